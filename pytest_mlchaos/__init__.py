@@ -1,0 +1,49 @@
+"""Break machine-learning code on purpose, and prove that it recovers. A pytest plugin."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.faults import Fault as Fault
+    from .core.schedule import Schedule as Schedule
+    from .core.sites import Visit as Visit
+    from .decorators import chaos as chaos
+    from .errors import MlchaosError as MlchaosError
+    from .oracles.convergence import assert_converged as assert_converged
+    from .oracles.run import Run as Run
+    from .oracles.state import assert_same_state as assert_same_state
+    from .plugin.fixture import Mlchaos as Mlchaos
+    from .sites.dataloader import Batches as batches
+    from .sites.visits import visit as visit
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Fault": "core.faults:Fault",
+    "Mlchaos": "plugin.fixture:Mlchaos",
+    "MlchaosError": "errors:MlchaosError",
+    "Run": "oracles.run:Run",
+    "Schedule": "core.schedule:Schedule",
+    "Visit": "core.sites:Visit",
+    "assert_converged": "oracles.convergence:assert_converged",
+    "assert_same_state": "oracles.state:assert_same_state",
+    "batches": "sites.dataloader:Batches",
+    "chaos": "decorators:chaos",
+    "visit": "sites.visits:visit",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

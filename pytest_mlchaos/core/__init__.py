@@ -1,0 +1,1 @@
+"""Pure data and decisions; the standard library only."""

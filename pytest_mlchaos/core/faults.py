@@ -1,0 +1,218 @@
+"""Faults: what goes wrong at a visit. The base class and the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from ..errors import BadArgument, UnknownFault
+from .sites import Key, Visit, derive_seed
+from .values import check_fields, did_you_mean, index, shown
+
+__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "find", "fields_of", "is_drawn", "register"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+F = TypeVar("F", bound="type[Fault]")
+FAULTS: dict[str, type[Fault]] = {}
+
+
+class Every:
+    """All visits: ``at=chaos.EVERY``."""
+
+    def __repr__(self) -> str:
+        return "chaos.EVERY"
+
+    def __reduce__(self) -> str:
+        return "EVERY"
+
+
+EVERY = Every()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OneOf:
+    """A parameter to be drawn from these values; earlier ones are simpler."""
+
+    values: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"chaos.one_of({', '.join(map(repr, self.values))})"
+
+
+def is_drawn(value: object) -> bool:
+    """Whether a value is to be drawn: :class:`OneOf`, or a Hypothesis strategy (told without importing Hypothesis)."""
+    return isinstance(value, OneOf) or (hasattr(value, "example") and hasattr(value, "flatmap"))
+
+
+def _visits(owner: str, at: Any) -> Any:
+    """``at`` in its one form: None, EVERY, something to draw, or a tuple of distinct visit numbers."""
+    if at is None or at is EVERY or is_drawn(at):
+        return at
+    single = index(at)
+    items = [at] if single is not None else at
+    if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
+        items = [None]
+    numbers = [index(item) for item in items]
+    if not numbers or None in numbers:
+        raise BadArgument(
+            f"{owner}: expected at to be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY but got {shown(at)}"
+        )
+    return tuple(dict.fromkeys(numbers))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Fault:
+    """What goes wrong at a visit of one site.
+
+    Subclass it, name its ``site``, declare its parameters as annotated fields and write :meth:`apply`;
+    ``@chaos.register`` makes it a frozen dataclass and gives it the decorator ``chaos.<name>``::
+
+        @chaos.register
+        class StuckSensor(Fault):
+            '''A sensor repeats its last reading.'''
+            site = "sensor.read"
+            value: float = 0.0
+
+            def apply(self, visit):
+                return self.value
+
+    ``at``, ``p``, ``times`` and ``where`` say at which visits it strikes; every fault takes them.
+    The docstring of a fault says what it imitates and, after ``Fidelity:``, what it does not.
+    """
+
+    site: ClassVar[str]
+    """The site's name; a fault that can strike at several declares a field or a property of this name."""
+    name: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, str] | None] = None
+    """The package that it cannot work without, and the extra that installs it."""
+    explored: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given."""
+
+    at: Any = None
+    p: float | None = None
+    times: int | None = None
+    where: Callable[[Visit], bool] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", _visits(self.name, self.at))
+        check_fields(self.name, self, _hints(type(self)), is_drawn)
+        if self.at is not None and self.p is not None:
+            raise BadArgument(f"{self.name}: at and p exclude each other; give one of them")
+        if self.p is not None and not is_drawn(self.p) and not 0 < self.p <= 1:
+            raise BadArgument(f"{self.name}: expected p to be a probability above 0 and up to 1 but got {shown(self.p)}")
+        if self.times is not None and not is_drawn(self.times) and self.times < 1:
+            raise BadArgument(f"{self.name}: expected times to be 1 or more but got {shown(self.times)}")
+        self.check()
+
+    def check(self) -> None:
+        """Refuse parameters that make no sense together, with :class:`~pytest_mlchaos.errors.BadArgument`."""
+
+    def apply(self, visit: Visit) -> Any:
+        """Strike: return a new payload, or None; raise what the operation would raise; ask for a delay."""
+        raise NotImplementedError(f"{type(self).__name__} must define apply(self, visit)")
+
+    def probe(self, visit: Visit) -> None:
+        """Called at the first visits of the trial without faults: measure what ``explored`` parameters range over."""
+
+    @property
+    def key(self) -> Key:
+        """What its visits are counted by."""
+        return self.site
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is left to be drawn."""
+        return (self.at is not None or self.p is not None) and not any(is_drawn(getattr(self, f)) for f in fields_of(type(self)))
+
+    def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:
+        """Whether the visit of this number is due; decided by the arguments alone. ``place`` tells equal faults apart."""
+        if self.p is not None:
+            return derive_seed(seed, self.name, place, visit) < self.p * 2**64
+        return self.at is EVERY or (self.at is not None and visit in self.at)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(self._arguments())})"
+
+    def _arguments(self) -> Iterator[str]:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and (field.name == "at" or value != field.default):
+                yield f"{field.name}={_printed(field.name, value)}"
+
+
+def _printed(name: str, value: Any) -> str:
+    if name == "at" and isinstance(value, tuple):
+        numbers = sorted(value)
+        if len(numbers) > 3 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"range({numbers[0]}, {numbers[-1] + 1})"
+        return repr(numbers[0]) if len(numbers) == 1 else repr(numbers)
+    if callable(value):
+        return f"<{getattr(value, '__name__', 'a predicate')}>"
+    return repr(value)
+
+
+_HINTS: dict[type[Fault], dict[str, Any]] = {}
+
+
+def _hints(cls: type[Fault]) -> dict[str, Any]:
+    """The annotations of a fault's own parameters; what cannot be resolved is not checked."""
+    if cls not in _HINTS:
+        try:
+            hints = typing.get_type_hints(cls)
+        except (NameError, AttributeError, TypeError):
+            hints = {}
+        _HINTS[cls] = {name: hints[name] for name in fields_of(cls) if name in hints and name not in ("at", "where")}
+    return _HINTS[cls]
+
+
+def fields_of(cls: type[Fault]) -> list[str]:
+    """The keywords that a fault takes, the common ones first."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def register(cls: F) -> F:
+    """Make ``cls`` a frozen dataclass and give it the decorator ``chaos.<name>`` (its name in snake case, or its ``name``)."""
+    if not (inspect.isclass(cls) and issubclass(cls, Fault)):
+        raise BadArgument(f"chaos.register expects a subclass of Fault but got {shown(cls)}")
+    if "__dataclass_fields__" not in cls.__dict__:
+        cls = dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+    if not cls.__dict__.get("name"):
+        cls.name = _snake(cls.__name__)
+    if "site" not in fields_of(cls) and not isinstance(getattr(cls, "site", None), (str, property)):
+        raise BadArgument(f'{cls.__name__}: a fault names its site, as in site = "train.step"')
+    known = FAULTS.get(cls.name)
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise BadArgument(f"a fault named {cls.name!r} is registered already, by {known.__module__}.{known.__qualname__}")
+    FAULTS[cls.name] = cls
+    return cls
+
+
+def find(name: str) -> type[Fault]:
+    """The fault registered under ``name``."""
+    try:
+        return FAULTS[name]
+    except KeyError:
+        raise UnknownFault(
+            f"unknown fault {name!r}{did_you_mean(name, FAULTS)}; known are {', '.join(sorted(FAULTS))}"
+        ) from None
+
+
+def create(name: str, /, **keywords: Any) -> Fault:
+    """A fault of that name; a wrong keyword is refused with the ones that there are."""
+    cls = find(name)
+    known = fields_of(cls)
+    for keyword in keywords:
+        if keyword not in known:
+            raise BadArgument(f"{name} got an unknown keyword {keyword!r}{did_you_mean(keyword, known)}; it takes {', '.join(known)}")
+    try:
+        return cls(**keywords)
+    except TypeError as error:
+        raise BadArgument(f"{name}: {str(error).removeprefix(f'{cls.__name__}.__init__() ')}") from None

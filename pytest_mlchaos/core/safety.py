@@ -1,0 +1,29 @@
+"""Where faults must not be injected."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable
+
+from ..errors import InjectionForbidden
+
+__all__ = ["PRODUCTION", "refuse_production"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+PRODUCTION = ("ENV=prod*", "ENVIRONMENT=prod*", "APP_ENV=prod*", "DEPLOY_ENV=prod*")
+"""Environment variables that mark production: ``NAME=pattern``, without regard to case."""
+
+
+def refuse_production(patterns: Iterable[str] = PRODUCTION) -> None:
+    """Raise :class:`~pytest_mlchaos.errors.InjectionForbidden` where no fault may be injected."""
+    if os.environ.get("MLCHAOS_FORBID", "").lower() not in ("", "0", "false", "no"):
+        raise InjectionForbidden("faults are forbidden here: MLCHAOS_FORBID is set; unset it, or run with --mlchaos-off")
+    for pattern in patterns:
+        name, _, value = pattern.partition("=")
+        found = os.environ.get(name.strip())
+        if found is not None and fnmatch.fnmatch(found.lower(), value.strip().lower()):
+            raise InjectionForbidden(
+                f"this looks like production ({name.strip()} matches {pattern!r}), so no fault is injected; "
+                "run with --mlchaos-off, or change the ini option mlchaos_production"
+            )

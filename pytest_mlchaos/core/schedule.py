@@ -1,0 +1,125 @@
+"""Schedules: faults pinned to visits, as plain data that prints as decorators and reads back."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import BadArgument
+from .faults import EVERY, Fault, OneOf, create
+from .values import index, shown
+
+__all__ = ["Schedule"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Schedule:
+    """A tuple of faults, and the seed of everything random in them.
+
+    ``repr`` gives the decorators that recreate it, one a line; ``line`` gives the same on one line, for
+    ``--mlchaos-replay``; :meth:`parse` reads either back.
+    """
+
+    faults: tuple[Fault, ...] = ()
+    seed: int = 0
+
+    def __repr__(self) -> str:
+        return "\n".join(f"@chaos.{item}" for item in self._items())
+
+    @property
+    def line(self) -> str:
+        """The schedule on one line: ``gpu_oom(at=7); crash(at=9)``."""
+        return "; ".join(self._items())
+
+    def _items(self) -> Iterator[str]:
+        if self.seed and self.faults:
+            yield f"settings(seed={self.seed})"
+        yield from map(repr, self.faults)
+
+    @property
+    def weight(self) -> tuple[int, int, int, str]:
+        """What makes a schedule small: few strikes, at early visits, few words."""
+        visits = [number for fault in self.faults for number in (fault.at if isinstance(fault.at, tuple) else ())]
+        return len(visits) or len(self.faults), sum(visits), len(self.line), self.line
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """Read decorators or a replay line; names must be registered faults, arguments plain values.
+
+        Raises :class:`~pytest_mlchaos.errors.BadArgument` (or ``UnknownFault``) saying what is wrong where.
+        """
+        faults: list[Fault] = []
+        seed = 0
+        for call in _calls(text):
+            name, keywords = _name(call, text), _keywords(call, text)
+            if name == "settings":
+                seed = _seed(keywords)
+            else:
+                faults.append(create(name, **keywords))
+        if not faults:
+            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {shown(text)}")
+        return cls(tuple(faults), seed)
+
+
+def _seed(keywords: dict[str, Any]) -> int:
+    seed = index(keywords.get("seed"))
+    if seed is None or len(keywords) != 1:
+        raise BadArgument(f"a replayed schedule takes settings(seed=N) and no other setting, but got {shown(keywords)}")
+    return seed
+
+
+def _calls(text: str) -> list[ast.expr]:
+    source = text.strip()
+    if source.startswith("@"):
+        source = "\n".join(part.strip() for part in source.replace(";", "\n").splitlines()) + "\ndef _(): ..."
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        raise BadArgument(f"expected faults such as 'gpu_oom(at=7); crash(at=9)' but got {shown(text)}") from None
+    found: list[ast.expr] = []
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef):
+            found.extend(statement.decorator_list)
+        elif isinstance(statement, ast.Expr):
+            found.extend(statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value])
+        else:
+            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {shown(text)}")
+    return found
+
+
+def _name(node: ast.expr, text: str) -> str:
+    function = node.func if isinstance(node, ast.Call) else node
+    if isinstance(function, ast.Name):
+        return function.id
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "chaos":
+        return function.attr
+    raise BadArgument(f"expected a fault such as gpu_oom(at=7) but got {shown(ast.unparse(node))} in {shown(text)}")
+
+
+def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
+    if not isinstance(node, ast.Call):
+        return {}
+    if node.args or any(keyword.arg is None for keyword in node.keywords):
+        raise BadArgument(f"faults take keywords only, as in gpu_oom(at=7), but got {shown(ast.unparse(node))}")
+    return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Attribute(value=ast.Name(id="chaos"), attr="EVERY") | ast.Name(id="EVERY"):
+            return EVERY
+        case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
+            return range(*(_value(argument) for argument in arguments))
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="chaos"), attr="one_of"), args=arguments, keywords=[]):
+            return OneOf(tuple(_value(argument) for argument in arguments))
+        case ast.Name(id="nan" | "inf" as word):
+            return float(word)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
+            return float("-inf")
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise BadArgument(f"expected a plain value but got {shown(ast.unparse(node))}") from None

@@ -1,0 +1,95 @@
+"""Settings: one dataclass that the mark, the ini options and the command line are made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import BadArgument
+from .values import did_you_mean, index, parse_duration, shown
+
+__all__ = ["Settings", "Setting", "parse_settings"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """What the ini file, the command line and the mark have in common about one setting."""
+
+    help: str
+    parse: Callable[[str, Any], Any]
+    metavar: str
+
+
+def _count(name: str, value: Any) -> int:
+    number = index(int(value) if isinstance(value, str) and value.strip().isdigit() else value)
+    if not number:
+        raise BadArgument(f"expected {name} to be a whole number of 1 or more but got {shown(value)}")
+    return number
+
+
+def _seed(name: str, value: Any) -> int | None:
+    number = index(int(value) if isinstance(value, str) and value.strip().isdigit() else value)
+    if value is not None and number is None:
+        raise BadArgument(f"expected {name} to be a whole number of 0 or more but got {shown(value)}")
+    return number
+
+
+def _duration(name: str, value: Any) -> float | None:
+    if value is None or value == "none":
+        return None
+    seconds = parse_duration(value, name)
+    if not seconds:
+        raise BadArgument(f"expected {name} to be longer than nothing, or None, but got {shown(value)}")
+    return seconds
+
+
+def _choice(*choices: str) -> Callable[[str, Any], str]:
+    def parse(name: str, value: Any) -> str:
+        if value not in choices:
+            raise BadArgument(f"expected {name} to be {' or '.join(map(repr, choices))} but got {shown(value)}")
+        return str(value)
+
+    return parse
+
+
+def _setting(default: Any, help: str, parse: Callable[[str, Any], Any], metavar: str) -> Any:
+    return dataclasses.field(default=default, metadata={"setting": Setting(help, parse, metavar)})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a chaos test is explored.
+
+    Set for one test by ``@chaos.settings(...)``, for all by ini options ``mlchaos_<name>``; the command line
+    (``--mlchaos-<name>``) has the last word.
+    """
+
+    max_trials: int = _setting(50, "schedules to try for one test, before shrinking", _count, "N")
+    max_faults: int = _setting(3, "faults that strike in one schedule, at most", _count, "N")
+    seed: int | None = _setting(None, "seed of the search and of everything random in a fault", _seed, "N")
+    clock: str = _setting("real", "clock that injected delays run on: real", _choice("real"), "CLOCK")
+    isolation: str = _setting("in-process", "where a trial runs: in-process", _choice("in-process"), "WHERE")
+    timeout: float | None = _setting(60.0, "time that one trial may take, or none", _duration, "TIME")
+    budget: float | None = _setting(None, "time that exploring one test may take, or none", _duration, "TIME")
+
+    @classmethod
+    def table(cls) -> dict[str, Setting]:
+        """Each setting's name with its help and parser."""
+        return {field.name: field.metadata["setting"] for field in dataclasses.fields(cls)}
+
+    def changed(self) -> str:
+        """The settings that are not at their default, for the report's header."""
+        return ", ".join(f"{f.name}={getattr(self, f.name)}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
+
+
+def parse_settings(values: Mapping[str, Any], base: Settings, source: Callable[[str], str] = lambda name: name) -> Settings:
+    """``base`` with ``values`` on top, each checked; ``source`` words a setting's name as the user wrote it."""
+    table = Settings.table()
+    parsed = {}
+    for name, value in values.items():
+        if name not in table:
+            raise BadArgument(f"unknown setting {source(name)!r}{did_you_mean(name, table)}; known are {', '.join(table)}")
+        parsed[name] = table[name].parse(source(name), value)
+    return dataclasses.replace(base, **parsed)

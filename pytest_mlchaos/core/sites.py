@@ -1,0 +1,120 @@
+"""Sites: the named kinds of place that running code passes, and one visit of one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from ..errors import BadArgument
+
+if TYPE_CHECKING:
+    from .faults import Fault
+
+__all__ = ["SITES", "Key", "Site", "Visit", "derive_seed", "name_of", "site"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Key: TypeAlias = "str | tuple[str, str]"
+"""What visits are counted by: a site's name, or the name and the target, where each target counts for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A kind of place that the plugin can watch.
+
+    ``arm(controller, patches, key)`` makes visits happen; it runs once per key and trial. ``needs`` names
+    the package without which the site cannot exist, and ``extra`` what installs it. ``cheap`` sites are watched in
+    every trial (once their package is loaded), so that a report can say which sites *were* passed.
+    """
+
+    name: str
+    doc: str
+    arm: Callable[[Any, Any, Key], None]
+    needs: str | None = None
+    extra: str | None = None
+    cheap: bool = False
+
+
+SITES: dict[str, Site] = {}
+
+
+def site(name: str, doc: str, *, needs: str | None = None, extra: str | None = None, cheap: bool = False) -> Callable[..., Any]:
+    """Register the decorated ``arm(controller, patches, key)`` as the site ``name``."""
+
+    def register(arm: Callable[[Any, Any, Key], None]) -> Callable[[Any, Any, Key], None]:
+        SITES[name] = Site(name, doc, arm, needs, extra, cheap)
+        return arm
+
+    return register
+
+
+def name_of(key: Key) -> str:
+    """The site's name in a key."""
+    return key if isinstance(key, str) else key[0]
+
+
+def derive_seed(*parts: object) -> int:
+    """A 64-bit number that depends on ``parts`` alone: the same in every process and on every machine."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+@dataclass(eq=False, slots=True)
+class Visit:
+    """One passing of a site, as a fault sees it.
+
+    A fault's ``apply(visit)`` returns the payload to go on with (or None, to leave it as it is), raises what
+    the operation would raise, or asks for a delay. ``site`` and ``index`` (from 0) say where it is; ``payload`` is what passes
+    there (a batch, an optimizer, a call's arguments); ``attributes`` tell more (``target``, ``rank``, …).
+    """
+
+    site: str
+    index: int
+    payload: Any = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    scoped: bool = False
+    seed: int = 0
+    delay: float = 0.0
+    error: BaseException | None = None
+    stack: contextlib.ExitStack | None = None
+    recorder: Callable[[Fault, Mapping[str, Any]], None] | None = None
+    deferred: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, int] = field(default_factory=dict)
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Make the operation at this site fail with ``error``, which then counts as injected."""
+        self.error = error
+        raise error
+
+    def sleep(self, seconds: float) -> None:
+        """Delay the operation by so many seconds (a coroutine awaits them)."""
+        self.delay += seconds
+
+    def note(self, **details: Any) -> None:
+        """Add to the journal's entry: shapes, counts, names; never values of the user's data."""
+        self.details.update(details)
+
+    def enter(self, context: contextlib.AbstractContextManager[Any]) -> None:
+        """Keep ``context`` open until the operation at this site ends, however it ends.
+
+        The fault then says itself when it has struck, with :meth:`struck`.
+        """
+        if self.stack is None:
+            raise BadArgument(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
+        self.deferred = True
+        self.stack.enter_context(context)
+
+    def struck(self, fault: Fault, error: BaseException | None = None, **details: Any) -> None:
+        """Record that a fault which entered a context strikes now, with ``error`` if it is about to raise one."""
+        self.error = error
+        self.details.update(details)
+        if self.recorder is not None:
+            self.recorder(fault, self.details)
+
+    def measure(self, **sizes: int) -> None:
+        """In the trial without faults: how far a parameter of a fault reaches (``op=17``)."""
+        for name, size in sizes.items():
+            self.measures[name] = max(size, self.measures.get(name, 0))

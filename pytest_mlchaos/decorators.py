@@ -1,0 +1,54 @@
+"""``chaos``: the decorators. ``chaos.gpu_oom(at=3)`` is an ordinary pytest mark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from . import faults
+from .core.faults import EVERY, FAULTS, Every, OneOf, register
+from .core.values import did_you_mean
+from .errors import BadArgument
+
+__all__ = ["chaos"]
+
+
+class _Chaos:
+    """Decorators that say what goes wrong: ``@chaos.gpu_oom``, ``@chaos.crash(at=3)``, ``@chaos.settings(max_trials=200)``.
+
+    Each works bare and called, on functions and classes, in ``pytestmark`` and in ``pytest.param(..., marks=...)``.
+    ``pytest --mlchaos-faults`` lists them.
+    """
+
+    EVERY: Every = EVERY
+    register = staticmethod(register)
+
+    @staticmethod
+    def one_of(*values: Any) -> OneOf:
+        """A parameter to be drawn from these values; earlier ones count as simpler."""
+        if not values:
+            raise BadArgument("chaos.one_of needs one value or more")
+        return OneOf(values)
+
+    @property
+    def settings(self) -> pytest.MarkDecorator:
+        """``@chaos.settings(max_trials=…, max_faults=…, seed=…, timeout=…, budget=…)``: how one test is explored."""
+        return pytest.mark.mlchaos_settings
+
+    def __getattr__(self, name: str) -> pytest.MarkDecorator:
+        if not name.startswith("_"):
+            faults.load()
+            if name in FAULTS:
+                return pytest.mark.mlchaos(fault=name)
+        raise AttributeError(f"chaos has no fault {name!r}{did_you_mean(name, FAULTS)}; `pytest --mlchaos-faults` lists them")
+
+    def __dir__(self) -> list[str]:
+        faults.load()
+        return sorted({*super().__dir__(), *FAULTS})
+
+    def __repr__(self) -> str:
+        return "<chaos: decorators of faults>"
+
+
+chaos = _Chaos()

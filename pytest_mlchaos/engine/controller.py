@@ -1,0 +1,376 @@
+"""The controller: every visit of every site goes through it.
+
+The life of one visit: user code, a site, :meth:`Controller.visit`, the look-up of what is due, ``fault.apply``, the
+journal, and back into user code with the payload, a delay or an exception.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import dis
+import itertools
+import math
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from ..core.clock import Clock, RealClock
+from ..core.faults import EVERY, Fault
+from ..core.journal import Journal, Strike
+from ..core.schedule import Schedule
+from ..core.sites import Key, Visit, derive_seed, name_of
+from ..errors import FaultError, MlchaosError, SimulatedCrash
+
+__all__ = ["Controller", "Gate", "current"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+NEVER = math.inf
+NO_ATTRIBUTES: Mapping[str, Any] = {}
+LOOK_AHEAD = 10_000
+PROBED_VISITS = 2
+"""Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
+
+_active: list[Controller] = []
+
+
+def current() -> Controller | None:
+    """The controller of the trial that is running, if one is."""
+    return _active[-1] if _active else None
+
+
+class Plan:
+    """A scheduled fault and what it has done so far."""
+
+    __slots__ = ("eligible", "fault", "measures", "place", "struck", "total", "visits")
+
+    def __init__(self, fault: Fault, place: int) -> None:
+        self.fault = fault
+        self.place = place
+        self.visits: list[int] = sorted(fault.at) if isinstance(fault.at, tuple) else []
+        self.struck = self.total = 0
+        self.eligible: list[int] = []
+        self.measures: dict[str, int] = {}
+
+    def due(self, visit: int, seed: int) -> bool:
+        """Whether it strikes at this visit."""
+        fault = self.fault
+        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, seed, self.place)
+
+    def next_due(self, start: int, seed: int) -> float:
+        """A visit before which nothing is due: mostly the next that is."""
+        fault = self.fault
+        if fault.times is not None and self.struck >= fault.times:
+            return NEVER
+        if fault.at is EVERY:
+            return start
+        if fault.p is not None:
+            ahead = range(start, start + LOOK_AHEAD)
+            return next((visit for visit in ahead if fault.strikes_at(visit, seed, self.place)), start + LOOK_AHEAD)
+        following = bisect.bisect_left(self.visits, start)
+        return self.visits[following] if following < len(self.visits) else NEVER
+
+
+class Lane:
+    """The visits counted together: those of one site, or of one target."""
+
+    __slots__ = ("advance", "failed", "next_due", "passed", "plans")
+
+    def __init__(self) -> None:
+        self.advance = itertools.count().__next__  # one C call: atomic, so threads never share a number
+        self.passed = self.failed = 0
+        self.next_due: float = NEVER
+        self.plans: list[Plan] = []
+
+
+class Gate:
+    """An operation at a site during which a fault is at work: ``with gate: operation()``."""
+
+    __slots__ = ("_clock", "visit")
+
+    def __init__(self, visit: Visit, clock: Clock) -> None:
+        self.visit = visit
+        self._clock = clock
+
+    @property
+    def payload(self) -> Any:
+        """The payload to go on with."""
+        return self.visit.payload
+
+    def wait(self) -> None:
+        """Let the delay that the faults asked for pass, then raise what they raise."""
+        if self.visit.delay:
+            self._clock.sleep(self.visit.delay)
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the faults raise."""
+        if self.visit.error is not None:
+            raise self.visit.error
+
+    def close(self) -> None:
+        """The operation has ended; closing twice does no harm."""
+        if self.visit.stack is not None:
+            self.visit.stack.close()
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.visit.stack is not None:
+            self.visit.stack.__exit__(kind, error, trace)
+
+
+class Controller:
+    """Counts visits, strikes what is due, keeps the journal.
+
+    ``probing`` makes it the first, fault-free trial of an exploration: no fault strikes, and each plan notes the visits
+    at which it could have.
+    """
+
+    def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False) -> None:
+        self.schedule = schedule
+        self.clock: Clock = clock or RealClock()
+        self.journal = Journal()
+        self.probing = probing
+        self.plans = [Plan(fault, place) for place, fault in enumerate(schedule.faults)]
+        self.crash: SimulatedCrash | None = None
+        self.broken: MlchaosError | None = None
+        self.injected: list[BaseException] = []
+        self._closed = False
+        self._applying = threading.local()
+        self._lock = threading.Lock()
+        self._lanes: dict[Key, Lane] = {}
+
+    # -- what sites call ---------------------------------------------------------------------------------------
+
+    def visit(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Any:
+        """Pass a site: gives back the payload, the very same object unless a fault strikes."""
+        lane = self._lanes.get(key) or self._open(key)
+        number = lane.advance()
+        lane.passed = number + 1
+        if number < lane.next_due:
+            return payload
+        visit = self._strike(key, lane, number, payload, attributes, None)
+        if visit is None:
+            return payload
+        Gate(visit, self.clock).wait()
+        return visit.payload
+
+    def begin(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Gate | None:
+        """Start an operation at a site: None where nothing is due, else the gate to run it in.
+
+        The site calls ``gate.wait()`` (or awaits ``gate.visit.delay`` and calls ``gate.check()``), runs the operation inside
+        ``with gate``, and uses ``gate.payload``.
+        """
+        lane = self._lanes.get(key) or self._open(key)
+        number = lane.advance()
+        lane.passed = number + 1
+        if number < lane.next_due:
+            return None
+        visit = self._strike(key, lane, number, payload, attributes, contextlib.ExitStack())
+        return None if visit is None else Gate(visit, self.clock)
+
+    # -- what trials and runs call -----------------------------------------------------------------------------
+
+    def __enter__(self) -> Controller:
+        _active.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _active.remove(self)
+        self.close()
+
+    def close(self) -> None:
+        """Nothing strikes from now on, whoever still holds a wrapper of this trial's."""
+        self._closed = True
+        self._rearm()
+
+    def passed(self) -> dict[Key, int]:
+        """How often each site was passed."""
+        return {key: lane.passed for key, lane in self._lanes.items() if lane.passed}
+
+    def count(self, key: Key, *, succeeded: bool = False) -> int:
+        """How often one site was passed; ``succeeded`` leaves out the visits that a fault made fail."""
+        lane = self._lanes.get(key)
+        return lane.passed - (lane.failed if succeeded else 0) if lane else 0
+
+    def restart(self) -> None:
+        """The process lives again: what comes after a crash passes its sites as before."""
+        self.crash = None
+        self._rearm()
+
+    def begin_again(self) -> None:
+        """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
+        self._lanes, self.crash = {}, None
+        for plan in self.plans:
+            plan.struck = 0
+
+    @contextlib.contextmanager
+    def without_faults(self) -> Iterator[None]:
+        """For a golden run: sites are counted from 0 and nothing strikes; afterwards all is as it was."""
+        kept = self._lanes, self.crash, self.plans
+        self._lanes, self.crash, self.plans = {}, None, []
+        try:
+            yield
+        finally:
+            self._lanes, self.crash, self.plans = kept
+
+    def is_injected(self, error: BaseException | None) -> bool:
+        """Whether an exception is one that a fault raised, or was raised ``from`` one."""
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            if any(error is injected for injected in self.injected):
+                return True
+            seen.add(id(error))
+            error = error.__cause__
+        return False
+
+    # -- the slow path -----------------------------------------------------------------------------------------
+
+    def _open(self, key: Key) -> Lane:
+        with self._lock:
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = Lane()
+                lane.plans = [plan for plan in self.plans if plan.fault.key == key]
+                self._lanes[key] = lane
+                self._schedule(lane, 0)
+            return lane
+
+    def _schedule(self, lane: Lane, start: int) -> None:
+        if self._closed:
+            lane.next_due = NEVER
+        elif self.crash is not None:
+            lane.next_due = -NEVER
+        elif self.probing:
+            lane.next_due = start if lane.plans else NEVER
+        else:
+            lane.next_due = min((plan.next_due(start, self.schedule.seed) for plan in lane.plans), default=NEVER)
+
+    def _rearm(self) -> None:
+        for lane in list(self._lanes.values()):
+            self._schedule(lane, lane.passed)
+
+    def _strike(
+        self, key: Key, lane: Lane, number: int, payload: Any, attributes: Mapping[str, Any], stack: contextlib.ExitStack | None
+    ) -> Visit | None:
+        """Apply what is due at this visit; None when nothing was."""
+        if self._closed or getattr(self._applying, "on", False):
+            return None
+        if self.crash is not None:
+            lane.failed += 1
+            raise SimulatedCrash(str(self.crash))  # a fresh one: the first keeps the traceback of who caught it
+        visit = Visit(name_of(key), number, payload, attributes, stack is not None, stack=stack)
+        self._applying.on = True
+        try:
+            if self.probing:
+                self._probe(lane, visit)
+            else:
+                self._apply_due(lane, visit)
+        except BaseException:
+            if stack is not None:
+                stack.close()
+            raise
+        finally:
+            self._applying.on = False
+            lane.failed += visit.error is not None
+            self._schedule(lane, number + 1)
+        return visit
+
+    def _apply_due(self, lane: Lane, visit: Visit) -> None:
+        seed = self.schedule.seed
+        for plan in lane.plans:
+            if plan.due(visit.index, seed) and self._wanted(plan, visit):
+                visit.seed = derive_seed(seed, plan.fault.name, plan.place, visit.index)
+                self._apply(plan, visit)
+                if visit.error is not None:
+                    return
+
+    def _probe(self, lane: Lane, visit: Visit) -> None:
+        for plan in lane.plans:
+            if self._wanted(plan, visit):
+                plan.eligible.append(visit.index)
+                if len(plan.eligible) <= PROBED_VISITS:
+                    visit.measures = plan.measures
+                    self._guarded(plan.fault, lambda plan=plan: plan.fault.probe(visit))  # type: ignore[misc]
+
+    def _wanted(self, plan: Plan, visit: Visit) -> bool:
+        where = plan.fault.where
+        return where is None or bool(self._guarded(plan.fault, lambda: where(visit), "where="))
+
+    def _apply(self, plan: Plan, visit: Visit) -> None:
+        def record(_: Fault, details: Mapping[str, Any]) -> None:
+            plan.struck += 1
+            plan.total += 1
+            if visit.error is not None:
+                self.inject(visit.error)
+            self.journal.append(Strike(repr(plan.fault), visit.site, visit.index, dict(details)))
+
+        visit.recorder, visit.deferred, visit.details = record, False, {}
+        try:
+            payload = plan.fault.apply(visit)
+        except BaseException as error:
+            if not _meant(error, visit, plan.fault):
+                self._tool_error(plan.fault, error, "apply()")
+            visit.error = error
+            record(plan.fault, visit.details)
+            return
+        if payload is not None:
+            visit.payload = payload
+        if not visit.deferred:
+            record(plan.fault, visit.details)
+
+    def inject(self, error: BaseException) -> None:
+        """Remember that an exception is a fault's doing; a crash ends the process."""
+        self.injected.append(error)
+        if isinstance(error, SimulatedCrash):
+            self.crash = error
+            self._rearm()
+
+    def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:
+        try:
+            return call()
+        except Exception as error:
+            self._tool_error(fault, error, what)
+
+    def _tool_error(self, fault: Fault, error: BaseException, what: str) -> None:
+        if not isinstance(error, Exception):
+            raise error
+        if not isinstance(error, MlchaosError):
+            error = _broken(fault, error, what)
+        self.broken = self.broken or error
+        raise error from error.__cause__
+
+
+def _broken(fault: Fault, error: Exception, what: str) -> FaultError:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    broken = FaultError(
+        f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {type(error).__name__}: {error}{where}. "
+        "This says nothing about the subject."
+    )
+    broken.__cause__ = error
+    return broken
+
+
+def _meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
+    """Whether an exception out of ``apply`` is the fault's strike, and not a mistake in its code.
+
+    It is when the fault handed it to ``visit.fail``, or when a ``raise`` statement in the fault's own module raised it. An
+    ``assert``, an operator or a library that fails inside ``apply`` is a broken fault.
+    """
+    if error is visit.error or isinstance(error, SimulatedCrash):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or isinstance(error, (AssertionError, NotImplementedError, MlchaosError)):
+        return False
+    module = sys.modules.get(type(fault).__module__)
+    ours = trace.tb_frame.f_globals is getattr(module, "__dict__", None)
+    return ours and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")

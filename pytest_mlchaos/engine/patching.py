@@ -1,0 +1,84 @@
+"""Patches with guaranteed restore."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["Patches", "aliases"]
+
+_ABSENT = object()
+
+
+class Patches:
+    """What was patched, and how to undo it: last in, first out, whatever happens.
+
+    An undo that is interrupted (Ctrl-C, a time-out) goes on where it stopped when it is called again.
+    """
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Patches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.undo()
+
+    def __bool__(self) -> bool:
+        return bool(self._undo)
+
+    def on_undo(self, undo: Callable[[], object]) -> None:
+        """Call ``undo`` at the end (a hook handle's ``remove``, say); calling it twice must do no harm."""
+        self._undo.append(undo)
+
+    def set(self, owner: Any, name: str, value: object) -> None:
+        """Set an attribute; what the owner itself held (or that it held nothing) comes back."""
+        before = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name, _ABSENT)
+
+        def undo() -> None:
+            if before is not _ABSENT:
+                setattr(owner, name, before)
+            elif name in vars(owner):
+                delattr(owner, name)
+
+        self.on_undo(undo)
+        setattr(owner, name, value)
+
+    def replace_everywhere(self, original: object, replacement: object) -> None:
+        """Rebind every module-level name that holds ``original``, and at the end every one that then holds ``replacement``.
+
+        The second half covers modules that were imported, and copied the replacement, in between.
+        """
+
+        def rebind(old: object, new: object) -> None:
+            for module, name in aliases(old):
+                setattr(module, name, new)
+
+        self.on_undo(lambda: rebind(replacement, original))
+        rebind(original, replacement)
+
+    def undo(self) -> None:
+        """Undo everything; the first error is raised once all is done."""
+        failure: BaseException | None = None
+        while self._undo:
+            try:
+                self._undo[-1]()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                failure = failure or error
+            self._undo.pop()
+        if failure is not None:
+            raise failure
+
+
+def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
+    """Every (module, name) of an imported module that is bound to this very object."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, types.ModuleType):
+            for name, held in list(vars(module).items()):
+                if held is value:
+                    yield module, name

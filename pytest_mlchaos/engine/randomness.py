@@ -1,0 +1,65 @@
+"""The global random number generators of the libraries that are loaded: seed, keep, restore."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.sites import derive_seed
+
+__all__ = ["captured", "restored", "seed_all"]
+
+
+def _numpy() -> Any:
+    return getattr(sys.modules.get("numpy"), "random", None)
+
+
+def _torch() -> Any:
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and hasattr(torch, "get_rng_state") else None
+
+
+def seed_all(*parts: object) -> None:
+    """Seed python, NumPy and torch (CUDA included), each from ``parts`` alone."""
+    seed = derive_seed(*parts)
+    random.seed(seed)
+    if numpy := _numpy():
+        numpy.seed(seed % 2**32)
+    if torch := _torch():
+        torch.manual_seed(seed % 2**63)
+
+
+def captured() -> dict[str, Any]:
+    """The states of the generators that are loaded."""
+    states: dict[str, Any] = {"python": random.getstate()}
+    if numpy := _numpy():
+        states["numpy"] = numpy.get_state()
+    if torch := _torch():
+        states["torch"] = torch.get_rng_state()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore(states: dict[str, Any]) -> None:
+    """Put captured states back."""
+    random.setstate(states["python"])
+    if "numpy" in states:
+        _numpy().set_state(states["numpy"])
+    if "torch" in states:
+        _torch().set_rng_state(states["torch"])
+    if "cuda" in states:
+        _torch().cuda.set_rng_state_all(states["cuda"])
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Leave the generators as they were, whatever happens inside."""
+    states = captured()
+    try:
+        yield
+    finally:
+        restore(states)

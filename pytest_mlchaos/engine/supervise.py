@@ -1,0 +1,137 @@
+"""Runs of a subject under supervision: started again when a fault ends it, as a scheduler would."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..core.runs import Attempt, Record, tell
+from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
+from . import randomness
+from .controller import Controller
+from .inputs import Inputs
+
+__all__ = ["Supervisor", "swallowed"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
+"""Opens around one attempt; what it yields gives, at the end, the parameters that were trained in it."""
+
+
+class Supervisor:
+    """One subject, its attempts, and its golden run."""
+
+    def __init__(self, controller: Controller, subject: Callable[..., Any], args: tuple[Any, ...], scratch: Path, watch: Watch) -> None:
+        if not callable(subject) or inspect.iscoroutinefunction(subject):
+            what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
+            raise BadArgument(f"mlchaos.run expects a plain callable as its subject but got {what}")
+        self._controller = controller
+        self._inputs = Inputs(subject, args, scratch)
+        self._random = randomness.captured()
+        self._watch = watch
+
+    def run(self, max_restarts: int) -> Record:
+        """The subject's value once it returns.
+
+        Its death and injected errors restart it; after ``max_restarts`` of them, :class:`~pytest_mlchaos.errors.GaveUp`. An
+        error of its own ends it, with the story so far as a note.
+        """
+        controller = self._controller
+        first_strike, start = len(controller.journal), controller.clock.now()
+        attempts: list[Attempt] = []
+        while True:
+            subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
+            steps = self._steps()
+            value, parameters, ended = self._attempt(subject, attempts)
+            attempts.append(Attempt(ended or "returned", self._steps() - steps))
+            if ended is None:
+                strikes = controller.journal[first_strike:]
+                return Record(value, tuple(attempts), strikes, controller.clock.now() - start, parameters)
+            if len(attempts) > max_restarts:
+                raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
+
+    def golden(self) -> Record:
+        """The subject's value without faults, from the same start; the trial does not notice."""
+        controller, start = self._controller, self._controller.clock.now()
+        with controller.without_faults(), randomness.restored(), self._inputs.golden() as subject, self._watch() as trained:
+            randomness.restore(self._random)
+            try:
+                value = subject()
+            except Exception as error:
+                raise GoldenRunFailed(f"the subject fails without any fault: {_first_line(error)}") from error
+            return Record(value, (Attempt("returned", self._steps()),), (), controller.clock.now() - start, trained())
+
+    def _steps(self) -> int:
+        return self._controller.count("train.step", succeeded=True)
+
+    def _restarted(self, attempt: int) -> Callable[[], Any]:
+        """A new process: memory is fresh, and its random numbers are others."""
+        self._controller.restart()
+        randomness.seed_all("restart", self._controller.schedule.seed, attempt)
+        return self._inputs.again()
+
+    def _attempt(self, subject: Callable[[], Any], before: list[Attempt]) -> tuple[Any, Any, str | None]:
+        """(value, trained parameters, None), or why the process ended."""
+        controller = self._controller
+        with self._watch() as trained:
+            try:
+                value = subject()
+            except SimulatedCrash as crash:
+                return None, (), str(crash)
+            except Exception as error:
+                if controller.broken is not None:
+                    raise controller.broken from error
+                if controller.crash is not None:
+                    return None, (), str(controller.crash)
+                if not controller.is_injected(error):
+                    self._tell(error, before)
+                    raise
+                return None, (), f"the process ended with {_first_line(error)}"
+            if controller.crash is not None:
+                place = swallowed(controller.crash)
+                if place is None:
+                    return None, (), str(controller.crash)
+                raise CrashSwallowed(place)
+            return value, trained(), None
+
+    def _tell(self, error: Exception, before: list[Attempt]) -> None:
+        if before and not isinstance(error, MlchaosError):
+            error.add_note(f"mlchaos: the subject's own error, in attempt {len(before) + 1} of mlchaos.run\n{tell(before)}")
+
+
+def swallowed(crash: SimulatedCrash) -> str | None:
+    """Which code caught a crash and went on, in words; None where it ended a thread of its own."""
+    trace = crash.__traceback__
+    if trace is None or trace.tb_frame.f_globals.get("__name__") == threading.__name__:
+        return None
+    catcher = _outermost_user_frame(trace)
+    code = catcher.tb_frame.f_code
+    return (
+        f"{crash}, but {code.co_name}() swallowed that at {code.co_filename}:{catcher.tb_lineno} and went on. "
+        "No process survives SIGKILL, and code like this swallows Ctrl-C too: catch Exception instead of everything, "
+        "and do not return from finally"
+    )
+
+
+def _outermost_user_frame(trace: TracebackType) -> TracebackType:
+    package = __name__.partition(".")[0]
+    found: TracebackType | None = trace
+    while found is not None and str(found.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+        found = found.tb_next
+    return found or trace
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[Callable[[], Any]]:
+    """A watch that sees no parameters."""
+    yield lambda: ()

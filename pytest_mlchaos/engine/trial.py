@@ -1,0 +1,62 @@
+"""A trial: one execution of a test body under one schedule, with everything patched before and restored after."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+
+from ..core.schedule import Schedule
+from ..core.sites import SITES, Key, name_of
+from ..errors import CrashNotRestarted, CrashSwallowed, SimulatedCrash
+from . import randomness
+from .controller import Controller
+from .patching import Patches
+from .supervise import swallowed
+from .watchdog import time_limit
+
+__all__ = ["trial"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
+    """What to watch: the schedule's sites, and those that cost next to nothing (``everything``: all whose package is loaded)."""
+    keys: dict[Key, None] = {fault.key: None for fault in schedule.faults}
+    for name, site in SITES.items():
+        if (site.cheap or everything) and site.needs in sys.modules:
+            keys[name] = None
+    return keys
+
+
+def _arm(controller: Controller, patches: Patches, keys: Iterable[Key]) -> None:
+    for key in keys:
+        site = SITES.get(name_of(key))
+        if site is not None and (site.needs is None or importlib.util.find_spec(site.needs) is not None):
+            site.arm(controller, patches, key)
+
+
+@contextlib.contextmanager
+def trial(schedule: Schedule, patches: Patches, *, timeout: float | None = None, probing: bool = False) -> Iterator[Controller]:
+    """Run the body of the ``with`` statement as a trial.
+
+    Random numbers start from the schedule's seed. What ends the body is judged: a broken fault is an error of its own, whatever
+    the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
+    """
+    controller = Controller(schedule, probing=probing)
+    with randomness.restored(), patches, controller:
+        _arm(controller, patches, _keys(schedule, everything=probing))
+        randomness.seed_all("trial", schedule.seed)
+        try:
+            with time_limit(timeout):
+                yield controller
+        except SimulatedCrash as crash:
+            raise CrashNotRestarted(f"{crash}, and nothing restarted it: run it under mlchaos.run(train, ...), as a scheduler would") from None
+        except Exception as error:
+            if controller.broken is not None and error is not controller.broken:
+                raise controller.broken from error
+            raise
+        if controller.broken is not None:
+            raise controller.broken
+        if controller.crash is not None:
+            raise CrashSwallowed(swallowed(controller.crash) or f"{controller.crash}, in a thread, and nothing restarted it: use mlchaos.run")

@@ -1,0 +1,114 @@
+"""Every exception that pytest-mlchaos raises, in one tree::
+
+    Exception
+    └── MlchaosError
+        ├── BadArgument            (also ValueError)      a keyword, option or mark that makes no sense
+        │   ├── UnknownFault                              no fault of that name is registered
+        │   └── TargetNotFound                            a dotted target that does not resolve
+        ├── MissingExtra           (also ImportError)     an optional package is not installed
+        ├── InjectionForbidden                            this environment refuses injected faults
+        ├── FaultError                                    a fault is itself broken: no verdict on the subject
+        │   └── PayloadMismatch                           a fault met a payload that it cannot work on
+        ├── GoldenRunFailed                               the subject fails without any fault
+        ├── NotReproducible                               a failing schedule passed when it was repeated
+        └── Verdict                (also AssertionError)  a judgement on the test or on its subject
+            ├── NeverStruck                               a declared fault struck nowhere
+            ├── CrashSwallowed                            user code went on after its process was gone
+            ├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
+            ├── GaveUp                                    the subject did not finish within its restarts
+            ├── TrialTimeout                              a trial took longer than its time-out
+            ├── StateDiffers                              two states are not the same
+            ├── NotRecovered                              the run did not end in the golden run's state
+            └── NotConverged                              the loss is not finite, or not low enough in time
+
+    BaseException
+    └── SimulatedCrash             the process is gone; no ``except Exception`` catches it
+"""
+
+from __future__ import annotations
+
+
+class MlchaosError(Exception):
+    """Base of everything that this plugin raises on purpose, a simulated crash apart."""
+
+
+class BadArgument(MlchaosError, ValueError):
+    """An argument, option or mark is wrong; the message shows it, and the cure."""
+
+
+class UnknownFault(BadArgument):
+    """No fault is registered under that name."""
+
+
+class TargetNotFound(BadArgument):
+    """A dotted target (``"pkg.mod:obj.method"``) does not resolve, or cannot be patched."""
+
+
+class MissingExtra(MlchaosError, ImportError):
+    """An optional package is missing; the message holds the ``pip install`` to run."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed: python -m pip install 'pytest-mlchaos[{extra}]'")
+
+
+class InjectionForbidden(MlchaosError):
+    """Faults are refused here: ``MLCHAOS_FORBID`` is set, or the environment looks like production."""
+
+
+class FaultError(MlchaosError):
+    """A fault is broken. This is an error of the tool or of a user's own fault, never of the subject."""
+
+
+class PayloadMismatch(FaultError):
+    """A fault met a payload that it cannot work on; the message gives its type, shape and dtype."""
+
+
+class GoldenRunFailed(MlchaosError):
+    """The subject raised in its golden run, where no fault strikes."""
+
+
+class NotReproducible(MlchaosError):
+    """A schedule failed, and passed when it was repeated: the test depends on more than its schedule."""
+
+
+class Verdict(MlchaosError, AssertionError):
+    """A judgement: the test fails."""
+
+
+class NeverStruck(Verdict):
+    """A fault was declared and never struck, so the test proved nothing about it."""
+
+
+class CrashSwallowed(Verdict):
+    """User code caught the simulated crash and went on, which no real process could."""
+
+
+class CrashNotRestarted(Verdict):
+    """A crash left the test body: run the subject under ``mlchaos.run``, which restarts it."""
+
+
+class GaveUp(Verdict):
+    """The subject did not return within ``max_restarts`` restarts."""
+
+
+class TrialTimeout(Verdict):
+    """A trial took longer than the setting ``timeout``."""
+
+
+class StateDiffers(Verdict):
+    """Two states differ; the message names the first differing entry and by how much."""
+
+
+class NotRecovered(Verdict):
+    """A run under faults did not end in the state of its golden run."""
+
+
+class NotConverged(Verdict):
+    """A loss is not finite, or not below its bound by the step asked for."""
+
+
+class SimulatedCrash(BaseException):
+    """The process is gone, as by SIGKILL.
+
+    Not an ``Exception``: user code that catches errors must not survive its own death.
+    """

@@ -1,0 +1,172 @@
+"""The arrays inside a batch, whatever they are nested in; copies with some of them replaced."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+__all__ = ["Leaf", "describe", "leaves", "rebuilt"]
+
+Path = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One array of a batch, and the way to it: mapping keys, positions and field names."""
+
+    path: Path
+    value: Any
+
+    @property
+    def is_torch(self) -> bool:
+        """Whether it is a torch tensor (else a NumPy array)."""
+        return _is_tensor(self.value)
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return int(self.value.numel() if self.is_torch else self.value.size)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating-point (or complex) numbers."""
+        if self.is_torch:
+            return bool(self.value.is_floating_point() or self.value.is_complex())
+        return self.value.dtype.kind in "fc"
+
+    def length(self) -> int:
+        """The length of its first axis."""
+        return int(self.value.shape[0]) if len(self.value.shape) else 0
+
+    def problem(self) -> str | None:
+        """Why its elements cannot be changed one by one, if so."""
+        if self.is_torch:
+            if self.value.layout is not sys.modules["torch"].strided:
+                return f"is a tensor of layout {self.value.layout}"
+            return "is a nested tensor" if self.value.is_nested else None
+        return None if self.value.dtype.kind in "biufc" else f"has the dtype {self.value.dtype}"
+
+    def shape_and_type(self) -> str:
+        """``float32[8, 3]``."""
+        return f"{str(self.value.dtype).removeprefix('torch.')}{list(self.value.shape)}"
+
+    def spread(self) -> float:
+        """The standard deviation of its finite elements; 1 where they are all equal."""
+        import numpy as np
+
+        values = self.value.detach().to(device="cpu", dtype=sys.modules["torch"].float64).numpy() if self.is_torch else self.value
+        values = np.asarray(values, dtype=np.float64)
+        finite = values[np.isfinite(values)]
+        return float(finite.std()) or 1.0 if finite.size else 1.0
+
+    def like(self, values: Any) -> Any:
+        """NumPy values as this leaf's kind, dtype and device."""
+        if not self.is_torch:
+            return values.astype(self.value.dtype)
+        return sys.modules["torch"].as_tensor(values).to(device=self.value.device, dtype=self.value.dtype)
+
+    def changed(self, places: Any, change: Any) -> Any:
+        """A copy whose elements at the flat ``places`` are ``change`` of the old ones."""
+        if self.is_torch:
+            torch = sys.modules["torch"]
+            with torch.no_grad():
+                fresh = self.value.detach().clone(memory_format=torch.contiguous_format)
+                flat = fresh.view(-1)
+                where = torch.as_tensor(places, device=fresh.device)
+                flat[where] = _cast(change(flat[where]), flat)
+            return fresh.requires_grad_(self.value.requires_grad)
+        fresh = self.value.copy()
+        fresh.flat[places] = _cast(change(fresh.flat[places]), fresh)
+        return fresh
+
+    def reordered(self, order: Any) -> Any:
+        """A copy with its first axis in another order."""
+        if self.is_torch:
+            return self.value[sys.modules["torch"].as_tensor(order, device=self.value.device)]
+        return self.value[order]
+
+
+def _cast(values: Any, like: Any) -> Any:
+    """Values in the dtype of ``like``: an integer field stays one."""
+    if _is_tensor(values):
+        return values.to(like.dtype)
+    return values.astype(like.dtype) if hasattr(values, "astype") else values
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _children(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif isinstance(value, (tuple, list, collections.deque)):
+        yield from enumerate(value)
+    elif _is_record(value):
+        for field in dataclasses.fields(value):
+            yield field.name, getattr(value, field.name, None)
+
+
+def leaves(value: Any, path: Path = ()) -> Iterator[Leaf]:
+    """Every tensor and array in a batch, in order."""
+    if _is_tensor(value) or _is_array(value):
+        yield Leaf(path, value)
+        return
+    for name, child in _children(value):
+        yield from leaves(child, (*path, name))
+
+
+def rebuilt(value: Any, replaced: Mapping[Path, Any], path: Path = ()) -> Any:
+    """The batch with some leaves replaced; whatever holds none of them is the same object."""
+    if path in replaced:
+        return replaced[path]
+    fresh = {}
+    for name, child in _children(value):
+        new = rebuilt(child, replaced, (*path, name))
+        if new is not child:
+            fresh[name] = new
+    return _with(value, fresh) if fresh else value
+
+
+def _with(value: Any, fresh: dict[Any, Any]) -> Any:
+    """A shallow copy of a container with some children replaced, of the same type."""
+    if isinstance(value, tuple) and hasattr(value, "_replace"):
+        return value._replace(**fresh)
+    if isinstance(value, tuple):
+        items = [fresh.get(place, child) for place, child in enumerate(value)]
+        return type(value)(items)
+    if isinstance(value, (list, collections.deque, MutableMapping)):
+        copied = copy.copy(value)
+        for name, child in fresh.items():
+            copied[name] = child
+        return copied
+    if isinstance(value, Mapping):
+        return type(value)({**value, **fresh})  # type: ignore[call-arg]  # a read-only mapping is made from another
+    copied = copy.copy(value)
+    for name, child in fresh.items():
+        object.__setattr__(copied, name, child)
+    return copied
+
+
+def describe(value: Any) -> str:
+    """The types and shapes in a batch: ``{x: float32[8, 3], y: int64[8]}``."""
+    if _is_tensor(value) or _is_array(value):
+        return Leaf((), value).shape_and_type()
+    parts = [f"{name}: {describe(child)}" for name, child in list(_children(value))[:8]]
+    return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__

@@ -1,0 +1,49 @@
+"""``assert_converged``: whether a loss is finite, and low enough in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.values import index, shown
+from ..errors import BadArgument, NotConverged
+
+__all__ = ["assert_converged"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = None, window: int = 1) -> None:
+    """Raise :class:`~pytest_mlchaos.errors.NotConverged` unless training converged.
+
+    ``losses``: one number a step (floats, 0-d tensors or arrays), from step 0. All of them must be finite; their mean over ``window``
+    steps must be below ``below`` (the unit of the loss) at step ``by`` at the latest, and still at the end. Without
+    ``by``, it need only be so at the end. Raises ``BadArgument`` for no losses, or fewer than ``window``.
+
+    Fidelity: one run says little about a stochastic loss; comparing several seeds is for ``assert_not_worse``.
+    """
+    values = [_number(loss, step) for step, loss in enumerate(losses)]
+    if not values:
+        raise BadArgument("assert_converged: there are no losses; return or record one a step")
+    if not index(window) or window > len(values):
+        raise BadArgument(f"assert_converged: expected window to be from 1 to the {len(values)} losses there are but got {shown(window)}")
+    if by is not None and (index(by) is None or by < window - 1 or by >= len(values)):
+        raise BadArgument(f"assert_converged: expected by to be a step from {window - 1} to {len(values) - 1} but got {shown(by)}")
+    broken = next((step for step, value in enumerate(values) if not math.isfinite(value)), None)
+    if broken is not None:
+        count = sum(not math.isfinite(value) for value in values)
+        raise NotConverged(f"the loss is {values[broken]} at step {broken}, and not finite at {count} of {len(values)} steps")
+    means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
+    what = "the loss" if window == 1 else f"the mean loss over {window} steps"
+    if by is not None and min(means[: by - window + 2]) >= below:
+        raise NotConverged(f"{what} did not fall below {below:g} by step {by}: the lowest was {min(means[: by - window + 2]):.6g}")
+    if means[-1] >= below:
+        reached = "" if min(means) >= below else f", though it had been {min(means):.6g} at step {means.index(min(means)) + window - 1}"
+        raise NotConverged(f"{what} is {means[-1]:.6g} at the last step, {len(values) - 1}; expected below {below:g}{reached}")
+
+
+def _number(value: Any, step: int) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise BadArgument(f"assert_converged: expected a number for the loss of step {step} but got {type(value).__name__}") from None

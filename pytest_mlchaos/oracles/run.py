@@ -1,0 +1,101 @@
+"""A supervised run, and the judgements on it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..core.runs import Record, tell
+from ..errors import BadArgument, NotRecovered
+from .convergence import assert_converged
+from .state import first_difference
+
+__all__ = ["Run"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+class Run:
+    """What became of a subject that was run, and restarted whenever a fault ended it.
+
+    ``value``: what it returned at last. ``attempts``: its lives, with the reason why each ended. ``faults``: what struck during the run.
+    ``duration``: seconds, on the trial's clock. ``parameters``: the parameters that its last attempt trained, as they were
+    at the end (one list of tensors an optimizer).
+    """
+
+    def __init__(self, record: Record, golden: Callable[[], Run] | None = None) -> None:
+        self.value = record.value
+        self.attempts = record.attempts
+        self.faults = record.faults
+        self.duration = record.duration
+        self.parameters = record.parameters
+        self._golden = golden
+
+    def __repr__(self) -> str:
+        return f"<Run of {len(self.attempts)} attempts, {self.steps} steps, {len(self.faults)} faults>"
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again."""
+        return len(self.attempts) - 1
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all attempts together, those done again included."""
+        return sum(attempt.steps for attempt in self.attempts)
+
+    @functools.cached_property
+    def golden(self) -> Run:
+        """The same subject without faults, from the same start, in its own copy of the directories."""
+        return self if self._golden is None else self._golden()
+
+    @property
+    def lost_steps(self) -> int:
+        """Steps that had to be done again after a restart."""
+        return max(0, self.steps - self.golden.steps) if self.restarts else 0
+
+    def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless it ended in the state of the golden run.
+
+        Compared are the returned values and the trained parameters, as ``assert_same_state`` does. A subject that returns
+        nothing and takes no torch optimizer step leaves nothing to judge: ``BadArgument``.
+        """
+        golden = self.golden
+        both_trained = bool(self.parameters) and bool(golden.parameters)
+        if self.value is None and golden.value is None and not both_trained:
+            raise BadArgument(
+                "assert_recovered has nothing to judge: the subject returned None and its last attempt took no torch optimizer step; "
+                "return the final state (model.state_dict(), the step, the metrics) from it"
+            )
+        difference = first_difference(self.value, golden.value, rtol=rtol, atol=atol, name="returned value")
+        if difference is None and both_trained:
+            difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
+        if difference is not None:
+            raise NotRecovered(f"the run did not end in the state of its golden run\n  {difference}\n{self.story()}")
+
+    def assert_converged(self, *, below: float, by: int | None = None, window: int = 1, key: str | None = None) -> None:
+        """``assert_converged`` on the losses that the subject returned.
+
+        They are the returned value itself, or its entry ``key`` (by default ``"losses"`` or ``"loss"``).
+        """
+        assert_converged(self._losses(key), below=below, by=by, window=window)
+
+    def _losses(self, key: str | None) -> Any:
+        value = self.value
+        if isinstance(value, Mapping):
+            names = [key] if key is not None else ["losses", "loss"]
+            value = next((value[name] for name in names if name in value), None)
+        elif key is not None:
+            value = getattr(value, key, None)
+        if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+            raise BadArgument(
+                f"assert_converged: the subject should return its losses, one a step, or a dict that holds them under "
+                f"{key or 'losses'!r}, but it returned {type(self.value).__name__}"
+                + (f" with the keys {', '.join(map(str, self.value))}" if isinstance(self.value, Mapping) else "")
+            )
+        return value
+
+    def story(self) -> str:
+        """How each attempt ended, a line each."""
+        return tell(self.attempts)
+

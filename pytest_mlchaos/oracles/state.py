@@ -1,0 +1,257 @@
+"""``assert_same_state``: whether two states are the same, and where they first differ.
+
+Messages name paths, shapes, dtypes, counts and differences, never the values themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from ..errors import BadArgument, StateDiffers
+
+__all__ = ["assert_same_state", "first_difference"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state") -> None:
+    """Raise :class:`~pytest_mlchaos.errors.StateDiffers` unless two states are the same.
+
+    States are numbers, texts, torch tensors, modules, optimizers and whatever else has a ``state_dict()``, NumPy arrays,
+    pandas and pyarrow objects, dataclasses, and mappings, sequences and sets of them, nested. NaN equals NaN.
+    Values may differ by ``atol + rtol * abs(expected)``; types, shapes, dtypes, keys and lengths may not differ. The device
+    does not matter. Objects of other kinds are compared by ``==`` where their class defines it, or else by their attributes.
+    """
+    if rtol < 0 or atol < 0:
+        raise BadArgument(f"expected rtol and atol of 0 or more but got {rtol!r} and {atol!r}")
+    difference = first_difference(actual, expected, rtol=rtol, atol=atol, name=name)
+    if difference is not None:
+        raise StateDiffers(difference)
+
+
+def first_difference(actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state") -> str | None:
+    """The first difference in words, or None."""
+    return next(_Comparison(rtol, atol).differences(actual, expected, name), None)
+
+
+def _loaded(library: str, kind: str, value: object) -> bool:
+    """``isinstance(value, library.kind)`` without importing the library."""
+    cls = getattr(sys.modules.get(library), kind, None)
+    return cls is not None and isinstance(value, cls)
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Number) or _loaded("numpy", "generic", value)
+
+
+@dataclasses.dataclass
+class _Comparison:
+    """One walk over two states, in step."""
+
+    rtol: float
+    atol: float
+    _open: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+
+    def differences(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if a is b:
+            return
+        pair = (id(a), id(b))
+        if pair in self._open:  # a cycle: it is being compared further up
+            return
+        self._open.add(pair)
+        try:
+            yield from self._dispatch(a, b, path)
+        finally:
+            self._open.discard(pair)
+
+    def _dispatch(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if _loaded("torch", "Tensor", a) and _loaded("torch", "Tensor", b):
+            yield from self._tensors(a, b, path)
+        elif _loaded("numpy", "ndarray", a) and _loaded("numpy", "ndarray", b):
+            yield from self._arrays(a, b, path)
+        elif isinstance(a, bool) or isinstance(b, bool) or not (_is_number(a) and _is_number(b)):
+            yield from self._objects(a, b, path)
+        else:
+            yield from self._numbers(a, b, path)
+
+    def _objects(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from self._mappings(a, b, path)
+        elif type(a) is not type(b):
+            yield f"{path}: {_type(a)} instead of {_type(b)}"
+        elif isinstance(a, (str, bytes)):
+            yield from self._texts(a, b, path)
+        elif isinstance(a, Set):
+            yield from self._sets(a, b, path)
+        elif any(_loaded("pandas", kind, a) for kind in ("DataFrame", "Series", "Index")):
+            yield from self._pandas(a, b, path)
+        elif any(_loaded("pyarrow", kind, a) for kind in ("Table", "RecordBatch", "Array", "ChunkedArray")):
+            yield from self._equal(a.equals(b), a, path)
+        elif isinstance(a, Sequence) or hasattr(a, "popleft"):
+            yield from self._sequences(list(a), list(b), path)
+        elif callable(getattr(a, "state_dict", None)) and not isinstance(a, type):
+            yield from self.differences(a.state_dict(), b.state_dict(), path)
+        elif dataclasses.is_dataclass(a) and not isinstance(a, type):
+            for field in dataclasses.fields(a):
+                yield from self.differences(getattr(a, field.name, None), getattr(b, field.name, None), f"{path}.{field.name}")
+        else:
+            yield from self._others(a, b, path)
+
+    def _numbers(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        try:
+            real = float(a), float(b)
+        except (TypeError, OverflowError):
+            yield from self._equal(a == b, a, path)
+            return
+        if all(map(math.isnan, real)) or a == b or abs(real[0] - real[1]) <= self.atol + self.rtol * abs(real[1]):
+            return
+        yield f"{path}: differs by {abs(real[0] - real[1]):.6g} ({_type(a)})"
+
+    def _texts(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if a != b:
+            place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            yield f"{path}: texts differ from position {place} on (lengths {len(a)} and {len(b)})"
+
+    def _sets(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if a != b:
+            yield f"{path}: {len(a - b)} elements too many, {len(b - a)} missing ({_type(a)})"
+
+    def _equal(self, same: object, a: Any, path: str) -> Iterator[str]:
+        if not same:
+            yield f"{path}: not equal ({_type(a)})"
+
+    def _mappings(self, a: Mapping[Any, Any], b: Mapping[Any, Any], path: str) -> Iterator[str]:
+        for key in b:
+            if key not in a:
+                yield f"{path}[{key!r}]: missing"
+        for key in a:
+            if key not in b:
+                yield f"{path}[{key!r}]: not expected"
+        for key in b:
+            if key in a:
+                yield from self.differences(a[key], b[key], f"{path}[{key!r}]")
+
+    def _sequences(self, a: Sequence[Any], b: Sequence[Any], path: str) -> Iterator[str]:
+        for place, (x, y) in enumerate(zip(a, b, strict=False)):
+            yield from self.differences(x, y, f"{path}[{place}]")
+        if len(a) != len(b):
+            yield f"{path}: {len(a)} entries instead of {len(b)}"
+
+    def _pandas(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if a.shape != b.shape:
+            yield f"{path}: shape {a.shape} instead of {b.shape}"
+        elif a.ndim == 2:
+            yield from self.differences(list(a.columns), list(b.columns), f"{path}.columns")
+            yield from self.differences(a.index, b.index, f"{path}.index")
+            for place, column in enumerate(b.columns):
+                yield from self._columns(a.iloc[:, place], b.iloc[:, place], f"{path}[{column!r}]")
+        else:
+            if hasattr(a, "index"):
+                yield from self.differences(a.index, b.index, f"{path}.index")
+            yield from self._columns(a, b, path)
+
+    def _columns(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if str(a.dtype) != str(b.dtype):
+            yield f"{path}: dtype {a.dtype} instead of {b.dtype}"
+            return
+        missing = a.isna() != b.isna()
+        if missing.any():
+            yield f"{path}: {int(missing.sum())} of {len(a)} entries are missing on one side only"
+            return
+        present = ~b.isna()
+        yield from self._arrays(a[present].to_numpy(), b[present].to_numpy(), path)
+
+    def _others(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        """Objects that define equality are asked; others are compared by what they hold."""
+        if type(a).__eq__ is not object.__eq__:
+            yield from self._equal(a == b, a, path)
+            return
+        held = [{**getattr(x, "__dict__", {}), **{n: getattr(x, n) for n in _slots(x) if hasattr(x, n)}} for x in (a, b)]
+        if not held[0] and not held[1] and type(a).__reduce_ex__ is object.__reduce_ex__ and type(a).__init__ is not object.__init__:
+            yield f"{path}: two objects of type {_type(a)}, which cannot be compared"
+            return
+        for name in held[1]:
+            yield from self.differences(held[0].get(name), held[1][name], f"{path}.{name}")
+        if extra := held[0].keys() - held[1].keys():
+            yield f"{path}.{min(extra)}: not expected"
+
+    def _arrays(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        import numpy as np
+
+        if a.shape != b.shape or a.dtype != b.dtype:
+            yield f"{path}: {a.dtype}{list(a.shape)} instead of {b.dtype}{list(b.shape)}"
+        elif a.dtype.names:
+            for field in a.dtype.names:
+                yield from self._arrays(a[field], b[field], f"{path}[{field!r}]")
+        elif a.dtype.kind in "biufc":
+            yield from _numeric(np, a, b, self.rtol, self.atol, path)
+        elif a.dtype.kind == "O":
+            for place in np.ndindex(a.shape):
+                yield from self.differences(a[place], b[place], f"{path}{list(place)}")
+        else:
+            wrong = (a != b) & ~((a != a) & (b != b))
+            if wrong.any():
+                first = [int(i) for i in np.argwhere(wrong)[0]] if a.shape else []
+                yield f"{path}{first}: {int(wrong.sum())} of {a.size} entries differ ({a.dtype}{list(a.shape)})"
+
+    def _tensors(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if a.shape != b.shape or a.dtype != b.dtype or a.layout != b.layout:
+            yield f"{path}: {_tensor_type(a)} instead of {_tensor_type(b)}"
+            return
+        torch = sys.modules["torch"]
+        a, b = a.detach().cpu(), b.detach().cpu()
+        if torch.equal(a, b) if not a.is_sparse and not a.is_quantized else False:
+            return
+        if a.is_sparse or a.layout is not torch.strided:
+            a, b = a.to_dense(), b.to_dense()
+        if a.is_quantized:
+            a, b = a.dequantize(), b.dequantize()
+        wide = torch.complex128 if a.is_complex() else torch.float64 if a.is_floating_point() else None
+        dtype = _tensor_type(a).partition("[")[0]
+        if wide is not None:
+            a, b = a.to(wide), b.to(wide)
+        import numpy as np
+
+        yield from _numeric(np, a.resolve_conj().numpy(), b.resolve_conj().numpy(), self.rtol, self.atol, path, dtype)
+
+
+def _slots(value: object) -> list[str]:
+    return [name for cls in type(value).__mro__ for name in _names(cls.__dict__.get("__slots__", ())) if not name.startswith("__")]
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _tensor_type(tensor: Any) -> str:
+    layout = "" if str(tensor.layout) == "torch.strided" else f" {tensor.layout}"
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}{layout}"
+
+
+def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype: str = "") -> Iterator[str]:
+    """Where two arrays of one shape and dtype differ by more than allowed."""
+    same = (a == b) | ((a != a) & (b != b))
+    if same.all():
+        return
+    exact = a.dtype.kind in "biu" and not rtol and not atol
+    with np.errstate(invalid="ignore", over="ignore"):
+        wide = a.astype(object if a.dtype.itemsize == 8 else "i8") if exact else a.astype("c16" if a.dtype.kind == "c" else "f8")
+        gap = np.abs(wide - b.astype(wide.dtype))
+        wrong = ~same if exact else ~(same | (gap <= atol + rtol * np.abs(b)))
+    if not wrong.any():
+        return
+    first = tuple(np.argwhere(wrong)[0]) if a.shape else ()
+    finite = [float(value) for value in np.ravel(gap[wrong]) if value == value and abs(value) != math.inf]
+    by = float(gap[first])
+    amount = f"differs by {by:.6g}" if math.isfinite(by) else "is finite on one side only"
+    most = f", by at most {max(finite):.6g}" if finite and wrong.sum() > 1 else ""
+    place = list(map(int, first)) if first else ""
+    yield f"{path}{place}: {amount}; {int(wrong.sum())} of {a.size} entries differ{most} ({dtype or a.dtype}{list(a.shape)})"

@@ -1,0 +1,154 @@
+"""pytest's hooks: options, marks, the fixture, the journal's way home. Everything heavy is imported by the first chaos test."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..core.safety import PRODUCTION
+from ..core.settings import Settings
+from ..errors import BadArgument, MlchaosError, UnknownFault
+
+if TYPE_CHECKING:
+    from ..engine.patching import Patches
+    from .fixture import Mlchaos
+
+__all__: list[str] = []
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_patches = pytest.StashKey["Patches"]()
+_lines = pytest.StashKey[list[str]]()
+
+_MARKS = (
+    "mlchaos(fault, at=None, p=None, times=None, where=None, **parameters): break the code under test; written as a decorator, "
+    "@chaos.gpu_oom(at=7). `pytest --mlchaos-faults` lists the faults. Select with -m mlchaos or -m \"mlchaos(fault='gpu_oom')\".",
+    f"mlchaos_settings({', '.join(Settings.table())}): how one chaos test is explored; written as @chaos.settings(...).",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options: those of :class:`~pytest_mlchaos.core.settings.Settings`, on the command line and in the ini file, and a few more."""
+    group = parser.getgroup("mlchaos", "chaos tests of machine-learning code (pytest-mlchaos)")
+    for name, setting in Settings.table().items():
+        group.addoption(f"--mlchaos-{name.replace('_', '-')}", dest=f"mlchaos_{name}", metavar=setting.metavar, help=setting.help)
+        parser.addini(f"mlchaos_{name}", f"{setting.help} (as --mlchaos-{name.replace('_', '-')})")
+    group.addoption(
+        "--mlchaos-replay", dest="mlchaos_replay", metavar="FAULTS", help="run the selected chaos tests under these faults: 'gpu_oom(at=7)'"
+    )
+    group.addoption("--mlchaos-off", dest="mlchaos_off", action="store_true", help="run chaos tests without any fault")
+    group.addoption("--mlchaos-faults", dest="mlchaos_faults", action="store_true", help="show the faults that there are, and exit")
+    group.addoption("--mlchaos-journal", dest="mlchaos_journal", metavar="FILE", help="write the faults that struck to FILE, as JSON lines")
+    parser.addini("mlchaos_production", "environment variables (NAME=pattern) that forbid injecting faults", "linelist", list(PRODUCTION))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks; stop at a bad command line or ini file."""
+    for mark in _MARKS:
+        config.addinivalue_line("markers", mark)
+    if _configured(config) or config.getoption("mlchaos_replay") is not None:
+        _check(config, late=False)
+    if config.getoption("mlchaos_journal") is not None and not hasattr(config, "workerinput"):
+        from ..reports.journal_file import JournalFile
+
+        config.pluginmanager.register(JournalFile(config.getoption("mlchaos_journal")), "mlchaos-journal")
+
+
+def _configured(config: pytest.Config) -> bool:
+    """Whether any setting comes from the command line or the ini file."""
+    return any(config.getoption(f"mlchaos_{name}") is not None or config.getini(f"mlchaos_{name}") for name in Settings.table())
+
+
+def _check(config: pytest.Config, late: bool) -> None:
+    """Read settings and replay once, so that a mistake ends the session; a fault may be registered until tests are collected."""
+    from .declared import replayed, settings_of
+
+    try:
+        settings_of(config)
+        replayed(config)
+    except UnknownFault as error:
+        if late:
+            raise pytest.UsageError(f"--mlchaos-replay: {error}") from None
+    except BadArgument as error:
+        raise pytest.UsageError(f"mlchaos: {error}") from None
+
+
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    """All faults are registered now: a replay of one that does not exist is a mistake."""
+    if config.getoption("mlchaos_replay") is not None and not hasattr(config, "workerinput"):
+        _check(config, late=True)
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """``--mlchaos-faults``: print the catalogue and leave."""
+    if not config.getoption("mlchaos_faults"):
+        return None
+    from .. import faults
+    from ..reports.catalogue import catalogue
+
+    faults.load()
+    print(catalogue())
+    return 0
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """The settings that are not at their default."""
+    if config.getoption("mlchaos_off"):
+        return "mlchaos: off"
+    if not _configured(config):
+        return None
+    from .declared import settings_of
+
+    return f"mlchaos: {settings_of(config).changed()}"
+
+
+def _is_chaos(item: pytest.Item) -> bool:
+    return item.get_closest_marker("mlchaos") is not None or "mlchaos" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run a chaos test's body as trials, in the place of ``item.runtest``."""
+    if not _is_chaos(item) or not hasattr(item, "runtest"):
+        return (yield)
+    from ..engine.patching import Patches
+    from .trials import Trials
+
+    patches = item.stash[_patches] = Patches()
+    trials = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # an item with marks and fixtures is a Function
+    item.runtest = trials  # type: ignore[method-assign]  # what pytest calls next
+    try:
+        return (yield)
+    finally:
+        del item.runtest
+        item.stash[_lines] = trials.journal
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Undo what an interruption may have kept from being undone."""
+    if _patches in item.stash:
+        item.stash[_patches].undo()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Hang the journal on the report, which travels home from xdist's workers."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, MlchaosError) and report.failed:
+        if not any(entry.path == item.path for entry in call.excinfo.traceback):
+            report.longrepr = call.excinfo.exconly()  # a word from the tool: no frame of anybody's helps
+    if call.when == "call" and item.stash.get(_lines, []):
+        report.mlchaos_journal = item.stash[_lines]
+    return report
+
+
+@pytest.fixture
+def mlchaos(tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
+    """Run a training function or pipeline under this test's faults, restart it when one ends it, and judge the result:
+    ``mlchaos.run(train, tmp_path).assert_recovered()``."""
+    from .fixture import Mlchaos
+
+    return Mlchaos(tmp_path_factory.getbasetemp())

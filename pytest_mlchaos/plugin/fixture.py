@@ -1,0 +1,82 @@
+"""The fixture ``mlchaos``: run a subject, and judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..core.clock import Clock
+from ..core.journal import Journal
+from ..core.schedule import Schedule
+from ..core.values import index, shown
+from ..engine.controller import Controller, current
+from ..engine.supervise import Supervisor
+from ..errors import BadArgument, MlchaosError
+from ..oracles.run import Run
+from ..sites import calls, dataloader, torch_train, visits
+
+__all__ = ["Mlchaos"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+T = TypeVar("T")
+
+
+class Mlchaos:
+    """Runs a subject under the test's faults, and what code needs that no hook reaches.
+
+    It works in the body of the test that asked for it; each trial has a fresh one.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+
+    @property
+    def _controller(self) -> Controller:
+        controller = current()
+        if controller is None:
+            raise MlchaosError("the fixture mlchaos works while the test's body runs; in a fixture or after the test there is no trial")
+        return controller
+
+    def run(self, subject: Callable[..., Any], *args: Any, max_restarts: int = 8, isolation: str | None = None) -> Run:
+        """Run ``subject(*args)``; start it again when a fault ends it, as a scheduler would.
+
+        A crash, and any injected error that the subject does not handle, ends the attempt; the next one finds the disk as it was
+        left, fresh copies of the objects in ``args`` and other random numbers. An error of the subject's own is
+        raised at once. Returns a :class:`~pytest_mlchaos.Run`. Raises ``GaveUp`` after ``max_restarts`` restarts, and ``CrashSwallowed`` when
+        the subject goes on after a crash; both say why each attempt ended.
+        """
+        if index(max_restarts) is None:
+            raise BadArgument(f"mlchaos.run: expected max_restarts to be 0 or more but got {shown(max_restarts)}")
+        if isolation not in (None, "in-process"):
+            raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' but got {shown(isolation)}")
+        supervisor = Supervisor(self._controller, subject, args, self._scratch, torch_train.trained_parameters)
+        return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
+
+    def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
+        """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""
+        return visits.visit(site, payload, **attributes)
+
+    def batches(self, iterable: Iterable[T]) -> dataloader.Batches[T]:
+        """The same items, each passing ``data.batch``: for loaders that are no torch DataLoader."""
+        return dataloader.Batches(iterable)
+
+    def call(self, function: Callable[..., T], name: str | None = None) -> Callable[..., T]:
+        """``function`` as a target of call faults, under ``name`` or its own ``"module:qualname"``: for what no import reaches."""
+        wrapped: Callable[..., T] = calls.wrapped(function, name)
+        return wrapped
+
+    @property
+    def journal(self) -> Journal:
+        """The faults that struck so far in this trial."""
+        return self._controller.journal
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of this trial."""
+        return self._controller.schedule
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that injected delays run on."""
+        return self._controller.clock

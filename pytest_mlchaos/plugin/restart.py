@@ -1,0 +1,30 @@
+"""The few private parts of pytest that are used, and why. Nothing else in the package touches any.
+
+A trial needs function-scoped fixtures of its own. pytest sets an item up once; so the item is torn down to its parent and set
+up again, which is what pytest does between two items.
+"""
+
+from __future__ import annotations
+
+import pytest
+from _pytest.tmpdir import tmppath_result_key
+
+__all__ = ["set_up_again", "source_marks"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def set_up_again(item: pytest.Function) -> None:
+    """Tear down the item's function-scoped fixtures and make fresh ones."""
+    # tmp_path's teardown looks for the outcome that pytest's report hook stores: a trial before the last has none.
+    item.stash.setdefault(tmppath_result_key, {})
+    state = item.session._setupstate
+    state.teardown_exact(item.parent)  # type: ignore[arg-type]  # only its listchain() is used
+    item._initrequest()
+    for cached in ("_instance", "_obj"):  # a test method gets a new instance
+        item.__dict__.pop(cached, None)
+    state.setup(item)
+
+
+def source_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:
+    """The item's marks of that name, in the order in which they stand in the source: class first, decorators from the top."""
+    return list(reversed(list(item.iter_markers(name))))

@@ -1,0 +1,269 @@
+"""The trials of one test: one under a fixed schedule, or as many as an exploration takes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import sys
+import sysconfig
+import unittest
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from .. import sites
+from ..core import safety
+from ..core.journal import Strike
+from ..core.schedule import Schedule
+from ..core.settings import Settings
+from ..engine.controller import Controller
+from ..engine.patching import Patches
+from ..engine.trial import trial
+from ..errors import BadArgument, FaultError, NeverStruck, NotReproducible
+from ..reports import text
+from ..search.space import Probe, Space, variants
+from .declared import Declared, declared_by, replayed, settings_of
+from .restart import set_up_again
+
+__all__ = ["Trials"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_NOT_USER_CODE = tuple(str(Path(path).resolve()) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])} if path)
+
+
+_SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
+
+
+class _Abort(BaseException):
+    """Carries an error that ends an exploration through Hypothesis, which must not see it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Trials:
+    """Runs an item's body, under what it declares, as often as needed."""
+
+    def __init__(self, item: pytest.Function, body: Callable[[], object], patches: Patches) -> None:
+        self._item = item
+        self._body = body
+        self._patches = patches
+        self._runs = 0
+        self.journal: list[str] = []
+
+    def __call__(self) -> None:
+        """The test: passes, or raises what the smallest failing trial raised."""
+        try:
+            self._all()
+        except _Abort as abort:
+            raise abort.error from abort.error.__cause__
+
+    def _all(self) -> None:
+        sites.load()
+        config = self._item.config
+        settings = settings_of(config, self._item)
+        schedule, declared = self._declared(settings)
+        if schedule is not None and not schedule.faults:
+            self._run(schedule, settings)
+            return
+        safety.refuse_production(config.getini("mlchaos_production"))
+        if hasattr(self._item, "addFailure"):
+            raise BadArgument("chaos faults work on test functions and plain test classes, not on methods of unittest.TestCase")
+        if schedule is not None:
+            self._once(schedule, settings)
+        else:
+            self._explored(declared, settings)
+
+    def _declared(self, settings: Settings) -> tuple[Schedule | None, list[Declared]]:
+        """The one schedule to run, or what is declared where something is to be drawn."""
+        config = self._item.config
+        if config.getoption("mlchaos_off"):
+            return Schedule(), []
+        schedule = replayed(config)
+        declared = declared_by(self._item) if schedule is None else []
+        if schedule is None and all(one.fault.fixed for one in declared):
+            schedule = Schedule(tuple(one.fault for one in declared), settings.seed or 0)
+        return schedule, declared
+
+    # -- one schedule ------------------------------------------------------------------------------------------
+
+    def _once(self, schedule: Schedule, settings: Settings) -> None:
+        strikes: list[Strike] = []
+        try:
+            controller = self._run(schedule, settings, strikes)
+        except BaseException as error:
+            if _is_failure(error) and not isinstance(error, BadArgument):
+                error.add_note(text.one_trial(schedule, strikes, self._item.nodeid))
+            raise
+        if silent := [plan.fault for plan in controller.plans if not plan.total]:
+            raise NeverStruck(text.never_struck(silent, controller.passed(), _absent(silent)))
+
+    def _run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
+        """One trial; from the second on with fresh fixtures."""
+        self._set_up()
+        alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+        controller = None
+        try:
+            with trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller, _examples(self._item, controller):
+                self._body()
+        except BaseException as error:
+            if _raised_by(alarm, error):
+                raise _Abort(error) from None
+            raise
+        finally:
+            if controller is not None:
+                if strikes is not None:
+                    strikes[:] = controller.journal
+                self.journal += controller.journal.lines(test=self._item.nodeid, trial=self._runs)
+        return controller
+
+    def _set_up(self) -> None:
+        if self._runs:
+            try:
+                set_up_again(self._item)
+            except Exception as error:
+                error.add_note("mlchaos: a fixture failed between two trials")
+                raise _Abort(error) from None
+        self._runs += 1
+
+    # -- exploration -------------------------------------------------------------------------------------------
+
+    def _explored(self, declared: list[Declared], settings: Settings) -> None:
+        if hasattr(self._item.obj, "hypothesis"):
+            raise BadArgument("a test with @given of its own needs faults that are pinned: give each an at= (or a p=) and fixed parameters")
+        from ..search.explore import explore
+
+        space, passed = self._probed(declared, settings)
+        struck: set[int] = set()
+        found = explore(space, functools.partial(self._judge, settings=settings, struck=struck), settings, self._item.nodeid)
+        if not found.failures:
+            self._check_struck(declared, struck, passed)
+            return
+        strikes: list[Strike] = []
+        smallest = found.failures[0]
+        report = functools.partial(
+            text.explored,
+            found.trials,
+            sum(failure.count for failure in found.failures),
+            found.failures,
+            nodeid=self._item.nodeid,
+            sites=passed,
+            cut_short=found.out_of_budget,
+        )
+        try:
+            self._run(smallest.smallest, settings, strikes)
+        except BaseException as error:
+            if _is_failure(error):
+                error.add_note(report(strikes))
+            raise
+        raise NotReproducible(
+            f"{smallest.smallest.line} failed ({smallest.cause.summary}) and passed when it was repeated: "
+            "the test depends on more than its schedule (time, threads, state kept between trials)"
+        )
+
+    def _probed(self, declared: list[Declared], settings: Settings) -> tuple[Space, dict[Any, int]]:
+        """The trial without faults: it must pass, and shows which visits there are."""
+        owners = [(one, variant) for one in declared for variant in variants(one.fault)]
+        seed = settings.seed or 0
+        try:
+            controller = self._run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
+        except Exception as error:
+            if not isinstance(error, FaultError):
+                error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
+            raise
+        probes = [
+            Probe(plan.fault, one.given, tuple(plan.eligible), plan.measures) for (one, _), plan in zip(owners, controller.plans, strict=True)
+        ]
+        for one in declared:
+            if not any(probe.visits for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
+                raise NeverStruck(text.never_struck([one.fault], controller.passed(), _absent([one.fault])))
+        return Space(probes, settings.max_faults, seed), controller.passed()
+
+    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int]) -> Any:
+        """Why a trial failed, or None; what ends the exploration is raised."""
+        from ..search.explore import Cause
+
+        strikes: list[Strike] = []
+        try:
+            self._run(schedule, settings, strikes)
+        except (FaultError, BadArgument) as error:
+            error.add_note(text.one_trial(schedule, strikes, self._item.nodeid))
+            raise _Abort(error) from None
+        except BaseException as error:
+            if isinstance(error, _SKIPPED):
+                return None
+            if not _is_failure(error):
+                raise
+            place = _user_place(error)
+            first = str(error).partition("\n")[0][:160]
+            return Cause(type(error).__qualname__, place, f"{type(error).__name__}: {first} ({place})")
+        finally:
+            struck.update(id(type(fault)) for fault in schedule.faults if any(strike.fault == repr(fault) for strike in strikes))
+        return None
+
+    def _check_struck(self, declared: list[Declared], struck: set[int], passed: dict[Any, int]) -> None:
+        silent = [one.fault for one in declared if id(type(one.fault)) not in struck]
+        if silent:
+            raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+
+
+@contextlib.contextmanager
+def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
+    """Each example of a user's own ``@given`` is an execution of the body: sites are counted from 0 in it."""
+    given = getattr(item.obj, "hypothesis", None)
+    if given is None:
+        yield
+        return
+    inner = given.inner_test
+
+    @functools.wraps(inner)
+    def example(*args: Any, **kwargs: Any) -> Any:
+        controller.begin_again()
+        return inner(*args, **kwargs)
+
+    given.inner_test = example
+    try:
+        yield
+    finally:
+        given.inner_test = inner
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether pytest would count it as a failed test: not an interruption, nor a skip."""
+    return isinstance(error, (Exception, SystemExit, pytest.fail.Exception)) and not isinstance(error, _SKIPPED)
+
+
+def _raised_by(handler: Any, error: BaseException) -> bool:
+    """Whether a signal handler (pytest-timeout's, say) raised an error: the test's time is over, and so is the exploration."""
+    code = getattr(handler, "__code__", None)
+    return code is not None and any(frame.tb_frame.f_code is code for frame in _frames(error))
+
+
+def _frames(error: BaseException) -> Iterator[TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _user_place(error: BaseException) -> str:
+    """The innermost line of the user's own code in a traceback."""
+    place = "outside of the test's code"
+    for frame in _frames(error):
+        code = frame.tb_frame.f_code
+        if not code.co_filename.startswith(_NOT_USER_CODE) and not code.co_filename.startswith("<"):
+            place = f"{Path(code.co_filename).name}:{frame.tb_lineno} in {code.co_name}"
+    return place
+
+
+def _absent(faults: list[Any]) -> str:
+    """A hint where a site's package is not installed."""
+    from ..core.sites import SITES, name_of
+
+    found = [site for fault in faults if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules]
+    return "".join(f"{site.name} watches {site.needs}, which this test never imports; pass it with mlchaos.visit" for site in found[:1])

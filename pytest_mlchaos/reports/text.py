@@ -1,0 +1,105 @@
+"""The texts behind a failure: what was tried, what broke it, and the line to paste."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from ..core.faults import Fault
+from ..core.journal import Strike
+from ..core.schedule import Schedule
+from ..core.sites import Key
+
+__all__ = ["Group", "explored", "never_struck", "passed_sites", "struck"]
+
+SHOWN_STRIKES = 5
+SHOWN_GROUPS = 5
+
+
+class Group(Protocol):
+    """Trials that failed for one cause."""
+
+    count: int
+    smallest: Schedule
+
+    @property
+    def summary(self) -> str:
+        """The cause in a line."""
+        ...
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def site_text(key: Key) -> str:
+    """``train.step``, or ``call pkg.mod:function``."""
+    return key if isinstance(key, str) else " ".join(key)
+
+
+def passed_sites(passed: Mapping[Key, int]) -> str:
+    """``train.step 20 times, data.batch 20 times``."""
+    if not passed:
+        return "no site at all"
+    return ", ".join(f"{site_text(key)} {_counted(count, 'time')}" for key, count in sorted(passed.items(), key=lambda item: site_text(item[0])))
+
+
+def struck(strikes: Sequence[Strike]) -> list[str]:
+    """What struck, a line each; the first few."""
+    lines = []
+    for strike in strikes[:SHOWN_STRIKES]:
+        details = ", ".join(f"{name}={value}" for name, value in strike.details.items())
+        lines.append(f"  struck: {strike.fault} at {strike.site} {strike.visit}{f' ({details})' if details else ''}")
+    if len(strikes) > SHOWN_STRIKES:
+        lines.append(f"  ... and {_counted(len(strikes) - SHOWN_STRIKES, 'more strike')}")
+    return lines
+
+
+def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
+    """The lines to paste."""
+    decorators = repr(schedule).splitlines()
+    lines = [f"  reproduce: {decorators[0]}", *(f"             {line}" for line in decorators[1:])]
+    return [*lines, f"         or: pytest {shlex.quote(nodeid)} --mlchaos-replay {shlex.quote(schedule.line)}"]
+
+
+def explored(
+    trials: int, failing: int, groups: Sequence[Group], strikes: Sequence[Strike], nodeid: str, sites: Mapping[Key, int], cut_short: bool
+) -> str:
+    """The report of an exploration that found something, smallest first."""
+    head = f"mlchaos: {_counted(trials, 'schedule')} tried over {passed_sites(sites)}: {failing} fail{'s' if failing == 1 else ''}"
+    lines = [head + (" (out of budget)" if cut_short else "")]
+    for group in groups[:SHOWN_GROUPS]:
+        lines.append(f"  {group.count}x  {group.summary}")
+        lines.append(f"       smallest: {group.smallest.line}")
+    if len(groups) > SHOWN_GROUPS:
+        lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
+    return "\n".join([*lines, *struck(strikes), *reproduce(groups[0].smallest, nodeid)])
+
+
+def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str) -> str:
+    """The report of one failed trial under a fixed schedule."""
+    head = f"mlchaos: failed under {_counted(len(schedule.faults), 'declared fault')}, {_counted(len(strikes), 'strike')}"
+    return "\n".join([head, *struck(strikes), *reproduce(schedule, nodeid)])
+
+
+def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = "") -> str:
+    """The error for declared faults that struck nowhere."""
+    lines = []
+    for fault in faults:
+        count = passed.get(fault.key, 0)
+        seen = f"{site_text(fault.key)} was passed {_counted(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
+        lines.append(f"{fault!r} never struck: {seen}{_why(fault, count)}")
+    return "\n".join([*lines, f"sites passed: {passed_sites(passed)}", *([hint] if hint else [])])
+
+
+def _why(fault: Fault, count: int) -> str:
+    if not count:
+        return ""
+    if isinstance(fault.at, tuple) and min(fault.at) >= count:
+        return f" (visits 0 to {count - 1})"
+    if fault.where is not None:
+        return ", and where= held for none that was due"
+    if fault.p is not None:
+        return f", and p={fault.p} hit none of them with this seed: raise p, or take another with @chaos.settings(seed=...)"
+    return ", and it found nothing to do there" + (f" (op={fault.op} may be too large)" if getattr(fault, "op", 0) else "")

@@ -1,0 +1,136 @@
+"""Exploration: Hypothesis proposes schedules and shrinks the failing ones; trials are run outside of it, once each."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..core.schedule import Schedule
+from ..core.settings import Settings
+from .minimise import minimise
+from .space import Space
+
+__all__ = ["Cause", "Exploration", "Failure", "explore"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SHRINKING = 200
+"""Trials for shrinking beside ``max_trials``, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """Why a trial failed, in so far as two failures are the same: the exception's type and the place in the user's code."""
+
+    kind: str
+    place: str
+    summary: str = dataclasses.field(compare=False)
+
+
+@dataclasses.dataclass
+class Failure:
+    """The trials that failed for one cause."""
+
+    cause: Cause
+    count: int
+    smallest: Schedule
+
+    @property
+    def summary(self) -> str:
+        """The cause in a line."""
+        return self.cause.summary
+
+
+@dataclasses.dataclass
+class Exploration:
+    """What came of it: trials run, and the failures, smallest schedule first."""
+
+    trials: int
+    failures: list[Failure]
+    out_of_budget: bool
+
+
+class _Failed(Exception):
+    """Raised for Hypothesis, which tells failures apart by their type: one subclass a cause."""
+
+
+class _Memory:
+    """Runs each distinct schedule once, and keeps what came out."""
+
+    def __init__(self, trial: Callable[[Schedule], Cause | None], settings: Settings) -> None:
+        self._trial = trial
+        self._results: dict[str, Cause | None] = {}
+        self._deadline = None if settings.budget is None else time.monotonic() + settings.budget
+        self._limit = settings.max_trials
+        self.failures: dict[Cause, Failure] = {}
+        self.out_of_budget = False
+
+    def __call__(self, schedule: Schedule) -> Cause | None:
+        key = schedule.line
+        if key not in self._results:
+            if self._exhausted():
+                return None
+            self._results[key] = self._note(schedule, self._trial(schedule))
+        return self._results[key]
+
+    @property
+    def trials(self) -> int:
+        return len(self._results)
+
+    def _exhausted(self) -> bool:
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        self.out_of_budget = self.out_of_budget or late
+        return late or len(self._results) >= self._limit + (SHRINKING if self.failures else 0)
+
+    def _note(self, schedule: Schedule, cause: Cause | None) -> Cause | None:
+        if cause is not None:
+            known = self.failures.setdefault(cause, Failure(cause, 0, schedule))
+            known.count += 1
+            if schedule.weight < known.smallest.weight:
+                known.smallest = schedule
+        return cause
+
+
+def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: Settings, name: str) -> Exploration:
+    """Try schedules of ``space``; ``trial`` runs one and says why it failed, or None.
+
+    What ``trial`` raises ends the exploration. ``name`` identifies the test in Hypothesis' example database.
+    """
+    memory = _Memory(trial, settings)
+    _search(space, memory, settings, name)
+    for failure in list(memory.failures.values()):
+        failure.smallest = minimise(failure.smallest, space, lambda schedule, cause=failure.cause: memory(schedule) == cause)  # type: ignore[misc]
+    failures = sorted(memory.failures.values(), key=lambda failure: failure.smallest.weight)
+    return Exploration(memory.trials, failures, memory.out_of_budget)
+
+
+def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> None:
+    import hypothesis
+
+    types: dict[Cause, type[_Failed]] = {}
+
+    def check(schedule: Schedule) -> None:
+        cause = memory(schedule)
+        if cause is not None:
+            raise types.setdefault(cause, type("_Failed", (_Failed,), {}))
+
+    check.__name__ = check.__qualname__ = re.sub(r"\W", "_", name)  # the key in the example database
+    profile = hypothesis.settings.default or hypothesis.settings()
+    options: dict[str, Any] = {"database": None} if settings.seed is not None else {}
+    configured = hypothesis.settings(
+        max_examples=settings.max_trials,
+        deadline=None,
+        print_blob=False,
+        verbosity=hypothesis.Verbosity.quiet,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[phase for phase in profile.phases if phase is not hypothesis.Phase.explain],
+        **options,
+    )(hypothesis.given(space.strategy())(check))
+    if settings.seed is not None:
+        configured = hypothesis.seed(settings.seed)(configured)
+    try:
+        configured()
+    except* (_Failed, hypothesis.errors.HypothesisException):
+        pass  # the failures are in memory; that Hypothesis could not repeat one is for the last, real run to say

@@ -1,0 +1,107 @@
+"""The last shrinking step, on visits: fewer strikes, each at the earliest visit that still fails."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from ..core.faults import Fault
+from ..core.schedule import Schedule
+from .space import Space
+
+__all__ = ["minimise"]
+
+Move = Callable[[Schedule], Iterator[Schedule]]
+
+
+def minimise(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+    """A schedule from which no strike can be left out, and none moved to an earlier visit, without losing the failure.
+
+    Hypothesis shrinks numbers one by one; here strikes also move together, and each visit is searched by halves.
+    """
+    while True:
+        better = _fewer(schedule, space, fails)
+        better = _earlier_together(better, space, fails)
+        for fault, visit in list(_strikes(better, space)):
+            better = _earlier(better, fault, visit, space, fails)
+        if better.weight >= schedule.weight:
+            return schedule
+        schedule = better
+
+
+def _strikes(schedule: Schedule, space: Space) -> Iterator[tuple[Fault, int]]:
+    for fault in schedule.faults:
+        if space.open_visits(fault):
+            for visit in fault.at:
+                yield fault, visit
+
+
+def _moved(schedule: Schedule, fault: Fault, visit: int, to: int | None) -> Schedule:
+    """The schedule with one strike of one fault at another visit, or left out."""
+    faults = []
+    for other in schedule.faults:
+        if other is not fault:
+            faults.append(other)
+            continue
+        visits = sorted({to if number == visit else number for number in fault.at} - {None})  # type: ignore[type-var]
+        if visits:
+            faults.append(dataclasses.replace(fault, at=visits))
+    return dataclasses.replace(schedule, faults=tuple(faults))
+
+
+def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+    strikes = list(_strikes(schedule, space))
+    for fault, visit in strikes if len(strikes) > 1 else ():
+        smaller = _moved(schedule, fault, visit, None)
+        if smaller.faults and fails(smaller):
+            return _fewer(smaller, space, fails)
+    return schedule
+
+
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest number from ``low`` on that holds, by halves; ``high`` does hold."""
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def _earlier(schedule: Schedule, fault: Fault, visit: int, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+    current = next((other for other in schedule.faults if _alike(other, fault) and visit in other.at), None)
+    if current is None:
+        return schedule
+    visits = space.open_visits(fault)
+    place = bisect.bisect_left(visits, visit)
+
+    def moved(to: int) -> Schedule:
+        return schedule if to == place else _moved(schedule, current, visit, visits[to])
+
+    best = _first(0, place, lambda to: fails(moved(to)))
+    return moved(best) if best < place and fails(moved(best)) else schedule
+
+
+def _alike(one: Fault, other: Fault) -> bool:
+    return dataclasses.replace(one, at=0) == dataclasses.replace(other, at=0)
+
+
+def _earlier_together(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+    """Move all strikes by the same number of visits: the earliest joint position that fails."""
+    strikes = list(_strikes(schedule, space))
+    if len(strikes) < 2:
+        return schedule
+
+    def shifted(by: int) -> Schedule:
+        faults = []
+        for fault in schedule.faults:
+            visits = space.open_visits(fault)
+            places = [bisect.bisect_left(visits, visit) - by for visit in fault.at] if visits else []
+            faults.append(dataclasses.replace(fault, at=[visits[place] for place in places]) if visits else fault)
+        return dataclasses.replace(schedule, faults=tuple(faults))
+
+    most = min(bisect.bisect_left(space.open_visits(fault), visit) for fault, visit in strikes)
+    kept = _first(0, most, lambda start: start == most or fails(shifted(most - start)))
+    return shifted(most - kept) if kept < most and fails(shifted(most - kept)) else schedule

@@ -1,0 +1,145 @@
+"""The space of schedules: what was declared, over the visits that really exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..core.faults import Fault, OneOf, fields_of, is_drawn
+from ..core.schedule import Schedule
+from ..errors import BadArgument
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import DrawFn, SearchStrategy
+
+__all__ = ["Probe", "Space", "variants"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+MAX_VARIANTS = 64
+NEAR = (None, None, None, 0, 0, 1, 2, 3)
+"""How a strike is placed: anywhere, or so many visits behind the one before it (faults that meet are found that way)."""
+
+
+def variants(fault: Fault) -> list[Fault]:
+    """One fault per combination of its ``chaos.one_of`` parameters: they may decide even the site."""
+    choices = {name: value.values for name in fields_of(type(fault)) if isinstance(value := getattr(fault, name), OneOf)}
+    combinations = list(itertools.islice(itertools.product(*choices.values()), MAX_VARIANTS + 1))
+    if len(combinations) > MAX_VARIANTS:
+        raise BadArgument(f"{fault.name}: chaos.one_of gives more than {MAX_VARIANTS} combinations; use Hypothesis strategies")
+    found = [dataclasses.replace(fault, **dict(zip(choices, values, strict=True))) for values in combinations]
+    for variant in found:
+        _check_site(variant)
+    return found
+
+
+def _check_site(fault: Fault) -> None:
+    try:
+        hash(fault.key)
+        known = not any(is_drawn(part) for part in (fault.key if isinstance(fault.key, tuple) else (fault.key,)))
+    except (KeyError, TypeError):
+        known = False
+    if not known:
+        raise BadArgument(f"{fault.name}: a parameter that decides the site cannot be a strategy; use chaos.one_of(...)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What the trial without faults found out about one variant: where it could strike, how far its parameters reach."""
+
+    fault: Fault
+    given: frozenset[str]
+    visits: tuple[int, ...]
+    measures: Mapping[str, int]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its visits are to be chosen."""
+        return self.fault.at is None and self.fault.p is None
+
+    def parameters(self) -> dict[str, SearchStrategy[Any]]:
+        """Strategies for the parameters that are drawn."""
+        import hypothesis.strategies as st
+
+        drawn = {name: getattr(self.fault, name) for name in fields_of(type(self.fault)) if is_drawn(getattr(self.fault, name))}
+        if self.is_open:
+            for name in self.fault.explored:
+                if name not in self.given and self.measures.get(name, 0) > 1:
+                    drawn[name] = st.integers(0, self.measures[name] - 1)
+        return drawn
+
+
+Strike = tuple[int, Fault, int]
+"""Which probe, the fault with its parameters, and the place among the probe's visits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """All schedules of up to ``max_faults`` chosen strikes, together with what always strikes."""
+
+    probes: Sequence[Probe]
+    max_faults: int
+    seed: int
+
+    def strategy(self) -> SearchStrategy[Schedule]:
+        """Schedules; simpler ones have fewer faults at earlier visits."""
+        import hypothesis.strategies as st
+
+        always = [probe for probe in self.probes if not probe.is_open]
+        chosen = [place for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
+        strikes = st.lists(st.one_of([self._strike(place) for place in chosen]), min_size=1, max_size=self.max_faults) if chosen else st.just([])
+
+        @st.composite
+        def draw_schedule(draw: DrawFn) -> Schedule:
+            fixed = [_drawn(draw, probe) for probe in always]
+            return self.schedule(fixed, self._placed(draw(strikes)))
+
+        return draw_schedule()
+
+    def _strike(self, place: int) -> SearchStrategy[tuple[int, dict[str, Any], int, int | None]]:
+        import hypothesis.strategies as st
+
+        probe = self.probes[place]
+        return st.tuples(
+            st.just(place),
+            st.fixed_dictionaries(probe.parameters()),
+            st.integers(0, len(probe.visits) - 1),
+            st.sampled_from(NEAR),
+        )
+
+    def _placed(self, raw: list[tuple[int, dict[str, Any], int, int | None]]) -> list[Strike]:
+        """Strikes with their places worked out: one that is near goes by the place, as a share, of the one before it."""
+        strikes: list[Strike] = []
+        share = 0.0
+        for which, parameters, place, near in raw:
+            probe = self.probes[which]
+            count = len(probe.visits)
+            if near is not None and strikes:
+                place = min(count - 1, round(share * count) + near)
+            share = place / count
+            strikes.append((which, dataclasses.replace(probe.fault, **parameters), place))
+        return strikes
+
+    def schedule(self, fixed: Sequence[Fault], strikes: Sequence[Strike]) -> Schedule:
+        """Strikes as a schedule: equal faults are merged into one with several visits."""
+        merged: dict[str, tuple[int, Fault, set[int]]] = {}
+        for which, fault, place in strikes:
+            visit = self.probes[which].visits[place]
+            merged.setdefault(repr(fault), (which, fault, set()))[2].add(visit)
+        pinned = [
+            (which, min(visits), dataclasses.replace(fault, at=sorted(visits), where=None)) for which, fault, visits in merged.values()
+        ]
+        pinned.sort(key=lambda item: (item[0], item[1], repr(item[2])))
+        return Schedule((*fixed, *(fault for _, _, fault in pinned)), self.seed)
+
+    def open_visits(self, fault: Fault) -> tuple[int, ...]:
+        """The visits that a chosen fault of a schedule could strike at; none for one that was fixed from the start."""
+        for probe in self.probes:
+            if probe.is_open and type(probe.fault) is type(fault) and probe.fault.key == fault.key:
+                return probe.visits
+        return ()
+
+
+def _drawn(draw: Any, probe: Probe) -> Fault:
+    return dataclasses.replace(probe.fault, **{name: draw(strategy) for name, strategy in probe.parameters().items()})

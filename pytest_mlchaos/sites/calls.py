@@ -1,0 +1,145 @@
+"""``call``: calls of any dotted target, under every name by which it was imported."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..core.sites import Key, site
+from ..core.values import did_you_mean, shown
+from ..engine.controller import Controller, current
+from ..engine.patching import Patches
+from ..errors import TargetNotFound
+
+__all__ = ["resolve", "wrap"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SITE = "call"
+
+
+@site(SITE, "A call of a dotted target. Payload: (args, kwargs).")
+def arm_call(controller: Controller, patches: Patches, key: Key) -> None:
+    """Wraps the one target that the key names."""
+    if isinstance(key, str):
+        return
+    owner, name, kind, function = resolve(key[1])
+    wrapper = wrap(function, key, lambda: controller)
+    if inspect.ismodule(owner):
+        patches.set(owner, name, wrapper)
+        patches.replace_everywhere(function, wrapper)
+        return
+    try:
+        patches.set(owner, name, kind(wrapper) if kind else wrapper)
+    except (TypeError, AttributeError) as error:
+        raise TargetNotFound(f"target {key[1]!r} cannot be patched: {error}; wrap it with mlchaos.call(...) instead") from None
+
+
+def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]) -> Any:
+    """``function`` with a visit in front; a coroutine function stays one, a generator function too."""
+
+    def begin(args: Any, kwargs: Any) -> Any:
+        active = controller()
+        return active and active.begin(key, (args, kwargs), {"target": key[1]})
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        gate = begin(args, kwargs)
+        if gate is None:
+            return function(*args, **kwargs)
+        with gate:
+            gate.wait()
+            args, kwargs = gate.payload
+            return function(*args, **kwargs)
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        gate = begin(args, kwargs)
+        if gate is None:
+            return await function(*args, **kwargs)
+        with gate:
+            if gate.visit.delay:
+                await asyncio.sleep(gate.visit.delay)
+            gate.check()
+            args, kwargs = gate.payload
+            return await function(*args, **kwargs)
+
+    @functools.wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        gate = begin(args, kwargs)
+        if gate is not None:
+            with gate:
+                gate.wait()
+                args, kwargs = gate.payload
+        return (yield from function(*args, **kwargs))
+
+    if inspect.iscoroutinefunction(function):
+        return call_async
+    return generate if inspect.isgeneratorfunction(function) else call
+
+
+def wrapped(function: Callable[..., Any], name: str | None = None) -> Any:
+    """What ``mlchaos.call(fn)`` returns: a callable that no import reaches, made a target by hand."""
+    target = name or f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
+    return wrap(function, (SITE, target), current)
+
+
+def _import_longest(path: str) -> tuple[Any, list[str]]:
+    """The longest importable prefix of a dotted path, and the rest."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        try:
+            return importlib.import_module(name), parts[length:]
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+                raise TargetNotFound(f"target {path!r}: importing {name} failed: {error}") from error
+    raise TargetNotFound(f"target {path!r}: there is no module {parts[0]!r}")
+
+
+def _split(target: str) -> tuple[Any, list[str]]:
+    module, colon, attributes = target.partition(":")
+    if not colon:
+        owner, rest = _import_longest(module)
+    else:
+        owner, missing = _import_longest(module)
+        if missing:
+            raise TargetNotFound(f"target {target!r}: there is no module {module!r}")
+        rest = attributes.split(".")
+    if not rest or not all(rest):
+        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {shown(target)}")
+    return owner, rest
+
+
+def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callable[..., Any]]:
+    """(owner, attribute, how it is bound, function) of a dotted target; a class stands for its ``__init__``.
+
+    Raises :class:`~pytest_mlchaos.errors.TargetNotFound` naming the part that is not there.
+    """
+    owner, rest = _split(target)
+    for depth, name in enumerate(rest[:-1]):
+        owner = _attribute(owner, name, target, rest[: depth + 1])
+    name = rest[-1]
+    found = _attribute(owner, name, target, rest)
+    if inspect.isclass(found):
+        owner, name, found = found, "__init__", found.__init__
+    held = inspect.getattr_static(owner, name)
+    if isinstance(held, (staticmethod, classmethod)):
+        return owner, name, type(held), held.__func__
+    if not callable(found):
+        raise TargetNotFound(f"target {target!r} is not callable but {shown(found)}")
+    if inspect.isclass(owner) and owner.__module__ == builtins.__name__:
+        raise TargetNotFound(f"target {target!r} belongs to a built-in type, which cannot be patched; wrap it with mlchaos.call(...)")
+    return owner, name, None, held if inspect.isclass(owner) and callable(held) else found
+
+
+def _attribute(owner: Any, name: str, target: str, path: list[str]) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        where = getattr(owner, "__name__", type(owner).__name__)
+        raise TargetNotFound(f"target {target!r}: {where} has no attribute {name!r}{did_you_mean(name, dir(owner))}") from None

@@ -1,0 +1,99 @@
+"""``data.batch``: each batch that a DataLoader (its workers included) or a wrapped iterable hands to the loop."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from ..core.sites import Key, site
+from ..engine.controller import Controller, current
+from ..engine.patching import Patches
+
+__all__ = ["Batches"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+T = TypeVar("T")
+SITE = "data.batch"
+
+
+@site(SITE, "A batch, about to reach the training loop. Payload: the batch.", needs="torch", extra="torch", cheap=True)
+def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
+    """Patches ``__next__`` of each class of DataLoader iterators, those that are defined later too."""
+    from torch.utils.data import dataloader
+
+    base = dataloader._BaseDataLoaderIter
+    inside = threading.local()
+    wrapped: set[type] = set()
+
+    def wrap(cls: type) -> None:
+        """Wrap the class's own ``__next__``; one that calls its parent's makes one visit, not two."""
+        wrapped.add(cls)
+        original = cls.__dict__.get("__next__")
+        if original is None:
+            return
+
+        @functools.wraps(original)
+        def following(self: Any) -> Any:
+            if getattr(inside, "on", False):
+                return original(self)
+            inside.on = True
+            try:
+                batch = original(self)
+            finally:
+                inside.on = False
+            return controller.visit(SITE, batch)
+
+        patches.set(cls, "__next__", following)
+
+    def wrap_family(cls: type) -> None:
+        for relative in cls.__mro__:
+            if issubclass(relative, base) and relative not in wrapped:
+                wrap(relative)
+
+    construct = base.__init__
+
+    @functools.wraps(construct)
+    def constructed(self: Any, *args: Any, **kwargs: Any) -> None:
+        wrap_family(type(self))
+        construct(self, *args, **kwargs)
+
+    patches.set(base, "__init__", constructed)
+    pending = [base]
+    while pending:
+        cls = pending.pop()
+        wrap_family(cls)
+        pending.extend(cls.__subclasses__())
+
+
+class Batches(Generic[T]):
+    """An iterable whose items pass ``data.batch``: ``for batch in mlchaos.batches(loader)``.
+
+    For loaders that are no torch DataLoader. It may be iterated as often as what it wraps; outside of a trial it does
+    nothing. Everything else (``len``, attributes) is the wrapped object's.
+    """
+
+    def __init__(self, iterable: Iterable[T]) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[T]:
+        batches = iter(self._iterable)
+        while True:
+            controller = current()
+            before = controller.count(SITE) if controller else 0
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            if controller is not None and controller.count(SITE) == before:  # else a DataLoader inside made the visit
+                batch = controller.visit(SITE, batch)
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]  # as the wrapped object: a TypeError where it has no length
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_iterable" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._iterable, name)

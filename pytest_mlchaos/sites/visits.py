@@ -1,0 +1,25 @@
+"""Sites of the user's own: ``visit("queue.get", message)`` in code that no hook reaches."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from ..engine.controller import current
+
+__all__ = ["visit"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+T = TypeVar("T")
+
+
+def visit(site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
+    """Pass the site ``site``: gives back the payload, the same object unless a fault strikes there.
+
+    The name is free; faults name it as their ``site``. Outside of a chaos test this does nothing, so that it may stay in
+    production code.
+    """
+    controller = current()
+    if controller is None:
+        return payload
+    result: T = controller.visit(site, payload, attributes)
+    return result
