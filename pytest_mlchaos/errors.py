@@ -1,28 +1,28 @@
 """Every exception that pytest-mlchaos raises, in one tree::
 
-    Exception
-    └── MlchaosError
-        ├── BadArgument            (also ValueError)      a keyword, option or mark that makes no sense
-        │   ├── UnknownFault                              no fault of that name is registered
-        │   └── TargetNotFound                            a dotted target that does not resolve
-        ├── MissingExtra           (also ImportError)     an optional package is not installed
-        ├── InjectionForbidden                            this environment refuses injected faults
-        ├── FaultError                                    a fault is itself broken: no verdict on the subject
-        │   └── PayloadMismatch                           a fault met a payload that it cannot work on
-        ├── GoldenRunFailed                               the subject fails without any fault
-        ├── NotReproducible                               a failing schedule passed when it was repeated
-        └── Verdict                (also AssertionError)  a judgement on the test or on its subject
-            ├── NeverStruck                               a declared fault struck nowhere
-            ├── CrashSwallowed                            user code went on after its process was gone
-            ├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
-            ├── GaveUp                                    the subject did not finish within its restarts
-            ├── TrialTimeout                              a trial took longer than its time-out
-            ├── StateDiffers                              two states are not the same
-            ├── NotRecovered                              the run did not end in the golden run's state
-            └── NotConverged                              the loss is not finite, or not low enough in time
+Exception
+└── MlchaosError
+├── BadArgument            (also ValueError)      a keyword, option or mark that makes no sense
+│   ├── UnknownFault                              no fault of that name is registered
+│   └── TargetNotFound                            a dotted target that does not resolve
+├── MissingExtra           (also ImportError)     an optional package is not installed
+├── InjectionForbidden                            this environment refuses injected faults
+├── FaultError                                    a fault is itself broken: no verdict on the subject
+│   └── PayloadMismatch                           a fault met a payload that it cannot work on
+├── GoldenRunFailed                               the subject fails without any fault
+├── NotReproducible                               a failing schedule passed when it was repeated
+└── Verdict                (also AssertionError)  a judgement on the test or on its subject
+├── NeverStruck                               a declared fault struck nowhere
+├── CrashSwallowed                            user code went on after its process was gone
+├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
+├── GaveUp                                    the subject did not finish within its restarts
+├── TrialTimeout                              a trial took longer than its time-out
+├── StateDiffers                              two states are not the same
+├── NotRecovered                              the run did not end in the golden run's state
+└── NotConverged                              the loss is not finite, or not low enough in time
 
-    BaseException
-    └── SimulatedCrash             the process is gone; no ``except Exception`` catches it
+BaseException
+└── SimulatedCrash             the process is gone; no ``except Exception`` catches it
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from ..errors import BadArgument, UnknownFault
 from .sites import Key, Visit, derive_seed
 from .values import check_fields, did_you_mean, index, shown
 
-__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "find", "fields_of", "is_drawn", "register"]
+__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "fields_of", "find", "is_drawn", "register"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 F = TypeVar("F", bound="type[Fault]")
@@ -200,9 +200,7 @@ def find(name: str) -> type[Fault]:
     try:
         return FAULTS[name]
     except KeyError:
-        raise UnknownFault(
-            f"unknown fault {name!r}{did_you_mean(name, FAULTS)}; known are {', '.join(sorted(FAULTS))}"
-        ) from None
+        raise UnknownFault(f"unknown fault {name!r}{did_you_mean(name, FAULTS)}; known are {', '.join(sorted(FAULTS))}") from None
 
 
 def create(name: str, /, **keywords: Any) -> Fault:

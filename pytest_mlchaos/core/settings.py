@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import BadArgument
 from .values import did_you_mean, index, parse_duration, shown
 
-__all__ = ["Settings", "Setting", "parse_settings"]
+__all__ = ["Setting", "Settings", "parse_settings"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 

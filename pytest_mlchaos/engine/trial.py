@@ -51,7 +51,9 @@ def trial(schedule: Schedule, patches: Patches, *, timeout: float | None = None,
             with time_limit(timeout):
                 yield controller
         except SimulatedCrash as crash:
-            raise CrashNotRestarted(f"{crash}, and nothing restarted it: run it under mlchaos.run(train, ...), as a scheduler would") from None
+            raise CrashNotRestarted(
+                f"{crash}, and nothing restarted it: run it under mlchaos.run(train, ...), as a scheduler would"
+            ) from None
         except Exception as error:
             if controller.broken is not None and error is not controller.broken:
                 raise controller.broken from error
@@ -59,4 +61,6 @@ def trial(schedule: Schedule, patches: Patches, *, timeout: float | None = None,
         if controller.broken is not None:
             raise controller.broken
         if controller.crash is not None:
-            raise CrashSwallowed(swallowed(controller.crash) or f"{controller.crash}, in a thread, and nothing restarted it: use mlchaos.run")
+            raise CrashSwallowed(
+                swallowed(controller.crash) or f"{controller.crash}, in a thread, and nothing restarted it: use mlchaos.run"
+            )

@@ -129,7 +129,7 @@ def _make_error(text: str, target: str) -> BaseException:
     try:
         values = ast.literal_eval(f"({arguments.rstrip()[:-1]},)") if bracket and arguments.strip() != ")" else ()
     except (ValueError, SyntaxError):
-        raise BadArgument(f"call_failure: expected error as \"TimeoutError\" or \"TimeoutError('text')\" but got {shown(text)}") from None
+        raise BadArgument(f'call_failure: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {shown(text)}') from None
     module, colon, qualified = name.strip().partition(":")
     try:
         found: Any = importlib.import_module(module) if colon else builtins

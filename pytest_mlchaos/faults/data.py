@@ -78,7 +78,9 @@ class CorruptBatch(Fault):
             chosen = [leaf for leaf in found if leaf.is_float and leaf.size]
         if not chosen:
             what = "labels" if self.kind == "shuffle_labels" else "floating-point values"
-            raise PayloadMismatch(f"corrupt_batch(kind={self.kind!r}) found no {what} in the batch {describe(payload)}; name them with fields=")
+            raise PayloadMismatch(
+                f"corrupt_batch(kind={self.kind!r}) found no {what} in the batch {describe(payload)}; name them with fields="
+            )
         for leaf in chosen:
             self._check_leaf(leaf, payload)
         return chosen
@@ -139,4 +141,3 @@ def _shuffled(fault: CorruptBatch, leaf: Leaf, rng: Any) -> Any:
     order = np.arange(samples)
     order[places] = np.roll(places, int(rng.integers(1, hit)))
     return leaf.reordered(order)
-

@@ -98,4 +98,3 @@ class Run:
     def story(self) -> str:
         """How each attempt ended, a line each."""
         return tell(self.attempts)
-

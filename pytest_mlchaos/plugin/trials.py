@@ -177,7 +177,8 @@ class Trials:
                 error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
             raise
         probes = [
-            Probe(plan.fault, one.given, tuple(plan.eligible), plan.measures) for (one, _), plan in zip(owners, controller.plans, strict=True)
+            Probe(plan.fault, one.given, tuple(plan.eligible), plan.measures)
+            for (one, _), plan in zip(owners, controller.plans, strict=True)
         ]
         for one in declared:
             if not any(probe.visits for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):

@@ -42,7 +42,9 @@ def passed_sites(passed: Mapping[Key, int]) -> str:
     """``train.step 20 times, data.batch 20 times``."""
     if not passed:
         return "no site at all"
-    return ", ".join(f"{site_text(key)} {_counted(count, 'time')}" for key, count in sorted(passed.items(), key=lambda item: site_text(item[0])))
+    return ", ".join(
+        f"{site_text(key)} {_counted(count, 'time')}" for key, count in sorted(passed.items(), key=lambda item: site_text(item[0]))
+    )
 
 
 def struck(strikes: Sequence[Strike]) -> list[str]:

@@ -88,7 +88,9 @@ class Space:
 
         always = [probe for probe in self.probes if not probe.is_open]
         chosen = [place for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
-        strikes = st.lists(st.one_of([self._strike(place) for place in chosen]), min_size=1, max_size=self.max_faults) if chosen else st.just([])
+        strikes = (
+            st.lists(st.one_of([self._strike(place) for place in chosen]), min_size=1, max_size=self.max_faults) if chosen else st.just([])
+        )
 
         @st.composite
         def draw_schedule(draw: DrawFn) -> Schedule:
