@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .oracles.run import Run as Run
     from .oracles.state import assert_same_state as assert_same_state
     from .plugin.fixture import Mlchaos as Mlchaos
-    from .sites.dataloader import Batches as batches
+    from .sites.dataloader import batches as batches
     from .sites.visits import visit as visit
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ _PUBLIC = {
     "Visit": "core.sites:Visit",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_same_state": "oracles.state:assert_same_state",
-    "batches": "sites.dataloader:Batches",
+    "batches": "sites.dataloader:batches",
     "chaos": "decorators:chaos",
     "visit": "sites.visits:visit",
 }

@@ -183,7 +183,7 @@ def register(cls: F) -> F:
     if not (inspect.isclass(cls) and issubclass(cls, Fault)):
         raise BadArgument(f"chaos.register expects a subclass of Fault but got {shown(cls)}")
     if "__dataclass_fields__" not in cls.__dict__:
-        cls = dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
     if not cls.__dict__.get("name"):
         cls.name = _snake(cls.__name__)
     if "site" not in fields_of(cls) and not isinstance(getattr(cls, "site", None), (str, property)):

@@ -17,7 +17,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 class Setting:
     """What the ini file, the command line and the mark have in common about one setting."""
 
-    help: str
+    text: str
     parse: Callable[[str, Any], Any]
     metavar: str
 
@@ -54,8 +54,8 @@ def _choice(*choices: str) -> Callable[[str, Any], str]:
     return parse
 
 
-def _setting(default: Any, help: str, parse: Callable[[str, Any], Any], metavar: str) -> Any:
-    return dataclasses.field(default=default, metadata={"setting": Setting(help, parse, metavar)})
+def _setting(default: Any, text: str, parse: Callable[[str, Any], Any], metavar: str) -> Any:
+    return dataclasses.field(default=default, metadata={"setting": Setting(text, parse, metavar)})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

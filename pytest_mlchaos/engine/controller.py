@@ -295,7 +295,7 @@ class Controller:
                 plan.eligible.append(visit.index)
                 if len(plan.eligible) <= PROBED_VISITS:
                     visit.measures = plan.measures
-                    self._guarded(plan.fault, lambda plan=plan: plan.fault.probe(visit))  # type: ignore[misc]
+                    self._guarded(plan.fault, lambda plan=plan: plan.fault.probe(visit))
 
     def _wanted(self, plan: Plan, visit: Visit) -> bool:
         where = plan.fault.where
@@ -312,7 +312,7 @@ class Controller:
         visit.recorder, visit.deferred, visit.details = record, False, {}
         try:
             payload = plan.fault.apply(visit)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # a crash is one
             if not _meant(error, visit, plan.fault):
                 self._tool_error(plan.fault, error, "apply()")
             visit.error = error
@@ -333,7 +333,7 @@ class Controller:
     def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:
         try:
             return call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever a user's code raises
             self._tool_error(fault, error, what)
 
     def _tool_error(self, fault: Fault, error: BaseException, what: str) -> None:

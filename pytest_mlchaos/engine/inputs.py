@@ -83,7 +83,7 @@ def _copied(value: Any) -> Any:
         return _with_cells(value, _copied)
     try:
         return copy.deepcopy(value)
-    except Exception:  # whatever a foreign __deepcopy__ raises: locks, sockets, generators
+    except Exception:  # noqa: BLE001  # whatever a foreign __deepcopy__ raises: locks, sockets, generators
         return value
 
 

@@ -68,7 +68,7 @@ class Patches:
                 self._undo[-1]()
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # all is undone first
                 failure = failure or error
             self._undo.pop()
         if failure is not None:

@@ -64,7 +64,7 @@ def _watch(visit: Visit, fault: GpuOom | None) -> AbstractContextManager[Any]:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Allocations(TorchDispatchMode):
+    class Allocations(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
         count = 0
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -101,7 +101,7 @@ def _out_of_memory(torch: Any, args: Any, kwargs: Any) -> BaseException:
     cls = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
     error: BaseException = cls(
         f"CUDA out of memory. Tried to allocate {max(wanted, 2.0):.2f} MiB. GPU 0 has a total capacity of 79.10 GiB of which "
-        f"{max(wanted, 2.0) / 2:.2f} MiB is free. Process {1} has 79.09 GiB memory in use. Of the allocated memory 78.06 GiB is allocated by "
+        f"{max(wanted, 2.0) / 2:.2f} MiB is free. Process 1 has 79.09 GiB memory in use. Of the allocated memory 78.06 GiB is allocated by "
         "PyTorch, and 485.12 MiB is reserved by PyTorch but unallocated. (injected by mlchaos)"
     )
     return error

@@ -171,16 +171,28 @@ class _Comparison:
 
     def _others(self, a: Any, b: Any, path: str) -> Iterator[str]:
         """Objects that define equality are asked; others are compared by what they hold."""
-        if type(a).__eq__ is not object.__eq__:
+        if type(a).__eq__ is not object.__eq__:  # type: ignore[comparison-overlap]  # most classes inherit it
             yield from self._equal(a == b, a, path)
             return
+        if callable(a) and hasattr(a, "__qualname__"):
+            yield from self._equal((a.__module__, a.__qualname__) == (b.__module__, b.__qualname__), a, path)
+            return
         held = [{**getattr(x, "__dict__", {}), **{n: getattr(x, n) for n in _slots(x) if hasattr(x, n)}} for x in (a, b)]
-        if not held[0] and not held[1] and type(a).__reduce_ex__ is object.__reduce_ex__ and type(a).__init__ is not object.__init__:
+        if held[0] or held[1]:
+            yield from self._attributes(held[0], held[1], path)
+            return
+        try:
+            reduced = a.__reduce_ex__(4), b.__reduce_ex__(4)  # generators and the like: what pickle would keep of them
+        except TypeError:
             yield f"{path}: two objects of type {_type(a)}, which cannot be compared"
             return
-        for name in held[1]:
-            yield from self.differences(held[0].get(name), held[1][name], f"{path}.{name}")
-        if extra := held[0].keys() - held[1].keys():
+        if not isinstance(reduced[0], str):
+            yield from self.differences(reduced[0][1:3], reduced[1][1:3], f"{path}.<state>")
+
+    def _attributes(self, a: Mapping[str, Any], b: Mapping[str, Any], path: str) -> Iterator[str]:
+        for name in b:
+            yield from self.differences(a.get(name), b[name], f"{path}.{name}")
+        if extra := a.keys() - b.keys():
             yield f"{path}.{min(extra)}: not expected"
 
     def _arrays(self, a: Any, b: Any, path: str) -> Iterator[str]:

@@ -12,14 +12,14 @@ from ..core.settings import Settings
 from ..errors import BadArgument, MlchaosError, UnknownFault
 
 if TYPE_CHECKING:
-    from ..engine.patching import Patches
+    from ..engine import patching
     from .fixture import Mlchaos
 
 __all__: list[str] = []
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-_patches = pytest.StashKey["Patches"]()
-_lines = pytest.StashKey[list[str]]()
+_patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
+_lines: pytest.StashKey[list[str]] = pytest.StashKey()
 
 _MARKS = (
     "mlchaos(fault, at=None, p=None, times=None, where=None, **parameters): break the code under test; written as a decorator, "
@@ -32,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options: those of :class:`~pytest_mlchaos.core.settings.Settings`, on the command line and in the ini file, and a few more."""
     group = parser.getgroup("mlchaos", "chaos tests of machine-learning code (pytest-mlchaos)")
     for name, setting in Settings.table().items():
-        group.addoption(f"--mlchaos-{name.replace('_', '-')}", dest=f"mlchaos_{name}", metavar=setting.metavar, help=setting.help)
-        parser.addini(f"mlchaos_{name}", f"{setting.help} (as --mlchaos-{name.replace('_', '-')})")
+        group.addoption(f"--mlchaos-{name.replace('_', '-')}", dest=f"mlchaos_{name}", metavar=setting.metavar, help=setting.text)
+        parser.addini(f"mlchaos_{name}", f"{setting.text} (as --mlchaos-{name.replace('_', '-')})")
     group.addoption(
         "--mlchaos-replay", dest="mlchaos_replay", metavar="FAULTS", help="run the selected chaos tests under these faults: 'gpu_oom(at=7)'"
     )
@@ -88,7 +88,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     from ..reports.catalogue import catalogue
 
     faults.load()
-    print(catalogue())
+    print(catalogue())  # noqa: T201  # it is what was asked for
     return 0
 
 
@@ -137,12 +137,16 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Hang the journal on the report, which travels home from xdist's workers."""
     report = yield
-    if call.excinfo is not None and isinstance(call.excinfo.value, MlchaosError) and report.failed:
-        if not any(entry.path == item.path for entry in call.excinfo.traceback):
-            report.longrepr = call.excinfo.exconly()  # a word from the tool: no frame of anybody's helps
+    if report.failed and call.excinfo is not None and _is_word_of_the_tool(item, call.excinfo):
+        report.longrepr = call.excinfo.exconly()
     if call.when == "call" and item.stash.get(_lines, []):
         report.mlchaos_journal = item.stash[_lines]
     return report
+
+
+def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Whether no frame of the test's is in a traceback of ours: then no frame helps."""
+    return isinstance(excinfo.value, MlchaosError) and not any(entry.path == item.path for entry in excinfo.traceback)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ class Mlchaos:
 
         A crash, and any injected error that the subject does not handle, ends the attempt; the next one finds the disk as it was
         left, fresh copies of the objects in ``args`` and other random numbers. An error of the subject's own is
-        raised at once. Returns a :class:`~pytest_mlchaos.Run`. Raises ``GaveUp`` after ``max_restarts`` restarts, and ``CrashSwallowed`` when
-        the subject goes on after a crash; both say why each attempt ended.
+        raised at once. Returns a :class:`~pytest_mlchaos.Run`. Raises ``GaveUp`` after ``max_restarts`` restarts, saying why each
+        attempt ended, and ``CrashSwallowed`` when the subject goes on after a crash.
         """
         if index(max_restarts) is None:
             raise BadArgument(f"mlchaos.run: expected max_restarts to be 0 or more but got {shown(max_restarts)}")

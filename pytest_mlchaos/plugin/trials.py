@@ -7,11 +7,12 @@ import functools
 import signal
 import sys
 import sysconfig
+import textwrap
 import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,12 +30,17 @@ from ..search.space import Probe, Space, variants
 from .declared import Declared, declared_by, replayed, settings_of
 from .restart import set_up_again
 
+if TYPE_CHECKING:
+    from ..search.explore import Cause
+
 __all__ = ["Trials"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _NOT_USER_CODE = tuple(str(Path(path).resolve()) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])} if path)
 
 
+SUMMARY = 120
+"""Characters of an error's first line in a report."""
 _SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
 
 
@@ -97,7 +103,7 @@ class Trials:
         try:
             controller = self._run(schedule, settings, strikes)
         except BaseException as error:
-            if _is_failure(error) and not isinstance(error, BadArgument):
+            if _is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
                 error.add_note(text.one_trial(schedule, strikes, self._item.nodeid))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
@@ -113,6 +119,7 @@ class Trials:
                 self._body()
         except BaseException as error:
             if _raised_by(alarm, error):
+                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self._item.nodeid))
                 raise _Abort(error) from None
             raise
         finally:
@@ -126,7 +133,7 @@ class Trials:
         if self._runs:
             try:
                 set_up_again(self._item)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever a fixture raises
                 error.add_note("mlchaos: a fixture failed between two trials")
                 raise _Abort(error) from None
         self._runs += 1
@@ -185,10 +192,8 @@ class Trials:
                 raise NeverStruck(text.never_struck([one.fault], controller.passed(), _absent([one.fault])))
         return Space(probes, settings.max_faults, seed), controller.passed()
 
-    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int]) -> Any:
+    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int]) -> Cause | None:
         """Why a trial failed, or None; what ends the exploration is raised."""
-        from ..search.explore import Cause
-
         strikes: list[Strike] = []
         try:
             self._run(schedule, settings, strikes)
@@ -200,9 +205,7 @@ class Trials:
                 return None
             if not _is_failure(error):
                 raise
-            place = _user_place(error)
-            first = str(error).partition("\n")[0][:160]
-            return Cause(type(error).__qualname__, place, f"{type(error).__name__}: {first} ({place})")
+            return _cause(error)
         finally:
             struck.update(id(type(fault)) for fault in schedule.faults if any(strike.fault == repr(fault) for strike in strikes))
         return None
@@ -252,9 +255,18 @@ def _frames(error: BaseException) -> Iterator[TracebackType]:
         trace = trace.tb_next
 
 
+def _cause(error: BaseException) -> Cause:
+    """What two failures have in common that fail for one reason."""
+    from ..search.explore import Cause
+
+    place = _user_place(error)
+    words = textwrap.shorten(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", SUMMARY, placeholder=" ...")
+    return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words)
+
+
 def _user_place(error: BaseException) -> str:
-    """The innermost line of the user's own code in a traceback."""
-    place = "outside of the test's code"
+    """The innermost line of the user's own code in a traceback; nothing where there is none."""
+    place = ""
     for frame in _frames(error):
         code = frame.tb_frame.f_code
         if not code.co_filename.startswith(_NOT_USER_CODE) and not code.co_filename.startswith("<"):

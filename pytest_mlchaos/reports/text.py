@@ -62,7 +62,14 @@ def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
     """The lines to paste."""
     decorators = repr(schedule).splitlines()
     lines = [f"  reproduce: {decorators[0]}", *(f"             {line}" for line in decorators[1:])]
-    return [*lines, f"         or: pytest {shlex.quote(nodeid)} --mlchaos-replay {shlex.quote(schedule.line)}"]
+    return [*lines, f"         or: pytest {quoted(nodeid)} --mlchaos-replay {quoted(schedule.line, always=True)}"]
+
+
+def quoted(text: str, *, always: bool = False) -> str:
+    """A text for the shell; in double quotes where that is enough, because schedules hold single ones."""
+    if not always and shlex.quote(text) == text:
+        return text
+    return shlex.quote(text) if set(text) & set('"$`!\\') else f'"{text}"'
 
 
 def explored(
@@ -104,4 +111,5 @@ def _why(fault: Fault, count: int) -> str:
         return ", and where= held for none that was due"
     if fault.p is not None:
         return f", and p={fault.p} hit none of them with this seed: raise p, or take another with @chaos.settings(seed=...)"
-    return ", and it found nothing to do there" + (f" (op={fault.op} may be too large)" if getattr(fault, "op", 0) else "")
+    far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.explored)
+    return ", and it found nothing to do there" + (f" (is {far} too far?)" if far else "")

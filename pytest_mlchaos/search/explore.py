@@ -16,6 +16,8 @@ from .space import Space
 __all__ = ["Cause", "Exploration", "Failure", "explore"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+REPEATS = 4
+"""Hypothesis may propose a schedule again; only distinct ones count as trials, so it is asked for more."""
 SHRINKING = 200
 """Trials for shrinking beside ``max_trials``, at most."""
 
@@ -120,7 +122,7 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
     profile = hypothesis.settings.default or hypothesis.settings()
     options: dict[str, Any] = {"database": None} if settings.seed is not None else {}
     configured = hypothesis.settings(
-        max_examples=settings.max_trials,
+        max_examples=settings.max_trials * REPEATS,
         deadline=None,
         print_blob=False,
         verbosity=hypothesis.Verbosity.quiet,

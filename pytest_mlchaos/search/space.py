@@ -18,7 +18,7 @@ __all__ = ["Probe", "Space", "variants"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_VARIANTS = 64
-NEAR = (None, None, None, 0, 0, 1, 2, 3)
+NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
 """How a strike is placed: anywhere, or so many visits behind the one before it (faults that meet are found that way)."""
 
 
@@ -70,6 +70,8 @@ class Probe:
         return drawn
 
 
+RawStrike = tuple[int, dict[str, Any], int, int | None]
+"""Which probe, the parameters drawn, the place among the probe's visits, and how near to the strike before (``NEAR``)."""
 Strike = tuple[int, Fault, int]
 """Which probe, the fault with its parameters, and the place among the probe's visits."""
 
@@ -87,10 +89,7 @@ class Space:
         import hypothesis.strategies as st
 
         always = [probe for probe in self.probes if not probe.is_open]
-        chosen = [place for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
-        strikes = (
-            st.lists(st.one_of([self._strike(place) for place in chosen]), min_size=1, max_size=self.max_faults) if chosen else st.just([])
-        )
+        strikes = self._strikes()
 
         @st.composite
         def draw_schedule(draw: DrawFn) -> Schedule:
@@ -99,7 +98,23 @@ class Space:
 
         return draw_schedule()
 
-    def _strike(self, place: int) -> SearchStrategy[tuple[int, dict[str, Any], int, int | None]]:
+    def _strikes(self) -> SearchStrategy[list[RawStrike]]:
+        """Any strikes; and, because bugs hide where faults meet, mostly schedules in which as many kinds as may be take part."""
+        import hypothesis.strategies as st
+
+        kinds = [self._strike(place) for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
+        if not kinds:
+            return st.just([])
+        anything = st.lists(st.one_of(kinds), min_size=1, max_size=self.max_faults)
+        together = min(len(kinds), self.max_faults)
+        if together < 2:
+            return anything
+        mixed = st.permutations(kinds).flatmap(lambda order: st.tuples(*order[:together]))
+        more = st.lists(st.one_of(kinds), max_size=self.max_faults - together)
+        meeting = st.tuples(mixed, more).map(lambda parts: [*parts[0], *parts[1]])
+        return st.one_of(anything, meeting, meeting, meeting, meeting)
+
+    def _strike(self, place: int) -> SearchStrategy[RawStrike]:
         import hypothesis.strategies as st
 
         probe = self.probes[place]
@@ -110,7 +125,7 @@ class Space:
             st.sampled_from(NEAR),
         )
 
-    def _placed(self, raw: list[tuple[int, dict[str, Any], int, int | None]]) -> list[Strike]:
+    def _placed(self, raw: list[RawStrike]) -> list[Strike]:
         """Strikes with their places worked out: one that is near goes by the place, as a share, of the one before it."""
         strikes: list[Strike] = []
         share = 0.0

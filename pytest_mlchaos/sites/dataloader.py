@@ -11,7 +11,7 @@ from ..core.sites import Key, site
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "batches"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 T = TypeVar("T")
@@ -97,3 +97,8 @@ class Batches(Generic[T]):
         if name.startswith("__") or "_iterable" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self._iterable, name)
+
+
+def batches(iterable: Iterable[T]) -> Batches[T]:
+    """The same items, each passing ``data.batch``: for loaders that are no torch DataLoader."""
+    return Batches(iterable)

@@ -69,7 +69,7 @@ def _close_with(frame: FrameType, gate: Gate) -> None:
 
     def watch(current: FrameType, event: str, arg: object) -> None:
         if before is not None:
-            before(current, event, arg)
+            before(current, event, arg)  # type: ignore[arg-type]  # what came goes on
         if current is frame and event == "return":
             sys.setprofile(before)
             gate.close()
@@ -87,7 +87,7 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     import torch
 
     inside = threading.local()
-    original: Any = torch.autograd._engine_run_backward  # type: ignore[attr-defined]  # imported there, not declared
+    original: Any = torch.autograd._engine_run_backward
 
     @functools.wraps(original)
     def run_backward(*args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,130 @@
+"""Interleaved timing: what two variants cost is only comparable when both were measured in the same moments."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+__all__ = ["Figure", "Samples", "Spread", "compare", "interleaved", "milliseconds", "percent", "times"]
+
+WARM_UP = 2
+Samples = dict[str, list[float]]
+"""Seconds, round by round, of each side."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spread:
+    """A median with its quartiles."""
+
+    median: float
+    q1: float
+    q3: float
+    n: int
+
+    @classmethod
+    def of(cls, samples: Iterable[float]) -> Spread:
+        """The spread of some samples."""
+        values = list(samples)
+        q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+        return cls(median, q1, q3, len(values))
+
+    @property
+    def margin(self) -> float:
+        """How far the true median may be off: half its 95 % interval, as in a notched box plot."""
+        return float(1.57 * (self.q3 - self.q1) / self.n**0.5)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A line of the report.
+
+    ``measured`` is the spread over pairs of neighbouring samples; ``quiet`` the same figure from each side's fastest tenth: others on
+    the machine only ever add time. ``raw`` holds the seconds of both sides.
+    """
+
+    what: str
+    unit: str
+    measured: Spread
+    quiet: float
+    budget: float | None = None
+    raw: Mapping[str, Spread] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the budget is kept; ``unclear`` where the noise is too large to tell."""
+        if self.budget is None:
+            return ""
+        kept = self.measured.median <= self.budget
+        near = abs(self.measured.median - self.budget) < self.measured.margin
+        if near or kept != (self.quiet <= self.budget):
+            return "unclear"
+        return "ok" if kept else "miss"
+
+
+@contextlib.contextmanager
+def _without_gc(disabled: bool) -> Iterator[None]:
+    if not disabled:
+        yield
+        return
+    gc.collect()
+    gc.freeze()  # so that the collections between rounds are short
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def interleaved(rounds: int, sides: Mapping[str, Callable[[], float]], *, no_gc: bool = True) -> Samples:
+    """What each side returned in each round; every other round goes backwards, so that no side always comes first."""
+    samples: Samples = {name: [] for name in sides}
+    with _without_gc(no_gc):
+        for number in range(WARM_UP + rounds):
+            for name in list(sides)[:: -1 if number % 2 else 1]:
+                value = sides[name]()
+                if number >= WARM_UP:
+                    samples[name].append(value)
+            gc.collect()
+    return samples
+
+
+def milliseconds(one: float, other: float) -> float:
+    """How many milliseconds more."""
+    return (one - other) * 1e3
+
+
+def percent(one: float, other: float) -> float:
+    """How many percent more."""
+    return (one / other - 1) * 100
+
+
+def times(one: float, other: float) -> float:
+    """How many times as much."""
+    return one / other
+
+
+def compare(
+    what: str,
+    samples: Samples,
+    side: str,
+    base: str,
+    how: Callable[[float, float], float],
+    unit: str,
+    *,
+    budget: float | None = None,
+    note: str = "",
+) -> Figure:
+    """One side against another, pair by pair."""
+    one, other = samples[side], samples[base]
+    pairs = Spread.of(how(*pair) for pair in zip(one, other, strict=True))
+    raw = {name: Spread.of(samples[name]) for name in (side, base)}
+    return Figure(what=what, unit=unit, measured=pairs, quiet=how(_fast(one), _fast(other)), budget=budget, raw=raw, note=note)
+
+
+def _fast(samples: list[float]) -> float:
+    return statistics.quantiles(samples, n=10, method="inclusive")[0]

@@ -1,0 +1,1 @@
+"""A training loop that writes checkpoints and resumes from them."""

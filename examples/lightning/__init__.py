@@ -1,0 +1,1 @@
+"""A Lightning trainer that resumes from its last checkpoint."""

@@ -1,0 +1,76 @@
+"""The project's jobs: ``nox -s tests``, ``demo``, ``lint``, ``types``, ``bench`` and more; ``nox -l`` lists them."""
+
+from __future__ import annotations
+
+import pathlib
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_existing_virtualenvs = True
+
+TORCH = "torch==2.13.0"
+"""Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch >= 2.4."""
+PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "pytest-timeout")
+LIGHTNING = "pytorch-lightning==2.6.6"
+DATA = ("pandas>=2", "pyarrow>=15")
+
+
+def _install_with_torch(session: nox.Session, *packages: str) -> None:
+    """Install the package and ``packages``; torch first, so that nothing picks another build."""
+    session.install(TORCH)
+    session.install(".", *packages, TORCH)
+
+
+@nox.session(python="3.11")
+def tests(session: nox.Session) -> None:
+    """The tests, with torch, against the installed package."""
+    _install_with_torch(session, *PLUGINS, *DATA)
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def light(session: nox.Session) -> None:
+    """The tests that need no torch, on each Python, with the hard dependencies alone."""
+    session.install(".", "pytest-asyncio")
+    session.run("pytest", "-p", "no:cacheprovider", *session.posargs)
+
+
+@nox.session(python="3.11")
+def demo(session: nox.Session) -> None:
+    """What a user sees: the examples, of which the unsound ones must fail for the reason stated."""
+    _install_with_torch(session, LIGHTNING)
+    session.run("python", "examples/demo.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def lint(session: nox.Session) -> None:
+    """Style."""
+    session.install("ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python="3.11")
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    session.install("mypy", ".")
+    session.run("mypy")
+
+
+@nox.session(python="3.11")
+def bench(session: nox.Session) -> None:
+    """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
+    _install_with_torch(session)
+    session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
+
+
+@nox.session(python="3.11")
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, and try it in an environment that has nothing else."""
+    session.install("build")
+    folder = pathlib.Path(session.create_tmp())
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    built = max(folder.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    session.install("--force-reinstall", str(built))
+    session.run("pytest", "--mlchaos-faults", silent=True)
