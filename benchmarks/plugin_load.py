@@ -14,6 +14,7 @@ from pathlib import Path
 from timing import Figure, Samples, Spread, compare, interleaved, milliseconds
 
 HEAVY = ("torch", "numpy", "hypothesis", "pandas")
+EMPTY = "empty_plugin"
 RUN = "import sys, pytest; code = pytest.main(sys.argv[1:])"
 SHOW = f"{RUN}; print('loaded:', *sorted({{name.partition('.')[0] for name in sys.modules}})); sys.exit(code)"
 
@@ -21,7 +22,11 @@ SHOW = f"{RUN}; print('loaded:', *sorted({{name.partition('.')[0] for name in sy
 def _pytest(code: str, folder: Path, plugin: str) -> str:
     """Run pytest on one empty test file in a process of its own."""
     command = [sys.executable, "-c", code, "-q", "-p", plugin, "-p", "no:cacheprovider", "-c", "pytest.ini", "test_empty.py"]
-    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    env = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
+    }
     return subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
 
 
@@ -35,8 +40,8 @@ def _loaded(folder: Path, plugin: str) -> set[str]:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Whole processes with ``-p mlchaos`` against ``-p no:mlchaos``."""
-    cpu: Samples = {"mlchaos": [], "no:mlchaos": []}
+    """Whole processes with ``-p mlchaos`` against ``-p no:mlchaos``, and against an empty plugin (pytest looks its name up too)."""
+    cpu: Samples = {"mlchaos": [], "no:mlchaos": [], EMPTY: []}
 
     def seconds(folder: Path, plugin: str) -> float:
         start, used = time.perf_counter(), _cpu()
@@ -48,24 +53,26 @@ def measure(quick: bool) -> list[Figure]:
         folder = Path(name)
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_empty.py").write_text("def test_empty():\n    pass\n")
+        (folder / f"{EMPTY}.py").write_text("")
         extra = _loaded(folder, "mlchaos") - _loaded(folder, "no:mlchaos")
         wall = interleaved(15 if quick else 60, {plugin: functools.partial(seconds, folder, plugin) for plugin in cpu})
-    heavy = sorted(extra.intersection(HEAVY))
+    used = {plugin: values[-len(wall[plugin]) :] for plugin, values in cpu.items()}
     return [
-        _figure("plugin load: wall time", wall),
-        _figure("plugin load: CPU time", {plugin: used[-len(wall[plugin]) :] for plugin, used in cpu.items()}),
-        Figure(
-            what="plugin load: heavy modules",
-            unit="modules",
-            measured=Spread.of([len(heavy)]),
-            quiet=len(heavy),
-            budget=0,
-            note=f"heavy: {', '.join(heavy) or 'none'}; top-level packages that only the plugin loads: {', '.join(sorted(extra))}",
-        ),
+        _compare("plugin load: wall time", wall, "no:mlchaos"),
+        _compare("plugin load: CPU time", used, "no:mlchaos"),
+        _compare("plugin load: CPU time, beyond an empty plugin", used, EMPTY),
+        _heavy(extra),
     ]
 
 
-def _figure(what: str, samples: Samples) -> Figure:
-    apart = milliseconds(*(Spread.of(samples[plugin]).median for plugin in ("mlchaos", "no:mlchaos")))
-    note = f"difference of the medians {apart:.1f} ms"
-    return compare(what, samples, "mlchaos", "no:mlchaos", milliseconds, "ms", budget=10, note=note)
+def _compare(what: str, samples: Samples, base: str) -> Figure:
+    apart = milliseconds(*(Spread.of(samples[plugin]).median for plugin in ("mlchaos", base)))
+    return compare(what, samples, "mlchaos", base, milliseconds, "ms", budget=10, note=f"difference of the medians {apart:.1f} ms")
+
+
+def _heavy(extra: set[str]) -> Figure:
+    heavy = sorted(extra.intersection(HEAVY))
+    note = f"heavy: {', '.join(heavy) or 'none'}; packages that only the plugin loads: {', '.join(sorted(extra))}"
+    return Figure(
+        what="plugin load: heavy modules", unit="modules", measured=Spread.of([len(heavy)]), quiet=len(heavy), budget=0, note=note
+    )

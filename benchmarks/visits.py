@@ -39,14 +39,11 @@ def measure(quick: bool) -> list[Figure]:
     return found + _per_call({"empty": "pass", OUTSIDE: "visit('bench.site', payload)"}, names, quick)
 
 
-def _per_call(statements: dict[str, str], names: dict[str, Any], quick: bool) -> list[Figure]:
-    sides = {name: functools.partial(timeit.Timer(statement, globals=names).timeit, CALLS) for name, statement in statements.items()}
+def _per_call(statements: dict[str, str], variables: dict[str, Any], quick: bool) -> list[Figure]:
+    sides = {name: functools.partial(timeit.Timer(statement, globals=variables).timeit, CALLS) for name, statement in statements.items()}
     samples = interleaved(100 if quick else 1000, sides)
-    return [
-        compare(f"visit: {name}", samples, name, "empty", _nanoseconds, "ns", budget=BUDGET.get(name))
-        for name in samples
-        if name != "empty"
-    ]
+    names = [name for name in sides if name != "empty"]
+    return [compare(f"visit: {name}", samples, name, "empty", _nanoseconds, "ns", budget=BUDGET.get(name)) for name in names]
 
 
 def _nanoseconds(one: float, other: float) -> float:

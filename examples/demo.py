@@ -6,6 +6,7 @@ Run it with the Python that has pytest-mlchaos, torch and pytorch-lightning: ``p
 from __future__ import annotations
 
 import ast
+import concurrent.futures
 import dataclasses
 import difflib
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-QUIET = ["--tb=short", "--show-capture=no", "--disable-warnings"]
+QUIET = ["--tb=short", "--show-capture=no", "-p", "no:warnings"]
 VERDICT = "did not end in the state of its golden run"
 
 
@@ -108,6 +109,14 @@ def pytest(*arguments: str) -> Outcome:
     return Outcome(done.returncode, done.stdout, time.monotonic() - start)
 
 
+def both(example: Example, *arguments: str) -> tuple[Outcome, Outcome]:
+    """The unsound and the sound test, at the same time."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        unsound = pool.submit(pytest, example.node(example.unsound), *arguments)
+        sound = pool.submit(pytest, example.node(example.sound), *arguments)
+        return unsound.result(), sound.result()
+
+
 def check(holds: object, claim: str, outcome: Outcome) -> None:
     """Stop unless a claim about a pytest session holds."""
     if not holds:
@@ -160,19 +169,17 @@ def demonstrate(number: int, example: Example) -> tuple[str, str, str, str]:
     print(f"{'=' * 100}\n{number}. {example.title}\n{'=' * 100}\n")
     show("The test:", source(example, example.unsound))
 
-    broken = pytest(example.node(example.unsound), "--mlchaos-seed=0")
+    broken, explored = both(example, "--mlchaos-seed=0")
     check_broken(example, broken)
     show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
 
     schedule = replay_line(example, broken)
-    again = pytest(example.node(example.unsound), "--mlchaos-replay", schedule)
+    again, mended = both(example, "--mlchaos-replay", schedule)
     check_broken(example, again)
     show(f"Pasted, --mlchaos-replay {shlex.quote(schedule)} fails again:", again.last_line)
 
     show("The fix:", fix(example))
-    mended = pytest(example.node(example.sound), "--mlchaos-replay", schedule)
     check_passes(example, mended, schedule)
-    explored = pytest(example.node(example.sound), "--mlchaos-seed=0")
     check_passes(example, explored, "every schedule tried")
     show("With it the same schedule passes, and so does the whole exploration:", f"{mended.last_line}\n{explored.last_line}")
     return example.folder, schedule, "failed, twice", "passed, twice"

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from examples import iris
 
-EPOCHS = 4
+EPOCHS = 3
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:

@@ -61,7 +61,7 @@ def _visits(owner: str, at: Any) -> Any:
         raise BadArgument(
             f"{owner}: expected at to be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY but got {shown(at)}"
         )
-    return tuple(dict.fromkeys(numbers))
+    return tuple(sorted({number for number in numbers if number is not None}))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -146,7 +146,7 @@ class Fault:
 
 def _printed(name: str, value: Any) -> str:
     if name == "at" and isinstance(value, tuple):
-        numbers = sorted(value)
+        numbers = list(value)
         if len(numbers) > 3 and numbers == list(range(numbers[0], numbers[-1] + 1)):
             return f"range({numbers[0]}, {numbers[-1] + 1})"
         return repr(numbers[0]) if len(numbers) == 1 else repr(numbers)

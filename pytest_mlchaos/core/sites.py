@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from ..errors import BadArgument
+from ..errors import FaultError
 
 if TYPE_CHECKING:
     from .faults import Fault
@@ -103,7 +103,7 @@ class Visit:
         The fault then says itself when it has struck, with :meth:`struck`.
         """
         if self.stack is None:
-            raise BadArgument(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
+            raise FaultError(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
         self.deferred = True
         self.stack.enter_context(context)
 

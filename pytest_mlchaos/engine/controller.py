@@ -49,7 +49,7 @@ class Plan:
     def __init__(self, fault: Fault, place: int) -> None:
         self.fault = fault
         self.place = place
-        self.visits: list[int] = sorted(fault.at) if isinstance(fault.at, tuple) else []
+        self.visits: list[int] = list(fault.at) if isinstance(fault.at, tuple) else []
         self.struck = self.total = 0
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}

@@ -85,13 +85,15 @@ class _Comparison:
     def _objects(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             yield from self._mappings(a, b, path)
+        elif _loaded("pandas", "Index", a) and _loaded("pandas", "Index", b):
+            yield from self._pandas(a, b, path)
         elif type(a) is not type(b):
             yield f"{path}: {_type(a)} instead of {_type(b)}"
         elif isinstance(a, (str, bytes)):
             yield from self._texts(a, b, path)
         elif isinstance(a, Set):
             yield from self._sets(a, b, path)
-        elif any(_loaded("pandas", kind, a) for kind in ("DataFrame", "Series", "Index")):
+        elif any(_loaded("pandas", kind, a) for kind in ("DataFrame", "Series")):
             yield from self._pandas(a, b, path)
         elif any(_loaded("pyarrow", kind, a) for kind in ("Table", "RecordBatch", "Array", "ChunkedArray")):
             yield from self._equal(a.equals(b), a, path)
@@ -170,24 +172,23 @@ class _Comparison:
         yield from self._arrays(a[present].to_numpy(), b[present].to_numpy(), path)
 
     def _others(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        """Objects that define equality are asked; others are compared by what they hold."""
-        if type(a).__eq__ is not object.__eq__:  # type: ignore[comparison-overlap]  # most classes inherit it
-            yield from self._equal(a == b, a, path)
-            return
+        """Objects are the same when they say so, or when all that they hold is: what pickle would keep, or their attributes."""
         if callable(a) and hasattr(a, "__qualname__"):
             yield from self._equal((a.__module__, a.__qualname__) == (b.__module__, b.__qualname__), a, path)
             return
-        held = [{**getattr(x, "__dict__", {}), **{n: getattr(x, n) for n in _slots(x) if hasattr(x, n)}} for x in (a, b)]
-        if held[0] or held[1]:
-            yield from self._attributes(held[0], held[1], path)
+        judges = type(a).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]  # most classes inherit it
+        if judges and _truth(a == b):
             return
-        try:
-            reduced = a.__reduce_ex__(4), b.__reduce_ex__(4)  # generators and the like: what pickle would keep of them
-        except TypeError:
-            yield f"{path}: two objects of type {_type(a)}, which cannot be compared"
+        kept = _kept(a), _kept(b)
+        if kept[0] is None or kept[1] is None:
+            yield f"{path}: two objects of type {_type(a)}, which cannot be compared" if not judges else f"{path}: not equal ({_type(a)})"
             return
-        if not isinstance(reduced[0], str):
-            yield from self.differences(reduced[0][1:3], reduced[1][1:3], f"{path}.<state>")
+        found = False
+        for difference in self._attributes(kept[0], kept[1], path):
+            found = True
+            yield difference
+        if judges and not found:
+            yield f"{path}: not equal ({_type(a)})"
 
     def _attributes(self, a: Mapping[str, Any], b: Mapping[str, Any], path: str) -> Iterator[str]:
         for name in b:
@@ -233,6 +234,28 @@ class _Comparison:
         import numpy as np
 
         yield from _numeric(np, a.resolve_conj().numpy(), b.resolve_conj().numpy(), self.rtol, self.atol, path, dtype)
+
+
+def _truth(answer: object) -> bool:
+    """Whether a comparison says yes; one that gives an array or an error says nothing."""
+    try:
+        return bool(answer)
+    except (ValueError, TypeError, RuntimeError):
+        return False
+
+
+def _kept(value: Any) -> dict[str, Any] | None:
+    """What an object holds: its attributes, and its state by its own account (generators, foreign types)."""
+    cls = type(value)
+    own = any(getattr(cls, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__"))
+    attributes = {**getattr(value, "__dict__", {}), **{name: getattr(value, name) for name in _slots(value) if hasattr(value, name)}}
+    if attributes and not own:
+        return attributes
+    try:
+        reduced = value.__reduce_ex__(4)
+    except TypeError:
+        return attributes or None
+    return {**attributes, "<state>": reduced if isinstance(reduced, str) else reduced[1:3]}
 
 
 def _slots(value: object) -> list[str]:

@@ -1,0 +1,37 @@
+"""Test set-up: pytester, and which tests this environment can run."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out what needs torch where there is none: such test modules say so in their first line."""
+    if HAS_TORCH or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    return "needs torch" in collection_path.read_text().partition("\n")[0] or None
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a real GPU where there is none."""
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in items:
+                if item.get_closest_marker("gpu"):
+                    item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def example(pytester):
+    """A project of the test's own: files in, outcome out."""
+    from tests.example import Example
+
+    return Example(pytester)

@@ -1,0 +1,80 @@
+"""Example projects: files in, outcome out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+import textwrap
+
+import pytest
+
+TRIED = re.compile(r"mlchaos: (\d+) schedules? tried")
+QUIET = ("-p", "no:cacheprovider", "-p", "no:randomly")
+ASYNC_INI = "asyncio_default_fixture_loop_scope = function\n" if importlib.util.find_spec("pytest_asyncio") else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run of pytest gave."""
+
+    outcomes: dict[str, int]
+    text: str
+    exit_code: int
+
+    @property
+    def reproduce(self) -> list[str]:
+        """The decorators that the report asks to paste."""
+        lines = re.findall(r"(?:reproduce: |             )(@chaos\.[^\n]*)", self.text)
+        return [line.strip() for line in lines]
+
+    @property
+    def replay(self) -> str:
+        """The schedule that the report asks to replay."""
+        return re.search(r'--mlchaos-replay "([^"]*)"', self.text)[1]
+
+    @property
+    def tried(self) -> int:
+        """How many schedules the report says were tried."""
+        return int(TRIED.search(self.text)[1])
+
+    def has(self, *texts: str) -> bool:
+        """Whether the output holds all of these texts; a missing one fails, with the output."""
+        for text in texts:
+            assert text in self.text, f"{text!r} is not in:\n{self.text}"
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A project in a folder of its own; each ``with_…`` gives a new one."""
+
+    pytester: pytest.Pytester
+    files: tuple[tuple[str, str], ...] = ()
+
+    def with_file(self, name: str, source: str) -> Example:
+        """The project with one more file."""
+        return dataclasses.replace(self, files=(*self.files, (name, textwrap.dedent(source))))
+
+    def with_tests(self, source: str) -> Example:
+        """The project with a test file, chaos imported."""
+        return self.with_file("test_it.py", "from pytest_mlchaos import Fault, chaos, visit\n" + textwrap.dedent(source))
+
+    def with_ini(self, text: str) -> Example:
+        """The project with these ini options."""
+        return self.with_file("pytest.ini", f"[pytest]\n{ASYNC_INI}{textwrap.dedent(text)}")
+
+    def run(self, *args: str, fresh: bool = False, **expected: int) -> Outcome:
+        """Run pytest on it (``fresh``: in a process of its own), and check the outcomes that are given."""
+        for name, text in self.files:
+            path = self.pytester.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        if not any(name == "pytest.ini" for name, _ in self.files):
+            (self.pytester.path / "pytest.ini").write_text(f"[pytest]\n{ASYNC_INI}")
+        run = self.pytester.runpytest_subprocess if fresh else self.pytester.runpytest_inprocess
+        result = run(*QUIET, *args)
+        outcome = Outcome(result.parseoutcomes(), result.stdout.str() + result.stderr.str(), int(result.ret))
+        for name, count in expected.items():
+            assert outcome.outcomes.get(name, 0) == count, outcome.text
+        return outcome

@@ -1,0 +1,230 @@
+"""Call faults reach a dotted target under every name."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+import time
+import types
+
+import pytest
+
+from pytest_mlchaos import faults, sites
+from pytest_mlchaos.core.faults import EVERY, create
+from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.engine.patching import Patches
+from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.errors import TargetNotFound
+
+faults.load()
+sites.load()
+
+SOURCE = '''
+import asyncio, functools
+
+def fetch(key, default=None):
+    """Fetch."""
+    return (key, default)
+
+async def fetch_async(key):
+    return key
+
+def stream(count):
+    yield from range(count)
+
+class Client:
+    def __init__(self, url="x"):
+        self.url = url
+    def get(self, key):
+        return (self.url, key)
+    @staticmethod
+    def ping():
+        return "pong"
+    @classmethod
+    def make(cls, url):
+        return cls(url)
+    class Inner:
+        def go(self):
+            return "gone"
+
+class Child(Client):
+    pass
+
+client = Client("instance")
+partial = functools.partial(fetch, "partial")
+number = 3
+'''
+
+
+@pytest.fixture
+def pkg():
+    """A module ``feature_store``, and a second that imported its names."""
+    modules = []
+    for name, source in (
+        ("feature_store", SOURCE),
+        ("feature_user", "from feature_store import *\nfrom feature_store import fetch as got\n"),
+    ):
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        exec(source, module.__dict__)
+        modules.append(module)
+    yield modules[0]
+    for module in modules:
+        del sys.modules[module.__name__]
+
+
+def failing(target, **keywords):
+    """A trial in which every call of the target fails."""
+    return trial(Schedule((create("call_failure", target=target, **{"at": EVERY, "error": ConnectionError, **keywords}),)), Patches())
+
+
+CALLS = {
+    "feature_store:fetch": lambda m: m.fetch(1),
+    "feature_store.fetch": lambda m: sys.modules["feature_user"].got(1),
+    "feature_store:Client.get": lambda m: m.client.get(1),
+    "feature_store:Client.ping": lambda m: m.Client.ping(),
+    "feature_store:Client.make": lambda m: m.Client.make("u"),
+    "feature_store:Client.Inner.go": lambda m: m.Client.Inner().go(),
+    "feature_store:Client": lambda m: m.Client(),
+    "feature_store:Child.get": lambda m: m.Child().get(1),
+    "feature_store:client.get": lambda m: m.client.get(1),
+    "feature_store:partial": lambda m: sys.modules["feature_user"].partial(),
+    "feature_store:fetch_async": lambda m: asyncio.run(m.fetch_async(1)),
+    "feature_store:stream": lambda m: list(m.stream(2)),
+    "json:dumps": lambda m: json.dumps({}),
+    "math:sqrt": lambda m: __import__("math").sqrt(4),
+}
+
+
+@pytest.mark.parametrize("target", CALLS)
+def test_a_target_fails_wherever_it_is_called_and_works_again_afterwards(pkg, target):
+    """Functions, methods of any kind, classes, instances, coroutines, generators, C functions; under every alias."""
+    call = CALLS[target]
+    expected = call(pkg)
+    with failing(target) as controller:
+        with pytest.raises(ConnectionError, match=f"injected into {target} by mlchaos"):
+            call(pkg)
+        assert controller.count(("call", target)) == 1
+    after = call(pkg)
+    assert type(after) is type(expected)
+    assert getattr(after, "__dict__", after) == getattr(expected, "__dict__", expected)
+
+
+def test_only_the_instance_or_subclass_that_was_named_fails(pkg):
+    """Its relatives do not."""
+    with failing("feature_store:client.get"):
+        assert pkg.Client("other").get(1) == ("other", 1)
+    with failing("feature_store:Child.get"):
+        assert pkg.Client("other").get(1) == ("other", 1)
+    assert "get" not in vars(pkg.client)
+    assert "get" not in vars(pkg.Child)
+
+
+def test_a_wrapped_target_keeps_its_nature(pkg):
+    """Its name, its signature, and that it is a coroutine or generator function."""
+    originals = {name: getattr(pkg, name) for name in ("fetch", "fetch_async", "stream")}
+    with failing("feature_store:fetch"), failing("feature_store:fetch_async"), failing("feature_store:stream"):
+        assert pkg.fetch is not originals["fetch"]
+        assert inspect.signature(pkg.fetch) == inspect.signature(originals["fetch"])
+        assert pkg.fetch.__doc__ == "Fetch."
+        assert inspect.iscoroutinefunction(pkg.fetch_async)
+        assert inspect.isgeneratorfunction(pkg.stream)
+    assert all(getattr(pkg, name) is original for name, original in originals.items())
+
+
+def test_at_counts_the_calls_of_this_target(pkg):
+    """Other targets have numbers of their own."""
+    first = create("call_failure", target="feature_store:fetch", error=KeyError, at=1)
+    second = create("call_failure", target="json:dumps", error=OSError, at=0)
+    with trial(Schedule((first, second)), Patches()) as controller:
+        pkg.fetch(0)
+        with pytest.raises(OSError, match="injected"):
+            json.dumps(0)
+        with pytest.raises(KeyError):
+            pkg.fetch(1)
+        assert pkg.fetch(2) == (2, None)
+    assert [str(strike) for strike in controller.journal] == [
+        "call_failure(at=0, target='json:dumps', error='OSError') struck call 0",
+        "call_failure(at=1, target='feature_store:fetch', error='KeyError') struck call 1",
+    ]
+
+
+def test_after_means_that_the_call_has_taken_effect(pkg):
+    """The reply is lost, not the request."""
+    done = []
+    pkg.send = done.append
+    with failing("feature_store:send", when="after") as controller, pytest.raises(ConnectionError):
+        pkg.send("request")
+    assert done == ["request"]
+    assert len(controller.journal) == 1
+
+
+def test_the_error_may_be_a_class_an_instance_or_a_name(pkg):
+    """Its arguments are kept, so that handlers can look at them."""
+    for error, expected in [
+        (OSError(28, "No space left on device"), (28, "No space left on device")),
+        ("OSError(28, 'No space left on device')", (28, "No space left on device")),
+        (json.JSONDecodeError("bad", "doc", 0), None),
+        ("builtins:TimeoutError('late')", ("late",)),
+    ]:
+        if expected is None:
+            continue
+        with failing("feature_store:fetch", error=error), pytest.raises(OSError) as caught:  # its arguments are compared
+            pkg.fetch(1)
+        assert caught.value.args == expected
+
+
+def test_a_delay_passes_in_front_of_the_call_and_is_awaited_by_coroutines(pkg):
+    """Other coroutines run meanwhile."""
+    faults_ = [create("call_delay", target=f"feature_store:{name}", delay="50ms", at=0) for name in ("fetch", "fetch_async")]
+    with trial(Schedule(tuple(faults_)), Patches()):
+        start = time.monotonic()
+        assert pkg.fetch(1) == (1, None)
+        assert time.monotonic() - start >= 0.05
+        order = []
+
+        async def slow():
+            await pkg.fetch_async(1)
+            order.append("slow")
+
+        async def quick():
+            await asyncio.sleep(0.005)
+            order.append("quick")
+
+        async def both():
+            await asyncio.gather(slow(), quick())
+
+        asyncio.run(both())
+    assert order == ["quick", "slow"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("feature_store:fech", "feature_store has no attribute 'fech' (did you mean 'fetch'?)"),
+        ("feature_store.Client.gett", "Client has no attribute 'gett' (did you mean 'get'?)"),
+        ("nowhere.at.all:fn", "there is no module 'nowhere"),
+        ("json.nothing:fn", "there is no module 'json.nothing'"),
+        ("feature_store", "expected target as 'pkg.mod:function'"),
+        ("feature_store:number", "is not callable but 3 (int)"),
+        ("builtins:dict.get", "belongs to a built-in type"),
+    ],
+)
+def test_a_target_that_does_not_resolve_names_the_part_that_is_missing(pkg, target, message):
+    """In one line, with the likely spelling."""
+    with pytest.raises(TargetNotFound) as caught, failing(target):
+        pass
+    assert message in str(caught.value)
+
+
+def test_a_target_whose_module_cannot_be_imported_says_why(tmp_path, monkeypatch):
+    """The missing dependency is named, not the target."""
+    (tmp_path / "needs_nothing.py").write_text("import not_installed_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    with (
+        pytest.raises(TargetNotFound, match="importing needs_nothing failed: No module named 'not_installed_at_all'"),
+        failing("needs_nothing:f"),
+    ):
+        pass

@@ -1,0 +1,113 @@
+"""Schedules are plain data: they print as decorators and read back."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_mlchaos import Schedule, faults
+from pytest_mlchaos.core.faults import EVERY, create
+from pytest_mlchaos.errors import BadArgument, UnknownFault
+
+faults.load()
+
+VISITS = st.one_of(
+    st.none(),
+    st.just(EVERY),
+    st.integers(0, 10**6),
+    st.lists(st.integers(0, 50), min_size=1, unique=True),
+    st.integers(0, 9).map(lambda start: range(start, start + 7)),
+)
+PARAMETERS = {
+    "crash": st.fixed_dictionaries({}, optional={"site": st.sampled_from(["train.step", "my.site"])}),
+    "gpu_oom": st.fixed_dictionaries({}, optional={"phase": st.sampled_from(["forward", "optimizer"]), "op": st.integers(0, 99)}),
+    "corrupt_batch": st.fixed_dictionaries(
+        {}, optional={"fraction": st.floats(0.001, 1), "fields": st.sampled_from(["x", "a.b", 0, ("x", "y")]), "kind": st.just("zero")}
+    ),
+    "call_failure": st.fixed_dictionaries(
+        {"target": st.sampled_from(["json:dumps", "a.b.c"])},
+        optional={"error": st.sampled_from([TimeoutError, OSError(5, "I/O 'error'"), "json:JSONDecodeError('x', 'y', 0)"])},
+    ),
+    "call_delay": st.fixed_dictionaries({"target": st.just("json:dumps")}, optional={"delay": st.sampled_from([0.25, "2s", 7])}),
+}
+
+
+@st.composite
+def any_fault(draw):
+    """A fault of any kind, fixed or not."""
+    name = draw(st.sampled_from(sorted(PARAMETERS)))
+    when = {"at": draw(VISITS)} if draw(st.booleans()) else {"p": draw(st.floats(0.001, 1))}
+    return create(name, **when, times=draw(st.none() | st.integers(1, 9)), **draw(PARAMETERS[name]))
+
+
+SCHEDULES = st.builds(Schedule, st.lists(any_fault(), min_size=1, max_size=4).map(tuple), st.integers(0, 2**63))
+
+
+@given(SCHEDULES)
+def test_a_schedule_reads_back_from_its_decorators(schedule):
+    """What ``repr`` prints, ``parse`` reads."""
+    assert Schedule.parse(repr(schedule)) == schedule
+
+
+@given(SCHEDULES)
+def test_a_schedule_reads_back_from_one_line(schedule):
+    """What the replay option is given is the same schedule."""
+    assert Schedule.parse(schedule.line) == schedule
+
+
+@given(SCHEDULES)
+def test_a_schedule_can_be_shipped_to_another_process(schedule):
+    """Schedules pickle."""
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+
+
+@given(any_fault(), st.integers(0, 2**40), st.integers(0, 300))
+def test_what_is_due_depends_on_the_arguments_alone(fault, seed, visit):
+    """A fault that is asked again, or was printed and read, is due at the same visits."""
+    again = Schedule.parse(repr(fault)).faults[0]
+    assert again.strikes_at(visit, seed) == fault.strikes_at(visit, seed)
+
+
+def test_a_schedule_prints_as_the_user_wrote_it():
+    """The decorators show what was given and no defaults."""
+    schedule = Schedule((create("gpu_oom", at=7), create("crash", at=range(5, 9))), 3)
+    assert repr(schedule) == "@chaos.settings(seed=3)\n@chaos.gpu_oom(at=7)\n@chaos.crash(at=range(5, 9))"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gpu_oom(at=7)", "@chaos.gpu_oom(at=7)", "chaos.gpu_oom(at=[7])", "  gpu_oom( at = 7 ) ", "gpu_oom(at=7),", "@chaos.gpu_oom(at=7);"],
+)
+def test_schedules_are_read_as_they_get_pasted(text):
+    """With or without @chaos, with stray blanks and commas."""
+    assert Schedule.parse(text) == Schedule((create("gpu_oom", at=7),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected faults such as"),
+        ("gpu_oom(at=", "expected faults such as"),
+        ("gpu_oom(7)", "keywords only"),
+        ("gpu_oom(at=open('x'))", "expected a plain value"),
+        ("gpu_oom(at=-1)", "expected at to be a visit number"),
+        ("gpu_oom(at=1, p=0.5)", "exclude each other"),
+        ("x = 1", "expected faults such as"),
+        ("settings(seed='a'); crash(at=1)", "settings(seed=N)"),
+        ("__import__('os')", "keywords only"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_says_what_was_expected(text, message):
+    """Each mistake gets an error with the text and the cure, and nothing of it is executed."""
+    with pytest.raises(BadArgument) as caught:
+        Schedule.parse(text)
+    assert message in str(caught.value)
+
+
+def test_an_unknown_fault_is_named_with_its_likely_spelling():
+    """A typo gets the name that was probably meant."""
+    with pytest.raises(UnknownFault, match=r"unknown fault 'gpu_omm' \(did you mean 'gpu_oom'\?\)"):
+        Schedule.parse("gpu_omm(at=1)")

@@ -1,0 +1,153 @@
+"""``assert_same_state`` finds the first difference, and none where there is none."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pytest_mlchaos import assert_same_state
+from pytest_mlchaos.errors import BadArgument, StateDiffers
+
+NAN = float("nan")
+
+
+@dataclasses.dataclass
+class Config:
+    """A record."""
+
+    lr: float
+    name: str
+    extra: Any = None
+
+
+class Opaque:
+    """An object without equality."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children) | st.tuples(children, children),
+    max_leaves=10,
+)
+
+
+@given(PLAIN)
+def test_a_state_is_the_same_as_its_copy(state):
+    """NaN included."""
+    import copy
+
+    assert_same_state(copy.deepcopy(state), state)
+
+
+@given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(max_dims=3)))
+def test_an_array_is_the_same_as_its_copy(array):
+    """Of any dtype."""
+    assert_same_state(array.copy(), array)
+
+
+DIFFERENT = [
+    (1, 2, "state: differs by 1 (int)"),
+    (1.0, 1.5, "state: differs by 0.5 (float)"),
+    (1.0, NAN, "state: differs by nan (float)"),
+    (1, "1", "state: int instead of str"),
+    (True, 1, "state: bool instead of int"),
+    (None, 0, "state: NoneType instead of int"),
+    ("model-a", "model-b", "state: texts differ from position 6 on (lengths 7 and 7)"),
+    ([1, 2], (1, 2), "state: list instead of tuple"),
+    ([1, 2, 3], [1, 2], "state: 3 entries instead of 2"),
+    ([1, 5, 3], [1, 2, 4], "state[1]: differs by 3 (int)"),
+    ({"a": 1}, {"a": 1, "b": 2}, "state['b']: missing"),
+    ({"a": 1, "b": 2}, {"a": 1}, "state['b']: not expected"),
+    ({"m": {"w": [0, 1]}}, {"m": {"w": [0, 2]}}, "state['m']['w'][1]: differs by 1 (int)"),
+    ({1, 2}, {2, 3}, "state: 1 elements too many, 1 missing (set)"),
+    (Config(0.1, "x"), Config(0.2, "x"), "state.lr: differs by 0.1 (float)"),
+    (SimpleNamespace(step=3), SimpleNamespace(step=4), "state.step: differs by 1 (int)"),
+    (Opaque([1]), Opaque([2]), "state.value[0]: differs by 1 (int)"),
+    (collections.deque([1]), collections.deque([2]), "state[0]: differs by 1 (int)"),
+    (random.Random(1), random.Random(2), "differs by"),
+    (np.random.RandomState(1), np.random.RandomState(2), "differ"),
+    (np.random.default_rng(1), np.random.default_rng(2), "differ"),
+    (len, max, "state: not equal"),
+    (np.zeros(3), np.zeros(4), "state: float64[3] instead of float64[4]"),
+    (np.zeros(3), np.zeros(3, "f4"), "state: float64[3] instead of float32[3]"),
+    (np.array([1.0, 2, 3]), np.array([1.0, 4, 7]), "state[1]: differs by 2; 2 of 3 entries differ, by at most 4 (float64[3])"),
+    (np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 9]]), "state[1, 1]: differs by 5; 1 of 4 entries differ (int64[2, 2])"),
+    (np.array([2**63 - 1]), np.array([2**63 - 2]), "state[0]: differs by 1"),
+    (np.array([0], "u1"), np.array([255], "u1"), "state[0]: differs by 255"),
+    (np.array([1.0, NAN]), np.array([1.0, 2.0]), "state[1]: is finite on one side only; 1 of 2 entries differ (float64[2])"),
+    (np.array(["a", "b"]), np.array(["a", "c"]), "state[1]: 1 of 2 entries differ (<U1[2])"),
+    (np.array([True, False]), np.array([True, True]), "state[1]: differs by 1"),
+    (np.array([{"a": 1}], dtype=object), np.array([{"a": 2}], dtype=object), "state[0]['a']: differs by 1"),
+    (np.float32(1), np.float32(2), "state: differs by 1 (float32)"),
+]
+
+
+@pytest.mark.parametrize(("actual", "expected", "message"), DIFFERENT, ids=range(len(DIFFERENT)))
+def test_the_first_difference_is_named_by_its_path_and_size(actual, expected, message):
+    """Where, how much, how many; and the other way round it is a difference too."""
+    with pytest.raises(StateDiffers) as caught:
+        assert_same_state(actual, expected)
+    assert message in str(caught.value)
+    with pytest.raises(StateDiffers):
+        assert_same_state(expected, actual)
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        ([NAN, 1.0], [NAN, 1.0]),
+        (np.array([NAN, np.inf]), np.array([NAN, np.inf])),
+        ({"b": 1, "a": 2}, {"a": 2, "b": 1}),
+        (collections.OrderedDict(a=1), {"a": 1}),
+        (1, 1.0),
+        (np.int64(3), 3),
+        (Opaque({"x": 1}), Opaque({"x": 1})),
+        (random.Random(3), random.Random(3)),
+        (np.random.default_rng(3), np.random.default_rng(3)),
+    ],
+)
+def test_states_that_mean_the_same_are_the_same(actual, expected):
+    """NaN equals NaN; the order of a dict and the width of a Python number do not matter."""
+    assert_same_state(actual, expected)
+
+
+def test_tolerances_are_those_of_allclose():
+    """``atol + rtol * abs(expected)``; NaN is never near a number."""
+    assert_same_state({"w": np.array([1.0, 100.0]), "l": 1.0}, {"w": np.array([1.01, 101.0]), "l": 1.01}, rtol=0.011)
+    with pytest.raises(StateDiffers, match="1 of 2 entries differ"):
+        assert_same_state(np.array([1.0, 100.0]), np.array([1.01, 101.0]), atol=0.5)
+    with pytest.raises(StateDiffers):
+        assert_same_state(np.array([NAN]), np.array([1.0]), atol=1e9)
+    with pytest.raises(BadArgument, match="0 or more"):
+        assert_same_state(1, 1, rtol=-1)
+
+
+def test_cycles_are_walked_once():
+    """A model that holds its parent does not recurse for ever."""
+    a, b = {"x": 1}, {"x": 1}
+    a["self"], b["self"] = a, b
+    assert_same_state(a, b)
+    b["x"] = 2
+    with pytest.raises(StateDiffers, match="differs by 1"):
+        assert_same_state(a, b)
+
+
+def test_no_value_of_the_users_data_is_in_a_message():
+    """Reports are pasted into tickets."""
+    for actual, expected in [("s3cret-token", "other"), ([31337], [1]), (np.array([31337.0]), np.array([1.0]))]:
+        with pytest.raises(StateDiffers) as caught:
+            assert_same_state(actual, expected)
+        assert "31337" not in str(caught.value)
+        assert "s3cret" not in str(caught.value)

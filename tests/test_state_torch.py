@@ -1,0 +1,112 @@
+"""``assert_same_state`` on torch, pandas and pyarrow. (needs torch)"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pytest_mlchaos import assert_same_state
+from pytest_mlchaos.errors import StateDiffers
+
+pd = pytest.importorskip("pandas")
+pa = pytest.importorskip("pyarrow")
+
+
+def trained():
+    """A model and its optimizer after a step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model(torch.randn(5, 3)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def test_modules_and_optimizers_are_compared_by_their_state():
+    """Whatever has a state_dict is its state_dict, and mixing both works."""
+    model, optimizer = trained()
+    twin, other = trained()
+    assert_same_state({"m": model, "o": optimizer}, {"m": twin, "o": other})
+    assert_same_state(model, copy.deepcopy(model))
+    with torch.no_grad():
+        twin[2].weight[0, 1] += 0.5
+    with pytest.raises(StateDiffers, match=r"model\['2.weight'\]\[0, 1\]: differs by 0.5; 1 of 4 entries differ \(float32\[1, 4\]\)"):
+        assert_same_state(model, twin, name="model")
+    other.param_groups[0]["lr"] = 0.2
+    with pytest.raises(StateDiffers, match=r"\['param_groups'\]\[0\]\['lr'\]: differs by 0.1"):
+        assert_same_state(optimizer, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int8, torch.bool])
+def test_tensors_of_any_dtype_are_compared(dtype):
+    """Equal ones are equal, and one element that differs is found."""
+    a = torch.tensor([0, 1, 1, 0]).to(dtype)
+    b = a.clone()
+    assert_same_state(a, b)
+    b[2] = 0
+    with pytest.raises(StateDiffers, match=r"state\[2\]: differs by 1; 1 of 4 entries differ \((torch\.)?\w+\[4\]\)"):
+        assert_same_state(a, b)
+
+
+def test_special_tensors_are_compared_too():
+    """NaN, sparse, 0-d, requires_grad; shapes and layouts must agree."""
+    assert_same_state(torch.tensor([float("nan")]), torch.tensor([float("nan")]))
+    assert_same_state(torch.eye(3).to_sparse(), torch.eye(3).to_sparse())
+    assert_same_state(torch.tensor(1.0, requires_grad=True), torch.tensor(1.0))
+    with pytest.raises(StateDiffers, match=r"state\[1, 1\]: differs by 1"):
+        assert_same_state(torch.eye(3).to_sparse(), torch.diag(torch.tensor([1.0, 2.0, 1.0])).to_sparse())
+    with pytest.raises(StateDiffers, match=r"torch\.sparse_coo instead of"):
+        assert_same_state(torch.eye(3).to_sparse(), torch.eye(3))
+    with pytest.raises(StateDiffers, match=r"float32\[3\] instead of float32\[1, 3\]"):
+        assert_same_state(torch.ones(3), torch.ones(1, 3))
+    with pytest.raises(StateDiffers, match="Tensor instead of ndarray"):
+        assert_same_state(torch.ones(3), np.ones(3))
+
+
+def test_generators_are_compared_by_their_state():
+    """A lost data order shows in the generator."""
+    assert_same_state(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
+    with pytest.raises(StateDiffers):
+        assert_same_state(torch.Generator().manual_seed(1), torch.Generator().manual_seed(2))
+
+
+def frame():
+    """A table with every common kind of column."""
+    return pd.DataFrame(
+        {"n": [1.0, None, 3.0], "i": [1, 2, 3], "s": ["a", None, "c"], "t": pd.date_range("2026-01-01", periods=3)}, index=[5, 6, 7]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.assign(i=[1, 2, 4]), "state['i'][2]: differs by 1; 1 of 3 entries differ (int64[3])"),
+        (lambda f: f.assign(n=[1.0, 2.0, 3.0]), "state['n']: 1 of 3 entries are missing on one side only"),
+        (lambda f: f.assign(s=["a", None, "d"]), "state['s'][1]"),
+        (lambda f: f.rename(columns={"i": "j"}), "state.columns[1]: texts differ"),
+        (lambda f: f[["i", "n", "s", "t"]], "state.columns[0]: texts differ"),
+        (lambda f: f.reset_index(drop=True), "state.index[0]: differs by 5"),
+        (lambda f: f.astype({"i": "float64"}), "state['i']: dtype float64 instead of int64"),
+        (lambda f: f.iloc[:2], "state: shape (2, 4) instead of (3, 4)"),
+        (lambda f: f.assign(t=f.t + pd.Timedelta("1s")), "state['t'][0]: 3 of 3 entries differ"),
+    ],
+)
+def test_tables_are_compared_by_columns_index_and_missing_values(change, message):
+    """The column, the row, and the kind of difference are named."""
+    assert_same_state(frame(), frame())
+    assert_same_state(frame()["s"], frame()["s"])
+    with pytest.raises(StateDiffers) as caught:
+        assert_same_state(change(frame()), frame())
+    assert message in str(caught.value)
+
+
+def test_arrow_tables_are_compared():
+    """Equal or not."""
+    table = pa.table({"a": [1, 2]})
+    assert_same_state(table, pa.table({"a": [1, 2]}))
+    with pytest.raises(StateDiffers, match="not equal"):
+        assert_same_state(table, pa.table({"a": [1, 3]}))
