@@ -30,8 +30,25 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def example(pytester):
+def example(_everything_is_loaded, pytester):
     """A project of the test's own: files in, outcome out."""
     from tests.example import Example
 
     return Example(pytester)
+
+
+@pytest.fixture(scope="session")
+def _everything_is_loaded():
+    """Pytester forgets the modules that a run in this process imports: what registers itself, or loads once, is loaded before."""
+    import pytest_mlchaos.plugin.fixture
+    import pytest_mlchaos.plugin.trials
+    import pytest_mlchaos.reports.catalogue
+    import pytest_mlchaos.reports.journal_file
+    import pytest_mlchaos.search.explore  # noqa: F401
+    from pytest_mlchaos import faults, sites
+
+    faults.load()
+    sites.load()
+    if HAS_TORCH:
+        import torch  # noqa: F401
+        from torch.utils.data import DataLoader  # noqa: F401

@@ -35,7 +35,8 @@ class Inputs:
         self._scratch = scratch
         self._mapping: dict[Path, Path] = {}
         self._home: Path | None = None
-        roots = _outermost({path for path in (*_paths((subject, args)), Path.cwd()) if self._is_writable(path)})
+        here = [Path.cwd()] if Path.cwd().is_relative_to(scratch) else []
+        roots = _outermost({*here, *filter(self._is_writable, _paths((subject, args)))})
         if roots:
             self._home = Path(tempfile.mkdtemp(prefix="mlchaos-golden-", dir=scratch))
             for number, root in enumerate(roots):
@@ -43,10 +44,9 @@ class Inputs:
                 _copy_tree(root, self._mapping[root])
 
     def _is_writable(self, path: Path) -> bool:
-        """Whether a path is the test's own: in the temporary directories, or inside the project; elsewhere lie inputs, often huge."""
-        here = Path.cwd()
-        temporary = (self._scratch, Path(tempfile.gettempdir()))
-        return any(path.is_relative_to(root) and path != root for root in temporary) or here in path.parents
+        """Whether a path is the test's own: in a temporary directory, or inside the project; elsewhere lie inputs, often huge."""
+        roots = (self._scratch, Path(tempfile.gettempdir()), Path.cwd())
+        return any(root in path.parents for root in roots) and path not in Path.cwd().parents
 
     def first(self) -> Callable[[], Any]:
         """The subject with the very objects that were passed."""
