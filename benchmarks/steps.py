@@ -76,7 +76,7 @@ def measure(quick: bool) -> list[Figure]:
 
 
 def _variant(loaded: bool, rounds: int) -> list[Figure]:
-    real, tiny = (_interleaved(loop, rounds) for loop in (Loop(256, 64, 20, loaded), Loop(1, 1, 100, loaded)))
+    real, tiny = (_interleaved(loop, rounds) for loop in (Loop(256, 96, 20, loaded), Loop(1, 1, 100, loaded)))
     step = Spread.of(real["bare"]).median
     where = f"step, {'DataLoader' if loaded else 'no loader'}"
     found = [compare(f"{where}: bare again (the noise)", real, "bare again", "bare", percent, "%", note=f"step {step * 1e6:.0f} µs")]

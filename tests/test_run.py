@@ -59,7 +59,7 @@ def test_an_unsound_subject_is_found_with_the_earliest_crash(counter):
     """).run(failed=1)
     assert outcome.reproduce == ["@chaos.crash(at=1)"]
     outcome.has(
-        "did not end in the state of its golden run", "returned value[1]: differs by 1 (int)", "attempt 1: 1 steps, then the process died"
+        "did not end in the state of its golden run", "returned value[1]: differs by 1 (int)", "attempt 1: 1 step, then the process died"
     )
 
 
@@ -72,7 +72,7 @@ def test_a_run_tells_restarts_steps_and_what_struck(counter):
             assert run.value == list(range(10))
             assert (run.restarts, run.steps, run.lost_steps) == (2, 12, 2)
             assert [a.steps for a in run.attempts] == [4, 4, 4]
-            assert [str(strike) for strike in run.faults] == ["crash(at=[4, 9]) struck train.step 4", "crash(at=[4, 9]) struck train.step 9"]
+            assert [(s.fault, s.site, s.visit) for s in run.faults] == [("crash(at=[4, 9])", "train.step", n) for n in (4, 9)]
             assert (run.golden.steps, run.golden.restarts, run.golden.lost_steps, run.golden.faults) == (10, 0, 0, ())
             assert run.golden.golden is run.golden
             assert run.duration >= 0

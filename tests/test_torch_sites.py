@@ -176,7 +176,7 @@ def test_in_place_modules_and_compiled_ones_still_work():
     """Watching does not change the user's graph."""
     model, optimizer = model_and_optimizer()
     compiled = torch.compile(model, backend="eager")
-    with armed(create("gpu_oom", phase="forward", at=99)) as controller:
+    with armed(probing=True) as controller:
         step(model, optimizer)
         step(compiled, optimizer)
     assert controller.count("train.forward") == 2

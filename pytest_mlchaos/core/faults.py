@@ -89,6 +89,8 @@ class Fault:
     name: ClassVar[str] = ""
     needs: ClassVar[tuple[str, str] | None] = None
     """The package that it cannot work without, and the extra that installs it."""
+    random: ClassVar[bool] = True
+    """Whether it draws numbers from ``visit.seed``: then the schedule's seed is part of what reproduces it."""
     explored: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,5 +33,12 @@ class Record:
 
 
 def tell(attempts: Sequence[Attempt]) -> str:
-    """Attempts in words, a line each."""
-    return "\n".join(f"  attempt {number}: {attempt.steps} steps, then {attempt.ended}" for number, attempt in enumerate(attempts, 1))
+    """Attempts in words, a line each; those that went alike share one."""
+    lines = []
+    numbered = enumerate(attempts, 1)
+    for attempt, group in itertools.groupby(numbered, key=lambda pair: pair[1]):
+        numbers = [number for number, _ in group]
+        which = f"attempt {numbers[0]}" if len(numbers) == 1 else f"attempts {numbers[0]} to {numbers[-1]}"
+        ended = textwrap.shorten(attempt.ended, 140, placeholder=" ...")
+        lines.append(f"  {which}: {attempt.steps} step{'' if attempt.steps == 1 else 's'}, then {ended}")
+    return "\n".join(lines)

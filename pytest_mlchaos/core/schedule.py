@@ -19,12 +19,16 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 class Schedule:
     """A tuple of faults, and the seed of everything random in them.
 
-    ``repr`` gives the decorators that recreate it, one a line; ``line`` gives the same on one line, for
+    ``repr`` gives the decorators that recreate it, one a line (the seed only where it matters); ``line`` gives the same on one line, for
     ``--mlchaos-replay``; :meth:`parse` reads either back.
     """
 
     faults: tuple[Fault, ...] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not any(fault.random or fault.p is not None for fault in self.faults):
+            object.__setattr__(self, "seed", 0)  # nothing depends on it: schedules that do the same are equal
 
     def __repr__(self) -> str:
         return "\n".join(f"@chaos.{item}" for item in self._items())
@@ -35,7 +39,7 @@ class Schedule:
         return "; ".join(self._items())
 
     def _items(self) -> Iterator[str]:
-        if self.seed and self.faults:
+        if self.seed:
             yield f"settings(seed={self.seed})"
         yield from map(repr, self.faults)
 

@@ -25,8 +25,8 @@ class Site:
     """A kind of place that the plugin can watch.
 
     ``arm(controller, patches, key)`` makes visits happen; it runs once per key and trial. ``needs`` names
-    the package without which the site cannot exist, and ``extra`` what installs it. ``cheap`` sites are watched in
-    every trial (once their package is loaded), so that a report can say which sites *were* passed.
+    the package without which the site cannot exist, and ``extra`` what installs it. A site that is ``always`` watched
+    (once its package is loaded) tells runs how many steps they took.
     """
 
     name: str
@@ -34,17 +34,17 @@ class Site:
     arm: Callable[[Any, Any, Key], None]
     needs: str | None = None
     extra: str | None = None
-    cheap: bool = False
+    always: bool = False
 
 
 SITES: dict[str, Site] = {}
 
 
-def site(name: str, doc: str, *, needs: str | None = None, extra: str | None = None, cheap: bool = False) -> Callable[..., Any]:
+def site(name: str, doc: str, *, needs: str | None = None, extra: str | None = None, always: bool = False) -> Callable[..., Any]:
     """Register the decorated ``arm(controller, patches, key)`` as the site ``name``."""
 
     def register(arm: Callable[[Any, Any, Key], None]) -> Callable[[Any, Any, Key], None]:
-        SITES[name] = Site(name, doc, arm, needs, extra, cheap)
+        SITES[name] = Site(name, doc, arm, needs, extra, always)
         return arm
 
     return register

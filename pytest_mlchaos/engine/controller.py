@@ -10,7 +10,6 @@ import bisect
 import contextlib
 import dis
 import itertools
-import math
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,8 @@ from ..errors import FaultError, MlchaosError, SimulatedCrash
 __all__ = ["Controller", "Gate", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-NEVER = math.inf
+NEVER = 2**30 - 1
+"""No visit: an int that the interpreter compares fast (a visit of that number would take the slow path, which decides anew)."""
 NO_ATTRIBUTES: Mapping[str, Any] = {}
 LOOK_AHEAD = 10_000
 PROBED_VISITS = 2
@@ -59,7 +59,7 @@ class Plan:
         fault = self.fault
         return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, seed, self.place)
 
-    def next_due(self, start: int, seed: int) -> float:
+    def next_due(self, start: int, seed: int) -> int:
         """A visit before which nothing is due: mostly the next that is."""
         fault = self.fault
         if fault.times is not None and self.struck >= fault.times:
@@ -79,9 +79,9 @@ class Lane:
     __slots__ = ("advance", "failed", "next_due", "passed", "plans")
 
     def __init__(self) -> None:
-        self.advance = itertools.count().__next__  # one C call: atomic, so threads never share a number
+        self.advance = itertools.count(1).__next__  # one C call: atomic, so threads never share a number
         self.passed = self.failed = 0
-        self.next_due: float = NEVER
+        self.next_due = NEVER
         self.plans: list[Plan] = []
 
 
@@ -148,12 +148,14 @@ class Controller:
 
     def visit(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Any:
         """Pass a site: gives back the payload, the very same object unless a fault strikes."""
-        lane = self._lanes.get(key) or self._open(key)
-        number = lane.advance()
-        lane.passed = number + 1
-        if number < lane.next_due:
+        try:
+            lane = self._lanes[key]
+        except KeyError:
+            lane = self._open(key)
+        lane.passed = passed = lane.advance()
+        if passed <= lane.next_due:
             return payload
-        visit = self._strike(key, lane, number, payload, attributes, None)
+        visit = self._strike(key, lane, passed - 1, payload, attributes, None)
         if visit is None:
             return payload
         Gate(visit, self.clock).wait()
@@ -165,12 +167,14 @@ class Controller:
         The site calls ``gate.wait()`` (or awaits ``gate.visit.delay`` and calls ``gate.check()``), runs the operation inside
         ``with gate``, and uses ``gate.payload``.
         """
-        lane = self._lanes.get(key) or self._open(key)
-        number = lane.advance()
-        lane.passed = number + 1
-        if number < lane.next_due:
+        try:
+            lane = self._lanes[key]
+        except KeyError:
+            lane = self._open(key)
+        lane.passed = passed = lane.advance()
+        if passed <= lane.next_due:
             return None
-        visit = self._strike(key, lane, number, payload, attributes, contextlib.ExitStack())
+        visit = self._strike(key, lane, passed - 1, payload, attributes, contextlib.ExitStack())
         return None if visit is None else Gate(visit, self.clock)
 
     # -- what trials and runs call -----------------------------------------------------------------------------

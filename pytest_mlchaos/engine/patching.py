@@ -79,6 +79,6 @@ def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
     """Every (module, name) of an imported module that is bound to this very object."""
     for module in list(sys.modules.values()):
         if isinstance(module, types.ModuleType):
-            for name, held in list(vars(module).items()):
+            for name, held in vars(module).copy().items():
                 if held is value:
                     yield module, name

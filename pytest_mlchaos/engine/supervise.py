@@ -72,7 +72,7 @@ class Supervisor:
     def _restarted(self, attempt: int) -> Callable[[], Any]:
         """A new process: memory is fresh, and its random numbers are others."""
         self._controller.restart()
-        randomness.seed_all("restart", self._controller.schedule.seed, attempt)
+        randomness.seed_all("restart", attempt)
         return self._inputs.again()
 
     def _attempt(self, subject: Callable[[], Any], before: list[Attempt]) -> tuple[Any, Any, str | None]:

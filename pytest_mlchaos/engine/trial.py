@@ -21,10 +21,10 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
-    """What to watch: the schedule's sites, and those that cost next to nothing (``everything``: all whose package is loaded)."""
+    """What to watch: the schedule's sites, and steps (``everything``: all sites whose package is loaded)."""
     keys: dict[Key, None] = {fault.key: None for fault in schedule.faults}
     for name, site in SITES.items():
-        if (site.cheap or everything) and site.needs in sys.modules:
+        if (site.always or everything) and site.needs in sys.modules:
             keys[name] = None
     return keys
 
@@ -40,13 +40,13 @@ def _arm(controller: Controller, patches: Patches, keys: Iterable[Key]) -> None:
 def trial(schedule: Schedule, patches: Patches, *, timeout: float | None = None, probing: bool = False) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
 
-    Random numbers start from the schedule's seed. What ends the body is judged: a broken fault is an error of its own, whatever
-    the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
+    Global random numbers start from the same state in every trial. What ends the body is judged: a broken fault is an error of
+    its own, whatever the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
     """
     controller = Controller(schedule, probing=probing)
     with randomness.restored(), patches, controller:
         _arm(controller, patches, _keys(schedule, everything=probing))
-        randomness.seed_all("trial", schedule.seed)
+        randomness.seed_all("trial")
         try:
             with time_limit(timeout):
                 yield controller

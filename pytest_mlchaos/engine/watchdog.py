@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 from ..errors import TrialTimeout
 
 __all__ = ["time_limit"]
+
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _SIGNAL = getattr(signal, "SIGVTALRM", None)  # nobody else's: SIGALRM belongs to pytest-timeout and to user code
@@ -19,6 +21,45 @@ _AGAIN = 1.0
 
 class _Expired(BaseException):
     """Thrown into the code that took too long; no ``except Exception`` catches it."""
+
+
+class _Watcher:
+    """One thread for all trials (starting one takes longer than many a trial): signals the main thread at the deadline."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._deadline: float | None = None
+        self._wakes: float | None = None  # when the thread looks again by itself
+        self._thread: threading.Thread | None = None
+
+    def start(self, seconds: float) -> None:
+        """Signal after so many seconds, and again each second until :meth:`stop`."""
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():  # none yet, or this is a forked child
+                self._thread = threading.Thread(target=self._watch, args=(threading.get_ident(),), name="mlchaos-timeout", daemon=True)
+                self._thread.start()
+            self._deadline = time.monotonic() + seconds
+            if self._wakes is None or self._deadline < self._wakes:
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """No signal is under way once this returns."""
+        with self._changed:
+            self._deadline = None
+
+    def _watch(self, main: int) -> None:
+        with self._changed:
+            while True:
+                left = None if self._deadline is None else self._deadline - time.monotonic()
+                if left is None or left > 0:
+                    self._wakes = self._deadline
+                    self._changed.wait(left)
+                else:
+                    signal.pthread_kill(main, _SIGNAL)  # type: ignore[arg-type]  # there is one, or nobody starts this
+                    self._deadline = time.monotonic() + _AGAIN
+
+
+_watcher = _Watcher()
 
 
 @contextlib.contextmanager
@@ -31,30 +72,23 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     if seconds is None or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    stop = threading.Event()
+    running = True
     places: list[str] = []
 
     def expired(signum: int, frame: FrameType | None) -> None:
-        if not stop.is_set():
+        if running:
             places.append(_place(frame))
             raise _Expired
 
-    def watch(main: int) -> None:
-        wait = seconds
-        while not stop.wait(wait):
-            signal.pthread_kill(main, _SIGNAL)
-            wait = _AGAIN
-
     before = signal.signal(_SIGNAL, expired)
-    watcher = threading.Thread(target=watch, args=(threading.get_ident(),), name="mlchaos-timeout", daemon=True)
-    watcher.start()
+    _watcher.start(seconds)
     try:
         yield
     except _Expired:
         pass
     finally:
-        stop.set()
-        watcher.join()  # no signal is under way behind this line
+        running = False
+        _watcher.stop()
         signal.signal(_SIGNAL, before or signal.SIG_DFL)
     if places:
         raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout); it stood {places[0]}") from None

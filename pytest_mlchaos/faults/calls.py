@@ -40,6 +40,7 @@ class CallFailure(Fault):
     """
 
     site = "call"
+    random = False
     target: str
     error: Any = "RuntimeError"
     when: Literal["before", "after"] = "before"
@@ -87,6 +88,7 @@ class CallDelay(Fault):
     """
 
     site = "call"
+    random = False
     target: str
     delay: Any = 1.0
 

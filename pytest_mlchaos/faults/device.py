@@ -36,6 +36,7 @@ class GpuOom(Fault):
 
     site = "train.backward"
     needs = ("torch", "torch")
+    random = False
     explored = ("op",)
     phase: Literal["forward", "backward", "optimizer"] = "backward"
     op: int = 0

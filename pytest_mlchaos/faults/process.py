@@ -23,6 +23,7 @@ class Crash(Fault):
     that catches it all the same is found out, because a dead process passes no site.
     """
 
+    random = False
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
 
     def apply(self, visit: Visit) -> None:

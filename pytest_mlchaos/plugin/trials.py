@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
 import sys
 import sysconfig
 import textwrap
 import unittest
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,7 @@ from ..core import safety
 from ..core.journal import Strike
 from ..core.schedule import Schedule
 from ..core.settings import Settings
+from ..core.sites import SITES, Key, name_of
 from ..engine.controller import Controller
 from ..engine.patching import Patches
 from ..engine.trial import trial
@@ -60,6 +63,7 @@ class Trials:
         self._body = body
         self._patches = patches
         self._runs = 0
+        self._nodeid = _as_typed(item)
         self.journal: list[str] = []
 
     def __call__(self) -> None:
@@ -104,10 +108,17 @@ class Trials:
             controller = self._run(schedule, settings, strikes)
         except BaseException as error:
             if _is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
-                error.add_note(text.one_trial(schedule, strikes, self._item.nodeid))
+                error.add_note(text.one_trial(schedule, strikes, self._nodeid))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
-            raise NeverStruck(text.never_struck(silent, controller.passed(), _absent(silent)))
+            raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), _absent(silent)))
+
+    def _all_passed(self, controller: Controller, settings: Settings) -> dict[Key, int]:
+        """What the test passes at all: one more trial, without faults, that watches every site."""
+        try:
+            return {**self._run(Schedule(), settings, probing=True).passed(), **controller.passed()}
+        except Exception:  # noqa: BLE001  # it needs its faults, so what is known has to do
+            return controller.passed()
 
     def _run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
         """One trial; from the second on with fresh fixtures."""
@@ -115,11 +126,15 @@ class Trials:
         alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
         controller = None
         try:
-            with trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller, _examples(self._item, controller):
+            with (
+                _quiet(self._runs),
+                trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller,
+                _examples(self._item, controller),
+            ):
                 self._body()
         except BaseException as error:
             if _raised_by(alarm, error):
-                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self._item.nodeid))
+                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self._nodeid))
                 raise _Abort(error) from None
             raise
         finally:
@@ -158,7 +173,7 @@ class Trials:
             found.trials,
             sum(failure.count for failure in found.failures),
             found.failures,
-            nodeid=self._item.nodeid,
+            nodeid=self._nodeid,
             sites=passed,
             cut_short=found.out_of_budget,
         )
@@ -173,7 +188,7 @@ class Trials:
             "the test depends on more than its schedule (time, threads, state kept between trials)"
         )
 
-    def _probed(self, declared: list[Declared], settings: Settings) -> tuple[Space, dict[Any, int]]:
+    def _probed(self, declared: list[Declared], settings: Settings) -> tuple[Space, dict[Key, int]]:
         """The trial without faults: it must pass, and shows which visits there are."""
         owners = [(one, variant) for one in declared for variant in variants(one.fault)]
         seed = settings.seed or 0
@@ -198,7 +213,7 @@ class Trials:
         try:
             self._run(schedule, settings, strikes)
         except (FaultError, BadArgument) as error:
-            error.add_note(text.one_trial(schedule, strikes, self._item.nodeid))
+            error.add_note(text.one_trial(schedule, strikes, self._nodeid))
             raise _Abort(error) from None
         except BaseException as error:
             if isinstance(error, _SKIPPED):
@@ -210,10 +225,21 @@ class Trials:
             struck.update(id(type(fault)) for fault in schedule.faults if any(strike.fault == repr(fault) for strike in strikes))
         return None
 
-    def _check_struck(self, declared: list[Declared], struck: set[int], passed: dict[Any, int]) -> None:
+    def _check_struck(self, declared: list[Declared], struck: set[int], passed: dict[Key, int]) -> None:
         silent = [one.fault for one in declared if id(type(one.fault)) not in struck]
         if silent:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+
+
+def _as_typed(item: pytest.Item) -> str:
+    """The item's node id as it can be typed where pytest was called."""
+    path = os.path.relpath(item.path, item.config.invocation_params.dir)
+    return "::".join([path, *item.nodeid.split("::")[1:]])
+
+
+def _quiet(number: int) -> contextlib.AbstractContextManager[Any]:
+    """Keep the warnings of the first trial alone: fifty trials warn of the same. Those that are errors stay so."""
+    return contextlib.nullcontext() if number == 1 else warnings.catch_warnings(record=True)
 
 
 @contextlib.contextmanager
@@ -276,7 +302,5 @@ def _user_place(error: BaseException) -> str:
 
 def _absent(faults: list[Any]) -> str:
     """A hint where a site's package is not installed."""
-    from ..core.sites import SITES, name_of
-
     found = [site for fault in faults if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules]
     return "".join(f"{site.name} watches {site.needs}, which this test never imports; pass it with mlchaos.visit" for site in found[:1])

@@ -9,7 +9,8 @@ from typing import Protocol
 from ..core.faults import Fault
 from ..core.journal import Strike
 from ..core.schedule import Schedule
-from ..core.sites import Key
+from ..core.sites import SITES, Key, name_of
+from ..core.values import did_you_mean
 
 __all__ = ["Group", "explored", "never_struck", "passed_sites", "struck"]
 
@@ -104,7 +105,8 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
 
 def _why(fault: Fault, count: int) -> str:
     if not count:
-        return ""
+        name = name_of(fault.key)
+        return "" if name in SITES else did_you_mean(name, SITES)
     if isinstance(fault.at, tuple) and min(fault.at) >= count:
         return f" (visits 0 to {count - 1})"
     if fault.where is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import Callable
@@ -54,6 +56,10 @@ class Exploration:
     out_of_budget: bool
 
 
+class _Enough(BaseException):
+    """Ends Hypothesis' search: the trials, or the time, are used up."""
+
+
 class _Failed(Exception):
     """Raised for Hypothesis, which tells failures apart by their type: one subclass a cause."""
 
@@ -64,7 +70,8 @@ class _Memory:
     def __init__(self, trial: Callable[[Schedule], Cause | None], settings: Settings) -> None:
         self._trial = trial
         self._results: dict[str, Cause | None] = {}
-        self._deadline = None if settings.budget is None else time.monotonic() + settings.budget
+        self._budget = settings.budget
+        self._deadline: float | None = None
         self._limit = settings.max_trials
         self.failures: dict[Cause, Failure] = {}
         self.out_of_budget = False
@@ -73,7 +80,7 @@ class _Memory:
         key = schedule.line
         if key not in self._results:
             if self._exhausted():
-                return None
+                raise _Enough
             self._results[key] = self._note(schedule, self._trial(schedule))
         return self._results[key]
 
@@ -82,6 +89,8 @@ class _Memory:
         return len(self._results)
 
     def _exhausted(self) -> bool:
+        if self._budget is not None and self._deadline is None:
+            self._deadline = time.monotonic() + self._budget
         late = self._deadline is not None and time.monotonic() > self._deadline
         self.out_of_budget = self.out_of_budget or late
         return late or len(self._results) >= self._limit + (SHRINKING if self.failures else 0)
@@ -101,11 +110,17 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
     What ``trial`` raises ends the exploration. ``name`` identifies the test in Hypothesis' example database.
     """
     memory = _Memory(trial, settings)
-    _search(space, memory, settings, name)
-    for failure in list(memory.failures.values()):
-        failure.smallest = minimise(failure.smallest, space, lambda schedule, cause=failure.cause: memory(schedule) == cause)  # type: ignore[misc]
+    with contextlib.suppress(_Enough):
+        _search(space, memory, settings, name)
+    with contextlib.suppress(_Enough):
+        for cause, failure in list(memory.failures.items()):
+            minimise(failure.smallest, space, functools.partial(_fails, memory, cause))  # memory keeps the smallest
     failures = sorted(memory.failures.values(), key=lambda failure: failure.smallest.weight)
     return Exploration(memory.trials, failures, memory.out_of_budget)
+
+
+def _fails(memory: _Memory, cause: Cause, schedule: Schedule) -> bool:
+    return memory(schedule) == cause
 
 
 def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> None:

@@ -22,6 +22,7 @@ def minimise(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]
     """
     while True:
         better = _fewer(schedule, space, fails)
+        better = _alone(better, space, fails)
         better = _earlier_together(better, space, fails)
         for fault, visit in list(_strikes(better, space)):
             better = _earlier(better, fault, visit, space, fails)
@@ -59,6 +60,21 @@ def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
     return schedule
 
 
+def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+    """One strike in the place of several, with other parameters: what two harmless operators break, one harmful one may."""
+    strikes = list(_strikes(schedule, space))
+    kinds = {type(fault) for fault, _ in strikes}
+    if len(strikes) < 2 or len(kinds) > 1:
+        return schedule
+    kept = tuple(fault for fault in schedule.faults if not space.open_visits(fault))
+    for fault, visit in strikes:
+        for other in space.with_other_parameters(fault):
+            single = dataclasses.replace(schedule, faults=(*kept, dataclasses.replace(other, at=visit)))
+            if fails(single):
+                return single
+    return schedule
+
+
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
     """The smallest number from ``low`` on that holds, by halves; ``high`` does hold."""
     while low < high:
@@ -85,7 +101,7 @@ def _earlier(schedule: Schedule, fault: Fault, visit: int, space: Space, fails: 
 
 
 def _alike(one: Fault, other: Fault) -> bool:
-    return dataclasses.replace(one, at=0) == dataclasses.replace(other, at=0)
+    return dataclasses.replace(one, at=None) == dataclasses.replace(other, at=None)
 
 
 def _earlier_together(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:

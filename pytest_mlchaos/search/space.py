@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.faults import Fault, OneOf, fields_of, is_drawn
@@ -18,6 +18,7 @@ __all__ = ["Probe", "Space", "variants"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_VARIANTS = 64
+PARAMETER_VALUES = 24
 NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
 """How a strike is placed: anywhere, or so many visits behind the one before it (faults that meet are found that way)."""
 
@@ -149,6 +150,16 @@ class Space:
         ]
         pinned.sort(key=lambda item: (item[0], item[1], repr(item[2])))
         return Schedule((*fixed, *(fault for _, _, fault in pinned)), self.seed)
+
+    def with_other_parameters(self, fault: Fault) -> Iterator[Fault]:
+        """The fault with each explored parameter over its range, a few values of it."""
+        for probe in self.probes:
+            if probe.is_open and type(probe.fault) is type(fault) and probe.fault.key == fault.key:
+                for name in set(fault.explored) - probe.given:
+                    reach = probe.measures.get(name, 0)
+                    for value in range(0, reach, max(1, reach // PARAMETER_VALUES)):
+                        keywords: dict[str, Any] = {name: value}
+                        yield dataclasses.replace(fault, **keywords)
 
     def open_visits(self, fault: Fault) -> tuple[int, ...]:
         """The visits that a chosen fault of a schedule could strike at; none for one that was fixed from the start."""

@@ -19,7 +19,7 @@ __all__ = ["trained_parameters"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-@site("train.step", "An optimizer step, about to be taken. Payload: the optimizer.", needs="torch", extra="torch", cheap=True)
+@site("train.step", "An optimizer step, about to be taken. Payload: the optimizer.", needs="torch", extra="torch", always=True)
 def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
     """Every optimizer's step, through torch's global pre-step hook."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -77,7 +77,7 @@ def _close_with(frame: FrameType, gate: Gate) -> None:
     sys.setprofile(watch)
 
 
-@site("train.backward", "A backward pass, about to start. Payload: its root tensors.", needs="torch", extra="torch", cheap=True)
+@site("train.backward", "A backward pass, about to start. Payload: its root tensors.", needs="torch", extra="torch")
 def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     """Every backward pass that is started from Python; one inside another (activation checkpointing) is not counted.
 

@@ -1,0 +1,622 @@
+"""The plugin as users meet it: marks, options, reports."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+HAS = {name: importlib.util.find_spec(name) is not None for name in ("xdist", "pytest_timeout", "pytest_asyncio", "anyio", "trio", "torch")}
+
+
+def needs(name):
+    """Skip without an optional plugin."""
+    return pytest.mark.skipif(not HAS[name], reason=f"needs {name}")
+
+
+SENSOR = """
+@chaos.register
+class StuckSensor(Fault):
+    '''A sensor repeats a value.'''
+    site = "sensor.read"
+    value: float = 0.0
+    def apply(self, visit):
+        return self.value
+
+def read(count=10):
+    return [visit("sensor.read", float(n + 1)) for n in range(count)]
+"""
+
+
+@pytest.fixture
+def sensors(example):
+    """A project with a site and a fault of its own."""
+    import textwrap
+
+    return lambda tests: example.with_tests(SENSOR + textwrap.dedent(tests))
+
+
+def test_a_fixed_fault_makes_one_trial(sensors):
+    """It strikes where it says, and the journal of the trial shows it."""
+    sensors("""
+        @chaos.stuck_sensor(at=[2, 4], value=-1.0)
+        def test_it(mlchaos):
+            assert read(6) == [1.0, 2.0, -1.0, 4.0, -1.0, 6.0]
+            assert [s.visit for s in mlchaos.journal] == [2, 4]
+            assert mlchaos.schedule.line == "stuck_sensor(at=[2, 4], value=-1.0)"
+    """).run(passed=1)
+
+
+def test_an_open_fault_is_explored_and_shrunk_to_the_earliest_visit(sensors):
+    """The report is grouped, smallest first, with a line to paste and no trace of Hypothesis."""
+    outcome = sensors("""
+        @chaos.stuck_sensor
+        def test_it():
+            assert 0.0 not in read()[6:]
+    """).run(failed=1)
+    assert outcome.reproduce == ["@chaos.stuck_sensor(at=6)"]
+    assert outcome.replay == "stuck_sensor(at=6)"
+    outcome.has("schedules tried over sensor.read 10 times", "struck: stuck_sensor(at=6) at sensor.read 6", "smallest: stuck_sensor(at=6)")
+    for word in ("hypothesis/", "Falsifying", "@seed", "reproduce_failure", "pytest_mlchaos/"):
+        assert word not in outcome.text
+
+
+def test_the_pasted_decorator_and_the_replay_option_reproduce_the_failure(sensors):
+    """And a replayed schedule that does not break the test passes."""
+    source = """
+        @chaos.stuck_sensor
+        def test_it():
+            assert 0.0 not in read()[6:]
+    """
+    sensors(source.replace("@chaos.stuck_sensor", "@chaos.stuck_sensor(at=6)")).run(failed=1)
+    sensors(source).run("--mlchaos-replay", "stuck_sensor(at=6)", "test_it.py::test_it", failed=1)
+    sensors(source).run("--mlchaos-replay=@chaos.stuck_sensor(at=2)", passed=1)
+
+
+def test_each_trial_has_fresh_fixtures(sensors):
+    """Function-scoped ones, tmp_path included; wider ones are shared; teardown runs as often as set-up."""
+    sensors("""
+        import pytest
+        log = []
+        @pytest.fixture(scope="module")
+        def shared():
+            log.append("module"); yield; print("torn", log.count("up"), log.count("down"))
+        @pytest.fixture
+        def model(shared):
+            log.append("up"); yield {}; log.append("down")
+        @pytest.fixture(autouse=True)
+        def always(): log.append("auto")
+        class TestIt:
+            @chaos.stuck_sensor
+            @chaos.settings(max_trials=7, seed=0)
+            def test_it(self, model, tmp_path):
+                assert model == {} and not hasattr(self, "used") and list(tmp_path.iterdir()) == []
+                model["used"] = self.used = True
+                (tmp_path / "x").touch()
+                read()
+            def test_after(self):
+                assert log.count("module") == 1
+                assert log.count("up") == log.count("down") == 8, log
+                assert log.count("auto") == 9
+    """).run(passed=2)
+
+
+def test_a_failing_trial_shows_its_own_output_and_locals(sensors):
+    """What is raised is the smallest failing trial's own exception, run for real."""
+    outcome = sensors("""
+        @chaos.stuck_sensor
+        def test_it():
+            values = read()
+            assert values[3] == 4.0, f"the fourth was {values[3]}"
+    """).run(failed=1)
+    outcome.has("AssertionError: the fourth was 0.0", "test_it.py:", "def test_it():")
+
+
+def test_several_causes_are_grouped_smallest_first(sensors):
+    """Each with its own smallest schedule."""
+    outcome = sensors("""
+        @chaos.stuck_sensor
+        @chaos.settings(seed=1)
+        def test_it():
+            values = read(4)
+            if values[3] == 0.0:
+                raise KeyError("late")
+            assert values[1] != 0.0
+    """).run(failed=1)
+    outcome.has("smallest: settings(seed=1); stuck_sensor(at=1)", "smallest: settings(seed=1); stuck_sensor(at=3)", "KeyError: 'late'")
+    assert outcome.text.index("stuck_sensor(at=1)") < outcome.text.index("stuck_sensor(at=3)")
+
+
+def test_parameters_are_drawn_and_shrunk(sensors):
+    """From one_of and from Hypothesis strategies; the simplest that fails is reported."""
+    outcome = sensors("""
+        from hypothesis import strategies as st
+        @chaos.stuck_sensor(value=chaos.one_of(1.0, 3.0, 4.0))
+        def test_one_of():
+            assert 3.0 not in read(2)
+        @chaos.stuck_sensor(at=1, value=st.integers(0, 1000).map(float))
+        def test_strategy():
+            assert max(read(2)) < 123
+    """).run(failed=2)
+    assert outcome.reproduce == ["@chaos.stuck_sensor(at=0, value=3.0)", "@chaos.stuck_sensor(at=1, value=123.0)"]
+
+
+def test_marks_work_on_classes_modules_and_parameters(sensors):
+    """Wherever pytest takes a mark."""
+    sensors("""
+        import pytest
+        pytestmark = chaos.stuck_sensor(at=0, value=7.0)
+        @chaos.stuck_sensor(at=1, value=8.0)
+        class TestIt:
+            @pytest.mark.parametrize("third", [3.0, pytest.param(9.0, marks=chaos.stuck_sensor(at=2, value=9.0))])
+            def test_it(self, third):
+                assert read(4) == [7.0, 8.0, third, 4.0]
+    """).run(passed=2)
+
+
+def test_marks_select_tests(sensors):
+    """By name and by fault."""
+    project = sensors("""
+        import pytest
+        @chaos.stuck_sensor(at=0)
+        def test_sensor(): read()
+        @chaos.crash(at=0)
+        def test_crash(mlchaos): mlchaos.run(lambda: visit("train.step") or 1)
+        def test_plain(): pass
+    """)
+    project.run("-m", "mlchaos", passed=2, deselected=1)
+    project.run("-m", "mlchaos(fault='crash')", passed=1, deselected=2)
+    project.run("--strict-markers", passed=3)
+
+
+def test_marks_fixture_and_options_describe_themselves(sensors):
+    """``--markers``, ``--fixtures``, ``--help`` and the catalogue."""
+    project = sensors("def test_it(): pass")
+    project.run("--markers").has("@pytest.mark.mlchaos(fault, at=None", "@pytest.mark.mlchaos_settings(max_trials")
+    project.run("--fixtures").has("mlchaos", "judge the result")
+    project.run("--help").has("--mlchaos-max-trials=N", "--mlchaos-replay=FAULTS", "mlchaos_max_faults", "mlchaos_production")
+    project.run("--mlchaos-faults").has("chaos.gpu_oom(phase='backward', op=0)", "Fidelity:", "Imitates:", "chaos.corrupt_batch")
+
+
+def test_off_makes_marks_inert(sensors):
+    """No fault strikes, and none need strike; the fixture still runs subjects."""
+    sensors("""
+        @chaos.stuck_sensor(at=0)
+        @chaos.crash(at=0)
+        def test_it(mlchaos):
+            assert mlchaos.run(read, 3).value == [1.0, 2.0, 3.0]
+        @chaos.nonsense_target if False else chaos.call_failure(target="nowhere:fn")
+        def test_bad_target(): pass
+    """).run("--mlchaos-off", passed=2).has("mlchaos: off")
+
+
+def test_settings_come_from_mark_ini_and_command_line_in_that_order(sensors):
+    """The command line has the last word; the header shows what was changed."""
+    project = sensors("""
+        @chaos.stuck_sensor
+        def test_ini(): read(50)
+        @chaos.stuck_sensor
+        @chaos.settings(max_trials=5)
+        def test_mark(): read(50)
+        trials = []
+        @chaos.stuck_sensor
+        def test_fails(): trials.append(1); read(50); assert len(trials) < 4
+    """).with_ini("mlchaos_max_trials = 3")
+    assert "schedule" in project.run("-k", "fails", failed=1).text
+    journal = project.pytester.path / "journal.jsonl"
+    for args, expected in ([], {"test_ini": 3, "test_mark": 5}), (["--mlchaos-max-trials=4"], {"test_ini": 4, "test_mark": 4}):
+        outcome = project.run("-k", "ini or mark", f"--mlchaos-journal={journal}", *args, passed=2)
+        outcome.has(f"mlchaos: max_trials={4 if args else 3}")
+        entries = [json.loads(line) for line in journal.read_text().splitlines()]
+        tried = {name: len({e["trial"] for e in entries if e["test"].endswith(name)}) for name in expected}
+        assert tried == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "ini", "message"),
+    [
+        (
+            ["--mlchaos-max-trials=many"],
+            "",
+            "mlchaos: expected --mlchaos-max-trials to be a whole number of 1 or more but got 'many' (str)",
+        ),
+        (["--mlchaos-timeout=soon"], "", "expected --mlchaos-timeout in seconds, or a text such as"),
+        ([], "mlchaos_seed = x", "expected mlchaos_seed to be a whole number of 0 or more but got 'x' (str)"),
+        (["--mlchaos-replay=gpu_oom(at=)"], "", "expected faults such as 'gpu_oom(at=7); crash(at=9)'"),
+        (["--mlchaos-replay=gpu_oom(att=1)"], "", "gpu_oom got an unknown keyword 'att' (did you mean 'at'?)"),
+        (["--mlchaos-replay=gpu_omm(at=1)"], "", "unknown fault 'gpu_omm' (did you mean 'gpu_oom'?)"),
+    ],
+)
+def test_a_bad_command_line_stops_at_start_up(sensors, args, ini, message):
+    """One line, before any test has run."""
+    outcome = sensors("@chaos.stuck_sensor(at=0)\ndef test_it(): read()").with_ini(ini).run(*args)
+    assert outcome.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert "passed" not in outcome.outcomes
+    outcome.has(message)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("@chaos.stuck_sensor(att=1)", "BadArgument: stuck_sensor got an unknown keyword 'att' (did you mean 'at'?)"),
+        ("@chaos.stuck_sensor(at='x')", "expected at to be a visit number"),
+        ("@chaos.stuck_sensor(value='x')", "expected value to be float but got 'x' (str)"),
+        ("@chaos.stuck_sensor(3)", "faults take keywords only, as in @chaos.gpu_oom(at=7), but got 3 (int)"),
+        ("@chaos.settings(max_trails=1)\n@chaos.stuck_sensor", "unknown setting 'chaos.settings: max_trails' (did you mean 'max_trials'?)"),
+        ("@chaos.call_failure(target='json:dumpz', at=0)", "TargetNotFound: target 'json:dumpz': json has no attribute 'dumpz'"),
+        ("@chaos.call_failure(target='json:dumpz')", "TargetNotFound: target 'json:dumpz': json has no attribute 'dumpz'"),
+        ("@chaos.call_failure(target=chaos.one_of('json:dumps', 'json:dumpz'))", "json has no attribute 'dumpz'"),
+        ("@pytest.mark.mlchaos(at=3)", "expected pytest.mark.mlchaos(fault='gpu_oom', ...)"),
+        ("@chaos.crash(site=st.text())", "a parameter that decides the site cannot be a strategy; use chaos.one_of"),
+    ],
+)
+def test_a_bad_mark_fails_that_one_test_in_a_line(sensors, declared, message):
+    """The others run; no traceback of ours."""
+    outcome = sensors(
+        f"import pytest\nfrom hypothesis import strategies as st\n{declared}\ndef test_bad(): read()\ndef test_good(): pass"
+    ).run(failed=1, passed=1)
+    outcome.has(message)
+    assert "pytest_mlchaos/" not in outcome.text
+
+
+def test_an_unknown_fault_is_an_attribute_error_that_names_the_likely_one(example):
+    """At import, as for any misspelt name."""
+    example.with_tests("@chaos.gpu_omm\ndef test_it(): pass").run(errors=1).has("chaos has no fault 'gpu_omm' (did you mean 'gpu_oom'?)")
+
+
+def test_a_fault_that_never_struck_fails_the_test_by_name(sensors):
+    """Explored, pinned too late, improbable, or at a site that is not passed; with the sites that were."""
+    outcome = sensors("""
+        @chaos.stuck_sensor(at=[10, 20])
+        def test_late(): read()
+        @chaos.crash(site="door.open")
+        def test_elsewhere(): read()
+        @chaos.crash(at=0, site="door.open")
+        def test_elsewhere_pinned(): read()
+        @chaos.stuck_sensor(p=0.000001)
+        def test_improbable(): read()
+        @chaos.stuck_sensor(at=3, where=lambda visit: False)
+        def test_where(): read()
+    """).run(failed=5)
+    outcome.has(
+        "stuck_sensor(at=[10, 20]) never struck: sensor.read was passed 10 times (visits 0 to 9)",
+        "crash(site='door.open') never struck: door.open was never passed",
+        "sites passed: sensor.read 10 times",
+        "and p=1e-06 hit none of them with this seed: raise p",
+        "and where= held for none that was due",
+    )
+
+
+def test_never_struck_hides_no_exception_that_came_before(sensors):
+    """The user's own error is the news."""
+    outcome = sensors("""
+        @chaos.stuck_sensor(at=99)
+        def test_it():
+            read(); raise RuntimeError("my own")
+    """).run(failed=1)
+    outcome.has("RuntimeError: my own")
+    assert "never struck" not in outcome.text
+
+
+def test_a_broken_fault_is_reported_as_that_and_ends_the_exploration(sensors):
+    """It names the class and the line; nobody is told that the subject failed."""
+    outcome = sensors("""
+        @chaos.register
+        class Careless(Fault):
+            '''Breaks.'''
+            site = "sensor.read"
+            def apply(self, visit):
+                return visit.payload + "x"
+        @chaos.careless
+        def test_it():
+            try: read()
+            except Exception: pass
+    """).run(failed=1)
+    outcome.has("FaultError: the fault Careless is itself broken", "TypeError", "This says nothing about the subject")
+    assert "schedules tried" not in outcome.text
+
+
+def test_a_test_that_depends_on_more_than_its_schedule_is_told_so(sensors):
+    """A failure that does not repeat is an error of its own kind."""
+    sensors("""
+        runs = []
+        @chaos.stuck_sensor
+        def test_it():
+            read(); runs.append(1)
+            assert len(runs) != 2
+    """).run(failed=1).has("NotReproducible", "and passed when it was repeated")
+
+
+def test_a_test_that_fails_without_faults_says_so(sensors):
+    """The first trial is without any."""
+    sensors("""
+        @chaos.stuck_sensor
+        def test_it(): read(); assert False, "anyway"
+    """).run(failed=1).has("AssertionError: anyway", "this is the first trial, without any fault")
+
+
+def test_skips_and_expected_failures_stay_what_they_are(sensors):
+    """pytest.skip in the body, xfail marks."""
+    sensors("""
+        import pytest
+        @chaos.stuck_sensor
+        def test_skip(): read(); pytest.skip("no")
+        @pytest.mark.xfail(strict=True)
+        @chaos.stuck_sensor
+        def test_xfail(): assert 0.0 not in read()
+        @chaos.stuck_sensor
+        def test_skip_under_fault():
+            if 0.0 in read(): pytest.skip("no")
+    """).run(skipped=1, xfailed=1, passed=1)
+
+
+def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):
+    """By the setting timeout, with the place where it stood."""
+    outcome = sensors("""
+        import time
+        @chaos.stuck_sensor
+        @chaos.settings(timeout="200ms", max_trials=5)
+        def test_it():
+            if 0.0 in read(3): time.sleep(60)
+    """).run(failed=1)
+    outcome.has("TrialTimeout: the trial took longer than 0.2 s", "it stood in test_it", "@chaos.stuck_sensor(at=0)")
+
+
+@needs("pytest_timeout")
+def test_the_users_own_time_out_ends_the_exploration_at_once(sensors):
+    """pytest-timeout fires once: nothing may go on without it. The next test is untouched."""
+    start = time.monotonic()
+    outcome = sensors("""
+        import pytest, time
+        @pytest.mark.timeout(1)
+        @chaos.stuck_sensor
+        def test_it():
+            if 0.0 in read(3): time.sleep(60)
+        def test_next(): assert read(2) == [1.0, 2.0]
+    """).run(failed=1, passed=1)
+    assert time.monotonic() - start < 20
+    outcome.has("Timeout (>1.0s) from pytest-timeout", "struck: stuck_sensor(")
+
+
+def test_a_budget_ends_the_exploration_in_time(sensors):
+    """What was found until then is reported."""
+    sensors("""
+        import time
+        @chaos.stuck_sensor
+        @chaos.settings(max_trials=10000, budget="300ms")
+        def test_it(): time.sleep(0.02); read(200)
+    """).run(passed=1)
+
+
+def test_a_given_of_the_users_own_runs_under_pinned_faults(sensors):
+    """Visits are counted from 0 in each example; an open fault is refused with the cure."""
+    outcome = sensors("""
+        from hypothesis import given, settings, strategies as st
+        seen = []
+        @chaos.stuck_sensor(at=1)
+        @given(st.integers())
+        @settings(max_examples=20, database=None)
+        def test_pinned(number):
+            seen.append(number)
+            assert read(3) == [1.0, 0.0, 3.0]
+        def test_many(): assert len(seen) >= 20
+        @chaos.stuck_sensor(at=1)
+        @given(st.integers(0, 100))
+        @settings(database=None)
+        def test_fails(number): read(3); assert number < 10
+        @chaos.stuck_sensor
+        @given(st.integers())
+        def test_open(number): read()
+    """).run(passed=2, failed=2)
+    outcome.has("needs faults that are pinned: give each an at=", "number=10")
+
+
+@needs("pytest_asyncio")
+def test_async_tests_of_pytest_asyncio_are_explored(sensors):
+    """Each trial in an event loop of its own."""
+    outcome = sensors("""
+        import asyncio, pytest
+        loops = set()
+        @pytest.mark.asyncio
+        @chaos.stuck_sensor
+        async def test_it(tmp_path):
+            loops.add(id(asyncio.get_running_loop())); await asyncio.sleep(0)
+            assert 0.0 not in read()[3:]
+        @pytest.mark.asyncio
+        @chaos.stuck_sensor(at=1)
+        async def test_pinned(mlchaos): assert read(2) == [1.0, 0.0]
+    """).run(failed=1, passed=1)
+    assert outcome.reproduce == ["@chaos.stuck_sensor(at=3)"]
+
+
+@needs("anyio")
+def test_async_tests_of_anyio_are_explored(sensors):
+    """On each backend."""
+    outcome = sensors("""
+        import anyio, pytest
+        @pytest.mark.anyio
+        @chaos.stuck_sensor
+        async def test_it(tmp_path):
+            await anyio.sleep(0)
+            assert 0.0 not in read()[3:]
+    """).run("-p", "anyio", failed=2 if HAS["trio"] else 1)
+    assert set(outcome.reproduce) == {"@chaos.stuck_sensor(at=3)"}
+
+
+def test_unittest_methods_are_refused_with_a_word(sensors):
+    """They are run by unittest, not by pytest."""
+    sensors("""
+        import unittest
+        class TestIt(unittest.TestCase):
+            @chaos.stuck_sensor(at=0)
+            def test_it(self): read()
+    """).run(failed=1).has("not on methods of unittest.TestCase")
+
+
+@pytest.mark.parametrize("args", [("-p", "no:xdist"), ("-n0",), ("-n2",)], ids=" ".join)
+def test_it_works_with_and_without_xdist(sensors, args):
+    """The same report, the same journal, byte for byte; a failure's line to paste comes home from the worker."""
+    if args[0] != "-p" and not HAS["xdist"]:
+        pytest.skip("needs xdist")
+    project = sensors("""
+        import pytest
+        @chaos.stuck_sensor
+        @pytest.mark.parametrize("limit", [2, 3, 4])
+        def test_it(limit): assert 0.0 not in read()[limit:]
+        @chaos.stuck_sensor(p=0.3)
+        def test_passes(): read()
+    """)
+    journal = project.pytester.path / "j.jsonl"
+    outcome = project.run(*args, "--mlchaos-seed=3", f"--mlchaos-journal={journal}", fresh=True, failed=3, passed=1)
+    assert sorted(line for line in outcome.reproduce if "settings" not in line) == [f"@chaos.stuck_sensor(at={n})" for n in (2, 3, 4)]
+    project.run("-p", "no:xdist", "--mlchaos-seed=3", "--mlchaos-journal=k.jsonl", fresh=True)
+    assert journal.read_bytes() == (project.pytester.path / "k.jsonl").read_bytes()
+    assert journal.stat().st_size > 1000
+
+
+def test_the_journal_is_the_same_a_hundred_times(sensors):
+    """One seed, one journal, byte for byte."""
+    project = sensors("""
+        import pytest
+        @pytest.mark.parametrize("turn", range(10))
+        @chaos.stuck_sensor(value=chaos.one_of(0.0, 2.0))
+        @chaos.crash(p=0.1, times=2, site="door.open")
+        def test_it(mlchaos, turn):
+            def subject():
+                values = read()
+                for _ in range(20): visit("door.open")
+                return values
+            mlchaos.run(subject)
+    """)
+    journals = set()
+    for number in range(10):
+        path = project.pytester.path / f"{number}.jsonl"
+        project.run("--mlchaos-seed=7", "--mlchaos-max-trials=8", f"--mlchaos-journal={path}", passed=10)
+        turns = {}
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            turns.setdefault(entry.pop("test"), []).append(json.dumps(entry, sort_keys=True))
+        assert len(turns) == 10
+        journals |= {"\n".join(lines) for lines in turns.values()}
+    assert len(journals) == 1
+    assert journals.pop().count("\n") > 10
+
+
+def test_another_plugin_may_own_the_names_chaos(sensors):
+    """A mark, a fixture, an option and an ini option of that name do not disturb this plugin, nor it them."""
+    project = sensors("""
+        import pytest
+        @pytest.mark.chaos
+        @chaos.stuck_sensor(at=0)
+        def test_it(chaos, request):
+            assert chaos == "theirs" and request.config.getoption("chaos") == "x"
+            assert read(1) == [0.0]
+    """).with_file(
+        "conftest.py",
+        """
+        import pytest
+        def pytest_addoption(parser):
+            parser.addoption("--chaos", dest="chaos"); parser.addini("chaos", "theirs")
+        def pytest_configure(config):
+            config.addinivalue_line("markers", "chaos: theirs")
+        @pytest.fixture(name="chaos")
+        def their_chaos(): return "theirs"
+        """,
+    )
+    project.run("--strict-markers", "--chaos=x", passed=1)
+
+
+def test_it_loads_by_name_without_autoload(sensors, monkeypatch):
+    """``pytest -p mlchaos``; and not at all when it is blocked."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    project = (
+        sensors("@chaos.stuck_sensor(at=0)\ndef test_it(mlchaos): assert read(1) == [0.0]")
+        .with_ini("")
+        .with_file("pytest.ini", "[pytest]\n")
+    )
+    project.run("-p", "mlchaos", fresh=True, passed=1)
+    project.run(fresh=True, errors=1).has("fixture 'mlchaos' not found")
+
+
+def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
+    """In the middle of an exploration; the journal is written all the same."""
+    project = sensors("""
+        import json, os, time, pathlib, pytest
+        original = json.dumps
+        @chaos.call_delay(target="json:dumps", delay=0.01)
+        @chaos.settings(max_trials=100000)
+        def test_it():
+            pathlib.Path("started").touch()
+            for _ in range(20): json.dumps({}); time.sleep(0.01)
+    """).with_file(
+        "conftest.py",
+        """
+        import json
+        original = json.dumps
+        def pytest_sessionfinish(): print("restored" if json.dumps is original else "PATCHED")
+        """,
+    )
+    for name, text in project.files:
+        (project.pytester.path / name).write_text(text)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", "--mlchaos-journal=j.jsonl"],
+        cwd=project.pytester.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not (project.pytester.path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT), output
+    assert "restored" in output
+    assert "PATCHED" not in output
+    assert (project.pytester.path / "j.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [({"MLCHAOS_FORBID": "1"}, "MLCHAOS_FORBID is set"), ({"APP_ENV": "Production"}, "this looks like production (APP_ENV matches")],
+)
+def test_nothing_is_injected_where_it_is_forbidden(sensors, monkeypatch, environment, message):
+    """Nor in what looks like production; with the faults off, and without faults, tests run."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    project = sensors("@chaos.stuck_sensor(at=0)\ndef test_it(): read()\ndef test_plain(mlchaos): read()")
+    project.run(failed=1, passed=1).has(message, "--mlchaos-off")
+    project.run("--mlchaos-off", passed=2)
+
+
+def test_the_fixture_is_for_the_body_of_a_test(sensors):
+    """Elsewhere there is no trial, and it says so."""
+    sensors("""
+        import pytest
+        @pytest.fixture
+        def early(mlchaos): return mlchaos.run(read)
+        def test_it(early): pass
+    """).run(errors=1).has("works while the test's body runs")
+
+
+def test_junit_and_last_failed_work_as_ever(sensors):
+    """The report is in the XML; ``--lf``, ``-x`` and a node id select as usual."""
+    project = sensors("""
+        import pytest
+        @chaos.stuck_sensor
+        @pytest.mark.parametrize("limit", [3, 99])
+        def test_it(limit): assert 0.0 not in read()[limit:]
+    """)
+    project.run("--junitxml=report.xml", failed=1, passed=1)
+    assert "reproduce: @chaos.stuck_sensor(at=3)" in (project.pytester.path / "report.xml").read_text()
+    project.run("test_it.py::test_it[99]", passed=1)
+    project.run("-p", "cacheprovider", "-x", failed=1)
+    project.run("-p", "cacheprovider", "--lf", failed=1, passed=0)
