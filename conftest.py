@@ -32,9 +32,13 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def example(_everything_is_loaded, pytester):
     """A project of the test's own: files in, outcome out."""
+    from pytest_mlchaos.core.faults import FAULTS
     from tests.example import Example
 
-    return Example(pytester)
+    known = dict(FAULTS)
+    yield Example(pytester)
+    FAULTS.clear()
+    FAULTS.update(known)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,11 @@ def test_an_open_fault_is_explored_and_shrunk_to_the_earliest_visit(sensors):
     """).run(failed=1)
     assert outcome.reproduce == ["@chaos.stuck_sensor(at=6)"]
     assert outcome.replay == "stuck_sensor(at=6)"
-    outcome.has("schedules tried over sensor.read 10 times", "struck: stuck_sensor(at=6) at sensor.read 6", "smallest: stuck_sensor(at=6)")
+    outcome.has(
+        "schedules tried (shrinking included) over sensor.read 10 times",
+        "struck: stuck_sensor(at=6) at sensor.read 6",
+        "smallest: stuck_sensor(at=6)",
+    )
     for word in ("hypothesis/", "Falsifying", "@seed", "reproduce_failure", "pytest_mlchaos/"):
         assert word not in outcome.text
 
@@ -308,17 +312,17 @@ def test_a_broken_fault_is_reported_as_that_and_ends_the_exploration(sensors):
     """It names the class and the line; nobody is told that the subject failed."""
     outcome = sensors("""
         @chaos.register
-        class Careless(Fault):
+        class Clumsy(Fault):
             '''Breaks.'''
             site = "sensor.read"
             def apply(self, visit):
                 return visit.payload + "x"
-        @chaos.careless
+        @chaos.clumsy
         def test_it():
             try: read()
             except Exception: pass
     """).run(failed=1)
-    outcome.has("FaultError: the fault Careless is itself broken", "TypeError", "This says nothing about the subject")
+    outcome.has("FaultError: the fault Clumsy is itself broken", "TypeError", "This says nothing about the subject")
     assert "schedules tried" not in outcome.text
 
 
@@ -605,6 +609,21 @@ def test_the_fixture_is_for_the_body_of_a_test(sensors):
         def early(mlchaos): return mlchaos.run(read)
         def test_it(early): pass
     """).run(errors=1).has("works while the test's body runs")
+
+
+def test_a_green_session_says_how_much_was_tried(sensors):
+    """One line for all chaos tests; none where there is none; the XML has it for each test."""
+    project = sensors("""
+        @chaos.stuck_sensor
+        @chaos.settings(max_trials=4)
+        def test_it(): read()
+        @chaos.stuck_sensor(at=[0, 1])
+        def test_other(): read()
+        def test_plain(mlchaos): read()
+    """)
+    project.run("--junitxml=report.xml", passed=3).has("mlchaos: 2 chaos tests, 6 trials, ")
+    assert 'name="mlchaos" value="1 trials, 2 faults struck"' in (project.pytester.path / "report.xml").read_text()
+    assert "mlchaos: " not in project.run("-k", "plain", passed=1).text.replace("plugins: ", "")
 
 
 def test_junit_and_last_failed_work_as_ever(sensors):

@@ -192,7 +192,9 @@ def register(cls: F) -> F:
         raise BadArgument(f'{cls.__name__}: a fault names its site, as in site = "train.step"')
     known = FAULTS.get(cls.name)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise BadArgument(f"a fault named {cls.name!r} is registered already, by {known.__module__}.{known.__qualname__}")
+        raise BadArgument(
+            f"a fault named {cls.name!r} is registered already, by {known.__module__}.{known.__qualname__}; give one a name of its own"
+        )
     FAULTS[cls.name] = cls
     return cls
 

@@ -6,30 +6,25 @@ journal, and back into user code with the payload, a delay or an exception.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import dis
-import itertools
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from ..core.clock import Clock, RealClock
-from ..core.faults import EVERY, Fault
+from ..core.faults import Fault
 from ..core.journal import Journal, Strike
 from ..core.schedule import Schedule
 from ..core.sites import Key, Visit, derive_seed, name_of
-from ..errors import FaultError, MlchaosError, SimulatedCrash
+from ..errors import MlchaosError, SimulatedCrash
+from .blame import broken, is_meant
+from .lanes import NEVER, Lane, Plan
 
 __all__ = ["Controller", "Gate", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-NEVER = 2**30 - 1
-"""No visit: an int that the interpreter compares fast (a visit of that number would take the slow path, which decides anew)."""
 NO_ATTRIBUTES: Mapping[str, Any] = {}
-LOOK_AHEAD = 10_000
 PROBED_VISITS = 2
 """Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
 
@@ -39,50 +34,6 @@ _active: list[Controller] = []
 def current() -> Controller | None:
     """The controller of the trial that is running, if one is."""
     return _active[-1] if _active else None
-
-
-class Plan:
-    """A scheduled fault and what it has done so far."""
-
-    __slots__ = ("eligible", "fault", "measures", "place", "struck", "total", "visits")
-
-    def __init__(self, fault: Fault, place: int) -> None:
-        self.fault = fault
-        self.place = place
-        self.visits: list[int] = list(fault.at) if isinstance(fault.at, tuple) else []
-        self.struck = self.total = 0
-        self.eligible: list[int] = []
-        self.measures: dict[str, int] = {}
-
-    def due(self, visit: int, seed: int) -> bool:
-        """Whether it strikes at this visit."""
-        fault = self.fault
-        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, seed, self.place)
-
-    def next_due(self, start: int, seed: int) -> int:
-        """A visit before which nothing is due: mostly the next that is."""
-        fault = self.fault
-        if fault.times is not None and self.struck >= fault.times:
-            return NEVER
-        if fault.at is EVERY:
-            return start
-        if fault.p is not None:
-            ahead = range(start, start + LOOK_AHEAD)
-            return next((visit for visit in ahead if fault.strikes_at(visit, seed, self.place)), start + LOOK_AHEAD)
-        following = bisect.bisect_left(self.visits, start)
-        return self.visits[following] if following < len(self.visits) else NEVER
-
-
-class Lane:
-    """The visits counted together: those of one site, or of one target."""
-
-    __slots__ = ("advance", "failed", "next_due", "passed", "plans")
-
-    def __init__(self) -> None:
-        self.advance = itertools.count(1).__next__  # one C call: atomic, so threads never share a number
-        self.passed = self.failed = 0
-        self.next_due = NEVER
-        self.plans: list[Plan] = []
 
 
 class Gate:
@@ -317,7 +268,7 @@ class Controller:
         try:
             payload = plan.fault.apply(visit)
         except BaseException as error:  # noqa: BLE001  # a crash is one
-            if not _meant(error, visit, plan.fault):
+            if not is_meant(error, visit, plan.fault):
                 self._tool_error(plan.fault, error, "apply()")
             visit.error = error
             record(plan.fault, visit.details)
@@ -344,37 +295,6 @@ class Controller:
         if not isinstance(error, Exception):
             raise error
         if not isinstance(error, MlchaosError):
-            error = _broken(fault, error, what)
+            error = broken(fault, error, what)
         self.broken = self.broken or error
         raise error from error.__cause__
-
-
-def _broken(fault: Fault, error: Exception, what: str) -> FaultError:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-    broken = FaultError(
-        f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {type(error).__name__}: {error}{where}. "
-        "This says nothing about the subject."
-    )
-    broken.__cause__ = error
-    return broken
-
-
-def _meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
-    """Whether an exception out of ``apply`` is the fault's strike, and not a mistake in its code.
-
-    It is when the fault handed it to ``visit.fail``, or when a ``raise`` statement in the fault's own module raised it. An
-    ``assert``, an operator or a library that fails inside ``apply`` is a broken fault.
-    """
-    if error is visit.error or isinstance(error, SimulatedCrash):
-        return True
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or isinstance(error, (AssertionError, NotImplementedError, MlchaosError)):
-        return False
-    module = sys.modules.get(type(fault).__module__)
-    ours = trace.tb_frame.f_globals is getattr(module, "__dict__", None)
-    return ours and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")

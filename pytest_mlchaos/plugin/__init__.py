@@ -10,16 +10,18 @@ import pytest
 from ..core.safety import PRODUCTION
 from ..core.settings import Settings
 from ..errors import BadArgument, MlchaosError, UnknownFault
+from ..reports.tally import Tally
 
 if TYPE_CHECKING:
     from ..engine import patching
+    from . import trials
     from .fixture import Mlchaos
 
 __all__: list[str] = []
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
-_lines: pytest.StashKey[list[str]] = pytest.StashKey()
+_trials: pytest.StashKey[trials.Trials] = pytest.StashKey()
 
 _MARKS = (
     "mlchaos(fault, at=None, p=None, times=None, where=None, **parameters): break the code under test; written as a decorator, "
@@ -49,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", mark)
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
+    config.pluginmanager.register(Tally(), "mlchaos-tally")
     if config.getoption("mlchaos_journal") is not None and not hasattr(config, "workerinput"):
         from ..reports.journal_file import JournalFile
 
@@ -116,13 +119,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     from .trials import Trials
 
     patches = item.stash[_patches] = Patches()
-    trials = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # an item with marks and fixtures is a Function
-    item.runtest = trials  # type: ignore[method-assign]  # what pytest calls next
+    item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # an item with marks and fixtures is a Function
+    item.runtest = item.stash[_trials]  # type: ignore[method-assign]  # what pytest calls next
     try:
         return (yield)
     finally:
         del item.runtest
-        item.stash[_lines] = trials.journal
+        if item.stash[_trials].declares:
+            item.user_properties.append(("mlchaos", item.stash[_trials].figures()))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -135,12 +139,16 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Hang the journal on the report, which travels home from xdist's workers."""
+    """Hang figures and journal on the report, which travels home from xdist's workers."""
     report = yield
     if report.failed and call.excinfo is not None and _is_word_of_the_tool(item, call.excinfo):
         report.longrepr = call.excinfo.exconly()
-    if call.when == "call" and item.stash.get(_lines, []):
-        report.mlchaos_journal = item.stash[_lines]
+    if call.when == "call" and _trials in item.stash:
+        ran = item.stash[_trials]
+        if ran.declares:
+            report.mlchaos = {"trials": ran.runs, "strikes": len(ran.journal)}
+        if ran.journal and item.config.getoption("mlchaos_journal") is not None:
+            report.mlchaos_journal = ran.journal
     return report
 
 

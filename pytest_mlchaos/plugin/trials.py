@@ -62,8 +62,9 @@ class Trials:
         self._item = item
         self._body = body
         self._patches = patches
-        self._runs = 0
+        self.runs = 0
         self._nodeid = _as_typed(item)
+        self.declares = item.get_closest_marker("mlchaos") is not None
         self.journal: list[str] = []
 
     def __call__(self) -> None:
@@ -72,6 +73,10 @@ class Trials:
             self._all()
         except _Abort as abort:
             raise abort.error from abort.error.__cause__
+
+    def figures(self) -> str:
+        """What was done, for JUnit's properties."""
+        return f"{self.runs} trials, {len(self.journal)} faults struck"
 
     def _all(self) -> None:
         sites.load()
@@ -127,7 +132,7 @@ class Trials:
         controller = None
         try:
             with (
-                _quiet(self._runs),
+                _quiet(self.runs),
                 trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller,
                 _examples(self._item, controller),
             ):
@@ -141,17 +146,17 @@ class Trials:
             if controller is not None:
                 if strikes is not None:
                     strikes[:] = controller.journal
-                self.journal += controller.journal.lines(test=self._item.nodeid, trial=self._runs)
+                self.journal += controller.journal.lines(test=self._item.nodeid, trial=self.runs)
         return controller
 
     def _set_up(self) -> None:
-        if self._runs:
+        if self.runs:
             try:
                 set_up_again(self._item)
             except Exception as error:  # noqa: BLE001  # whatever a fixture raises
                 error.add_note("mlchaos: a fixture failed between two trials")
                 raise _Abort(error) from None
-        self._runs += 1
+        self.runs += 1
 
     # -- exploration -------------------------------------------------------------------------------------------
 

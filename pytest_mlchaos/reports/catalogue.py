@@ -9,7 +9,7 @@ import textwrap
 
 from ..core.faults import FAULTS, Fault
 
-__all__ = ["catalogue", "describe", "sections"]
+__all__ = ["catalogue", "describe", "markdown", "sections"]
 
 _COMMON = {field.name for field in dataclasses.fields(Fault)}
 _SECTION = re.compile(r"^(Imitates|Fidelity|Source):\s*", re.MULTILINE)
@@ -49,3 +49,23 @@ def catalogue() -> str:
     """Every registered fault."""
     head = "faults (chaos.<name>; each also takes at=, p=, times=, where=):"
     return "\n\n".join([head, *(describe(FAULTS[name]) for name in sorted(FAULTS))])
+
+
+def markdown() -> str:
+    """The catalogue as a page of the documentation."""
+    lines = [
+        "# Faults",
+        "",
+        "Generated from the docstrings by `python docs/make.py`. Each fault also takes `at`, `p`, `times` and `where`.",
+    ]
+    for name in sorted(FAULTS):
+        fault = FAULTS[name]
+        parts = sections(fault)
+        site = getattr(fault, "site", "")
+        lines += ["", f"## `chaos.{name}({', '.join(parameters(fault))})`", "", f"Site: `{site}`. {parts['summary']}"]
+        if parts["details"]:
+            lines += ["", parts["details"]]
+        for section in ("Imitates", "Fidelity", "Source"):
+            if section in parts:
+                lines += ["", f"*{section}*: {parts[section]}"]
+    return "\n".join(lines).replace("``", "`") + "\n"

@@ -77,7 +77,8 @@ def explored(
     trials: int, failing: int, groups: Sequence[Group], strikes: Sequence[Strike], nodeid: str, sites: Mapping[Key, int], cut_short: bool
 ) -> str:
     """The report of an exploration that found something, smallest first."""
-    head = f"mlchaos: {_counted(trials, 'schedule')} tried over {passed_sites(sites)}: {failing} fail{'s' if failing == 1 else ''}"
+    fail = f"{failing} fail{'s' if failing == 1 else ''}"
+    head = f"mlchaos: {_counted(trials, 'schedule')} tried (shrinking included) over {passed_sites(sites)}: {fail}"
     lines = [head + (" (out of budget)" if cut_short else "")]
     for group in groups[:SHOWN_GROUPS]:
         lines.append(f"  {group.count}x  {group.summary}")

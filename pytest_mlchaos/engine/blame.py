@@ -1,0 +1,44 @@
+"""Whose doing an exception out of a fault is: its strike, or a mistake in its code."""
+
+from __future__ import annotations
+
+import dis
+import sys
+
+from ..core.faults import Fault
+from ..core.sites import Visit
+from ..errors import FaultError, MlchaosError, SimulatedCrash
+
+__all__ = ["broken", "is_meant"]
+
+
+def broken(fault: Fault, error: Exception, what: str) -> FaultError:
+    """The error for a fault whose own code failed in ``what``."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    broken = FaultError(
+        f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {type(error).__name__}: {error}{where}. "
+        "This says nothing about the subject."
+    )
+    broken.__cause__ = error
+    return broken
+
+
+def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
+    """Whether an exception out of ``apply`` is the fault's strike, and not a mistake in its code.
+
+    It is when the fault handed it to ``visit.fail``, or when a ``raise`` statement in the fault's own module raised it. An
+    ``assert``, an operator or a library that fails inside ``apply`` is a broken fault.
+    """
+    if error is visit.error or isinstance(error, SimulatedCrash):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or isinstance(error, (AssertionError, NotImplementedError, MlchaosError)):
+        return False
+    module = sys.modules.get(type(fault).__module__)
+    ours = trace.tb_frame.f_globals is getattr(module, "__dict__", None)
+    return ours and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")

@@ -1,0 +1,29 @@
+"""The last word of a session: how many schedules were tried, so that a green run can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Adds up what the reports of chaos tests carry home, wherever they ran."""
+
+    def __init__(self) -> None:
+        self.tests = self.trials = self.strikes = 0
+
+    def pytest_runtest_logreport(self, report: object) -> None:
+        """Count one test."""
+        found: Mapping[str, int] | None = getattr(report, "mlchaos", None)
+        if found:
+            self.tests += 1
+            self.trials += found["trials"]
+            self.strikes += found["strikes"]
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """One line, where there was a chaos test."""
+        if self.tests:
+            plural = "" if self.tests == 1 else "s"
+            terminalreporter.write_line(f"mlchaos: {self.tests} chaos test{plural}, {self.trials} trials, {self.strikes} faults struck")

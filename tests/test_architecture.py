@@ -1,0 +1,144 @@
+"""The direction of imports, the layout, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pytest_mlchaos
+
+ROOT = Path(pytest_mlchaos.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+ALLOWED = {
+    "errors": set(),
+    "core": {"errors"},
+    "engine": {"errors", "core"},
+    "sites": {"errors", "core", "engine"},
+    "faults": {"errors", "core", "engine"},
+    "search": {"errors", "core", "engine"},
+    "oracles": {"errors", "core"},
+    "reports": {"errors", "core"},
+    "decorators": {"errors", "core", "faults"},
+    "testing": {"errors", "core", "engine", "oracles"},
+    "plugin": {"errors", "core", "engine", "sites", "faults", "search", "oracles", "reports", "decorators"},
+    "__init__": set(),
+}
+HEAVY = {"torch", "numpy", "hypothesis", "pandas", "pyarrow", "fsspec"}
+
+
+def part(path):
+    """The part of the package that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path, *, top_level=False):
+    """The absolute names of what a file imports (but for type checking): ``pytest_mlchaos.core.sites``, ``torch``."""
+    tree = ast.parse(path.read_text())
+    package = ("pytest_mlchaos", *path.relative_to(ROOT).parts[:-1])
+    skipped = {
+        id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) for n in ast.walk(node)
+    }
+    nodes = tree.body if top_level else ast.walk(tree)
+    for node in nodes:
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            base = ".".join(filter(None, [base, node.module]))
+            yield from ([f"{base}.{alias.name}" for alias in node.names] if base == "pytest_mlchaos" or node.level else [base])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    """core, engine, then sites, faults and search; a site never imports a fault, nor a fault a site; nothing imports the plugin."""
+    for name in imports(path):
+        if name.startswith("pytest_mlchaos."):
+            other = name.split(".")[1]
+            assert other == part(path) or other in ALLOWED[part(path)], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_heavy_is_imported_at_the_top_of_a_file(path):
+    """Libraries are imported where they are needed."""
+    assert not {name.partition(".")[0] for name in imports(path, top_level=True)} & HEAVY
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if part(path) == "core"], ids=lambda path: path.name)
+def test_core_needs_the_standard_library_alone(path):
+    """Not even pytest."""
+    names = {name.partition(".")[0] for name in imports(path)} - {"pytest_mlchaos"}
+    assert names <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_can_be_read_at_a_sitting(path):
+    """Files under 350 lines, functions under 60."""
+    text = path.read_text()
+    assert text.count("\n") < 350
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, f"{node.name} has {node.end_lineno - node.lineno} lines"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name not in ("__init__.py", "errors.py")], ids=lambda path: path.name)
+def test_every_file_says_what_it_exports(path):
+    """``__all__`` is there, and names what the file defines."""
+    body = ast.parse(path.read_text()).body
+    defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assigned = {
+        target.id: node.value for node in body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)
+    }
+    annotated = {node.target.id: node.value for node in body if isinstance(node, ast.AnnAssign)}
+    exported = {**assigned, **annotated}["__all__"]
+    assert set(ast.literal_eval(exported)) <= defined | assigned.keys() | annotated.keys()
+
+
+def loaded_by(code):
+    """The modules that a fresh interpreter has loaded after some code."""
+    done = subprocess.run([sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("code", ["import pytest_mlchaos", "import pytest_mlchaos.plugin", "from pytest_mlchaos import MlchaosError"])
+def test_importing_the_package_or_its_plugin_loads_nothing_heavy(code):
+    """Everybody who has it installed pays for that in every run."""
+    loaded = loaded_by(code)
+    assert not loaded & HEAVY
+    assert not {name for name in loaded if name.startswith(("pytest_mlchaos.engine", "pytest_mlchaos.search", "pytest_mlchaos.sites"))}
+
+
+def test_declaring_faults_loads_no_library():
+    """Decorators are names and keywords; a test module imports fast."""
+    assert not loaded_by("from pytest_mlchaos import chaos, Fault, visit; chaos.gpu_oom(at=3); chaos.corrupt_batch") & HEAVY
+
+
+def test_every_public_name_is_there_and_has_a_docstring():
+    """The lazy table is true, and its members are explained."""
+    for name in pytest_mlchaos.__all__:
+        value = getattr(pytest_mlchaos, name)
+        assert isinstance(value, str) or value.__doc__, name
+    assert set(pytest_mlchaos.__all__) <= set(dir(pytest_mlchaos))
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        pytest_mlchaos.nonsense  # noqa: B018
+
+
+def test_no_library_is_named_to_pass_a_case():
+    """What works must work for any framework."""
+    for path in FILES:
+        for name in ("lightning", "transformers", "accelerate", "skorch", "ignite", "timm", "keras"):
+            assert name not in path.read_text().lower(), f"{path.name} names {name}"
+
+
+def test_a_missing_extra_names_the_install_to_run(example, monkeypatch):
+    """Only the test that needs it fails."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+    outcome = example.with_tests("@chaos.gpu_oom(at=0)\ndef test_it(): pass\ndef test_other(): pass").run(failed=1, passed=1)
+    outcome.has("MissingExtra: chaos.gpu_oom needs torch, which is not installed: python -m pip install 'pytest-mlchaos[torch]'")
