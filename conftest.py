@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def example(_everything_is_loaded, pytester):
+def example(_everything_is_loaded, pytester, monkeypatch):
     """A project of the test's own: files in, outcome out."""
+    monkeypatch.delenv("CI", raising=False)  # pytest prints failures twice where it is set
     from pytest_mlchaos.core.faults import FAULTS
     from tests.example import Example
 

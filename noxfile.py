@@ -12,6 +12,8 @@ nox.options.reuse_existing_virtualenvs = True
 TORCH = "torch==2.13.0"
 """Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch >= 2.4."""
 PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "pytest-timeout")
+ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
+"""What pytest-asyncio asks to be told."""
 LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15")
 
@@ -26,14 +28,14 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
     _install_with_torch(session, *PLUGINS, *DATA)
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", "-n", "2", *ASYNC, *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def light(session: nox.Session) -> None:
     """The tests that need no torch, on each Python, with the hard dependencies alone."""
     session.install(".", "pytest-asyncio")
-    session.run("pytest", "-p", "no:cacheprovider", *session.posargs)
+    session.run("pytest", *ASYNC, *session.posargs)
 
 
 @nox.session(python="3.11")

@@ -568,20 +568,24 @@ def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
     )
     for name, text in project.files:
         (project.pytester.path / name).write_text(text)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", "--mlchaos-journal=j.jsonl"],
         cwd=project.pytester.path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    deadline = time.monotonic() + 60
-    while not (project.pytester.path / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (project.pytester.path / "started").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT), output
     assert "restored" in output
     assert "PATCHED" not in output

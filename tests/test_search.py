@@ -1,0 +1,184 @@
+"""Exploration finds bugs where faults meet, and shrinks them to the fewest faults at the earliest visits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pytest_mlchaos import faults
+from pytest_mlchaos.core.faults import Fault, OneOf, create, register
+from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.core.settings import Settings
+from pytest_mlchaos.errors import BadArgument
+from pytest_mlchaos.search.explore import Cause, explore
+from pytest_mlchaos.search.minimise import minimise
+from pytest_mlchaos.search.space import Probe, Space, variants
+
+faults.load()
+
+
+@register
+class LeftKnock(Fault):
+    """One kind."""
+
+    site = "left.door"
+    explored = ("force",)
+    force: int = 0
+
+
+@register
+class RightKnock(Fault):
+    """Another kind."""
+
+    site = "right.door"
+
+
+def space(steps=200, reach=1, max_faults=3):
+    """Two open faults over so many visits each."""
+    visits = tuple(range(steps))
+    probes = [Probe(create("left_knock"), frozenset(), visits, {"force": reach}), Probe(create("right_knock"), frozenset(), visits, {})]
+    return Space(probes, max_faults, 0)
+
+
+def strikes(schedule):
+    """(left visits, right visits)."""
+    return [[v for fault in schedule.faults if fault.name == name for v in fault.at] for name in ("left_knock", "right_knock")]
+
+
+BUGS = {
+    "both, each late enough": (lambda left, right: any(a >= 121 for a in left) and any(b >= 151 for b in right), ([121], [151])),
+    "both at one step": (lambda left, right: any(a >= 120 and a in right for a in left), ([120], [120])),
+    "one while the other is not over": (lambda left, right: any(a <= b < a + 10 and a >= 100 for a in left for b in right), ([100], [100])),
+    "one in a window, after the other": (lambda left, right: any(130 <= b < 170 and a < b for a in left for b in right), ([0], [130])),
+    "one kind, twice": (lambda left, right: len([a for a in left if a >= 50]) >= 2, ([50, 51], [])),
+    "one kind, deep": (lambda left, right: any(b >= 180 for b in right), ([], [180])),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_deep_in_a_long_loop_is_found_and_shrunk_exactly(bug, seed):
+    """Within the default number of trials, whatever the seed."""
+    breaks, smallest = BUGS[bug]
+    found = explore(space(), lambda s: Cause("Bug", "here", "") if breaks(*strikes(s)) else None, Settings(seed=seed), "test")
+    assert [strikes(failure.smallest) for failure in found.failures] == [list(smallest)]
+    assert found.trials <= 50 + 200
+
+
+def test_a_search_ends_when_its_trials_are_used_up():
+    """Distinct schedules are counted, and none is run twice."""
+    seen = []
+    found = explore(space(), lambda s: seen.append(s.line), Settings(seed=0, max_trials=60), "test")
+    assert len(seen) == len(set(seen)) == found.trials == 60
+
+
+def test_a_small_space_is_searched_to_its_end():
+    """Three visits of one fault have seven schedules."""
+    seen = set()
+    small = Space([Probe(create("right_knock"), frozenset(), (0, 1, 2), {})], 3, 0)
+    explore(small, lambda s: seen.add(s.line), Settings(seed=0), "test")
+    assert len(seen) == 7
+
+
+def test_one_seed_tries_the_same_schedules_in_the_same_order():
+    """And another seed tries others."""
+
+    def tried(seed):
+        seen = []
+        explore(space(reach=9), lambda s: seen.append(s.line), Settings(seed=seed), "test")
+        return seen
+
+    assert tried(1) == tried(1)
+    assert tried(1) != tried(2)
+
+
+def test_two_harmless_strikes_become_one_harmful_one():
+    """Fewer faults count more than smaller parameters."""
+
+    def fails(schedule):
+        left, _ = strikes(schedule)
+        return len(left) >= 2 or any(fault.force >= 7 for fault in schedule.faults if fault.name == "left_knock")
+
+    big = Schedule((create("left_knock", at=[3, 90]), create("right_knock", at=5)))
+    smallest = minimise(big, space(reach=20), fails)
+    assert smallest.line == "left_knock(at=0, force=7)"
+
+
+def test_strikes_move_together_when_only_that_works():
+    """A distance that must be kept is kept."""
+    apart = minimise(
+        Schedule((create("left_knock", at=150), create("right_knock", at=160))),
+        space(),
+        lambda s: all(strikes(s)) and strikes(s)[1][0] - strikes(s)[0][0] == 10 and strikes(s)[0][0] >= 40,
+    )
+    assert strikes(apart) == [[40], [50]]
+
+
+def test_what_was_pinned_stays():
+    """Shrinking moves only what was searched."""
+    pinned = create("crash", at=7)
+    found = minimise(Schedule((pinned, create("left_knock", at=[3, 4]))), space(), lambda s: pinned in s.faults)
+    assert found.faults[0] == pinned
+
+
+def test_one_of_may_decide_the_site_and_a_strategy_may_not():
+    """Each value is a variant of its own."""
+    phases = variants(create("gpu_oom", phase=OneOf(("forward", "optimizer"))))
+    assert [fault.key for fault in phases] == ["train.forward", "train.step"]
+    with pytest.raises(BadArgument, match="more than 64 combinations"):
+        variants(create("left_knock", force=OneOf(tuple(range(65)))))
+
+
+def test_a_fault_that_can_strike_nowhere_is_not_drawn():
+    """Its probe has no visits."""
+    empty = dataclasses.replace(space(), probes=[Probe(create("left_knock"), frozenset(), (), {}), space().probes[1]])
+    explore(empty, lambda s: pytest.fail("drawn") if strikes(s)[0] else None, Settings(seed=0), "test")
+
+
+DEEP = """
+    from pytest_mlchaos import chaos, Fault, visit
+
+    @chaos.register
+    class Slip(Fault):
+        '''Slips.'''
+        site = "loop.step"
+        def apply(self, visit): raise ConnectionError("slip")
+
+    @chaos.register
+    class Blank(Fault):
+        '''Blanks.'''
+        site = "loop.read"
+        def apply(self, visit): return float("nan")
+
+    def loop():
+        slipped = None
+        for step in range(200):
+            value = visit("loop.read", 1.0)
+            try:
+                visit("loop.step")
+            except ConnectionError:
+                slipped = step
+            if value != value and slipped is not None and slipped > 110 and step > 140:
+                raise RuntimeError("the planted bug")
+"""
+
+
+@pytest.mark.parametrize("args", [(), ("-n2",)], ids=["alone", "xdist"])
+def test_the_pasted_decorators_of_a_deep_bug_reproduce_it(example, args):
+    """Two faults at once in a 200-step loop: found, shrunk to exactly those two at their earliest visits, pasted, reproduced."""
+    if args:
+        pytest.importorskip("xdist")
+    fresh = bool(args)
+    outcome = example.with_file("test_it.py", DEEP + "\n    @chaos.slip\n    @chaos.blank\n    def test_it(): loop()\n").run(
+        *args, fresh=fresh, failed=1
+    )
+    assert outcome.reproduce == ["@chaos.slip(at=111)", "@chaos.blank(at=141)"]
+    pasted = "".join(f"    {line}\n" for line in outcome.reproduce)
+    again = example.with_file("test_it.py", f"{DEEP}\n{pasted}    def test_it(): loop()\n")
+    again.run(*args, fresh=fresh, failed=1).has("RuntimeError: the planted bug")
+    for changed in ("slip(at=110)", "blank(at=140)"):
+        name = changed.partition("(")[0]
+        lines = [f"@chaos.{changed}" if f".{name}(" in line else line for line in outcome.reproduce]
+        nearly = "".join(f"    {line}\n" for line in lines)
+        example.with_file("test_it.py", f"{DEEP}\n{nearly}    def test_it(): loop()\n").run(*args, fresh=fresh, passed=1)
