@@ -6,12 +6,9 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from ..errors import FaultError
-
-if TYPE_CHECKING:
-    from .faults import Fault
 
 __all__ = ["SITES", "Key", "Site", "Visit", "derive_seed", "name_of", "site"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -79,7 +76,7 @@ class Visit:
     delay: float = 0.0
     error: BaseException | None = None
     stack: contextlib.ExitStack | None = None
-    recorder: Callable[[Fault, Mapping[str, Any]], None] | None = None
+    recorder: Callable[[Mapping[str, Any]], None] | None = None
     deferred: bool = False
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
@@ -107,12 +104,12 @@ class Visit:
         self.deferred = True
         self.stack.enter_context(context)
 
-    def struck(self, fault: Fault, error: BaseException | None = None, **details: Any) -> None:
+    def struck(self, error: BaseException | None = None, **details: Any) -> None:
         """Record that a fault which entered a context strikes now, with ``error`` if it is about to raise one."""
         self.error = error
         self.details.update(details)
         if self.recorder is not None:
-            self.recorder(fault, self.details)
+            self.recorder(self.details)
 
     def measure(self, **sizes: int) -> None:
         """In the trial without faults: how far a parameter of a fault reaches (``op=17``)."""

@@ -257,7 +257,7 @@ class Controller:
         return where is None or bool(self._guarded(plan.fault, lambda: where(visit), "where="))
 
     def _apply(self, plan: Plan, visit: Visit) -> None:
-        def record(_: Fault, details: Mapping[str, Any]) -> None:
+        def record(details: Mapping[str, Any]) -> None:
             plan.struck += 1
             plan.total += 1
             if visit.error is not None:
@@ -271,12 +271,12 @@ class Controller:
             if not is_meant(error, visit, plan.fault):
                 self._tool_error(plan.fault, error, "apply()")
             visit.error = error
-            record(plan.fault, visit.details)
+            record(visit.details)
             return
         if payload is not None:
             visit.payload = payload
         if not visit.deferred:
-            record(plan.fault, visit.details)
+            record(visit.details)
 
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing; a crash ends the process."""

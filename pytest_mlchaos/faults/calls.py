@@ -61,18 +61,18 @@ class CallFailure(Fault):
         error = _make_error(self.error, self.target)
         if self.when == "before":
             visit.fail(error)
-        visit.enter(_Afterwards(self, visit, error))
+        visit.enter(_Afterwards(visit, error))
 
 
 class _Afterwards(AbstractContextManager[None]):
     """Raises once the call inside has succeeded."""
 
-    def __init__(self, fault: Fault, visit: Visit, error: BaseException) -> None:
-        self.fault, self.visit, self.error = fault, visit, error
+    def __init__(self, visit: Visit, error: BaseException) -> None:
+        self.visit, self.error = visit, error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
-            self.visit.struck(self.fault, self.error)
+            self.visit.struck(self.error)
             raise self.error
 
 

@@ -75,7 +75,7 @@ def _watch(visit: Visit, fault: GpuOom | None) -> AbstractContextManager[Any]:
                     visit.measure(op=self.count)
                 elif number == fault.op:
                     error = _out_of_memory(torch, args, kwargs)
-                    visit.struck(fault, error, operator=str(func))
+                    visit.struck(error, operator=str(func))
                     raise error
             return func(*args, **(kwargs or {}))
 
