@@ -15,7 +15,7 @@ from ..core.sites import Key, site
 from ..engine.controller import Controller, Gate
 from ..engine.patching import Patches
 
-__all__ = ["trained_parameters"]
+__all__ = ["close_with", "trained_parameters"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -28,7 +28,7 @@ def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
         gate = controller.begin("train.step", optimizer)
         if gate is not None:
             gate.wait()
-            _close_with(sys._getframe(1), gate)
+            close_with(sys._getframe(1), gate)
 
     patches.on_undo(register_optimizer_step_pre_hook(before_step).remove)
 
@@ -57,7 +57,7 @@ def trained_parameters() -> Iterator[Callable[[], list[list[Any]]]]:
         hook.remove()
 
 
-def _close_with(frame: FrameType, gate: Gate) -> None:
+def close_with(frame: FrameType, gate: Gate) -> None:
     """Close ``gate`` when ``frame``, the running ``Optimizer.step``, is left.
 
     A step that raises calls no hook of torch's, so a profile function watches the frame, for this one step.
