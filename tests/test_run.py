@@ -311,3 +311,25 @@ def test_losses_are_judged_where_the_subject_returned_them(counter):
             with pytest.raises(AssertionError):
                 mlchaos.run(lambda: {"loss": [1.0, float("nan")]}).assert_converged(below=0.5)
     """).run(passed=1)
+
+
+def test_the_memory_of_a_dead_process_is_freed_before_the_next_attempt(counter):
+    """A model on the device, or a loader's workers, must not live beside their successors."""
+    counter("""
+        import gc, weakref
+        class Model: pass
+        alive = weakref.WeakSet()
+        def subject():
+            gc.collect()
+            assert not alive, "the one before is still in memory"
+            model = Model(); alive.add(model)
+            visit("train.step")
+            try: json.dumps({})
+            except OSError: pass
+            visit("train.step")
+            return 1
+        @chaos.crash(at=[1, 2])
+        @chaos.call_failure(target="json:dumps", error=OSError, at=0)
+        def test_it(mlchaos):
+            assert mlchaos.run(subject).restarts == 2
+    """).run(passed=1)

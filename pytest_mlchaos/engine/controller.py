@@ -153,8 +153,14 @@ class Controller:
         return lane.passed - (lane.failed if succeeded else 0) if lane else 0
 
     def restart(self) -> None:
-        """The process lives again: what comes after a crash passes its sites as before."""
+        """The process lives again: what comes after a crash passes its sites as before.
+
+        The memory of the one before is freed: tracebacks hold its frames, and with them its models and loader workers.
+        """
         self.crash = None
+        for error in self.injected:
+            error.__traceback__ = None
+        self.injected.clear()
         self._rearm()
 
     def begin_again(self) -> None:
