@@ -20,7 +20,7 @@ from pytest_mlchaos.faults import load as load_faults
 from pytest_mlchaos.sites import load as load_sites
 
 NEEDS = "torch"
-WARM_STEPS = 10
+WARM_STEPS = 40
 FAR = 10**9
 SIDES: dict[str, Callable[[], Any]] = {
     "bare": contextlib.nullcontext,
@@ -72,11 +72,11 @@ def measure(quick: bool) -> list[Figure]:
     torch.set_num_threads(1)
     load_faults()
     load_sites()
-    return [figure for loaded in (False, True) for figure in _variant(loaded, 40 if quick else 300)]
+    return [figure for loaded in (False, True) for figure in _variant(loaded, 40 if quick else 120)]
 
 
 def _variant(loaded: bool, rounds: int) -> list[Figure]:
-    real, tiny = (_interleaved(loop, rounds) for loop in (Loop(256, 96, 20, loaded), Loop(1, 1, 100, loaded)))
+    real, tiny = (_interleaved(loop, rounds) for loop in (Loop(256, 96, 60, loaded), Loop(1, 1, 200, loaded)))
     step = Spread.of(real["bare"]).median
     where = f"step, {'DataLoader' if loaded else 'no loader'}"
     found = [compare(f"{where}: bare again (the noise)", real, "bare again", "bare", percent, "%", note=f"step {step * 1e6:.0f} µs")]

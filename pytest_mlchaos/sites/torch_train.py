@@ -86,23 +86,18 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     """
     import torch
 
-    inside = threading.local()
     original: Any = torch.autograd._engine_run_backward
+    task: Callable[[], int] = torch._C._current_graph_task_id  # -1 outside of backward passes
+    begin = controller.begin
 
     @functools.wraps(original)
     def run_backward(*args: Any, **kwargs: Any) -> Any:
-        if getattr(inside, "on", False):
+        gate = begin("train.backward", args[0] if args else None) if task() == -1 else None
+        if gate is None:
             return original(*args, **kwargs)
-        gate = controller.begin("train.backward", args[0] if args else None)
-        inside.on = True
-        try:
-            if gate is None:
-                return original(*args, **kwargs)
-            with gate:
-                gate.wait()
-                return original(*args, **kwargs)
-        finally:
-            inside.on = False
+        with gate:
+            gate.wait()
+            return original(*args, **kwargs)
 
     patches.set(torch.autograd, "_engine_run_backward", run_backward)
 
