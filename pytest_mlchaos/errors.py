@@ -112,3 +112,5 @@ class SimulatedCrash(BaseException):
 
     Not an ``Exception``: user code that catches errors must not survive its own death.
     """
+
+    in_main_thread = True

@@ -645,3 +645,45 @@ def test_junit_and_last_failed_work_as_ever(sensors):
     project.run("test_it.py::test_it[99]", passed=1)
     project.run("-p", "cacheprovider", "-x", failed=1)
     project.run("-p", "cacheprovider", "--lf", failed=1, passed=0)
+
+
+def test_one_value_of_a_pinned_fault_is_drawn_at_a_time(sensors):
+    """Alternatives are alternatives: the one that breaks is found, and not hidden by another."""
+    outcome = sensors("""
+        @chaos.stuck_sensor(at=1, value=chaos.one_of(5.0, -1.0, 6.0))
+        def test_it():
+            values = read(3)
+            assert values[1] in (2.0, 5.0, 6.0)
+    """).run(failed=1)
+    assert outcome.reproduce == ["@chaos.stuck_sensor(at=1, value=-1.0)"]
+
+
+def test_each_declaration_has_to_strike(sensors):
+    """Another of the same kind does not stand in for it."""
+    outcome = sensors("""
+        @chaos.stuck_sensor(at=500)
+        @chaos.stuck_sensor
+        def test_explored(): read()
+        @chaos.stuck_sensor(at=500)
+        @chaos.stuck_sensor(at=1)
+        def test_fixed(): read()
+    """).run(failed=2)
+    assert outcome.text.count("stuck_sensor(at=500) never struck") >= 2
+
+
+def test_what_the_user_pinned_is_not_shrunk(sensors):
+    """A fixed and an open fault of one kind: only the open one moves."""
+    outcome = sensors("""
+        @chaos.stuck_sensor(at=4, value=4.0)
+        @chaos.stuck_sensor(value=-1.0)
+        def test_it():
+            values = read()
+            assert not (values[4] == 4.0 and -1.0 in values)
+        @chaos.crash(p=0.9, site="door.open")
+        @chaos.crash(site="door.open")
+        def test_p(mlchaos):
+            mlchaos.run(lambda: visit("door.open") or 1, max_restarts=0)
+    """).run(failed=2)
+    assert "@chaos.stuck_sensor(at=4, value=4.0)" in outcome.reproduce
+    assert "@chaos.stuck_sensor(at=0, value=-1.0)" in outcome.reproduce
+    assert "TypeError" not in outcome.text

@@ -102,9 +102,9 @@ def test_the_golden_run_has_directories_of_its_own(counter, call):
             assert run.golden.steps == 9, "it found what was there at the start, and not what the run left"
             assert {{p.name: p.read_text() for p in tmp_path.iterdir()}} == before
             run.assert_recovered()
-            left = [p.name for p in tmp_path.parent.parent.rglob("mlchaos-golden*")]
-            assert left == []
-    """).run(passed=1)
+        def test_after(tmp_path):
+            assert [p.name for p in tmp_path.parent.rglob("mlchaos-golden*")] == [], "copies are gone when the test is over"
+    """).run(passed=2)
 
 
 def test_a_restart_finds_memory_fresh_and_the_disk_as_it_was(counter):
@@ -260,7 +260,8 @@ def test_a_subject_that_fails_without_faults_is_told_apart(counter):
         @chaos.crash
         def test_explored(mlchaos):
             mlchaos.run(broken)
-        def flaky(path, calls=[]):
+        calls = []
+        def flaky(path):
             calls.append(1)
             visit("train.step")
             if len(calls) == 3: raise KeyError("own")
@@ -332,4 +333,192 @@ def test_the_memory_of_a_dead_process_is_freed_before_the_next_attempt(counter):
         @chaos.call_failure(target="json:dumps", error=OSError, at=0)
         def test_it(mlchaos):
             assert mlchaos.run(subject).restarts == 2
+    """).run(passed=1)
+
+
+SHARED = '''
+class Model:
+    def __init__(self): self.weight = 0
+class Optimizer:
+    def __init__(self, model): self.model = model
+    def step(self): visit("train.step"); self.model.weight += 1
+
+def resume(model, optimizer, path):
+    """Sound: the weight is in the file."""
+    file = path / "weight"
+    if file.exists(): model.weight = int(file.read_text())
+    while model.weight < 6:
+        optimizer.step()
+        file.write_text(str(model.weight))
+    return model.weight
+
+def forget(model, optimizer, path):
+    """Unsound: nothing is loaded."""
+    for _ in range(6): optimizer.step()
+    return model.weight
+'''
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "mlchaos.run(f, model, optimizer, tmp_path)",
+        "mlchaos.run(lambda: f(model, optimizer, tmp_path))",
+        "mlchaos.run(functools.partial(f, model, optimizer), tmp_path)",
+        "mlchaos.run(lambda both: f(*both, tmp_path), [model, optimizer])",
+    ],
+)
+def test_a_model_and_its_optimizer_belong_together_in_a_restart(counter, call):
+    """The copies are linked as the originals are, however they reach the subject."""
+    counter(f"""{SHARED}
+@chaos.crash(at=3)
+@pytest.mark.parametrize("f", [resume, forget])
+def test_it(mlchaos, tmp_path, f):
+    model = Model(); optimizer = Optimizer(model)
+    run = {call}
+    assert run.restarts == 1 and run.golden.value == 6
+    run.assert_recovered()
+""").run(passed=2)  # forget: it starts over, and ends in the same state
+
+
+LOSES = '''
+class Job:
+    def __init__(self, path): self.path = path
+    def fit(self):
+        """Unsound: a resume starts its sum anew."""
+        file = self.path / "step"
+        done = int(file.read_text()) if file.exists() else 0
+        total = 0
+        for step in range(done, 6):
+            visit("train.step"); total += step; file.write_text(str(step + 1))
+        return total
+'''
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "mlchaos.run(Job(tmp_path).fit)",
+        "mlchaos.run(lambda job=Job(tmp_path): job.fit())",
+        "(os.environ.__setitem__('OUT', str(tmp_path)), mlchaos.run(lambda: Job(pathlib.Path(os.environ['OUT'])).fit()))[1]",
+        "mlchaos.run(lambda argv: Job(pathlib.Path(argv[0].split('=')[1])).fit(), [f'--out={tmp_path}'])",
+        "(globals().__setitem__('OUT', tmp_path), mlchaos.run(lambda: Job(OUT).fit()))[1]",
+    ],
+)
+def test_a_golden_run_never_finds_what_the_run_left(counter, call):
+    """Or a broken resume would be compared with itself."""
+    counter(f"""{LOSES}
+@chaos.crash(at=3)
+def test_it(mlchaos, tmp_path):
+    {call}.assert_recovered()
+""").run(failed=1).has("returned value: differs by 3 (int)")
+
+
+def test_a_golden_run_that_cannot_be_separated_is_an_error(counter):
+    """A directory of the project's that nothing names: nothing is compared rather than the wrong thing."""
+    counter(f"""{LOSES}
+@chaos.crash(at=3)
+def test_it(mlchaos):
+    pathlib.Path("out").mkdir()
+    mlchaos.run(lambda: Job(pathlib.Path("ou" + "t")).fit()).assert_recovered()
+""").run(failed=1).has("the golden run took no step: it found what this run had left")
+
+
+def test_paths_keep_their_names_in_the_golden_run(counter):
+    """A subject may return where its best checkpoint lies."""
+    counter("""
+        def subject(path):
+            visit("train.step")
+            (path / "best.ckpt").write_text("x")
+            return {"best": str(path / "best.ckpt"), "where": os.getcwd()}
+        @chaos.crash(at=0)
+        def test_it(mlchaos, tmp_path):
+            mlchaos.run(subject, tmp_path).assert_recovered()
+    """).run(passed=1)
+
+
+@pytest.mark.parametrize(
+    "how", ["finally: save()", "except BaseException: save(); raise", "except BaseException: save(); raise RuntimeError"]
+)
+def test_a_dead_process_writes_nothing(counter, how):
+    """What code does while the crash unwinds never happened: a checkpoint written in ``finally`` is no checkpoint."""
+    counter(f"""
+def subject(path):
+    file = path / "step"
+    start = step = int(file.read_text()) if file.exists() else 0
+    def save(): file.write_text(str(step))
+    try:
+        while step < 6:
+            visit("train.step"); step += 1
+    {how}
+    return start
+
+@chaos.crash(at=3)
+def test_it(mlchaos, tmp_path):
+    (tmp_path / "input").write_text("kept")
+    run = mlchaos.run(subject, tmp_path)
+    assert (run.value, run.lost_steps) == (0, 3)
+    assert (tmp_path / "input").read_text() == "kept"
+""").run(passed=1)
+
+
+def test_a_new_process_has_the_directory_and_environment_of_the_first(counter):
+    """And the next test finds both as they were."""
+    counter("""
+        import os
+        def subject():
+            assert "SET_BY_IT" not in os.environ
+            os.environ["SET_BY_IT"] = "1"
+            os.mkdir(f"d{random.random()}"); os.chdir("..")
+            visit("train.step")
+            return 1
+        here = os.getcwd()
+        @chaos.crash(at=[0, 1])
+        def test_it(mlchaos):
+            assert mlchaos.run(subject).restarts == 2
+        def test_after(): assert os.getcwd() == here and "SET_BY_IT" not in os.environ
+    """).run(passed=2)
+
+
+def test_what_cannot_be_copied_is_an_error_where_a_copy_is_needed(counter):
+    """Not a silent survivor of its process; a lock is copied as a new one."""
+    outcome = counter("""
+        def subject(memory, other):
+            if not memory: memory.append(1)
+            visit("train.step"); return list(memory)
+        @chaos.crash(at=0)
+        def test_generator(mlchaos):
+            mlchaos.run(subject, [], (n for n in range(3)))
+        def test_not_needed(mlchaos):
+            assert mlchaos.run(subject, [], (n for n in range(3))).value == [1]
+        @chaos.crash(at=0)
+        def test_lock(mlchaos):
+            assert mlchaos.run(subject, [], threading.RLock()).restarts == 1
+    """).run(failed=1, passed=2)
+    outcome.has("what the subject is given cannot be copied (generator:", "make it inside the subject")
+
+
+def test_a_value_is_judged_as_it_was_when_it_was_returned(counter):
+    """A module-level list that two runs return is not compared with itself."""
+    counter("""
+        HISTORY = []
+        def subject():
+            HISTORY.append(len(HISTORY)); visit("train.step"); return HISTORY
+        @chaos.crash(at=0)
+        def test_it(mlchaos):
+            mlchaos.run(subject).assert_recovered()
+    """).run(failed=1).has("returned value: 2 entries instead of 3")
+
+
+def test_an_exit_because_of_an_injected_error_ends_the_process(counter):
+    """``sys.exit(1)`` in a handler is how scripts report a failure."""
+    counter("""
+        import sys
+        def subject():
+            try: json.dumps({})
+            except OSError: sys.exit(1)
+            return 1
+        @chaos.call_failure(target="json:dumps", error=OSError, at=0)
+        def test_it(mlchaos):
+            assert mlchaos.run(subject).restarts == 1
     """).run(passed=1)

@@ -34,10 +34,18 @@ class RightKnock(Fault):
     site = "right.door"
 
 
+def declared(name, origin, **keywords):
+    """A fault as the test's declaration of that number."""
+    return dataclasses.replace(create(name, **keywords), _origin=origin)
+
+
 def space(steps=200, reach=1, max_faults=3):
     """Two open faults over so many visits each."""
     visits = tuple(range(steps))
-    probes = [Probe(create("left_knock"), frozenset(), visits, {"force": reach}), Probe(create("right_knock"), frozenset(), visits, {})]
+    probes = [
+        Probe(declared("left_knock", 0), frozenset(), visits, {"force": reach}),
+        Probe(declared("right_knock", 1), frozenset(), visits, {}),
+    ]
     return Space(probes, max_faults, 0)
 
 
@@ -100,7 +108,7 @@ def test_two_harmless_strikes_become_one_harmful_one():
         left, _ = strikes(schedule)
         return len(left) >= 2 or any(fault.force >= 7 for fault in schedule.faults if fault.name == "left_knock")
 
-    big = Schedule((create("left_knock", at=[3, 90]), create("right_knock", at=5)))
+    big = Schedule((declared("left_knock", 0, at=[3, 90]), declared("right_knock", 1, at=5)))
     smallest = minimise(big, space(reach=20), fails)
     assert smallest.line == "left_knock(at=0, force=7)"
 
@@ -108,7 +116,7 @@ def test_two_harmless_strikes_become_one_harmful_one():
 def test_strikes_move_together_when_only_that_works():
     """A distance that must be kept is kept."""
     apart = minimise(
-        Schedule((create("left_knock", at=150), create("right_knock", at=160))),
+        Schedule((declared("left_knock", 0, at=150), declared("right_knock", 1, at=160))),
         space(),
         lambda s: all(strikes(s)) and strikes(s)[1][0] - strikes(s)[0][0] == 10 and strikes(s)[0][0] >= 40,
     )
@@ -117,8 +125,8 @@ def test_strikes_move_together_when_only_that_works():
 
 def test_what_was_pinned_stays():
     """Shrinking moves only what was searched."""
-    pinned = create("crash", at=7)
-    found = minimise(Schedule((pinned, create("left_knock", at=[3, 4]))), space(), lambda s: pinned in s.faults)
+    pinned = declared("left_knock", 7, at=7)
+    found = minimise(Schedule((pinned, declared("left_knock", 0, at=[3, 4]))), space(), lambda s: pinned in s.faults)
     assert found.faults[0] == pinned
 
 

@@ -98,6 +98,8 @@ class Fault:
     p: float | None = None
     times: int | None = None
     where: Callable[[Visit], bool] | None = None
+    _origin: int | None = dataclasses.field(default=None, compare=False)
+    """Which of a test's declarations it comes from; it travels with copies, and is no part of what the fault is."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", _visits(self.name, self.at))
@@ -142,7 +144,7 @@ class Fault:
     def _arguments(self) -> Iterator[str]:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None and (field.name == "at" or value != field.default):
+            if field.compare and value is not None and (field.name == "at" or value != field.default):
                 yield f"{field.name}={_printed(field.name, value)}"
 
 
@@ -173,7 +175,7 @@ def _hints(cls: type[Fault]) -> dict[str, Any]:
 
 def fields_of(cls: type[Fault]) -> list[str]:
     """The keywords that a fault takes, the common ones first."""
-    return [field.name for field in dataclasses.fields(cls)]
+    return [field.name for field in dataclasses.fields(cls) if field.compare]
 
 
 def _snake(name: str) -> str:

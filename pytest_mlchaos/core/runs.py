@@ -23,13 +23,14 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """A subject that returned, after as many attempts as it took."""
+    """A subject that returned, after as many attempts as it took; ``kept`` is a copy of its value as it was then."""
 
     value: Any
     attempts: tuple[Attempt, ...]
     faults: tuple[Strike, ...]
     duration: float
     parameters: Sequence[Sequence[Any]] = ()
+    kept: Any = None
 
 
 def tell(attempts: Sequence[Attempt]) -> str:

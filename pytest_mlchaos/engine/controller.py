@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -90,6 +90,7 @@ class Controller:
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
+        self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying = threading.local()
         self._lock = threading.Lock()
@@ -168,6 +169,15 @@ class Controller:
         self._lanes, self.crash = {}, None
         for plan in self.plans:
             plan.struck = 0
+
+    @contextlib.contextmanager
+    def on_crash(self, freeze: Callable[[], None]) -> Iterator[None]:
+        """Call ``freeze`` at the moment of a crash, before any code unwinds."""
+        self._on_crash.append(freeze)
+        try:
+            yield
+        finally:
+            self._on_crash.remove(freeze)
 
     @contextlib.contextmanager
     def without_faults(self) -> Iterator[None]:
@@ -289,6 +299,9 @@ class Controller:
         self.injected.append(error)
         if isinstance(error, SimulatedCrash):
             self.crash = error
+            error.in_main_thread = threading.current_thread() is threading.main_thread()
+            for freeze in self._on_crash:
+                freeze()
             self._rearm()
 
     def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +13,9 @@ from ..core.runs import Attempt, Record, tell
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
 from . import randomness
 from .controller import Controller
-from .inputs import Inputs
+from .inputs import Inputs, copied
+from .surroundings import Surroundings
+from .workdirs import WorkDirs, paths_in
 
 __all__ = ["Supervisor", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -26,14 +27,26 @@ Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
 class Supervisor:
     """One subject, its attempts, and its golden run."""
 
-    def __init__(self, controller: Controller, subject: Callable[..., Any], args: tuple[Any, ...], scratch: Path, watch: Watch) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        subject: Callable[..., Any],
+        args: tuple[Any, ...],
+        scratch: Path,
+        watch: Watch,
+        workdirs: Iterable[Path] = (),
+    ) -> None:
         if not callable(subject) or inspect.iscoroutinefunction(subject):
             what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
             raise BadArgument(f"mlchaos.run expects a plain callable as its subject but got {what}")
         self._controller = controller
-        self._inputs = Inputs(subject, args, scratch)
-        self._random = randomness.captured()
         self._watch = watch
+        with controller.without_faults():  # what the tool itself calls is nobody's visit
+            self._inputs = Inputs(subject, args)
+            self._surroundings = Surroundings()
+            here = [Path.cwd()] if scratch in Path.cwd().parents else []
+            self._disk = WorkDirs([*here, *workdirs, *paths_in(subject, args)], scratch)
+            self._random = randomness.captured()
 
     def run(self, max_restarts: int) -> Record:
         """The subject's value once it returns.
@@ -47,33 +60,43 @@ class Supervisor:
         while True:
             subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
             steps = self._steps()
-            value, parameters, ended = self._attempt(subject, attempts)
+            with controller.on_crash(self._freeze):
+                value, parameters, ended = self._attempt(subject, attempts)
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
             if ended is None:
                 strikes = controller.journal[first_strike:]
-                return Record(value, tuple(attempts), strikes, controller.clock.now() - start, parameters)
+                return Record(value, tuple(attempts), strikes, controller.clock.now() - start, parameters, _kept(value))
             if len(attempts) > max_restarts:
                 raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
 
     def golden(self) -> Record:
         """The subject's value without faults, from the same start; the trial does not notice."""
         controller, start = self._controller, self._controller.clock.now()
-        with controller.without_faults(), randomness.restored(), self._inputs.golden() as subject, self._watch() as trained:
+        subject = self._inputs.again()
+        with controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start(), self._watch() as trained:
+            self._surroundings.restore()
             randomness.restore(self._random)
             try:
                 value = subject()
             except Exception as error:
                 raise GoldenRunFailed(f"the subject fails without any fault: {_first_line(error)}") from error
-            return Record(value, (Attempt("returned", self._steps()),), (), controller.clock.now() - start, trained())
+            return Record(value, (Attempt("returned", self._steps()),), (), controller.clock.now() - start, trained(), _kept(value))
 
     def _steps(self) -> int:
         return self._controller.count("train.step", succeeded=True)
 
     def _restarted(self, attempt: int) -> Callable[[], Any]:
-        """A new process: memory is fresh, and its random numbers are others."""
+        """A new process: memory is fresh, the disk is as the death found it, and random numbers are others."""
         self._controller.restart()
-        randomness.seed_all("restart", attempt)
-        return self._inputs.again()
+        with self._controller.without_faults():
+            self._disk.thaw()
+            self._surroundings.restore()
+            randomness.seed_all("restart", attempt)
+            return self._inputs.again()
+
+    def _freeze(self) -> None:
+        with self._controller.without_faults():
+            self._disk.freeze()
 
     def _attempt(self, subject: Callable[[], Any], before: list[Attempt]) -> tuple[Any, Any, str | None]:
         """(value, trained parameters, None), or why the process ended."""
@@ -83,12 +106,12 @@ class Supervisor:
                 value = subject()
             except SimulatedCrash as crash:
                 return None, (), str(crash)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if controller.broken is not None:
                     raise controller.broken from error
                 if controller.crash is not None:
                     return None, (), str(controller.crash)
-                if not controller.is_injected(error):
+                if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
                     self._tell(error, before)
                     raise
                 return None, (), f"the process ended with {_first_line(error)}"
@@ -99,15 +122,21 @@ class Supervisor:
                 raise CrashSwallowed(place)
             return value, trained(), None
 
-    def _tell(self, error: Exception, before: list[Attempt]) -> None:
+    def _tell(self, error: BaseException, before: list[Attempt]) -> None:
         if before and not isinstance(error, MlchaosError):
             error.add_note(f"mlchaos: the subject's own error, in attempt {len(before) + 1} of mlchaos.run\n{tell(before)}")
+
+
+def _kept(value: Any) -> Any:
+    """The value as it is now: two runs may return the same object, and go on changing it."""
+    (kept,), failures = copied((value,))
+    return value if failures else kept
 
 
 def swallowed(crash: SimulatedCrash) -> str | None:
     """Which code caught a crash and went on, in words; None where it ended a thread of its own."""
     trace = crash.__traceback__
-    if trace is None or trace.tb_frame.f_globals.get("__name__") == threading.__name__:
+    if trace is None or not getattr(crash, "in_main_thread", True):
         return None
     catcher = _outermost_user_frame(trace)
     code = catcher.tb_frame.f_code
@@ -129,9 +158,3 @@ def _outermost_user_frame(trace: TracebackType) -> TracebackType:
 def _first_line(error: BaseException) -> str:
     text = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def unwatched() -> Iterator[Callable[[], Any]]:
-    """A watch that sees no parameters."""
-    yield lambda: ()

@@ -14,6 +14,7 @@ from . import randomness
 from .controller import Controller
 from .patching import Patches
 from .supervise import swallowed
+from .surroundings import Surroundings
 from .watchdog import time_limit
 
 __all__ = ["trial"]
@@ -44,7 +45,7 @@ def trial(schedule: Schedule, patches: Patches, *, timeout: float | None = None,
     its own, whatever the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
     """
     controller = Controller(schedule, probing=probing)
-    with randomness.restored(), patches, controller:
+    with randomness.restored(), Surroundings(), patches, controller:
         _arm(controller, patches, _keys(schedule, everything=probing))
         randomness.seed_all("trial")
         try:

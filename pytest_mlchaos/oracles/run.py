@@ -29,6 +29,7 @@ class Run:
         self.faults = record.faults
         self.duration = record.duration
         self.parameters = record.parameters
+        self._kept = record.kept
         self._golden = golden
 
     def __repr__(self) -> str:
@@ -61,13 +62,18 @@ class Run:
         nothing and takes no torch optimizer step leaves nothing to judge: ``BadArgument``.
         """
         golden = self.golden
+        if self.steps and not golden.steps:
+            raise BadArgument(
+                "the golden run took no step: it found what this run had left and took it for its own; "
+                "give the subject its directory as an argument (tmp_path, say), or let it lie below tmp_path"
+            )
         both_trained = bool(self.parameters) and bool(golden.parameters)
         if self.value is None and golden.value is None and not both_trained:
             raise BadArgument(
                 "assert_recovered has nothing to judge: the subject returned None and its last attempt took no torch optimizer step; "
                 "return the final state (model.state_dict(), the step, the metrics) from it"
             )
-        difference = first_difference(self.value, golden.value, rtol=rtol, atol=atol, name="returned value")
+        difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value")
         if difference is None and both_trained:
             difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
         if difference is not None:

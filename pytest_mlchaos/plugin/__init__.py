@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,9 +159,14 @@ def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseEx
 
 
 @pytest.fixture
-def mlchaos(tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
+def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
     """Run a training function or pipeline under this test's faults, restart it when one ends it, and judge the result:
     ``mlchaos.run(train, tmp_path).assert_recovered()``."""
     from .fixture import Mlchaos
 
-    return Mlchaos(tmp_path_factory.getbasetemp())
+    def workdirs() -> list[Path]:
+        """The test's own directory, however the subject comes to know of it."""
+        found = request.node.funcargs.get("tmp_path")
+        return [found] if found is not None else []
+
+    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs)

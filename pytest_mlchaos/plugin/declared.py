@@ -31,10 +31,10 @@ class Declared:
 def declared_by(item: pytest.Item) -> list[Declared]:
     """The faults that an item's marks declare; the first wrong one raises ``BadArgument``."""
     faults.load()
-    return [_from_mark(mark) for mark in source_marks(item, "mlchaos")]
+    return [_from_mark(mark, origin) for origin, mark in enumerate(source_marks(item, "mlchaos"))]
 
 
-def _from_mark(mark: pytest.Mark) -> Declared:
+def _from_mark(mark: pytest.Mark, origin: int) -> Declared:
     keywords = dict(mark.kwargs)
     name = keywords.pop("fault", None)
     if mark.args:
@@ -44,7 +44,7 @@ def _from_mark(mark: pytest.Mark) -> Declared:
     needs = find(name).needs
     if needs is not None and importlib.util.find_spec(needs[0]) is None:
         raise MissingExtra(f"chaos.{name}", *needs)
-    return Declared(create(name, **keywords), frozenset(keywords))
+    return Declared(dataclasses.replace(create(name, **keywords), _origin=origin), frozenset(keywords))
 
 
 def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Settings:

@@ -28,8 +28,9 @@ class Mlchaos:
     It works in the body of the test that asked for it; each trial has a fresh one.
     """
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, workdirs: Callable[[], Iterable[Path]] = tuple) -> None:
         self._scratch = scratch
+        self._workdirs = workdirs
 
     @property
     def _controller(self) -> Controller:
@@ -50,7 +51,8 @@ class Mlchaos:
             raise BadArgument(f"mlchaos.run: expected max_restarts to be 0 or more but got {shown(max_restarts)}")
         if isolation not in (None, "in-process"):
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' but got {shown(isolation)}")
-        supervisor = Supervisor(self._controller, subject, args, self._scratch, torch_train.trained_parameters)
+        watch = torch_train.trained_parameters
+        supervisor = Supervisor(self._controller, subject, args, self._scratch, watch, self._workdirs())
         return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
 
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too

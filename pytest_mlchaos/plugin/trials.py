@@ -63,6 +63,7 @@ class Trials:
         self._body = body
         self._patches = patches
         self.runs = 0
+        self._controller: Controller | None = None
         self._nodeid = _as_typed(item)
         self.declares = item.get_closest_marker("mlchaos") is not None
         self.journal: list[str] = []
@@ -129,13 +130,14 @@ class Trials:
         """One trial; from the second on with fresh fixtures."""
         self._set_up()
         alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
-        controller = None
+        controller = self._controller = None
         try:
             with (
                 _quiet(self.runs),
                 trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller,
                 _examples(self._item, controller),
             ):
+                self._controller = controller
                 self._body()
         except BaseException as error:
             if _raised_by(alarm, error):
@@ -166,7 +168,7 @@ class Trials:
         from ..search.explore import explore
 
         space, passed = self._probed(declared, settings)
-        struck: set[int] = set()
+        struck: set[int | None] = set()
         found = explore(space, functools.partial(self._judge, settings=settings, struck=struck), settings, self._item.nodeid)
         if not found.failures:
             self._check_struck(declared, struck, passed)
@@ -212,7 +214,7 @@ class Trials:
                 raise NeverStruck(text.never_struck([one.fault], controller.passed(), _absent([one.fault])))
         return Space(probes, settings.max_faults, seed), controller.passed()
 
-    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int]) -> Cause | None:
+    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None]) -> Cause | None:
         """Why a trial failed, or None; what ends the exploration is raised."""
         strikes: list[Strike] = []
         try:
@@ -227,11 +229,12 @@ class Trials:
                 raise
             return _cause(error)
         finally:
-            struck.update(id(type(fault)) for fault in schedule.faults if any(strike.fault == repr(fault) for strike in strikes))
+            if self._controller is not None:
+                struck.update(plan.fault._origin for plan in self._controller.plans if plan.total)
         return None
 
-    def _check_struck(self, declared: list[Declared], struck: set[int], passed: dict[Key, int]) -> None:
-        silent = [one.fault for one in declared if id(type(one.fault)) not in struck]
+    def _check_struck(self, declared: list[Declared], struck: set[int | None], passed: dict[Key, int]) -> None:
+        silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
 

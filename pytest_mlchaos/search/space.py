@@ -89,12 +89,16 @@ class Space:
         """Schedules; simpler ones have fewer faults at earlier visits."""
         import hypothesis.strategies as st
 
-        always = [probe for probe in self.probes if not probe.is_open]
+        always: dict[int | None, list[Probe]] = {}
+        for probe in self.probes:
+            if not probe.is_open:
+                always.setdefault(probe.fault._origin, []).append(probe)
+        variants_of = [st.sampled_from(probes) for probes in always.values()]
         strikes = self._strikes()
 
         @st.composite
         def draw_schedule(draw: DrawFn) -> Schedule:
-            fixed = [_drawn(draw, probe) for probe in always]
+            fixed = [_drawn(draw, draw(probes)) for probes in variants_of]
             return self.schedule(fixed, self._placed(draw(strikes)))
 
         return draw_schedule()
@@ -154,7 +158,7 @@ class Space:
     def with_other_parameters(self, fault: Fault) -> Iterator[Fault]:
         """The fault with each explored parameter over its range, a few values of it."""
         for probe in self.probes:
-            if probe.is_open and type(probe.fault) is type(fault) and probe.fault.key == fault.key:
+            if self._comes_from(fault, probe):
                 for name in set(fault.explored) - probe.given:
                     reach = probe.measures.get(name, 0)
                     for value in range(0, reach, max(1, reach // PARAMETER_VALUES)):
@@ -164,9 +168,12 @@ class Space:
     def open_visits(self, fault: Fault) -> tuple[int, ...]:
         """The visits that a chosen fault of a schedule could strike at; none for one that was fixed from the start."""
         for probe in self.probes:
-            if probe.is_open and type(probe.fault) is type(fault) and probe.fault.key == fault.key:
+            if self._comes_from(fault, probe):
                 return probe.visits
         return ()
+
+    def _comes_from(self, fault: Fault, probe: Probe) -> bool:
+        return probe.is_open and probe.fault._origin == fault._origin and type(probe.fault) is type(fault) and probe.fault.key == fault.key
 
 
 def _drawn(draw: Any, probe: Probe) -> Fault:

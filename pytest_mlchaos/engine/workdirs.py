@@ -1,0 +1,199 @@
+"""The directories that a subject works in: as they were at the start, as a crash found them, and swapped for a golden run."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import stat
+import tempfile
+import types
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["WorkDirs", "paths_in"]
+
+Fingerprint = dict[str, tuple[int, int, int]]
+MOST_OBJECTS = 10_000
+
+
+class WorkDirs:
+    """Copies of some directories (and files), and ways to put them in their place.
+
+    A path keeps its name: the golden run finds the start's content where the trial has its own, and afterwards the
+    trial's is back, untouched.
+    """
+
+    def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
+        self._roots = _outermost({path for path in paths if _is_writable(path, scratch)})
+        self._home = Path(tempfile.mkdtemp(prefix="mlchaos-golden-", dir=scratch))
+        weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+        self._start = self._copied("start")
+        self._frozen: Path | None = None
+        self._prints: list[Fingerprint] = []
+
+    def freeze(self) -> None:
+        """The process has died: what is on disk now is what a restart finds, whatever is written while the code unwinds."""
+        self._frozen = self._copied("crash")
+        self._prints = [_fingerprint(root) for root in self._roots]
+
+    def thaw(self) -> None:
+        """Undo what was written after the death."""
+        frozen, self._frozen = self._frozen, None
+        if frozen is None:
+            return
+        for number, root in enumerate(self._roots):
+            if _fingerprint(root) != self._prints[number]:
+                _remove(root)
+                _move(frozen / str(number) / root.name, root)
+        _remove(frozen)
+
+    @contextlib.contextmanager
+    def as_at_the_start(self) -> Iterator[None]:
+        """Every directory is as it was at the start; on leaving, the trial's own is back."""
+        aside = self._home / "aside"
+        here = _here()
+        try:
+            for number, root in enumerate(self._roots):
+                _move(root, aside / str(number) / root.name)
+                _copy_tree(self._start / str(number) / root.name, root)
+            _go(here)
+            yield
+        finally:
+            for number, root in enumerate(self._roots):
+                if (aside / str(number)).exists() or not (self._start / str(number) / root.name).exists():
+                    _remove(root)
+                    _move(aside / str(number) / root.name, root)
+            _remove(aside)
+            _go(here)
+
+    def _copied(self, name: str) -> Path:
+        target = self._home / name
+        _remove(target)
+        for number, root in enumerate(self._roots):
+            _copy_tree(root, target / str(number) / root.name)
+        return target
+
+
+def _here() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def _go(here: Path | None) -> None:
+    """The working directory by its name: another directory may have it now."""
+    if here is not None and here.is_dir():
+        os.chdir(here)
+
+
+def _is_writable(path: Path, scratch: Path) -> bool:
+    """Whether a path is the test's own: in a temporary directory, or inside the project; elsewhere lie inputs, often huge."""
+    here = _here() or scratch
+    roots = (scratch, Path(tempfile.gettempdir()), here)
+    inside = any(root in path.parents for root in roots)
+    return inside and path not in here.parents and (path != here or scratch in here.parents)
+
+
+def _outermost(paths: set[Path]) -> list[Path]:
+    """Paths that lie in no other of them."""
+    return sorted(path for path in paths if not any(other != path and path.is_relative_to(other) for other in paths))
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """What is neither file, directory nor link (a socket, a pipe) is not copied, nor are our own copies."""
+    modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    plain = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
+    return [name for name, mode in modes.items() if name.startswith("mlchaos-golden-") or not any(kind(mode) for kind in plain)]
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, ignore=_special, dirs_exist_ok=True)
+    elif source.is_file():
+        shutil.copy2(source, target)
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _fingerprint(root: Path) -> Fingerprint:
+    """What tells whether anything below a path has changed."""
+    found = {}
+    for folder, folders, files in os.walk(root) if root.is_dir() else [(str(root.parent), [], [root.name] if root.exists() else [])]:
+        for name in (*folders, *files):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                found[path] = (status.st_size if name in files else 0, status.st_mtime_ns if name in files else 0, status.st_ino)
+    return found
+
+
+def _as_path(value: Any) -> Path | None:
+    """The absolute path that a value stands for, if it does: a PathLike, or a text that is an absolute path or names a directory."""
+    if isinstance(value, os.PathLike):
+        return Path(os.path.abspath(value))
+    if isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
+        text = value.removeprefix("file://").rpartition("=")[2] if value.startswith(("file://", "--")) else value
+        if text and (os.path.isabs(text) or os.path.isdir(text)):
+            return Path(os.path.abspath(text))
+    return None
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    if isinstance(value, (type, types.ModuleType, str, bytes, int, float)):
+        return []
+    slots = [
+        getattr(value, name, None) for cls in type(value).__mro__ for name in cls.__dict__.get("__slots__", ()) if isinstance(name, str)
+    ]
+    return [*getattr(value, "__dict__", {}).values(), *slots]
+
+
+def _filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  # asking is the point
+    except ValueError:
+        return False
+    return True
+
+
+def paths_in(*values: Any) -> Iterator[Path]:
+    """Every path in some values, however deep: arguments, closures, attributes; at most so many objects are looked at."""
+    seen: set[int] = set()
+    pending = list(values)
+    while pending and len(seen) < MOST_OBJECTS:
+        value = pending.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        path = _as_path(value)
+        if path is not None:
+            yield path
+        else:
+            pending.extend(_children(value))
