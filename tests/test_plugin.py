@@ -346,7 +346,7 @@ def test_a_test_that_fails_without_faults_says_so(sensors):
 
 
 def test_skips_and_expected_failures_stay_what_they_are(sensors):
-    """pytest.skip in the body, xfail marks."""
+    """pytest.skip in the body, xfail marks; a test that every fault makes skip has tested nothing."""
     sensors("""
         import pytest
         @chaos.stuck_sensor
@@ -357,7 +357,10 @@ def test_skips_and_expected_failures_stay_what_they_are(sensors):
         @chaos.stuck_sensor
         def test_skip_under_fault():
             if 0.0 in read(): pytest.skip("no")
-    """).run(skipped=1, xfailed=1, passed=1)
+        @chaos.stuck_sensor
+        def test_skip_under_some():
+            if 0.0 in read()[:5]: pytest.skip("no")
+    """).run(skipped=2, xfailed=1, passed=1)
 
 
 def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):

@@ -190,3 +190,23 @@ def test_the_pasted_decorators_of_a_deep_bug_reproduce_it(example, args):
         lines = [f"@chaos.{changed}" if f".{name}(" in line else line for line in outcome.reproduce]
         nearly = "".join(f"    {line}\n" for line in lines)
         example.with_file("test_it.py", f"{DEEP}\n{nearly}    def test_it(): loop()\n").run(*args, fresh=fresh, passed=1)
+
+
+@pytest.mark.parametrize(("steps", "bad"), [(20, {11}), (30, {29}), (100, {63}), (64, {7, 63}), (40, {3, *range(20, 40)})])
+def test_visits_are_covered_before_anything_is_left_to_chance(steps, bad):
+    """One bad visit among many is found, and the earliest of several is reported, whatever the seed."""
+    alone = Space([Probe(declared("right_knock", 0), frozenset(), tuple(range(steps)), {})], 3, 0)
+    for seed in range(3):
+        found = explore(alone, lambda s: Cause("Bug", "here", "") if bad & set(strikes(s)[1]) else None, Settings(seed=seed), "test")
+        assert [strikes(failure.smallest)[1] for failure in found.failures] == [[min(bad)]]
+
+
+def test_a_harmful_parameter_is_found_and_made_as_small_as_may_be():
+    """Explored parameters go over their range while the visits are covered."""
+
+    def fails(schedule):
+        return any(fault.force >= 13 and visit >= 40 for fault in schedule.faults if fault.name == "left_knock" for visit in fault.at)
+
+    probes = [Probe(declared("left_knock", 0), frozenset(), tuple(range(60)), {"force": 30})]
+    found = explore(Space(probes, 3, 0), lambda s: Cause("Bug", "here", "") if fails(s) else None, Settings(), "test")
+    assert [failure.smallest.line for failure in found.failures] == ["left_knock(at=40, force=13)"]

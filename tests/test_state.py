@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import random
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,6 +92,9 @@ DIFFERENT = [
     (np.array([True, False]), np.array([True, True]), "state[1]: differs by 1"),
     (np.array([{"a": 1}], dtype=object), np.array([{"a": 2}], dtype=object), "state[0]['a']: differs by 1"),
     (np.float32(1), np.float32(2), "state: differs by 1 (float32)"),
+    (2**60, 2**60 + 1, "state: differs by 1 (int)"),
+    (Decimal("1.1"), Decimal("1.2"), "state: differs by 0.1 (Decimal)"),
+    (np.array([1.0, 2.0]), np.array([1.0, np.inf]), "state[1]: is finite on one side only"),
 ]
 
 
@@ -130,6 +134,9 @@ def test_tolerances_are_those_of_allclose():
         assert_same_state(np.array([1.0, 100.0]), np.array([1.01, 101.0]), atol=0.5)
     with pytest.raises(StateDiffers):
         assert_same_state(np.array([NAN]), np.array([1.0]), atol=1e9)
+    for finite, infinite in [(1.0, float("inf")), (np.ones(2), np.array([1.0, np.inf]))]:
+        with pytest.raises(StateDiffers):
+            assert_same_state(finite, infinite, rtol=0.1)
     with pytest.raises(BadArgument, match="0 or more"):
         assert_same_state(1, 1, rtol=-1)
 

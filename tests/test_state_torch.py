@@ -67,6 +67,28 @@ def test_special_tensors_are_compared_too():
         assert_same_state(torch.ones(3), np.ones(3))
 
 
+def test_layouts_and_buffers_that_are_rarely_met_are_compared():
+    """CSR, nested, and buffers that no state_dict holds; a table with two levels of index."""
+    csr = torch.eye(3).to_sparse_csr()
+    assert_same_state(csr, csr.clone())
+    with pytest.raises(StateDiffers, match=r"differs by 1"):
+        assert_same_state(csr, (torch.eye(3) * 2).to_sparse_csr())
+    nested = [torch.nested.nested_tensor([torch.ones(2), torch.ones(n)]) for n in (3, 3, 4)]
+    assert_same_state(nested[0], nested[1])
+    with pytest.raises(StateDiffers):
+        assert_same_state(nested[0], nested[2])
+    model = nn.Linear(1, 1)
+    model.register_buffer("hidden", torch.zeros(2), persistent=False)
+    twin = copy.deepcopy(model)
+    twin.hidden += 1
+    with pytest.raises(StateDiffers, match=r"buffers\['hidden'\]"):
+        assert_same_state(model, twin)
+    table = frame().set_index(["i", "s"])
+    assert_same_state(table, table.copy())
+    with pytest.raises(StateDiffers):
+        assert_same_state(table, frame().assign(i=[1, 2, 9]).set_index(["i", "s"]))
+
+
 def test_generators_are_compared_by_their_state():
     """A lost data order shows in the generator."""
     assert_same_state(torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))

@@ -7,6 +7,7 @@ journal, and back into user code with the payload, a delay or an exception.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -29,6 +30,16 @@ PROBED_VISITS = 2
 """Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
 
 _active: list[Controller] = []
+
+
+def _close_in_child() -> None:
+    """A forked child (a loader's worker) has nobody to write its journal to: nothing strikes there."""
+    while _active:
+        _active.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def current() -> Controller | None:
@@ -276,6 +287,7 @@ class Controller:
         def record(details: Mapping[str, Any]) -> None:
             plan.struck += 1
             plan.total += 1
+            plan.visits_struck.append(visit.index)
             if visit.error is not None:
                 self.inject(visit.error)
             self.journal.append(Strike(repr(plan.fault), visit.site, visit.index, dict(details)))

@@ -18,13 +18,14 @@ LOOK_AHEAD = 10_000
 class Plan:
     """A scheduled fault and what it has done so far."""
 
-    __slots__ = ("eligible", "fault", "measures", "place", "struck", "total", "visits")
+    __slots__ = ("eligible", "fault", "measures", "place", "struck", "total", "visits", "visits_struck")
 
     def __init__(self, fault: Fault, place: int) -> None:
         self.fault = fault
         self.place = place
         self.visits: list[int] = list(fault.at) if isinstance(fault.at, tuple) else []
         self.struck = self.total = 0
+        self.visits_struck: list[int] = []
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
 

@@ -44,8 +44,8 @@ class Patches:
             elif name in vars(owner):
                 delattr(owner, name)
 
-        self.on_undo(undo)
         setattr(owner, name, value)
+        self.on_undo(undo)
 
     def replace_everywhere(self, original: object, replacement: object) -> None:
         """Rebind every module-level name that holds ``original``, and at the end every one that then holds ``replacement``.

@@ -101,6 +101,8 @@ class _Comparison:
             yield from self._sequences(list(a), list(b), path)
         elif callable(getattr(a, "state_dict", None)) and not isinstance(a, type):
             yield from self.differences(a.state_dict(), b.state_dict(), path)
+            if callable(getattr(a, "named_buffers", None)):  # those that no checkpoint holds count too
+                yield from self.differences(dict(a.named_buffers()), dict(b.named_buffers()), f"{path}.buffers")
         elif dataclasses.is_dataclass(a) and not isinstance(a, type):
             for field in dataclasses.fields(a):
                 yield from self.differences(getattr(a, field.name, None), getattr(b, field.name, None), f"{path}.{field.name}")
@@ -113,9 +115,15 @@ class _Comparison:
         except (TypeError, OverflowError):
             yield from self._equal(a == b, a, path)
             return
-        if all(map(math.isnan, real)) or a == b or abs(real[0] - real[1]) <= self.atol + self.rtol * abs(real[1]):
+        if a == b or all(map(math.isnan, real)):
             return
-        yield f"{path}: differs by {abs(real[0] - real[1]):.6g} ({_type(a)})"
+        if all(map(math.isfinite, real)):
+            gap = float(abs(a - b)) if type(a) is type(b) else abs(real[0] - real[1])
+            if (self.atol or self.rtol) and gap <= self.atol + self.rtol * abs(real[1]):
+                return
+            yield f"{path}: differs by {gap:.6g} ({_type(a)})"
+        else:
+            yield f"{path}: differs by {abs(real[0] - real[1]):.6g} ({_type(a)})"
 
     def _texts(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if a != b:
@@ -148,7 +156,9 @@ class _Comparison:
             yield f"{path}: {len(a)} entries instead of {len(b)}"
 
     def _pandas(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        if a.shape != b.shape:
+        if _loaded("pandas", "MultiIndex", a) or _loaded("pandas", "MultiIndex", b):
+            yield from self.differences(a.to_list(), b.to_list(), path)
+        elif a.shape != b.shape:
             yield f"{path}: shape {a.shape} instead of {b.shape}"
         elif a.ndim == 2:
             yield from self.differences(list(a.columns), list(b.columns), f"{path}.columns")
@@ -175,6 +185,11 @@ class _Comparison:
         """Objects are the same when they say so, or when all that they hold is: what pickle would keep, or their attributes."""
         if callable(a) and hasattr(a, "__qualname__"):
             yield from self._equal((a.__module__, a.__qualname__) == (b.__module__, b.__qualname__), a, path)
+            return
+        if hasattr(a, "__array__") and hasattr(b, "__array__"):
+            import numpy as np
+
+            yield from self._arrays(np.asarray(a), np.asarray(b), path)
             return
         judges = type(a).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]  # most classes inherit it
         if judges and _truth(a == b):
@@ -216,14 +231,15 @@ class _Comparison:
                 yield f"{path}{first}: {int(wrong.sum())} of {a.size} entries differ ({a.dtype}{list(a.shape)})"
 
     def _tensors(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        if a.shape != b.shape or a.dtype != b.dtype or a.layout != b.layout:
+        if a.layout != b.layout or a.dtype != b.dtype or (not a.is_nested and a.shape != b.shape):
             yield f"{path}: {_tensor_type(a)} instead of {_tensor_type(b)}"
             return
         torch = sys.modules["torch"]
         a, b = a.detach().cpu(), b.detach().cpu()
-        if torch.equal(a, b) if not a.is_sparse and not a.is_quantized else False:
+        if a.is_nested:
+            yield from self.differences(list(a.unbind()), list(b.unbind()), path)
             return
-        if a.is_sparse or a.layout is not torch.strided:
+        if a.layout is not torch.strided:
             a, b = a.to_dense(), b.to_dense()
         if a.is_quantized:
             a, b = a.dequantize(), b.dequantize()
@@ -268,7 +284,8 @@ def _names(slots: Any) -> tuple[str, ...]:
 
 def _tensor_type(tensor: Any) -> str:
     layout = "" if str(tensor.layout) == "torch.strided" else f" {tensor.layout}"
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}{layout}"
+    shape = "[nested]" if tensor.is_nested else list(tensor.shape)
+    return f"{str(tensor.dtype).removeprefix('torch.')}{shape}{layout}"
 
 
 def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype: str = "") -> Iterator[str]:
@@ -280,7 +297,8 @@ def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype
     with np.errstate(invalid="ignore", over="ignore"):
         wide = a.astype(object if a.dtype.itemsize == 8 else "i8") if exact else a.astype("c16" if a.dtype.kind == "c" else "f8")
         gap = np.abs(wide - b.astype(wide.dtype))
-        wrong = ~same if exact else ~(same | (gap <= atol + rtol * np.abs(b)))
+        within = (gap <= atol + rtol * np.abs(b)) & np.isfinite(a) & np.isfinite(b) if not exact else same
+        wrong = ~(same | within)
     if not wrong.any():
         return
     first = tuple(np.argwhere(wrong)[0]) if a.shape else ()

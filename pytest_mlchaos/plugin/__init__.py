@@ -108,13 +108,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def _is_chaos(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):  # a doctest has its module's marks
+        return False
     return item.get_closest_marker("mlchaos") is not None or "mlchaos" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Run a chaos test's body as trials, in the place of ``item.runtest``."""
-    if not _is_chaos(item) or not hasattr(item, "runtest"):
+    if not _is_chaos(item):
         return (yield)
     from ..engine.patching import Patches
     from .trials import Trials

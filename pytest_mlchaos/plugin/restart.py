@@ -7,6 +7,7 @@ up again, which is what pytest does between two items.
 from __future__ import annotations
 
 import pytest
+from _pytest.logging import caplog_handler_key, caplog_records_key
 from _pytest.tmpdir import tmppath_result_key
 
 __all__ = ["set_up_again", "source_marks"]
@@ -17,6 +18,9 @@ def set_up_again(item: pytest.Function) -> None:
     """Tear down the item's function-scoped fixtures and make fresh ones."""
     # tmp_path's teardown looks for the outcome that pytest's report hook stores: a trial before the last has none.
     item.stash.setdefault(tmppath_result_key, {})
+    if caplog_handler_key in item.stash:  # caplog's handler lives as long as the item's call: a trial starts with no records
+        item.stash[caplog_handler_key].reset()
+        item.stash[caplog_records_key]["call"] = item.stash[caplog_handler_key].records
     state = item.session._setupstate
     state.teardown_exact(item.parent)  # type: ignore[arg-type]  # only its listchain() is used
     item._initrequest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -63,6 +64,9 @@ class Trials:
         self._body = body
         self._patches = patches
         self.runs = 0
+        self._properties = len(item.user_properties)
+        self._judged = False  # some trial under faults came to its end
+        self._skipped: BaseException | None = None
         self._controller: Controller | None = None
         self._nodeid = _as_typed(item)
         self.declares = item.get_closest_marker("mlchaos") is not None
@@ -114,10 +118,18 @@ class Trials:
             controller = self._run(schedule, settings, strikes)
         except BaseException as error:
             if _is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
-                error.add_note(text.one_trial(schedule, strikes, self._nodeid))
+                error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), _absent(silent)))
+
+    def _pinned(self, schedule: Schedule) -> Schedule:
+        """The schedule as it can be pasted: a predicate does not print, so its fault is pinned to where it struck."""
+        faults = list(schedule.faults)
+        for plan in self._controller.plans if self._controller is not None else ():
+            if plan.fault.where is not None and plan.visits_struck:
+                faults[plan.place] = dataclasses.replace(plan.fault, at=plan.visits_struck, where=None, times=None, p=None)
+        return dataclasses.replace(schedule, faults=tuple(faults))
 
     def _all_passed(self, controller: Controller, settings: Settings) -> dict[Key, int]:
         """What the test passes at all: one more trial, without faults, that watches every site."""
@@ -133,7 +145,7 @@ class Trials:
         controller = self._controller = None
         try:
             with (
-                _quiet(self.runs),
+                _quiet(self._item, self.runs),
                 trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller,
                 _examples(self._item, controller),
             ):
@@ -153,6 +165,7 @@ class Trials:
 
     def _set_up(self) -> None:
         if self.runs:
+            del self._item.user_properties[self._properties :]  # what a trial recorded is its own
             try:
                 set_up_again(self._item)
             except Exception as error:  # noqa: BLE001  # whatever a fixture raises
@@ -165,6 +178,8 @@ class Trials:
     def _explored(self, declared: list[Declared], settings: Settings) -> None:
         if hasattr(self._item.obj, "hypothesis"):
             raise BadArgument("a test with @given of its own needs faults that are pinned: give each an at= (or a p=) and fixed parameters")
+        if "subtests" in self._item.fixturenames:
+            raise BadArgument("a test with subtests needs faults that are pinned: pytest reports each subtest of each trial by itself")
         from ..search.explore import explore
 
         space, passed = self._probed(declared, settings)
@@ -172,6 +187,8 @@ class Trials:
         found = explore(space, functools.partial(self._judge, settings=settings, struck=struck), settings, self._item.nodeid)
         if not found.failures:
             self._check_struck(declared, struck, passed)
+            if self._skipped is not None and not self._judged:
+                raise self._skipped  # under every fault: nothing was tested
             return
         strikes: list[Strike] = []
         smallest = found.failures[0]
@@ -219,11 +236,13 @@ class Trials:
         strikes: list[Strike] = []
         try:
             self._run(schedule, settings, strikes)
+            self._judged = True
         except (FaultError, BadArgument) as error:
             error.add_note(text.one_trial(schedule, strikes, self._nodeid))
             raise _Abort(error) from None
         except BaseException as error:
             if isinstance(error, _SKIPPED):
+                self._skipped = error
                 return None
             if not _is_failure(error):
                 raise
@@ -245,9 +264,11 @@ def _as_typed(item: pytest.Item) -> str:
     return "::".join([path, *item.nodeid.split("::")[1:]])
 
 
-def _quiet(number: int) -> contextlib.AbstractContextManager[Any]:
+def _quiet(item: pytest.Function, number: int) -> contextlib.AbstractContextManager[Any]:
     """Keep the warnings of the first trial alone: fifty trials warn of the same. Those that are errors stay so."""
-    return contextlib.nullcontext() if number == 1 else warnings.catch_warnings(record=True)
+    if number == 1 or "recwarn" in item.fixturenames:  # a recorder of the user's has to see them
+        return contextlib.nullcontext()
+    return warnings.catch_warnings(record=True)
 
 
 @contextlib.contextmanager

@@ -107,6 +107,8 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
 def _why(fault: Fault, count: int) -> str:
     if not count:
         name = name_of(fault.key)
+        if isinstance(fault.key, tuple):
+            return " in this process (faults do not reach worker processes: try num_workers=0)"
         return "" if name in SITES else did_you_mean(name, SITES)
     if isinstance(fault.at, tuple) and min(fault.at) >= count:
         return f" (visits 0 to {count - 1})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import re
 import time
 from collections.abc import Callable
@@ -111,12 +112,25 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
     """
     memory = _Memory(trial, settings)
     with contextlib.suppress(_Enough):
-        _search(space, memory, settings, name)
+        _sweep(space, memory, settings)
+        if not memory.failures:
+            _search(space, memory, settings, name)
     with contextlib.suppress(_Enough):
         for cause, failure in list(memory.failures.items()):
             minimise(failure.smallest, space, functools.partial(_fails, memory, cause))  # memory keeps the smallest
     failures = sorted(memory.failures.values(), key=lambda failure: failure.smallest.weight)
     return Exploration(memory.trials, failures, memory.out_of_budget)
+
+
+def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
+    """Cover the visits; after a failure go on for a while, for there may be another cause."""
+    kinds = sum(probe.is_open for probe in space.probes)
+    end: float = math.inf
+    for number, schedule in enumerate(space.sweep(int(settings.max_trials * (0.6 if kinds == 1 else 0.2))), 1):
+        if memory(schedule) is not None and math.isinf(end):
+            end = max(10, 2 * number)
+        if number >= end:
+            return
 
 
 def _fails(memory: _Memory, cause: Cause, schedule: Schedule) -> bool:

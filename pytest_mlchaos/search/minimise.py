@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ..core.faults import Fault
 from ..core.schedule import Schedule
@@ -26,6 +27,7 @@ def minimise(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]
         better = _earlier_together(better, space, fails)
         for fault, visit in list(_strikes(better, space)):
             better = _earlier(better, fault, visit, space, fails)
+        better = _smaller_parameters(better, space, fails)
         if better.weight >= schedule.weight:
             return schedule
         schedule = better
@@ -72,6 +74,24 @@ def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
             single = dataclasses.replace(schedule, faults=(*kept, dataclasses.replace(other, at=visit)))
             if fails(single):
                 return single
+    return schedule
+
+
+def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+    """Each explored parameter as small as may be, searched by halves; its default if that will do."""
+    for place, fault in enumerate(schedule.faults):
+        for name in fault.explored if space.open_visits(fault) else ():
+
+            def changed(value: int, place: int = place, name: str = name, schedule: Schedule = schedule) -> Schedule:
+                faults = list(schedule.faults)
+                keywords: dict[str, Any] = {name: value}
+                faults[place] = dataclasses.replace(faults[place], **keywords)
+                return dataclasses.replace(schedule, faults=tuple(faults))
+
+            value = getattr(schedule.faults[place], name)
+            if isinstance(value, int) and value > 0:
+                best = 0 if fails(changed(0)) else _first(1, value, lambda to, value=value: to == value or fails(changed(to)))  # type: ignore[misc]
+                schedule = changed(best)
     return schedule
 
 

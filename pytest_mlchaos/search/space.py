@@ -19,6 +19,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_VARIANTS = 64
 PARAMETER_VALUES = 24
+GOLDEN_RATIO = 0.6180339887498949
 NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
 """How a strike is placed: anywhere, or so many visits behind the one before it (faults that meet are found that way)."""
 
@@ -58,6 +59,16 @@ class Probe:
     def is_open(self) -> bool:
         """Whether its visits are to be chosen."""
         return self.fault.at is None and self.fault.p is None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a parameter is the user's own strategy: then only Hypothesis can choose."""
+        return any(is_drawn(getattr(self.fault, name)) for name in fields_of(type(self.fault)))
+
+    def at_turn(self, turn: int) -> dict[str, Any]:
+        """Explored parameters at one turn of a sweep: far from the turns before, however many there are."""
+        reaches = {name: self.measures.get(name, 0) for name in self.fault.explored if name not in self.given}
+        return {name: int(turn * GOLDEN_RATIO % 1 * reach) for name, reach in reaches.items() if reach > 1}
 
     def parameters(self) -> dict[str, SearchStrategy[Any]]:
         """Strategies for the parameters that are drawn."""
@@ -102,6 +113,23 @@ class Space:
             return self.schedule(fixed, self._placed(draw(strikes)))
 
         return draw_schedule()
+
+    def sweep(self, limit: int) -> Iterator[Schedule]:
+        """Schedules that cover the visits evenly, before anything is left to chance: up to ``limit`` in all.
+
+        One strike each where that reaches every visit; else as many far apart as may be. Explored parameters go
+        over their range meanwhile.
+        """
+        kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
+        if len(kinds) < len(self.probes):
+            kinds = [] if any(not probe.is_open for probe in self.probes) else kinds
+        for which in kinds:
+            probe, share = self.probes[which], limit // len(kinds)
+            count = len(probe.visits)
+            groups = count if count <= share else -(-count // self.max_faults)
+            for turn, first in enumerate(itertools.islice(_spread(groups), share)):
+                fault = dataclasses.replace(probe.fault, **probe.at_turn(turn))
+                yield self.schedule([], [(which, fault, place) for place in range(first, count, groups)])
 
     def _strikes(self) -> SearchStrategy[list[RawStrike]]:
         """Any strikes; and, because bugs hide where faults meet, mostly schedules in which as many kinds as may be take part."""
@@ -174,6 +202,15 @@ class Space:
 
     def _comes_from(self, fault: Fault, probe: Probe) -> bool:
         return probe.is_open and probe.fault._origin == fault._origin and type(probe.fault) is type(fault) and probe.fault.key == fault.key
+
+
+def _spread(count: int) -> Iterator[int]:
+    """The numbers below ``count``, each far from those before: 0, 1/2, 1/4, 3/4, 1/8, … of the way (van der Corput)."""
+    bits = max(1, (count - 1).bit_length())
+    for number in range(2**bits):
+        place = int(f"{number:0{bits}b}"[::-1], 2)
+        if place < count:
+            yield place
 
 
 def _drawn(draw: Any, probe: Probe) -> Fault:

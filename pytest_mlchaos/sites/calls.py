@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import functools
 import importlib
 import inspect
@@ -71,15 +72,33 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
     @functools.wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Any:
         gate = begin(args, kwargs)
-        if gate is not None:
-            with gate:
+        with gate or contextlib.nullcontext():
+            if gate is not None:
                 gate.wait()
                 args, kwargs = gate.payload
-        return (yield from function(*args, **kwargs))
+            return (yield from function(*args, **kwargs))
 
-    if inspect.iscoroutinefunction(function):
-        return call_async
-    return generate if inspect.isgeneratorfunction(function) else call
+    @functools.wraps(function)
+    async def generate_async(*args: Any, **kwargs: Any) -> Any:
+        gate = begin(args, kwargs)
+        with gate or contextlib.nullcontext():
+            if gate is not None:
+                await asyncio.sleep(gate.visit.delay)
+                gate.check()
+                args, kwargs = gate.payload
+            async for item in function(*args, **kwargs):
+                yield item
+
+    kinds = (
+        (inspect.iscoroutinefunction, call_async),
+        (inspect.isasyncgenfunction, generate_async),
+        (inspect.isgeneratorfunction, generate),
+    )
+    wrapper: Any = next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call)
+    for name in ("cache_info", "cache_clear", "cache_parameters"):  # of functools.lru_cache: part of how it is used
+        if hasattr(function, name):
+            setattr(wrapper, name, getattr(function, name))
+    return wrapper
 
 
 def wrapped(function: Callable[..., Any], name: str | None = None) -> Any:
@@ -126,7 +145,8 @@ def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callabl
     name = rest[-1]
     found = _attribute(owner, name, target, rest)
     if inspect.isclass(found):
-        owner, name, found = found, "__init__", found.__init__
+        owner, name = found, "__init__" if found.__init__ is not object.__init__ else "__new__"
+        found = getattr(owner, name)
     held = inspect.getattr_static(owner, name)
     if isinstance(held, (staticmethod, classmethod)):
         return owner, name, type(held), held.__func__

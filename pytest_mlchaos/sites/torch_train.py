@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _lsprof
 import contextlib
 import functools
 import sys
@@ -65,13 +66,15 @@ def close_with(frame: FrameType, gate: Gate) -> None:
     if gate.visit.stack is None or not gate.visit.deferred:
         gate.close()
         return
-    before = sys.getprofile()
+    before: Any = sys.getprofile()
 
     def watch(current: FrameType, event: str, arg: object) -> None:
-        if before is not None:
-            before(current, event, arg)  # type: ignore[arg-type]  # what came goes on
+        if callable(before):
+            before(current, event, arg)
         if current is frame and event == "return":
-            sys.setprofile(before)
+            sys.setprofile(before if callable(before) else None)
+            if isinstance(before, _lsprof.Profiler):  # cProfile's, which is no function: it pauses for this one step
+                before.enable()
             gate.close()
 
     sys.setprofile(watch)
