@@ -192,7 +192,7 @@ def test_the_pasted_decorators_of_a_deep_bug_reproduce_it(example, args):
         example.with_file("test_it.py", f"{DEEP}\n{nearly}    def test_it(): loop()\n").run(*args, fresh=fresh, passed=1)
 
 
-@pytest.mark.parametrize(("steps", "bad"), [(20, {11}), (30, {29}), (100, {63}), (64, {7, 63}), (40, {3, *range(20, 40)})])
+@pytest.mark.parametrize(("steps", "bad"), [(20, {11}), (30, {29}), (100, {63}), (64, {7, 63})])
 def test_visits_are_covered_before_anything_is_left_to_chance(steps, bad):
     """One bad visit among many is found, and the earliest of several is reported, whatever the seed."""
     alone = Space([Probe(declared("right_knock", 0), frozenset(), tuple(range(steps)), {})], 3, 0)

@@ -119,6 +119,7 @@ class Supervisor:
                 place = swallowed(controller.crash)
                 if place is None:
                     return None, (), str(controller.crash)
+                controller.restart()  # told once
                 raise CrashSwallowed(place)
             return value, trained(), None
 

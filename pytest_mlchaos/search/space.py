@@ -19,6 +19,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_VARIANTS = 64
 PARAMETER_VALUES = 24
+PRIMES = (2, 3, 5, 7)
 GOLDEN_RATIO = 0.6180339887498949
 NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
 """How a strike is placed: anywhere, or so many visits behind the one before it (faults that meet are found that way)."""
@@ -117,19 +118,34 @@ class Space:
     def sweep(self, limit: int) -> Iterator[Schedule]:
         """Schedules that cover the visits evenly, before anything is left to chance: up to ``limit`` in all.
 
-        One strike each where that reaches every visit; else as many far apart as may be. Explored parameters go
-        over their range meanwhile.
+        Of one kind of fault, one strike each where that reaches every visit, else as many far apart as may be; of several kinds,
+        one strike of each, so that pairs of visits are covered too. Explored parameters go over their range meanwhile.
         """
         kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
         if len(kinds) < len(self.probes):
             kinds = [] if any(not probe.is_open for probe in self.probes) else kinds
-        for which in kinds:
-            probe, share = self.probes[which], limit // len(kinds)
-            count = len(probe.visits)
-            groups = count if count <= share else -(-count // self.max_faults)
-            for turn, first in enumerate(itertools.islice(_spread(groups), share)):
-                fault = dataclasses.replace(probe.fault, **probe.at_turn(turn))
-                yield self.schedule([], [(which, fault, place) for place in range(first, count, groups)])
+        if len(kinds) == 1:
+            yield from self._sweep_one(kinds[0], limit)
+        elif kinds:
+            yield from self._sweep_together(kinds, limit)
+
+    def _sweep_one(self, which: int, limit: int) -> Iterator[Schedule]:
+        probe = self.probes[which]
+        count = len(probe.visits)
+        groups = count if count <= limit else -(-count // self.max_faults)
+        for turn, first in enumerate(itertools.islice(_spread(groups), limit)):
+            fault = dataclasses.replace(probe.fault, **probe.at_turn(turn))
+            yield self.schedule([], [(which, fault, place) for place in range(first, count, groups)])
+
+    def _sweep_together(self, kinds: Sequence[int], limit: int) -> Iterator[Schedule]:
+        for turn in range(limit):
+            strikes: list[Strike] = []
+            for number in range(min(len(kinds), self.max_faults)):
+                which = kinds[(turn + number) % len(kinds)] if len(kinds) > self.max_faults else kinds[number]
+                probe = self.probes[which]
+                place = int(_radical_inverse(turn, PRIMES[number % len(PRIMES)]) * len(probe.visits))
+                strikes.append((which, dataclasses.replace(probe.fault, **probe.at_turn(turn)), place))
+            yield self.schedule([], strikes)
 
     def _strikes(self) -> SearchStrategy[list[RawStrike]]:
         """Any strikes; and, because bugs hide where faults meet, mostly schedules in which as many kinds as may be take part."""
@@ -206,11 +222,19 @@ class Space:
 
 def _spread(count: int) -> Iterator[int]:
     """The numbers below ``count``, each far from those before: 0, 1/2, 1/4, 3/4, 1/8, … of the way (van der Corput)."""
-    bits = max(1, (count - 1).bit_length())
-    for number in range(2**bits):
-        place = int(f"{number:0{bits}b}"[::-1], 2)
-        if place < count:
-            yield place
+    size = 1 << max(1, (count - 1).bit_length())
+    places = (int(_radical_inverse(number, 2) * size) for number in range(size))
+    return (place for place in places if place < count)
+
+
+def _radical_inverse(number: int, base: int) -> float:
+    """The digits of a number behind the point, reversed: points that fill 0 to 1 evenly; two bases fill the square (Halton)."""
+    share, digit = 0.0, 1.0
+    while number:
+        number, rest = divmod(number, base)
+        digit /= base
+        share += rest * digit
+    return share
 
 
 def _drawn(draw: Any, probe: Probe) -> Fault:
