@@ -18,9 +18,12 @@ class Crash(Fault):
 
     Imitates: SIGKILL, the kernel's OOM killer, a node that fails, a spot instance that is taken away.
 
-    Fidelity: in process, so ``finally`` blocks, ``__exit__`` and ``atexit`` still run, and module-level state stays; files that were
-    written but not flushed are as Python left them. It is a ``BaseException`` that ``except Exception`` does not catch; code
-    that catches it all the same is found out, because a dead process passes no site.
+    Under ``mlchaos.run`` the restart finds the disk as it was at the moment of death: what ``finally`` blocks write while the
+    exception unwinds is undone. It is a ``BaseException`` that ``except Exception`` does not catch; code that catches it and goes
+    on is found out, because a dead process passes no site.
+
+    Fidelity: it strikes at sites, not in the middle of a write. In process, so ``finally`` blocks and ``__exit__`` still run (their
+    effects on the test's directories are undone, others are not), and module-level state survives.
     """
 
     random = False
