@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import EVERY, Fault, create, register
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.controller import Controller
@@ -15,6 +16,8 @@ from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import CrashNotRestarted, CrashSwallowed, FaultError, TrialTimeout
 from pytest_mlchaos.sites.calls import wrapped
+
+faults.load()
 
 
 @register

@@ -97,7 +97,7 @@ class Controller:
         self.clock: Clock = clock or RealClock()
         self.journal = Journal()
         self.probing = probing
-        self.plans = [Plan(fault, place) for place, fault in enumerate(schedule.faults)]
+        self.plans = [Plan(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
@@ -179,7 +179,7 @@ class Controller:
         """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
         self._lanes, self.crash = {}, None
         for plan in self.plans:
-            plan.struck = 0
+            plan.begin_again()
 
     @contextlib.contextmanager
     def on_crash(self, freeze: Callable[[], None]) -> Iterator[None]:
@@ -219,22 +219,22 @@ class Controller:
                 lane = Lane()
                 lane.plans = [plan for plan in self.plans if plan.fault.key == key]
                 self._lanes[key] = lane
-                self._schedule(lane, 0)
+                self._schedule(lane)
             return lane
 
-    def _schedule(self, lane: Lane, start: int) -> None:
+    def _schedule(self, lane: Lane) -> None:
         if self._closed:
             lane.next_due = NEVER
         elif self.crash is not None:
             lane.next_due = -NEVER
         elif self.probing:
-            lane.next_due = start if lane.plans else NEVER
+            lane.next_due = 0 if lane.plans else NEVER
         else:
-            lane.next_due = min((plan.next_due(start, self.schedule.seed) for plan in lane.plans), default=NEVER)
+            lane.next_due = min((plan.next_due for plan in lane.plans), default=NEVER)
 
     def _rearm(self) -> None:
         for lane in list(self._lanes.values()):
-            self._schedule(lane, lane.passed)
+            self._schedule(lane)
 
     def _strike(
         self, key: Key, lane: Lane, number: int, payload: Any, attributes: Mapping[str, Any], stack: contextlib.ExitStack | None
@@ -259,13 +259,17 @@ class Controller:
         finally:
             self._applying.on = False
             lane.failed += visit.error is not None
-            self._schedule(lane, number + 1)
+            self._schedule(lane)
         return visit
 
     def _apply_due(self, lane: Lane, visit: Visit) -> None:
         seed = self.schedule.seed
-        for plan in lane.plans:
-            if plan.due(visit.index, seed) and self._wanted(plan, visit):
+        with self._lock:
+            due = [plan for plan in lane.plans if plan.due(visit.index)]
+            for plan in lane.plans:
+                plan.resolve(visit.index)
+        for plan in due:
+            if self._wanted(plan, visit):
                 visit.seed = derive_seed(seed, plan.fault.name, plan.place, visit.index)
                 self._apply(plan, visit)
                 if visit.error is not None:

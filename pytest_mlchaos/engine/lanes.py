@@ -18,34 +18,52 @@ LOOK_AHEAD = 10_000
 class Plan:
     """A scheduled fault and what it has done so far."""
 
-    __slots__ = ("eligible", "fault", "measures", "place", "struck", "total", "visits", "visits_struck")
+    __slots__ = ("_next", "_resolved", "_seed", "eligible", "fault", "measures", "place", "struck", "total", "visits_struck")
 
-    def __init__(self, fault: Fault, place: int) -> None:
+    def __init__(self, fault: Fault, place: int, seed: int) -> None:
         self.fault = fault
         self.place = place
-        self.visits: list[int] = list(fault.at) if isinstance(fault.at, tuple) else []
-        self.struck = self.total = 0
+        self.total = 0
         self.visits_struck: list[int] = []
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
+        self._seed = seed
+        self.begin_again()
 
-    def due(self, visit: int, seed: int) -> bool:
+    def begin_again(self) -> None:
+        """Visits are counted from 0 again."""
+        self.struck = 0
+        self._resolved: set[int] = set()
+        self._next = self._following(0)
+
+    def due(self, visit: int) -> bool:
         """Whether it strikes at this visit."""
         fault = self.fault
-        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, seed, self.place)
+        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, self._seed, self.place)
 
-    def next_due(self, start: int, seed: int) -> int:
-        """A visit before which nothing is due: mostly the next that is."""
+    @property
+    def next_due(self) -> int:
+        """A visit before which nothing is due any more: mostly the next that is."""
+        return NEVER if self.fault.times is not None and self.struck >= self.fault.times else self._next
+
+    def resolve(self, visit: int) -> None:
+        """A visit has been looked at. Threads may come out of order: one that is late is still waited for."""
+        if visit == self._next or (visit > self._next and self.fault.strikes_at(visit, self._seed, self.place)):
+            self._resolved.add(visit)
+        while self._next in self._resolved:
+            self._resolved.discard(self._next)
+            self._next = self._following(self._next + 1)
+
+    def _following(self, start: int) -> int:
         fault = self.fault
-        if fault.times is not None and self.struck >= fault.times:
-            return NEVER
         if fault.at is EVERY:
             return start
         if fault.p is not None:
             ahead = range(start, start + LOOK_AHEAD)
-            return next((visit for visit in ahead if fault.strikes_at(visit, seed, self.place)), start + LOOK_AHEAD)
-        following = bisect.bisect_left(self.visits, start)
-        return self.visits[following] if following < len(self.visits) else NEVER
+            return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.place)), start + LOOK_AHEAD)
+        visits = fault.at if isinstance(fault.at, tuple) else ()
+        place = bisect.bisect_left(visits, start)
+        return visits[place] if place < len(visits) else NEVER
 
 
 class Lane:

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import os
-import signal
 import sys
-import sysconfig
-import textwrap
-import unittest
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,12 +18,11 @@ from ..core.settings import Settings
 from ..core.sites import SITES, Key, name_of
 from ..engine.controller import Controller
 from ..engine.patching import Patches
-from ..engine.trial import trial
 from ..errors import BadArgument, FaultError, NeverStruck, NotReproducible
 from ..reports import text
 from ..search.space import Probe, Space, variants
+from .body import SKIPPED, Abort, Body, cause_of, is_failure
 from .declared import Declared, declared_by, replayed, settings_of
-from .restart import set_up_again
 
 if TYPE_CHECKING:
     from ..search.explore import Cause
@@ -40,44 +30,36 @@ if TYPE_CHECKING:
 __all__ = ["Trials"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-_NOT_USER_CODE = tuple(str(Path(path).resolve()) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])} if path)
-
-
-SUMMARY = 120
-"""Characters of an error's first line in a report."""
-_SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
-
-
-class _Abort(BaseException):
-    """Carries an error that ends an exploration through Hypothesis, which must not see it."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(error)
-        self.error = error
-
 
 class Trials:
     """Runs an item's body, under what it declares, as often as needed."""
 
     def __init__(self, item: pytest.Function, body: Callable[[], object], patches: Patches) -> None:
         self._item = item
-        self._body = body
-        self._patches = patches
-        self.runs = 0
-        self._properties = len(item.user_properties)
+        self._body = Body(item, body, patches)
         self._judged = False  # some trial under faults came to its end
         self._skipped: BaseException | None = None
-        self._controller: Controller | None = None
-        self._nodeid = _as_typed(item)
+        self._nodeid = self._body.nodeid
         self.declares = item.get_closest_marker("mlchaos") is not None
-        self.journal: list[str] = []
 
     def __call__(self) -> None:
         """The test: passes, or raises what the smallest failing trial raised."""
         try:
             self._all()
-        except _Abort as abort:
+        except Abort as abort:
             raise abort.error from abort.error.__cause__
+        finally:
+            self._body.controller = None  # pytest keeps its items: not what the last trial held
+
+    @property
+    def runs(self) -> int:
+        """How many trials there were."""
+        return self._body.runs
+
+    @property
+    def journal(self) -> list[str]:
+        """What struck in them, as JSON lines."""
+        return self._body.journal
 
     def figures(self) -> str:
         """What was done, for JUnit's properties."""
@@ -89,7 +71,7 @@ class Trials:
         settings = settings_of(config, self._item)
         schedule, declared = self._declared(settings)
         if schedule is not None and not schedule.faults:
-            self._run(schedule, settings)
+            self._body.run(schedule, settings)
             return
         safety.refuse_production(config.getini("mlchaos_production"))
         if hasattr(self._item, "addFailure"):
@@ -115,9 +97,9 @@ class Trials:
     def _once(self, schedule: Schedule, settings: Settings) -> None:
         strikes: list[Strike] = []
         try:
-            controller = self._run(schedule, settings, strikes)
+            controller = self._body.run(schedule, settings, strikes)
         except BaseException as error:
-            if _is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
+            if is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
                 error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
@@ -126,7 +108,7 @@ class Trials:
     def _pinned(self, schedule: Schedule) -> Schedule:
         """The schedule as it can be pasted: a predicate does not print, so its fault is pinned to where it struck."""
         faults = list(schedule.faults)
-        for plan in self._controller.plans if self._controller is not None else ():
+        for plan in self._body.controller.plans if self._body.controller is not None else ():
             if plan.fault.where is not None and plan.visits_struck:
                 faults[plan.place] = dataclasses.replace(plan.fault, at=plan.visits_struck, where=None, times=None, p=None)
         return dataclasses.replace(schedule, faults=tuple(faults))
@@ -134,44 +116,9 @@ class Trials:
     def _all_passed(self, controller: Controller, settings: Settings) -> dict[Key, int]:
         """What the test passes at all: one more trial, without faults, that watches every site."""
         try:
-            return {**self._run(Schedule(), settings, probing=True).passed(), **controller.passed()}
+            return {**self._body.run(Schedule(), settings, probing=True).passed(), **controller.passed()}
         except Exception:  # noqa: BLE001  # it needs its faults, so what is known has to do
             return controller.passed()
-
-    def _run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
-        """One trial; from the second on with fresh fixtures."""
-        self._set_up()
-        alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
-        controller = self._controller = None
-        try:
-            with (
-                _quiet(self._item, self.runs),
-                trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller,
-                _examples(self._item, controller),
-            ):
-                self._controller = controller
-                self._body()
-        except BaseException as error:
-            if _raised_by(alarm, error):
-                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self._nodeid))
-                raise _Abort(error) from None
-            raise
-        finally:
-            if controller is not None:
-                if strikes is not None:
-                    strikes[:] = controller.journal
-                self.journal += controller.journal.lines(test=self._item.nodeid, trial=self.runs)
-        return controller
-
-    def _set_up(self) -> None:
-        if self.runs:
-            del self._item.user_properties[self._properties :]  # what a trial recorded is its own
-            try:
-                set_up_again(self._item)
-            except Exception as error:  # noqa: BLE001  # whatever a fixture raises
-                error.add_note("mlchaos: a fixture failed between two trials")
-                raise _Abort(error) from None
-        self.runs += 1
 
     # -- exploration -------------------------------------------------------------------------------------------
 
@@ -202,9 +149,9 @@ class Trials:
             cut_short=found.out_of_budget,
         )
         try:
-            self._run(smallest.smallest, settings, strikes)
+            self._body.run(smallest.smallest, settings, strikes)
         except BaseException as error:
-            if _is_failure(error):
+            if is_failure(error):
                 error.add_note(report(strikes))
             raise
         raise NotReproducible(
@@ -217,7 +164,7 @@ class Trials:
         owners = [(one, variant) for one in declared for variant in variants(one.fault)]
         seed = settings.seed or 0
         try:
-            controller = self._run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
+            controller = self._body.run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
         except Exception as error:
             if not isinstance(error, FaultError):
                 error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
@@ -235,98 +182,27 @@ class Trials:
         """Why a trial failed, or None; what ends the exploration is raised."""
         strikes: list[Strike] = []
         try:
-            self._run(schedule, settings, strikes)
+            self._body.run(schedule, settings, strikes)
             self._judged = True
         except (FaultError, BadArgument) as error:
             error.add_note(text.one_trial(schedule, strikes, self._nodeid))
-            raise _Abort(error) from None
+            raise Abort(error) from None
         except BaseException as error:
-            if isinstance(error, _SKIPPED):
+            if isinstance(error, SKIPPED):
                 self._skipped = error
                 return None
-            if not _is_failure(error):
+            if not is_failure(error):
                 raise
-            return _cause(error)
+            return cause_of(error)
         finally:
-            if self._controller is not None:
-                struck.update(plan.fault._origin for plan in self._controller.plans if plan.total)
+            if self._body.controller is not None:
+                struck.update(plan.fault._origin for plan in self._body.controller.plans if plan.total)
         return None
 
     def _check_struck(self, declared: list[Declared], struck: set[int | None], passed: dict[Key, int]) -> None:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
-
-
-def _as_typed(item: pytest.Item) -> str:
-    """The item's node id as it can be typed where pytest was called."""
-    path = os.path.relpath(item.path, item.config.invocation_params.dir)
-    return "::".join([path, *item.nodeid.split("::")[1:]])
-
-
-def _quiet(item: pytest.Function, number: int) -> contextlib.AbstractContextManager[Any]:
-    """Keep the warnings of the first trial alone: fifty trials warn of the same. Those that are errors stay so."""
-    if number == 1 or "recwarn" in item.fixturenames:  # a recorder of the user's has to see them
-        return contextlib.nullcontext()
-    return warnings.catch_warnings(record=True)
-
-
-@contextlib.contextmanager
-def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
-    """Each example of a user's own ``@given`` is an execution of the body: sites are counted from 0 in it."""
-    given = getattr(item.obj, "hypothesis", None)
-    if given is None:
-        yield
-        return
-    inner = given.inner_test
-
-    @functools.wraps(inner)
-    def example(*args: Any, **kwargs: Any) -> Any:
-        controller.begin_again()
-        return inner(*args, **kwargs)
-
-    given.inner_test = example
-    try:
-        yield
-    finally:
-        given.inner_test = inner
-
-
-def _is_failure(error: BaseException) -> bool:
-    """Whether pytest would count it as a failed test: not an interruption, nor a skip."""
-    return isinstance(error, (Exception, SystemExit, pytest.fail.Exception)) and not isinstance(error, _SKIPPED)
-
-
-def _raised_by(handler: Any, error: BaseException) -> bool:
-    """Whether a signal handler (pytest-timeout's, say) raised an error: the test's time is over, and so is the exploration."""
-    code = getattr(handler, "__code__", None)
-    return code is not None and any(frame.tb_frame.f_code is code for frame in _frames(error))
-
-
-def _frames(error: BaseException) -> Iterator[TracebackType]:
-    trace = error.__traceback__
-    while trace is not None:
-        yield trace
-        trace = trace.tb_next
-
-
-def _cause(error: BaseException) -> Cause:
-    """What two failures have in common that fail for one reason."""
-    from ..search.explore import Cause
-
-    place = _user_place(error)
-    words = textwrap.shorten(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", SUMMARY, placeholder=" ...")
-    return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words)
-
-
-def _user_place(error: BaseException) -> str:
-    """The innermost line of the user's own code in a traceback; nothing where there is none."""
-    place = ""
-    for frame in _frames(error):
-        code = frame.tb_frame.f_code
-        if not code.co_filename.startswith(_NOT_USER_CODE) and not code.co_filename.startswith("<"):
-            place = f"{Path(code.co_filename).name}:{frame.tb_lineno} in {code.co_name}"
-    return place
 
 
 def _absent(faults: list[Any]) -> str:

@@ -149,7 +149,7 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
 
     check.__name__ = check.__qualname__ = re.sub(r"\W", "_", name)  # the key in the example database
     profile = hypothesis.settings.default or hypothesis.settings()
-    options: dict[str, Any] = {"database": None} if settings.seed is not None else {}
+    options: dict[str, Any] = {"database": None, "derandomize": False} if settings.seed is not None else {}
     configured = hypothesis.settings(
         max_examples=settings.max_trials * REPEATS,
         deadline=None,

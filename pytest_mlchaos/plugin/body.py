@@ -1,0 +1,167 @@
+"""The body of one test, run as trials; and what became of one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sysconfig
+import textwrap
+import unittest
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..core.journal import Strike
+from ..core.schedule import Schedule
+from ..core.settings import Settings
+from ..engine.controller import Controller
+from ..engine.patching import Patches
+from ..engine.trial import trial
+from ..reports import text
+from .restart import set_up_again
+
+if TYPE_CHECKING:
+    from ..search.explore import Cause
+
+__all__ = ["SKIPPED", "Abort", "Body", "cause_of", "is_failure"]
+
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_NOT_USER_CODE = tuple(str(Path(path).resolve()) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])} if path)
+SUMMARY = 120
+"""Characters of an error's first line in a report."""
+SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
+
+
+class Abort(BaseException):
+    """Carries an error that ends an exploration through Hypothesis, which must not see it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Body:
+    """Runs an item's body under a schedule, each time but the first with fresh fixtures, and gathers the journals."""
+
+    def __init__(self, item: pytest.Function, call: Callable[[], object], patches: Patches) -> None:
+        self._item = item
+        self._call = call
+        self._patches = patches
+        self._properties = len(item.user_properties)
+        self.nodeid = _as_typed(item)
+        self.runs = 0
+        self.journal: list[str] = []
+        self.controller: Controller | None = None
+
+    def run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
+        """One trial; from the second on with fresh fixtures."""
+        self._set_up()
+        alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+        controller = self.controller = None
+        try:
+            with (
+                _quiet(self._item, self.runs),
+                trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller,
+                _examples(self._item, controller),
+            ):
+                self.controller = controller
+                self._call()
+        except BaseException as error:
+            if _raised_by(alarm, error):
+                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self.nodeid))
+                raise Abort(error) from None
+            raise
+        finally:
+            if controller is not None:
+                if strikes is not None:
+                    strikes[:] = controller.journal
+                self.journal += controller.journal.lines(test=self._item.nodeid, trial=self.runs)
+        return controller
+
+    def _set_up(self) -> None:
+        if self.runs:
+            del self._item.user_properties[self._properties :]  # what a trial recorded is its own
+            try:
+                set_up_again(self._item)
+            except Exception as error:  # noqa: BLE001  # whatever a fixture raises
+                error.add_note("mlchaos: a fixture failed between two trials")
+                raise Abort(error) from None
+        self.runs += 1
+
+
+def _as_typed(item: pytest.Item) -> str:
+    """The item's node id as it can be typed where pytest was called."""
+    path = os.path.relpath(item.path, item.config.invocation_params.dir)
+    return "::".join([path, *item.nodeid.split("::")[1:]])
+
+
+def _quiet(item: pytest.Function, number: int) -> contextlib.AbstractContextManager[Any]:
+    """Keep the warnings of the first trial alone: fifty trials warn of the same. Those that are errors stay so."""
+    if number == 1 or "recwarn" in item.fixturenames:  # a recorder of the user's has to see them
+        return contextlib.nullcontext()
+    return warnings.catch_warnings(record=True)
+
+
+@contextlib.contextmanager
+def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
+    """Each example of a user's own ``@given`` is an execution of the body: sites are counted from 0 in it."""
+    given = getattr(item.obj, "hypothesis", None)
+    if given is None:
+        yield
+        return
+    inner = given.inner_test
+
+    @functools.wraps(inner)
+    def example(*args: Any, **kwargs: Any) -> Any:
+        controller.begin_again()
+        return inner(*args, **kwargs)
+
+    given.inner_test = example
+    try:
+        yield
+    finally:
+        given.inner_test = inner
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether pytest would count it as a failed test: not an interruption, nor a skip."""
+    return isinstance(error, (Exception, SystemExit, pytest.fail.Exception)) and not isinstance(error, SKIPPED)
+
+
+def _raised_by(handler: Any, error: BaseException) -> bool:
+    """Whether a signal handler (pytest-timeout's, say) raised an error: the test's time is over, and so is the exploration."""
+    code = getattr(handler, "__code__", None)
+    return code is not None and any(frame.tb_frame.f_code is code for frame in _frames(error))
+
+
+def _frames(error: BaseException) -> Iterator[TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def cause_of(error: BaseException) -> Cause:
+    """What two failures have in common that fail for one reason."""
+    from ..search.explore import Cause
+
+    place = _user_place(error)
+    words = textwrap.shorten(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", SUMMARY, placeholder=" ...")
+    return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words)
+
+
+def _user_place(error: BaseException) -> str:
+    """The innermost line of the user's own code in a traceback; nothing where there is none."""
+    place = ""
+    for frame in _frames(error):
+        code = frame.tb_frame.f_code
+        if not code.co_filename.startswith(_NOT_USER_CODE) and not code.co_filename.startswith("<"):
+            place = f"{Path(code.co_filename).name}:{frame.tb_lineno} in {code.co_name}"
+    return place
