@@ -252,6 +252,22 @@ def test_a_crash_in_a_thread_of_the_subjects_ends_the_process_too(counter):
     """).run(passed=1)
 
 
+def test_a_crash_in_a_thread_that_the_main_one_waits_for_ends_the_wait(counter):
+    """The process is gone, and with it whoever waited."""
+    counter("""
+        @chaos.settings(timeout=20)
+        @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+        @chaos.crash(site="worker.step", at=0)
+        def test_it(mlchaos):
+            def subject():
+                done = threading.Event()
+                threading.Thread(target=lambda: (visit("worker.step"), done.set())).start()
+                done.wait()
+                return "done"
+            assert mlchaos.run(subject).restarts == 1
+    """).run(passed=1)
+
+
 def test_a_subject_that_fails_without_faults_is_told_apart(counter):
     """In an exploration the first trial says so; in a golden run it is an error of its own."""
     outcome = counter("""

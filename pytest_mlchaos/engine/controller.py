@@ -101,6 +101,7 @@ class Controller:
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
+        self.interrupt: Callable[[], None] | None = None
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying = threading.local()
@@ -318,6 +319,8 @@ class Controller:
             error.in_main_thread = threading.current_thread() is threading.main_thread()
             for freeze in self._on_crash:
                 freeze()
+            if not error.in_main_thread and self.interrupt is not None:
+                self.interrupt()
             self._rearm()
 
     def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:

@@ -49,7 +49,7 @@ def trial(schedule: Schedule, patches: Patches, *, timeout: float | None = None,
         _arm(controller, patches, _keys(schedule, everything=probing))
         randomness.seed_all("trial")
         try:
-            with time_limit(timeout):
+            with time_limit(timeout, controller):
                 yield controller
         except SimulatedCrash as crash:
             raise CrashNotRestarted(

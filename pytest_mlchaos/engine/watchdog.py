@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
 
-from ..errors import TrialTimeout
+from ..errors import SimulatedCrash, TrialTimeout
+from .controller import Controller
 
 __all__ = ["time_limit"]
 
@@ -63,10 +65,11 @@ _watcher = _Watcher()
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
+def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
     """Raise :class:`~pytest_mlchaos.errors.TrialTimeout` in the main thread once the time is over.
 
-    Code that swallows the interruption is interrupted again each second. Where there are no such signals (Windows), or
+    Code that swallows the interruption is interrupted again each second. A crash in another thread interrupts the main
+    thread in the same way: the process is gone. Where there are no such signals (Windows), or
     outside the main thread, there is no limit: a ``pytest-timeout`` still holds.
     """
     if seconds is None or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
@@ -76,11 +79,14 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     places: list[str] = []
 
     def expired(signum: int, frame: FrameType | None) -> None:
+        if running and controller.crash is not None:
+            raise SimulatedCrash(str(controller.crash))
         if running:
             places.append(_place(frame))
             raise _Expired
 
     before = signal.signal(_SIGNAL, expired)
+    controller.interrupt = functools.partial(signal.pthread_kill, threading.get_ident(), _SIGNAL)
     _watcher.start(seconds)
     try:
         yield
@@ -88,6 +94,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         pass
     finally:
         running = False
+        controller.interrupt = None
         _watcher.stop()
         signal.signal(_SIGNAL, before or signal.SIG_DFL)
     if places:
