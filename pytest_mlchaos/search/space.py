@@ -119,7 +119,7 @@ class Space:
         """Schedules that cover the visits evenly, before anything is left to chance: up to ``limit`` in all.
 
         Of one kind of fault, one strike each where that reaches every visit, else as many far apart as may be; of several kinds,
-        one strike of each, so that pairs of visits are covered too. Explored parameters go over their range meanwhile.
+        strikes of them together, so that pairs of visits are covered too. Explored parameters go over their range meanwhile.
         """
         kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
         if len(kinds) < len(self.probes):
@@ -138,12 +138,14 @@ class Space:
             yield self.schedule([], [(which, fault, place) for place in range(first, count, groups)])
 
     def _sweep_together(self, kinds: Sequence[int], limit: int) -> Iterator[Schedule]:
+        """As many strikes as may be, of the kinds in turn; each third time all at one place, where faults meet."""
         for turn in range(limit):
             strikes: list[Strike] = []
-            for number in range(min(len(kinds), self.max_faults)):
-                which = kinds[(turn + number) % len(kinds)] if len(kinds) > self.max_faults else kinds[number]
+            for number in range(self.max_faults):
+                which = kinds[(turn + number) % len(kinds)]
                 probe = self.probes[which]
-                place = int(_radical_inverse(turn, PRIMES[number % len(PRIMES)]) * len(probe.visits))
+                base = 2 if turn % 3 == 2 else PRIMES[number % len(PRIMES)]
+                place = int(_radical_inverse(turn, base) * len(probe.visits))
                 strikes.append((which, dataclasses.replace(probe.fault, **probe.at_turn(turn)), place))
             yield self.schedule([], strikes)
 
