@@ -39,6 +39,13 @@ def light(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def oldest(session: nox.Session) -> None:
+    """The tests that need no torch, with the oldest releases that the package accepts."""
+    session.install(".", "pytest==8.3.0", "hypothesis==6.100.0", "numpy==1.26.0", "pytest-asyncio<1")
+    session.run("pytest", *ASYNC, *session.posargs)
+
+
+@nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """What a user sees: the examples, of which the unsound ones must fail for the reason stated."""
     _install_with_torch(session, LIGHTNING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import math
 import re
 import time
@@ -144,11 +145,12 @@ def _by_the_seed_alone() -> Iterator[None]:
 
     They make bugs in parsers easier to find, but one seed would try other schedules in a worker, or with one test selected.
     """
-    from hypothesis.internal.conjecture import providers
-
+    provider: Any = None
+    with contextlib.suppress(ImportError):  # older releases have no such part
+        provider = importlib.import_module("hypothesis.internal.conjecture.providers").HypothesisProvider
     with Patches() as patches:
-        if hasattr(providers.HypothesisProvider, "_maybe_draw_constant"):  # private; older releases draw none
-            patches.set(providers.HypothesisProvider, "_maybe_draw_constant", lambda *args, **kwargs: None)
+        if hasattr(provider, "_maybe_draw_constant"):
+            patches.set(provider, "_maybe_draw_constant", lambda *args, **kwargs: None)
         yield
 
 
