@@ -114,24 +114,28 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
     """
     import torch
 
-    inside = threading.local()
-    has_parameters: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+    inside: set[int] = set()
+    models: dict[int, weakref.ref[Any]] = {}
     original = torch.nn.Module.__call__
+    begin, thread, recording = controller.begin, threading.get_ident, torch.is_grad_enabled
 
-    def counts(module: Any) -> bool:
-        if not (module.training and torch.is_grad_enabled()):
-            return False
-        known = has_parameters.get(module)
-        if known is None:
-            known = has_parameters[module] = next(module.parameters(), None) is not None
-        return known
+    def is_model(module: Any) -> bool:
+        """Whether a module has parameters; remembered, for it is asked at each step."""
+        known = models.get(id(module))
+        if known is not None and known() is module:
+            return True
+        found = next(module.parameters(), None) is not None
+        if found:
+            models[id(module)] = weakref.ref(module)
+        return found
 
     @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(inside, "on", False) or not counts(self):
+        me = thread()
+        if me in inside or not (self.training and recording() and is_model(self)):
             return original(self, *args, **kwargs)
-        gate = controller.begin("train.forward", self)
-        inside.on = True
+        gate = begin("train.forward", self)
+        inside.add(me)
         try:
             if gate is None:
                 return original(self, *args, **kwargs)
@@ -139,6 +143,6 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
                 gate.wait()
                 return original(self, *args, **kwargs)
         finally:
-            inside.on = False
+            inside.discard(me)
 
     patches.set(torch.nn.Module, "__call__", call)
