@@ -558,7 +558,7 @@ def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
         trials = []
         @chaos.call_delay(target="json:dumps", delay=0.01)
         @chaos.settings(max_trials=100000)
-        def test_it():
+        def test_it(tmp_path):
             trials.append(1)
             if len(trials) == 5:  # the search is under way: nothing is being imported
                 pathlib.Path("started").touch()

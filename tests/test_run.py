@@ -538,3 +538,45 @@ def test_an_exit_because_of_an_injected_error_ends_the_process(counter):
         def test_it(mlchaos):
             assert mlchaos.run(subject).restarts == 1
     """).run(passed=1)
+
+
+def test_files_of_the_project_are_never_touched(counter):
+    """Whatever a subject is given: only what lies below the test's own temporary directory is copied or moved."""
+    project = counter("""
+        here = pathlib.Path(__file__).parent
+        def subject(data, path, config, golden=[]):
+            data_dir = here / "data"
+            assert [p.name for p in data_dir.iterdir()] == ["kept"] and data_dir.stat().st_ino == inode
+            visit("train.step")
+            (path / "out").write_text("x")
+            return 1
+        inode = 0
+        @chaos.crash(at=0)
+        def test_it(mlchaos, tmp_path):
+            global inode
+            (here / "data").mkdir(exist_ok=True); (here / "data" / "kept").touch()
+            inode = (here / "data").stat().st_ino
+            run = mlchaos.run(subject, here / "data", tmp_path, {"split": "data", "root": str(here)})
+            run.assert_recovered()
+            assert (here / "data" / "kept").exists() and (here / "data").stat().st_ino == inode
+    """)
+    project.run(passed=1)
+
+
+def test_the_tests_own_tools_and_modules_in_a_closure_are_no_part_of_the_subject(counter):
+    """``mlchaos.batches`` inside, ``request``, an imported module: nothing of the session is copied or moved."""
+    counter("""
+        @chaos.crash(at=2)
+        def test_it(mlchaos, request, tmp_path_factory, tmp_path):
+            import time
+            other = tmp_path_factory.mktemp("other"); (other / "kept").touch()
+            inode = other.stat().st_ino
+            def subject():
+                assert request.node.name == "test_it" and time.time() > 0
+                for _ in mlchaos.batches([1, 2, 3]): visit("train.step")
+                return 1
+            run = mlchaos.run(subject)
+            run.assert_recovered()
+            assert run.restarts == 1 and other.stat().st_ino == inode and (other / "kept").exists()
+        def test_after(tmp_path): assert tmp_path.exists()
+    """).run(passed=2)

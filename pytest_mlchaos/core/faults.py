@@ -110,6 +110,8 @@ class Fault:
             raise BadArgument(f"{self.name}: expected p to be a probability above 0 and up to 1 but got {shown(self.p)}")
         if self.times is not None and not is_drawn(self.times) and self.times < 1:
             raise BadArgument(f"{self.name}: expected times to be 1 or more but got {shown(self.times)}")
+        if self.where is not None and not callable(self.where):
+            raise BadArgument(f"{self.name}: expected where to be a predicate on the visit but got {shown(self.where)}")
         self.check()
 
     def check(self) -> None:

@@ -83,8 +83,8 @@ def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
         return functools.partial(_copy(value.func, memo, failures), *(_copy(held, memo, failures) for held in value.args), **keywords)
     if type(value) in (list, dict, tuple):
         return _container(value, memo, failures)
-    if type(value).__module__.partition(".")[0] in ("_pytest", "pytest"):
-        return value  # the test's own tools (request, capsys) belong to no process
+    if isinstance(value, (types.ModuleType, type)) or type(value).__module__.partition(".")[0] in ("_pytest", "pytest", "pytest_mlchaos"):
+        return value  # modules are looked up by name; the test's own tools (request, mlchaos) belong to no process
     before = dict(memo)
     try:
         return copy.deepcopy(value, memo)

@@ -18,17 +18,20 @@ __all__ = ["WorkDirs", "paths_in"]
 
 Fingerprint = dict[str, tuple[int, int, int]]
 MOST_OBJECTS = 10_000
+FRAMEWORK = ("_pytest", "pytest", "pytest_mlchaos")
+"""Packages whose objects (``request``, the fixture ``mlchaos``) are no part of a subject, and lead to the whole session."""
 
 
 class WorkDirs:
     """Copies of some directories (and files), and ways to put them in their place.
 
     A path keeps its name: the golden run finds the start's content where the trial has its own, and afterwards the
-    trial's is back, untouched.
+    trial's is back, untouched. Only what lies below ``scratch``, this process's own temporary directory, is ever copied or
+    moved: whatever else a subject is given (the project's files, a data set) is input, and left alone.
     """
 
     def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
-        self._roots = _outermost({path for path in paths if _is_writable(path, scratch)})
+        self._roots = _outermost({path for path in paths if scratch in path.parents})
         self._home = Path(tempfile.mkdtemp(prefix="mlchaos-golden-", dir=scratch))
         weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
         self._start = self._copied("start")
@@ -91,14 +94,6 @@ def _go(here: Path | None) -> None:
         os.chdir(here)
 
 
-def _is_writable(path: Path, scratch: Path) -> bool:
-    """Whether a path is the test's own: in a temporary directory, or inside the project; elsewhere lie inputs, often huge."""
-    here = _here() or scratch
-    roots = (scratch, Path(tempfile.gettempdir()), here)
-    inside = any(root in path.parents for root in roots)
-    return inside and path not in here.parents and (path != here or scratch in here.parents)
-
-
 def _outermost(paths: set[Path]) -> list[Path]:
     """Paths that lie in no other of them."""
     return sorted(path for path in paths if not any(other != path and path.is_relative_to(other) for other in paths))
@@ -145,13 +140,13 @@ def _fingerprint(root: Path) -> Fingerprint:
 
 
 def _as_path(value: Any) -> Path | None:
-    """The absolute path that a value stands for, if it does: a PathLike, or a text that is an absolute path or names a directory."""
+    """The absolute path that a value stands for, if it does: a PathLike, or a text that holds an absolute path."""
     if isinstance(value, os.PathLike):
-        return Path(os.path.abspath(value))
+        return Path(os.path.abspath(os.fsdecode(value)))
     if isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
-        text = value.removeprefix("file://").rpartition("=")[2] if value.startswith(("file://", "--")) else value
-        if text and (os.path.isabs(text) or os.path.isdir(text)):
-            return Path(os.path.abspath(text))
+        text = value.removeprefix("file://")
+        text = text.rpartition("=")[2] if text.startswith("--") else text
+        return Path(os.path.abspath(text)) if os.path.isabs(text) else None
     return None
 
 
@@ -167,7 +162,7 @@ def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
         return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-    if isinstance(value, (type, types.ModuleType, str, bytes, int, float)):
+    if isinstance(value, (type, types.ModuleType, str, bytes, int, float)) or type(value).__module__.partition(".")[0] in FRAMEWORK:
         return []
     slots = [
         getattr(value, name, None) for cls in type(value).__mro__ for name in cls.__dict__.get("__slots__", ()) if isinstance(name, str)

@@ -64,8 +64,7 @@ class Run:
         golden = self.golden
         if self.steps and not golden.steps:
             raise BadArgument(
-                "the golden run took no step: it found what this run had left and took it for its own; "
-                "give the subject its directory as an argument (tmp_path, say), or let it lie below tmp_path"
+                "the golden run took no step: it found what this run had left and took it for its own; let the subject work below tmp_path"
             )
         both_trained = bool(self.parameters) and bool(golden.parameters)
         if self.value is None and golden.value is None and not both_trained:

@@ -56,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("mlchaos_journal") is not None and not hasattr(config, "workerinput"):
         from ..reports.journal_file import JournalFile
 
+        if Path(config.getoption("mlchaos_journal")).is_dir():
+            raise pytest.UsageError(f"--mlchaos-journal: expected a file but {config.getoption('mlchaos_journal')!r} is a directory")
         config.pluginmanager.register(JournalFile(config.getoption("mlchaos_journal")), "mlchaos-journal")
 
 

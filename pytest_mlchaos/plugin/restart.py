@@ -27,6 +27,7 @@ def set_up_again(item: pytest.Function) -> None:
     for cached in ("_instance", "_obj"):  # a test method gets a new instance
         item.__dict__.pop(cached, None)
     state.setup(item)
+    item.stash.setdefault(tmppath_result_key, {})  # and if this trial is interrupted, nobody stores one
 
 
 def source_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:

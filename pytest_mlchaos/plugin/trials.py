@@ -166,7 +166,7 @@ class Trials:
         try:
             controller = self._body.run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
         except Exception as error:
-            if not isinstance(error, FaultError):
+            if not isinstance(error, (FaultError, BadArgument)):
                 error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
             raise
         probes = [

@@ -91,6 +91,8 @@ def explored(
 def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str) -> str:
     """The report of one failed trial under a fixed schedule."""
     head = f"mlchaos: failed under {_counted(len(schedule.faults), 'declared fault')}, {_counted(len(strikes), 'strike')}"
+    if not strikes:
+        return "mlchaos: no fault had struck when this failed"
     return "\n".join([head, *struck(strikes), *reproduce(schedule, nodeid)])
 
 
@@ -108,7 +110,7 @@ def _why(fault: Fault, count: int) -> str:
     if not count:
         name = name_of(fault.key)
         if isinstance(fault.key, tuple):
-            return " in this process (faults do not reach worker processes: try num_workers=0)"
+            return " in the test's own process"
         return "" if name in SITES else did_you_mean(name, SITES)
     if isinstance(fault.at, tuple) and min(fault.at) >= count:
         return f" (visits 0 to {count - 1})"
