@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 import pytest
 
@@ -33,6 +34,9 @@ def pytest_collection_modifyitems(items):
 def example(_everything_is_loaded, pytester, monkeypatch):
     """A project of the test's own: files in, outcome out."""
     monkeypatch.delenv("CI", raising=False)  # pytest prints failures twice where it is set
+    # A file that is rewritten within a second, at the same length, would be taken from its compiled form.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     from pytest_mlchaos.core.faults import FAULTS
     from tests.example import Example
 
