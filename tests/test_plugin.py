@@ -690,3 +690,31 @@ def test_what_the_user_pinned_is_not_shrunk(sensors):
     assert "@chaos.stuck_sensor(at=4, value=4.0)" in outcome.reproduce
     assert "@chaos.stuck_sensor(at=0, value=-1.0)" in outcome.reproduce
     assert "TypeError" not in outcome.text
+
+
+def test_of_alternatives_the_first_that_fails_is_reported(sensors):
+    """The order in one_of is the user's idea of simple."""
+    outcome = sensors("""
+        @chaos.stuck_sensor(value=chaos.one_of(1000.5, -2000.25, 0.0))
+        def test_it():
+            assert all(value in range(1, 11) for value in read())
+        @chaos.stuck_sensor(value=chaos.one_of(3.0, -2000.25, 0.0))
+        def test_second():
+            assert all(value in range(1, 11) for value in read())
+    """).run(failed=2)
+    assert outcome.reproduce == ["@chaos.stuck_sensor(at=0, value=1000.5)", "@chaos.stuck_sensor(at=0, value=-2000.25)"]
+
+
+def test_a_failure_shows_the_output_of_the_trial_that_is_reported(sensors):
+    """Not what fifty others printed and logged."""
+    outcome = sensors("""
+        import logging
+        @chaos.stuck_sensor
+        def test_it():
+            values = read(3)
+            print("printed", values); logging.getLogger("x").warning("logged %s", values)
+            assert 0.0 not in values[1:]
+    """).run(failed=1)
+    assert outcome.text.count("printed [1.0, 0.0, 3.0]") == 1
+    assert outcome.text.count("printed [") == 1
+    assert outcome.text.count("logged [") == 1

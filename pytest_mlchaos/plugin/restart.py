@@ -16,6 +16,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 def set_up_again(item: pytest.Function) -> None:
     """Tear down the item's function-scoped fixtures and make fresh ones."""
+    _forget_output(item)
     # tmp_path's teardown looks for the outcome that pytest's report hook stores: a trial before the last has none.
     item.stash.setdefault(tmppath_result_key, {})
     if caplog_handler_key in item.stash:  # caplog's handler lives as long as the item's call: a trial starts with no records
@@ -28,6 +29,16 @@ def set_up_again(item: pytest.Function) -> None:
         item.__dict__.pop(cached, None)
     state.setup(item)
     item.stash.setdefault(tmppath_result_key, {})  # and if this trial is interrupted, nobody stores one
+
+
+def _forget_output(item: pytest.Item) -> None:
+    """Drop what the trial before has printed and logged: a failure shows the output of the trial that is reported."""
+    plugins = item.config.pluginmanager
+    capture, logs = plugins.getplugin("capturemanager"), plugins.getplugin("logging-plugin")
+    if capture is not None and capture.is_globally_capturing():
+        capture.read_global_capture()
+    if logs is not None:
+        logs.report_handler.reset()
 
 
 def source_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:

@@ -119,7 +119,7 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
             _search(space, memory, settings, name)
     with contextlib.suppress(_Enough):
         for cause, failure in list(memory.failures.items()):
-            minimise(failure.smallest, space, functools.partial(_fails, memory, cause))  # memory keeps the smallest
+            failure.smallest = minimise(failure.smallest, space, functools.partial(_fails, memory, cause))
     failures = sorted(memory.failures.values(), key=lambda failure: failure.smallest.weight)
     return Exploration(memory.trials, failures, memory.out_of_budget)
 

@@ -28,7 +28,8 @@ def minimise(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]
         for fault, visit in list(_strikes(better, space)):
             better = _earlier(better, fault, visit, space, fails)
         better = _smaller_parameters(better, space, fails)
-        if better.weight >= schedule.weight:
+        better = _earlier_variants(better, space, fails)
+        if better == schedule:
             return schedule
         schedule = better
 
@@ -92,6 +93,19 @@ def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Sched
             if isinstance(value, int) and value > 0:
                 best = 0 if fails(changed(0)) else _first(1, value, lambda to, value=value: to == value or fails(changed(to)))  # type: ignore[misc]
                 schedule = changed(best)
+    return schedule
+
+
+def _earlier_variants(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+    """Of alternatives (``chaos.one_of``), the first that fails too."""
+    for place, fault in enumerate(schedule.faults):
+        for other in space.simpler_variants(fault):
+            faults = list(schedule.faults)
+            faults[place] = other
+            changed = dataclasses.replace(schedule, faults=tuple(faults))
+            if fails(changed):
+                schedule = changed
+                break
     return schedule
 
 

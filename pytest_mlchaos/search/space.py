@@ -211,6 +211,16 @@ class Space:
                         keywords: dict[str, Any] = {name: value}
                         yield dataclasses.replace(fault, **keywords)
 
+    def simpler_variants(self, fault: Fault) -> Iterator[Fault]:
+        """The fault with the parameters of the alternatives that were declared before its own, at the same visits of the same site."""
+        for probe in self.probes:
+            if probe.fault._origin == fault._origin and probe.fault.key == fault.key:
+                other = dataclasses.replace(probe.fault, at=fault.at, p=fault.p, where=fault.where)
+                if _without_explored(other) == _without_explored(fault):
+                    return
+                if not probe.is_drawn:
+                    yield other
+
     def open_visits(self, fault: Fault) -> tuple[int, ...]:
         """The visits that a chosen fault of a schedule could strike at; none for one that was fixed from the start."""
         for probe in self.probes:
@@ -220,6 +230,12 @@ class Space:
 
     def _comes_from(self, fault: Fault, probe: Probe) -> bool:
         return probe.is_open and probe.fault._origin == fault._origin and type(probe.fault) is type(fault) and probe.fault.key == fault.key
+
+
+def _without_explored(fault: Fault) -> Fault:
+    """What is left of a fault beside the parameters that are searched."""
+    keywords: dict[str, Any] = dict.fromkeys(fault.explored, 0)
+    return dataclasses.replace(fault, **keywords)
 
 
 def _spread(count: int) -> Iterator[int]:
