@@ -580,3 +580,38 @@ def test_the_tests_own_tools_and_modules_in_a_closure_are_no_part_of_the_subject
             assert run.restarts == 1 and other.stat().st_ino == inode and (other / "kept").exists()
         def test_after(tmp_path): assert tmp_path.exists()
     """).run(passed=2)
+
+
+def test_a_restart_in_the_working_directory_finds_it_there(counter):
+    """Also when what was written while the crash unwound had to be undone, and the directory put back."""
+    counter("""
+        def subject():
+            step = int(open("step").read()) if os.path.exists("step") else 0
+            try:
+                while step < 6:
+                    visit("train.step"); step += 1; open("step", "w").write(str(step))
+            finally: open("late", "a").write("x")
+            return step, sorted(os.listdir("."))
+        @chaos.crash(at=3)
+        def test_it(mlchaos, tmp_path, monkeypatch):
+            monkeypatch.chdir(tmp_path)
+            run = mlchaos.run(subject)
+            run.assert_recovered()
+            assert os.getcwd() == str(tmp_path) and (tmp_path / "late").read_text() == "x" and run.lost_steps == 0
+    """).run(passed=1)
+
+
+def test_a_directory_that_the_run_removed_stays_removed_after_the_golden_run(counter):
+    """What the golden run has put there is taken away again."""
+    counter("""
+        def subject(path):
+            visit("train.step"); (path / "done").touch(); (path / "done").unlink(); path.rmdir()
+            return 1
+        @chaos.crash(at=0)
+        def test_it(mlchaos, tmp_path_factory):
+            path = tmp_path_factory.mktemp("work")
+            def again(path):
+                path.mkdir(exist_ok=True); return subject(path)
+            mlchaos.run(again, path).assert_recovered()
+            assert not path.exists()
+    """).run(passed=1)

@@ -22,7 +22,7 @@ class Site:
     """A kind of place that the plugin can watch.
 
     ``arm(controller, patches, key)`` makes visits happen; it runs once per key and trial. ``needs`` names
-    the package without which the site cannot exist, and ``extra`` what installs it. A site that is ``always`` watched
+    the package without which the site cannot exist. A site that is ``always`` watched
     (once its package is loaded) tells runs how many steps they took.
     """
 
@@ -30,18 +30,17 @@ class Site:
     doc: str
     arm: Callable[[Any, Any, Key], None]
     needs: str | None = None
-    extra: str | None = None
     always: bool = False
 
 
 SITES: dict[str, Site] = {}
 
 
-def site(name: str, doc: str, *, needs: str | None = None, extra: str | None = None, always: bool = False) -> Callable[..., Any]:
+def site(name: str, doc: str, *, needs: str | None = None, always: bool = False) -> Callable[..., Any]:
     """Register the decorated ``arm(controller, patches, key)`` as the site ``name``."""
 
     def register(arm: Callable[[Any, Any, Key], None]) -> Callable[[Any, Any, Key], None]:
-        SITES[name] = Site(name, doc, arm, needs, extra, always)
+        SITES[name] = Site(name, doc, arm, needs, always)
         return arm
 
     return register
@@ -71,7 +70,6 @@ class Visit:
     index: int
     payload: Any = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    scoped: bool = False
     seed: int = 0
     delay: float = 0.0
     error: BaseException | None = None

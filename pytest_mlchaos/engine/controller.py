@@ -246,7 +246,7 @@ class Controller:
         if self.crash is not None:
             lane.failed += 1
             raise SimulatedCrash(str(self.crash))  # a fresh one: the first keeps the traceback of who caught it
-        visit = Visit(name_of(key), number, payload, attributes, stack is not None, stack=stack)
+        visit = Visit(name_of(key), number, payload, attributes, stack=stack)
         self._applying.on = True
         try:
             if self.probing:

@@ -13,10 +13,12 @@ from typing import Any
 
 from ..errors import BadArgument
 
-__all__ = ["Inputs", "copied"]
+__all__ = ["FRAMEWORK", "Inputs", "copied", "is_filled"]
 
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+FRAMEWORK = ("_pytest", "pytest", "pytest_mlchaos")
+"""Packages whose objects (``request``, the fixture ``mlchaos``) are no part of a subject, and lead to the whole session."""
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 
@@ -83,7 +85,7 @@ def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
         return functools.partial(_copy(value.func, memo, failures), *(_copy(held, memo, failures) for held in value.args), **keywords)
     if type(value) in (list, dict, tuple):
         return _container(value, memo, failures)
-    if isinstance(value, (types.ModuleType, type)) or type(value).__module__.partition(".")[0] in ("_pytest", "pytest", "pytest_mlchaos"):
+    if isinstance(value, (types.ModuleType, type)) or type(value).__module__.partition(".")[0] in FRAMEWORK:
         return value  # modules are looked up by name; the test's own tools (request, mlchaos) belong to no process
     before = dict(memo)
     try:
@@ -120,12 +122,13 @@ def _function(function: types.FunctionType, memo: dict[int, Any], failures: list
     fresh.__defaults__ = _copy(function.__defaults__, memo, failures)
     fresh.__kwdefaults__ = _copy(function.__kwdefaults__, memo, failures)
     for old, new in zip(function.__closure__ or (), cells, strict=True):
-        if _is_filled(old) and not _is_filled(new):
+        if is_filled(old) and not is_filled(new):
             new.cell_contents = _copy(old.cell_contents, memo, failures)
     return fresh
 
 
-def _is_filled(cell: types.CellType) -> bool:
+def is_filled(cell: types.CellType) -> bool:
+    """Whether a closure's cell holds something yet."""
     try:
         cell.cell_contents  # noqa: B018  # asking is the point
     except ValueError:

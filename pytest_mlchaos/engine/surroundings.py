@@ -18,8 +18,7 @@ class Surroundings:
     def restore(self) -> None:
         """Make both as they were."""
         with contextlib.suppress(FileNotFoundError):
-            if not os.path.exists(".") or os.getcwd() != self._here:
-                os.chdir(self._here)
+            os.chdir(self._here)  # by its name: another directory may have it now
         if dict(os.environ) != self._environment:
             os.environ.clear()
             os.environ.update(self._environment)

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .inputs import FRAMEWORK, is_filled
+
 __all__ = ["WorkDirs", "paths_in"]
 
 Fingerprint = dict[str, tuple[int, int, int]]
 MOST_OBJECTS = 10_000
-FRAMEWORK = ("_pytest", "pytest", "pytest_mlchaos")
-"""Packages whose objects (``request``, the fixture ``mlchaos``) are no part of a subject, and lead to the whole session."""
 
 
 class WorkDirs:
@@ -58,20 +58,18 @@ class WorkDirs:
     def as_at_the_start(self) -> Iterator[None]:
         """Every directory is as it was at the start; on leaving, the trial's own is back."""
         aside = self._home / "aside"
-        here = _here()
+        swapped: list[tuple[int, Path]] = []
         try:
             for number, root in enumerate(self._roots):
                 _move(root, aside / str(number) / root.name)
+                swapped.append((number, root))
                 _copy_tree(self._start / str(number) / root.name, root)
-            _go(here)
             yield
         finally:
-            for number, root in enumerate(self._roots):
-                if (aside / str(number)).exists() or not (self._start / str(number) / root.name).exists():
-                    _remove(root)
-                    _move(aside / str(number) / root.name, root)
+            for number, root in swapped:
+                _remove(root)
+                _move(aside / str(number) / root.name, root)
             _remove(aside)
-            _go(here)
 
     def _copied(self, name: str) -> Path:
         target = self._home / name
@@ -79,19 +77,6 @@ class WorkDirs:
         for number, root in enumerate(self._roots):
             _copy_tree(root, target / str(number) / root.name)
         return target
-
-
-def _here() -> Path | None:
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return None
-
-
-def _go(here: Path | None) -> None:
-    """The working directory by its name: another directory may have it now."""
-    if here is not None and here.is_dir():
-        os.chdir(here)
 
 
 def _outermost(paths: set[Path]) -> list[Path]:
@@ -160,7 +145,7 @@ def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, types.MethodType):
         return [value.__self__, value.__func__]
     if isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        cells = [cell.cell_contents for cell in value.__closure__ or () if is_filled(cell)]
         return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
     if isinstance(value, (type, types.ModuleType, str, bytes, int, float)) or type(value).__module__.partition(".")[0] in FRAMEWORK:
         return []
@@ -168,14 +153,6 @@ def _children(value: Any) -> Iterable[Any]:
         getattr(value, name, None) for cls in type(value).__mro__ for name in cls.__dict__.get("__slots__", ()) if isinstance(name, str)
     ]
     return [*getattr(value, "__dict__", {}).values(), *slots]
-
-
-def _filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018  # asking is the point
-    except ValueError:
-        return False
-    return True
 
 
 def paths_in(*values: Any) -> Iterator[Path]:

@@ -78,16 +78,19 @@ def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
     return schedule
 
 
+def _with(schedule: Schedule, place: int, fault: Fault) -> Schedule:
+    """The schedule with another fault at one place."""
+    return dataclasses.replace(schedule, faults=(*schedule.faults[:place], fault, *schedule.faults[place + 1 :]))
+
+
 def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     """Each explored parameter as small as may be, searched by halves; its default if that will do."""
     for place, fault in enumerate(schedule.faults):
         for name in fault.explored if space.open_visits(fault) else ():
 
             def changed(value: int, place: int = place, name: str = name, schedule: Schedule = schedule) -> Schedule:
-                faults = list(schedule.faults)
                 keywords: dict[str, Any] = {name: value}
-                faults[place] = dataclasses.replace(faults[place], **keywords)
-                return dataclasses.replace(schedule, faults=tuple(faults))
+                return _with(schedule, place, dataclasses.replace(schedule.faults[place], **keywords))
 
             value = getattr(schedule.faults[place], name)
             if isinstance(value, int) and value > 0:
@@ -100,9 +103,7 @@ def _earlier_variants(schedule: Schedule, space: Space, fails: Callable[[Schedul
     """Of alternatives (``chaos.one_of``), the first that fails too."""
     for place, fault in enumerate(schedule.faults):
         for other in space.simpler_variants(fault):
-            faults = list(schedule.faults)
-            faults[place] = other
-            changed = dataclasses.replace(schedule, faults=tuple(faults))
+            changed = _with(schedule, place, other)
             if fails(changed):
                 schedule = changed
                 break

@@ -18,7 +18,7 @@ T = TypeVar("T")
 SITE = "data.batch"
 
 
-@site(SITE, "A batch, about to reach the training loop. Payload: the batch.", needs="torch", extra="torch")
+@site(SITE, "A batch, about to reach the training loop. Payload: the batch.", needs="torch")
 def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
     """Patches ``__next__`` of each class of DataLoader iterators, those that are defined later too."""
     from torch.utils.data import dataloader

@@ -20,7 +20,7 @@ __all__ = ["close_with", "trained_parameters"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-@site("train.step", "An optimizer step, about to be taken. Payload: the optimizer.", needs="torch", extra="torch", always=True)
+@site("train.step", "An optimizer step, about to be taken. Payload: the optimizer.", needs="torch", always=True)
 def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
     """Every optimizer's step, through torch's global pre-step hook."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -80,7 +80,7 @@ def close_with(frame: FrameType, gate: Gate) -> None:
     sys.setprofile(watch)
 
 
-@site("train.backward", "A backward pass, about to start. Payload: its root tensors.", needs="torch", extra="torch")
+@site("train.backward", "A backward pass, about to start. Payload: its root tensors.", needs="torch")
 def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     """Every backward pass that is started from Python; one inside another (activation checkpointing) is not counted.
 
@@ -105,7 +105,7 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     patches.set(torch.autograd, "_engine_run_backward", run_backward)
 
 
-@site("train.forward", "A forward pass of a model in training. Payload: the model.", needs="torch", extra="torch")
+@site("train.forward", "A forward pass of a model in training. Payload: the model.", needs="torch")
 def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
     """The outermost call of a module that is in training mode and has parameters, while gradients are recorded.
 
