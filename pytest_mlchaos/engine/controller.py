@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -89,12 +90,13 @@ class Controller:
     """Counts visits, strikes what is due, keeps the journal.
 
     ``probing`` makes it the first, fault-free trial of an exploration: no fault strikes, and each plan notes the visits
-    at which it could have.
+    at which it could have. ``own`` are the test's own directories: files elsewhere are none of the faults' business.
     """
 
-    def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False) -> None:
+    def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False, own: Iterable[Path] = ()) -> None:
         self.schedule = schedule
         self.clock: Clock = clock or RealClock()
+        self.own = tuple(own)
         self.journal = Journal()
         self.probing = probing
         self.plans = [Plan(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]

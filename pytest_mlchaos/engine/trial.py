@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
@@ -38,13 +39,15 @@ def _arm(controller: Controller, patches: Patches, keys: Iterable[Key]) -> None:
 
 
 @contextlib.contextmanager
-def trial(schedule: Schedule, patches: Patches, *, timeout: float | None = None, probing: bool = False) -> Iterator[Controller]:
+def trial(
+    schedule: Schedule, patches: Patches, *, timeout: float | None = None, probing: bool = False, own: Iterable[Path] = ()
+) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
 
     Global random numbers start from the same state in every trial. What ends the body is judged: a broken fault is an error of
     its own, whatever the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
     """
-    controller = Controller(schedule, probing=probing)
+    controller = Controller(schedule, probing=probing, own=own)
     with randomness.restored(), Surroundings(), patches, controller:
         _arm(controller, patches, _keys(schedule, everything=probing))
         randomness.seed_all("trial")

@@ -24,7 +24,7 @@ from ..engine.controller import Controller
 from ..engine.patching import Patches
 from ..engine.trial import trial
 from ..reports import text
-from .restart import set_up_again
+from .restart import own_directories, set_up_again
 
 if TYPE_CHECKING:
     from ..search.explore import Cause
@@ -54,6 +54,7 @@ class Body:
         self._item = item
         self._call = call
         self._patches = patches
+        self._own = own_directories(item.config)
         self._properties = len(item.user_properties)
         self.nodeid = _as_typed(item)
         self.runs = 0
@@ -68,7 +69,7 @@ class Body:
         try:
             with (
                 _quiet(self._item, self.runs),
-                trial(schedule, self._patches, timeout=settings.timeout, probing=probing) as controller,
+                trial(schedule, self._patches, timeout=settings.timeout, probing=probing, own=self._own) as controller,
                 _examples(self._item, controller),
             ):
                 self.controller = controller

@@ -6,11 +6,13 @@ up again, which is what pytest does between two items.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from _pytest.logging import caplog_handler_key, caplog_records_key
 from _pytest.tmpdir import tmppath_result_key
 
-__all__ = ["set_up_again", "source_marks"]
+__all__ = ["own_directories", "set_up_again", "source_marks"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -39,6 +41,12 @@ def _forget_output(item: pytest.Item) -> None:
         capture.read_global_capture()
     if logs is not None:
         logs.report_handler.reset()
+
+
+def own_directories(config: pytest.Config) -> list[Path]:
+    """pytest's base temporary directory, below which ``tmp_path`` and its kind are made; none where that plugin is switched off."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    return [factory.getbasetemp()] if factory is not None else []
 
 
 def source_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:
