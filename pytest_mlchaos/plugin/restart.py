@@ -44,7 +44,7 @@ def _forget_output(item: pytest.Item) -> None:
 
 
 def own_directories(config: pytest.Config) -> list[Path]:
-    """pytest's base temporary directory, below which ``tmp_path`` and its kind are made; none where that plugin is switched off."""
+    """The session's base temporary directory, below which ``tmp_path`` and its kind are made; none where that plugin is switched off."""
     factory = getattr(config, "_tmp_path_factory", None)
     return [factory.getbasetemp()] if factory is not None else []
 
