@@ -11,7 +11,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 TORCH = "torch==2.13.0"
 """Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch >= 2.4."""
-PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "pytest-timeout")
+PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout")
 ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """What pytest-asyncio asks to be told."""
 LIGHTNING = "pytorch-lightning==2.6.6"

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_mlchaos.core.clock import RealClock
 from pytest_mlchaos.core.sites import Visit
-from pytest_mlchaos.engine.controller import Gate
+from pytest_mlchaos.engine.gate import Gate
 from pytest_mlchaos.sites.torch_train import close_with
 
 

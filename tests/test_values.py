@@ -126,7 +126,7 @@ def test_every_visit_is_every_visit():
         ({"max_trials": "many"}, "max_trials to be a whole number"),
         ({"seed": -1}, "seed to be a whole number"),
         ({"timeout": "soon"}, "expected timeout in seconds"),
-        ({"clock": "sundial"}, "expected clock to be 'real'"),
+        ({"clock": "sundial"}, "expected clock to be 'virtual' or 'real'"),
         ({"max_trails": 3}, "did you mean 'max_trials'?"),
     ],
 )

@@ -1,15 +1,25 @@
-"""The clock that injected delays run on."""
+"""The clocks that a trial can run on."""
 
 from __future__ import annotations
 
-import time
+import math
+import threading
+from time import monotonic, sleep  # by name: whoever patches the module's attributes leaves these alone
 from typing import Protocol
 
-__all__ = ["Clock", "RealClock"]
+__all__ = ["Clock", "RealClock", "VirtualClock"]
+
+TICK = 2.0**-20
+"""Seconds (about a microsecond) that pass when virtual time is read: a loop that waits for a deadline comes to its end."""
 
 
 class Clock(Protocol):
-    """Seconds since some start, and a way to let them pass."""
+    """Seconds since some start, and ways to let them pass."""
+
+    @property
+    def reason(self) -> str:
+        """Why a clock that was to be virtual is real; nothing where it is what was asked for."""
+        ...
 
     def now(self) -> float:
         """Seconds since an arbitrary start."""
@@ -19,14 +29,100 @@ class Clock(Protocol):
         """Let so many seconds pass."""
         ...
 
+    def to_await(self, seconds: float) -> float:
+        """Of a delay in a coroutine, the seconds that its event loop has to wait."""
+        ...
+
+    def become_real(self, reason: str) -> None:
+        """From now on time passes by itself."""
+        ...
+
 
 class RealClock:
     """``clock="real"``: an injected delay is really waited for."""
 
+    reason = ""
+
     def now(self) -> float:
         """Seconds of the monotonic clock."""
-        return time.monotonic()
+        return monotonic()
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
-        time.sleep(seconds)
+        sleep(seconds)
+
+    def to_await(self, seconds: float) -> float:
+        """All of them."""
+        return seconds
+
+    def become_real(self, reason: str) -> None:
+        """It is."""
+
+
+class VirtualClock:
+    """``clock="virtual"``: time passes where code waits, and nowhere else; a wait takes no time.
+
+    It governs the thread that it was made in. Other threads live in real time, and once they are part of what is tested
+    (:meth:`become_real`) so does this one: then the clock goes on from where it stands.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._thread = threading.get_ident()
+        self._passed = 0.0
+        self._real_since: float | None = None
+        self._start = math.ceil(monotonic() * 1024) / 1024  # a short binary fraction: sums of times round alike in each run
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread is the one that it was made in."""
+        return threading.get_ident() == self._thread
+
+    @property
+    def is_real(self) -> bool:
+        """Whether time passes by itself, by now."""
+        return self._real_since is not None
+
+    @property
+    def governs(self) -> bool:
+        """Whether the calling thread's time is virtual."""
+        return self._real_since is None and threading.get_ident() == self._thread
+
+    def passed(self) -> float:
+        """Seconds since the clock was made."""
+        if self._real_since is not None:
+            return self._passed + (monotonic() - self._real_since)
+        self._passed += TICK
+        return self._passed
+
+    def now(self) -> float:
+        """Seconds, as ``time.monotonic`` gives them."""
+        return self._start + self.passed()
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass, at once."""
+        self._passed += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass; at once in the thread that the clock governs, really in others."""
+        if self.governs:
+            self.skip(seconds)
+            seconds = 0  # threads that are no part of this get their turn all the same
+        sleep(seconds)
+
+    def to_await(self, seconds: float) -> float:
+        """Of a delay in a coroutine, the seconds that its event loop has to wait.
+
+        All of them in the governed thread, whose loop jumps. A loop in a thread of its own has somebody waiting for it: time
+        passes for who waits.
+        """
+        if self.is_real or self.governs:
+            return seconds
+        self.skip(seconds)
+        return 0.0
+
+    def become_real(self, reason: str) -> None:
+        """From now on time passes by itself; the first reason is kept."""
+        if self._real_since is None:
+            self.reason = reason
+            self._real_since = monotonic()

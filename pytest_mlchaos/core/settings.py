@@ -69,7 +69,9 @@ class Settings:
     max_trials: int = _setting(50, "schedules to try for one test, before shrinking", _count, "N")
     max_faults: int = _setting(3, "faults that strike in one schedule, at most", _count, "N")
     seed: int | None = _setting(None, "seed of the search and of everything random in a fault", _seed, "N")
-    clock: str = _setting("real", "clock that injected delays run on: real", _choice("real"), "CLOCK")
+    clock: str = _setting(
+        "virtual", "clock of the code under test: virtual (waiting takes no time) or real", _choice("virtual", "real"), "CLOCK"
+    )
     isolation: str = _setting("in-process", "where a trial runs: in-process", _choice("in-process"), "WHERE")
     timeout: float | None = _setting(60.0, "time that one trial may take, or none", _duration, "TIME")
     budget: float | None = _setting(None, "time that exploring one test may take, or none", _duration, "TIME")

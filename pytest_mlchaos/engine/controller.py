@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..core.clock import Clock, RealClock
@@ -21,9 +20,10 @@ from ..core.schedule import Schedule
 from ..core.sites import Key, Visit, derive_seed, name_of
 from ..errors import MlchaosError, SimulatedCrash
 from .blame import broken, is_meant
+from .gate import Gate
 from .lanes import NEVER, Lane, Plan
 
-__all__ = ["Controller", "Gate", "current"]
+__all__ = ["Controller", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 NO_ATTRIBUTES: Mapping[str, Any] = {}
@@ -36,7 +36,9 @@ _active: list[Controller] = []
 def _close_in_child() -> None:
     """A forked child (a loader's worker) has nobody to write its journal to: nothing strikes there."""
     while _active:
-        _active.pop().close()
+        controller = _active.pop()
+        controller.clock.become_real("this is a child process")
+        controller.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -46,44 +48,6 @@ if hasattr(os, "register_at_fork"):
 def current() -> Controller | None:
     """The controller of the trial that is running, if one is."""
     return _active[-1] if _active else None
-
-
-class Gate:
-    """An operation at a site during which a fault is at work: ``with gate: operation()``."""
-
-    __slots__ = ("_clock", "visit")
-
-    def __init__(self, visit: Visit, clock: Clock) -> None:
-        self.visit = visit
-        self._clock = clock
-
-    @property
-    def payload(self) -> Any:
-        """The payload to go on with."""
-        return self.visit.payload
-
-    def wait(self) -> None:
-        """Let the delay that the faults asked for pass, then raise what they raise."""
-        if self.visit.delay:
-            self._clock.sleep(self.visit.delay)
-        self.check()
-
-    def check(self) -> None:
-        """Raise what the faults raise."""
-        if self.visit.error is not None:
-            raise self.visit.error
-
-    def close(self) -> None:
-        """The operation has ended; closing twice does no harm."""
-        if self.visit.stack is not None:
-            self.visit.stack.close()
-
-    def __enter__(self) -> Gate:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.visit.stack is not None:
-            self.visit.stack.__exit__(kind, error, trace)
 
 
 class Controller:
@@ -130,8 +94,8 @@ class Controller:
     def begin(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Gate | None:
         """Start an operation at a site: None where nothing is due, else the gate to run it in.
 
-        The site calls ``gate.wait()`` (or awaits ``gate.visit.delay`` and calls ``gate.check()``), runs the operation inside
-        ``with gate``, and uses ``gate.payload``.
+        The site calls ``gate.wait()`` (a coroutine awaits ``gate.wait_async()``), runs the operation inside ``with gate``, and
+        uses ``gate.payload``.
         """
         try:
             lane = self._lanes[key]

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..core.clock import RealClock, VirtualClock
 from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..errors import CrashNotRestarted, CrashSwallowed, SimulatedCrash
-from . import randomness
+from . import randomness, virtual_time
 from .controller import Controller
 from .patching import Patches
 from .supervise import swallowed
@@ -40,15 +41,24 @@ def _arm(controller: Controller, patches: Patches, keys: Iterable[Key]) -> None:
 
 @contextlib.contextmanager
 def trial(
-    schedule: Schedule, patches: Patches, *, timeout: float | None = None, probing: bool = False, own: Iterable[Path] = ()
+    schedule: Schedule,
+    patches: Patches,
+    *,
+    clock: str = "real",
+    timeout: float | None = None,
+    probing: bool = False,
+    own: Iterable[Path] = (),
 ) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
 
     Global random numbers start from the same state in every trial. What ends the body is judged: a broken fault is an error of
     its own, whatever the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
     """
-    controller = Controller(schedule, probing=probing, own=own)
+    time = VirtualClock() if clock == "virtual" else RealClock()
+    controller = Controller(schedule, time, probing=probing, own=own)
     with randomness.restored(), Surroundings(), patches, controller:
+        if isinstance(time, VirtualClock):
+            virtual_time.install(time, patches)
         _arm(controller, patches, _keys(schedule, everything=probing))
         randomness.seed_all("trial")
         try:

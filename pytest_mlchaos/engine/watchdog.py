@@ -12,6 +12,7 @@ from types import FrameType
 
 from ..errors import SimulatedCrash, TrialTimeout
 from .controller import Controller
+from .places import is_users
 
 __all__ = ["time_limit"]
 
@@ -104,4 +105,12 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
 def _place(frame: FrameType | None) -> str:
     if frame is None:
         return "nowhere"
-    return f"in {frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+    caller: FrameType | None = frame
+    while caller is not None and not is_users(caller.f_code):
+        caller = caller.f_back
+    by = f", called by {_named(caller)}" if caller not in (None, frame) else ""
+    return f"in {_named(frame)}{by}"
+
+
+def _named(frame: FrameType | None) -> str:
+    return f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else "nowhere"

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import signal
-import sysconfig
 import textwrap
 import unittest
 import warnings
@@ -22,6 +21,7 @@ from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
 from ..engine.patching import Patches
+from ..engine.places import is_users
 from ..engine.trial import trial
 from ..reports import text
 from .restart import own_directories, set_up_again
@@ -33,7 +33,6 @@ __all__ = ["SKIPPED", "Abort", "Body", "cause_of", "is_failure"]
 
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-_NOT_USER_CODE = tuple(str(Path(path).resolve()) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])} if path)
 SUMMARY = 120
 """Characters of an error's first line in a report."""
 SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
@@ -48,7 +47,10 @@ class Abort(BaseException):
 
 
 class Body:
-    """Runs an item's body under a schedule, each time but the first with fresh fixtures, and gathers the journals."""
+    """Runs an item's body under a schedule, each time but the first with fresh fixtures, and gathers the journals.
+
+    ``clock``: why a trial's clock was real, though it was to be virtual.
+    """
 
     def __init__(self, item: pytest.Function, call: Callable[[], object], patches: Patches) -> None:
         self._item = item
@@ -60,6 +62,7 @@ class Body:
         self.runs = 0
         self.journal: list[str] = []
         self.controller: Controller | None = None
+        self.clock = ""
 
     def run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
         """One trial; from the second on with fresh fixtures."""
@@ -69,18 +72,21 @@ class Body:
         try:
             with (
                 _quiet(self._item, self.runs),
-                trial(schedule, self._patches, timeout=settings.timeout, probing=probing, own=self._own) as controller,
+                trial(
+                    schedule, self._patches, clock=settings.clock, timeout=settings.timeout, probing=probing, own=self._own
+                ) as controller,
                 _examples(self._item, controller),
             ):
                 self.controller = controller
                 self._call()
         except BaseException as error:
             if _raised_by(alarm, error):
-                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self.nodeid))
+                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self.nodeid, self.clock))
                 raise Abort(error) from None
             raise
         finally:
             if controller is not None:
+                self.clock = controller.clock.reason or self.clock
                 if strikes is not None:
                     strikes[:] = controller.journal
                 self.journal += controller.journal.lines(test=self._item.nodeid, trial=self.runs)
@@ -163,6 +169,6 @@ def _user_place(error: BaseException) -> str:
     place = ""
     for frame in _frames(error):
         code = frame.tb_frame.f_code
-        if not code.co_filename.startswith(_NOT_USER_CODE) and not code.co_filename.startswith("<"):
+        if is_users(code):
             place = f"{Path(code.co_filename).name}:{frame.tb_lineno} in {code.co_name}"
     return place

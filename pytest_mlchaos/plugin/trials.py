@@ -57,6 +57,11 @@ class Trials:
         return self._body.runs
 
     @property
+    def on_the_real_clock(self) -> bool:
+        """Whether some trial's clock had to be real."""
+        return bool(self._body.clock)
+
+    @property
     def journal(self) -> list[str]:
         """What struck in them, as JSON lines."""
         return self._body.journal
@@ -100,7 +105,7 @@ class Trials:
             controller = self._body.run(schedule, settings, strikes)
         except BaseException as error:
             if is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
-                error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid))
+                error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid, self._body.clock))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), _absent(silent)))
@@ -152,7 +157,7 @@ class Trials:
             self._body.run(smallest.smallest, settings, strikes)
         except BaseException as error:
             if is_failure(error):
-                error.add_note(report(strikes))
+                error.add_note(report(strikes, clock=self._body.clock))
             raise
         raise NotReproducible(
             f"{smallest.smallest.line} failed ({smallest.cause.summary}) and passed when it was repeated: "
@@ -185,7 +190,7 @@ class Trials:
             self._body.run(schedule, settings, strikes)
             self._judged = True
         except (FaultError, BadArgument) as error:
-            error.add_note(text.one_trial(schedule, strikes, self._nodeid))
+            error.add_note(text.one_trial(schedule, strikes, self._nodeid, self._body.clock))
             raise Abort(error) from None
         except BaseException as error:
             if isinstance(error, SKIPPED):

@@ -12,7 +12,7 @@ class Tally:
     """Adds up what the reports of chaos tests carry home, wherever they ran."""
 
     def __init__(self) -> None:
-        self.tests = self.trials = self.strikes = 0
+        self.tests = self.trials = self.strikes = self.real_clocks = 0
 
     def pytest_runtest_logreport(self, report: object) -> None:
         """Count one test."""
@@ -21,9 +21,13 @@ class Tally:
             self.tests += 1
             self.trials += found["trials"]
             self.strikes += found["strikes"]
+            self.real_clocks += found["real_clock"]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """One line, where there was a chaos test."""
         if self.tests:
             plural = "" if self.tests == 1 else "s"
-            terminalreporter.write_line(f"mlchaos: {self.tests} chaos test{plural}, {self.trials} trials, {self.strikes} faults struck")
+            real = f" ({self.real_clocks} on the real clock: threads or processes run beside the test)" if self.real_clocks else ""
+            terminalreporter.write_line(
+                f"mlchaos: {self.tests} chaos test{plural}, {self.trials} trials, {self.strikes} faults struck{real}"
+            )

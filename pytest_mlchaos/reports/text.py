@@ -73,8 +73,20 @@ def quoted(text: str, *, always: bool = False) -> str:
     return shlex.quote(text) if set(text) & set('"$`!\\') else f'"{text}"'
 
 
+def real_clock(reason: str) -> list[str]:
+    """That a clock which was to be virtual was not."""
+    return [f"  clock: real, because {reason}"] if reason else []
+
+
 def explored(
-    trials: int, failing: int, groups: Sequence[Group], strikes: Sequence[Strike], nodeid: str, sites: Mapping[Key, int], cut_short: bool
+    trials: int,
+    failing: int,
+    groups: Sequence[Group],
+    strikes: Sequence[Strike],
+    nodeid: str,
+    sites: Mapping[Key, int],
+    cut_short: bool,
+    clock: str,
 ) -> str:
     """The report of an exploration that found something, smallest first."""
     fail = f"{failing} fail{'s' if failing == 1 else ''}"
@@ -85,15 +97,15 @@ def explored(
         lines.append(f"       smallest: {group.smallest.line}")
     if len(groups) > SHOWN_GROUPS:
         lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
-    return "\n".join([*lines, *struck(strikes), *reproduce(groups[0].smallest, nodeid)])
+    return "\n".join([*lines, *struck(strikes), *real_clock(clock), *reproduce(groups[0].smallest, nodeid)])
 
 
-def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str) -> str:
+def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str) -> str:
     """The report of one failed trial under a fixed schedule."""
     head = f"mlchaos: failed under {_counted(len(schedule.faults), 'declared fault')}, {_counted(len(strikes), 'strike')}"
     if not strikes:
-        return "mlchaos: no fault had struck when this failed"
-    return "\n".join([head, *struck(strikes), *reproduce(schedule, nodeid)])
+        return "\n".join(["mlchaos: no fault had struck when this failed", *real_clock(clock)])
+    return "\n".join([head, *struck(strikes), *real_clock(clock), *reproduce(schedule, nodeid)])
 
 
 def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = "") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import contextlib
 import functools
@@ -63,9 +62,7 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         if gate is None:
             return await function(*args, **kwargs)
         with gate:
-            if gate.visit.delay:
-                await asyncio.sleep(gate.visit.delay)
-            gate.check()
+            await gate.wait_async()
             args, kwargs = gate.payload
             return await function(*args, **kwargs)
 
@@ -83,8 +80,7 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         gate = begin(args, kwargs)
         with gate or contextlib.nullcontext():
             if gate is not None:
-                await asyncio.sleep(gate.visit.delay)
-                gate.check()
+                await gate.wait_async()
                 args, kwargs = gate.payload
             async for item in function(*args, **kwargs):
                 yield item

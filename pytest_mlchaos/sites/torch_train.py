@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from ..core.sites import Key, site
-from ..engine.controller import Controller, Gate
+from ..engine.controller import Controller
+from ..engine.gate import Gate
 from ..engine.patching import Patches
 
 __all__ = ["close_with", "trained_parameters"]

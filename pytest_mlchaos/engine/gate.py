@@ -1,0 +1,68 @@
+"""An operation at a site during which a fault is at work."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any
+
+from ..core.clock import Clock
+from ..core.sites import Visit
+
+__all__ = ["Gate"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+async def _pause(seconds: float) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # another event loop
+        import anyio
+
+        await anyio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
+class Gate:
+    """An operation at a site during which a fault is at work: ``with gate: operation()``."""
+
+    __slots__ = ("_clock", "visit")
+
+    def __init__(self, visit: Visit, clock: Clock) -> None:
+        self.visit = visit
+        self._clock = clock
+
+    @property
+    def payload(self) -> Any:
+        """The payload to go on with."""
+        return self.visit.payload
+
+    def wait(self) -> None:
+        """Let the delay that the faults asked for pass, then raise what they raise."""
+        if self.visit.delay:
+            self._clock.sleep(self.visit.delay)
+        self.check()
+
+    async def wait_async(self) -> None:
+        """As :meth:`wait`, in a coroutine: others run meanwhile."""
+        if self.visit.delay:
+            await _pause(self._clock.to_await(self.visit.delay))
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the faults raise."""
+        if self.visit.error is not None:
+            raise self.visit.error
+
+    def close(self) -> None:
+        """The operation has ended; closing twice does no harm."""
+        if self.visit.stack is not None:
+            self.visit.stack.close()
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.visit.stack is not None:
+            self.visit.stack.__exit__(kind, error, trace)

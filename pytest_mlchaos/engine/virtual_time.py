@@ -1,0 +1,192 @@
+"""Virtual time for user code: ``time.sleep``, the clocks of ``time``, and asyncio's event loop.
+
+The functions below take the place of those of ``time``, under every name by which a module has them. Each asks who calls: the
+standard library's own waiting (for locks, queues, processes, sockets) is real, so its reckoning has to be real too; asyncio is the
+exception, because its loop can be made to jump. Test tools are no part of what is tested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import multiprocessing.process
+import selectors
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+from ..core.clock import VirtualClock
+from .patching import Patches
+
+__all__ = ["install"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_PACKAGE = __name__.partition(".")[0]
+_REAL_TIME = sys.stdlib_module_names | {"pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", _PACKAGE}
+_OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})
+"""Event loops that cannot be made to jump: where one runs, time is real."""
+
+_clock: VirtualClock | None = None
+_wall = _counter = 0.0
+"""What ``time.time`` and ``time.perf_counter`` showed when the clock started."""
+_real: dict[str, Callable[..., Any]] = {
+    name: getattr(time, name) for name in ("sleep", "monotonic", "monotonic_ns", "time", "time_ns", "perf_counter", "perf_counter_ns")
+}
+
+
+def _clock_of(caller: types.FrameType) -> VirtualClock | None:
+    """The clock that counts for who calls; None where it is the real one."""
+    clock = _clock
+    if clock is None:
+        return None
+    package = str(caller.f_globals.get("__name__")).partition(".")[0]
+    if package == "asyncio":  # a loop in a thread of its own lives in real time
+        return clock if clock.is_mine else None
+    if package in _REAL_TIME:
+        return None
+    if package in _OTHER_LOOPS:
+        clock.become_real(f"the event loop of {package} waits for real")
+    return clock if clock.is_real or clock.is_mine else None
+
+
+def _sleep(seconds: float, /) -> None:
+    clock = _clock_of(sys._getframe(1))
+    if clock is None or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        _real["sleep"](seconds)  # which knows what to say of a wrong argument
+    else:
+        clock.sleep(seconds)
+
+
+def _monotonic() -> float:
+    clock = _clock_of(sys._getframe(1))
+    return _real["monotonic"]() if clock is None else clock.now()
+
+
+def _monotonic_ns() -> int:
+    clock = _clock_of(sys._getframe(1))
+    return _real["monotonic_ns"]() if clock is None else int(clock.now() * 1e9)
+
+
+def _time() -> float:
+    clock = _clock_of(sys._getframe(1))
+    return _real["time"]() if clock is None else _wall + clock.passed()
+
+
+def _time_ns() -> int:
+    clock = _clock_of(sys._getframe(1))
+    return _real["time_ns"]() if clock is None else int((_wall + clock.passed()) * 1e9)
+
+
+def _perf_counter() -> float:
+    clock = _clock_of(sys._getframe(1))
+    return _real["perf_counter"]() if clock is None else _counter + clock.passed()
+
+
+def _perf_counter_ns() -> int:
+    clock = _clock_of(sys._getframe(1))
+    return _real["perf_counter_ns"]() if clock is None else int((_counter + clock.passed()) * 1e9)
+
+
+_VIRTUAL: dict[str, Callable[..., Any]] = {name: globals()[f"_{name}"] for name in _real}
+for _name, _function in _VIRTUAL.items():
+    _function.__name__ = _function.__qualname__ = _name
+
+
+def install(clock: VirtualClock, patches: Patches) -> None:
+    """Let user code live by ``clock`` until ``patches`` are undone."""
+    global _clock, _wall, _counter
+    _clock, _wall, _counter = clock, _real["time"](), _real["perf_counter"]()
+
+    def uninstall() -> None:
+        global _clock
+        _clock = None
+
+    patches.on_undo(uninstall)
+    patches.on_undo(lambda: _names.bind(_VIRTUAL, _real))
+    _names.bind(_real, _VIRTUAL)
+    for cls in {selectors.DefaultSelector, selectors.SelectSelector}:
+        patches.set(cls, "select", _jumping(cls.select, clock))
+    patches.set(threading.Thread, "start", _watched(threading.Thread.start, clock, _thread))
+    process = multiprocessing.process.BaseProcess
+    patches.set(process, "start", _watched(process.start, clock, lambda started: f"the process {started.name} was started"))
+    patches.set(subprocess.Popen, "__init__", _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"))
+
+
+class _Names:
+    """Where modules hold the functions of ``time`` under names of their own (``from time import sleep``).
+
+    All of ``sys.modules`` is searched once, then only modules that are new or have other names than before.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._found: set[tuple[str, str]] = set()
+
+    def bind(self, old: dict[str, Callable[..., Any]], new: dict[str, Callable[..., Any]]) -> None:
+        """Every name that is bound to a function of ``old`` is bound to its namesake of ``new``."""
+        self._search()
+        replacements = {id(function): new[name] for name, function in old.items()}
+        for module, name in self._found:
+            held = getattr(sys.modules.get(module), name, None)
+            if id(held) in replacements:
+                setattr(sys.modules[module], name, replacements[id(held)])
+
+    def _search(self) -> None:
+        wanted = {id(function) for functions in (_real, _VIRTUAL) for function in functions.values()}
+        for module, content in list(sys.modules.items()):
+            names = getattr(content, "__dict__", None)
+            if names is None or self._seen.get(module) == (id(content), len(names)) or not isinstance(content, types.ModuleType):
+                continue
+            self._seen[module] = (id(content), len(names))
+            if module == "time" or module.partition(".")[0] not in _REAL_TIME:
+                self._found.update((module, name) for name, held in list(names.items()) if id(held) in wanted)
+
+
+_names = _Names()
+
+
+def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+    """A selector's ``select``: where an event loop would wait for its next deadline and for nothing else, time jumps there."""
+
+    @functools.wraps(original)
+    def select(self: Any, timeout: float | None = None) -> Any:
+        if not timeout or timeout < 0 or not clock.governs or not _is_loop(sys._getframe(1)):
+            return original(self, timeout)
+        waits_for_others = len(self.get_map()) > 1  # more than the pipe that wakes the loop up
+        until = clock.now() + timeout
+        ready = original(self, timeout if waits_for_others else 0)
+        if not ready and clock.governs:
+            clock.skip(max(0.0, until - clock.now()))
+        return ready
+
+    return select
+
+
+def _is_loop(caller: types.FrameType) -> bool:
+    return str(caller.f_globals.get("__name__")).startswith("asyncio.")
+
+
+def _watched(original: Callable[..., Any], clock: VirtualClock, why: Callable[[Any], str]) -> Callable[..., Any]:
+    """A way to start something that runs beside the test: from then on, time is real."""
+
+    @functools.wraps(original)
+    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        package = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
+        reason = why(self) if clock.governs and package not in (_PACKAGE, "subprocess") else ""  # subprocess.run waits by itself
+        if reason:
+            clock.become_real(reason)
+        return original(self, *args, **kwargs)
+
+    return start
+
+
+def _thread(started: threading.Thread) -> str:
+    """Why a thread makes time real; an event loop that has a thread to itself does not: it waits for others, and is waited for."""
+    target = getattr(started, "_target", None)
+    if getattr(target, "__func__", None) is asyncio.BaseEventLoop.run_forever:
+        return ""
+    return f"the thread {started.name} was started"
