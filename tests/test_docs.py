@@ -3,57 +3,60 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import FAULTS
-from pytest_mlchaos.reports.catalogue import markdown
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATED = {"faults.md", "reference.md"}
 
 
-def blocks(page, language):
-    """The code blocks of a page in one language."""
-    return [text for kind, text in FENCE.findall(page.read_text()) if kind == language]
+def blocks(page):
+    """The code blocks of a page, in order: what they are in, and their text."""
+    return FENCE.findall(page.read_text())
+
+
+def named(page, text):
+    """A python block's file name, which is its first line, and the rest."""
+    name, _, body = text.partition("\n")
+    assert name.startswith("# ") and name.endswith(".py"), f"{page.name}: a block without a file name: {name!r}"  # noqa: PT018  # one claim
+    return name.removeprefix("# "), body
 
 
 def project(page):
-    """The files that a page shows: each block's first line is its name."""
-    files = {}
-    for text in blocks(page, "python"):
-        name, _, body = text.partition("\n")
-        assert name.startswith("# ") and name.endswith(".py"), f"{page.name}: a block without a file name: {name!r}"  # noqa: PT018  # one claim
-        files[name.removeprefix("# ")] = body
-    return files
+    """The files that a page shows; one that is shown again is a newer version."""
+    return dict(named(page, text) for kind, text in blocks(page) if kind == "python")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_blocks_run(page, example):
-    """All tests pass, but the README's first, which is there to fail."""
-    files = project(page)
-    if not files:
-        assert page.name == "faults.md"
-        return
-    for name, text in files.items():
-        example = example.with_file(name, text)
-    count = sum(text.count("\ndef test_") for text in files.values())
-    failing = 1 if page.name == "README.md" else 0
-    example.run("--mlchaos-seed=0", fresh=True, failed=failing, passed=count - failing)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
+    """From the top: files are written as they come, each ``$ pytest`` is run and gives the lines that are shown, figures included.
 
-
-def test_the_output_that_the_readme_shows_is_real(example):
-    """Line by line, figures included."""
-    page = ROOT / "README.md"
-    for name, text in project(page).items():
-        example = example.with_file(name, text)
-    command, *shown = next(text for text in blocks(page, "console") if text.startswith("$ pytest")).splitlines()
-    outcome = example.run(*command.split()[2:], "test_train.py", fresh=True, failed=1)
-    for line in shown:
-        outcome.has(line.rstrip())
+    Test files that no command runs pass.
+    """
+    unseen = set()
+    for kind, text in blocks(page):
+        if kind == "python":
+            name, body = named(page, text)
+            example = example.with_file(name, body)
+            unseen |= {name} if "\ndef test_" in body else set()
+        elif text.startswith("$ pytest"):
+            command, *shown = text.splitlines()
+            arguments = shlex.split(command)[2:]
+            outcome = example.run(*arguments, fresh=True)
+            for line in shown:
+                outcome.has(*(part.strip() for part in line.split(" ... ")))
+            unseen -= {argument.partition("::")[0] for argument in arguments}
+    if unseen:
+        outcome = example.run(*sorted(unseen), "--mlchaos-seed=0", fresh=True)
+        assert set(outcome.outcomes) == {"passed"}, outcome.text
 
 
 def test_the_fix_that_the_readme_names_works(example):
@@ -80,15 +83,16 @@ def test_the_commands_of_the_readme_are_what_ci_runs():
     assert "python -m pip install nox && python -m nox -s tests\n" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_page_of_faults_is_current():
+def test_the_generated_pages_are_current():
     """``python docs/make.py`` would change nothing."""
+    pages = runpy.run_path(str(ROOT / "docs" / "make.py"))["pages"]
     faults.load()
     kept = dict(FAULTS)
     try:
         for name, cls in kept.items():
             if not cls.__module__.startswith("pytest_mlchaos"):
                 del FAULTS[name]
-        assert (ROOT / "docs" / "faults.md").read_text() == markdown()
+        assert {name: (ROOT / "docs" / name).read_text() for name in GENERATED} == pages()
     finally:
         FAULTS.update(kept)
 
