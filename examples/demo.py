@@ -21,7 +21,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
 QUIET = ["--tb=short", "--show-capture=no", "-p", "no:warnings"]
-VERDICT = "did not end in the state of its golden run"
 
 
 class DemoFailed(Exception):
@@ -30,7 +29,7 @@ class DemoFailed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One folder: what it shows, its tests, and the fault (a pattern) that the unsound version must be broken by."""
+    """One folder: what it shows, its tests, the verdict, and the fault (a pattern) that the unsound version must be broken by."""
 
     title: str
     folder: str
@@ -38,6 +37,7 @@ class Example:
     unsound: str
     sound: str
     smallest: str
+    verdict: str = "did not end in the state of its golden run"
 
     def node(self, test: str) -> str:
         """The test's name for pytest."""
@@ -155,7 +155,7 @@ def check_broken(example: Example, outcome: Outcome) -> None:
     name = f"{example.folder}: {example.unsound}"
     check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
     check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
-    check(VERDICT in outcome.failure, f"{name} should fail because it {VERDICT}", outcome)
+    check(example.verdict in outcome.failure, f"{name} should fail because: {example.verdict}", outcome)
     check(re.search(rf"reproduce: @chaos\.{example.smallest}$", outcome.failure, re.MULTILINE), f"{name}: another fault broke it", outcome)
 
 
