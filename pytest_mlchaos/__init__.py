@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
     from .oracles.drift import assert_no_drift as assert_no_drift
+    from .oracles.pipeline import PipelineRun as PipelineRun
     from .oracles.run import Run as Run
     from .oracles.state import assert_same_state as assert_same_state
     from .plugin.fixture import Mlchaos as Mlchaos
@@ -26,6 +27,7 @@ _PUBLIC = {
     "Fault": "core.faults:Fault",
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",
+    "PipelineRun": "oracles.pipeline:PipelineRun",
     "Run": "oracles.run:Run",
     "Schedule": "core.schedule:Schedule",
     "Visit": "core.sites:Visit",
