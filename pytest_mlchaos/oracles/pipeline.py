@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..errors import (
     NotRecovered,
     SilentlyDifferent,
     SimulatedCrash,
+    Verdict,
 )
 from .run import Run
 from .state import first_difference
@@ -42,7 +44,7 @@ class PipelineRun(Run):
     def __init__(
         self, output: Output, golden: Callable[[int], Output], again: Callable[[bool], Output], calls: int = 1, *, cleared: bool = False
     ) -> None:
-        super().__init__(output.record, lambda: PipelineRun(golden(calls), golden, again, calls))
+        super().__init__(output.record)
         self.error = output.error
         self._output = output
         self._new_golden, self._again, self._calls = golden, again, calls
@@ -50,6 +52,11 @@ class PipelineRun(Run):
 
     def __repr__(self) -> str:
         return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
+
+    @functools.cached_property
+    def golden(self) -> PipelineRun:
+        """The same calls without faults, from the same start, in its own copy of the directories."""
+        return PipelineRun(self._new_golden(self._calls), self._new_golden, self._again, self._calls)
 
     def again(self) -> PipelineRun:
         """The same call once more, now that the fault has cleared: on the same directories, with the same objects, and nothing strikes.
@@ -65,10 +72,11 @@ class PipelineRun(Run):
     def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
         """Pass if the output is complete and equal to the golden run's, or if the pipeline raised and left nothing half done.
 
-        Compared are the returned values, as ``assert_same_state`` does (``rtol``, ``atol``), and all files, byte by byte. Where they differ: :class:`~pytest_mlchaos.errors.SilentlyDifferent`, with the first difference. A pipeline that raised may leave each file of the
-        golden run absent, as it was before, or whole; a file that is neither is
-        :class:`~pytest_mlchaos.errors.HalfWritten`, unless its name says so (``.tmp``, ``.part``, a leading dot, ...). Files that the golden
-        run does not know are judged only if the pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
+        Compared are the returned values, as ``assert_same_state`` does (``rtol``, ``atol``), and all files, byte by byte. Where they
+        differ: :class:`~pytest_mlchaos.errors.SilentlyDifferent`, with the first difference. A pipeline that raised may leave each
+        file of the golden run absent, as it was before, or whole; a file that is neither is :class:`~pytest_mlchaos.errors.HalfWritten`,
+        unless its name says so (``.tmp``, ``.part``, a leading dot, ...). Files that the golden run does not know are judged only if the
+        pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
 
         Raises ``BadArgument`` where a golden run returns None and changes no file, ``NonDeterministicSubject`` where two undisturbed
         runs differ too, and ``NotRecovered`` if the fault has cleared (:meth:`again`) and it still raises.
@@ -77,16 +85,17 @@ class PipelineRun(Run):
         """
         patterns = _patterns(ignore)
         self._check_judged(patterns)
+        verdict: type[Verdict]
         if self.error is None:
             difference = _difference(self._output, self.golden._output, rtol, atol, patterns)
             verdict, what = SilentlyDifferent, "the pipeline raised nothing, and its output is not that of its golden run"
         else:
             self._check_cleared()
             difference = next(_half_written(self._output, self.golden._output, patterns), None)
-            verdict, what = HalfWritten, f"the pipeline {self.attempts[0].ended}, and left a file that is neither as it was nor whole"
+            verdict, what = HalfWritten, "the pipeline raised, and left a file that is neither as it was nor whole"
         if difference is not None:
             self._check_reproducible(rtol, atol, patterns)
-            raise verdict(f"{what}\n  {difference}")
+            raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
 
     def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
         """Raise :class:`~pytest_mlchaos.errors.Incomplete` unless as many rows and files came out as of the golden run.
@@ -192,11 +201,8 @@ def _counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, f"{_rows(value)} rows"
     elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
         items = list(value) if isinstance(value, (list, tuple)) else []
-        rows = (
-            sum(map(_rows, items))
-            if items and all(isinstance(item, Sized) and not isinstance(item, (str, Mapping)) for item in items)
-            else 0
-        )
+        nested = all(isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)) for item in items)
+        rows = sum(map(_rows, items)) if nested else 0  # batches: one may have lost some
         yield path, f"{len(value)} items" + (f" with {rows} rows" if rows else "")
     else:
         yield path, "nothing" if value is None else "a value"
