@@ -64,7 +64,11 @@ def assert_no_drift(
     seen. Whether a run returned the *same* predictions is for ``assert_recovered`` and ``assert_same_output``.
     """
     _check(alpha, threshold, bins)
-    before, after = columns_of(reference, "reference"), columns_of(current, "current")
+    before = columns_of(reference, "reference")
+    try:
+        after = columns_of(current, "current")
+    except BadArgument as error:
+        raise Drifted(f"cannot be judged: {error}") from None
     level, tests = alpha / len(before), {}
     methods = {name: _method(name, column, method) for name, column in before.items()}
     if isinstance(method, Mapping) and (unknown := [name for name in method if name not in before]):
@@ -178,7 +182,8 @@ def _uncountable(column: Column) -> str | None:
 
 def _columns_that_differ(before: Mapping[Any, Column], after: Mapping[Any, Column]) -> list[_Finding]:
     if (None in before) != (None in after):
-        raise BadArgument("assert_no_drift: one side is a single column, and the other a table; give both in one form")
+        forms = ("a single column", "a table")[:: 1 if None in after else -1]
+        return [_Finding("current", f"is {forms[0]} where the reference is {forms[1]}")]
     gone = [_Finding(_called(name), "is missing") for name in before if name not in after]
     return gone + [_Finding(_called(name), "is not in the reference") for name in after if name not in before]
 

@@ -117,6 +117,11 @@ class PipelineRun(Run):
             if found.get(path) != wanted.get(path):
                 raise Incomplete(f"{path}: {found.get(path, 'missing')} instead of {wanted.get(path, 'nothing')}")
 
+    def _entry(self, key: str | int | None, whose: str) -> Any:
+        if self.error is not None:
+            raise Incomplete(f"the pipeline {self.attempts[0].ended}: there are no values to judge")
+        return super()._entry(key, whose)
+
     def _check_judged(self, patterns: tuple[str, ...]) -> None:
         golden = self.golden._output
         if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(golden, patterns, before=True):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.runs import Record, tell
-from ..errors import BadArgument, NotRecovered
+from ..errors import BadArgument, Drifted, NotRecovered
 from .convergence import assert_converged
 from .drift import assert_no_drift
 from .state import first_difference
@@ -99,7 +99,11 @@ class Run:
 
         These are the returned values themselves (predictions, a table), or their entry or attribute ``key``.
         """
-        reference, current = self.golden._entry(key, "the golden run"), self._entry(key, "the run")
+        reference = self.golden._entry(key, "the golden run")
+        try:
+            current = self._entry(key, "the run")
+        except BadArgument as error:
+            raise Drifted(str(error)) from None
         assert_no_drift(reference, current, method=method, alpha=alpha, threshold=threshold, bins=bins)
 
     def _entry(self, key: str | int | None, whose: str) -> Any:

@@ -19,6 +19,7 @@ SAMPLED = 65_536
 ENOUGH = 5.0
 """The expected count from which on the chi-squared approximation is trusted (Cochran 1954)."""
 SHUFFLES = 9_999
+FEW = 1_000
 MOST_SHUFFLED = 200
 """Categories up to which a permutation test is run: 0.3 s."""
 
@@ -111,20 +112,29 @@ def _chi2_statistic(counts: Any) -> float:
 def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
     """(statistic, p-value) of two samples having one distribution; None where there is nothing but rare categories.
 
-    Categories too rare for the approximation share one group, whichever sample they are from. Where that does not do, the
-    p-value is that of a permutation test: exact but for its 9,999 random shuffles (more for small levels), always the same ones.
+    With rare categories in up to 1,000 values the p-value is that of a permutation test: exact but for its 9,999 random shuffles
+    (more for small levels), always the same ones. In larger samples categories too rare for the approximation share one
+    group, whichever sample they are from.
     """
     import numpy as np
 
     total = counts.sum(0)
     rare = total * counts.sum(1).min() / counts.sum() < ENOUGH
+    if rare.any() and counts.sum() <= FEW and counts.shape[1] <= MOST_SHUFFLED:
+        return _permuted(counts, level)
     grouped = counts[:, ~rare] if not rare.any() else np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)])
     expected = grouped.sum(0) * grouped.sum(1).min() / grouped.sum()
     if grouped.shape[1] > 1 and (expected >= ENOUGH).all():
         statistic = _chi2_statistic(grouped)
         return statistic, chi2_sf(statistic, grouped.shape[1] - 1)
-    if counts.shape[1] > MOST_SHUFFLED:
-        return None
+    return _permuted(counts, level) if counts.shape[1] <= MOST_SHUFFLED else None
+
+
+def _permuted(counts: Any, level: float) -> tuple[float, float]:
+    """Pearson's statistic, and how often dealing the values out to the samples at random makes it as large."""
+    import numpy as np
+
+    total = counts.sum(0)
     statistic = _chi2_statistic(counts)
     shuffles = int(max(SHUFFLES, min(20 / level, 200_000)))
     row = np.random.default_rng(0).multivariate_hypergeometric(total, int(counts[0].sum()), size=shuffles, method="marginals")
