@@ -92,7 +92,7 @@ def test_scale_shift_and_direction_do_not_matter(pairs, paired, margin):
 # -- the rates of error ----------------------------------------------------------------------------------------------------
 
 
-def rates(loss, seeds, *, paired, trials=250, spread=1.0):
+def rates(loss, seeds, *, paired, trials=200, spread=1.0):
     """The shares of passes and of ``Worse`` among simulated metrics that are worse by ``loss``; the margin is 1."""
     rng = np.random.default_rng(seeds)
     found = []
@@ -106,8 +106,8 @@ def rates(loss, seeds, *, paired, trials=250, spread=1.0):
 
 @pytest.mark.parametrize(("paired", "seeds", "spread"), [(True, 6, 1.0), (True, 12, 1.0), (False, 5, 1.0), (False, 7, 3.0)])
 def test_at_the_margin_neither_error_is_made_more_often_than_alpha(paired, seeds, spread):
-    """Within three standard errors of 250 simulations; also where faults make the metric noisier."""
-    limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 250)
+    """Within three standard errors of 200 simulations; also where faults make the metric noisier."""
+    limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
     passes, worse = rates(1.0, seeds, paired=paired, spread=spread)
     assert passes <= limit
     assert worse <= limit

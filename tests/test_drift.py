@@ -171,8 +171,8 @@ DRAWS = {
     ],
 )
 def test_samples_without_drift_fail_no_more_often_than_alpha_says(method, draw, n, m):
-    """400 pairs each: at most alpha, and three standard errors of the simulation."""
-    rng, alpha, pairs = np.random.default_rng(7), 0.05, 400
+    """300 pairs each: at most alpha, and three standard errors of the simulation."""
+    rng, alpha, pairs = np.random.default_rng(7), 0.05, 300
     data = [(DRAWS[draw](rng, n), DRAWS[draw](rng, m)) for _ in range(pairs)]
     alarms = np.mean([drifts(a, b, method=method, alpha=alpha) for a, b in data if len(set(b)) > 1])
     assert alarms <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / pairs)
@@ -180,7 +180,7 @@ def test_samples_without_drift_fail_no_more_often_than_alpha_says(method, draw, 
 
 def test_a_table_without_drift_fails_no_more_often_than_alpha_says():
     """Eight columns are judged together: without a correction it would be a third of the tables."""
-    rng, pairs = np.random.default_rng(11), 150
+    rng, pairs = np.random.default_rng(11), 100
     alarms = np.mean([drifts(rng.normal(size=(40, 8)), rng.normal(size=(40, 8))) for _ in range(pairs)])
     assert alarms <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / pairs)
 

@@ -190,7 +190,8 @@ def _compared(path: str, found: FileState, wanted: FileState) -> str:
 
 
 def _size(path: str, state: FileState) -> str:
-    return f"{state.lines} lines" if path.endswith(LINES) and state.lines else f"{state.size} bytes"
+    number, unit = (state.lines, "line") if path.endswith(LINES) and state.lines else (state.size, "byte")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def _amount(path: str, state: FileState) -> str:
