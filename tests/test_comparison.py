@@ -48,11 +48,11 @@ def test_sign_flips_are_counted_one_by_one(values, strict):
 
 
 def test_the_permutation_test_of_groups_agrees_with_scipy():
-    """One-sided, by Welch's t, all 252 ways."""
+    """One-sided, by Welch's t, all 330 ways; with groups of one size any difference of means would do."""
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     for shift in (0.0, 0.7, 2.0):
-        a, b = rng.normal(size=5), rng.normal(shift, 2, size=5)
+        a, b = rng.normal(size=4), rng.normal(shift, 2, size=7)
 
         def welch(x, y, axis=-1):
             return stats.ttest_ind(x, y, axis=axis, equal_var=False).statistic
