@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_mlchaos import assert_not_worse
@@ -36,6 +36,7 @@ def lowered(by, wobble=0.0):
 small = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=7)
 
 
+@settings(max_examples=60, deadline=None)
 @given(small, st.booleans())
 def test_sign_flips_are_counted_one_by_one(values, strict):
     """The share of the 2**n sign flips whose sum is as low; strictly: of values that are lower by next to nothing."""
@@ -79,6 +80,7 @@ def test_constant_metrics_are_judged_by_their_number_alone(paired):
     assert p == pytest.approx(1 / 32 if paired else 1 / 252)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=5, max_size=9), st.booleans(), st.floats(0, 2))
 def test_scale_shift_and_direction_do_not_matter(pairs, paired, margin):
     """Metrics in other units, and losses instead of scores, have the same outcome."""

@@ -66,6 +66,7 @@ def test_psi_is_the_sum_of_the_definition():
     assert math.isfinite(twosample.psi(np.array([[10, 0], [0, 10]])))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=9), st.integers(1, 8))
 def test_ks_with_ties_is_the_share_of_all_ways_to_deal_the_values_out(values, n):
     """Counted one by one."""
@@ -112,6 +113,7 @@ def test_rare_categories_are_judged_by_permutation_close_to_fishers_exact_test()
     assert p == pytest.approx(exact, abs=0.01)
 
 
+@settings(max_examples=60, deadline=None)
 @given(samples, samples, st.randoms())
 def test_ks_depends_on_the_order_of_the_values_alone(a, b, random):
     """Shuffled, mapped by an increasing function, mirrored, or with the samples exchanged, it is the same."""
@@ -123,6 +125,7 @@ def test_ks_depends_on_the_order_of_the_values_alone(a, b, random):
     assert ks(b, a) == pytest.approx(expected)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)).filter(any), min_size=2, max_size=8), st.randoms())
 def test_chi_squared_does_not_depend_on_names_or_sides(pairs, random):
     """Categories in another order, and the samples exchanged."""

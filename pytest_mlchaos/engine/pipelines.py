@@ -120,6 +120,8 @@ def _drained(pipeline: Callable[..., Any], *args: Any) -> Any:
         if end.code:
             raise
         return None  # a script that says that all went well
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that nobody awaited it
     if inspect.iscoroutine(value) or inspect.isasyncgen(value):
         raise BadArgument("mlchaos.pipeline: the pipeline returned a coroutine; run it with asyncio.run inside a plain function")
     return list(value) if isinstance(value, Iterator) else value
