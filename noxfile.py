@@ -15,7 +15,7 @@ PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout")
 ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """What pytest-asyncio asks to be told."""
 LIGHTNING = "pytorch-lightning==2.6.6"
-DATA = ("pandas>=2", "pyarrow>=15")
+DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 
 
 def _install_with_torch(session: nox.Session, *packages: str) -> None:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import arming
+import drift
 import exploration
 import plugin_load
 import steps
 import visits
 from timing import Figure
 
-BENCHMARKS = {"plugin_load": plugin_load, "visits": visits, "steps": steps, "exploration": exploration, "arming": arming}
+BENCHMARKS = {"plugin_load": plugin_load, "visits": visits, "steps": steps, "exploration": exploration, "arming": arming, "drift": drift}
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 
 

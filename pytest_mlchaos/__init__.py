@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from .core.sites import Visit as Visit
     from .decorators import chaos as chaos
     from .errors import MlchaosError as MlchaosError
+    from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
+    from .oracles.drift import assert_no_drift as assert_no_drift
+    from .oracles.pipeline import PipelineRun as PipelineRun
     from .oracles.run import Run as Run
     from .oracles.state import assert_same_state as assert_same_state
     from .plugin.fixture import Mlchaos as Mlchaos
@@ -24,10 +27,13 @@ _PUBLIC = {
     "Fault": "core.faults:Fault",
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",
+    "PipelineRun": "oracles.pipeline:PipelineRun",
     "Run": "oracles.run:Run",
     "Schedule": "core.schedule:Schedule",
     "Visit": "core.sites:Visit",
     "assert_converged": "oracles.convergence:assert_converged",
+    "assert_no_drift": "oracles.drift:assert_no_drift",
+    "assert_not_worse": "oracles.comparison:assert_not_worse",
     "assert_same_state": "oracles.state:assert_same_state",
     "batches": "sites.dataloader:batches",
     "chaos": "decorators:chaos",

@@ -10,6 +10,7 @@ Exception
 ├── FaultError                                    a fault is itself broken: no verdict on the subject
 │   └── PayloadMismatch                           a fault met a payload that it cannot work on
 ├── GoldenRunFailed                               the subject fails without any fault
+├── NonDeterministicSubject                       two runs of the subject differ without any fault
 ├── NotReproducible                               a failing schedule passed when it was repeated
 └── Verdict                (also AssertionError)  a judgement on the test or on its subject
 ├── NeverStruck                               a declared fault struck nowhere
@@ -19,7 +20,13 @@ Exception
 ├── TrialTimeout                              a trial took longer than its time-out
 ├── StateDiffers                              two states are not the same
 ├── NotRecovered                              the run did not end in the golden run's state
-└── NotConverged                              the loss is not finite, or not low enough in time
+├── NotConverged                              the loss is not finite, or not low enough in time
+├── Drifted                                   values are distributed otherwise than the reference
+├── Worse                                     a metric is worse by more than the margin
+├── Inconclusive                              too few seeds to tell: no pass
+├── SilentlyDifferent                         another output than the golden run's, and no error
+├── Incomplete                                a part of the golden run's output is missing
+└── HalfWritten                               an error that left a file neither old nor whole
 
 BaseException
 └── SimulatedCrash             the process is gone; no ``except Exception`` catches it
@@ -67,6 +74,10 @@ class GoldenRunFailed(MlchaosError):
     """The subject raised in its golden run, where no fault strikes."""
 
 
+class NonDeterministicSubject(MlchaosError):
+    """Two runs of the subject differ though no fault struck: a difference says nothing about the fault."""
+
+
 class NotReproducible(MlchaosError):
     """A schedule failed, and passed when it was repeated: the test depends on more than its schedule."""
 
@@ -105,6 +116,30 @@ class NotRecovered(Verdict):
 
 class NotConverged(Verdict):
     """A loss is not finite, or not below its bound by the step asked for."""
+
+
+class Drifted(Verdict):
+    """Values are distributed otherwise than their reference, or cannot be compared with it; the message names the columns."""
+
+
+class Worse(Verdict):
+    """A metric is worse by more than the margin, or not finite."""
+
+
+class Inconclusive(Verdict):
+    """The seeds tell neither that a metric is worse nor that it is not: a failure, with how many would probably do."""
+
+
+class SilentlyDifferent(Verdict):
+    """A pipeline returned, and its output is not that of its golden run."""
+
+
+class Incomplete(Verdict):
+    """A pipeline's output lacks a part of what its golden run put out, or has more."""
+
+
+class HalfWritten(Verdict):
+    """A pipeline raised, and left a file that is neither as it was nor whole."""
 
 
 class SimulatedCrash(BaseException):

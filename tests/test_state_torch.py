@@ -107,8 +107,8 @@ def frame():
     ("change", "message"),
     [
         (lambda f: f.assign(i=[1, 2, 4]), "state['i'][2]: differs by 1; 1 of 3 entries differ (int64[3])"),
-        (lambda f: f.assign(n=[1.0, 2.0, 3.0]), "state['n']: 1 of 3 entries are missing on one side only"),
-        (lambda f: f.assign(s=["a", None, "d"]), "state['s'][1]"),
+        (lambda f: f.assign(n=[1.0, 2.0, 3.0]), "state['n'][1]: 1 of 3 entries are missing on one side only"),
+        (lambda f: f.assign(s=["a", None, "d"]), "state['s'][2]: texts differ"),
         (lambda f: f.rename(columns={"i": "j"}), "state.columns[1]: texts differ"),
         (lambda f: f[["i", "n", "s", "t"]], "state.columns[0]: texts differ"),
         (lambda f: f.reset_index(drop=True), "state.index[0]: differs by 5"),

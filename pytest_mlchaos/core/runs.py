@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .journal import Strike
 
-__all__ = ["Attempt", "Record", "tell"]
+__all__ = ["Attempt", "FileState", "Output", "Record", "tell"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +31,25 @@ class Record:
     duration: float
     parameters: Sequence[Sequence[Any]] = ()
     kept: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileState:
+    """A file's content: its size in bytes, how many lines end in it, and a digest."""
+
+    size: int
+    lines: int
+    digest: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """A pipeline that was called once: what it returned or raised, and the files (by path) below its directories, before and after."""
+
+    record: Record
+    error: BaseException | None
+    before: Mapping[str, FileState]
+    after: Mapping[str, FileState]
 
 
 def tell(attempts: Sequence[Attempt]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,7 @@ from .inputs import Inputs, copied
 from .surroundings import Surroundings
 from .workdirs import WorkDirs, paths_in
 
-__all__ = ["Supervisor", "swallowed"]
+__all__ = ["Supervisor", "check_subject", "first_line", "kept", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
@@ -36,9 +36,7 @@ class Supervisor:
         watch: Watch,
         workdirs: Iterable[Path] = (),
     ) -> None:
-        if not callable(subject) or inspect.iscoroutinefunction(subject):
-            what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
-            raise BadArgument(f"mlchaos.run expects a plain callable as its subject but got {what}")
+        check_subject(subject, "mlchaos.run")
         self._controller = controller
         self._watch = watch
         with controller.without_faults():  # what the tool itself calls is nobody's visit
@@ -65,22 +63,32 @@ class Supervisor:
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
             if ended is None:
                 strikes = controller.journal[first_strike:]
-                return Record(value, tuple(attempts), strikes, controller.clock.now() - start, parameters, _kept(value))
+                return Record(value, tuple(attempts), strikes, controller.clock.now() - start, parameters, kept(value))
             if len(attempts) > max_restarts:
                 raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
 
     def golden(self) -> Record:
         """The subject's value without faults, from the same start; the trial does not notice."""
         controller, start = self._controller, self._controller.clock.now()
+        with self._undisturbed() as subject, self._watch() as trained:
+            value = subject()
+            return Record(value, (Attempt("returned", self._steps()),), (), controller.clock.now() - start, trained(), kept(value))
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[Callable[[], Any]]:
+        """The subject as it was at the start, in the directories and surroundings of the start, where no fault strikes."""
         subject = self._inputs.again()
-        with controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start(), self._watch() as trained:
+
+        def golden() -> Any:
+            try:
+                return subject()
+            except Exception as error:
+                raise GoldenRunFailed(f"the subject fails without any fault: {first_line(error)}") from error
+
+        with self._controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start():
             self._surroundings.restore()
             randomness.restore(self._random)
-            try:
-                value = subject()
-            except Exception as error:
-                raise GoldenRunFailed(f"the subject fails without any fault: {_first_line(error)}") from error
-            return Record(value, (Attempt("returned", self._steps()),), (), controller.clock.now() - start, trained(), _kept(value))
+            yield golden
 
     def _steps(self) -> int:
         return self._controller.count("train.step", succeeded=True)
@@ -114,7 +122,7 @@ class Supervisor:
                 if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
                     self._tell(error, before)
                     raise
-                return None, (), f"the process ended with {_first_line(error)}"
+                return None, (), f"the process ended with {first_line(error)}"
             if controller.crash is not None:
                 place = swallowed(controller.crash)
                 if place is None:
@@ -128,10 +136,17 @@ class Supervisor:
             error.add_note(f"mlchaos: the subject's own error, in attempt {len(before) + 1} of mlchaos.run\n{tell(before)}")
 
 
-def _kept(value: Any) -> Any:
+def check_subject(subject: Any, caller: str) -> None:
+    """Refuse what cannot be called, or would only give a coroutine."""
+    if not callable(subject) or inspect.iscoroutinefunction(subject):
+        what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
+        raise BadArgument(f"{caller} expects a plain callable as its subject but got {what}")
+
+
+def kept(value: Any) -> Any:
     """The value as it is now: two runs may return the same object, and go on changing it."""
-    (kept,), failures = copied((value,))
-    return value if failures else kept
+    (copy,), failures = copied((value,))
+    return value if failures else copy
 
 
 def swallowed(crash: SimulatedCrash) -> str | None:
@@ -156,6 +171,7 @@ def _outermost_user_frame(trace: TracebackType) -> TracebackType:
     return found or trace
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """An exception's class, and the first line of its text."""
     text = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

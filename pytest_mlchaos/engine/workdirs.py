@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.runs import FileState
 from .inputs import FRAMEWORK, is_filled
 
 __all__ = ["WorkDirs", "paths_in"]
@@ -71,6 +73,14 @@ class WorkDirs:
                 _move(aside / str(number) / root.name, root)
             _remove(aside)
 
+    def contents(self) -> dict[str, FileState]:
+        """What the files hold now, by path: relative to their directory, whose name comes first where there are several."""
+        found = {}
+        for root in self._roots:
+            base = root.parent if len(self._roots) > 1 or not root.is_dir() else root
+            found.update({path.relative_to(base).as_posix(): _state(path) for path in _files(root)})
+        return found
+
     def _copied(self, name: str) -> Path:
         target = self._home / name
         _remove(target)
@@ -110,6 +120,24 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The plain files at or below a path, sorted; our own copies left out."""
+    if root.is_file():
+        yield root
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("mlchaos-golden-"))
+        yield from (path for name in sorted(files) if (path := Path(folder, name)).is_file())
+
+
+def _state(path: Path) -> FileState:
+    digest, size, lines = hashlib.blake2b(digest_size=16), 0, 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            size, lines = size + len(block), lines + block.count(b"\n")
+    return FileState(size, lines, digest.digest())
 
 
 def _fingerprint(root: Path) -> Fingerprint:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.runs import Record, tell
-from ..errors import BadArgument, NotRecovered
+from ..errors import BadArgument, Drifted, NotRecovered
 from .convergence import assert_converged
+from .drift import assert_no_drift
 from .state import first_difference
 
 __all__ = ["Run"]
@@ -84,6 +85,38 @@ class Run:
         They are the returned value itself, or its entry ``key`` (by default ``"losses"`` or ``"loss"``).
         """
         assert_converged(self._losses(key), below=below, by=by, window=window)
+
+    def assert_no_drift(
+        self,
+        *,
+        key: str | int | None = None,
+        method: str | Mapping[Any, str] | None = None,
+        alpha: float = 0.05,
+        threshold: float | None = None,
+        bins: int = 10,
+    ) -> None:
+        """``assert_no_drift`` on what the subject returned, against what its golden run returned.
+
+        These are the returned values themselves (predictions, a table), or their entry or attribute ``key``.
+        """
+        reference = self.golden._entry(key, "the golden run")
+        try:
+            current = self._entry(key, "the run")
+        except BadArgument as error:
+            raise Drifted(str(error)) from None
+        assert_no_drift(reference, current, method=method, alpha=alpha, threshold=threshold, bins=bins)
+
+    def _entry(self, key: str | int | None, whose: str) -> Any:
+        value = self._kept
+        if key is not None:
+            try:
+                value = getattr(value, key) if isinstance(key, str) and hasattr(value, key) else value[key]
+            except (LookupError, TypeError):
+                has = f" with the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else ""
+                raise BadArgument(f"assert_no_drift: {whose} returned no entry {key!r} but {type(value).__name__}{has}") from None
+        if value is None:
+            raise BadArgument(f"assert_no_drift: {whose} returned None; return the predictions from the subject")
+        return value
 
     def _losses(self, key: str | None) -> Any:
         value = self.value

@@ -174,12 +174,16 @@ class _Comparison:
         if str(a.dtype) != str(b.dtype):
             yield f"{path}: dtype {a.dtype} instead of {b.dtype}"
             return
-        missing = a.isna() != b.isna()
+        import numpy as np
+
+        empty = np.asarray(b.isna())
+        missing = np.asarray(a.isna()) != empty
         if missing.any():
-            yield f"{path}: {int(missing.sum())} of {len(a)} entries are missing on one side only"
+            yield f"{path}[{int(missing.argmax())}]: {int(missing.sum())} of {len(a)} entries are missing on one side only"
             return
-        present = ~b.isna()
-        yield from self._arrays(a[present].to_numpy(), b[present].to_numpy(), path)
+        # Integers with gaps would become floats.
+        dtype = object if empty.any() and hasattr(b.dtype, "na_value") else None
+        yield from self._arrays(a.to_numpy(dtype), b.to_numpy(dtype), path)
 
     def _others(self, a: Any, b: Any, path: str) -> Iterator[str]:
         """Objects are the same when they say so, or when all that they hold is: what pickle would keep, or their attributes."""
@@ -222,13 +226,21 @@ class _Comparison:
         elif a.dtype.kind in "biufc":
             yield from _numeric(np, a, b, self.rtol, self.atol, path)
         elif a.dtype.kind == "O":
-            for place in np.ndindex(a.shape):
-                yield from self.differences(a[place], b[place], f"{path}{list(place)}")
+            yield from self._cells(a, b, path)
         else:
             wrong = (a != b) & ~((a != a) & (b != b))
             if wrong.any():
                 first = [int(i) for i in np.argwhere(wrong)[0]] if a.shape else []
                 yield f"{path}{first}: {int(wrong.sum())} of {a.size} entries differ ({a.dtype}{list(a.shape)})"
+
+    def _cells(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        """Arrays of objects, cell by cell."""
+        import numpy as np
+
+        places = ((next(self.differences(a[place], b[place], f"{path}{list(place)}"), None)) for place in np.ndindex(a.shape))
+        wrong = [difference for difference in places if difference is not None]
+        if wrong:
+            yield wrong[0] + (f"; {len(wrong)} of {a.size} entries differ" if len(wrong) > 1 else "")
 
     def _tensors(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if a.layout != b.layout or a.dtype != b.dtype or (not a.is_nested and a.shape != b.shape):

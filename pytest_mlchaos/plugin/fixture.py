@@ -11,8 +11,10 @@ from ..core.journal import Journal
 from ..core.schedule import Schedule
 from ..core.values import index, shown
 from ..engine.controller import Controller, current
+from ..engine.pipelines import Pipeline
 from ..engine.supervise import Supervisor
 from ..errors import BadArgument, MlchaosError
+from ..oracles.pipeline import PipelineRun
 from ..oracles.run import Run
 from ..sites import calls, dataloader, torch_train, visits
 
@@ -54,6 +56,16 @@ class Mlchaos:
         watch = torch_train.trained_parameters
         supervisor = Supervisor(self._controller, subject, args, self._scratch, watch, self._workdirs())
         return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
+
+    def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
+        """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.
+
+        It may return anything, an iterator too (it is read to its end), and write files below ``tmp_path``. It is not started
+        again: an error, also one of its own, is an outcome (``run.error``), and so is a crash. ``run.again()`` calls it once more after the
+        fault has cleared. Returns a :class:`~pytest_mlchaos.PipelineRun`.
+        """
+        calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
+        return PipelineRun(calls.run(), calls.golden, calls.again)
 
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
         """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""

@@ -1,0 +1,143 @@
+"""What a drift test is given, as columns of numbers or of categories."""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import BadArgument
+
+__all__ = ["Column", "columns_of"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_NUMBERS = (numbers.Real, decimal.Decimal)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """The values of one column that are there, and how many are not.
+
+    ``kind``: ``"numbers"`` (``values`` is a 1-D array of them), ``"categories"`` (``values`` is a list) or ``"mixed"``.
+    """
+
+    kind: str
+    values: Any
+    missing: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How long it is, missing values included."""
+        return len(self.values) + self.missing
+
+
+def columns_of(data: Any, what: str) -> dict[Any, Column]:
+    """Columns by name: of a table, or the one column (named None) of one-dimensional data.
+
+    Raises ``BadArgument``, speaking of ``what``, for data that are neither.
+    """
+    if isinstance(data, Mapping):
+        named = list(data.items())
+    elif (names := _names(data)) is not None:
+        named = [(name, data[name]) for name in names]
+    else:
+        array = _array(data, what)
+        if array.ndim not in (1, 2):
+            raise BadArgument(f"{what}: expected a column (one dimension) or a table (two) but got {array.ndim} dimensions: {_type(data)}")
+        if array.ndim == 1:
+            return {None: _column(data, array, what)}
+        named = [(place, array[:, place]) for place in range(array.shape[1])]
+    found = {}
+    for name, values in named:
+        array = _array(values, f"{what}[{name!r}]")
+        if array.ndim != 1:
+            raise BadArgument(f"{what}[{name!r}]: expected one dimension but got the shape {list(array.shape)}")
+        found[name] = _column(values, array, f"{what}[{name!r}]")
+    if not found:
+        raise BadArgument(f"{what}: a table without columns")
+    if len({column.rows for column in found.values()}) > 1:
+        raise BadArgument(f"{what}: its columns differ in length: {', '.join(str(column.rows) for column in found.values())}")
+    return found
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
+
+
+def _names(data: Any) -> list[Any] | None:
+    """The column names of a data frame or table, of whatever library."""
+    names = getattr(data, "column_names", None)
+    if names is None:
+        names = getattr(data, "columns", None)
+    if names is None or callable(names) or not hasattr(data, "__getitem__"):
+        return None
+    found = list(names)
+    if len(set(found)) < len(found):
+        raise BadArgument(f"a {_type(data)} with {len(found) - len(set(found))} names that occur twice cannot be judged; rename them")
+    return found
+
+
+def _array(data: Any, what: str) -> Any:
+    """A NumPy array of anything array-like: tensors, series, lists of numbers, texts or 0-d tensors."""
+    import numpy as np
+
+    if hasattr(data, "detach"):
+        data = data.detach().cpu()
+        return (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
+    if isinstance(data, (str, bytes)) or not (hasattr(data, "__array__") or isinstance(data, Iterable)):
+        raise BadArgument(f"{what}: expected an array, a list, a tensor or a table but got {_type(data)}")
+    if not hasattr(data, "__array__"):
+        data = [item.item() if getattr(item, "ndim", None) == 0 else item for item in data]
+    try:
+        array = np.asarray(data)
+        if isinstance(data, list) and array.dtype.kind in "USb":  # a number among texts would have become one
+            array = np.asarray(data, dtype=object)
+    except ValueError:
+        raise BadArgument(f"{what}: the rows of this {_type(data)} differ in length") from None
+    return array
+
+
+def _column(data: Any, array: Any, what: str) -> Column:
+    missing = 0
+    if callable(getattr(data, "isna", None)):  # pandas knows several kinds of nothing
+        missing = int(data.isna().sum())
+        array = data.dropna().to_numpy()
+    if str(getattr(data, "dtype", "")) == "category":
+        return Column("categories", array.tolist(), missing)
+    kind = array.dtype.kind
+    if kind == "f":
+        import numpy as np
+
+        empty = np.isnan(array)
+        lost = int(np.count_nonzero(empty))
+        array = array[~empty] if lost else array
+        return Column("numbers", array.astype("f4") if array.dtype.itemsize == 2 else array, missing + lost)
+    if kind in "iu":
+        return Column("numbers", array, missing)
+    if kind in "bUST":
+        return Column("categories", array.tolist(), missing)
+    if kind == "O":
+        return _of_objects(array.tolist(), missing)
+    raise BadArgument(f"{what}: values of dtype {array.dtype} cannot be judged; turn them into numbers or categories")
+
+
+def _of_objects(values: Sequence[Any], missing: int) -> Column:
+    import numpy as np
+
+    there = [value for value in values if not _is_missing(value)]
+    missing += len(values) - len(there)
+    count = sum(isinstance(value, _NUMBERS) and not isinstance(value, (bool, np.bool_)) for value in there)
+    if count and count == len(there):
+        return Column("numbers", np.array(there, dtype=float), missing)
+    return Column("mixed" if count else "categories", there, missing)
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # pandas.NA says neither yes nor no
+        return True

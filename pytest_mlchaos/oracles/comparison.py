@@ -1,0 +1,227 @@
+"""``assert_not_worse``: whether faults leave a metric as good as it was, over several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from statistics import NormalDist, fmean, variance
+from typing import Any
+
+from ..core.values import shown
+from ..errors import BadArgument, Inconclusive, Worse
+
+__all__ = ["assert_not_worse"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+EXACT = 200_000
+"""Ways to flip signs, or to deal seeds out to two groups, up to which all are tried: 0.1 s."""
+DRAWN = 100_000
+"""As many are drawn (always the same ones) where there are more."""
+POWER = 0.8
+MOST_SEEDS = 1_000
+
+
+def assert_not_worse(
+    chaos: Iterable[Any],
+    golden: Iterable[Any],
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    higher_is_better: bool = True,
+    paired: bool = True,
+) -> None:
+    """Pass only if a metric under faults is shown to be worse by no more than ``margin``.
+
+    ``chaos``, ``golden``: one number a seed (an accuracy, a final loss), at least so many that ``alpha`` can be reached: 5 pairs for
+    0.05. ``paired``: the two at one place share their seed, and their differences are tested; otherwise the lengths may differ,
+    and the means of two independent groups are compared. ``margin``: 0 or more, in the unit of the metric: what loss would
+    not matter. ``higher_is_better=False`` for losses and errors. ``alpha``: how often a metric that is worse by more than the margin may
+    pass, and one that is not may be called worse (no unit, below 0.5).
+
+    Three outcomes: it returns where a one-sided test rejects "worse by more than the margin"; raises
+    :class:`~pytest_mlchaos.errors.Worse` where one rejects "worse by no more than the margin", and for a metric that is NaN or
+    infinite; and else raises :class:`~pytest_mlchaos.errors.Inconclusive`, with how many seeds would probably do. That a
+    difference is *not significant* never makes it pass. Raises ``BadArgument`` for too few seeds, and a golden metric that is not finite.
+
+    The tests are permutation tests: of the signs of the paired differences, or of who belongs to which group (by Welch's t). They
+    are exact where there are up to 200,000 ways, and use 100,000 fixed random ones beyond.
+
+    Fidelity: paired differences are taken to be symmetric about their mean (unpaired groups: to differ by a shift). A
+    collapse so rare that no seed shows it is not seen. Lists that are sorted are no longer paired by seed.
+
+    Source: Blackwelder (1982), "Proving the null hypothesis in clinical trials", Controlled Clinical Trials 3; Janssen (1997) for
+    the studentised permutation test.
+    """
+    _check(margin, alpha)
+    test = _Test(_metrics(chaos, "chaos"), _metrics(golden, "golden"), float(margin), alpha, paired, 1 if higher_is_better else -1)
+    test.check()
+    not_worse, worse = test.p_values()
+    if not_worse <= alpha:
+        return
+    if worse <= alpha:
+        raise Worse(f"{test.summary()}: it is worse by more than the margin (p = {worse:.2g})")
+    raise Inconclusive(
+        f"{test.summary()}: that shows neither that it is worse by more than the margin (p = {worse:.2g}) nor that it is not "
+        f"(p = {not_worse:.2g}); {test.advice()}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Test:
+    chaos: list[float]
+    golden: list[float]
+    margin: float
+    alpha: float
+    paired: bool
+    sign: int
+
+    def check(self) -> None:
+        """Refuse what no test can judge."""
+        n, m = len(self.chaos), len(self.golden)
+        if self.paired and n != m:
+            raise BadArgument(f"assert_not_worse: {n} chaos metrics and {m} golden ones cannot be paired by seed; give paired=False")
+        if place := _not_finite(self.golden):
+            raise BadArgument(f"assert_not_worse: nothing can be compared with a golden metric that is {place}")
+        if place := _not_finite(self.chaos):
+            raise Worse(f"under faults the metric is {place}")
+        if self._ways(n, m) * self.alpha < 1:
+            fewest = next(size for size in range(2, MOST_SEEDS) if self._ways(size, size) * self.alpha >= 1)
+            each = "" if self.paired else " each"
+            raise BadArgument(f"assert_not_worse: {self._seeds()} can never reach alpha={self.alpha:g}; run {fewest} seeds{each}")
+
+    def _ways(self, n: int, m: int) -> float:
+        return math.ldexp(1.0, min(n, 1000)) if self.paired else float(min(math.comb(n + m, n), 10**300))
+
+    def _seeds(self) -> str:
+        return f"{len(self.chaos)} pairs" if self.paired else f"{len(self.chaos)} chaos and {len(self.golden)} golden seeds"
+
+    def losses(self) -> list[float]:
+        """How much worse each pair is; above 0 is worse."""
+        return [self.sign * (before - after) for after, before in zip(self.chaos, self.golden, strict=True)]
+
+    def p_values(self) -> tuple[float, float]:
+        """Of the tests of "worse by more than the margin", and of "worse by no more"."""
+        if self.paired:
+            excess = [loss - self.margin for loss in self.losses()]
+            return _sign_flips(excess, strict=True), _sign_flips([-value for value in excess], strict=False)
+        after, before = ([self.sign * value for value in values] for values in (self.chaos, self.golden))
+        reached = [value + self.margin for value in after]
+        return _shuffles(before, reached, strict=True), _shuffles(reached, before, strict=False)
+
+    def effect(self) -> tuple[float, float]:
+        """The mean loss, and its variance for one seed (a pair, or one of each group)."""
+        if self.paired:
+            return fmean(self.losses()), variance(self.losses())
+        loss = self.sign * (fmean(self.golden) - fmean(self.chaos))
+        return loss, sum(variance(values) if len(values) > 1 else 0.0 for values in (self.chaos, self.golden))
+
+    def summary(self) -> str:
+        """What was measured."""
+        loss, spread = self.effect()
+        way = "worse" if loss >= 0 else "better"
+        spread_told = f"margin {self.margin:g}, standard deviation {math.sqrt(spread):.3g}"
+        return f"over {self._seeds()} the metric is {abs(loss):.4g} {way} on average ({spread_told})"
+
+    def advice(self) -> str:
+        """How many seeds would tell, were the effect and the spread as measured (normal approximation)."""
+        loss, spread = self.effect()
+        quantile = NormalDist().inv_cdf
+        z = quantile(1 - self.alpha) + quantile(POWER)
+        gap = abs(loss - self.margin)
+        needed = math.inf if gap == 0 else spread * (z / gap) ** 2
+        seeds = "pairs" if self.paired else "seeds each"
+        if needed > MOST_SEEDS:
+            return f"it lies so near the margin that {MOST_SEEDS:,} {seeds} would not do: give a larger margin, or reduce the noise"
+        total = max(math.ceil(needed) + 2, max(len(self.chaos), len(self.golden)) + 1)  # 2: for a spread that is estimated too
+        return f"about {total} {seeds} would probably tell"
+
+
+def _check(margin: Any, alpha: Any) -> None:
+    for name, value, high in (("margin", margin, math.inf), ("alpha", alpha, 0.5)):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < high or (name == "alpha" and not value):
+            wanted = "0 or more, in the metric's unit," if name == "margin" else "above 0 and below 0.5"
+            raise BadArgument(f"assert_not_worse: expected {name} to be {wanted} but got {shown(value)}")
+
+
+def _metrics(values: Any, name: str) -> list[float]:
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
+        raise BadArgument(f"assert_not_worse: expected {name} to hold one metric a seed but got {type(values).__name__}")
+    found = []
+    for place, value in enumerate(values):
+        try:
+            found.append(float(value))
+        except (TypeError, ValueError):
+            raise BadArgument(f"assert_not_worse: expected a number for {name}[{place}] but got {type(value).__name__}") from None
+    return found
+
+
+def _not_finite(values: list[float]) -> str | None:
+    places = [place for place, value in enumerate(values) if not math.isfinite(value)]
+    return f"{values[places[0]]} for seed {places[0]} (not finite for {len(places)} of {len(values)})" if places else None
+
+
+# -- permutation tests; both ask whether the observed statistic is unusually low -------------------------------------------
+
+
+def _sign_flips(values: list[float], *, strict: bool) -> float:
+    """The share of sign flips that make a sum as low as it is.
+
+    ``strict`` tests "the mean is above 0" instead of "0 or more": all values are lowered by next to nothing, so that a flip that leaves the
+    sum as it is makes it higher. Thus values that are all the same as wanted are evidence.
+    """
+    import numpy as np
+
+    data = np.array(values)
+    if 2 ** len(data) <= EXACT:
+        sums = np.zeros(1)
+        for value in data:
+            sums = np.concatenate([sums + value, sums - value])
+        return _tail(sums, float(data.sum()), float(np.abs(data).sum()), strict, drawn=False)
+    signs = np.random.default_rng(0).integers(0, 2, (DRAWN, len(data)), dtype=np.int8) * 2 - 1
+    return _tail(signs @ data, float(data.sum()), float(np.abs(data).sum()), strict, drawn=True)
+
+
+def _shuffles(low: list[float], high: list[float], *, strict: bool) -> float:
+    """The share of ways to deal values out to the two groups that make Welch's t of ``low`` against ``high`` as low as it is."""
+    import itertools
+
+    import numpy as np
+
+    data = np.array(low + high) - fmean(low + high)
+    n, total = len(low), len(low) + len(high)
+    exact = math.comb(total, n) <= EXACT
+    if exact:
+        ways = np.fromiter(itertools.chain.from_iterable(itertools.combinations(range(total), n)), dtype=np.intp).reshape(-1, n)
+    else:
+        ways = np.random.default_rng(0).random((DRAWN, total)).argpartition(n - 1, axis=1)[:, :n]
+    observed = _welch(data, np.arange(n)[None, :])
+    return _tail(_welch(data, ways), float(observed[0]), 10 * abs(float(observed[0])), strict, drawn=not exact)
+
+
+def _welch(data: Any, ways: Any) -> Any:
+    import numpy as np
+
+    chosen, n, m = data[ways], ways.shape[1], len(data) - ways.shape[1]
+    sums, squares = chosen.sum(1), (chosen**2).sum(1)
+    means = sums / n, (data.sum() - sums) / m
+    spread = sum(
+        np.clip(square - size * mean**2, 0, None) / max(size - 1, 1) / size
+        for square, size, mean in ((squares, n, means[0]), ((data**2).sum() - squares, m, means[1]))
+    )
+    gap = means[0] - means[1]
+    scale = float(np.abs(data).max())
+    gap = np.where(np.abs(gap) <= 1e-12 * scale, 0.0, gap)
+    return gap / np.sqrt(np.maximum(spread, (1e-9 * scale) ** 2 or 1.0))
+
+
+def _tail(statistics: Any, observed: float, scale: float, strict: bool, *, drawn: bool) -> float:
+    """The p-value: the share of statistics that are as low as the observed one, itself included."""
+    import numpy as np
+
+    slack = 1e-9 * scale  # sums of the same numbers in another order differ by rounding
+    if strict:
+        as_low = 1 + int(np.count_nonzero(statistics < observed - slack))
+    else:
+        as_low = int(np.count_nonzero(statistics <= observed + slack)) + drawn
+    return as_low / (len(statistics) + drawn)

@@ -1,0 +1,219 @@
+"""A pipeline that was run under faults, and the judgements on its output."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+from ..core.runs import FileState, Output
+from ..core.values import shown
+from ..errors import (
+    BadArgument,
+    HalfWritten,
+    Incomplete,
+    NonDeterministicSubject,
+    NotRecovered,
+    SilentlyDifferent,
+    SimulatedCrash,
+    Verdict,
+)
+from .run import Run
+from .state import first_difference
+
+__all__ = ["PipelineRun"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+UNFINISHED = ("*.tmp", "*.temp", "*.part", "*.partial", "*.incomplete", "*.inprogress", "*.lock", "*~", ".*", "_temporary")
+"""Names (of files and of directories) that tell every reader to keep off."""
+LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
+"""Files whose records are lines."""
+
+
+class PipelineRun(Run):
+    """What became of a pipeline that was called once, and never restarted.
+
+    ``value``: what it returned (iterators as a list), ``error``: what it raised, or None; a simulated crash counts as
+    raised, with the files as the death found them. Otherwise a :class:`~pytest_mlchaos.Run`: ``faults``, ``duration``, ``golden`` and
+    the other judgements.
+
+    Files are those below ``tmp_path`` and the directories below pytest's base temporary directory that the pipeline is given.
+    """
+
+    def __init__(
+        self, output: Output, golden: Callable[[int], Output], again: Callable[[bool], Output], calls: int = 1, *, cleared: bool = False
+    ) -> None:
+        super().__init__(output.record)
+        self.error = output.error
+        self._output = output
+        self._new_golden, self._again, self._calls = golden, again, calls
+        self._cleared = cleared
+
+    def __repr__(self) -> str:
+        return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
+
+    @functools.cached_property
+    def golden(self) -> PipelineRun:
+        """The same calls without faults, from the same start, in its own copy of the directories."""
+        return PipelineRun(self._new_golden(self._calls), self._new_golden, self._again, self._calls)
+
+    def again(self) -> PipelineRun:
+        """The same call once more, now that the fault has cleared: on the same directories, with the same objects, and nothing strikes.
+
+        After a crash, in a new process: with fresh copies of the objects. What it should put out is what the pipeline puts out when
+        called so often undisturbed; a call that raised counts as none. An error is no way out here: its judgements fail.
+        """
+        returned = 1 if self.error is None else 0
+        return PipelineRun(
+            self._again(isinstance(self.error, SimulatedCrash)), self._new_golden, self._again, self._calls + returned, cleared=True
+        )
+
+    def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
+        """Pass if the output is complete and equal to the golden run's, or if the pipeline raised and left nothing half done.
+
+        Compared are the returned values, as ``assert_same_state`` does (``rtol``, ``atol``), and all files, byte by byte. Where they
+        differ: :class:`~pytest_mlchaos.errors.SilentlyDifferent`, with the first difference. A pipeline that raised may leave each
+        file of the golden run absent, as it was before, or whole; a file that is neither is :class:`~pytest_mlchaos.errors.HalfWritten`,
+        unless its name says so (``.tmp``, ``.part``, a leading dot, ...). Files that the golden run does not know are judged only if the
+        pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
+
+        Raises ``BadArgument`` where a golden run returns None and changes no file, ``NonDeterministicSubject`` where two undisturbed
+        runs differ too, and ``NotRecovered`` if the fault has cleared (:meth:`again`) and it still raises.
+
+        Fidelity: files are judged one by one. Of a table in several files some may be there, each of them whole, after an error.
+        """
+        patterns = _patterns(ignore)
+        self._check_judged(patterns)
+        verdict: type[Verdict]
+        if self.error is None:
+            difference = _difference(self._output, self.golden._output, rtol, atol, patterns)
+            verdict, what = SilentlyDifferent, "the pipeline raised nothing, and its output is not that of its golden run"
+        else:
+            self._check_cleared()
+            difference = next(_half_written(self._output, self.golden._output, patterns), None)
+            verdict, what = HalfWritten, "the pipeline raised, and left a file that is neither as it was nor whole"
+        if difference is not None:
+            self._check_reproducible(rtol, atol, patterns)
+            raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
+
+    def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.Incomplete` unless as many rows and files came out as of the golden run.
+
+        Counted are the rows of tables, arrays and tensors, the items of lists (and the rows in them), each entry of a dict by itself,
+        and the lines of text files (.csv, .tsv, .jsonl, .ndjson, .txt); other files only have to be there, and not empty where the
+        golden run's are not. What they hold is for :meth:`assert_same_output`. A pipeline that raised is not complete.
+        """
+        patterns = _patterns(ignore)
+        self._check_judged(patterns)
+        if self.error is not None:
+            self._check_cleared()
+            raise Incomplete(f"the pipeline {self.attempts[0].ended}: its output is not complete")
+        found, wanted = (dict(_counts(run._kept, "returned value")) for run in (self, self.golden))
+        files = [_judged_files(run._output, patterns) for run in (self, self.golden)]
+        found.update((path, _amount(path, state)) for path, state in files[0].items())
+        wanted.update((path, _amount(path, state)) for path, state in files[1].items())
+        for path in {**wanted, **found}:
+            if found.get(path) != wanted.get(path):
+                raise Incomplete(f"{path}: {found.get(path, 'missing')} instead of {wanted.get(path, 'nothing')}")
+
+    def _entry(self, key: str | int | None, whose: str) -> Any:
+        if self.error is not None:
+            raise Incomplete(f"the pipeline {self.attempts[0].ended}: there are no values to judge")
+        return super()._entry(key, whose)
+
+    def _check_judged(self, patterns: tuple[str, ...]) -> None:
+        golden = self.golden._output
+        if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(golden, patterns, before=True):
+            raise BadArgument(
+                "there is no output to judge: the golden run returned None and changed no file below the test's own directories; "
+                "return the output, or let the pipeline write below tmp_path"
+            )
+
+    def _check_cleared(self) -> None:
+        if self._cleared:
+            raise NotRecovered(f"nothing strikes any more, and the pipeline still {self.attempts[0].ended}") from self.error
+
+    def _check_reproducible(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> None:
+        second = self._new_golden(self._calls)
+        if difference := _difference(second, self.golden._output, rtol, atol, patterns):
+            raise NonDeterministicSubject(
+                f"two undisturbed runs of the pipeline differ: {difference}; fix its seeds, give rtol, or leave a file out with ignore="
+            )
+
+
+def _patterns(ignore: str | Iterable[str]) -> tuple[str, ...]:
+    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise BadArgument(f"expected ignore to hold patterns of file names, as '*.log', but got {shown(pattern)}")
+    return (*UNFINISHED, *patterns)
+
+
+def _judged_files(output: Output, patterns: tuple[str, ...], *, before: bool = False) -> dict[str, FileState]:
+    files = output.before if before else output.after
+    return {path: state for path, state in files.items() if not _left_out(path, patterns)}
+
+
+def _left_out(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(part, pattern) for pattern in patterns for part in (path, *path.split("/")))
+
+
+def _difference(actual: Output, golden: Output, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
+    """The first difference of two outputs, in words."""
+    difference = first_difference(actual.record.kept, golden.record.kept, rtol=rtol, atol=atol, name="returned value")
+    if difference is not None:
+        return difference
+    found, wanted = _judged_files(actual, patterns), _judged_files(golden, patterns)
+    for path in {**wanted, **found}:
+        if path not in found:
+            return f"{path}: missing"
+        if path not in wanted:
+            return f"{path}: not expected ({_size(path, found[path])})"
+        if found[path] != wanted[path]:
+            return f"{path}: {_compared(path, found[path], wanted[path])}"
+    return None
+
+
+def _half_written(actual: Output, golden: Output, patterns: tuple[str, ...]) -> Iterator[str]:
+    """Files of the golden run (or of before) that a pipeline that raised left neither absent, nor as they were, nor whole."""
+    whole = _judged_files(golden, patterns)
+    for path, state in _judged_files(actual, patterns).items():
+        allowed = [files[path] for files in (actual.before, whole) if path in files]
+        if allowed and state not in allowed:
+            yield f"{path}: {_compared(path, state, whole.get(path, allowed[0]))}"
+
+
+def _compared(path: str, found: FileState, wanted: FileState) -> str:
+    one, other = _size(path, found), _size(path, wanted)
+    return f"{one} instead of {other}" if one != other else f"other content ({one} in both)"
+
+
+def _size(path: str, state: FileState) -> str:
+    number, unit = (state.lines, "line") if path.endswith(LINES) and state.lines else (state.size, "byte")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def _amount(path: str, state: FileState) -> str:
+    return f"{state.lines} lines" if path.endswith(LINES) else "empty" if not state.size else "a file"
+
+
+def _counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """How many rows or items there are, place by place."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _counts(item, f"{path}[{name!r}]")
+    elif (hasattr(value, "shape") and hasattr(value, "dtype")) or hasattr(value, "columns") or hasattr(value, "num_rows"):
+        yield path, f"{_rows(value)} rows"
+    elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
+        items = list(value) if isinstance(value, (list, tuple)) else []
+        nested = all(isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)) for item in items)
+        rows = sum(map(_rows, items)) if nested else 0  # batches: one may have lost some
+        yield path, f"{len(value)} items" + (f" with {rows} rows" if rows else "")
+    else:
+        yield path, "nothing" if value is None else "a value"
+
+
+def _rows(value: Any) -> int:
+    shape = getattr(value, "shape", None)
+    return (int(shape[0]) if len(shape) else 1) if shape is not None else len(value)
