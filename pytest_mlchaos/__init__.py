@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.faults import Fault as Fault
+    from .core.replies import Reply as Reply
     from .core.schedule import Schedule as Schedule
     from .core.sites import Visit as Visit
     from .decorators import chaos as chaos
     from .errors import MlchaosError as MlchaosError
     from .oracles.convergence import assert_converged as assert_converged
+    from .oracles.load import Load as Load
     from .oracles.run import Run as Run
+    from .oracles.slo import assert_slo as assert_slo
     from .oracles.state import assert_same_state as assert_same_state
     from .plugin.fixture import Mlchaos as Mlchaos
+    from .plugin.service import Service as Service
     from .sites.dataloader import batches as batches
     from .sites.visits import visit as visit
 
@@ -22,13 +26,17 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Fault": "core.faults:Fault",
+    "Load": "oracles.load:Load",
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",
+    "Reply": "core.replies:Reply",
     "Run": "oracles.run:Run",
     "Schedule": "core.schedule:Schedule",
+    "Service": "plugin.service:Service",
     "Visit": "core.sites:Visit",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_same_state": "oracles.state:assert_same_state",
+    "assert_slo": "oracles.slo:assert_slo",
     "batches": "sites.dataloader:batches",
     "chaos": "decorators:chaos",
     "visit": "sites.visits:visit",

@@ -19,6 +19,10 @@ Exception
 ├── TrialTimeout                              a trial took longer than its time-out
 ├── StateDiffers                              two states are not the same
 ├── NotRecovered                              the run did not end in the golden run's state
+├── ServiceFailed                             a served app did not start, or did not shut down
+├── SloMissed                                 latencies or errors are beyond their bounds
+├── NoFallback                                a reply under a fault is not the declared fallback
+├── NotIsolated                               a fault changed a reply that it did not strike
 └── NotConverged                              the loss is not finite, or not low enough in time
 
 BaseException
@@ -103,6 +107,22 @@ class NotRecovered(Verdict):
     """A run under faults did not end in the state of its golden run."""
 
 
+class ServiceFailed(Verdict):
+    """An app under ``mlchaos.serve`` did not start, or did not shut down; the message says why."""
+
+
+class SloMissed(Verdict):
+    """Latencies, or the share of errors, are beyond the bounds of a service level objective."""
+
+
+class NoFallback(Verdict):
+    """A reply that was given while a fault struck is not the fallback that the test declares."""
+
+
+class NotIsolated(Verdict):
+    """A reply during which no fault struck differs from the golden run's: a fault harmed a bystander."""
+
+
 class NotConverged(Verdict):
     """A loss is not finite, or not below its bound by the step asked for."""
 
@@ -114,3 +134,4 @@ class SimulatedCrash(BaseException):
     """
 
     in_main_thread = True
+    cure = "run it under mlchaos.run(train, ...), as a scheduler would"
