@@ -20,11 +20,19 @@ from typing import Any
 import arming
 import exploration
 import plugin_load
+import serving
 import steps
 import visits
 from timing import Figure
 
-BENCHMARKS = {"plugin_load": plugin_load, "visits": visits, "steps": steps, "exploration": exploration, "arming": arming}
+BENCHMARKS = {
+    "plugin_load": plugin_load,
+    "visits": visits,
+    "steps": steps,
+    "exploration": exploration,
+    "arming": arming,
+    "serving": serving,
+}
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 
 

@@ -57,8 +57,7 @@ class AsgiTarget:
         transport = self._httpx.ASGITransport(app=exchange, raise_app_exceptions=False)
         response = await transport.handle_async_request(payload)
         await response.aread()
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        fields = {"status": response.status_code, "headers": headers, "content": response.content}
+        fields = {"status": response.status_code, "headers": response.headers, "content": response.content}
         return Answer({**fields, "error": exchange.error, "late_error": exchange.late_error}, exchange.finished)
 
 

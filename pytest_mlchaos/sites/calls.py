@@ -16,6 +16,7 @@ from ..core.values import did_you_mean, shown
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
 from ..errors import TargetNotFound
+from .awaitables import call_in_loop, in_event_loop
 
 __all__ = ["resolve", "wrap"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -52,6 +53,8 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         gate = begin(args, kwargs)
         if gate is None:
             return function(*args, **kwargs)
+        if in_event_loop():
+            return call_in_loop(function, gate)
         with gate:
             gate.wait()
             args, kwargs = gate.payload

@@ -91,4 +91,4 @@ class Handling:
             **answer.fields,
         )
         self.check(reply.error)
-        return dataclasses.replace(reply, ok=reply.error is None and not is_error(reply))
+        return reply if reply.error is None and not is_error(reply) else dataclasses.replace(reply, ok=False)
