@@ -19,8 +19,8 @@ class Reply:
     """What became of one request.
 
     ``number`` counts the requests of the service from 0; ``request`` is the request as it was given. An ASGI app's reply has ``status``,
-    ``headers`` (a mapping without regard to case), ``content`` (bytes), ``text`` and ``json``; a callable's has ``value``. ``error`` is what was raised
-    while it was handled, ``late_error`` what a background task raised behind the complete reply, which no client sees.
+    ``headers`` (without regard to case), ``content`` (bytes), ``text`` and ``json``; a callable's has ``value``. ``error`` is what was
+    raised while it was handled, ``late_error`` what a background task raised behind a good reply, which no client sees.
     ``ok``: whether it counts as a success. ``latency``: seconds from the request's arrival to the end of the reply's body, and ``start``:
     the arrival, in seconds from the start of the load; both on the trial's clock. ``faults``: what struck while it was handled, and
     ``fault_ended``: when the last of that was over (None without any).

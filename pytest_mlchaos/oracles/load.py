@@ -141,7 +141,7 @@ class Load:
             if difference and not (or_golden and _differs(reply, self.golden.replies[place], None, 0.0, 0.0) is None):
                 wrong.append(f"{reply}: {difference}")
         if wrong:
-            head = f"{len(wrong)} of {_counted_replies(len(struck))} given while a fault struck are not the declared fallback:"
+            head = f"not the declared fallback: {len(wrong)} of {len(struck)} replies given while a fault struck"
             raise NoFallback("\n  ".join([head, *_first_few(wrong)]))
 
     def assert_isolated(self, *, by: Callable[[Reply], Any] | None = None, rtol: float = 0.0, atol: float = 0.0) -> None:
@@ -160,7 +160,7 @@ class Load:
             if difference:
                 wrong.append(f"{self.replies[place]}: {difference}")
         if wrong:
-            head = f"{len(wrong)} of {_counted_replies(len(bystanders))} during which no fault struck differ from the golden run's:"
+            head = f"not as in the golden run: {len(wrong)} of {len(bystanders)} replies during which no fault struck"
             raise NotIsolated("\n  ".join([head, *_first_few(wrong)]))
 
     def _refuse_no_strike(self, who: str) -> None:
@@ -209,7 +209,3 @@ def _differs(reply: Reply, golden: Reply, by: Callable[[Reply], Any] | None, rto
 
 def _first_few(lines: list[str]) -> list[str]:
     return [*lines[:SHOWN], *([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
-
-
-def _counted_replies(count: int) -> str:
-    return f"{count} repl{'y' if count == 1 else 'ies'}"

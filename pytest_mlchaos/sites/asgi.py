@@ -58,17 +58,17 @@ class AsgiTarget:
         response = await transport.handle_async_request(payload)
         await response.aread()
         fields = {"status": response.status_code, "headers": response.headers, "content": response.content}
-        return Answer({**fields, "error": exchange.error, "late_error": exchange.late_error}, exchange.finished)
+        late = exchange.finished is not None and response.status_code < 500  # frameworks raise on behind the 500 that they send
+        return Answer({**fields, "late_error" if late else "error": exchange.error}, exchange.finished)
 
 
 class _Exchange:
-    """The app, for one request: notes when the body was complete, and what was raised before or after."""
+    """The app, for one request: notes when the body was complete, and what was raised."""
 
     def __init__(self, app: App, state: Mapping[str, Any], now: Callable[[], float]) -> None:
         self._app, self._state, self._now = app, state, now
         self.finished: float | None = None
         self.error: Exception | None = None
-        self.late_error: Exception | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
         async def noting(message: Any) -> None:
@@ -82,10 +82,7 @@ class _Exchange:
             if self.finished is None:
                 raise RuntimeError("the app returned without completing its response")
         except Exception as error:
-            if self.finished is None:
-                self.error = error
-            else:
-                self.late_error = error
+            self.error = error
             raise
 
 
