@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sysconfig
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -15,8 +17,11 @@ __all__ = ["AsgiTarget", "Lifespan", "Requests"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+GRACE = 1.0
+"""Seconds that a task may take to end once it is cancelled."""
 HOST = "http://testserver"
 KEYWORDS = ("method", "url", "content", "data", "files", "json", "params", "headers", "cookies", "extensions")
+_LIBRARIES = (*sysconfig.get_paths().values(), __file__)
 
 
 def _httpx() -> Any:
@@ -136,10 +141,8 @@ class Lifespan:
                 if name == "shutdown" or (said.done() and said.result() is not None):
                     await asyncio.wait({self._task})
         except TimeoutError:
-            self._task.cancel()
-            raise ServiceFailed(
-                f"the app did not finish its {words} within {self._timeout:g} s (timeout= of mlchaos.serve); it stood {_place(self._task)}"
-            ) from None
+            place = await _given_up(self._task)
+            raise ServiceFailed(f"the app's {words} took longer than {self._timeout:g} s (timeout= of mlchaos.serve){place}") from None
         if not said.done():
             return False
         if said.result() is not None:
@@ -160,6 +163,8 @@ class Lifespan:
     async def _send(self, message: Mapping[str, Any]) -> None:
         _, phase, outcome = [*str(message.get("type")).split("."), "", ""][:3]
         said = self._said.get(phase)
+        if phase == "shutdown" and said is None:
+            return  # nobody asked: the app is being given up
         if said is None or said.done() or outcome not in ("complete", "failed"):
             self._strange = True
             raise RuntimeError(f"the lifespan protocol has no place for a message of type {message.get('type')!r} here")
@@ -172,15 +177,18 @@ def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
 
-def _place(task: asyncio.Task[None]) -> str:
-    """Where a task waits: the innermost frame of its own coroutines."""
-    frames = task.get_stack()
-    waits: Any = task.get_coro()
-    frame = frames[-1] if frames else None
-    while waits is not None:
-        frame = getattr(waits, "cr_frame", None) or getattr(waits, "ag_frame", None) or getattr(waits, "gi_frame", None) or frame
-        waits = getattr(waits, "cr_await", None) or getattr(waits, "ag_await", None) or getattr(waits, "gi_yieldfrom", None)
-    return f"in {frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else "nowhere"
+async def _given_up(task: asyncio.Task[None]) -> str:
+    """Cancel a task, and say where it stood: the innermost line of the user's own code."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=GRACE)
+    try:
+        trace = None if not task.done() else task.result()
+    except BaseException as error:  # noqa: BLE001  # mostly a CancelledError: its traceback is what is wanted
+        trace = error.__traceback__
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
+    code = (own or frames)[-1].f_code if frames else None
+    return f"; it stood in {code.co_name} ({code.co_filename}:{(own or frames)[-1].f_lineno})" if code else ""
 
 
 class Requests:

@@ -15,7 +15,7 @@ from ..core.values import shown
 from ..engine.controller import Controller
 from ..engine.scopes import scope
 from ..engine.supervise import swallowed
-from ..errors import BadArgument, CrashSwallowed, SimulatedCrash
+from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash
 from .serving import SITE, Answer, Handling, Plan, Prepared
 
 __all__ = ["AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
@@ -95,6 +95,8 @@ class AsyncDriver:
             if place is not None:
                 raise CrashSwallowed(place) from None
             raise
+        except MlchaosError as error:
+            raise error.with_traceback(None) from error.__cause__  # the loop's frames say nothing
 
     async def _driven(self, plan: Plan) -> list[Reply]:
         slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
