@@ -230,7 +230,7 @@ class SyncDriver:
             value = self._function(request.payload if gate is None else gate.payload)
             if inspect.isawaitable(value):
                 raise BadArgument(
-                    f"mlchaos.serve: the callable returned {shown(value)}, to be awaited; give it the coroutine function itself"
+                    f"mlchaos.serve: the callable returned {shown(value)}, to be awaited: serve the coroutine function itself"
                 )
         finished = self._controller.clock.now()
         return Answer({"value": self._keep(value)}, finished)

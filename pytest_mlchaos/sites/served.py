@@ -35,9 +35,7 @@ def kind_of(app: Any) -> Kind:
         raise BadArgument(f"{expected}, but got {shown(app)}")
     takes = [count for count in (1, 2, 3) if _takes(app, count)]
     if (_first_name(app) == "scope" and 1 in takes) or (inspect.isclass(app) and _takes(app.__call__, 3)):
-        raise BadArgument(
-            f"{shown(app)} is an app of ASGI 2, called with the scope alone; mlchaos.serve takes ASGI 3: (scope, receive, send)"
-        )
+        raise BadArgument(f"{shown(app)} is an ASGI 2 app, called with the scope alone; mlchaos.serve takes ASGI 3: (scope, receive, send)")
     if 1 in takes:
         return "coroutine" if any(map(inspect.iscoroutinefunction, (app, getattr(app, "__call__", None)))) else "function"  # noqa: B004
     if 3 in takes:
