@@ -25,12 +25,13 @@ class LatencySpike(CallDelay):
     takes none of the app's own resources meanwhile.
     """
 
+    site = "serve.request"
     target: str | None = None  # type: ignore[assignment]  # it may be left out here
 
     @property
     def key(self) -> Key:
         """The target's calls, or all requests."""
-        return "serve.request" if self.target is None else (self.site, self.target)
+        return self.site if self.target is None else (CallDelay.site, self.target)
 
 
 @register

@@ -97,7 +97,11 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         (inspect.isasyncgenfunction, generate_async),
         (inspect.isgeneratorfunction, generate),
     )
-    wrapper: Any = next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call)
+    return _alike(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function)
+
+
+def _alike(wrapper: Any, function: Any) -> Any:
+    """The wrapper, with what else people use of a function."""
     for name in ("cache_info", "cache_clear", "cache_parameters"):  # of functools.lru_cache: part of how it is used
         if hasattr(function, name):
             setattr(wrapper, name, getattr(function, name))
