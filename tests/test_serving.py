@@ -214,7 +214,7 @@ def test_what_is_awaited_is_delayed_without_blocking_the_loop(serving, store):
         except TimeoutError:
             return "fallback"
 
-    with serving(app, spike("get_later", delay=60, at=1)) as service:
+    with serving(app, spike("get_later", delay=5, at=1)) as service:
         load = service.drive([1, 2, 3], concurrency=3)
         load.assert_fallback(value="fallback")
     assert [reply.value for reply in load.replies] == [1, "fallback", 3]

@@ -130,13 +130,19 @@ async def ignores_types(scope, receive, send):
     await respond(send, b"ok")
 
 
+async def reads_first(scope, receive, send):
+    """Takes the first message for a request's."""
+    await receive()
+    await respond(send, b"ok")
+
+
 async def leaves(scope, receive, send):
     """Returns without a word."""
     if scope["type"] == "http":
         await respond(send, b"ok")
 
 
-@pytest.mark.parametrize("app", [asserts_http, ignores_types, leaves])
+@pytest.mark.parametrize("app", [asserts_http, ignores_types, reads_first, leaves])
 def test_an_app_that_does_not_speak_the_lifespan_protocol_works(serving, app):
     """As under a real server."""
     with serving(app) as service:
@@ -249,7 +255,7 @@ async def echo(scope, receive, send):
         ("/health", ["GET", "/health", "", "", ""]),
         ("/a?b=c", ["GET", "/a", "b=c", "", ""]),
         (("DELETE", "/a"), ["DELETE", "/a", "", "", ""]),
-        (("POST", "/a", {"x": [1]}), ["POST", "/a", "", '{"x":[1]}', ""]),
+        (("POST", "/a", [1]), ["POST", "/a", "", "[1]", ""]),
         ({"url": "/a", "params": {"b": "c"}, "headers": {"x-key": "k"}}, ["GET", "/a", "b=c", "", "k"]),
         ({"method": "PUT", "url": "/a", "content": b"raw"}, ["PUT", "/a", "", "raw", ""]),
         (httpx.Request("PATCH", "http://host/a", content="text"), ["PATCH", "/a", "", "text", ""]),
@@ -353,6 +359,23 @@ def test_latency_ends_with_the_body(serving):
     """What runs in the background comes behind it."""
     with serving(App(by_path)) as service:
         assert service.drive(["/slow-late"]).latency(1) < 10 * TICK
+
+
+def test_a_request_that_hangs_is_named(example):
+    """When the trial's time is over."""
+    example.with_tests("""
+        import asyncio
+
+        async def app(scope, receive, send):
+            if scope["path"] == "/hangs":
+                await asyncio.Event().wait()
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body"})
+
+        @chaos.settings(timeout="300ms")
+        def test_it(mlchaos):
+            mlchaos.serve(app).drive(["/", "/hangs", "/"])
+    """).run(failed=1).has("TrialTimeout: the trial took longer than 0.3 s", "in flight: request 1 GET /hangs")
 
 
 def test_a_client_without_httpx_is_told_what_to_install(serving, monkeypatch):

@@ -68,14 +68,15 @@ class AsyncDriver:
         self._target = target
         self._runner = asyncio.Runner()
         self._crash_arrived = False
+        self._in_flight: dict[int, Prepared] = {}
 
     def start(self) -> None:
         """Start the app up."""
-        self._run(self._target.start())
+        self._run(self._target.start(), "starting up")
 
     def stop(self) -> None:
         """Shut the app down."""
-        self._run(self._target.stop())
+        self._run(self._target.stop(), "shutting down")
 
     def close(self) -> None:
         """End every task, and the loop."""
@@ -83,10 +84,10 @@ class AsyncDriver:
 
     def drive(self, plan: Plan) -> list[Reply]:
         """Each request in a task of its own."""
-        replies: list[Reply] = self._run(self._driven(plan))
+        replies: list[Reply] = self._run(self._driven(plan), "between two requests")
         return replies
 
-    def _run(self, coroutine: Any) -> Any:
+    def _run(self, coroutine: Any, doing: str) -> Any:
         try:
             return self._runner.run(coroutine)
         except SimulatedCrash as crash:
@@ -97,6 +98,10 @@ class AsyncDriver:
             raise
         except MlchaosError as error:
             raise error.with_traceback(None) from error.__cause__  # the loop's frames say nothing
+        except BaseException as error:  # the time is over, say
+            in_flight = ", ".join(f"request {number} {request.name}".strip() for number, request in self._in_flight.items())
+            error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
+            raise
 
     async def _driven(self, plan: Plan) -> list[Reply]:
         slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
@@ -127,11 +132,13 @@ class AsyncDriver:
         elif slots is not None:
             await slots.acquire()
         handling = Handling(self._controller, request, number)
+        self._in_flight[number] = request
         try:
             with scope(request=number) as struck:
                 answer = await self._answer(request)
                 return handling.reply(answer, struck, start, arrival, plan.is_error)
         finally:
+            self._in_flight.pop(number, None)
             if slots is not None:
                 slots.release()
 
