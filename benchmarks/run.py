@@ -21,11 +21,20 @@ import arming
 import drift
 import exploration
 import plugin_load
+import serving
 import steps
 import visits
 from timing import Figure
 
-BENCHMARKS = {"plugin_load": plugin_load, "visits": visits, "steps": steps, "exploration": exploration, "arming": arming, "drift": drift}
+BENCHMARKS = {
+    "plugin_load": plugin_load,
+    "visits": visits,
+    "steps": steps,
+    "exploration": exploration,
+    "arming": arming,
+    "drift": drift,
+    "serving": serving,
+}
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 
 

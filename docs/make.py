@@ -59,7 +59,8 @@ def _signature(function: Any) -> str:
     """Names and defaults; the types stand in the code, and in an editor."""
     signature = inspect.signature(function)
     shown = [parameter.replace(annotation=parameter.empty) for name, parameter in signature.parameters.items() if name != "self"]
-    return str(signature.replace(parameters=shown, return_annotation=signature.empty))
+    text = str(signature.replace(parameters=shown, return_annotation=signature.empty))
+    return re.sub(r"<function (\w+) at \w+>", r"\1", text)
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.faults import Fault as Fault
+    from .core.replies import Reply as Reply
     from .core.schedule import Schedule as Schedule
     from .core.sites import Visit as Visit
     from .decorators import chaos as chaos
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
     from .oracles.drift import assert_no_drift as assert_no_drift
+    from .oracles.load import Load as Load
     from .oracles.pipeline import PipelineRun as PipelineRun
     from .oracles.run import Run as Run
+    from .oracles.slo import assert_slo as assert_slo
     from .oracles.state import assert_same_state as assert_same_state
     from .plugin.fixture import Mlchaos as Mlchaos
+    from .plugin.service import Service as Service
     from .sites.dataloader import batches as batches
     from .sites.visits import visit as visit
 
@@ -25,16 +29,20 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Fault": "core.faults:Fault",
+    "Load": "oracles.load:Load",
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",
     "PipelineRun": "oracles.pipeline:PipelineRun",
+    "Reply": "core.replies:Reply",
     "Run": "oracles.run:Run",
     "Schedule": "core.schedule:Schedule",
+    "Service": "plugin.service:Service",
     "Visit": "core.sites:Visit",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_no_drift": "oracles.drift:assert_no_drift",
     "assert_not_worse": "oracles.comparison:assert_not_worse",
     "assert_same_state": "oracles.state:assert_same_state",
+    "assert_slo": "oracles.slo:assert_slo",
     "batches": "sites.dataloader:batches",
     "chaos": "decorators:chaos",
     "visit": "sites.visits:visit",

@@ -20,13 +20,17 @@ Exception
 ├── TrialTimeout                              a trial took longer than its time-out
 ├── StateDiffers                              two states are not the same
 ├── NotRecovered                              the run did not end in the golden run's state
-├── NotConverged                              the loss is not finite, or not low enough in time
 ├── Drifted                                   values are distributed otherwise than the reference
 ├── Worse                                     a metric is worse by more than the margin
 ├── Inconclusive                              too few seeds to tell: no pass
 ├── SilentlyDifferent                         another output than the golden run's, and no error
 ├── Incomplete                                a part of the golden run's output is missing
-└── HalfWritten                               an error that left a file neither old nor whole
+├── HalfWritten                               an error that left a file neither old nor whole
+├── ServiceFailed                             a served app did not start, or did not shut down
+├── SloMissed                                 latencies or errors are beyond their bounds
+├── NoFallback                                a reply under a fault is not the declared fallback
+├── NotIsolated                               a fault changed a reply that it did not strike
+└── NotConverged                              the loss is not finite, or not low enough in time
 
 BaseException
 └── SimulatedCrash             the process is gone; no ``except Exception`` catches it
@@ -114,6 +118,22 @@ class NotRecovered(Verdict):
     """A run under faults did not end in the state of its golden run."""
 
 
+class ServiceFailed(Verdict):
+    """An app under ``mlchaos.serve`` did not start, or did not shut down; the message says why."""
+
+
+class SloMissed(Verdict):
+    """Latencies, or the share of errors, are beyond the bounds of a service level objective."""
+
+
+class NoFallback(Verdict):
+    """A reply that was given while a fault struck is not the fallback that the test declares."""
+
+
+class NotIsolated(Verdict):
+    """A reply during which no fault struck differs from the golden run's: a fault harmed a bystander."""
+
+
 class NotConverged(Verdict):
     """A loss is not finite, or not below its bound by the step asked for."""
 
@@ -149,3 +169,4 @@ class SimulatedCrash(BaseException):
     """
 
     in_main_thread = True
+    cure = "run it under mlchaos.run(train, ...), as a scheduler would"

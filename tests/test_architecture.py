@@ -28,7 +28,7 @@ ALLOWED = {
     "plugin": {"errors", "core", "engine", "sites", "faults", "search", "oracles", "reports", "decorators"},
     "__init__": set(),
 }
-HEAVY = {"torch", "numpy", "hypothesis", "pandas", "pyarrow", "fsspec"}
+HEAVY = {"torch", "numpy", "hypothesis", "pandas", "pyarrow", "fsspec", "httpx"}
 
 
 def part(path):

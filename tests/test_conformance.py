@@ -17,6 +17,8 @@ STRIKING_AT_ONCE = {
     "crash": (create("crash"), object),
     "corrupt_batch": (create("corrupt_batch", kind="noise", fraction=0.3), lambda: {"x": np.ones((4, 3)), "y": np.arange(4)}),
     "call_failure": (create("call_failure", target="a:b", error=OSError(5, "I/O")), lambda: ((), {})),
+    "latency_spike": (create("latency_spike", delay="1ms"), object),
+    "dependency_failure": (create("dependency_failure", target="a:b"), lambda: ((), {})),
     "call_delay": (create("call_delay", target="a:b", delay="1ms"), lambda: ((), {})),
 }
 KEEPS_A_CONTEXT_OPEN = {"gpu_oom"}  # needs its site: test_torch_sites.py

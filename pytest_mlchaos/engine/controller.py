@@ -22,6 +22,7 @@ from ..errors import MlchaosError, SimulatedCrash
 from .blame import broken, is_meant
 from .gate import Gate
 from .lanes import NEVER, Lane, Plan
+from .scopes import about, put_down
 
 __all__ = ["Controller", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -63,11 +64,13 @@ class Controller:
         self.own = tuple(own)
         self.journal = Journal()
         self.probing = probing
+        self.drawn = False  # whether a search drew the schedule, or the test declares it
         self.plans = [Plan(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
         self.interrupt: Callable[[], None] | None = None
+        self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying = threading.local()
@@ -144,6 +147,7 @@ class Controller:
 
     def begin_again(self) -> None:
         """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
+        self.resources.close()
         self._lanes, self.crash = {}, None
         for plan in self.plans:
             plan.begin_again()
@@ -261,7 +265,9 @@ class Controller:
             plan.visits_struck.append(visit.index)
             if visit.error is not None:
                 self.inject(visit.error)
-            self.journal.append(Strike(repr(plan.fault), visit.site, visit.index, dict(details)))
+            strike = Strike(repr(plan.fault), visit.site, visit.index, {**about(), **details})
+            self.journal.append(strike)
+            put_down(strike, self.clock.now() + visit.delay)
 
         visit.recorder, visit.deferred, visit.details = record, False, {}
         try:

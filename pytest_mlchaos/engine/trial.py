@@ -62,12 +62,10 @@ def trial(
         _arm(controller, patches, _keys(schedule, everything=probing))
         randomness.seed_all("trial")
         try:
-            with time_limit(timeout, controller):
+            with time_limit(timeout, controller), controller.resources:
                 yield controller
         except SimulatedCrash as crash:
-            raise CrashNotRestarted(
-                f"{crash}, and nothing restarted it: run it under mlchaos.run(train, ...), as a scheduler would"
-            ) from None
+            raise CrashNotRestarted(f"{crash}, and nothing restarted it: {crash.cure}") from None
         except Exception as error:
             if controller.broken is not None and error is not controller.broken:
                 raise controller.broken from error

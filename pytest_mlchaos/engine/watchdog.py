@@ -78,6 +78,7 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
         return
     running = True
     places: list[str] = []
+    told: list[str] = []
 
     def expired(signum: int, frame: FrameType | None) -> None:
         if running and controller.crash is not None:
@@ -91,15 +92,17 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
     _watcher.start(seconds)
     try:
         yield
-    except _Expired:
-        pass
+    except _Expired as error:
+        told = getattr(error, "__notes__", [])
     finally:
         running = False
         controller.interrupt = None
         _watcher.stop()
         signal.signal(_SIGNAL, before or signal.SIG_DFL)
     if places:
-        raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout); it stood {places[0]}") from None
+        raise TrialTimeout(
+            f"the trial took longer than {seconds:g} s (setting timeout); it stood {'; '.join([places[0], *told])}"
+        ) from None
 
 
 def _place(frame: FrameType | None) -> str:

@@ -19,7 +19,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def _check_target(fault: Fault, target: Any) -> None:
-    if not is_drawn(target) and not target.strip():
+    if target is not None and not is_drawn(target) and not target.strip():
         raise BadArgument(f"{fault.name}: expected target as 'pkg.mod:function' but got {shown(target)}")
 
 
@@ -49,7 +49,7 @@ class CallFailure(Fault):
         """Turn ``error`` into its name, so that a schedule stays plain data."""
         _check_target(self, self.target)
         if not is_drawn(self.error):
-            object.__setattr__(self, "error", _error_name(self.error))
+            object.__setattr__(self, "error", _error_name(self.error, self.name))
 
     @property
     def key(self) -> Key:
@@ -58,7 +58,7 @@ class CallFailure(Fault):
 
     def apply(self, visit: Visit) -> None:
         """Fail now, or behind the call."""
-        error = _make_error(self.error, self.target)
+        error = _make_error(self.error, self.target, self.name)
         if self.when == "before":
             visit.fail(error)
         visit.enter(_Afterwards(visit, error))
@@ -108,14 +108,14 @@ class CallDelay(Fault):
         visit.sleep(self.delay)
 
 
-def _error_name(error: Any) -> str:
+def _error_name(error: Any, owner: str) -> str:
     """An exception class or instance as text that :func:`_make_error` reads back."""
     if isinstance(error, str):
-        _make_error(error, "")
+        _make_error(error, "", owner)
         return error
     cls = error if isinstance(error, type) else type(error)
     if not issubclass(cls, BaseException):
-        raise BadArgument(f"call_failure: expected error to be an exception, its class or its name but got {shown(error)}")
+        raise BadArgument(f"{owner}: expected error to be an exception, its class or its name but got {shown(error)}")
     name = cls.__qualname__ if cls.__module__ == builtins.__name__ else f"{cls.__module__}:{cls.__qualname__}"
     if isinstance(error, type) or not error.args:
         return name
@@ -126,12 +126,12 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (str, int, float, bool, bytes, type(None)))
 
 
-def _make_error(text: str, target: str) -> BaseException:
+def _make_error(text: str, target: str, owner: str) -> BaseException:
     name, bracket, arguments = text.partition("(")
     try:
         values = ast.literal_eval(f"({arguments.rstrip()[:-1]},)") if bracket and arguments.strip() != ")" else ()
     except (ValueError, SyntaxError):
-        raise BadArgument(f'call_failure: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {shown(text)}') from None
+        raise BadArgument(f'{owner}: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {shown(text)}') from None
     module, colon, qualified = name.strip().partition(":")
     try:
         found: Any = importlib.import_module(module) if colon else builtins
@@ -139,11 +139,11 @@ def _make_error(text: str, target: str) -> BaseException:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError):
         raise BadArgument(
-            f"call_failure: there is no exception {name!r}; give the class itself, or its name as 'TimeoutError' or 'pkg.mod:TheError'"
+            f"{owner}: there is no exception {name!r}; give the class itself, or its name as 'TimeoutError' or 'pkg.mod:TheError'"
         ) from None
     if not (isinstance(found, type) and issubclass(found, BaseException)):
-        raise BadArgument(f"call_failure: expected error to name an exception but got {shown(text)}")
+        raise BadArgument(f"{owner}: expected error to name an exception but got {shown(text)}")
     try:
         return found(*values) if bracket else found(f"injected into {target} by mlchaos")
     except TypeError as error:
-        raise BadArgument(f"call_failure: {name} cannot be made from one text ({error}); give an instance of it") from None
+        raise BadArgument(f"{owner}: {name} cannot be made from one text ({error}); give an instance of it") from None

@@ -60,6 +60,7 @@ class Body:
         self._properties = len(item.user_properties)
         self.nodeid = _as_typed(item)
         self.runs = 0
+        self.drawn = False  # whether schedules come from a search
         self.journal: list[str] = []
         self.controller: Controller | None = None
         self.clock = ""
@@ -78,6 +79,7 @@ class Body:
                 _examples(self._item, controller),
             ):
                 self.controller = controller
+                controller.drawn = self.drawn
                 self._call()
         except BaseException as error:
             if _raised_by(alarm, error):

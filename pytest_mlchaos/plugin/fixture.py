@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..core.clock import Clock
 from ..core.journal import Journal
 from ..core.schedule import Schedule
-from ..core.values import index, shown
+from ..core.values import index, parse_duration, shown
 from ..engine.controller import Controller, current
 from ..engine.pipelines import Pipeline
 from ..engine.supervise import Supervisor
@@ -17,6 +17,8 @@ from ..errors import BadArgument, MlchaosError
 from ..oracles.pipeline import PipelineRun
 from ..oracles.run import Run
 from ..sites import calls, dataloader, torch_train, visits
+from ..sites.served import Served
+from .service import Service
 
 __all__ = ["Mlchaos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -66,6 +68,24 @@ class Mlchaos:
         """
         calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
         return PipelineRun(calls.run(), calls.golden, calls.again)
+
+    def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
+        """Start ``app`` and serve it in process: ``service.drive(requests)`` sends it requests.
+
+        ``app``: an ASGI app (it takes ``(scope, receive, send)``; needs httpx), or a callable of one request, plain or async. An ASGI app
+        starts up and shuts down by the lifespan protocol if it speaks it (``lifespan=False``: not at all), each within ``timeout``
+        (seconds or ``"30s"``, on the trial's clock). One event loop serves it from start to end. The shut-down comes when the test's body
+        ends, however it ends, or with ``service.close()``, or at the end of ``with mlchaos.serve(app) as service``. Faults strike in
+        start-up and shut-down, too. Raises ``ServiceFailed`` when the app does not start. A crash inside ends the process, and the test
+        with ``CrashNotRestarted``: put ``serve`` and ``drive`` into a function and run it under :meth:`run` to have it started again.
+        """
+        seconds = parse_duration(timeout, "timeout")
+        if not seconds:
+            raise BadArgument(f"mlchaos.serve: expected timeout to be longer than nothing but got {shown(timeout)}")
+        controller = self._controller
+        workdirs = self._workdirs()
+        served = Served(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
+        return Service(served, lambda: not controller.drawn and bool(controller.journal))  # without any strike, NeverStruck says more
 
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
         """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""

@@ -134,6 +134,7 @@ class Trials:
             raise BadArgument("a test with subtests needs faults that are pinned: pytest reports each subtest of each trial by itself")
         from ..search.explore import explore
 
+        self._body.drawn = True
         space, passed = self._probed(declared, settings)
         struck: set[int | None] = set()
         found = explore(space, functools.partial(self._judge, settings=settings, struck=struck), settings, self._item.nodeid)

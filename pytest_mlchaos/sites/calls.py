@@ -15,6 +15,7 @@ from ..core.values import did_you_mean, shown
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
 from ..errors import TargetNotFound
+from .awaitables import call_in_loop, in_event_loop
 
 __all__ = ["resolve", "wrap"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -51,6 +52,8 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         gate = begin(args, kwargs)
         if gate is None:
             return function(*args, **kwargs)
+        if in_event_loop():
+            return call_in_loop(function, gate)
         with gate:
             gate.wait()
             args, kwargs = gate.payload
@@ -90,7 +93,11 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         (inspect.isasyncgenfunction, generate_async),
         (inspect.isgeneratorfunction, generate),
     )
-    wrapper: Any = next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call)
+    return _alike(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function)
+
+
+def _alike(wrapper: Any, function: Any) -> Any:
+    """The wrapper, with what else people use of a function."""
     for name in ("cache_info", "cache_clear", "cache_parameters"):  # of functools.lru_cache: part of how it is used
         if hasattr(function, name):
             setattr(wrapper, name, getattr(function, name))

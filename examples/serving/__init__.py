@@ -1,0 +1,1 @@
+"""A scorer of irises behind HTTP, which asks a feature store."""

@@ -1,0 +1,76 @@
+"""Replies of a served app, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BadArgument
+from .journal import Strike
+
+__all__ = ["Reply"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Reply:
+    """What became of one request.
+
+    ``number`` counts the requests of the service from 0; ``request`` is the request as it was given. An ASGI app's reply has ``status``,
+    ``headers`` (without regard to case), ``content`` (bytes), ``text`` and ``json``; a callable's has ``value``. ``error`` is what was
+    raised while it was handled, ``late_error`` what a background task raised behind a good reply, which no client sees.
+    ``ok``: whether it counts as a success. ``latency``: seconds from the request's arrival to the end of the reply's body, and ``start``:
+    the arrival, in seconds from the start of the load; both on the trial's clock. ``faults``: what struck while it was handled, and
+    ``fault_ended``: when the last of that was over (None without any).
+    """
+
+    number: int
+    request: Any
+    name: str
+    status: int | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    content: bytes | None = None
+    value: Any = None
+    error: BaseException | None = None
+    late_error: BaseException | None = None
+    ok: bool = True
+    start: float = 0.0
+    latency: float = 0.0
+    faults: tuple[Strike, ...] = ()
+    fault_ended: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Reply to {self}: {self.outcome}, {self.latency:.3g} s>"
+
+    def __str__(self) -> str:
+        return f"request {self.number}{f' ({self.name})' if self.name else ''}"
+
+    @property
+    def text(self) -> str:
+        """The body as text, in the charset that the reply names (UTF-8 by default)."""
+        _, _, charset = self.headers.get("content-type", "").partition("charset=")
+        try:
+            return (self.content or b"").decode(charset.partition(";")[0].strip("\"' ") or "utf-8", "replace")
+        except LookupError:
+            return (self.content or b"").decode(errors="replace")
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON; :class:`~pytest_mlchaos.errors.BadArgument` where it is none."""
+        try:
+            return json.loads(self.content or b"")
+        except ValueError:
+            kind = self.headers.get("content-type", "without a content type")
+            raise BadArgument(f"the reply to {self} is no JSON: {len(self.content or b'')} bytes, {kind}, {self.outcome}") from None
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words: ``status 500, KeyError: 'x'``."""
+        status = f"status {self.status}" if self.status is not None else ""
+        if self.error is None:
+            return status or "a value"
+        first_line = str(self.error).partition("\n")[0]
+        error = f"{type(self.error).__name__}: {first_line}" if first_line else type(self.error).__name__
+        return f"{status}, {error}" if status else error

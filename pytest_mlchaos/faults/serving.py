@@ -1,0 +1,50 @@
+"""Faults of a served app: a slow or failing dependency, a slow request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.faults import register
+from ..core.sites import Key
+from .calls import CallDelay, CallFailure
+
+__all__ = ["DependencyFailure", "LatencySpike"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@register
+class LatencySpike(CallDelay):
+    """A dependency, or a request itself, takes ``delay`` longer (seconds, or ``"150ms"``, ``"2s"``).
+
+    ``target``: the dependency's function or method, as in ``call_delay``; ``at`` then counts its calls. Without a target the requests to
+    an app under ``mlchaos.serve`` are slow on their way to it, and ``at`` counts them.
+
+    Imitates: a saturated feature store, a cold cache, garbage collection, a congested network in front of the service.
+
+    Fidelity: the delay passes in front of the call; time-outs that the callee itself enforces do not see it. A delayed request
+    takes none of the app's own resources meanwhile.
+    """
+
+    site = "serve.request"
+    target: str | None = None  # type: ignore[assignment]  # it may be left out here
+
+    @property
+    def key(self) -> Key:
+        """The target's calls, or all requests."""
+        return self.site if self.target is None else (CallDelay.site, self.target)
+
+
+@register
+class DependencyFailure(CallFailure):
+    """A call of ``target``, a dependency of a served app, raises ``error``: by default ``ConnectionError``.
+
+    ``target``, ``error`` and ``when`` as in ``call_failure``; a coroutine function raises when it is awaited. ``at`` counts its calls.
+
+    Imitates: a feature store, cache, database or model server that refuses connections, drops them, or answers with an error.
+
+    Fidelity: the function's own code does not run (or, with ``when="after"``, runs to its end), so what a client does inside before it
+    gives up (its own retries, its pool's bookkeeping) is not simulated. Copies of the function in closures, containers and default
+    arguments are not reached.
+    """
+
+    error: Any = "ConnectionError"

@@ -1,0 +1,72 @@
+"""``mlchaos.serve``: an app under load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..core.replies import Reply
+from ..core.values import index, shown
+from ..errors import BadArgument
+from ..oracles.load import Load
+from ..sites.served import Served
+from ..sites.serving import counts_as_error
+
+__all__ = ["Service"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+class Service:
+    """An app that is up: :meth:`drive` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
+
+    def __init__(self, served: Served, strict: Callable[[], bool]) -> None:
+        self._served = served
+        self._strict = strict
+
+    def drive(
+        self,
+        requests: Iterable[Any],
+        *,
+        rate: float | None = None,
+        concurrency: int | None = None,
+        is_error: Callable[[Reply], object] = counts_as_error,
+    ) -> Load:
+        """Send the requests, and return a :class:`~pytest_mlchaos.Load` of their replies.
+
+        To an ASGI app a request is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a dict of httpx's request keywords or an
+        ``httpx.Request``; to a callable it is the one argument. Without ``rate``, the next request is sent when one of ``concurrency``
+        (by default 1) is done: a closed loop. With ``rate`` (requests a second, on the trial's clock) they arrive evenly spaced,
+        whether or not those before are done; ``concurrency`` then limits how many are handled at once (by default nothing does),
+        and the wait for it counts as latency. A plain function is called in the test's own thread, one request after another; with
+        ``concurrency`` above 1 in so many threads, whose order is not the same in each run.
+
+        What a request raises in the app is its reply's error, and the load goes on. ``is_error(reply)`` says which other replies count as
+        errors: by default those with a status of 500 or more (a status of 4xx is an answer).
+
+        Fidelity: requests enter the app in process, without sockets, and nothing disconnects or times out on the client's side. Background
+        tasks run before the next request of the same slot, though latency does not count them.
+        """
+        if isinstance(requests, (str, bytes, Mapping)):
+            raise BadArgument(f"drive: expected a list of requests but got {shown(requests)}; put it in brackets")
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf")):
+            raise BadArgument(f"drive: expected rate to be requests a second, above 0, but got {shown(rate)}")
+        if concurrency is not None and not index(concurrency):
+            raise BadArgument(f"drive: expected concurrency to be a number of requests, 1 or more, but got {shown(concurrency)}")
+        if not callable(is_error):
+            raise BadArgument(f"drive: expected is_error to be a predicate on the reply but got {shown(is_error)}")
+        listed = list(requests)
+        if not listed:
+            raise BadArgument("drive: there are no requests; give one or more")
+        slots = 1 if concurrency is None and rate is None else concurrency
+        replies, place = self._served.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
+        return Load(replies, lambda: Load(self._served.golden(place)), strict=self._strict)
+
+    def close(self) -> None:
+        """Shut the app down now. Raises ``ServiceFailed`` when it fails to."""
+        self._served.stop()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._served.leave(error[1])

@@ -1,0 +1,262 @@
+"""How requests are driven into a served app: in an event loop, or in plain threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from ..core.replies import Reply
+from ..core.values import shown
+from ..engine.controller import Controller
+from ..engine.scopes import scope
+from ..engine.supervise import swallowed
+from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash
+from .serving import SITE, Answer, Handling, Plan, Prepared
+
+__all__ = ["AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+CURE = "mlchaos.serve keeps one process; put serve() and drive() into a function, and run that under mlchaos.run, as a supervisor would"
+
+
+class Driver(Protocol):
+    """Starts an app, drives loads into it, stops it."""
+
+    def start(self) -> None:
+        """Start the app."""
+        ...
+
+    def drive(self, plan: Plan) -> list[Reply]:
+        """Every request's reply, in the order of the requests."""
+        ...
+
+    def stop(self) -> None:
+        """Shut the app down."""
+        ...
+
+    def close(self) -> None:
+        """Free what the driver itself holds."""
+        ...
+
+
+class AsyncTarget(Protocol):
+    """What an event loop serves: an ASGI app, or a coroutine function."""
+
+    async def start(self) -> None:
+        """Start up."""
+        ...
+
+    async def send(self, payload: Any) -> Answer:
+        """Handle one request; what it raises is the reply's error."""
+        ...
+
+    async def stop(self) -> None:
+        """Shut down."""
+        ...
+
+
+class AsyncDriver:
+    """One event loop for the whole life of an app: clients bind themselves to the loop that they were made in."""
+
+    def __init__(self, controller: Controller, target: AsyncTarget) -> None:
+        self._controller = controller
+        self._target = target
+        self._runner = asyncio.Runner()
+        self._crash_arrived = False
+        self._in_flight: dict[int, Prepared] = {}
+
+    def start(self) -> None:
+        """Start the app up."""
+        self._run(self._target.start(), "starting up")
+
+    def stop(self) -> None:
+        """Shut the app down."""
+        self._run(self._target.stop(), "shutting down")
+
+    def close(self) -> None:
+        """End every task, and the loop."""
+        self._runner.close()
+
+    def drive(self, plan: Plan) -> list[Reply]:
+        """Each request in a task of its own."""
+        replies: list[Reply] = self._run(self._driven(plan), "between two requests")
+        return replies
+
+    def _run(self, coroutine: Any, doing: str) -> Any:
+        try:
+            return self._runner.run(coroutine)
+        except SimulatedCrash as crash:
+            crash.cure = CURE
+            place = None if self._crash_arrived or self._controller.crash is None else swallowed(self._controller.crash)
+            if place is not None:
+                raise CrashSwallowed(place) from None
+            raise
+        except MlchaosError as error:
+            raise error.with_traceback(None) from error.__cause__  # the loop's frames say nothing
+        except BaseException as error:  # the time is over, say
+            in_flight = ", ".join(f"request {number} {request.name}".strip() for number, request in self._in_flight.items())
+            error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
+            raise
+
+    async def _driven(self, plan: Plan) -> list[Reply]:
+        slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
+        now, start = self._controller.clock.now, self._controller.clock.now()
+        tasks: list[asyncio.Task[Reply]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place, request in enumerate(plan.requests):
+                    arrival = None
+                    if plan.rate is not None:
+                        arrival = start + place / plan.rate
+                        await asyncio.sleep(max(0.0, arrival - now()))
+                    elif slots is not None:
+                        await slots.acquire()
+                    handled = self._handled(plan, request, plan.first + place, start, arrival, slots)
+                    tasks.append(group.create_task(handled))
+        except BaseExceptionGroup as failures:
+            error = _first(failures)
+            raise error from error.__cause__
+        return [task.result() for task in tasks]
+
+    async def _handled(
+        self, plan: Plan, request: Prepared, number: int, start: float, arrival: float | None, slots: asyncio.Semaphore | None
+    ) -> Reply:
+        """One request; where arrivals have a rate, it waits for a slot first, and its latency counts that."""
+        if arrival is None:
+            arrival = self._controller.clock.now()
+        elif slots is not None:
+            await slots.acquire()
+        handling = Handling(self._controller, request, number)
+        self._in_flight[number] = request
+        try:
+            with scope(request=number) as struck:
+                answer = await self._answer(request)
+                return handling.reply(answer, struck, start, arrival, plan.is_error)
+        finally:
+            self._in_flight.pop(number, None)
+            if slots is not None:
+                slots.release()
+
+    async def _answer(self, request: Prepared) -> Answer:
+        try:
+            gate = self._controller.begin(SITE, request.payload, request.attributes)
+            if gate is None:
+                return await self._target.send(request.payload)
+            with gate:
+                await gate.wait_async()
+                return await self._target.send(gate.payload)
+        except SimulatedCrash:
+            self._crash_arrived = True
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # by us: the load is over
+            return Answer({"error": error})
+        except Exception as error:  # noqa: BLE001  # whatever the app raises is its reply
+            return Answer({"error": error})
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first exception in a group: a death before all others."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    died = error.subgroup(SimulatedCrash)
+    return _first((died or error).exceptions[0])
+
+
+class SyncDriver:
+    """A plain function, called in the test's own thread; in so many threads where more than one request is in flight."""
+
+    def __init__(self, controller: Controller, function: Callable[[Any], Any], keep: Callable[[Any], Any]) -> None:
+        self._controller = controller
+        self._function = function
+        self._keep = keep
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def drive(self, plan: Plan) -> list[Reply]:
+        """One after another, or by a pool of threads."""
+        start = self._controller.clock.now()
+        if (plan.concurrency or 1) == 1:
+            return [self._handled(plan, place, start, self._arrival(plan, place, start)) for place in range(len(plan.requests))]
+        replies: list[concurrent.futures.Future[Reply]] = []
+        with concurrent.futures.ThreadPoolExecutor(plan.concurrency, "mlchaos-serve") as pool:
+            try:
+                for place in range(len(plan.requests)):
+                    arrival = self._arrival(plan, place, start)
+                    context = contextvars.copy_context()
+                    replies.append(pool.submit(context.run, self._handled, plan, place, start, arrival))
+                return [reply.result() for reply in replies]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _arrival(self, plan: Plan, place: int, start: float) -> float | None:
+        if plan.rate is None:
+            return None
+        clock, arrival = self._controller.clock, start + place / plan.rate
+        if arrival > clock.now():
+            clock.sleep(arrival - clock.now())
+        return arrival
+
+    def _handled(self, plan: Plan, place: int, start: float, arrival: float | None) -> Reply:
+        request, number = plan.requests[place], plan.first + place
+        if arrival is None:
+            arrival = self._controller.clock.now()
+        handling = Handling(self._controller, request, number)
+        with scope(request=number) as struck:
+            try:
+                answer = self._answer(request)
+            except SimulatedCrash as crash:
+                crash.cure = CURE
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever the function raises is its reply
+                answer = Answer({"error": error})
+            return handling.reply(answer, struck, start, arrival, plan.is_error)
+
+    def _answer(self, request: Prepared) -> Answer:
+        gate = self._controller.begin(SITE, request.payload, request.attributes)
+        with gate or contextlib.nullcontext():
+            if gate is not None:
+                gate.wait()
+            value = self._function(request.payload if gate is None else gate.payload)
+            if inspect.isawaitable(value):
+                raise BadArgument(
+                    f"mlchaos.serve: the callable returned {shown(value)}, to be awaited: serve the coroutine function itself"
+                )
+        finished = self._controller.clock.now()
+        return Answer({"value": self._keep(value)}, finished)
+
+
+class CoroutineTarget:
+    """A coroutine function of one argument."""
+
+    def __init__(self, function: Callable[[Any], Awaitable[Any]], keep: Callable[[Any], Any], now: Callable[[], float]) -> None:
+        self._function = function
+        self._keep = keep
+        self._now = now
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
+
+    async def send(self, payload: Any) -> Answer:
+        """Await the function's value."""
+        value = await self._function(payload)
+        finished = self._now()
+        return Answer({"value": self._keep(value)}, finished)

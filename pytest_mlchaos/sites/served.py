@@ -1,0 +1,208 @@
+"""A served app from start to end: what kind it is, its loads, and its golden run."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from ..core.replies import Reply
+from ..core.values import shown
+from ..engine import randomness
+from ..engine.controller import Controller
+from ..engine.inputs import copied
+from ..engine.surroundings import Surroundings
+from ..engine.workdirs import WorkDirs
+from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed
+from .asgi import AsgiTarget, Requests
+from .drivers import AsyncDriver, CoroutineTarget, Driver, SyncDriver
+from .serving import Plan, Prepared
+
+__all__ = ["Served", "kind_of"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Kind = Literal["asgi", "coroutine", "function"]
+
+
+def kind_of(app: Any) -> Kind:
+    """What kind of app it is, told by the arguments that it takes. Raises ``BadArgument`` for what cannot be served."""
+    expected = "mlchaos.serve expects an ASGI app, which takes (scope, receive, send), or a callable of one request"
+    if not callable(app):
+        raise BadArgument(f"{expected}, but got {shown(app)}")
+    takes = [count for count in (1, 2, 3) if _takes(app, count)]
+    if (_first_name(app) == "scope" and 1 in takes) or (inspect.isclass(app) and _takes(app.__call__, 3)):
+        raise BadArgument(f"{shown(app)} is an ASGI 2 app, called with the scope alone; mlchaos.serve takes ASGI 3: (scope, receive, send)")
+    if 1 in takes:
+        return "coroutine" if any(map(inspect.iscoroutinefunction, (app, getattr(app, "__call__", None)))) else "function"  # noqa: B004
+    if 3 in takes:
+        return "asgi"
+    if 2 in takes:
+        raise BadArgument(f"{expected}, but {shown(app)} takes two arguments, as a WSGI app does; put a WSGI-to-ASGI adapter around that")
+    raise BadArgument(f"{expected}, but got {shown(app)}, which takes neither one argument nor three")
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a C function that does not say
+        return count == 1
+    return True
+
+
+def _first_name(function: Callable[..., Any]) -> str | None:
+    try:
+        return next(iter(inspect.signature(function).parameters), None)
+    except (TypeError, ValueError):
+        return None
+
+
+class Served:
+    """An app that is up from now on until it is stopped; as a context, it ends when the trial's body does."""
+
+    def __init__(
+        self, controller: Controller, app: Any, *, lifespan: bool, timeout: float, scratch: Path, workdirs: Iterable[Path]
+    ) -> None:
+        self._controller = controller
+        self._kind = kind_of(app)
+        if self._kind != "function":
+            _refuse_running_loop()
+        self._running = self._open = False
+        self._plans: list[Plan] = []
+        self._golden: list[list[Reply]] | None = None
+        with controller.without_faults():  # what the tool itself calls is nobody's visit
+            self._subject = _Subject(app if self._kind != "asgi" else None)
+            self._random, self._surroundings = randomness.captured(), Surroundings()
+            self._disk = WorkDirs(workdirs, scratch)
+            self._requests = Requests() if self._kind == "asgi" else None
+        self._driver = self._made(app, lifespan, timeout)
+        controller.resources.push(self)
+        self._open = True
+        self._driver.start()
+        self._running = True
+
+    def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
+        controller, now = self._controller, self._controller.clock.now
+        if self._kind == "function":
+            return SyncDriver(controller, self._subject, _kept)
+        if self._kind == "coroutine":
+            return AsyncDriver(controller, CoroutineTarget(self._subject, _kept, now))
+        return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
+
+    def drive(self, requests: Sequence[Any], **how: Any) -> tuple[list[Reply], int]:
+        """The replies to one more load, and its place among the service's loads."""
+        if not self._running:
+            over = "its golden run was asked for, which shuts it down" if self._golden is not None else "it was shut down"
+            raise BadArgument(f"this service is over: {over}; drive it before, or serve the app again")
+        kept = requests if self._kind == "asgi" else _kept(requests)
+        first = sum(len(plan.requests) for plan in self._plans)
+        plan = Plan([self._prepared(given) for given in requests], first, **how)
+        try:
+            replies = self._driver.drive(plan)
+        except BaseException:
+            if self._controller.crash is not None:
+                self._die()
+            raise
+        self._plans.append(dataclasses.replace(plan, requests=kept))
+        return replies, len(self._plans) - 1
+
+    def _prepared(self, given: Any) -> Prepared:
+        return self._requests.prepare(given) if self._requests is not None else Prepared(given, given, "", {})
+
+    def golden(self, place: int) -> list[Reply]:
+        """One load's replies without faults: the app is shut down, started afresh, and given every load of this service again."""
+        if self._golden is None:
+            if not self._open:
+                raise MlchaosError("the golden run of a service needs its trial: ask for it in the body of the test")
+            self.stop()
+            self._golden = self._played_again()
+        return self._golden[place]
+
+    def _played_again(self) -> list[list[Reply]]:
+        driver, controller = self._driver, self._controller
+        with controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start():
+            self._surroundings.restore()
+            randomness.restore(self._random)
+            self._subject.renew()
+            try:
+                driver.start()
+                replies = [
+                    driver.drive(dataclasses.replace(plan, requests=[self._prepared(given) for given in plan.requests]))
+                    for plan in self._plans
+                ]
+                driver.stop()
+            except ServiceFailed as error:
+                raise GoldenRunFailed(f"without any fault, {error}") from error
+            return replies
+
+    def stop(self) -> None:
+        """Shut the app down, once."""
+        running, self._running = self._running, False
+        if running:
+            self._driver.stop()
+
+    def _die(self) -> None:
+        """The process is gone: it does not shut down, but what it held is freed."""
+        self._running = False
+        self._release()
+
+    def _release(self) -> None:
+        is_open, self._open = self._open, False
+        if is_open:
+            with self._controller.without_faults():
+                self._driver.close()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.leave(error)
+        finally:
+            self._release()
+
+    def leave(self, error: BaseException | None) -> None:
+        """Shut down behind ``error``, which is not hidden by what fails now."""
+        try:
+            if self._controller.crash is None:
+                self.stop()
+        except ServiceFailed as failure:
+            if error is None:
+                raise
+            error.add_note(f"mlchaos: and then, {failure}")
+
+
+class _Subject:
+    """A callable, and a copy of it as it was at the start: a golden run must not find what the trial has left in it."""
+
+    def __init__(self, function: Callable[[Any], Any] | None) -> None:
+        self._function: Any = function
+        (self._at_start,), failures = copied((function,))
+        if failures:
+            self._at_start = function
+
+    def __call__(self, payload: Any) -> Any:
+        return self._function(payload)
+
+    def renew(self) -> None:
+        """Take the copy."""
+        self._function = self._at_start
+
+
+def _kept(value: Any) -> Any:
+    """The value as it is now: who holds it may go on changing it."""
+    (kept,), failures = copied((value,))
+    return value if failures else kept
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise BadArgument("mlchaos.serve runs an event loop of its own, so that it works in plain tests alone: def test_...(), not async def")
