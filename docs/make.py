@@ -60,7 +60,8 @@ def _signature(function: Any) -> str:
     signature = inspect.signature(function)
     shown = [parameter.replace(annotation=parameter.empty) for name, parameter in signature.parameters.items() if name != "self"]
     text = str(signature.replace(parameters=shown, return_annotation=signature.empty))
-    return re.sub(r"<function (\w+) at \w+>", r"\1", text)
+    text = re.sub(r"<function (\w+) at \w+>", r"\1", text)
+    return re.sub(r"<object object at \w+>", "...", text)  # a mark for what was not given
 
 
 def _text(value: Any) -> str:
