@@ -7,6 +7,7 @@ import pytest
 
 from pytest_mlchaos import Fault, faults
 from pytest_mlchaos.core.faults import FAULTS, create, register
+from pytest_mlchaos.core.storage import Operation
 from pytest_mlchaos.reports.catalogue import catalogue, sections
 from pytest_mlchaos.testing import check_fault, strike
 
@@ -17,6 +18,9 @@ STRIKING_AT_ONCE = {
     "crash": (create("crash"), object),
     "corrupt_batch": (create("corrupt_batch", kind="noise", fraction=0.3), lambda: {"x": np.ones((4, 3)), "y": np.arange(4)}),
     "call_failure": (create("call_failure", target="a:b", error=OSError(5, "I/O")), lambda: ((), {})),
+    "slow_storage": (create("slow_storage", delay="1ms", bandwidth="1MB/s"), lambda: Operation("read", "a/b")),
+    "flaky_storage": (create("flaky_storage", error="ENOSPC"), lambda: Operation("rename", "a/b", "a/c")),
+    "truncated_read": (create("truncated_read", keep=100), lambda: Operation("read", "a/b")),
     "call_delay": (create("call_delay", target="a:b", delay="1ms"), lambda: ((), {})),
 }
 KEEPS_A_CONTEXT_OPEN = {"gpu_oom"}  # needs its site: test_torch_sites.py

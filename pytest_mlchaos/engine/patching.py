@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 __all__ = ["Patches", "aliases"]
@@ -52,13 +52,13 @@ class Patches:
 
         The second half covers modules that were imported, and copied the replacement, in between.
         """
+        self.replace_all_everywhere([(original, replacement)])
 
-        def rebind(old: object, new: object) -> None:
-            for module, name in aliases(old):
-                setattr(module, name, new)
-
-        self.on_undo(lambda: rebind(replacement, original))
-        rebind(original, replacement)
+    def replace_all_everywhere(self, pairs: Sequence[tuple[object, object]]) -> None:
+        """Do that for several (original, replacement) in one go: looking through all modules is what it costs."""
+        pairs = list(pairs)
+        self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
+        _rebind(pairs)
 
     def undo(self) -> None:
         """Undo everything; the first error is raised once all is done."""
@@ -77,8 +77,20 @@ class Patches:
 
 def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
     """Every (module, name) of an imported module that is bound to this very object."""
+    for module, name, _ in _bound({id(value)}):
+        yield module, name
+
+
+def _bound(wanted: Set[int]) -> Iterator[tuple[types.ModuleType, str, int]]:
+    """Every (module, name, id) of an imported module that is bound to an object with one of these ids."""
     for module in list(sys.modules.values()):
         if isinstance(module, types.ModuleType):
-            for name, held in vars(module).copy().items():
-                if held is value:
-                    yield module, name
+            names = vars(module).copy()
+            if not wanted.isdisjoint(map(id, names.values())):  # at C's speed: hundreds of thousands of names hold none of them
+                yield from ((module, name, id(held)) for name, held in names.items() if id(held) in wanted)
+
+
+def _rebind(pairs: Sequence[tuple[object, object]]) -> None:
+    new = {id(old): replacement for old, replacement in pairs}
+    for module, name, old in _bound(new.keys()):
+        setattr(module, name, new[old])
