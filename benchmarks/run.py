@@ -21,10 +21,18 @@ import arming
 import exploration
 import plugin_load
 import steps
+import storage
 import visits
 from timing import Figure
 
-BENCHMARKS = {"plugin_load": plugin_load, "visits": visits, "steps": steps, "exploration": exploration, "arming": arming}
+BENCHMARKS = {
+    "plugin_load": plugin_load,
+    "visits": visits,
+    "steps": steps,
+    "exploration": exploration,
+    "arming": arming,
+    "storage": storage,
+}
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 
 

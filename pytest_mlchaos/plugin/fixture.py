@@ -14,7 +14,7 @@ from ..engine.controller import Controller, current
 from ..engine.supervise import Supervisor
 from ..errors import BadArgument, MlchaosError
 from ..oracles.run import Run
-from ..sites import calls, dataloader, torch_train, visits
+from ..sites import calls, dataloader, filesystems, torch_train, visits
 
 __all__ = ["Mlchaos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -67,6 +67,13 @@ class Mlchaos:
         """``function`` as a target of call faults, under ``name`` or its own ``"module:qualname"``: for what no import reaches."""
         wrapped: Callable[..., T] = calls.wrapped(function, name)
         return wrapped
+
+    def filesystem(self, fs: T) -> T:
+        """``fs`` with its ``open``, ``cat``, ``put`` and their like passing the ``storage`` sites: for clients that no hook reaches.
+
+        Those of fsspec are reached anyway, and given back as they are. The first argument of a method is the path (of ``put``, the second).
+        """
+        return filesystems.watched(fs)
 
     @property
     def journal(self) -> Journal:

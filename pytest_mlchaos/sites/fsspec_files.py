@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..engine.imports import when_imported
@@ -19,7 +19,7 @@ from ..engine.patching import Patches
 from .storage import Passage, Place, Storage, active, begin, inside, mechanism, within
 from .watched_files import Watched
 
-__all__: list[str] = []
+__all__ = ["Access", "Call", "end_early", "wrapped"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 METHODS = {
@@ -143,7 +143,7 @@ class Call:
 
     __slots__ = ("args", "kwargs", "names")
 
-    def __init__(self, names: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, names: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.names, self.args, self.kwargs = names, args, kwargs
 
     def __getitem__(self, index: int) -> Any:
@@ -167,14 +167,14 @@ def _method(function: Callable[..., Any], name: str) -> Any:
         return _length(result if name == "cat_file" else call[1] if name == "pipe_file" else call[local] if name in COPIES else None)
 
     def trim(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
-        if passage is not None and passage.operation.keep is not None and name == "get_file":
-            _end_early(passage, call[local])
+        if passage is not None and name == "get_file":
+            end_early(passage, call[local])
         return passage.cut(result) if passage is not None and name == "cat_file" else result
 
     def opened(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
         return _watched(result, lambda storage: place(storage, fs, call))
 
-    return _wrapped(function, Access(op, place, size, opened if op == "open" else trim))
+    return wrapped(function, Access(op, place, size, opened if op == "open" else trim), _names(function))
 
 
 def _request(function: Callable[..., Any], name: str) -> Any:
@@ -198,12 +198,11 @@ def _request(function: Callable[..., Any], name: str) -> Any:
         end = file.__dict__.get("_mlchaos_end")
         return result if end is None else result[: max(0, end - start)]
 
-    return _wrapped(function, Access(op, place, size, trim))
+    return wrapped(function, Access(op, place, size, trim), _names(function))
 
 
-def _wrapped(function: Callable[..., Any], access: Access) -> Any:
-    """The function with a visit in front; a coroutine function stays one."""
-    names = list(inspect.signature(function).parameters)[1:]
+def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
+    """The method with a visit in front; a coroutine function stays one. ``names`` are those of its arguments."""
 
     def find(owner: Any, call: Call) -> Place | None:
         storage = active()
@@ -244,6 +243,10 @@ def _wrapped(function: Callable[..., Any], access: Access) -> Any:
     return called_async if inspect.iscoroutinefunction(function) else called
 
 
+def _names(method: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(method).parameters)[1:]
+
+
 def _remote(storage: Storage, fs: Any, path: Any) -> Place | None:
     """The place of a path of a filesystem; a list of them is found by each."""
     if isinstance(path, (list, tuple, set)):
@@ -272,7 +275,7 @@ def _length(data: Any) -> int | None:
         return None
 
 
-def _end_early(passage: Passage, target: Any) -> None:
+def end_early(passage: Passage, target: Any) -> None:
     """Shorten what has just been downloaded, as a download that stops early leaves it."""
-    if isinstance(target, (str, os.PathLike)) and os.path.isfile(target):
+    if passage.operation.keep is not None and isinstance(target, (str, os.PathLike)) and os.path.isfile(target):
         os.truncate(target, passage.operation.ends_at(os.path.getsize(target)))
