@@ -56,7 +56,7 @@ class File(io.FileIO):
 
     def _room(self) -> int:
         """How many bytes are left before the end that a fault has set."""
-        return max(0, self.end - self.tell()) if self.end is not None else sys.maxsize
+        return max(0, self.end - self.tell()) if self.end is not None and active() is self.storage else sys.maxsize
 
     def readinto(self, buffer: Any, /) -> Any:
         """Fill a buffer, as far as the file reaches."""
@@ -76,7 +76,7 @@ class File(io.FileIO):
 
         def act() -> Any:
             if size is None or size < 0:
-                return io.FileIO.readall(self) if self.end is None else io.FileIO.read(self, self._room())
+                return io.FileIO.readall(self) if self._room() == sys.maxsize else io.FileIO.read(self, self._room())
             return io.FileIO.read(self, min(size, self._room()))
 
         return self._during(passage, act, len)
@@ -188,6 +188,7 @@ def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
 def _built(original: Callable[..., Any], storage: Storage, place: Place | None, arguments: tuple[Any, ...]) -> Any:
     """What ``open`` makes, on a raw file that is watched."""
     file, mode, buffering, text, closefd, opener = arguments
+    file = file if isinstance(file, int) else os.fspath(file)
     raw = File(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _uncounted(opener))
     place = place if place is not None else storage.descriptor(raw.fileno())
     try:

@@ -25,7 +25,8 @@ def install(storage: Storage, patches: Patches) -> None:
         *((function, _renamer(function)) for function in (os.rename, os.replace)),
         *((function, _remover(function)) for function in (os.remove, os.unlink)),
     ]
-    patches.replace_all_everywhere(replaced)
+    for original, wrapper in replaced:
+        patches.replace_everywhere(original, wrapper)
     for supports in (os.supports_dir_fd, os.supports_follow_symlinks):
         wrappers = {wrapper for original, wrapper in replaced if original in supports}
         supports.update(wrappers)

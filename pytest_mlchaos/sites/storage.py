@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import contextvars
 import fnmatch
+import functools
 import os
 import re
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -287,9 +289,8 @@ def _relative(path: str, own: str | None) -> str:
     return path[len(here) :] if path.startswith(here) else path.rpartition("/")[2]
 
 
+@functools.cache
 def _interpreter() -> tuple[str, ...]:
     """Where the interpreter and installed packages lie, and this package: no fault touches that."""
-    import sys
-
     roots = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])}
     return tuple(f"{Path(root).as_posix()}/" for root in roots if root and root != "/")

@@ -39,11 +39,9 @@ def install(storage: Storage, patches: Patches) -> None:
 
 def _wrap_module(module: str, patches: Patches) -> None:
     loaded = importlib.import_module(module)
-    pairs = []
     for _, name, op, position, keyword in (entry for entry in FUNCTIONS if entry[0] == module):
         original = getattr(loaded, name)
-        pairs.append((original, _wrapped(original, op, position, keyword)))
-    patches.replace_all_everywhere(pairs)
+        patches.replace_everywhere(original, _wrapped(original, op, position, keyword))
 
 
 def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str) -> Callable[..., Any]:
