@@ -13,9 +13,9 @@ faults.load()
 sites.load()
 
 
-def armed(tmp_path, *declared, **keywords):
+def armed(tmp_path, *declared, seed=0):
     """A trial with these faults, in which ``tmp_path`` is the test's own directory."""
-    return trial(Schedule(declared), Patches(), own=[tmp_path.parent], **keywords)
+    return trial(Schedule(declared, seed), Patches(), own=[tmp_path.parent])
 
 
 def watching(tmp_path):

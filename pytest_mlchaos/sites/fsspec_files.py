@@ -16,7 +16,7 @@ from typing import Any
 
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from .storage import Passage, Place, Storage, active, begin, inside, mechanism, within
+from .storage import Passage, Place, Storage, active, inside, mechanism, within
 from .watched_files import Watched
 
 __all__ = ["Access", "Call", "end_early", "wrapped"]
@@ -52,9 +52,9 @@ def install(storage: Storage, patches: Patches) -> None:
 
 
 def _filesystems(patches: Patches) -> None:
-    import fsspec.spec
+    import fsspec.spec as spec
 
-    meta: Any = fsspec.spec._Cached
+    meta: Any = spec._Cached
     created = meta.__init__
 
     @functools.wraps(created)
@@ -63,17 +63,17 @@ def _filesystems(patches: Patches) -> None:
         _wrap_filesystem(cls, patches)
 
     patches.set(meta, "__init__", defined)
-    for cls in _family(fsspec.spec.AbstractFileSystem):
+    for cls in _family(spec.AbstractFileSystem):
         _wrap_filesystem(cls, patches)
-    for cls in _family(fsspec.spec.AbstractBufferedFile):
+    for cls in _family(spec.AbstractBufferedFile):
         _wrap_file(cls, patches)
 
 
 def _asynchronous(patches: Patches) -> None:
     """Filesystems that exist already call coroutines that were bound before they were wrapped: here they all pass."""
-    import fsspec.asyn
+    import fsspec.asyn as asyn
 
-    original: Any = fsspec.asyn.sync
+    original: Any = asyn.sync
 
     @functools.wraps(original)
     def sync(loop: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -81,7 +81,7 @@ def _asynchronous(patches: Patches) -> None:
         return original(loop, known.__get__(function.__self__) if known is not None else function, *args, **kwargs)
 
     patches.replace_everywhere(original, sync)
-    for cls in _family(fsspec.asyn.AbstractAsyncStreamedFile):
+    for cls in _family(asyn.AbstractAsyncStreamedFile):
         _wrap_file(cls, patches)
 
 
@@ -130,12 +130,16 @@ def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], p
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """What a method does: its operation, the file, how many bytes pass, and what is left of them when a fault ends the file."""
+    """What a method does: its operation, the file, how many bytes pass, and what is left of them when a fault ends the file.
+
+    ``part_of``: the operations inside which it counts all the same.
+    """
 
     op: str
     place: Callable[[Storage, Any, Call], Place | None]
     size: Callable[[Any, Call, Any], int | None] = lambda owner, call, result: _length(result)
     trim: Callable[[Passage | None, Any, Call, Any], Any] = lambda passage, owner, call, result: passage.cut(result) if passage else result
+    part_of: tuple[str, ...] = ("",)
 
 
 class Call:
@@ -198,7 +202,7 @@ def _request(function: Callable[..., Any], name: str) -> Any:
         end = file.__dict__.get("_mlchaos_end")
         return result if end is None else result[: max(0, end - start)]
 
-    return wrapped(function, Access(op, place, size, trim), _names(function))
+    return wrapped(function, Access(op, place, size, trim, ("", "open")), _names(function))  # a cache may fetch all at the open
 
 
 def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
@@ -206,7 +210,7 @@ def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) 
 
     def find(owner: Any, call: Call) -> Place | None:
         storage = active()
-        return None if storage is None or inside() else access.place(storage, owner, call)
+        return None if storage is None or inside() not in access.part_of else access.place(storage, owner, call)
 
     @functools.wraps(function)
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -214,8 +218,8 @@ def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) 
         place = find(self, call)
         if place is None:
             return function(self, *args, **kwargs)
-        passage = begin(access.op, place)
-        with passage or within():
+        passage = place.begin(access.op)
+        with passage or within(access.op):
             if passage is not None:
                 passage.wait()
             size = access.size(self, call, None) if passage is not None and access.op == "write" else None
@@ -230,8 +234,8 @@ def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) 
         place = find(self, call)
         if place is None:
             return await function(self, *args, **kwargs)
-        passage = begin(access.op, place)
-        with passage or within():
+        passage = place.begin(access.op)
+        with passage or within(access.op):
             if passage is not None:
                 await passage.wait_async()
             size = access.size(self, call, None) if passage is not None and access.op == "write" else None

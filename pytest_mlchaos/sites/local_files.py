@@ -162,7 +162,7 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
         passage = storage.begin("open", place) if place is not None and not isinstance(file, int) else None
         made: Any = None
         try:
-            with passage or within():
+            with passage or within("open"):
                 if passage is not None:
                     passage.wait()
                 made = _built(original, storage, place, (file, mode, buffering, text, closefd, opener))
@@ -204,7 +204,7 @@ def _uncounted(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]:
     """The user's own opener: what it opens is counted there."""
 
     def opened(file: Any, flags: int) -> int:
-        with within(False):
+        with within(""):
             return opener(file, flags)
 
     return opened

@@ -40,7 +40,7 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
         passage = begin("open", _file_at(path, flags, dir_fd))
         number: int | None = None
         try:
-            with passage or within():
+            with passage or within("open"):
                 if passage is not None:
                     passage.wait()
                 number = original(path, flags, mode, dir_fd=dir_fd)
@@ -86,7 +86,7 @@ def _renamer(original: Callable[..., Any]) -> Callable[..., Any]:
     def rename(src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
         source, target = _at(src, src_dir_fd), _at(dst, dst_dir_fd)
         passage = begin("rename", source.renamed_to(target)) if source is not None and target is not None else None
-        with passage or within():
+        with passage or within("rename"):
             if passage is not None:
                 passage.wait()
             original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
@@ -98,7 +98,7 @@ def _remover(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def remove(path: Any, *, dir_fd: int | None = None) -> None:
         passage = begin("remove", _at(path, dir_fd))
-        with passage or within():
+        with passage or within("remove"):
             if passage is not None:
                 passage.wait()
             original(path, dir_fd=dir_fd)

@@ -34,9 +34,9 @@ MOST_NAMES = 8
 Mechanism = Callable[["Storage", Patches], None]
 MECHANISMS: list[Mechanism] = []
 _active: list[Storage] = []
-_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("mlchaos_storage", default=False)
+_inside: contextvars.ContextVar[str] = contextvars.ContextVar("mlchaos_storage", default="")
 inside = _inside.get
-"""Whether an operation is under way here; a context travels into the tasks and loops that it starts."""
+"""The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
 
 _FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|proc|sys)/")
 
@@ -71,8 +71,8 @@ def active() -> Storage | None:
 
 
 @contextlib.contextmanager
-def within(operation: bool = True) -> Iterator[None]:
-    """What is done here is part of an operation that has been counted (or, with False, is none of it)."""
+def within(operation: str) -> Iterator[None]:
+    """What is done here is part of an operation that has been counted (of none, where it is empty)."""
     token = _inside.set(operation)
     try:
         yield
@@ -108,6 +108,10 @@ class Place:
     def watched(self) -> bool:
         """Whether any operation here passes a lane."""
         return any(self.lanes(op)[0] for op in OPERATIONS)
+
+    def begin(self, op: str) -> Passage | None:
+        """Start an operation here: None where nothing is due."""
+        return self._storage.begin(op, self)
 
     def renamed_to(self, other: Place) -> Place:
         """The place of a rename or copy from here to another."""
@@ -170,7 +174,7 @@ class Passage:
     def __enter__(self) -> Passage:
         for gate in self._gates:
             self._stack.enter_context(gate)
-        self._stack.enter_context(within())
+        self._stack.enter_context(within(self.operation.op))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

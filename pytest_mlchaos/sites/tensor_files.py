@@ -61,7 +61,7 @@ def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str)
                 open(file, "rb" if op == "read" else "wb").close()  # it opens, and truncates, before it can fail
         passage = storage.begin(op, place)
         if passage is None:
-            with within():
+            with within(op):
                 return original(*args, **kwargs)
         with passage:
             passage.wait()
