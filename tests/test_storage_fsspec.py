@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 
@@ -321,6 +322,18 @@ def test_a_file_that_no_hook_reaches_is_still_of_its_kind(memory, tmp_path):
             assert file.seek(0) == 0
             assert file.size == 8
     assert counts(controller) == {"open": 2, "write": 2, "read": 4}
+
+
+def test_what_fsspec_says_of_a_missing_package_is_not_hidden(tmp_path):
+    """Its own words, inside a trial and outside."""
+    text = "Install no_such_package to go nowhere"
+    fsspec.register_implementation("nowhere", "no_such_package.core.FileSystem", errtxt=text, clobber=True)
+    said = []
+    for armed_or_not in (contextlib.nullcontext(), watching(tmp_path)):
+        with armed_or_not, pytest.raises(ImportError) as caught:
+            fsspec.open("nowhere://a").open()
+        said.append(str(caught.value))
+    assert said == [text] * 2
 
 
 # -- clients that only look like a filesystem ----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Key, Visit
 from ..core.storage import Operation
-from ..core.values import parse_duration, shown
+from ..core.values import did_you_mean, parse_duration, shown
 from ..errors import BadArgument, MissingExtra
 from .calls import _Afterwards
 
@@ -22,6 +22,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Op = Literal["open", "read", "write", "rename", "remove"]
 WORDS = {"timeout": errno.ETIMEDOUT, "throttled": errno.EBUSY}
+COMMON = ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "ENOENT", "ESTALE", "EBUSY", "EAGAIN", "ECONNRESET", "EXDEV")
 ERRNOS = {name: number for number, name in errno.errorcode.items()} | WORDS
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B(?:/s)?\s*")
 
@@ -139,8 +140,8 @@ class FlakyStorage(Fault):
         """Refuse an error that is no errno's name."""
         _check_path(self, self.path)
         if not is_drawn(self.error) and self.error not in ERRNOS:
-            known = f"{', '.join(map(repr, WORDS))} or the name of an errno ({', '.join(sorted(errno.errorcode.values()))})"
-            raise BadArgument(f"flaky_storage: expected error to be {known} but got {shown(self.error)}")
+            known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or another of Python's errno module)"
+            raise BadArgument(f"flaky_storage: expected error to be {known} but got {shown(self.error)}{did_you_mean(self.error, ERRNOS)}")
 
     @property
     def key(self) -> Key:
