@@ -34,6 +34,9 @@ class File(io.FileIO):
     life = 0
     end: int | None = None
 
+    def __repr__(self) -> str:
+        return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
+
     def _begin(self, op: str) -> Passage | None:
         return self.storage.begin(op, self.place) if active() is self.storage and not inside() else None
 
@@ -86,9 +89,6 @@ class File(io.FileIO):
         if self.life != self.storage.life and self.storage.controller.crash is None and active() is self.storage:
             return memoryview(data).nbytes
         return self._during(self._begin("write"), lambda: io.FileIO.write(self, data), int)
-
-
-File.__name__, File.__qualname__, File.__module__ = "FileIO", "FileIO", "_io"  # what its repr and its pickling errors show
 
 
 def is_watched(file: Any) -> bool:
