@@ -29,13 +29,13 @@ FAR = 10**9
 
 
 def _cycle(path: Path) -> None:
-    """Three operations: an open, a raw write, and nothing else at the close."""
+    """Two operations: an open, and at the close a raw write."""
     with open(path, "wb") as file:
         file.write(b"x" * 100)
 
 
 def _read(path: Path) -> None:
-    """An open and one raw read."""
+    """Two operations: an open and a raw read."""
     with open(path, "rb") as file:
         file.read()
 
