@@ -122,9 +122,9 @@ class FlakyStorage(Fault):
     filesystems make of ``SlowDown``.
 
     Fidelity: an operation takes effect entirely or not at all; a write that fails half-way is one of a file's several writes. It strikes
-    above a client's own retries. ``torch.save`` with a path fails as a whole. Files that C code opens by itself (memory maps, Arrow's own
-    readers) are not reached; where only an audit event tells of an operation (``os.rename`` kept in a default argument), ``"after"``
-    comes before it.
+    above a client's own retries. ``torch.save`` with a path leaves an empty file or the whole one. Files that C code opens by itself
+    (memory maps, Arrow's own readers) are not reached; where only an audit event tells of an operation (``os.rename`` kept in a default
+    argument), ``"after"`` comes before it.
 
     Source: errno(3), https://man7.org/linux/man-pages/man3/errno.3.html
     """

@@ -58,12 +58,13 @@ def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str)
         if opening is not None:
             with opening:
                 opening.wait()
-                open(file, "rb" if op == "read" else "wb").close()  # it opens, and truncates, before it can fail
+                _opened(file, op)
         passage = storage.begin(op, place)
         if passage is None:
             with within(op):
                 return original(*args, **kwargs)
         with passage:
+            _opened(file, op)
             passage.wait()
             if op == "read" and passage.operation.keep is not None:
                 result = _cut(original, passage, position, keyword, args, kwargs)
@@ -73,6 +74,12 @@ def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str)
         return result
 
     return call
+
+
+def _opened(file: Any, op: str) -> None:
+    """What the open has done by the time that anything can fail behind it: a file to be written is empty."""
+    if not _is_object(file):
+        open(file, "rb" if op == "read" else "wb").close()
 
 
 def _is_object(file: Any) -> bool:
