@@ -17,6 +17,7 @@ ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
+STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
 
 
 def _install_with_torch(session: nox.Session, *packages: str) -> None:
@@ -28,7 +29,7 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 @nox.session(python="3.11")
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
-    _install_with_torch(session, *PLUGINS, *DATA, *SERVE)
+    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE)
     session.run("pytest", "-n", "2", *ASYNC, *session.posargs)
 
 

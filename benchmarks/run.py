@@ -23,6 +23,7 @@ import exploration
 import plugin_load
 import serving
 import steps
+import storage
 import visits
 from timing import Figure
 
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "arming": arming,
     "drift": drift,
     "serving": serving,
+    "storage": storage,
 }
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 

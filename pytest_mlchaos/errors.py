@@ -56,10 +56,11 @@ class TargetNotFound(BadArgument):
 
 
 class MissingExtra(MlchaosError, ImportError):
-    """An optional package is missing; the message holds the ``pip install`` to run."""
+    """An optional package is missing; the message holds the ``pip install`` to run (of the package itself, where no extra has it)."""
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(f"{what} needs {package}, which is not installed: python -m pip install 'pytest-mlchaos[{extra}]'")
+    def __init__(self, what: str, package: str, extra: str | None) -> None:
+        install = package if extra is None else f"'pytest-mlchaos[{extra}]'"
+        super().__init__(f"{what} needs {package}, which is not installed: python -m pip install {install}")
 
 
 class InjectionForbidden(MlchaosError):

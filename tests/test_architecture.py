@@ -91,7 +91,7 @@ def test_files_and_functions_can_be_read_at_a_sitting(path):
 def test_every_file_says_what_it_exports(path):
     """``__all__`` is there, and names what the file defines."""
     body = ast.parse(path.read_text()).body
-    defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
     assigned = {
         target.id: node.value for node in body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)
     }

@@ -7,6 +7,7 @@ import pytest
 
 from pytest_mlchaos import Fault, faults
 from pytest_mlchaos.core.faults import FAULTS, create, register
+from pytest_mlchaos.core.storage import Operation
 from pytest_mlchaos.reports.catalogue import catalogue, sections
 from pytest_mlchaos.testing import check_fault, strike
 
@@ -19,6 +20,9 @@ STRIKING_AT_ONCE = {
     "call_failure": (create("call_failure", target="a:b", error=OSError(5, "I/O")), lambda: ((), {})),
     "latency_spike": (create("latency_spike", delay="1ms"), object),
     "dependency_failure": (create("dependency_failure", target="a:b"), lambda: ((), {})),
+    "slow_storage": (create("slow_storage", delay="1ms", bandwidth="1MB/s"), lambda: Operation("read", "a/b")),
+    "flaky_storage": (create("flaky_storage", error="ENOSPC"), lambda: Operation("rename", "a/b", "a/c")),
+    "truncated_read": (create("truncated_read", keep=100), lambda: Operation("read", "a/b")),
     "call_delay": (create("call_delay", target="a:b", delay="1ms"), lambda: ((), {})),
 }
 KEEPS_A_CONTEXT_OPEN = {"gpu_oom"}  # needs its site: test_torch_sites.py

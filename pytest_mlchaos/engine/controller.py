@@ -55,7 +55,8 @@ class Controller:
     """Counts visits, strikes what is due, keeps the journal.
 
     ``probing`` makes it the first, fault-free trial of an exploration: no fault strikes, and each plan notes the visits
-    at which it could have. ``own`` are the test's own directories: files elsewhere are none of the faults' business.
+    at which it could have. ``own`` are the test's own directories: files elsewhere are none of the faults' business. ``names`` keeps a
+    few names (of files, say) that passed, by site: they are told when a fault's filter matched nothing.
     """
 
     def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False, own: Iterable[Path] = ()) -> None:
@@ -63,6 +64,7 @@ class Controller:
         self.clock: Clock = clock or RealClock()
         self.own = tuple(own)
         self.journal = Journal()
+        self.names: dict[str, dict[str, None]] = {}
         self.probing = probing
         self.drawn = False  # whether a search drew the schedule, or the test declares it
         self.plans = [Plan(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
@@ -164,12 +166,12 @@ class Controller:
     @contextlib.contextmanager
     def without_faults(self) -> Iterator[None]:
         """For a golden run: sites are counted from 0 and nothing strikes; afterwards all is as it was."""
-        kept = self._lanes, self.crash, self.plans
-        self._lanes, self.crash, self.plans = {}, None, []
+        kept = self._lanes, self.crash, self.plans, self.names
+        self._lanes, self.crash, self.plans, self.names = {}, None, [], {}
         try:
             yield
         finally:
-            self._lanes, self.crash, self.plans = kept
+            self._lanes, self.crash, self.plans, self.names = kept
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Whether an exception is one that a fault raised, or was raised ``from`` one."""

@@ -9,11 +9,13 @@ from typing import Any
 from ..core.clock import Clock
 from ..core.sites import Visit
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "pause"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-async def _pause(seconds: float) -> None:
+async def pause(clock: Clock, seconds: float) -> None:
+    """Let so many seconds of a clock pass in a coroutine; others run meanwhile."""
+    seconds = clock.to_await(seconds)
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # another event loop
@@ -47,7 +49,7 @@ class Gate:
     async def wait_async(self) -> None:
         """As :meth:`wait`, in a coroutine: others run meanwhile."""
         if self.visit.delay:
-            await _pause(self._clock.to_await(self.visit.delay))
+            await pause(self._clock, self.visit.delay)
         self.check()
 
     def check(self) -> None:

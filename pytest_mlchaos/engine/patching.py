@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Patches", "aliases"]
+__all__ = ["FUNCTIONS", "Patches", "aliases"]
 
 _ABSENT = object()
+FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType}
+"""What can be looked up in a set without calling anybody's code."""
 
 
 class Patches:
@@ -20,6 +23,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], object]] = []
+        self._together: list[tuple[object, object]] | None = None
 
     def __enter__(self) -> Patches:
         return self
@@ -52,13 +56,26 @@ class Patches:
 
         The second half covers modules that were imported, and copied the replacement, in between.
         """
+        if self._together is not None:
+            self._together.append((original, replacement))
+        else:
+            self._replace([(original, replacement)])
 
-        def rebind(old: object, new: object) -> None:
-            for module, name in aliases(old):
-                setattr(module, name, new)
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is replaced everywhere in here is replaced at its end, in one go: to look through all modules is what it costs."""
+        pairs: list[tuple[object, object]] = []
+        self._together = pairs
+        try:
+            yield
+        finally:
+            self._together = None
+        if pairs:
+            self._replace(pairs)
 
-        self.on_undo(lambda: rebind(replacement, original))
-        rebind(original, replacement)
+    def _replace(self, pairs: list[tuple[object, object]]) -> None:
+        self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
+        _rebind(pairs)
 
     def undo(self) -> None:
         """Undo everything; the first error is raised once all is done."""
@@ -77,8 +94,24 @@ class Patches:
 
 def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
     """Every (module, name) of an imported module that is bound to this very object."""
+    for module, name, _ in _bound([value]):
+        yield module, name
+
+
+def _bound(wanted: Sequence[object]) -> Iterator[tuple[types.ModuleType, str, int]]:
+    """Every (module, name, place) of an imported module that is bound to one of these very objects, and which one.
+
+    There are tens of thousands of names, and ``id()`` is slow: it tells each audit hook.
+    """
+    kinds = set(map(type, wanted))
+    quick = frozenset(wanted) if kinds <= FUNCTIONS else None
     for module in list(sys.modules.values()):
         if isinstance(module, types.ModuleType):
             for name, held in vars(module).copy().items():
-                if held is value:
-                    yield module, name
+                if type(held) in kinds and (quick is None or held in quick):
+                    yield from ((module, name, place) for place, one in enumerate(wanted) if one is held)
+
+
+def _rebind(pairs: Sequence[tuple[object, object]]) -> None:
+    for module, name, place in _bound([old for old, _ in pairs]):
+        setattr(module, name, pairs[place][1])

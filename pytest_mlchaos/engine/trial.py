@@ -33,10 +33,11 @@ def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
 
 
 def _arm(controller: Controller, patches: Patches, keys: Iterable[Key]) -> None:
-    for key in keys:
-        site = SITES.get(name_of(key))
-        if site is not None and (site.needs is None or importlib.util.find_spec(site.needs) is not None):
-            site.arm(controller, patches, key)
+    with patches.together():
+        for key in keys:
+            site = SITES.get(name_of(key))
+            if site is not None and (site.needs is None or importlib.util.find_spec(site.needs) is not None):
+                site.arm(controller, patches, key)
 
 
 @contextlib.contextmanager

@@ -16,11 +16,12 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
-from .patching import Patches
+from .patching import FUNCTIONS, Patches
 
 __all__ = ["install"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -92,6 +93,7 @@ def _perf_counter_ns() -> int:
 
 
 _VIRTUAL: dict[str, Callable[..., Any]] = {name: globals()[f"_{name}"] for name in _real}
+_FUNCTIONS = frozenset((*_real.values(), *_VIRTUAL.values()))
 for _name, _function in _VIRTUAL.items():
     _function.__name__ = _function.__qualname__ = _name
 
@@ -123,27 +125,31 @@ class _Names:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, tuple[weakref.ref[types.ModuleType], int]] = {}
         self._found: set[tuple[str, str]] = set()
 
     def bind(self, old: dict[str, Callable[..., Any]], new: dict[str, Callable[..., Any]]) -> None:
         """Every name that is bound to a function of ``old`` is bound to its namesake of ``new``."""
         self._search()
-        replacements = {id(function): new[name] for name, function in old.items()}
+        replacements = {function: new[name] for name, function in old.items()}
         for module, name in self._found:
             held = getattr(sys.modules.get(module), name, None)
-            if id(held) in replacements:
-                setattr(sys.modules[module], name, replacements[id(held)])
+            if type(held) in FUNCTIONS and held in replacements:
+                setattr(sys.modules[module], name, replacements[held])
 
     def _search(self) -> None:
-        wanted = {id(function) for functions in (_real, _VIRTUAL) for function in functions.values()}
         for module, content in list(sys.modules.items()):
-            names = getattr(content, "__dict__", None)
-            if names is None or self._seen.get(module) == (id(content), len(names)) or not isinstance(content, types.ModuleType):
-                continue
-            self._seen[module] = (id(content), len(names))
-            if module == "time" or module.partition(".")[0] not in _REAL_TIME:
-                self._found.update((module, name) for name, held in list(names.items()) if id(held) in wanted)
+            if isinstance(content, types.ModuleType) and not self._knows(module, content):
+                names = vars(content)
+                self._seen[module] = (weakref.ref(content), len(names))
+                if module == "time" or module.partition(".")[0] not in _REAL_TIME:
+                    found = ((name, held) for name, held in list(names.items()) if type(held) in FUNCTIONS)
+                    self._found.update((module, name) for name, held in found if held in _FUNCTIONS)
+
+    def _knows(self, module: str, content: types.ModuleType) -> bool:
+        """Whether a module is the one that was searched, with as many names as it had then."""
+        known = self._seen.get(module)
+        return known is not None and known[0]() is content and known[1] == len(vars(content))
 
 
 _names = _Names()

@@ -16,7 +16,7 @@ from ..engine.supervise import Supervisor
 from ..errors import BadArgument, MlchaosError
 from ..oracles.pipeline import PipelineRun
 from ..oracles.run import Run
-from ..sites import calls, dataloader, torch_train, visits
+from ..sites import calls, dataloader, filesystems, torch_train, visits
 from ..sites.served import Served
 from .service import Service
 
@@ -99,6 +99,13 @@ class Mlchaos:
         """``function`` as a target of call faults, under ``name`` or its own ``"module:qualname"``: for what no import reaches."""
         wrapped: Callable[..., T] = calls.wrapped(function, name)
         return wrapped
+
+    def filesystem(self, fs: T) -> T:
+        """``fs`` with its ``open``, ``cat``, ``put`` and their like passing the ``storage`` sites: for clients that no hook reaches.
+
+        Those of fsspec are reached anyway, and given back as they are. The first argument of a method is the path (of ``put``, the second).
+        """
+        return filesystems.watched(fs)
 
     @property
     def journal(self) -> Journal:

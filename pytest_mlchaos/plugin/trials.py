@@ -108,7 +108,8 @@ class Trials:
                 error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid, self._body.clock))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
-            raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), _absent(silent)))
+            hint = _absent(silent) or text.names_seen(silent, controller.passed(), controller.names)
+            raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
 
     def _pinned(self, schedule: Schedule) -> Schedule:
         """The schedule as it can be pasted: a predicate does not print, so its fault is pinned to where it struck."""
@@ -181,7 +182,8 @@ class Trials:
         ]
         for one in declared:
             if not any(probe.visits for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
-                raise NeverStruck(text.never_struck([one.fault], controller.passed(), _absent([one.fault])))
+                hint = _absent([one.fault]) or text.names_seen([one.fault], controller.passed(), controller.names)
+                raise NeverStruck(text.never_struck([one.fault], controller.passed(), hint))
         return Space(probes, settings.max_faults, seed), controller.passed()
 
     def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None]) -> Cause | None:

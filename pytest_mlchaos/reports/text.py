@@ -12,7 +12,7 @@ from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..core.values import did_you_mean
 
-__all__ = ["Group", "explored", "never_struck", "passed_sites", "struck"]
+__all__ = ["Group", "explored", "names_seen", "never_struck", "passed_sites", "struck"]
 
 SHOWN_STRIKES = 5
 SHOWN_GROUPS = 5
@@ -116,6 +116,15 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
         seen = f"{site_text(fault.key)} was passed {_counted(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
         lines.append(f"{fault!r} never struck: {seen}{_why(fault, count)}")
     return "\n".join([*lines, f"sites passed: {passed_sites(passed)}", *([hint] if hint else [])])
+
+
+def names_seen(faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]) -> str:
+    """The names (of files, say) that did pass, where a fault met nothing: what its filter could have matched."""
+    missed = dict.fromkeys(name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key))
+    lines = [f"{site} saw: {', '.join(names[site])}" for site in missed if names.get(site)]
+    if "storage" in missed and not names.get("storage"):
+        lines.append("storage saw no file: those below the test's own directory (tmp_path) count, others where path= matches them")
+    return "\n".join(lines)
 
 
 def _why(fault: Fault, count: int) -> str:

@@ -1,0 +1,141 @@
+"""What an armed trial, in which nothing is due, costs an operation on storage; and what it costs to arm one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from timing import Figure, Spread, compare, interleaved, milliseconds
+
+from pytest_mlchaos import Schedule
+from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.engine.patching import Patches
+from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.faults import load as load_faults
+from pytest_mlchaos.sites import load as load_sites
+
+BUDGET = 15.0
+CYCLES = 200
+FAR = 10**9
+
+
+def _cycle(path: Path) -> None:
+    """Two operations: an open, and at the close a raw write."""
+    with open(path, "wb") as file:
+        file.write(b"x" * 100)
+
+
+def _read(path: Path) -> None:
+    """Two operations: an open and a raw read."""
+    with open(path, "rb") as file:
+        file.read()
+
+
+def _rename(path: Path) -> None:
+    """Two renames, there and back."""
+    os.replace(path, f"{path}.other")
+    os.replace(f"{path}.other", path)
+
+
+def measure(quick: bool) -> list[Figure]:
+    """Each kind of operation, bare and armed; the difference is divided by the operations that a trial counts."""
+    load_faults()
+    load_sites()
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        (base / "test0").mkdir()
+        path = base / "test0" / "file.bin"
+        kinds: dict[str, tuple[Callable[[Any], object], Any]] = {
+            "open, write, close": (_cycle, path),
+            "open, read, close": (_read, path),
+            "rename": (_rename, path),
+        }
+        if importlib.util.find_spec("fsspec") is not None:
+            import fsspec
+
+            memory = fsspec.filesystem("memory")
+            kinds["fsspec memory: pipe, cat"] = (_pipe_and_cat, memory)
+        if importlib.util.find_spec("torch") is not None:
+            kinds["torch.save, torch.load"] = (_save_and_load, path)
+        figures = [_per_operation(name, base, action, argument, quick) for name, (action, argument) in kinds.items()]
+        _cycle(base / "outside.bin")
+        return [*figures, _outside(base, quick), _arming(base, quick)]
+
+
+def _pipe_and_cat(memory: Any) -> None:
+    memory.pipe("/bench/x", b"x" * 100)
+    memory.cat("/bench/x")
+
+
+def _save_and_load(path: Path) -> None:
+    import torch
+
+    torch.save([1, 2, 3], path)
+    torch.load(path)
+
+
+def _armed(base: Path) -> Any:
+    return trial(Schedule((create("crash", site="storage", at=FAR),)), Patches(), own=[base])
+
+
+def _counted(base: Path, action: Callable[[Any], object], argument: Any) -> int:
+    """How many operations one call makes."""
+    with _armed(base) as controller:
+        action(argument)
+        return controller.count("storage")
+
+
+def _seconds(context: Callable[[], Any], action: Callable[[Any], object], argument: Any, cycles: int) -> float:
+    with context():
+        action(argument)
+        start = time.perf_counter()
+        for _ in range(cycles):
+            action(argument)
+        return (time.perf_counter() - start) / cycles
+
+
+def _per_operation(what: str, base: Path, action: Callable[[Any], object], argument: Any, quick: bool) -> Figure:
+    operations = _counted(base, action, argument)
+    cycles = CYCLES if action is not _save_and_load else 20
+    sides = {
+        "bare": functools.partial(_seconds, contextlib.nullcontext, action, argument, cycles),
+        "armed": functools.partial(_seconds, functools.partial(_armed, base), action, argument, cycles),
+    }
+    samples = interleaved(20 if quick else 100, sides)
+    bare = Spread.of(samples["bare"]).median * 1e6
+    figure = compare(f"storage: {what}", samples, "armed", "bare", lambda one, other: (one - other) / operations * 1e6, "µs", budget=BUDGET)
+    return dataclasses.replace(figure, note=f"per operation, {operations} of them; bare all together {bare:.1f} µs")
+
+
+def _outside(base: Path, quick: bool) -> Figure:
+    """A file that is none of the test's: nothing is counted."""
+    elsewhere = functools.partial(_armed, base / "nowhere")
+    sides = {
+        "bare": functools.partial(_seconds, contextlib.nullcontext, _read, base / "outside.bin", CYCLES),
+        "armed": functools.partial(_seconds, elsewhere, _read, base / "outside.bin", CYCLES),
+    }
+    samples = interleaved(20 if quick else 100, sides)
+    return compare("storage: open, read, close elsewhere", samples, "armed", "bare", lambda one, other: (one - other) * 1e6, "µs")
+
+
+def _arming(base: Path, quick: bool) -> Figure:
+    """Arming and disarming a trial: each alias in each module that is loaded."""
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        with _armed(base):
+            pass
+        return time.perf_counter() - start
+
+    samples = interleaved(20 if quick else 100, {"bare": lambda: 0.0, "armed": seconds})
+    figure = compare("storage: a trial", samples, "armed", "bare", milliseconds, "ms")
+    return dataclasses.replace(figure, note=f"{len(sys.modules)} modules are loaded")

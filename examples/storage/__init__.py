@@ -1,0 +1,1 @@
+"""A training job whose checkpoints are in an object store."""

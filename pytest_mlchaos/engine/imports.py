@@ -1,0 +1,63 @@
+"""Something to do as soon as a module has been imported: now, or whenever the user's code does it."""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+
+from .patching import Patches
+
+__all__ = ["when_imported"]
+
+
+def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> None:
+    """Run ``action`` now if the module is loaded, else right after the first import of it in this trial."""
+    module = sys.modules.get(name)
+    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        action()
+        return
+    finder = _Finder(name, action)
+    sys.meta_path.insert(0, finder)
+    patches.on_undo(finder.leave)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds one module as the others would, and adds an action to its execution."""
+
+    def __init__(self, name: str, action: Callable[[], object]) -> None:
+        self._name = name
+        self._action: Callable[[], object] | None = action
+        self._asking = False
+
+    def leave(self) -> None:
+        """Do nothing any more."""
+        self._action = None
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec that the finders behind this one give, with the action behind its execution."""
+        if fullname != self._name or self._asking:
+            return None
+        self._asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking = False
+        loader = spec.loader if spec is not None else None
+        if loader is not None:
+            execute = loader.exec_module
+
+            def executed(module: types.ModuleType) -> None:
+                execute(module)
+                if self._action is not None:
+                    self._action()
+
+            loader.exec_module = executed  # type: ignore[method-assign]  # of this one loader
+        return spec

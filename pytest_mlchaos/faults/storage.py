@@ -1,0 +1,215 @@
+"""Faults of storage: slow, failing, and cut short. They strike local files, torch's and safetensors' files, and fsspec filesystems."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import importlib.util
+import math
+import os
+import re
+from typing import Any, Literal
+
+from ..core.faults import Fault, is_drawn, register
+from ..core.sites import Key, Visit
+from ..core.storage import Operation
+from ..core.values import did_you_mean, parse_duration, shown
+from ..errors import BadArgument, MissingExtra
+from .calls import _Afterwards
+
+__all__ = ["FlakyStorage", "SlowStorage", "TruncatedRead"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Op = Literal["open", "read", "write", "rename", "remove"]
+WORDS = {"timeout": errno.ETIMEDOUT, "throttled": errno.EBUSY}
+COMMON = ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "ENOENT", "ESTALE", "EBUSY", "EAGAIN", "ECONNRESET", "EXDEV")
+ERRNOS = {name: number for number, name in errno.errorcode.items()} | WORDS
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B(?:/s)?\s*")
+
+
+def _key(site: str, path: Any) -> Key:
+    return site if path is None else (site, path)
+
+
+def _check_path(fault: Fault, path: Any) -> None:
+    """Refuse an empty pattern, and one of a protocol that cannot be opened here."""
+    if path is None or is_drawn(path):
+        return
+    if not path.strip():
+        raise BadArgument(f"{fault.name}: expected path to be a pattern such as '*.pt' but got {shown(path)}")
+    protocol, colon, _ = path.partition("://")
+    if not colon or re.search(r"[*?\[]", protocol):
+        return
+    if importlib.util.find_spec("fsspec") is None:
+        raise MissingExtra(f"{fault.name}(path={path!r})", "fsspec", "storage")
+    from fsspec.registry import known_implementations, registry
+
+    if protocol in registry:
+        return
+    if protocol not in known_implementations:
+        raise BadArgument(
+            f"{fault.name}: fsspec knows no protocol {protocol!r}, in path={path!r}; register it before, or match the path alone"
+        )
+    package = known_implementations[protocol]["class"].partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtra(f"{fault.name}(path={path!r})", package, None)
+
+
+def _note(visit: Visit) -> Operation:
+    """Say in the journal what is struck."""
+    operation: Operation = visit.payload
+    visit.note(op=operation.op, path=operation.path)
+    return operation
+
+
+@register
+class SlowStorage(Fault):
+    """A storage operation takes ``delay`` longer (1 s when neither it nor ``bandwidth`` is given), and its bytes pass at ``bandwidth``.
+
+    ``delay``: seconds, or ``"150ms"``, ``"2s"``. ``bandwidth``: bytes in a second, or ``"10MB/s"``, ``"64KiB/s"``. ``path``: a pattern
+    (``"*.pt"``, ``"ckpt/*"``, ``"s3://bucket/*"``) that a file's path has to match: the whole path, the path below the test's directory, or
+    its last part. ``op``: ``"open"``, ``"read"``, ``"write"``, ``"rename"`` or ``"remove"``; any when it is not given.
+
+    ``at`` counts the operations that match. A read or a write is one of the file below the buffers, one of ``torch.save`` and its kind, or
+    one request of an fsspec filesystem; coroutines await their delay.
+
+    Imitates: a saturated network filesystem, a cold object store, a disk that is busy with others.
+
+    Fidelity: the delay passes in front of the operation and the bytes behind it, each operation by itself: files that are read at the
+    same time do not share the bandwidth. Time-outs inside a client do not see it.
+    """
+
+    site = "storage"
+    random = False
+    delay: Any = None
+    bandwidth: Any = None
+    path: str | None = None
+    op: Op | None = None
+
+    def check(self) -> None:
+        """Turn ``delay`` into seconds and ``bandwidth`` into bytes in a second."""
+        _check_path(self, self.path)
+        if self.delay is not None and not is_drawn(self.delay):
+            object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
+        if self.bandwidth is not None and not is_drawn(self.bandwidth):
+            object.__setattr__(self, "bandwidth", _rate(self.bandwidth))
+
+    @property
+    def key(self) -> Key:
+        """Each path pattern counts for itself."""
+        return _key(self.site if self.op is None else f"storage.{self.op}", self.path)
+
+    def apply(self, visit: Visit) -> Operation | None:
+        """Delay the operation, and its bytes."""
+        operation = _note(visit)
+        if self.delay is not None or self.bandwidth is None:
+            visit.sleep(1.0 if self.delay is None else self.delay)
+        if self.bandwidth is None:
+            return None
+        return dataclasses.replace(operation, rate=min(self.bandwidth, operation.rate or self.bandwidth))
+
+
+@register
+class FlakyStorage(Fault):
+    """A storage operation fails with ``error``: the name of an errno (``"EIO"``, ``"ENOSPC"``, ``"ESTALE"``), ``"timeout"`` or
+    ``"throttled"``.
+
+    ``when="after"`` fails once the operation has taken effect: the file is renamed, or written, and the caller does not know. ``path``
+    and ``op`` as in ``slow_storage``; ``at`` counts the operations that match.
+
+    Imitates: a full or failing disk, a stale NFS handle, an object store that throttles, times out or loses its answer. The error is an
+    ``OSError`` of the right subclass with errno and path; ``"timeout"`` is a ``TimeoutError``, ``"throttled"`` the ``EBUSY`` that S3
+    filesystems make of ``SlowDown``.
+
+    Fidelity: an operation takes effect entirely or not at all; a write that fails half-way is one of a file's several writes. It strikes
+    above a client's own retries. ``torch.save`` with a path leaves an empty file or the whole one. Files that C code opens by itself
+    (memory maps, Arrow's own readers) are not reached; where only an audit event tells of an operation (``os.rename`` kept in a default
+    argument), ``"after"`` comes before it.
+
+    Source: errno(3), https://man7.org/linux/man-pages/man3/errno.3.html
+    """
+
+    site = "storage"
+    random = False
+    error: str = "EIO"
+    when: Literal["before", "after"] = "before"
+    path: str | None = None
+    op: Op | None = None
+
+    def check(self) -> None:
+        """Refuse an error that is no errno's name."""
+        _check_path(self, self.path)
+        if not is_drawn(self.error) and self.error not in ERRNOS:
+            known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or another of Python's errno module)"
+            raise BadArgument(f"flaky_storage: expected error to be {known} but got {shown(self.error)}{did_you_mean(self.error, ERRNOS)}")
+
+    @property
+    def key(self) -> Key:
+        """Each path pattern counts for itself."""
+        return _key(self.site if self.op is None else f"storage.{self.op}", self.path)
+
+    def apply(self, visit: Visit) -> None:
+        """Fail now, or behind the operation."""
+        error = _error(self.error, _note(visit))
+        if self.when == "before":
+            visit.fail(error)
+        visit.enter(_Afterwards(visit, error))
+
+
+@register
+class TruncatedRead(Fault):
+    """A read yields the beginning of the file, and then its end: ``keep`` is a share (0.5) or a number of bytes (100).
+
+    Of a content that is read as a whole (``cat``, ``load_file``, ``torch.load``) the rest is missing; a file that is being read ends there,
+    for as long as it is open. The file itself is whole: reading it again gives all of it. ``path`` as in ``slow_storage``; ``at`` counts
+    the reads that match.
+
+    Imitates: a connection that is closed early without an error, a reader that is ahead of its writer, a cache that holds half a file.
+
+    Fidelity: sizes (``stat``, ``info``, a seek to the end) are those of the whole file. Memory maps, and libraries that read in C with a
+    file descriptor of their own, see the whole file.
+    """
+
+    site = "storage.read"
+    random = False
+    keep: Any = 0.5
+    path: str | None = None
+
+    def check(self) -> None:
+        """Refuse what is neither a share nor a number of bytes."""
+        _check_path(self, self.path)
+        keep = self.keep
+        if is_drawn(keep):
+            return
+        share = isinstance(keep, float) and 0 <= keep < 1
+        if isinstance(keep, bool) or not (share or (isinstance(keep, int) and keep >= 0)):
+            raise BadArgument(f"truncated_read: expected keep to be a share below 1 (0.5) or a number of bytes (100) but got {shown(keep)}")
+
+    @property
+    def key(self) -> Key:
+        """Each path pattern counts for itself."""
+        return _key(self.site, self.path)
+
+    def apply(self, visit: Visit) -> Operation:
+        """End the file early."""
+        return dataclasses.replace(_note(visit), keep=self.keep)
+
+
+def _error(name: str, operation: Operation) -> OSError:
+    number = ERRNOS[name]
+    text = "SlowDown: please reduce your request rate" if name == "throttled" else os.strerror(number)
+    message = f"{text} (injected by mlchaos)"
+    if operation.source is None:
+        return OSError(number, message, operation.path)
+    return OSError(number, message, operation.source, None, operation.path)
+
+
+def _rate(value: Any) -> float:
+    """Bytes in a second of ``1e6``, ``"10MB/s"``, ``"64KiB/s"``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return float(value)
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if not match or float(match[1]) <= 0:
+        forms = "in bytes per second, or as a text such as '10MB/s' or '64KiB/s',"
+        raise BadArgument(f"slow_storage: expected bandwidth {forms} but got {shown(value)}")
+    return float(match[1]) * math.pow(1024 if match[3] else 1000, " KMGT".index(match[2].upper() or " "))

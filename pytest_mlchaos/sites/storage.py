@@ -1,0 +1,300 @@
+"""``storage`` and ``storage.open/read/write/rename/remove``: what all ways to reach a file have in common.
+
+The mechanisms (local files, tensors, fsspec) are files of their own. Each turns an operation into a :class:`Place` and an operation's
+name, and asks the trial's :class:`Storage` to begin it; whatever an operation does inside itself is not counted again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import fnmatch
+import functools
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..core.sites import Key, name_of, site
+from ..core.storage import OPERATIONS, Operation
+from ..engine.controller import Controller
+from ..engine.gate import Gate, pause
+from ..engine.patching import Patches
+
+__all__ = ["Passage", "Place", "Storage", "active", "begin", "inside", "mechanism", "within"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SITE = "storage"
+MOST_PLACES = 10_000
+MOST_NAMES = 8
+Mechanism = Callable[["Storage", Patches], None]
+MECHANISMS: list[Mechanism] = []
+_active: list[Storage] = []
+_inside: contextvars.ContextVar[str] = contextvars.ContextVar("mlchaos_storage", default="")
+inside = _inside.get
+"""The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
+
+_FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|proc|sys)/")
+
+
+def mechanism(install: Mechanism) -> Mechanism:
+    """Register ``install(storage, patches)``, called once per trial that watches storage."""
+    MECHANISMS.append(install)
+    return install
+
+
+def arm(controller: Controller, patches: Patches, key: Key) -> None:
+    """Watch one more key; the first of a trial installs the mechanisms."""
+    storage = active()
+    if storage is None or storage.controller is not controller:
+        storage = Storage(controller)
+        storage.watch(key)
+        storage.enter(patches)
+        for install in MECHANISMS:
+            install(storage, patches)
+    else:
+        storage.watch(key)
+
+
+for _op, _what in zip(OPERATIONS, ("opened", "read", "written", "renamed", "removed"), strict=True):
+    site(f"{SITE}.{_op}", f"A file, about to be {_what}. Payload: a core.storage.Operation.")(arm)
+site(SITE, "Any storage operation, counted together. Payload: a core.storage.Operation.")(arm)
+
+
+def active() -> Storage | None:
+    """What watches storage now, if anything does."""
+    return _active[-1] if _active else None
+
+
+@contextlib.contextmanager
+def within(operation: str) -> Iterator[None]:
+    """What is done here is part of an operation that has been counted (of none, where it is empty)."""
+    token = _inside.set(operation)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+class Place:
+    """A file, or the two of a rename: under which names patterns find it, and which lanes its operations pass."""
+
+    __slots__ = ("_lanes", "_names", "_storage", "own", "path", "source")
+
+    def __init__(self, storage: Storage, path: str, names: tuple[str, ...], *, own: bool, source: str | None = None) -> None:
+        self.path = path
+        self.source = source
+        self.own = own
+        self._names = names
+        self._storage = storage
+        self._lanes: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
+
+    def lanes(self, op: str) -> tuple[tuple[Key, ...], Operation, Mapping[str, Any]]:
+        """The lanes that an operation passes here, with the payload and the attributes of its visits."""
+        found = self._lanes.get(op)
+        if found is None:
+            keys = tuple(
+                key for key, matches in self._storage.keys[op] if (self.own if matches is None else any(map(matches, self._names)))
+            )
+            more = {} if self.source is None else {"source": self.source}
+            found = self._lanes[op] = keys, Operation(op, self.path, self.source), {"path": self.path, "op": op, **more}
+        return found
+
+    @property
+    def watched(self) -> bool:
+        """Whether any operation here passes a lane."""
+        return any(self.lanes(op)[0] for op in OPERATIONS)
+
+    def begin(self, op: str) -> Passage | None:
+        """Start an operation here: None where nothing is due."""
+        return self._storage.begin(op, self)
+
+    def renamed_to(self, other: Place) -> Place:
+        """The place of a rename or copy from here to another."""
+        return Place(self._storage, other.path, self._names + other._names, own=self.own or other.own, source=self.path)
+
+    def together(self, others: Sequence[Place]) -> Place:
+        """One place for several files that one operation concerns: shown by the first, found by each."""
+        names = tuple(name for place in (self, *others) for name in place._names)
+        return Place(self._storage, self.path, names, own=self.own or any(place.own for place in others)) if others else self
+
+
+class Passage:
+    """The gates of one operation: ``with passage: passage.wait(); operation()``, then :meth:`transferred`."""
+
+    __slots__ = ("_clock", "_gates", "_stack", "operation")
+
+    def __init__(self, gates: list[Gate], storage: Storage) -> None:
+        self._gates = gates
+        self._clock = storage.controller.clock
+        self._stack = contextlib.ExitStack()
+        self.operation: Operation = gates[-1].payload
+
+    @property
+    def delay(self) -> float:
+        """Seconds that the faults ask for."""
+        return sum(gate.visit.delay for gate in self._gates)
+
+    def wait(self) -> None:
+        """Let the delays pass, then raise what the faults raise."""
+        if self.delay:
+            self._clock.sleep(self.delay)
+        self._check()
+
+    async def wait_async(self) -> None:
+        """As :meth:`wait`, in a coroutine."""
+        if self.delay:
+            await pause(self._clock, self.delay)
+        self._check()
+
+    def transferred(self, size: int | None) -> None:
+        """So many bytes have passed: that takes its time, where a fault says so."""
+        if size and self.operation.rate:
+            self._clock.sleep(size / self.operation.rate)
+
+    async def transferred_async(self, size: int | None) -> None:
+        """As :meth:`transferred`, in a coroutine."""
+        if size and self.operation.rate:
+            await pause(self._clock, size / self.operation.rate)
+
+    def cut(self, content: Any) -> Any:
+        """What is read of a whole content."""
+        if self.operation.keep is None or not isinstance(content, (bytes, str, bytearray, memoryview)):
+            return content
+        return content[: self.operation.ends_at(len(content))]
+
+    def _check(self) -> None:
+        for gate in self._gates:
+            gate.check()
+
+    def __enter__(self) -> Passage:
+        for gate in self._gates:
+            self._stack.enter_context(gate)
+        self._stack.enter_context(within(self.operation.op))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+class Storage:
+    """The storage of one trial: its lanes, and the places that its files are."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.keys: dict[str, list[tuple[Key, Callable[[str], object] | None]]] = {op: [] for op in OPERATIONS}
+        self.life = 0
+        self._own = tuple(dict.fromkeys(f"{text}/" for path in controller.own for text in (path.as_posix(), path.resolve().as_posix())))
+        self._foreign = _interpreter()
+        self._places: dict[Any, Place] = {}
+
+    def watch(self, key: Key) -> None:
+        """Count what passes this key."""
+        pattern = None if isinstance(key, str) else re.compile(fnmatch.translate(key[1])).match
+        for op in OPERATIONS:
+            if name_of(key) in (SITE, f"{SITE}.{op}"):
+                self.keys[op].append((key, pattern))
+        self._places.clear()
+
+    def enter(self, patches: Patches) -> None:
+        """Be the one that is asked, until the patches are undone."""
+        _active.append(self)
+        patches.on_undo(lambda: _active.remove(self) if self in _active else None)
+        crashes = contextlib.ExitStack()
+        crashes.enter_context(self.controller.on_crash(self._die))
+        patches.on_undo(crashes.close)
+
+    def _die(self) -> None:
+        """Buffers of a dead process are lost: files that were opened before this moment write nothing any more."""
+        self.life += 1
+
+    def begin(self, op: str, place: Place) -> Passage | None:
+        """Start an operation: None where nothing is due."""
+        keys, operation, attributes = place.lanes(op)
+        gates: list[Gate] | None = None
+        for key in keys:
+            gate = self.controller.begin(key, operation, attributes)
+            if gate is not None:
+                operation = gate.payload
+                gates = [gate] if gates is None else [*gates, gate]
+        return None if gates is None else Passage(gates, self)
+
+    # -- places ------------------------------------------------------------------------------------------------
+
+    def local(self, file: Any) -> Place | None:
+        """The place of a local path; None for what is no path."""
+        try:
+            path = os.fsdecode(file)
+        except TypeError:
+            return None
+        found = self._places.get(path)
+        return found if found is not None else self._local(path)
+
+    def _local(self, given: str) -> Place:
+        path = given if os.path.isabs(given) else os.path.join(os.getcwd(), given)
+        path = Path(os.path.normpath(path)).as_posix()
+        found = self._places.get(path)
+        if found is None:
+            own = next((root for root in self._own if path.startswith(root)), None)
+            if own is None and (_FOREIGN.search(path) or path.startswith(self._foreign)):
+                found = Place(self, "", (), own=False)
+            else:
+                relative = _relative(path, own)
+                found = Place(self, relative, (path, relative, path.rpartition("/")[2]), own=own is not None)
+            self._remember(path, found)
+        if given != path and os.path.isabs(given):
+            self._places[given] = found
+        return found
+
+    def descriptor(self, number: int) -> Place | None:
+        """The place of an open file descriptor, where the system tells its path."""
+        try:
+            path = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            return None
+        return self.local(path) if os.path.isabs(path) and not path.endswith(" (deleted)") else None
+
+    def remote(self, path: str, protocols: tuple[str, ...] = ()) -> Place:
+        """The place of a path on a filesystem: found by the path, by the path with its protocol, and by its last part."""
+        key = (path, protocols)
+        found = self._places.get(key)
+        if found is None:
+            names = (path, path.rstrip("/").rpartition("/")[2], *(f"{protocol}://{path}" for protocol in protocols))
+            found = Place(self, path, names, own=True)
+            self._remember(key, found)
+        return found
+
+    def _remember(self, key: Any, place: Place) -> None:
+        if len(self._places) >= MOST_PLACES:
+            self._places.clear()
+        self._places[key] = place
+        if place.own and not inside():
+            names = self.controller.names.setdefault(SITE, {})
+            if len(names) < MOST_NAMES:
+                names[place.path] = None
+
+
+def begin(op: str, place: Place | None) -> Passage | None:
+    """Start an operation where storage is watched, and this is not part of another: None where nothing is due."""
+    storage = active()
+    return None if storage is None or place is None or inside() else storage.begin(op, place)
+
+
+def _relative(path: str, own: str | None) -> str:
+    """A path as it is shown: below the test's own directory, else below the working directory, else its last part."""
+    if own is not None:
+        below = path[len(own) :]
+        return below.partition("/")[2] or below  # the first part is the directory that pytest numbers
+    here = f"{Path.cwd().as_posix()}/"
+    return path[len(here) :] if path.startswith(here) else path.rpartition("/")[2]
+
+
+@functools.cache
+def _interpreter() -> tuple[str, ...]:
+    """Where the interpreter and installed packages lie, and this package: no fault touches that."""
+    roots = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])}
+    return tuple(f"{Path(root).as_posix()}/" for root in roots if root and root != "/")

@@ -1,0 +1,39 @@
+"""What the tests of storage share: a trial with these faults, and counts of what passed."""
+
+from __future__ import annotations
+
+from pytest_mlchaos import faults, sites
+from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.core.storage import OPERATIONS
+from pytest_mlchaos.engine.patching import Patches
+from pytest_mlchaos.engine.trial import trial
+
+faults.load()
+sites.load()
+
+
+def armed(tmp_path, *declared, seed=0):
+    """A trial with these faults, in which ``tmp_path`` is the test's own directory."""
+    return trial(Schedule(declared, seed), Patches(), own=[tmp_path.parent])
+
+
+def watching(tmp_path):
+    """A trial that watches every storage site, and in which nothing is due."""
+    names = ["storage", *(f"storage.{op}" for op in OPERATIONS)]
+    return armed(tmp_path, *(create("crash", site=name, at=10**6) for name in names))
+
+
+def counts(controller):
+    """How often each operation was done: ``{"open": 1, "write": 2}``; ``storage`` has counted all of them."""
+    passed = controller.passed()
+    total = passed.pop("storage", 0)
+    assert total == sum(passed.values())
+    return {name.removeprefix("storage."): count for name, count in passed.items()}
+
+
+def made(tmp_path, action):
+    """What one action does, counted."""
+    with watching(tmp_path) as controller:
+        action()
+    return counts(controller)
