@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .oracles.convergence import assert_converged as assert_converged
     from .oracles.run import Run as Run
     from .oracles.state import assert_same_state as assert_same_state
+    from .oracles.world import WorldRun as WorldRun
     from .plugin.fixture import Mlchaos as Mlchaos
     from .sites.dataloader import batches as batches
     from .sites.visits import visit as visit
@@ -27,6 +28,7 @@ _PUBLIC = {
     "Run": "oracles.run:Run",
     "Schedule": "core.schedule:Schedule",
     "Visit": "core.sites:Visit",
+    "WorldRun": "oracles.world:WorldRun",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_same_state": "oracles.state:assert_same_state",
     "batches": "sites.dataloader:batches",

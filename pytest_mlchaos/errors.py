@@ -19,6 +19,9 @@ Exception
 ├── TrialTimeout                              a trial took longer than its time-out
 ├── StateDiffers                              two states are not the same
 ├── NotRecovered                              the run did not end in the golden run's state
+├── RankFailed                                a rank of a world did not finish
+├── RankHung                                  a rank of a world did not end in time after another had failed
+├── OutOfSync                                 the ranks of a world ended in different states
 └── NotConverged                              the loss is not finite, or not low enough in time
 
 BaseException
@@ -101,6 +104,18 @@ class StateDiffers(Verdict):
 
 class NotRecovered(Verdict):
     """A run under faults did not end in the state of its golden run."""
+
+
+class RankFailed(Verdict):
+    """A rank of a world did not finish."""
+
+
+class RankHung(Verdict):
+    """A rank of a world did not end in time after another one had failed."""
+
+
+class OutOfSync(Verdict):
+    """The ranks of a world ended in different states."""
 
 
 class NotConverged(Verdict):

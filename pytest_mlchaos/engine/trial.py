@@ -18,7 +18,7 @@ from .supervise import swallowed
 from .surroundings import Surroundings
 from .watchdog import time_limit
 
-__all__ = ["trial"]
+__all__ = ["arm", "trial"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -31,8 +31,9 @@ def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
     return keys
 
 
-def _arm(controller: Controller, patches: Patches, keys: Iterable[Key]) -> None:
-    for key in keys:
+def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
+    """Make visits happen: of the sites that the schedule names (``everything``: of all)."""
+    for key in _keys(controller.schedule, everything):
         site = SITES.get(name_of(key))
         if site is not None and (site.needs is None or importlib.util.find_spec(site.needs) is not None):
             site.arm(controller, patches, key)
@@ -49,7 +50,7 @@ def trial(
     """
     controller = Controller(schedule, probing=probing, own=own)
     with randomness.restored(), Surroundings(), patches, controller:
-        _arm(controller, patches, _keys(schedule, everything=probing))
+        arm(controller, patches, everything=probing)
         randomness.seed_all("trial")
         try:
             with time_limit(timeout, controller):

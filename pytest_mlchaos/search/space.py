@@ -76,10 +76,10 @@ class Probe:
         import hypothesis.strategies as st
 
         drawn = {name: getattr(self.fault, name) for name in fields_of(type(self.fault)) if is_drawn(getattr(self.fault, name))}
-        if self.is_open:
-            for name in self.fault.explored:
-                if name not in self.given and self.measures.get(name, 0) > 1:
-                    drawn[name] = st.integers(0, self.measures[name] - 1)
+        for name in self.fault.explored:
+            wanted = self.is_open or getattr(self.fault, name) is None
+            if wanted and name not in self.given and self.measures.get(name, 0) > 1:
+                drawn[name] = st.integers(0, self.measures[name] - 1)
         return drawn
 
 

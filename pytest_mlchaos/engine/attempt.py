@@ -1,0 +1,361 @@
+"""One attempt of a world while it lives: start the ranks, listen to them, decide when to wait no longer, and end what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pickle
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from time import monotonic  # the real clock, whatever the test's own code is shown
+from types import TracebackType
+from typing import Any, Literal
+
+from ..core.journal import Strike
+from ..core.sites import Key
+from ..errors import BadArgument, FaultError, MlchaosError
+from . import stacks
+from .agent import PIPES
+from .forkserver import ForkServer
+from .rank import STACK_SIGNAL, Job
+from .wire import Inbox, write_message
+
+__all__ = ["Live", "Rank"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+QUIET = 0.05
+"""Seconds without a word after which a stack is complete."""
+PATIENCE = 5.0
+"""Seconds for the agent to end what is left."""
+
+
+class Rank:
+    """What is known of one rank."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.exitcode: int | None = None
+        self.left = 0.0
+        self.halted: float | None = None
+        self.outcome: Literal["finished", "failed", "hung", "halted", "stopped"] | None = None
+        self.strikes: list[tuple[int, Strike]] = []
+        self.eligible: dict[int, list[int]] = {}
+        self.measures: dict[int, dict[str, int]] = {}
+        self.passed: dict[Key, int] = {}
+        self.broken: MlchaosError | None = None
+        self.unusable: str | None = None
+        self.raised: tuple[str, bytes | None] | None = None
+        self._before = 0
+        self._sent: dict[str, bytes] = {}
+        self._unsent: dict[str, str] = {}
+        self._ident = 0
+        self._dump = bytearray()
+        self._written = {"stdout": bytearray(), "stderr": bytearray()}
+        self._inbox = Inbox()
+
+    # -- listening ---------------------------------------------------------------------------------------------
+
+    def hear(self, data: bytes) -> None:
+        """Bytes of its messages."""
+        for kind, *content in self._inbox.feed(data):
+            getattr(self, f"_on_{kind}")(*content)
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Bytes of its output."""
+        self._written[stream] += data
+
+    def dump(self, data: bytes) -> None:
+        """Bytes of its stacks."""
+        self._dump += data
+
+    def _on_hello(self, ident: int) -> None:
+        self._ident = ident
+
+    def _on_visit(self, key: Key, number: int) -> None:
+        self.passed[key] = number
+
+    def _on_strike(self, place: int, strike: Strike) -> None:
+        self.strikes.append((place, strike))
+
+    def _on_eligible(self, place: int, visit: int) -> None:
+        self.eligible.setdefault(place, []).append(visit)
+
+    def _on_passed(self, passed: dict[Key, int], measures: dict[int, dict[str, int]]) -> None:
+        self.passed.update(passed)
+        self.measures.update(measures)
+
+    def _on_broken(self, text: str, data: bytes | None) -> None:
+        error = pickle.loads(data) if data else None
+        self.broken = error if isinstance(error, MlchaosError) else FaultError(text)
+
+    def _on_hangs(self, when: float) -> None:
+        self.halted = when
+
+    def _on_unusable(self, text: str) -> None:
+        self.unusable = text
+
+    def _on_raised(self, text: str, data: bytes | None) -> None:
+        self.raised = (text, data)
+
+    def _on_value(self, data: bytes) -> None:
+        self._sent["value"] = data
+
+    def _on_parameters(self, data: bytes) -> None:
+        self._sent["parameters"] = data
+
+    def _on_unsent(self, what: str, why: str) -> None:
+        self._unsent[what] = why
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether its process has not ended, as far as is known."""
+        return self.exitcode is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended by itself, and badly."""
+        return self.outcome == "failed"
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps begun in this attempt."""
+        return self.passed.get("train.step", 0) - self._before
+
+    def begins_at(self, steps: int) -> None:
+        """So many steps were taken in the attempts before."""
+        self._before = steps
+
+    @property
+    def stack(self) -> str:
+        """Its main thread's frames, the innermost first, if they were asked for."""
+        return stacks.main_thread(self._dump.decode(errors="replace"), self._ident)
+
+    @property
+    def output(self) -> str:
+        """What it printed, then what it wrote to stderr."""
+        return "".join(text.decode(errors="replace") for text in self._written.values())
+
+    def text(self, stream: str) -> str:
+        """One stream."""
+        return self._written[stream].decode(errors="replace")
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in words."""
+        if self.outcome == "finished":
+            return "returned" if "value" in self._sent or "value" in self._unsent else "exited with code 0"
+        if self.outcome == "failed":
+            return self._failure()
+        where = stacks.place(self.stack)
+        words = {"hung": "hung", "halted": "hung (injected)", "stopped": "was stopped for the restart"}
+        return words[self.outcome or "hung"] + (f" in {where}" if where else "")
+
+    def _failure(self) -> str:
+        code = self.exitcode or 0
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            return f"was killed by {name}"
+        if self.raised is not None and not self.raised[0].startswith("SystemExit"):
+            return f"raised {self.raised[0].partition(chr(10))[0]}"
+        return f"exited with code {code}"
+
+    def load_value(self) -> Any:
+        """What it returned; None if it did not."""
+        return self._load("value", None)
+
+    def load_parameters(self) -> Sequence[Sequence[Any]]:
+        """The parameters that it trained, a list of tensors an optimizer."""
+        found: Sequence[Sequence[Any]] = self._load("parameters", ())
+        return found
+
+    def load_error(self) -> BaseException | None:
+        """What it raised; where that cannot be pickled, or where it died without a word, an error that says so."""
+        if self.raised is None:
+            return None if self.outcome == "finished" else ChildProcessError(f"rank {self.number} {self.ended}")
+        text, data = self.raised
+        if data is None:
+            return ChildProcessError(f"rank {self.number} raised {text}")
+        error: BaseException = pickle.loads(data)  # it has been pickled and unpickled there
+        return error
+
+    def _load(self, what: str, default: Any) -> Any:
+        if what in self._unsent:
+            raise BadArgument(f"the {what} of rank {self.number} cannot be sent home from its process: {self._unsent[what]}")
+        return pickle.loads(self._sent[what]) if what in self._sent else default
+
+
+class Live:
+    """The ranks of one attempt. As a context: whatever happens, none is left at its end."""
+
+    def __init__(self, server: ForkServer, job: Job) -> None:
+        self.ranks = [Rank(number) for number in range(job.ranks)]
+        for rank in self.ranks:
+            tally = job.resumed.get(rank.number)
+            rank.begins_at(tally.passed.get("train.step", 0) if tally else 0)
+        self.failure: tuple[float, int] | None = None
+        self._inbox = Inbox()
+        self._selector = selectors.DefaultSelector()
+        self._over = False
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._close)
+            listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            self._control, theirs = socket.socketpair()
+            with listener, theirs:
+                job = dataclasses.replace(job, port=listener.getsockname()[1])
+                fds = self._pipes()
+                try:
+                    server.fork([theirs.fileno(), listener.fileno(), *fds])
+                finally:
+                    for fd in fds:
+                        os.close(fd)
+            self._selector.register(self._control, selectors.EVENT_READ, self._from_agent)
+            self.start = monotonic()
+            write_message(self._control.fileno(), job)
+            undo.pop_all()
+
+    def _pipes(self) -> list[int]:
+        """The pipes of all ranks: the reading ends are listened to, the writing ends are given back."""
+        writing = []
+        for rank in self.ranks:
+            streams = (rank.hear, functools.partial(rank.write, "stdout"), functools.partial(rank.write, "stderr"), rank.dump)
+            assert len(streams) == PIPES
+            for listen in streams:
+                ours, theirs = os.pipe()
+                self._selector.register(ours, selectors.EVENT_READ, listen)
+                writing.append(theirs)
+        return writing
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._end()
+        finally:
+            self._close()
+
+    # -- the watch ---------------------------------------------------------------------------------------------
+
+    def watch(self, timeout: float, grace: float, *, last: bool) -> None:
+        """Wait until the ranks have ended, or need not be waited for any longer.
+
+        In the last attempt, the others have ``grace`` seconds from the first failure on; before, they are told to stop, as by torchrun.
+        """
+        stopping = False
+        while any(rank.running for rank in self.ranks) and not self._over:
+            deadline = self.start + timeout
+            if self.failure is not None:
+                deadline = min(deadline, self.failure[0] + grace)
+            if all(rank.halted is not None for rank in self.ranks if rank.running):
+                deadline = 0.0
+            if not last and not stopping and any(rank.failed for rank in self.ranks):
+                stopping = True
+                self._signal(signal.SIGTERM, "stopped")
+            left = deadline - monotonic()
+            if left <= 0:
+                return self._give_up()
+            self._listen(left)
+        return None
+
+    def _give_up(self) -> None:
+        """Ask the ones that still run where they stand; then it is over."""
+        self._signal(STACK_SIGNAL)
+        until = monotonic() + 20 * QUIET
+        while self._listen(QUIET) and monotonic() < until:
+            pass
+        now = monotonic()
+        for rank in self.ranks:
+            if rank.running:
+                rank.left = now
+                rank.outcome = rank.outcome or ("hung" if rank.halted is None else "halted")
+
+    def _end(self) -> None:
+        """Nobody is left when this returns."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+        until = monotonic() + PATIENCE
+        while not self._over and monotonic() < until:
+            self._listen(until - monotonic())
+        while self._listen(0):
+            pass
+        for rank in self.ranks:
+            if rank.outcome is None:
+                rank.outcome, rank.left = "hung", monotonic()
+
+    def _close(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, int):
+                os.close(key.fileobj)
+        self._selector.close()
+        with contextlib.suppress(AttributeError):
+            self._control.close()
+
+    # -- listening ---------------------------------------------------------------------------------------------
+
+    def _listen(self, seconds: float) -> bool:
+        """Take in what comes; False when nothing came in time."""
+        ready = self._selector.select(max(0.0, seconds))
+        for key, _ in ready:
+            try:
+                data = os.read(key.fd, 1 << 16)
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._selector.unregister(key.fileobj)
+                if isinstance(key.fileobj, int):
+                    os.close(key.fileobj)
+                else:
+                    self._over = True
+            else:
+                key.data(data)
+        self._note_failures()
+        return bool(ready)
+
+    def _from_agent(self, data: bytes) -> None:
+        for kind, *content in self._inbox.feed(data):
+            if kind == "exit":
+                number, code, when = content
+                rank = self.ranks[number]
+                rank.exitcode = code
+                if rank.outcome is None:
+                    rank.left = when
+                    rank.outcome = "failed" if code else "finished"
+                elif rank.outcome == "stopped":
+                    rank.left = when
+
+    def _note_failures(self) -> None:
+        failed = [(rank.left, rank.number) for rank in self.ranks if rank.failed]
+        halted = [(rank.halted, rank.number) for rank in self.ranks if rank.halted is not None]
+        self.failure = min([*failed, *halted], default=None)
+
+    def _signal(self, signum: int, outcome: Literal["stopped"] | None = None) -> None:
+        for rank in self.ranks:
+            if rank.running:
+                rank.outcome = rank.outcome or outcome
+                with contextlib.suppress(OSError):
+                    write_message(self._control.fileno(), (rank.number, signum))
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> str:
+        """How the attempt ended, in words: what happened to the rank that failed first."""
+        if self.failure is not None:
+            rank = self.ranks[self.failure[1]]
+            return f"rank {rank.number} {rank.ended}"
+        hung = next((rank for rank in self.ranks if rank.outcome != "finished"), None)
+        return f"rank {hung.number} {hung.ended}" if hung else "all ranks returned"
+
+    def echo(self) -> None:
+        """Print what the ranks have printed, by rank: it is captured, and shown, as the test's own output."""
+        for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            for rank in self.ranks:
+                for line in rank.text(stream).splitlines():
+                    print(f"[rank {rank.number}] {line}", file=target)  # it is the test's
