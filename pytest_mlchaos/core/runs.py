@@ -6,11 +6,13 @@ import dataclasses
 import itertools
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from .journal import Strike
 
-__all__ = ["Attempt", "RankRecord", "Record", "WorldRecord", "tell"]
+__all__ = ["Attempt", "Outcome", "RankRecord", "Record", "WorldRecord", "tell"]
+
+Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class RankRecord:
     """
 
     rank: int
-    outcome: Literal["finished", "failed", "hung", "halted", "stopped"]
+    outcome: Outcome
     ended: str
     exitcode: int | None
     duration: float

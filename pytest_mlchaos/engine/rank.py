@@ -39,7 +39,7 @@ STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (2 i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the ranks of one attempt are to do, as plain data; ``payload`` holds (subject, args), ``schedule`` (schedule, watch), pickled."""
+    """What the ranks of one attempt are to do. ``payload``: (subject, args), pickled; ``schedule``: (schedule, watch)."""
 
     ranks: int
     payload: bytes
@@ -166,8 +166,8 @@ def _start(job: Job, rank: int, out: int, err: int, stacks: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(out, 1)
     os.dup2(err, 2)
-    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]  # the old ones belong to the warm process
-    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc,assignment]  # the old ones belong to the warm process
+    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc,assignment]
     faulthandler.enable(2)
     if STACK_SIGNAL:
         faulthandler.register(STACK_SIGNAL, file=stacks, all_threads=True)

@@ -27,7 +27,7 @@ def dumps(value: Any) -> bytes:
     Raises ``BadArgument`` with the reason, and the cure where there is one.
     """
     try:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped,unused-ignore]  # an extra
     except ImportError:
         cloudpickle = None
     try:

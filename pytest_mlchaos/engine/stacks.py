@@ -10,7 +10,7 @@ __all__ = ["main_thread", "place"]
 
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 _PACKAGE = str(Path(__file__).parents[1])
-_NOT_THE_USERS = tuple({path for path in sysconfig.get_paths().values()} | {_PACKAGE, "<"})
+_NOT_THE_USERS = tuple(set(sysconfig.get_paths().values()) | {_PACKAGE, "<"})
 
 
 def main_thread(dump: str, ident: int) -> str:

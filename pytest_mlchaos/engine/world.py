@@ -17,11 +17,12 @@ from ..core.schedule import Schedule
 from ..core.sites import SITES
 from ..core.values import shown
 from ..errors import BadArgument, GoldenRunFailed
-from .attempt import Live, Rank
+from .attempt import Live
 from .controller import Controller
 from .forkserver import ForkServer
 from .lanes import Tally
 from .rank import Job
+from .remote import Rank
 from .shipping import dumps, same_files
 from .supervise import Watch
 from .surroundings import Surroundings
@@ -193,7 +194,7 @@ def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tup
     ranks = tuple(
         RankRecord(
             rank=rank.number,
-            outcome=rank.outcome,
+            outcome=rank.outcome or "hung",
             ended=rank.ended,
             exitcode=None if rank.outcome in ("hung", "halted", "stopped") else rank.exitcode,
             duration=rank.left - live.start,

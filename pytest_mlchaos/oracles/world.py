@@ -20,8 +20,8 @@ class RankRun:
     """What became of one rank, in the last attempt of its world.
 
     ``rank``: its number. ``exitcode``: as of ``subprocess``, so -9 is SIGKILL; None where it was still running when its world was
-    ended. ``duration``: seconds of real time. ``steps``: optimizer steps begun. ``faults``: what struck in it, in this attempt. ``stack``: where
-    it stood if it hung, the innermost frame first. ``output``: what it printed to stdout, then to stderr.
+    ended. ``duration``: seconds of real time. ``steps``: optimizer steps begun. ``faults``: what struck in it, in this attempt.
+    ``stack``: where it stood if it hung, the innermost frame first. ``output``: what it printed to stdout, then to stderr.
     """
 
     def __init__(self, record: RankRecord) -> None:
@@ -49,7 +49,7 @@ class RankRun:
 
     @functools.cached_property
     def error(self) -> BaseException | None:
-        """What ended it: the exception itself where it pickles, else a ``ChildProcessError`` that says what happened; None if it finished."""
+        """What ended it: the exception itself where it pickles, else a ``ChildProcessError`` in words; None if it finished."""
         return self._record.load_error()
 
     @functools.cached_property
@@ -61,7 +61,7 @@ class RankRun:
 class WorldRun:
     """What became of a world of ranks.
 
-    ``ranks``: one :class:`RankRun` each. ``restarts``: how often all ranks were started again. ``faults``: what struck, by attempt and rank.
+    ``ranks``: one :class:`RankRun` each. ``attempts``: how each start of all ranks ended. ``faults``: what struck, attempt by attempt.
     ``duration``: seconds of real time.
     """
 
@@ -114,7 +114,7 @@ class WorldRun:
                 raise RankHung(f"rank {record.rank} {went_on} {record.lag:.1f} s after {failure}.{where}\n{self.story()}")
             if record.outcome == "hung":
                 raise BadArgument(
-                    f"assert_failed_fast(within={seconds:g}): rank {record.rank} was still running when the world was ended, {record.lag:.1f} s "
+                    f"assert_failed_fast(within={seconds:g}): rank {record.rank} still ran when the world was ended, {record.lag:.1f} s "
                     f"after {failure}; give the world more time with mlchaos.world(grace={seconds:g}) and timeout="
                 )
 

@@ -23,7 +23,8 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MOST_RANKS = 60
 """So many pipes can be handed to another process at once."""
-_LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "cloudpickle", "pytest", "hypothesis")
+# torch._dynamo: DistributedDataParallel imports it when one is made, which takes a second
+_LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo", "cloudpickle", "pytest", "hypothesis")
 
 
 @functools.cache
@@ -87,5 +88,5 @@ def _check_backend(backend: str, ranks: int) -> None:
         devices = torch.cuda.device_count() if torch.distributed.is_nccl_available() else 0
         if devices < ranks:
             raise BadArgument(
-                f"mlchaos.world: backend 'nccl' needs a CUDA device a rank: {ranks}, but this machine has {devices}; use 'gloo'"
+                f"mlchaos.world: backend 'nccl' needs a CUDA device a rank, {ranks}, but there are {devices} here; use 'gloo'"
             )
