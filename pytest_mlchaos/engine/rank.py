@@ -27,6 +27,7 @@ from . import randomness
 from .controller import Controller
 from .lanes import Lane, Plan, Tally
 from .patching import Patches
+from .process_groups import adapt
 from .shipping import SameFiles, dumps
 from .trial import arm
 from .wire import Outbox
@@ -198,7 +199,7 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
     controller = _Controller(send, attributes, schedule, _Clock(send), probing=job.probing, own=job.own)
     controller.go_on_from(job.resumed.get(rank, Tally()))
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
-        _adapt_torch(job, patches)
+        adapt(patches, backend=job.backend, port=job.port)
         _tell_before_exit(controller, patches)
         arm(controller, patches, everything=job.probing)
         randomness.seed_all("rank", rank, job.attempt)
@@ -243,37 +244,6 @@ def _print(error: BaseException) -> None:
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
-
-
-def _adapt_torch(job: Job, patches: Patches) -> None:
-    """Give ``init_process_group()`` the world's backend where it names none; a rendezvous of the user's own needs a store of its own."""
-    import torch.distributed as dist
-    from torch.distributed import rendezvous
-
-    original = dist.init_process_group
-
-    @functools.wraps(original)
-    def init_process_group(backend: Any = None, *args: Any, **keywords: Any) -> Any:
-        return original(job.backend if backend is None else backend, *args, **keywords)
-
-    patches.set(dist, "init_process_group", init_process_group)
-    patches.set(dist.distributed_c10d, "init_process_group", init_process_group)
-    create = getattr(rendezvous, "_create_c10d_store", None)
-    if create is None:
-        return
-
-    @functools.wraps(create)
-    def create_store(hostname: Any, port: Any, *args: Any, **keywords: Any) -> Any:
-        if port == job.port:
-            return create(hostname, port, *args, **keywords)
-        agent = os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # the agent's store is elsewhere: rank 0 hosts this one
-        try:
-            return create(hostname, port, *args, **keywords)
-        finally:
-            if agent is not None:
-                os.environ["TORCHELASTIC_USE_AGENT_STORE"] = agent
-
-    patches.set(rendezvous, "_create_c10d_store", create_store)
 
 
 def _tell_before_exit(controller: _Controller, patches: Patches) -> None:
