@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import importlib
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +22,8 @@ def adapt(patches: Patches, *, backend: str, port: int) -> None:
     The first gets the world's backend where it names none, and its own store where it names another port than the world's.
     """
     import torch.distributed as dist
-    from torch.distributed import rendezvous
 
+    rendezvous = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
     kept: list[Any] = []
     for name, wrap in (("init_process_group", _initialising(backend, kept)), ("destroy_process_group", _keeping(kept))):
         wrapper = wrap(getattr(dist, name))
@@ -64,14 +67,29 @@ def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
 
 def _store_creator(create: Any, agents_port: int) -> Any:
     """A rendezvous at another port than the agent's is the user's own: rank 0 hosts it, as without torchrun."""
+    hosted: set[int] = set()
 
     @functools.wraps(create)
-    def create_store(hostname: Any, port: Any, *args: Any, **keywords: Any) -> Any:
-        agent = os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None) if port != agents_port else None
+    def create_store(hostname: Any, port: Any, rank: Any, *args: Any, **keywords: Any) -> Any:
+        if port == agents_port:
+            return create(hostname, port, rank, *args, **keywords)
+        agent = os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)
         try:
-            return create(hostname, port, *args, **keywords)
+            if rank == 0 and port not in hosted:
+                _check_free(hostname, port)
+                hosted.add(port)
+            return create(hostname, port, rank, *args, **keywords)
         finally:
             if agent is not None:
                 os.environ["TORCHELASTIC_USE_AGENT_STORE"] = agent
 
     return create_store
+
+
+def _check_free(hostname: str, port: int) -> None:
+    """torch listens on another interface, and then waits for an answer from whoever has the port on this one."""
+    try:
+        socket.create_server((hostname, port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(error.errno, f"port {port} is in use, so rank 0 cannot host the store; take MASTER_PORT as mlchaos sets it") from None
