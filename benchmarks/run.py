@@ -22,9 +22,10 @@ import exploration
 import plugin_load
 import steps
 import visits
+import worlds
 from timing import Figure
 
-BENCHMARKS = {"plugin_load": plugin_load, "visits": visits, "steps": steps, "exploration": exploration, "arming": arming}
+BENCHMARKS = {"plugin_load": plugin_load, "visits": visits, "steps": steps, "exploration": exploration, "arming": arming, "worlds": worlds}
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 
 

@@ -203,7 +203,9 @@ def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
     assert (run.ranks[0].exitcode, run.ranks[1].exitcode) == (0, None)
     assert "in subject" in run.ranks[1].stack
     assert "rank.py" not in run.ranks[1].stack
-    with pytest.raises(RankHung, match=r"rank 1 was still running after 0\.\d s, and hung in subject \(test_world\.py:\d+\), and no rank had"):
+    with pytest.raises(
+        RankHung, match=r"rank 1 was still running after 0\.\d s, and hung in subject \(test_world\.py:\d+\), and no rank had"
+    ):
         run.assert_failed_fast()
     with pytest.raises(RankFailed, match="rank 1 did not finish: it was still running after"):
         run.assert_finished()
@@ -233,7 +235,9 @@ def test_a_port_that_is_in_use_is_a_clear_error(mlchaos):
             dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=int(os.environ["RANK"]), world_size=2)
 
         run = mlchaos.world(timeout=10, grace=0.5).run(subject)
-    with pytest.raises(RankFailed, match=r"rank 0 did not finish: it raised OSError: .*port \d+ is in use, so rank 0 cannot host the store"):
+    with pytest.raises(
+        RankFailed, match=r"rank 0 did not finish: it raised OSError: .*port \d+ is in use, so rank 0 cannot host the store"
+    ):
         run.assert_finished()
     assert run.duration < 8
 

@@ -104,11 +104,10 @@ class Live:
 
     def _give_up(self) -> None:
         """Ask the ones that still run where they stand; then it is over."""
-        self._signal(STACK_SIGNAL)
-        until = monotonic() + 20 * QUIET
-        while self._listen(QUIET) and monotonic() < until:
-            pass
         now = monotonic()
+        self._signal(STACK_SIGNAL)
+        while self._listen(QUIET) and monotonic() < now + 20 * QUIET:
+            pass
         for rank in self.ranks:
             if rank.running:
                 rank.left = now

@@ -87,9 +87,11 @@ def _store_creator(create: Any, agents_port: int) -> Any:
 
 
 def _check_free(hostname: str, port: int) -> None:
-    """torch listens on another interface, and then waits for an answer from whoever has the port on this one."""
+    """Ask before torch does: it would listen on another interface, and wait for an answer from whoever has the port on this one."""
     try:
         socket.create_server((hostname, port)).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise OSError(error.errno, f"port {port} is in use, so rank 0 cannot host the store; take MASTER_PORT as mlchaos sets it") from None
+            raise OSError(
+                error.errno, f"port {port} is in use, so rank 0 cannot host the store; take MASTER_PORT as mlchaos sets it"
+            ) from None

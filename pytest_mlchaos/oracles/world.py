@@ -110,8 +110,8 @@ class WorldRun:
             failure = f"rank {first} {self._record.ranks[first].ended}"
             if record.lag > seconds:
                 went_on = "ended only" if record.outcome != "hung" else "was still running"
-                where = f" It {record.ended}." if record.outcome == "hung" else ""
-                raise RankHung(f"rank {record.rank} {went_on} {record.lag:.1f} s after {failure}.{where}\n{self.story()}")
+                where = f": it {record.ended}" if record.outcome == "hung" else ""
+                raise RankHung(f"rank {record.rank} {went_on} {record.lag:.1f} s after {failure}{where}\n{self.story()}")
             if record.outcome == "hung":
                 raise BadArgument(
                     f"assert_failed_fast(within={seconds:g}): rank {record.rank} still ran when the world was ended, {record.lag:.1f} s "
