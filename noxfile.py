@@ -16,6 +16,7 @@ ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """What pytest-asyncio asks to be told."""
 LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15")
+PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 
 
 def _install_with_torch(session: nox.Session, *packages: str) -> None:
@@ -27,7 +28,7 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 @nox.session(python="3.11")
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
-    _install_with_torch(session, *PLUGINS, *DATA)
+    _install_with_torch(session, *PLUGINS, *DATA, *PROCESS)
     session.run("pytest", "-n", "2", *ASYNC, *session.posargs)
 
 
@@ -70,7 +71,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
-    _install_with_torch(session)
+    _install_with_torch(session, *PROCESS)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -18,7 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from pytest_mlchaos import chaos
-from pytest_mlchaos.errors import BadArgument, NotRecovered, OutOfSync, RankFailed, RankHung
+from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung
+
+psutil = pytest.importorskip("psutil")
+pytest.importorskip("cloudpickle")  # most subjects here are local functions
 
 SIGKILL = -signal.SIGKILL
 
@@ -254,6 +256,24 @@ def test_a_rendezvous_of_the_users_own_works(mlchaos):
     run = mlchaos.world(timeout=10).run(subject)
     run.assert_finished()
     run.assert_in_sync()
+
+
+def test_a_subject_that_does_not_load_in_a_rank_is_no_verdict(mlchaos, tmp_path, monkeypatch):
+    """A module that raises when it is imported for the second time, say."""
+    (tmp_path / "imported_once.py").write_text("import os\nassert 'RANK' not in os.environ, 'imported in a rank'\ndef subject(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import imported_once
+
+    with pytest.raises(BadArgument, match="the subject does not load in a rank's process: AssertionError: imported in a rank"):
+        mlchaos.world().run(imported_once.subject)
+    sys.modules.pop("imported_once")
+
+
+def test_a_rank_that_cannot_start_is_an_error_of_the_tool(mlchaos, tmp_path, monkeypatch):
+    """No verdict on the subject either."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    with pytest.raises(MlchaosError, match="rank 0 could not be started: ValueError: invalid literal"):
+        mlchaos.world().run(environment)
 
 
 # -- faults ----------------------------------------------------------------------------------------------------

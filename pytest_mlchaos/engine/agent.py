@@ -76,6 +76,8 @@ class _Agent:
             del store
         except BrokenPipeError:
             pass  # the runner is gone
+        except Exception as error:  # noqa: BLE001  # whatever it is, the runner tells the user
+            self._tell("error", f"{type(error).__name__}: {error}")
         finally:
             self._end_all()
         with contextlib.suppress(BrokenPipeError):

@@ -38,6 +38,7 @@ class Live:
             tally = job.resumed.get(rank.number)
             rank.begins_at(tally.passed.get("train.step", 0) if tally else 0)
         self.failure: tuple[float, int] | None = None
+        self.error: str | None = None
         self._inbox = Inbox()
         self._selector = selectors.DefaultSelector()
         self._over = False
@@ -157,7 +158,9 @@ class Live:
 
     def _from_agent(self, data: bytes) -> None:
         for kind, *content in self._inbox.feed(data):
-            if kind == "exit":
+            if kind == "error":
+                self.error = content[0]
+            elif kind == "exit":
                 number, code, when = content
                 rank = self.ranks[number]
                 rank.exitcode = code

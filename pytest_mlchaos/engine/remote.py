@@ -103,6 +103,11 @@ class Rank:
         return self.exitcode is None
 
     @property
+    def started(self) -> bool:
+        """Whether its process came as far as the subject."""
+        return bool(self._ident)
+
+    @property
     def failed(self) -> bool:
         """Whether it ended by itself, and badly."""
         return self.outcome == "failed"
@@ -166,10 +171,16 @@ class Rank:
         text, data = self.raised
         if data is None:
             return ChildProcessError(f"rank {self.number} raised {text}")
-        error: BaseException = pickle.loads(data)  # it has been pickled and unpickled there
+        try:
+            error: BaseException = pickle.loads(data)
+        except Exception:  # noqa: BLE001  # it has been unpickled there, but this process may lack what the rank has imported
+            return ChildProcessError(f"rank {self.number} raised {text}")
         return error
 
     def _load(self, what: str, default: Any) -> Any:
         if what in self._unsent:
             raise BadArgument(f"the {what} of rank {self.number} cannot be sent home from its process: {self._unsent[what]}")
-        return pickle.loads(self._sent[what]) if what in self._sent else default
+        try:
+            return pickle.loads(self._sent[what]) if what in self._sent else default
+        except Exception as error:
+            raise BadArgument(f"the {what} of rank {self.number} does not load here: {type(error).__name__}: {error}") from error

@@ -16,7 +16,7 @@ from ..core.runs import Attempt, RankRecord, WorldRecord
 from ..core.schedule import Schedule
 from ..core.sites import SITES
 from ..core.values import shown
-from ..errors import BadArgument, GoldenRunFailed
+from ..errors import BadArgument, GoldenRunFailed, MlchaosError
 from .attempt import Live
 from .controller import Controller
 from .forkserver import ForkServer
@@ -122,9 +122,7 @@ class WorldSupervisor:
         with Live(self._server, job) as live:
             live.watch(terms.timeout, terms.grace, last=last)
         live.echo()
-        for rank in live.ranks:
-            if rank.unusable is not None:
-                raise BadArgument(f"world.run: {rank.unusable}")
+        _check_started(live)
         return live
 
 
@@ -141,6 +139,17 @@ def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
         return dumps((schedule, watch))
     except BadArgument as error:
         raise BadArgument(f"world.run: the faults cannot be sent to the ranks' processes (where=?): {error}") from None
+
+
+def _check_started(live: Live) -> None:
+    """A world that never came to the subject is no verdict on it."""
+    if live.error is not None:
+        raise MlchaosError(f"world.run: the ranks could not be started: {live.error}")
+    for rank in live.ranks:
+        if rank.unusable is not None:
+            raise BadArgument(f"world.run: {rank.unusable}")
+        if rank.failed and not rank.started:
+            raise MlchaosError(f"world.run: rank {rank.number} could not be started: {rank.text('stderr').strip().rpartition(chr(10))[2]}")
 
 
 def _check_ranks(schedule: Schedule, ranks: int) -> None:
