@@ -18,6 +18,7 @@ LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
+PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 
 
 def _install_with_torch(session: nox.Session, *packages: str) -> None:
@@ -29,7 +30,7 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 @nox.session(python="3.11")
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
-    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE)
+    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS)
     session.run("pytest", "-n", "2", *ASYNC, *session.posargs)
 
 
@@ -72,7 +73,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
-    _install_with_torch(session, *SERVE)
+    _install_with_torch(session, *SERVE, *STORAGE, *PROCESS)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
 
 

@@ -25,6 +25,7 @@ import serving
 import steps
 import storage
 import visits
+import worlds
 from timing import Figure
 
 BENCHMARKS = {
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "drift": drift,
     "serving": serving,
     "storage": storage,
+    "worlds": worlds,
 }
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 

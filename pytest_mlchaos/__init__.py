@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .oracles.run import Run as Run
     from .oracles.slo import assert_slo as assert_slo
     from .oracles.state import assert_same_state as assert_same_state
+    from .oracles.world import WorldRun as WorldRun
     from .plugin.fixture import Mlchaos as Mlchaos
     from .plugin.service import Service as Service
     from .sites.dataloader import batches as batches
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Schedule": "core.schedule:Schedule",
     "Service": "plugin.service:Service",
     "Visit": "core.sites:Visit",
+    "WorldRun": "oracles.world:WorldRun",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_no_drift": "oracles.drift:assert_no_drift",
     "assert_not_worse": "oracles.comparison:assert_not_worse",

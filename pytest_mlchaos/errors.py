@@ -2,35 +2,38 @@
 
 Exception
 └── MlchaosError
-├── BadArgument            (also ValueError)      a keyword, option or mark that makes no sense
-│   ├── UnknownFault                              no fault of that name is registered
-│   └── TargetNotFound                            a dotted target that does not resolve
-├── MissingExtra           (also ImportError)     an optional package is not installed
-├── InjectionForbidden                            this environment refuses injected faults
-├── FaultError                                    a fault is itself broken: no verdict on the subject
-│   └── PayloadMismatch                           a fault met a payload that it cannot work on
-├── GoldenRunFailed                               the subject fails without any fault
-├── NonDeterministicSubject                       two runs of the subject differ without any fault
-├── NotReproducible                               a failing schedule passed when it was repeated
-└── Verdict                (also AssertionError)  a judgement on the test or on its subject
-├── NeverStruck                               a declared fault struck nowhere
-├── CrashSwallowed                            user code went on after its process was gone
-├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
-├── GaveUp                                    the subject did not finish within its restarts
-├── TrialTimeout                              a trial took longer than its time-out
-├── StateDiffers                              two states are not the same
-├── NotRecovered                              the run did not end in the golden run's state
-├── Drifted                                   values are distributed otherwise than the reference
-├── Worse                                     a metric is worse by more than the margin
-├── Inconclusive                              too few seeds to tell: no pass
-├── SilentlyDifferent                         another output than the golden run's, and no error
-├── Incomplete                                a part of the golden run's output is missing
-├── HalfWritten                               an error that left a file neither old nor whole
-├── ServiceFailed                             a served app did not start, or did not shut down
-├── SloMissed                                 latencies or errors are beyond their bounds
-├── NoFallback                                a reply under a fault is not the declared fallback
-├── NotIsolated                               a fault changed a reply that it did not strike
-└── NotConverged                              the loss is not finite, or not low enough in time
+    ├── BadArgument            (also ValueError)      a keyword, option or mark that makes no sense
+    │   ├── UnknownFault                              no fault of that name is registered
+    │   └── TargetNotFound                            a dotted target that does not resolve
+    ├── MissingExtra           (also ImportError)     an optional package is not installed
+    ├── InjectionForbidden                            this environment refuses injected faults
+    ├── FaultError                                    a fault is itself broken: no verdict on the subject
+    │   └── PayloadMismatch                           a fault met a payload that it cannot work on
+    ├── GoldenRunFailed                               the subject fails without any fault
+    ├── NonDeterministicSubject                       two runs of the subject differ without any fault
+    ├── NotReproducible                               a failing schedule passed when it was repeated
+    └── Verdict                (also AssertionError)  a judgement on the test or on its subject
+        ├── NeverStruck                               a declared fault struck nowhere
+        ├── CrashSwallowed                            user code went on after its process was gone
+        ├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
+        ├── GaveUp                                    the subject did not finish within its restarts
+        ├── TrialTimeout                              a trial took longer than its time-out
+        ├── StateDiffers                              two states are not the same
+        ├── NotRecovered                              the run did not end in the golden run's state
+        ├── Drifted                                   values are distributed otherwise than the reference
+        ├── Worse                                     a metric is worse by more than the margin
+        ├── Inconclusive                              too few seeds to tell: no pass
+        ├── SilentlyDifferent                         another output than the golden run's, and no error
+        ├── Incomplete                                a part of the golden run's output is missing
+        ├── HalfWritten                               an error that left a file neither old nor whole
+        ├── ServiceFailed                             a served app did not start, or did not shut down
+        ├── SloMissed                                 latencies or errors are beyond their bounds
+        ├── NoFallback                                a reply under a fault is not the declared fallback
+        ├── NotIsolated                               a fault changed a reply that it did not strike
+        ├── RankFailed                                a rank of a world did not finish
+        ├── RankHung                                  a rank of a world did not end in time after another had failed
+        ├── OutOfSync                                 the ranks of a world ended in different states
+        └── NotConverged                              the loss is not finite, or not low enough in time
 
 BaseException
 └── SimulatedCrash             the process is gone; no ``except Exception`` catches it
@@ -133,6 +136,18 @@ class NoFallback(Verdict):
 
 class NotIsolated(Verdict):
     """A reply during which no fault struck differs from the golden run's: a fault harmed a bystander."""
+
+
+class RankFailed(Verdict):
+    """A rank of a world did not finish."""
+
+
+class RankHung(Verdict):
+    """A rank of a world did not end in time after another one had failed."""
+
+
+class OutOfSync(Verdict):
+    """The ranks of a world ended in different states."""
 
 
 class NotConverged(Verdict):

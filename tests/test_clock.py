@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import queue
 import subprocess
 import sys
 import threading
 import time
+import types
 from time import monotonic as reading
 from time import sleep as pause
 
@@ -67,6 +69,23 @@ def test_a_module_that_was_imported_in_between_is_put_right_too(clock, tmp_path,
         import late_sleeper
     sys.modules.pop("late_sleeper")
     assert late_sleeper.sleep is time.sleep
+
+
+def test_what_only_pretends_to_be_a_module_is_left_alone(clock, monkeypatch):
+    """Some libraries put such objects among the modules."""
+
+    class Pretender:
+        __class__ = types.ModuleType
+        __slots__ = ("__dict__",)
+
+    monkeypatch.setitem(sys.modules, "pretender", Pretender())
+    with trial(Schedule(), Patches(), clock="virtual"):
+        pass
+
+
+def test_the_functions_pickle_by_name(clock):
+    """A process that gets one finds its own there."""
+    assert pickle.loads(pickle.dumps(time.sleep)) is time.sleep
 
 
 def test_wrong_arguments_are_refused_as_ever(clock):

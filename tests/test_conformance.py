@@ -26,12 +26,13 @@ STRIKING_AT_ONCE = {
     "call_delay": (create("call_delay", target="a:b", delay="1ms"), lambda: ((), {})),
 }
 KEEPS_A_CONTEXT_OPEN = {"gpu_oom"}  # needs its site: test_torch_sites.py
+NEEDS_ITS_WORLD = {"rank_failure"}  # strikes in ranks alone: test_world.py
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_fault_is_checked(name):
     """A new fault needs a line here."""
-    assert (name in STRIKING_AT_ONCE) != (name in KEEPS_A_CONTEXT_OPEN)
+    assert sum(name in kinds for kinds in (STRIKING_AT_ONCE, KEEPS_A_CONTEXT_OPEN, NEEDS_ITS_WORLD)) == 1
 
 
 @pytest.mark.parametrize("name", sorted(set(STRIKING_AT_ONCE) - {"crash"}))

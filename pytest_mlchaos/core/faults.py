@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import BadArgument, UnknownFault
@@ -92,7 +92,10 @@ class Fault:
     random: ClassVar[bool] = True
     """Whether it draws numbers from ``visit.seed``: then the schedule's seed is part of what reproduces it."""
     explored: ClassVar[tuple[str, ...]] = ()
-    """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given."""
+    """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given.
+
+    One whose value is None is drawn whenever it was not given.
+    """
 
     at: Any = None
     p: float | None = None
@@ -124,6 +127,10 @@ class Fault:
     def probe(self, visit: Visit) -> None:
         """Called at the first visits of the trial without faults: measure what ``explored`` parameters range over."""
 
+    def concerns(self, process: Mapping[str, Any]) -> bool:
+        """Whether it may strike in a process of these attributes (``rank``, ``world_size``); the test's own has none."""
+        return True
+
     @property
     def key(self) -> Key:
         """What its visits are counted by."""
@@ -132,7 +139,9 @@ class Fault:
     @property
     def fixed(self) -> bool:
         """Whether nothing is left to be drawn."""
-        return (self.at is not None or self.p is not None) and not any(is_drawn(getattr(self, f)) for f in fields_of(type(self)))
+        values = {name: getattr(self, name) for name in fields_of(type(self))}
+        pinned = self.at is not None or self.p is not None
+        return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.explored)
 
     def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:
         """Whether the visit of this number is due; decided by the arguments alone. ``place`` tells equal faults apart."""

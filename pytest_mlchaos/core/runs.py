@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 from .journal import Strike
 
-__all__ = ["Attempt", "FileState", "Output", "Record", "tell"]
+__all__ = ["Attempt", "FileState", "Outcome", "Output", "RankRecord", "Record", "WorldRecord", "tell"]
+
+Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,6 +52,43 @@ class Output:
     error: BaseException | None
     before: Mapping[str, FileState]
     after: Mapping[str, FileState]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RankRecord:
+    """One rank of a world, in its last attempt.
+
+    ``ended`` says how in words, ``outcome`` in one: it ``finished``, ``failed`` by itself, ``hung`` (it was still running when the
+    world's time was over), was ``halted`` by a fault that never lets it go on, or was ``stopped`` because another had failed. ``lag``:
+    seconds from the first failure of any rank to its end. ``load_…`` get what it sent home.
+    """
+
+    rank: int
+    outcome: Outcome
+    ended: str
+    exitcode: int | None
+    duration: float
+    lag: float | None
+    steps: int
+    faults: tuple[Strike, ...]
+    stack: str
+    output: str
+    load_value: Callable[[], Any]
+    load_error: Callable[[], BaseException | None]
+    load_parameters: Callable[[], Sequence[Sequence[Any]]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorldRecord:
+    """A world after its last attempt. ``first``: the rank that failed first; ``grace``: seconds that the others were given then."""
+
+    ranks: tuple[RankRecord, ...]
+    attempts: tuple[Attempt, ...]
+    faults: tuple[Strike, ...]
+    duration: float
+    first: int | None
+    grace: float
+    timeout: float
 
 
 def tell(attempts: Sequence[Attempt]) -> str:

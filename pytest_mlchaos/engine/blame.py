@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dis
 import sys
+from collections.abc import Sequence
 
 from ..core.faults import Fault
 from ..core.sites import Visit
 from ..errors import FaultError, MlchaosError, SimulatedCrash
 
-__all__ = ["broken", "is_meant"]
+__all__ = ["broken", "comes_from", "is_meant"]
 
 
 def broken(fault: Fault, error: Exception, what: str) -> FaultError:
@@ -42,3 +43,14 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
     module = sys.modules.get(type(fault).__module__)
     ours = trace.tb_frame.f_globals is getattr(module, "__dict__", None)
     return ours and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
+
+
+def comes_from(error: BaseException | None, origins: Sequence[BaseException]) -> bool:
+    """Whether an exception is one of these, or was raised ``from`` one."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if any(error is origin for origin in origins):
+            return True
+        seen.add(id(error))
+        error = error.__cause__
+    return False

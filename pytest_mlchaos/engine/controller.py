@@ -19,9 +19,9 @@ from ..core.journal import Journal, Strike
 from ..core.schedule import Schedule
 from ..core.sites import Key, Visit, derive_seed, name_of
 from ..errors import MlchaosError, SimulatedCrash
-from .blame import broken, is_meant
+from .blame import broken, comes_from, is_meant
 from .gate import Gate
-from .lanes import NEVER, Lane, Plan
+from .lanes import NEVER, Lane, Plan, Tally, most_passed
 from .scopes import about, put_down
 
 __all__ = ["Controller", "current"]
@@ -59,6 +59,8 @@ class Controller:
     few names (of files, say) that passed, by site: they are told when a fault's filter matched nothing.
     """
 
+    attributes: Mapping[str, Any] = NO_ATTRIBUTES  # of every visit in this process: its rank, in a world
+
     def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False, own: Iterable[Path] = ()) -> None:
         self.schedule = schedule
         self.clock: Clock = clock or RealClock()
@@ -73,6 +75,7 @@ class Controller:
         self.injected: list[BaseException] = []
         self.interrupt: Callable[[], None] | None = None
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
+        self.elsewhere: dict[int, Tally] = {}
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying = threading.local()
@@ -128,8 +131,8 @@ class Controller:
         self._rearm()
 
     def passed(self) -> dict[Key, int]:
-        """How often each site was passed."""
-        return {key: lane.passed for key, lane in self._lanes.items() if lane.passed}
+        """How often each site was passed; in the process that passed it most often, where there are several."""
+        return most_passed({key: lane.passed for key, lane in self._lanes.items()}, *(tally.passed for tally in self.elsewhere.values()))
 
     def count(self, key: Key, *, succeeded: bool = False) -> int:
         """How often one site was passed; ``succeeded`` leaves out the visits that a fault made fail."""
@@ -150,7 +153,7 @@ class Controller:
     def begin_again(self) -> None:
         """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
         self.resources.close()
-        self._lanes, self.crash = {}, None
+        self._lanes, self.crash, self.elsewhere = {}, None, {}
         for plan in self.plans:
             plan.begin_again()
 
@@ -175,13 +178,7 @@ class Controller:
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Whether an exception is one that a fault raised, or was raised ``from`` one."""
-        seen: set[int] = set()
-        while error is not None and id(error) not in seen:
-            if any(error is injected for injected in self.injected):
-                return True
-            seen.add(id(error))
-            error = error.__cause__
-        return False
+        return comes_from(error, self.injected)
 
     # -- the slow path -----------------------------------------------------------------------------------------
 
@@ -190,10 +187,17 @@ class Controller:
             lane = self._lanes.get(key)
             if lane is None:
                 lane = Lane()
-                lane.plans = [plan for plan in self.plans if plan.fault.key == key]
+                lane.plans = [plan for plan in self.plans if plan.fault.key == key and plan.fault.concerns(self.attributes)]
+                self._opened(key, lane)
                 self._lanes[key] = lane
                 self._schedule(lane)
             return lane
+
+    def _opened(self, key: Key, lane: Lane) -> None:
+        """A lane is about to be used for the first time; for processes that tell another one what happens."""
+
+    def _told(self, plan: Plan, strike: Strike) -> None:
+        """A fault is about to take effect; its strike is in the journal."""
 
     def _schedule(self, lane: Lane) -> None:
         if self._closed:
@@ -218,7 +222,7 @@ class Controller:
         if self.crash is not None:
             lane.failed += 1
             raise SimulatedCrash(str(self.crash))  # a fresh one: the first keeps the traceback of who caught it
-        visit = Visit(name_of(key), number, payload, attributes, stack=stack)
+        visit = Visit(name_of(key), number, payload, {**self.attributes, **attributes}, stack=stack)
         self._applying.on = True
         try:
             if self.probing:
@@ -265,11 +269,12 @@ class Controller:
             plan.struck += 1
             plan.total += 1
             plan.visits_struck.append(visit.index)
-            if visit.error is not None:
-                self.inject(visit.error)
             strike = Strike(repr(plan.fault), visit.site, visit.index, {**about(), **details})
             self.journal.append(strike)
             put_down(strike, self.clock.now() + visit.delay)
+            self._told(plan, strike)
+            if visit.error is not None:
+                self.inject(visit.error)
 
         visit.recorder, visit.deferred, visit.details = record, False, {}
         try:

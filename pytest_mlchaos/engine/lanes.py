@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import itertools
+from collections.abc import Mapping
 
 from ..core.faults import EVERY, Fault
+from ..core.sites import Key
 
-__all__ = ["NEVER", "Lane", "Plan"]
+__all__ = ["NEVER", "Lane", "Plan", "Tally", "most_passed"]
 
 NEVER = 2**30 - 1
 """No visit: an int that the interpreter compares fast (a visit of that number would take the slow path, which decides anew)."""
@@ -35,6 +38,11 @@ class Plan:
         self.struck = 0
         self._resolved: set[int] = set()
         self._next = self._following(0)
+
+    def go_on_from(self, visit: int, struck: int) -> None:
+        """Visits are counted on from another process's: this is the next, and it has struck so often."""
+        self.struck = struck
+        self._next = self._following(visit)
 
     def due(self, visit: int) -> bool:
         """Whether it strikes at this visit."""
@@ -76,3 +84,22 @@ class Lane:
         self.passed = self.failed = 0
         self.next_due = NEVER
         self.plans: list[Plan] = []
+
+    def go_on_from(self, visit: int) -> None:
+        """The next visit has this number."""
+        self.advance = itertools.count(visit + 1).__next__
+        self.passed = visit
+
+
+@dataclasses.dataclass
+class Tally:
+    """How far another process of the same trial has come: visits by key, strikes by the place of the plan."""
+
+    passed: dict[Key, int] = dataclasses.field(default_factory=dict)
+    struck: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
+def most_passed(*counts: Mapping[Key, int]) -> dict[Key, int]:
+    """The highest number of visits of each key that was passed at all."""
+    most = {key: max(count.get(key, 0) for count in counts) for count in counts for key in count}
+    return {key: number for key, number in most.items() if number}

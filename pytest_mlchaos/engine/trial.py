@@ -19,7 +19,7 @@ from .supervise import swallowed
 from .surroundings import Surroundings
 from .watchdog import time_limit
 
-__all__ = ["trial"]
+__all__ = ["arm", "trial"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -32,9 +32,10 @@ def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
     return keys
 
 
-def _arm(controller: Controller, patches: Patches, keys: Iterable[Key]) -> None:
+def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
+    """Make visits happen: of the sites that the schedule names (``everything``: of all)."""
     with patches.together():
-        for key in keys:
+        for key in _keys(controller.schedule, everything):
             site = SITES.get(name_of(key))
             if site is not None and (site.needs is None or importlib.util.find_spec(site.needs) is not None):
                 site.arm(controller, patches, key)
@@ -60,7 +61,7 @@ def trial(
     with randomness.restored(), Surroundings(), patches, controller:
         if isinstance(time, VirtualClock):
             virtual_time.install(time, patches)
-        _arm(controller, patches, _keys(schedule, everything=probing))
+        arm(controller, patches, everything=probing)
         randomness.seed_all("trial")
         try:
             with time_limit(timeout, controller), controller.resources:

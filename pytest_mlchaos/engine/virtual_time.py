@@ -95,7 +95,7 @@ def _perf_counter_ns() -> int:
 _VIRTUAL: dict[str, Callable[..., Any]] = {name: globals()[f"_{name}"] for name in _real}
 _FUNCTIONS = frozenset((*_real.values(), *_VIRTUAL.values()))
 for _name, _function in _VIRTUAL.items():
-    _function.__name__ = _function.__qualname__ = _name
+    _function.__module__, _function.__name__, _function.__qualname__ = "time", _name, _name  # how they are pickled, too
 
 
 def install(clock: VirtualClock, patches: Patches) -> None:
@@ -139,7 +139,8 @@ class _Names:
 
     def _search(self) -> None:
         for module, content in list(sys.modules.items()):
-            if isinstance(content, types.ModuleType) and not self._knows(module, content):
+            # what only says that it is a module (__class__) takes no weak reference
+            if issubclass(type(content), types.ModuleType) and not self._knows(module, content):
                 names = vars(content)
                 self._seen[module] = (weakref.ref(content), len(names))
                 if module == "time" or module.partition(".")[0] not in _REAL_TIME:

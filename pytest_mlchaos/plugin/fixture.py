@@ -19,6 +19,7 @@ from ..oracles.run import Run
 from ..sites import calls, dataloader, filesystems, torch_train, visits
 from ..sites.served import Served
 from .service import Service
+from .world import World
 
 __all__ = ["Mlchaos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -86,6 +87,29 @@ class Mlchaos:
         workdirs = self._workdirs()
         served = Served(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
         return Service(served, lambda: not controller.drawn and bool(controller.journal))  # without any strike, NeverStruck says more
+
+    def world(
+        self, ranks: int = 2, backend: str = "gloo", restarts: int = 0, timeout: float | str = 30, *, grace: float | str = 5
+    ) -> World:
+        """Ranks that are real processes, as torchrun starts them: ``mlchaos.world(ranks=2).run(train, tmp_path)``.
+
+        The subject finds ``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT`` and torchrun's other variables in its environment,
+        and calls ``init_process_group`` itself; ``backend`` is what that gets where it names none. The test's faults work in every rank,
+        and each rank counts its own visits. Ranks live on the real clock: they are given ``timeout`` seconds in all, and ``grace`` seconds
+        once one of them has failed. With ``restarts``, all are started again when one fails (the others get SIGTERM), so often at most.
+        No process is left at the end, whatever happens. Ranks import the subject's module afresh: what a fixture has patched in
+        the test's process is not patched there.
+        """
+        return World(
+            lambda: self._controller,
+            self._scratch,
+            self._workdirs,
+            ranks=ranks,
+            backend=backend,
+            restarts=restarts,
+            timeout=timeout,
+            grace=grace,
+        )
 
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
         """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""

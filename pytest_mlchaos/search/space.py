@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,15 +72,23 @@ class Probe:
         reaches = {name: self.measures.get(name, 0) for name in self.fault.explored if name not in self.given}
         return {name: int(turn * GOLDEN_RATIO % 1 * reach) for name, reach in reaches.items() if reach > 1}
 
+    def combinations(self, limit: int) -> list[dict[str, Any]]:
+        """All values of the explored parameters; none where there are none, or more than the limit."""
+        reaches = {name: self.measures.get(name, 0) for name in self.fault.explored if name not in self.given}
+        if not reaches or not 1 < math.prod(max(1, reach) for reach in reaches.values()) <= limit:
+            return []
+        values = itertools.product(*(range(max(1, reach)) for reach in reaches.values()))
+        return [dict(zip(reaches, combination, strict=True)) for combination in values]
+
     def parameters(self) -> dict[str, SearchStrategy[Any]]:
         """Strategies for the parameters that are drawn."""
         import hypothesis.strategies as st
 
         drawn = {name: getattr(self.fault, name) for name in fields_of(type(self.fault)) if is_drawn(getattr(self.fault, name))}
-        if self.is_open:
-            for name in self.fault.explored:
-                if name not in self.given and self.measures.get(name, 0) > 1:
-                    drawn[name] = st.integers(0, self.measures[name] - 1)
+        for name in self.fault.explored:
+            wanted = self.is_open or getattr(self.fault, name) is None
+            if wanted and name not in self.given and self.measures.get(name, 0) > 1:
+                drawn[name] = st.integers(0, self.measures[name] - 1)
         return drawn
 
 
@@ -118,7 +127,8 @@ class Space:
     def sweep(self, limit: int) -> Iterator[Schedule]:
         """Schedules that cover the visits evenly, before anything is left to chance: up to ``limit`` in all.
 
-        Of one kind of fault, one strike each where that reaches every visit, else as many far apart as may be; of several kinds,
+        Of one kind of fault, one strike each where that reaches every visit (with all values of its explored parameters where they are
+        few), else as many far apart as may be; of several kinds,
         strikes of them together, so that pairs of visits are covered too. Explored parameters go over their range meanwhile.
         """
         kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
@@ -132,6 +142,10 @@ class Space:
     def _sweep_one(self, which: int, limit: int) -> Iterator[Schedule]:
         probe = self.probes[which]
         count = len(probe.visits)
+        if combinations := probe.combinations(limit // count):
+            for place, parameters in itertools.product(_spread(count), combinations):
+                yield self.schedule([], [(which, dataclasses.replace(probe.fault, **parameters), place)])
+            return
         groups = count if count <= limit else -(-count // self.max_faults)
         for turn, first in enumerate(itertools.islice(_spread(groups), limit)):
             fault = dataclasses.replace(probe.fault, **probe.at_turn(turn))

@@ -1,0 +1,93 @@
+"""How long a world of two ranks takes, from the call to the last process' end: undisturbed, and with a rank that is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from timing import Figure, Spread
+
+NEEDS = "psutil"
+MODULE = "test_bench_worlds"
+TESTS = """
+import os, signal, time
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from pytest_mlchaos import chaos
+
+seconds = {}
+
+def train(kill=False):
+    dist.init_process_group("gloo")
+    model = DistributedDataParallel(torch.nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        model(torch.ones(2, 4)).sum().backward()
+        if kill and dist.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        optimizer.step()
+
+def measured(mlchaos, name, rounds, check, *args):
+    world = mlchaos.world(ranks=2)
+    check(world.run(train, *args))  # the first starts the warm process
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run = world.run(train, *args)
+        seconds.setdefault(name, []).append(time.perf_counter() - start)
+        check(run)
+
+@chaos.settings(timeout=None)
+def test_up_and_down(mlchaos):
+    measured(mlchaos, "up and down", ROUNDS, lambda run: run.assert_finished())
+
+@chaos.settings(timeout=None)
+def test_killed(mlchaos):
+    def check(run):
+        assert run.ranks[1].exitcode == -9
+        assert run.ranks[0].exitcode == 1
+    measured(mlchaos, "killed", ROUNDS, check, True)
+    import psutil
+    left = [p for p in psutil.Process().children(recursive=True) if p.is_running() and p.status() != "zombie"]
+    assert len(left) == 1, left  # the warm process
+"""
+
+
+class _Failures:
+    """A pytest plugin that does not let a failure pass."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Raise."""
+        if report.failed:
+            raise RuntimeError(report.longreprtext)
+
+
+def measure(quick: bool) -> list[Figure]:
+    """Both, one world after the other, in one process."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "pytest.ini").write_text("[pytest]\n")
+        (folder / f"{MODULE}.py").write_text(TESTS.replace("ROUNDS", "10" if quick else "50"))
+        arguments = ["-q", "-p", "mlchaos", "-p", "no:cacheprovider", "-c", str(folder / "pytest.ini"), str(folder / f"{MODULE}.py")]
+        with contextlib.redirect_stdout(io.StringIO()):
+            pytest.main(arguments, plugins=[_Failures()])
+    seconds = sys.modules[MODULE].seconds
+    return [
+        _figure("world of 2 ranks (DDP, gloo), up and down", seconds["up and down"], 250),
+        _figure("the same, one rank killed", seconds["killed"], 500),
+    ]
+
+
+def _figure(what: str, seconds: list[float], budget: float) -> Figure:
+    samples = [value * 1e3 for value in seconds]
+    note = f"longest of {len(samples)}: {max(samples):.0f} ms"
+    return Figure(what=what, unit="ms", measured=Spread.of(samples), quiet=sorted(samples)[len(samples) // 10], budget=budget, note=note)

@@ -1,0 +1,1 @@
+"""A DDP training loop that loses one of its ranks."""

@@ -1,0 +1,75 @@
+"""How a subject gets to another process: as a pickle, and with the files that its modules come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import pickle
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from ..errors import BadArgument
+
+__all__ = ["SameFiles", "dumps", "same_files"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_INSTALLED = tuple({path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))})
+
+
+def dumps(value: Any) -> bytes:
+    """Pickled, with cloudpickle where it is installed: then lambdas and local functions can be sent too.
+
+    Raises ``BadArgument`` with the reason, and the cure where there is one.
+    """
+    try:
+        import cloudpickle  # type: ignore[import-untyped,unused-ignore]  # an extra
+    except ImportError:
+        cloudpickle = None
+    try:
+        data: bytes = (cloudpickle or pickle).dumps(value)
+    except Exception as error:  # whatever a foreign __reduce__ raises
+        cure = "" if cloudpickle else "; lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
+        raise BadArgument(f"{type(error).__name__}: {error}{cure}") from error
+    return data
+
+
+@dataclasses.dataclass(frozen=True)
+class SameFiles(importlib.abc.MetaPathFinder):
+    """Finds the user's modules in the very files that the runner has loaded them from, however pytest had imported those."""
+
+    files: Mapping[str, tuple[str | None, Sequence[str] | None]]
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+        """The module's spec, if the runner has it loaded."""
+        if fullname not in self.files:
+            return None
+        file, folders = self.files[fullname]
+        if file is not None:
+            return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=list(folders) if folders else None)
+        spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = list(folders or ())
+        return spec
+
+
+def same_files() -> SameFiles:
+    """The modules of this process that belong to nothing installed."""
+    found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
+    for name, module in list(sys.modules.items()):
+        file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
+        if name != "__main__" and isinstance(file, str) and file.endswith(".py") and not file.startswith(_INSTALLED):
+            found[name] = (file, _folders(module))
+    for name in list(found):
+        while name := name.rpartition(".")[0]:  # packages without a file, or made up by pytest's import mode
+            found.setdefault(name, (None, _folders(sys.modules.get(name))))
+    return SameFiles(found)
+
+
+def _folders(package: object) -> Sequence[str] | None:
+    """Where the modules of a package are looked for; None for what is no package."""
+    path = getattr(package, "__dict__", {}).get("__path__")
+    return None if path is None else [str(folder) for folder in path]

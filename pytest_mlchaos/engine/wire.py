@@ -1,0 +1,66 @@
+"""Messages between processes of one test run: pickles, each behind its length."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["Inbox", "Outbox", "write_message"]
+
+_LENGTH = struct.Struct("!Q")
+
+
+def write_message(fd: int, message: Any) -> None:
+    """Write one message to a blocking file descriptor."""
+    data = pickle.dumps(message)
+    pending = memoryview(_LENGTH.pack(len(data)) + data)
+    while pending:
+        pending = pending[os.write(fd, pending) :]
+
+
+class Outbox:
+    """The writing end that threads share. Once nobody reads any more, messages are dropped."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+
+    def __call__(self, *message: Any) -> None:
+        """Send a message; it has left this process when this returns. A forked child sends none."""
+        if os.getpid() == self._owner:
+            with self._lock, contextlib.suppress(BrokenPipeError):
+                write_message(self._fd, message)
+
+
+class Inbox:
+    """The reading end: bytes in, whole messages out."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The messages that these bytes complete."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            message = pickle.loads(memoryview(self._buffer)[_LENGTH.size : end])  # written by our own processes
+            del self._buffer[:end]
+            yield message
+
+    def wait(self, read: Callable[[], bytes]) -> Any:
+        """The next message, or None when the other end is closed. For one who expects one message at a time."""
+        while True:
+            data = read()
+            if not data:
+                return None
+            for message in self.feed(data):
+                return message

@@ -1,0 +1,224 @@
+"""Worlds of ranks, from the runner's side: one attempt after the other, and what became of each rank."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from time import monotonic  # the real clock, whatever the test's own code is shown
+from typing import Any
+
+from ..core.journal import Strike
+from ..core.runs import Attempt, RankRecord, WorldRecord
+from ..core.schedule import Schedule
+from ..core.sites import SITES
+from ..core.values import shown
+from ..errors import BadArgument, GoldenRunFailed, MlchaosError
+from .attempt import Live
+from .controller import Controller
+from .forkserver import ForkServer
+from .lanes import Tally
+from .rank import Job
+from .remote import Rank
+from .shipping import dumps, same_files
+from .supervise import Watch
+from .surroundings import Surroundings
+from .workdirs import WorkDirs, paths_in
+
+__all__ = ["Terms", "WorldSupervisor"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a world is run: see ``mlchaos.world``."""
+
+    ranks: int
+    backend: str
+    restarts: int
+    timeout: float
+    grace: float
+
+
+class WorldSupervisor:
+    """One subject in a world of ranks, its attempts, and its golden run."""
+
+    def __init__(
+        self,
+        server: ForkServer,
+        controller: Controller,
+        terms: Terms,
+        subject: Callable[..., Any],
+        args: tuple[Any, ...],
+        scratch: Path,
+        watch: Watch,
+        workdirs: Iterable[Path] = (),
+    ) -> None:
+        if not callable(subject) or inspect.iscoroutinefunction(subject):
+            what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
+            raise BadArgument(f"world.run expects a plain callable as its subject but got {what}")
+        _check_ranks(controller.schedule, terms.ranks)
+        self._server = server
+        self._controller = controller
+        self._terms = terms
+        self._watch = watch
+        with controller.without_faults():  # what the tool itself calls is nobody's visit
+            self._given = _packed(subject, args)
+            self._surroundings = Surroundings()
+            here = [Path.cwd()] if scratch in Path.cwd().parents else []
+            self._disk = WorkDirs([*here, *workdirs, *paths_in(subject, args)], scratch)
+
+    def run(self) -> WorldRecord:
+        """All attempts: another one as long as a rank has failed by itself and restarts are left."""
+        controller, terms = self._controller, self._terms
+        first_strike, start = len(controller.journal), monotonic()
+        attempts: list[Attempt] = []
+        while True:
+            last = len(attempts) == terms.restarts
+            live = self._attempt(controller.schedule, len(attempts), controller.elsewhere, last=last)
+            for rank in live.ranks:
+                _absorb(controller, rank)
+            _check_where(controller, live)
+            attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
+            if last or not any(rank.failed for rank in live.ranks):
+                return _record(live, terms, tuple(attempts), controller.journal[first_strike:], monotonic() - start)
+
+    def golden(self) -> WorldRecord:
+        """The same world without faults, from the same start; the trial does not notice."""
+        start = monotonic()
+        with self._controller.without_faults(), Surroundings(), self._disk.as_at_the_start():
+            self._surroundings.restore()
+            live = self._attempt(Schedule(), 0, {}, last=True)
+        record = _record(live, self._terms, (Attempt(live.ended, max(rank.steps for rank in live.ranks)),), (), monotonic() - start)
+        for rank in record.ranks:
+            if rank.outcome != "finished":
+                raise GoldenRunFailed(f"the subject fails without any fault: rank {rank.rank} {rank.ended}") from rank.load_error()
+        return record
+
+    def _attempt(self, schedule: Schedule, number: int, resumed: Mapping[int, Tally], *, last: bool) -> Live:
+        controller, terms = self._controller, self._terms
+        job = Job(
+            ranks=terms.ranks,
+            payload=self._given,
+            schedule=_packed_schedule(schedule, self._watch),
+            port=0,
+            backend=terms.backend,
+            environment=dict(os.environ),
+            directory=os.getcwd(),
+            sys_path=[os.path.abspath(path) for path in sys.path],
+            argv=list(sys.argv),
+            write_bytecode=not sys.dont_write_bytecode,
+            files=same_files(),
+            sites=sorted({site.arm.__module__ for site in SITES.values()}),
+            own=controller.own,
+            probing=controller.probing and bool(schedule.faults),
+            attempt=number,
+            restarts=terms.restarts,
+            resumed=dict(resumed),
+        )
+        with Live(self._server, job) as live:
+            live.watch(terms.timeout, terms.grace, last=last)
+        live.echo()
+        _check_started(live)
+        return live
+
+
+def _packed(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+    try:
+        return dumps((subject, args))
+    except BadArgument as error:
+        name = getattr(subject, "__qualname__", type(subject).__name__)
+        raise BadArgument(f"world.run: {name} and its arguments cannot be sent to the ranks' processes: {error}") from None
+
+
+def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
+    try:
+        return dumps((schedule, watch))
+    except BadArgument as error:
+        raise BadArgument(f"world.run: the faults cannot be sent to the ranks' processes (where=?): {error}") from None
+
+
+def _check_started(live: Live) -> None:
+    """A world that never came to the subject is no verdict on it."""
+    if live.error is not None:
+        raise MlchaosError(f"world.run: the ranks could not be started: {live.error}")
+    for rank in live.ranks:
+        if rank.unusable is not None:
+            raise BadArgument(f"world.run: {rank.unusable}")
+        if rank.failed and not rank.started:
+            raise MlchaosError(f"world.run: rank {rank.number} could not be started: {rank.text('stderr').strip().rpartition(chr(10))[2]}")
+
+
+def _check_ranks(schedule: Schedule, ranks: int) -> None:
+    for fault in schedule.faults:
+        rank = getattr(fault, "rank", None)
+        if isinstance(rank, int) and rank >= ranks:
+            raise BadArgument(
+                f"{fault.name}: expected rank to be below {ranks}, for this is a world of {ranks} ranks, but got {shown(rank)}"
+            )
+
+
+def _absorb(controller: Controller, rank: Rank) -> None:
+    """Take over what happened in a rank. Called in the order of the ranks, so that the journal depends on the schedule alone."""
+    for place, strike in rank.strikes:
+        plan = controller.plans[place]
+        plan.total += 1
+        plan.visits_struck.append(strike.visit)
+        controller.journal.append(_of_rank(strike, rank.number))
+    for place, visits in rank.eligible.items():
+        controller.plans[place].eligible = sorted({*controller.plans[place].eligible, *visits})
+    for place, measures in rank.measures.items():
+        for name, size in measures.items():
+            known = controller.plans[place].measures
+            known[name] = max(size, known.get(name, 0))
+    tally = controller.elsewhere.setdefault(rank.number, Tally())
+    tally.passed.update(rank.passed)
+    for place, _ in rank.strikes:
+        tally.struck[place] = tally.struck.get(place, 0) + 1
+    if rank.broken is not None:
+        controller.broken = controller.broken or rank.broken
+
+
+def _check_where(controller: Controller, live: Live) -> None:
+    """A schedule that was searched names visits alone, so a predicate must not tell ranks apart."""
+    for plan in controller.plans if controller.probing else ():
+        if plan.fault.where is None or plan.fault.fixed:
+            continue
+        for one in live.ranks:
+            for other in live.ranks:
+                common = min(rank.passed.get(plan.fault.key, 0) for rank in (one, other))
+                held = [[visit for visit in rank.eligible.get(plan.place, []) if visit < common] for rank in (one, other)]
+                if held[0] != held[1]:
+                    raise BadArgument(f"{plan.fault.name}: where= tells ranks apart, and its visits are to be searched; pin them with at=")
+
+
+def _of_rank(strike: Strike, rank: int) -> Strike:
+    return dataclasses.replace(strike, details={"rank": rank, **strike.details})
+
+
+def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tuple[Strike, ...], duration: float) -> WorldRecord:
+    ranks = tuple(
+        RankRecord(
+            rank=rank.number,
+            outcome=rank.outcome or "hung",
+            ended=rank.ended,
+            exitcode=None if rank.outcome in ("hung", "halted", "stopped") else rank.exitcode,
+            duration=rank.left - live.start,
+            lag=None if live.failure is None else rank.left - live.failure[0],
+            steps=rank.steps,
+            faults=tuple(_of_rank(strike, rank.number) for _, strike in rank.strikes),
+            stack=rank.stack,
+            output=rank.output,
+            load_value=rank.load_value,
+            load_error=rank.load_error,
+            load_parameters=rank.load_parameters,
+        )
+        for rank in live.ranks
+    )
+    first = None if live.failure is None else live.failure[1]
+    return WorldRecord(
+        ranks=ranks, attempts=attempts, faults=faults, duration=duration, first=first, grace=terms.grace, timeout=terms.timeout
+    )

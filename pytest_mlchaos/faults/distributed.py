@@ -1,0 +1,63 @@
+"""Faults of distributed training: what can happen to one rank of a world."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ..core.faults import Fault, is_drawn, register
+from ..core.sites import Visit
+from ..core.values import shown
+from ..errors import BadArgument, SimulatedCrash
+
+__all__ = ["RankFailure"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@register
+class RankFailure(Fault):
+    """One rank of a world (``mlchaos.world``) dies, hangs or raises while the others go on.
+
+    ``rank``: which one, from 0; where it is not given, it is searched. ``mode``: ``"kill"`` (its process gets SIGKILL), ``"hang"`` (its
+    main thread never goes on, its process stays) or ``"raise"`` (a ``RuntimeError``). ``site``: where, before the
+    operation there takes effect; any site. ``at`` counts the visits of that rank alone.
+
+    Imitates: a node that is lost, the kernel's OOM killer, a spot instance that is taken away (``kill``); a deadlock, a kernel that does
+    not end, a storage mount that blocks (``hang``); a driver or data error in one process (``raise``).
+
+    Fidelity: all ranks are processes of one machine, so that a peer notices a death by its closed connections at once; behind a
+    network that drops packets it would wait for a time-out. While a rank hangs, its other threads run.
+
+    Source: gloo and NCCL abort a collective when a peer's connection breaks, and otherwise wait for the process group's time-out,
+    https://pytorch.org/docs/stable/distributed.html
+    """
+
+    needs = ("torch", "torch")
+    random = False
+    explored = ("rank",)
+    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    rank: int | None = None
+    mode: Literal["kill", "hang", "raise"] = "kill"
+
+    def check(self) -> None:
+        """Refuse a rank below 0."""
+        if self.rank is not None and not is_drawn(self.rank) and self.rank < 0:
+            raise BadArgument(f"rank_failure: expected rank to be the number of a rank (0, 1, ...) but got {shown(self.rank)}")
+
+    def concerns(self, process: Mapping[str, Any]) -> bool:
+        """The rank in question; never the test's own process."""
+        return "rank" in process and self.rank in (None, process["rank"])
+
+    def probe(self, visit: Visit) -> None:
+        """Any rank of this world may be the one."""
+        visit.measure(rank=visit.attributes["world_size"])
+
+    def apply(self, visit: Visit) -> None:
+        """Die, hang or raise."""
+        if self.mode == "kill":
+            visit.fail(SimulatedCrash(f"the rank died at {visit.site} {visit.index} (injected by mlchaos)"))
+        if self.mode == "hang":
+            visit.sleep(math.inf)
+        else:
+            visit.fail(RuntimeError(f"rank {visit.attributes.get('rank')} failed at {visit.site} {visit.index} (injected by mlchaos)"))

@@ -1,0 +1,620 @@
+"""Worlds of ranks: real processes, real faults, and nobody left behind (needs torch)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from pytest_mlchaos import chaos
+from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung
+
+psutil = pytest.importorskip("psutil")
+pytest.importorskip("cloudpickle")  # most subjects here are local functions
+
+SIGKILL = -signal.SIGKILL
+
+
+def train(steps=4):
+    """An ordinary DDP training function."""
+    dist.init_process_group("gloo")
+    torch.manual_seed(0)
+    model = DistributedDataParallel(torch.nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rank = dist.get_rank()
+    for step in range(steps):
+        model(torch.full((8, 4), float(step + rank))).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    dist.destroy_process_group()
+    return model.module.state_dict()
+
+
+def local_steps(steps=4):
+    """Takes steps and never meets its peers; what it learns depends on the rank."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for _ in range(steps):
+        (weight - float(os.environ["RANK"])).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return int(os.environ["RANK"])
+
+
+def environment():
+    """What the rank finds."""
+    return dict(os.environ)
+
+
+# -- without faults --------------------------------------------------------------------------------------------
+
+
+def test_an_unmodified_ddp_function_runs_in_it(mlchaos):
+    """Every rank returns, with the same parameters, and the world equals its golden run."""
+    run = mlchaos.world(ranks=2).run(train)
+    run.assert_finished()
+    run.assert_failed_fast()
+    run.assert_in_sync(values=True)
+    run.assert_recovered()
+    assert [(rank.exitcode, rank.error, rank.steps, rank.faults) for rank in run.ranks] == [(0, None, 4, ())] * 2
+    assert run.ranks[0].value["weight"].shape == (1, 4)
+
+
+def test_the_subject_finds_what_torchrun_sets(mlchaos, monkeypatch, tmp_path):
+    """Ranks and sizes, one address for all, the environment and directory of the test."""
+    monkeypatch.setenv("MINE", "x")
+    monkeypatch.chdir(tmp_path)
+    found = [rank.value for rank in mlchaos.world(ranks=3).run(environment).ranks]
+    assert [(e["RANK"], e["LOCAL_RANK"], e["ROLE_RANK"]) for e in found] == [(str(r),) * 3 for r in range(3)]
+    names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MINE")
+    assert {tuple(e[name] for name in names) for e in found} == {("3", "3", "0", "1", "0", "127.0.0.1", "x")}
+    assert len({e["MASTER_PORT"] for e in found}) == 1
+    assert mlchaos.world(ranks=1).run(os.getcwd).ranks[0].value == str(tmp_path)
+
+
+def test_init_process_group_without_a_backend_gets_the_worlds(mlchaos):
+    """``backend="gloo"`` is the default of the subject's own call."""
+
+    def subject():
+        dist.init_process_group()
+        return dist.get_backend()
+
+    assert [rank.value for rank in mlchaos.world().run(subject).ranks] == ["gloo", "gloo"]
+
+
+def test_local_functions_and_closures_are_sent(mlchaos):
+    """With cloudpickle."""
+    offset = torch.tensor(3.0)
+    run = mlchaos.world(ranks=2).run(lambda x: offset + x + int(os.environ["RANK"]), 1)
+    assert [float(rank.value) for rank in run.ranks] == [4.0, 5.0]
+
+
+def test_without_cloudpickle_a_lambda_is_refused_with_the_cure(mlchaos, monkeypatch):
+    """And a module's function still goes."""
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(BadArgument, match=r"lambda.* cannot be sent to the ranks' processes.*pip install 'pytest-mlchaos\[process\]'"):
+        mlchaos.world().run(lambda: 1)
+    mlchaos.world().run(environment).assert_finished()
+
+
+def test_what_cannot_be_sent_is_refused(mlchaos):
+    """The message says what."""
+    with pytest.raises(BadArgument, match=r"environment and its arguments cannot be sent.*generator"):
+        mlchaos.world().run(environment, (i for i in range(3)))
+    with pytest.raises(BadArgument, match="a coroutine function"):
+
+        async def subject():
+            """Nothing."""
+
+        mlchaos.world().run(subject)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"ranks": 0}, "expected ranks to be a number from 1"),
+        ({"ranks": "2"}, r"'2' \(str\)"),
+        ({"restarts": -1}, "expected restarts to be 0 or more"),
+        ({"backend": "mpi"}, "'gloo' or 'nccl'"),
+        ({"timeout": 0}, "timeout to be longer than nothing"),
+        ({"timeout": "soon"}, "'soon'"),
+    ],
+)
+def test_a_world_that_makes_no_sense_is_refused(mlchaos, keywords, message):
+    """With the argument and its value."""
+    with pytest.raises(BadArgument, match=message):
+        mlchaos.world(**keywords)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="there are devices enough")
+def test_nccl_needs_a_device_a_rank(mlchaos):
+    """The error says how many there are."""
+    with pytest.raises(BadArgument, match=r"'nccl' needs a CUDA device a rank, 2, but there are \d here; use 'gloo'"):
+        mlchaos.world(ranks=2, backend="nccl")
+
+
+# -- ranks that end in their own ways --------------------------------------------------------------------------
+
+
+def test_a_rank_that_raises_is_told_with_its_own_exception(mlchaos):
+    """Its error is the original; with no fault about it is a failure, however fast."""
+
+    def subject():
+        if os.environ["RANK"] == "1":
+            raise KeyError("lost")
+        return "fine"
+
+    run = mlchaos.world().run(subject)
+    assert (run.ranks[0].value, run.ranks[1].value, run.ranks[1].exitcode) == ("fine", None, 1)
+    assert isinstance(run.ranks[1].error, KeyError)
+    with pytest.raises(RankFailed, match=r"rank 1 did not finish: it raised KeyError: 'lost'"):
+        run.assert_failed_fast()
+    with pytest.raises(RankFailed, match="no two ranks that finished"):
+        run.assert_in_sync()
+
+
+@pytest.mark.parametrize(
+    ("leave", "exitcode", "words"),
+    [
+        (lambda: sys.exit(3), 3, "exited with code 3"),
+        (lambda: sys.exit("no"), 1, "exited with code 1"),
+        (lambda: os._exit(4), 4, "exited with code 4"),
+        (lambda: os.kill(os.getpid(), signal.SIGABRT), -signal.SIGABRT, "was killed by SIGABRT"),
+        (lambda: sys.exit(), 0, None),
+    ],
+)
+def test_exit_codes_are_those_of_processes(mlchaos, leave, exitcode, words):
+    """``sys.exit``, ``os._exit`` and signals."""
+    run = mlchaos.world(ranks=1).run(leave)
+    assert run.ranks[0].exitcode == exitcode
+    if words is None:
+        run.assert_finished()
+    else:
+        with pytest.raises(RankFailed, match=f"rank 0 did not finish: it {words}"):
+            run.assert_finished()
+
+
+def test_a_value_that_cannot_be_sent_home_is_an_error_where_it_is_asked_for(mlchaos):
+    """The rank has finished all the same."""
+    run = mlchaos.world(ranks=1).run(lambda: (i for i in range(3)))
+    run.assert_finished()
+    with pytest.raises(BadArgument, match=r"the value of rank 0 cannot be sent home.*generator"):
+        _ = run.ranks[0].value
+
+
+def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
+    """Within the world's timeout; the line is the user's."""
+
+    def subject():
+        if os.environ["RANK"] == "1":
+            time.sleep(600)
+
+    start = time.monotonic()
+    run = mlchaos.world(timeout=0.5).run(subject)
+    assert time.monotonic() - start < 10
+    assert (run.ranks[0].exitcode, run.ranks[1].exitcode) == (0, None)
+    assert "in subject" in run.ranks[1].stack
+    assert "rank.py" not in run.ranks[1].stack
+    with pytest.raises(
+        RankHung, match=r"rank 1 was still running after 0\.\d s, and hung in subject \(test_world\.py:\d+\), and no rank had"
+    ):
+        run.assert_failed_fast()
+    with pytest.raises(RankFailed, match="rank 1 did not finish: it was still running after"):
+        run.assert_finished()
+
+
+def test_one_that_blocks_in_a_collective_shows_its_line_too(mlchaos):
+    """Python's own stack cannot be asked there; the dump is written by a signal handler in C."""
+
+    def subject():
+        dist.init_process_group("gloo")
+        if dist.get_rank() == 0:
+            dist.barrier()
+        else:
+            time.sleep(600)
+
+    run = mlchaos.world(timeout=1).run(subject)
+    assert "in barrier" in run.ranks[0].stack
+    assert "called from subject (test_world.py:" in run.story()
+
+
+def test_a_port_that_is_in_use_is_a_clear_error(mlchaos):
+    """A rendezvous of the subject's own is hosted by rank 0, as without torchrun, and fails at once."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        def subject():
+            dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=int(os.environ["RANK"]), world_size=2)
+
+        run = mlchaos.world(timeout=10, grace=0.5).run(subject)
+    with pytest.raises(
+        RankFailed, match=r"rank 0 did not finish: it raised OSError: .*port \d+ is in use, so rank 0 cannot host the store"
+    ):
+        run.assert_finished()
+    assert run.duration < 8
+
+
+def test_a_rendezvous_of_the_users_own_works(mlchaos):
+    """``MASTER_PORT`` set by the subject itself, as scripts for ``mp.spawn`` do."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def subject():
+        os.environ["MASTER_PORT"] = str(port)
+        return train(2)
+
+    run = mlchaos.world(timeout=10).run(subject)
+    run.assert_finished()
+    run.assert_in_sync()
+
+
+def test_a_subject_that_does_not_load_in_a_rank_is_no_verdict(mlchaos, tmp_path, monkeypatch):
+    """A module that raises when it is imported for the second time, say."""
+    (tmp_path / "imported_once.py").write_text("import os\nassert 'RANK' not in os.environ, 'imported in a rank'\ndef subject(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import imported_once
+
+    with pytest.raises(BadArgument, match="the subject does not load in a rank's process: AssertionError: imported in a rank"):
+        mlchaos.world().run(imported_once.subject)
+    sys.modules.pop("imported_once")
+
+
+def test_a_rank_that_cannot_start_is_an_error_of_the_tool(mlchaos, tmp_path, monkeypatch):
+    """No verdict on the subject either."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    with pytest.raises(MlchaosError, match="rank 0 could not be started: ValueError: invalid literal"):
+        mlchaos.world().run(environment)
+
+
+# -- faults ----------------------------------------------------------------------------------------------------
+
+
+@chaos.rank_failure(rank=1, at=2)
+def test_a_killed_rank_is_really_killed_and_its_strike_is_told(mlchaos):
+    """SIGKILL; the survivor notices in its collective; the journal has the strike."""
+    run = mlchaos.world().run(train)
+    run.assert_failed_fast(within=5)
+    assert run.ranks[1].exitcode == SIGKILL
+    assert isinstance(run.ranks[0].error, RuntimeError)
+    assert [json.loads(line) for line in mlchaos.journal.lines()] == [
+        {"fault": "rank_failure(at=2, rank=1)", "site": "train.step", "visit": 2, "details": {"rank": 1}}
+    ]
+    assert [strike.visit for strike in run.ranks[1].faults] == [2]
+    assert run.ranks[1].steps == 3
+    with pytest.raises(RankFailed, match="rank 0 did not finish: it raised RuntimeError"):
+        run.assert_finished()
+    with pytest.raises(NotRecovered, match="rank 0 did not finish"):
+        run.assert_recovered()
+
+
+@chaos.rank_failure(rank=0, at=1, mode="hang")
+def test_a_rank_that_hangs_takes_the_others_with_it(mlchaos):
+    """Neither ends; the survivor is the one to blame, and shown with its line."""
+    run = mlchaos.world(grace=0.5).run(train)
+    with pytest.raises(RankHung, match=r"rank 1 was still running 0\.\d s after rank 0 hung \(injected\).*called from train \(test_world"):
+        run.assert_failed_fast(within=0.5)
+    with pytest.raises(BadArgument, match="give the world more time"):
+        run.assert_failed_fast(within=20)
+    assert run.ranks[0].exitcode is None
+
+
+@chaos.rank_failure(rank=0, at=1, mode="hang")
+def test_survivors_that_end_are_not_blamed_for_the_one_that_hangs(mlchaos):
+    """The world is over once nobody else runs."""
+    run = mlchaos.world().run(local_steps)
+    run.assert_failed_fast(within=5)
+    assert run.ranks[1].value == 1
+    assert run.duration < 5
+
+
+@chaos.rank_failure(rank=1, at=0, mode="raise")
+def test_a_rank_that_raises_may_handle_it(mlchaos):
+    """It is an exception like any other."""
+
+    def subject():
+        try:
+            return local_steps()
+        except RuntimeError as error:
+            return str(error)
+
+    run = mlchaos.world().run(subject)
+    run.assert_finished()
+    assert run.ranks[1].value == "rank 1 failed at train.step 0 (injected by mlchaos)"
+
+
+@chaos.crash(at=1, where=lambda visit: visit.attributes["rank"] == 0)
+def test_a_crash_in_a_world_ends_the_process(mlchaos):
+    """The same fault as in process, with nothing simulated; a predicate sees the rank."""
+    run = mlchaos.world().run(local_steps)
+    assert [rank.exitcode for rank in run.ranks] == [SIGKILL, 0]
+
+
+@chaos.corrupt_batch(kind="nan", fraction=1.0, at=1)
+def test_each_rank_counts_its_own_visits(mlchaos):
+    """A fault that names no rank strikes in each; the journal goes by rank."""
+
+    def subject():
+        return [bool(batch.isnan().any()) for batch in DataLoader(torch.ones(3), batch_size=1)]
+
+    run = mlchaos.world().run(subject)
+    assert [rank.value for rank in run.ranks] == [[False, True, False]] * 2
+    assert [(strike.visit, strike.details["rank"]) for strike in mlchaos.journal] == [(1, 0), (1, 1)]
+
+
+def test_ranks_that_drift_apart_are_found(mlchaos):
+    """The message names ranks and entry."""
+    with pytest.raises(OutOfSync, match=r"rank 1 and rank 0 ended in different states\n  trained parameters\[0\]\[0\]\[0\]: differs"):
+        mlchaos.world().run(local_steps).assert_in_sync()
+
+
+def test_there_must_be_something_to_compare(mlchaos):
+    """A subject that returns nothing and trains nothing proves nothing."""
+    run = mlchaos.world().run(time.sleep, 0)
+    with pytest.raises(BadArgument, match="assert_in_sync has nothing to compare"):
+        run.assert_in_sync()
+    with pytest.raises(BadArgument, match="assert_recovered has nothing to judge"):
+        run.assert_recovered()
+
+
+# -- restarts --------------------------------------------------------------------------------------------------
+
+
+def resumable(path, sound=True):
+    """Saves after every step; the unsound version forgets the weights."""
+    dist.init_process_group("gloo")
+    model = torch.nn.Linear(2, 1)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    saved = path / "checkpoint.pt"
+    start = 0
+    if saved.exists():
+        start, state = torch.load(saved)
+        if sound:
+            model.load_state_dict(state)
+    ddp = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)
+    for step in range(start, 5):
+        ddp(torch.full((2, 2), float(step))).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if dist.get_rank() == 0:
+            torch.save((step + 1, model.state_dict()), path / "new")
+            (path / "new").replace(saved)
+        dist.barrier()
+    return start, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+
+
+@chaos.rank_failure(rank=1, at=2)
+def test_a_world_is_started_again_as_torchrun_does(mlchaos, tmp_path):
+    """All ranks, in the same directory; visits are counted on, so the fault strikes once."""
+    run = mlchaos.world(restarts=3).run(resumable, tmp_path)
+    run.assert_finished()
+    assert run.restarts == 1
+    assert [rank.value for rank in run.ranks] in ([(2, 1)] * 2, [(3, 1)] * 2)  # was the survivor stopped before it had saved?
+    assert [str(strike) for strike in run.faults] == ["rank_failure(at=2, rank=1) struck train.step 2"]
+    assert "rank 1 was killed by SIGKILL" in run.story()
+    golden = run.golden
+    assert golden.ranks[0].value == (0, 0)
+    assert (tmp_path / "checkpoint.pt").exists()
+    run.assert_in_sync()
+
+
+@chaos.rank_failure(rank=1, at=2)
+@pytest.mark.parametrize("sound", [True, False])
+def test_the_end_is_compared_with_an_undisturbed_world(mlchaos, tmp_path, sound):
+    """One that resumes without its weights has not recovered."""
+
+    def subject():
+        resumable(tmp_path, sound)
+
+    run = mlchaos.world(restarts=1).run(subject)
+    if sound:
+        run.assert_recovered()
+    else:
+        with pytest.raises(NotRecovered, match=r"rank 0 did not end in the state of its golden run\n  trained parameters"):
+            run.assert_recovered()
+
+
+@chaos.rank_failure(rank=0, at=[0, 1])
+def test_restarts_are_used_up(mlchaos):
+    """Then the last attempt counts."""
+    run = mlchaos.world(restarts=1).run(local_steps)
+    assert run.restarts == 1
+    assert run.ranks[0].exitcode == SIGKILL
+    assert [attempt.ended for attempt in run.attempts] == ["rank 0 was killed by SIGKILL"] * 2
+
+
+# -- what pytest shows -----------------------------------------------------------------------------------------
+
+SUBJECT = """
+import os, sys, torch
+import torch.distributed as dist
+
+def train(steps=3):
+    dist.init_process_group("gloo")
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for step in range(steps):
+        weight.grad = torch.ones(2)
+        dist.all_reduce(weight.grad)
+        optimizer.step()
+    print("trained by", dist.get_rank())
+    print("a word", file=sys.stderr)
+    return weight.detach()
+
+@chaos.settings(max_trials=4)
+@chaos.rank_failure
+def test_explored(mlchaos):
+    run = mlchaos.world(ranks=2).run(train)
+    run.assert_finished()
+
+@chaos.rank_failure(at=1)
+def test_which_rank_is_searched_too(mlchaos):
+    run = mlchaos.world(ranks=2).run(train)
+    assert run.ranks[1].exitcode == 0 or run.ranks[0].exitcode == 0 or run.ranks[1].exitcode != -9
+
+@chaos.rank_failure(rank=1, at=1)
+def test_pinned(mlchaos):
+    mlchaos.world(ranks=2).run(train).assert_failed_fast()
+
+def test_output(mlchaos):
+    mlchaos.world(ranks=2).run(train)
+    assert not "shown"
+
+@chaos.rank_failure(rank=2)
+def test_no_such_rank(mlchaos):
+    mlchaos.world(ranks=2).run(train)
+
+@chaos.rank_failure(rank=1, at=9)
+def test_too_late(mlchaos):
+    mlchaos.world(ranks=2).run(train)
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2", "--import-mode=importlib")], ids=["plain", "xdist"])
+def test_worlds_are_explored_reported_and_journalled(example, tmp_path, arguments):
+    """The smallest schedule names the rank; the journal is the same, byte for byte, wherever the tests ran."""
+    example = example.with_tests(SUBJECT)
+    file = tmp_path / "journal"
+    outcome = example.run("--mlchaos-seed=3", f"--mlchaos-journal={file}", *arguments, fresh=True, failed=5, passed=1)
+    assert "@chaos.rank_failure(at=0, rank=0)" in outcome.reproduce
+    assert "@chaos.rank_failure(at=1, rank=1)" in outcome.reproduce
+    outcome.has("[rank 0] trained by 0", "[rank 1] trained by 1", "[rank 1] a word")
+    outcome.has("rank_failure: expected rank to be below 2, for this is a world of 2 ranks, but got 2 (int)")
+    outcome.has("rank_failure(at=9, rank=1) never struck: train.step was passed 3 times (visits 0 to 2)")
+    JOURNALS.append(file.read_bytes())
+    assert len(set(JOURNALS)) == 1
+
+
+JOURNALS: list[bytes] = []
+"""Of the plain run, and of the one under xdist."""
+
+
+# -- nobody is left --------------------------------------------------------------------------------------------
+
+
+def descendants():
+    """All processes below this one, but for the warm process."""
+    found = psutil.Process().children(recursive=True)
+    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def gone(processes, seconds=10):
+    """Whether they have all ended by then."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def orphans(path):
+    """Leaves a process in a session of its own, and loader workers, then goes the rank's way."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    loader = iter(DataLoader(torch.arange(100), num_workers=1))
+    next(loader)
+    (path / f"{os.environ['RANK']}").write_text(f"{child.pid} {psutil.Process().children()[-1].pid} {os.getpid()}")
+    dist.init_process_group("gloo")
+    dist.barrier()
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600 if path.name == "hangs" else 0)
+
+
+def started_by(path):
+    """The processes that ranks have told of."""
+    return [int(pid) for file in path.iterdir() for pid in file.read_text().split()]
+
+
+def test_no_process_and_no_port_is_left_by_killed_worlds(mlchaos, tmp_path):
+    """Not even one that has left the rank's session."""
+    mlchaos.world().run(environment)
+    before = {process.pid for process in descendants()}
+    ports = set()
+    for _ in range(3):
+        run = mlchaos.world(grace=1).run(orphans, tmp_path)
+        assert run.ranks[1].exitcode == SIGKILL
+        assert not [pid for pid in started_by(tmp_path) if psutil.pid_exists(pid)]
+        ports |= {int(rank.value["MASTER_PORT"]) for rank in mlchaos.world().run(environment).ranks}
+    assert gone([process for process in descendants() if process.pid not in before])
+    for port in ports:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+RUNNER = """
+import sys
+from tests.test_world import orphans
+
+def test_it(mlchaos, tmp_path):
+    import pathlib
+    mlchaos.world(ranks=2, timeout=300, grace=300).run(orphans, pathlib.Path(FOLDER))
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_the_ranks_die_with_their_runner(tmp_path, signum):
+    """Killed, or interrupted: nobody survives, orphans and the warm process included."""
+    folder = tmp_path / "hangs"
+    folder.mkdir()
+    (tmp_path / "test_runner.py").write_text(RUNNER.replace("FOLDER", repr(str(folder))))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_runner.py"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 60
+        while len(list(folder.iterdir())) < 2 or len(started_by(folder)) < 6:
+            assert time.monotonic() < until
+            assert runner.poll() is None
+            time.sleep(0.05)
+        everyone = psutil.Process(runner.pid).children(recursive=True)
+        assert len(everyone) >= 4
+        pids = started_by(folder)
+        runner.send_signal(signum)
+        runner.wait(20)
+        assert gone(everyone)
+        until = time.monotonic() + 10
+        while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    finally:
+        runner.kill()
+        runner.wait()
+
+
+def test_a_trial_that_is_over_ends_its_world(example):
+    """The trial's own time limit interrupts the wait, and the ranks with it."""
+    example.with_tests(
+        """
+        import os, time
+
+        def subject(path):
+            (path / os.environ["RANK"]).write_text(str(os.getpid()))
+            time.sleep(600)
+
+        @chaos.settings(timeout=1.5)
+        def test_it(mlchaos, tmp_path_factory):
+            mlchaos.world(ranks=2).run(time.sleep, 0)
+            mlchaos.world(ranks=2).run(subject, tmp_path_factory.mktemp("pids"))
+
+        def test_afterwards(tmp_path_factory):
+            import psutil
+            pids = [int(file.read_text()) for file in tmp_path_factory.getbasetemp().glob("pids0/*")]
+            assert len(pids) == 2
+            assert not [pid for pid in pids if psutil.pid_exists(pid)]
+        """
+    ).run(failed=1, passed=1).has("TrialTimeout: the trial took longer than 1.5 s")
