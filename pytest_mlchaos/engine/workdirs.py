@@ -18,10 +18,12 @@ from typing import Any
 from ..core.runs import FileState
 from .inputs import FRAMEWORK, is_filled
 
-__all__ = ["WorkDirs", "paths_in"]
+__all__ = ["KEPT_COPIES", "WorkDirs", "paths_in"]
 
 Fingerprint = dict[str, tuple[int, int, int]]
 MOST_OBJECTS = 10_000
+KEPT_COPIES = "mlchaos-golden-"
+"""What the names of our own directories begin with: no part of any subject."""
 
 
 class WorkDirs:
@@ -34,7 +36,7 @@ class WorkDirs:
 
     def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
         self._roots = _outermost({path for path in paths if scratch in path.parents})
-        self._home = Path(tempfile.mkdtemp(prefix="mlchaos-golden-", dir=scratch))
+        self._home = Path(tempfile.mkdtemp(prefix=KEPT_COPIES, dir=scratch))
         weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
         self._start = self._copied("start")
         self._frozen: Path | None = None
@@ -98,7 +100,7 @@ def _special(folder: str, names: list[str]) -> list[str]:
     """What is neither file, directory nor link (a socket, a pipe) is not copied, nor are our own copies."""
     modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
     plain = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
-    return [name for name, mode in modes.items() if name.startswith("mlchaos-golden-") or not any(kind(mode) for kind in plain)]
+    return [name for name, mode in modes.items() if name.startswith(KEPT_COPIES) or not any(kind(mode) for kind in plain)]
 
 
 def _copy_tree(source: Path, target: Path) -> None:
@@ -127,7 +129,7 @@ def _files(root: Path) -> Iterator[Path]:
     if root.is_file():
         yield root
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("mlchaos-golden-"))
+        folders[:] = sorted(name for name in folders if not name.startswith(KEPT_COPIES))
         yield from (path for name in sorted(files) if (path := Path(folder, name)).is_file())
 
 

@@ -14,7 +14,7 @@ from ..core.sites import Key, Visit
 from ..core.values import parse_duration, shown
 from ..errors import BadArgument
 
-__all__ = ["CallDelay", "CallFailure"]
+__all__ = ["Afterwards", "CallDelay", "CallFailure"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -61,10 +61,10 @@ class CallFailure(Fault):
         error = _make_error(self.error, self.target, self.name)
         if self.when == "before":
             visit.fail(error)
-        visit.enter(_Afterwards(visit, error))
+        visit.enter(Afterwards(visit, error))
 
 
-class _Afterwards(AbstractContextManager[None]):
+class Afterwards(AbstractContextManager[None]):
     """Raises once the call inside has succeeded."""
 
     def __init__(self, visit: Visit, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from ..core.sites import Key, Visit
 from ..core.storage import Operation
 from ..core.values import did_you_mean, parse_duration, shown
 from ..errors import BadArgument, MissingExtra
-from .calls import _Afterwards
+from .calls import Afterwards
 
 __all__ = ["FlakyStorage", "SlowStorage", "TruncatedRead"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -153,7 +153,7 @@ class FlakyStorage(Fault):
         error = _error(self.error, _note(visit))
         if self.when == "before":
             visit.fail(error)
-        visit.enter(_Afterwards(visit, error))
+        visit.enter(Afterwards(visit, error))
 
 
 @register

@@ -121,7 +121,7 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
 def names_seen(faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]) -> str:
     """The names (of files, say) that did pass, where a fault met nothing: what its filter could have matched."""
     missed = dict.fromkeys(name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key))
-    lines = [f"{site} saw: {', '.join(names[site])}" for site in missed if names.get(site)]
+    lines = [f"{site} saw, among others: {', '.join(names[site])}" for site in missed if names.get(site)]
     if "storage" in missed and not names.get("storage"):
         lines.append("storage saw no file: those below the test's own directory (tmp_path) count, others where path= matches them")
     return "\n".join(lines)
@@ -131,7 +131,7 @@ def _why(fault: Fault, count: int) -> str:
     if not count:
         name = name_of(fault.key)
         if isinstance(fault.key, tuple):
-            return " in the test's own process"
+            return " in the test's own process" if name == "call" else ""
         return "" if name in SITES else did_you_mean(name, SITES)
     if isinstance(fault.at, tuple) and min(fault.at) >= count:
         return f" (visits 0 to {count - 1})"

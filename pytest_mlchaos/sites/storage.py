@@ -24,6 +24,7 @@ from ..core.storage import OPERATIONS, Operation
 from ..engine.controller import Controller
 from ..engine.gate import Gate, pause
 from ..engine.patching import Patches
+from ..engine.workdirs import KEPT_COPIES
 
 __all__ = ["Passage", "Place", "Storage", "active", "begin", "inside", "mechanism", "within"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -240,7 +241,7 @@ class Storage:
         found = self._places.get(path)
         if found is None:
             own = next((root for root in self._own if path.startswith(root)), None)
-            if own is None and (_FOREIGN.search(path) or path.startswith(self._foreign)):
+            if KEPT_COPIES in path or (own is None and (_FOREIGN.search(path) or path.startswith(self._foreign))):
                 found = Place(self, "", (), own=False)
             else:
                 relative = _relative(path, own)
