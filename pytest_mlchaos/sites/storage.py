@@ -264,7 +264,8 @@ class Storage:
         key = (path, protocols)
         found = self._places.get(key)
         if found is None:
-            names = (path, path.rstrip("/").rpartition("/")[2], *(f"{protocol}://{path}" for protocol in protocols))
+            bare = path.lstrip("/")  # as users write it where a filesystem puts a slash in front
+            names = (path, bare, path.rstrip("/").rpartition("/")[2], *(f"{protocol}://{bare}" for protocol in protocols))
             found = Place(self, path, names, own=True)
             self._remember(key, found)
         return found
