@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sysconfig
 from pathlib import Path
-from types import CodeType
 
-__all__ = ["is_users"]
+__all__ = ["INSTALLED", "PACKAGE", "is_users"]
 
-_OTHERS = tuple(str(Path(path).resolve()) for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])} if path)
+PACKAGE = str(Path(__file__).resolve().parents[1])
+"""This package's folder."""
+INSTALLED = tuple({text for path in sysconfig.get_paths().values() for text in (path, str(Path(path).resolve())) if path})
+"""Where the standard library and installed packages lie."""
 
 
-def is_users(code: CodeType) -> bool:
-    """Whether code is neither the standard library's, nor an installed package's, nor generated."""
-    return not code.co_filename.startswith((*_OTHERS, "<"))
+def is_users(filename: str) -> bool:
+    """Whether code of this file is neither the standard library's, nor an installed package's, nor ours, nor generated."""
+    return not filename.startswith((*INSTALLED, PACKAGE, "<"))

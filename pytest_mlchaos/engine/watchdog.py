@@ -109,7 +109,7 @@ def _place(frame: FrameType | None) -> str:
     if frame is None:
         return "nowhere"
     caller: FrameType | None = frame
-    while caller is not None and not is_users(caller.f_code):
+    while caller is not None and not is_users(caller.f_code.co_filename):
         caller = caller.f_back
     by = f", called by {_named(caller)}" if caller not in (None, frame) else ""
     return f"in {_named(frame)}{by}"

@@ -171,6 +171,6 @@ def _user_place(error: BaseException) -> str:
     place = ""
     for frame in _frames(error):
         code = frame.tb_frame.f_code
-        if is_users(code):
+        if is_users(code.co_filename):
             place = f"{Path(code.co_filename).name}:{frame.tb_lineno} in {code.co_name}"
     return place

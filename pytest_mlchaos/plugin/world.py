@@ -12,8 +12,8 @@ from ..core.faults import FAULTS
 from ..core.sites import SITES
 from ..core.values import index, parse_duration, shown
 from ..engine.controller import Controller
-from ..engine.forkserver import ForkServer
-from ..engine.world import Terms, WorldSupervisor
+from ..engine.ranks.forkserver import ForkServer
+from ..engine.ranks.world import Terms, WorldSupervisor
 from ..errors import BadArgument, MissingExtra
 from ..oracles.world import WorldRun
 from ..sites import torch_train

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from ..core.values import did_you_mean, shown
+from ..engine.places import is_users
 from ..errors import BadArgument, MissingExtra, ServiceFailed
 from .serving import Answer, Prepared
 
@@ -21,7 +21,6 @@ GRACE = 1.0
 """Seconds that a task may take to end once it is cancelled."""
 HOST = "http://testserver"
 KEYWORDS = ("method", "url", "content", "data", "files", "json", "params", "headers", "cookies", "extensions")
-_LIBRARIES = (*sysconfig.get_paths().values(), __file__)
 
 
 def _httpx() -> Any:
@@ -186,7 +185,7 @@ async def _given_up(task: asyncio.Task[None]) -> str:
     except BaseException as error:  # noqa: BLE001  # mostly a CancelledError: its traceback is what is wanted
         trace = error.__traceback__
     frames = [frame for frame, _ in traceback.walk_tb(trace)]
-    own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
+    own = [frame for frame in frames if is_users(frame.f_code.co_filename)]
     code = (own or frames)[-1].f_code if frames else None
     return f"; it stood in {code.co_name} ({code.co_filename}:{(own or frames)[-1].f_lineno})" if code else ""
 

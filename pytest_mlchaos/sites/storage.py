@@ -13,7 +13,6 @@ import functools
 import os
 import re
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,7 @@ from ..core.storage import OPERATIONS, Operation
 from ..engine.controller import Controller
 from ..engine.gate import Gate, pause
 from ..engine.patching import Patches
+from ..engine.places import INSTALLED, PACKAGE
 from ..engine.workdirs import KEPT_COPIES
 
 __all__ = ["Passage", "Place", "Storage", "active", "begin", "inside", "mechanism", "within"]
@@ -298,5 +298,5 @@ def _relative(path: str, own: str | None) -> str:
 @functools.cache
 def _interpreter() -> tuple[str, ...]:
     """Where the interpreter and installed packages lie, and this package: no fault touches that."""
-    roots = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])}
-    return tuple(f"{Path(root).as_posix()}/" for root in roots if root and root != "/")
+    roots = {*INSTALLED, sys.prefix, sys.base_prefix, PACKAGE}
+    return tuple(f"{Path(root).as_posix()}/" for root in roots if root != "/")

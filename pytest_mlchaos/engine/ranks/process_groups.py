@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .patching import Patches
+from ..patching import Patches
 
 __all__ = ["adapt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

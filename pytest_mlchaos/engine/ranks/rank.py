@@ -19,17 +19,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from ..core.clock import RealClock
-from ..core.journal import Strike
-from ..core.sites import Key, Visit
-from ..errors import BadArgument
-from . import randomness
-from .controller import Controller
-from .lanes import Lane, Plan, Tally
-from .patching import Patches
+from ...core.clock import RealClock
+from ...core.journal import Strike
+from ...core.sites import Key, Visit
+from ...errors import BadArgument
+from .. import randomness
+from ..controller import Controller
+from ..lanes import Lane, Plan, Tally
+from ..patching import Patches
+from ..trial import arm
 from .process_groups import adapt
 from .shipping import SameFiles, dumps
-from .trial import arm
 from .wire import Outbox
 
 __all__ = ["STACK_SIGNAL", "Job", "main"]

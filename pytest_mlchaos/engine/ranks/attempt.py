@@ -13,7 +13,7 @@ import sys
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from types import TracebackType
 
-from ..core.runs import Outcome
+from ...core.runs import Outcome
 from .agent import PIPES
 from .forkserver import ForkServer
 from .rank import STACK_SIGNAL, Job

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 
-from ..errors import MlchaosError
+from ...errors import MlchaosError
 
 __all__ = ["ForkServer", "serve"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -26,7 +26,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 STARTUP = 180.0
 """Seconds until the libraries are imported; a cold disk takes long."""
 MAX_FDS = 250
-_BOOT = "import sys; sys.path[:] = {path!r}; from pytest_mlchaos.engine.forkserver import serve; serve({fd}, {preload!r})"
+_BOOT = "import sys; sys.path[:] = {path!r}; from pytest_mlchaos.engine.ranks.forkserver import serve; serve({fd}, {preload!r})"
 
 
 class ForkServer:
@@ -42,7 +42,7 @@ class ForkServer:
             os.register_at_fork(after_in_child=self._forget)
 
     def fork(self, fds: Sequence[int]) -> None:
-        """Have a process forked that holds these file descriptors, and runs :func:`~pytest_mlchaos.engine.agent.main` with them."""
+        """Have a process forked that holds these file descriptors, and runs :func:`~pytest_mlchaos.engine.ranks.agent.main` with them."""
         with self._lock:
             with contextlib.suppress(OSError):
                 self._send(fds)

@@ -7,10 +7,10 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.journal import Strike
-from ..core.runs import Outcome
-from ..core.sites import Key
-from ..errors import BadArgument, FaultError, MlchaosError
+from ...core.journal import Strike
+from ...core.runs import Outcome
+from ...core.sites import Key
+from ...errors import BadArgument, FaultError, MlchaosError
 from . import stacks
 from .wire import Inbox
 

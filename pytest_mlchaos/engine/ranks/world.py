@@ -11,22 +11,22 @@ from pathlib import Path
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from typing import Any
 
-from ..core.journal import Strike
-from ..core.runs import Attempt, RankRecord, WorldRecord
-from ..core.schedule import Schedule
-from ..core.sites import SITES
-from ..core.values import shown
-from ..errors import BadArgument, GoldenRunFailed, MlchaosError
+from ...core.journal import Strike
+from ...core.runs import Attempt, RankRecord, WorldRecord
+from ...core.schedule import Schedule
+from ...core.sites import SITES
+from ...core.values import shown
+from ...errors import BadArgument, GoldenRunFailed, MlchaosError
+from ..controller import Controller
+from ..lanes import Tally
+from ..supervise import Watch
+from ..surroundings import Surroundings
+from ..workdirs import WorkDirs, paths_in
 from .attempt import Live
-from .controller import Controller
 from .forkserver import ForkServer
-from .lanes import Tally
 from .rank import Job
 from .remote import Rank
 from .shipping import dumps, same_files
-from .supervise import Watch
-from .surroundings import Surroundings
-from .workdirs import WorkDirs, paths_in
 
 __all__ = ["Terms", "WorldSupervisor"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

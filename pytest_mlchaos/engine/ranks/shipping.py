@@ -8,17 +8,15 @@ import importlib.machinery
 import importlib.util
 import pickle
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from ..errors import BadArgument
+from ...errors import BadArgument
+from ..places import INSTALLED
 
 __all__ = ["SameFiles", "dumps", "same_files"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
-
-_INSTALLED = tuple({path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))})
 
 
 def dumps(value: Any) -> bytes:
@@ -61,7 +59,7 @@ def same_files() -> SameFiles:
     found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
     for name, module in list(sys.modules.items()):
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-        if name != "__main__" and isinstance(file, str) and file.endswith(".py") and not file.startswith(_INSTALLED):
+        if name != "__main__" and isinstance(file, str) and file.endswith(".py") and not file.startswith(INSTALLED):
             found[name] = (file, _folders(module))
     for name in list(found):
         while name := name.rpartition(".")[0]:  # packages without a file, or made up by pytest's import mode
