@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -556,15 +552,17 @@ def test_it_loads_by_name_without_autoload(sensors, monkeypatch):
 def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
     """In the middle of an exploration; the journal is written all the same."""
     project = sensors("""
-        import json, os, time, pathlib, pytest
-        trials = []
-        @chaos.call_delay(target="json:dumps", delay=0.01)
-        @chaos.settings(max_trials=100000, clock="real")
-        def test_it(tmp_path):
-            trials.append(1)
-            if len(trials) == 5:  # the search is under way: nothing is being imported
-                pathlib.Path("started").touch()
-            for _ in range(20): json.dumps({}); time.sleep(0.01)
+            import json, os, signal
+            trials = []
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+            @chaos.call_delay(target="json:dumps", delay=0.01)
+            @chaos.settings(max_trials=100000)
+            def test_it(tmp_path):
+                trials.append(1)
+                for _ in range(20):
+                    json.dumps({})
+                    if len(trials) == 7:
+                        os.kill(os.getpid(), signal.SIGINT)
     """).with_file(
         "conftest.py",
         """
@@ -573,30 +571,11 @@ def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
         def pytest_sessionfinish(): print("restored" if json.dumps is original else "PATCHED")
         """,
     )
-    for name, text in project.files:
-        (project.pytester.path / name).write_text(text)
-    with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", "--mlchaos-journal=j.jsonl"],
-        cwd=project.pytester.path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-    ) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while not (project.pytester.path / "started").exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT), output
-    assert "restored" in output
-    assert "PATCHED" not in output
-    assert (project.pytester.path / "j.jsonl").exists()
+    outcome = project.run("-s", "--mlchaos-journal=j.jsonl", fresh=True)
+    assert outcome.exit_code == pytest.ExitCode.INTERRUPTED
+    outcome.has("KeyboardInterrupt", "restored")
+    assert "PATCHED" not in outcome.text
+    assert (project.pytester.path / "j.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
