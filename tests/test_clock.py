@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import queue
+import sched
 import subprocess
 import sys
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic as reading
 from time import sleep as pause
+from unittest import mock
 
 import pytest
 
 from pytest_mlchaos import Schedule, faults, sites
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.engine.gate import pause as pause_in
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 
@@ -25,6 +30,7 @@ faults.load()
 sites.load()
 
 HOUR = 3600.0
+POOL = ThreadPoolExecutor(1)
 REAL = {name: getattr(time, name) for name in ("sleep", "monotonic", "time", "perf_counter", "monotonic_ns", "time_ns", "perf_counter_ns")}
 
 
@@ -162,11 +168,13 @@ def test_a_thread_makes_time_real_and_the_clock_goes_on_from_where_it_stands(clo
     """What happens in both cannot be put in order otherwise."""
     start = reading()
     time.sleep(HOUR)
-    thread = threading.Thread(target=lambda: None, name="loader")
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: [sum(range(1000)) for _ in iter(done.is_set, True)], name="loader")
     thread.start()
-    thread.join()
-    assert clock.reason == "the thread loader was started"
     time.sleep(0.02)
+    assert clock.reason == "the thread loader is at work"
+    done.set()
+    thread.join()
     assert HOUR + 0.02 <= reading() - start < HOUR + 60
 
 
@@ -205,6 +213,121 @@ def test_another_event_loop_makes_time_real(clock):
     assert clock.reason == "the event loop of trio waits for real"
 
 
+def test_a_pool_that_was_there_before_is_not_jumped_over(clock):
+    """A time-out of half a minute does not fire while a thread has been at work for some milliseconds."""
+    done = threading.Event()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        return await asyncio.wait_for(loop.run_in_executor(POOL, lambda: done.wait(0.05) or sum(range(10**6))), 30)
+
+    assert asyncio.run(main()) == sum(range(10**6))
+    assert "at work" in clock.reason
+
+
+def test_a_thread_that_waits_to_be_woken_does_no_harm(clock):
+    """As an idle server's or pool's: time stays virtual."""
+    POOL.submit(int).result()
+    start = reading()
+    time.sleep(HOUR)
+    assert (since(start), clock.reason) == (HOUR, "")
+
+
+def test_a_process_that_was_there_before_is_not_jumped_over():
+    """Polling for what it does takes real time."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        with trial(Schedule(), Patches(), clock="virtual") as controller:
+            time.sleep(0.01)
+            assert "child process" in controller.clock.reason
+        process.communicate(b"\n")
+
+
+@pytest.mark.parametrize("wait", [lambda: threading.Event().wait(0.05), lambda: _empty(queue.Queue(), 0.05)], ids=["event", "queue"])
+def test_what_is_really_waited_for_counts(clock, wait):
+    """A loop with a deadline that waits by such means comes to its end."""
+    start, turns = reading(), 0
+    while reading() - start < 0.2:
+        wait()
+        turns += 1
+    assert turns in (4, 5)
+    assert not clock.reason
+
+
+def _empty(empty, seconds):
+    with contextlib.suppress(queue.Empty):
+        empty.get(timeout=seconds)
+
+
+def test_helpers_of_the_standard_library_sleep_on_the_clock_too(clock):
+    """A mock around ``time.sleep``, an exit stack, a scheduler: who calls in the end is what counts."""
+    start = reading()
+    with mock.patch("time.sleep", wraps=time.sleep) as spy:
+        time.sleep(HOUR)
+    with contextlib.ExitStack() as stack:
+        stack.callback(time.sleep, HOUR)
+    timetable = sched.scheduler(time.monotonic, time.sleep)
+    timetable.enter(HOUR, 1, int)
+    timetable.run()
+    spy.assert_called_once_with(HOUR)
+    assert since(start) == pytest.approx(3 * HOUR, abs=0.01)
+
+
+def test_delays_in_another_threads_loop_pass_together(clock):
+    """Requests that one call sends at once are delayed at once; those of one task one after the other."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+
+    async def request():
+        await pause_in(clock, 10)
+        await pause_in(clock, 10)
+
+    async def many():
+        await asyncio.gather(*(request() for _ in range(5)))
+
+    start = reading()
+    for number in (1, 2):
+        asyncio.run_coroutine_threadsafe(many(), loop).result()
+        assert since(start) == pytest.approx(20 * number, abs=1)
+    loop.call_soon_threadsafe(loop.stop)
+
+
+def test_the_next_trial_goes_on_where_the_last_one_ended():
+    """What outlives a trial (a loop, a limiter) never sees time go back from one to the next."""
+    ends = []
+    for _ in range(2):
+        with trial(Schedule(), Patches(), clock="virtual"):
+            ends.append(time.monotonic())
+            time.sleep(HOUR)
+    assert ends[1] - ends[0] >= HOUR
+
+
+def test_a_trial_within_a_trial_leaves_the_outer_ones_clock_alone(clock):
+    """As when a plugin's own tests run pytest in process."""
+    with trial(Schedule(), Patches(), clock="virtual"):
+        time.sleep(1)
+    start = reading()
+    time.sleep(HOUR)
+    assert since(start) == HOUR
+
+
+def test_what_a_test_patches_and_puts_back_later_is_the_original(example):
+    """Monkeypatch restores what it found, which was ours, after the trial."""
+    example.with_tests("""
+        import json, time
+        @chaos.call_delay(target="json:dumps", delay="1s")
+        @chaos.settings(max_trials=5)
+        def test_it(mlchaos, monkeypatch):
+            monkeypatch.setattr(time, "sleep", lambda seconds: None)
+            monkeypatch.setattr(json, "dumps", json.dumps)
+            json.dumps({})
+            assert json.dumps.__code__.co_filename.endswith("calls.py")
+            assert not json.dumps.__wrapped__.__code__.co_filename.endswith("calls.py")
+        def test_afterwards():
+            assert type(time.sleep).__name__ == "builtin_function_or_method"
+            assert not hasattr(json.dumps, "__wrapped__")
+    """).run(passed=2)
+
+
 def flaky():
     """A dependency."""
     return "answer"
@@ -236,7 +359,7 @@ def test_the_report_says_why_the_clock_was_real(example, mode):
         import json, threading, time
         @chaos.call_delay(target="json:dumps", delay="10ms", at=0)
         def test_threads():
-            thread = threading.Thread(target=json.dumps, args=({},), name="uploader")
+            thread = threading.Thread(target=json.dumps, args=({},), name="uploader")  # where the delay strikes
             thread.start()
             thread.join()
             assert False
@@ -245,7 +368,7 @@ def test_the_report_says_why_the_clock_was_real(example, mode):
             json.dumps({})
     """)
     outcome = project.run(*mode, fresh=True, failed=1, passed=1)
-    outcome.has("clock: real, because the thread uploader was started", "(1 on the real clock: threads or processes run beside the test)")
+    outcome.has("clock: real, because the thread uploader waits too", "(1 on the real clock: threads or processes run beside the test)")
 
 
 def test_real_time_can_be_asked_for(example):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from time import monotonic, sleep  # by name: whoever patches the module's attributes leaves these alone
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 __all__ = ["Clock", "RealClock", "VirtualClock"]
 
+_waited_until: ContextVar[float] = ContextVar("mlchaos_waited_until", default=0.0)
+"""In a task of a loop in another thread: when, in seconds of the clock, the last of its delays is over."""
 TICK = 2.0**-20
 """Seconds (about a microsecond) that pass when virtual time is read: a loop that waits for a deadline comes to its end."""
 
@@ -66,12 +71,16 @@ class VirtualClock:
     (:meth:`become_real`) so does this one: then the clock goes on from where it stands.
     """
 
+    furthest: ClassVar[float] = 0.0
+
     def __init__(self) -> None:
         self.reason = ""
+        self.others: Callable[[], str] = str
         self._thread = threading.get_ident()
         self._passed = 0.0
         self._real_since: float | None = None
-        self._start = math.ceil(monotonic() * 1024) / 1024  # a short binary fraction: sums of times round alike in each run
+        # a short binary fraction: sums of times round alike in each run; and never before what an earlier clock has shown
+        self._start = max(math.ceil(monotonic() * 1024) / 1024, VirtualClock.furthest)
 
     @property
     def is_mine(self) -> bool:
@@ -103,8 +112,21 @@ class VirtualClock:
         """Let time pass, at once."""
         self._passed += seconds
 
+    def end(self) -> None:
+        """The trial is over: the next clock goes on from here, for what outlives trials has seen this time."""
+        VirtualClock.furthest = math.ceil(self.now() * 1024) / 1024
+
+    def check(self) -> None:
+        """Time is about to jump: it becomes real if that would jump over somebody's work (``others`` says whose)."""
+        if self.governs and (reason := self.others()):
+            self.become_real(reason)
+
     def sleep(self, seconds: float) -> None:
-        """Let time pass; at once in the thread that the clock governs, really in others."""
+        """Let time pass; at once in the thread that the clock governs. Another thread that waits so is part of what is tested."""
+        if not self.is_real and not self.is_mine:
+            self.become_real(f"the thread {threading.current_thread().name} waits too")
+        if seconds:
+            self.check()
         if self.governs:
             self.skip(seconds)
             seconds = 0  # threads that are no part of this get their turn all the same
@@ -114,12 +136,23 @@ class VirtualClock:
         """Of a delay in a coroutine, the seconds that its event loop has to wait.
 
         All of them in the governed thread, whose loop jumps. A loop in a thread of its own has somebody waiting for it: time
-        passes for who waits.
+        passes for who waits, once for what tasks wait for together.
         """
         if self.is_real or self.governs:
             return seconds
-        self.skip(seconds)
+        over = (_waited_until.get() or self._passed) + seconds
+        _waited_until.set(over)
+        self._passed = max(self._passed, over)
         return 0.0
+
+    @contextlib.contextmanager
+    def beginning_now(self) -> Iterator[None]:
+        """Tasks of another thread's loop that are made in here begin at this time, and so do the tasks that they make."""
+        token = _waited_until.set(self._passed)
+        try:
+            yield
+        finally:
+            _waited_until.reset(token)
 
     def become_real(self, reason: str) -> None:
         """From now on time passes by itself; the first reason is kept."""

@@ -1,8 +1,10 @@
 """Virtual time for user code: ``time.sleep``, the clocks of ``time``, and asyncio's event loop.
 
-The functions below take the place of those of ``time``, under every name by which a module has them. Each asks who calls: the
-standard library's own waiting (for locks, queues, processes, sockets) is real, so its reckoning has to be real too; asyncio is the
-exception, because its loop can be made to jump. Test tools are no part of what is tested.
+The functions below take the place of those of ``time``, under every name by which a module has them. Each asks who calls: what the
+standard library waits for by itself (locks, queues, processes, sockets) is waited for really, so its reckoning has to be real too; the
+time that passes so counts on the virtual clock as well. asyncio's loop is made to jump. Test tools are no part of what is tested.
+
+Time jumps only while nobody else is at work: a thread that is running, or a child process, makes it real from there on.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
+from .bystanders import TOOLS, WAITING, at_work
 from .patching import FUNCTIONS, Patches
 
 __all__ = ["install"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-_PACKAGE = __name__.partition(".")[0]
-_REAL_TIME = sys.stdlib_module_names | {"pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", _PACKAGE}
+_REAL_TIME = WAITING | TOOLS
 _OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})
 """Event loops that cannot be made to jump: where one runs, time is real."""
 
@@ -51,6 +53,10 @@ def _clock_of(caller: types.FrameType) -> VirtualClock | None:
         return None
     if package in _OTHER_LOOPS:
         clock.become_real(f"the event loop of {package} waits for real")
+    elif clock.governs:
+        loop = asyncio._get_running_loop()
+        if loop is not None and not isinstance(loop, asyncio.BaseEventLoop):
+            clock.become_real(f"the event loop {type(loop).__name__} waits for real")
     return clock if clock.is_real or clock.is_mine else None
 
 
@@ -101,18 +107,25 @@ for _name, _function in _VIRTUAL.items():
 def install(clock: VirtualClock, patches: Patches) -> None:
     """Let user code live by ``clock`` until ``patches`` are undone."""
     global _clock, _wall, _counter
-    _clock, _wall, _counter = clock, _real["time"](), _real["perf_counter"]()
+    before = _clock, _wall, _counter  # those of a trial that this one is part of
 
     def uninstall() -> None:
-        global _clock
-        _clock = None
+        global _clock, _wall, _counter
+        clock.end()
+        _clock, _wall, _counter = before
+        if _clock is None:
+            _names.bind(_VIRTUAL, _real)
 
     patches.on_undo(uninstall)
-    patches.on_undo(lambda: _names.bind(_VIRTUAL, _real))
+    for name, function in _VIRTUAL.items():
+        patches.set(time, name, function)
+    clock.others = at_work
+    _clock, _wall, _counter = clock, _real["time"](), _real["perf_counter"]()
     _names.bind(_real, _VIRTUAL)
     for cls in {selectors.DefaultSelector, selectors.SelectSelector}:
         patches.set(cls, "select", _jumping(cls.select, clock))
-    patches.set(threading.Thread, "start", _watched(threading.Thread.start, clock, _thread))
+    patches.set(threading.Condition, "wait", _counted(threading.Condition.wait, clock))
+    patches.set(asyncio, "run_coroutine_threadsafe", _marked(asyncio.run_coroutine_threadsafe, clock))
     process = multiprocessing.process.BaseProcess
     patches.set(process, "start", _watched(process.start, clock, lambda started: f"the process {started.name} was started"))
     patches.set(subprocess.Popen, "__init__", _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"))
@@ -161,16 +174,50 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
 
     @functools.wraps(original)
     def select(self: Any, timeout: float | None = None) -> Any:
-        if not timeout or timeout < 0 or not clock.governs or not _is_loop(sys._getframe(1)):
+        if not clock.governs or (timeout is not None and timeout <= 0):
             return original(self, timeout)
-        waits_for_others = len(self.get_map()) > 1  # more than the pipe that wakes the loop up
-        until = clock.now() + timeout
-        ready = original(self, timeout if waits_for_others else 0)
-        if not ready and clock.governs:
-            clock.skip(max(0.0, until - clock.now()))
-        return ready
+        if timeout is not None and _is_loop(sys._getframe(1)) and len(self.get_map()) <= 1:  # but the pipe that wakes the loop up
+            clock.check()
+            if clock.governs:
+                ready = original(self, 0)
+                if not ready:
+                    clock.skip(timeout)
+                return ready
+        return _waited(clock, lambda: original(self, timeout), timeout, lambda ready: not ready)
 
     return select
+
+
+def _waited(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None, is_over: Callable[[Any], bool]) -> Any:
+    """Wait for real, and let as much time pass on the clock: exactly ``timeout`` where that was over."""
+    start = _real["monotonic"]()
+    result = wait()
+    if clock.governs:
+        clock.skip(timeout if timeout is not None and is_over(result) else _real["monotonic"]() - start)
+    return result
+
+
+def _counted(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+    """``Condition.wait``, which events and queues wait by: its time counts."""
+
+    @functools.wraps(original)
+    def wait(self: Any, timeout: float | None = None) -> Any:
+        if not timeout or timeout < 0 or not clock.governs:
+            return original(self, timeout)
+        return _waited(clock, lambda: original(self, timeout), timeout, lambda notified: not notified)
+
+    return wait
+
+
+def _marked(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+    """What is sent to a loop in another thread begins now: delays of its tasks count from here, and not one behind the other."""
+
+    @functools.wraps(original)
+    def run_coroutine_threadsafe(coro: Any, loop: Any) -> Any:
+        with clock.beginning_now():
+            return original(coro, loop)
+
+    return run_coroutine_threadsafe
 
 
 def _is_loop(caller: types.FrameType) -> bool:
@@ -178,22 +225,13 @@ def _is_loop(caller: types.FrameType) -> bool:
 
 
 def _watched(original: Callable[..., Any], clock: VirtualClock, why: Callable[[Any], str]) -> Callable[..., Any]:
-    """A way to start something that runs beside the test: from then on, time is real."""
+    """A way to start a process that runs beside the test: from then on, time is real."""
 
     @functools.wraps(original)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         package = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
-        reason = why(self) if clock.governs and package not in (_PACKAGE, "subprocess") else ""  # subprocess.run waits by itself
-        if reason:
-            clock.become_real(reason)
+        if clock.governs and package not in (__name__.partition(".")[0], "subprocess"):  # subprocess.run waits by itself
+            clock.become_real(why(self))
         return original(self, *args, **kwargs)
 
     return start
-
-
-def _thread(started: threading.Thread) -> str:
-    """Why a thread makes time real; an event loop that has a thread to itself does not: it waits for others, and is waited for."""
-    target = getattr(started, "_target", None)
-    if getattr(target, "__func__", None) is asyncio.BaseEventLoop.run_forever:
-        return ""
-    return f"the thread {started.name} was started"

@@ -136,10 +136,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Undo what an interruption may have kept from being undone."""
+    """Undo what an interruption may have kept from being undone, and what a fixture puts back of ours."""
     if _patches in item.stash:
         item.stash[_patches].undo()
-    return (yield)
+    try:
+        return (yield)
+    finally:
+        if _patches in item.stash:
+            item.stash[_patches].sweep()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -98,11 +98,15 @@ class Body:
         if self.runs:
             del self._item.user_properties[self._properties :]  # what a trial recorded is its own
             try:
-                set_up_again(self._item)
+                set_up_again(self._item, self._sweep)
             except Exception as error:  # noqa: BLE001  # whatever a fixture raises
                 error.add_note("mlchaos: a fixture failed between two trials")
                 raise Abort(error) from None
         self.runs += 1
+
+    def _sweep(self) -> None:
+        """Behind the fixtures' tear-down: those that patch may have put something of ours back."""
+        self._patches.sweep(thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames))
 
 
 def _as_typed(item: pytest.Item) -> str:

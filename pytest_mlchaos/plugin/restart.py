@@ -6,6 +6,7 @@ up again, which is what pytest does between two items.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ __all__ = ["own_directories", "set_up_again", "source_marks"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-def set_up_again(item: pytest.Function) -> None:
-    """Tear down the item's function-scoped fixtures and make fresh ones."""
+def set_up_again(item: pytest.Function, between: Callable[[], object]) -> None:
+    """Tear down the item's function-scoped fixtures, call ``between``, and make fresh ones."""
     _forget_output(item)
     # tmp_path's teardown looks for the outcome that pytest's report hook stores: a trial before the last has none.
     item.stash.setdefault(tmppath_result_key, {})
@@ -26,6 +27,7 @@ def set_up_again(item: pytest.Function) -> None:
         item.stash[caplog_records_key]["call"] = item.stash[caplog_handler_key].records
     state = item.session._setupstate
     state.teardown_exact(item.parent)  # type: ignore[arg-type]  # only its listchain() is used
+    between()
     item._initrequest()
     for cached in ("_instance", "_obj"):  # a test method gets a new instance
         item.__dict__.pop(cached, None)

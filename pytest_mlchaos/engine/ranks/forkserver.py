@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from ...errors import MlchaosError
+from ..bystanders import OUR_PROCESSES
 
 __all__ = ["ForkServer", "serve"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -78,6 +79,7 @@ class ForkServer:
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for the runner; what it means for ranks, the runner says
             )
+            OUR_PROCESSES.add(self._process.pid)
             self._socket = ours
             theirs.close()
             ours.settimeout(STARTUP)

@@ -1,0 +1,98 @@
+"""Who is at work beside the test: other threads, child processes. Virtual time may not jump over what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import types
+from pathlib import Path
+from time import sleep  # the real one
+
+__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "at_work"]
+
+_OURS = __name__.partition(".")[0]
+WAITING = frozenset(
+    ("threading", "queue", "multiprocessing", "concurrent", "subprocess", "selectors", "socket", "socketserver", "ssl", "http", "urllib")
+)
+"""Modules of the standard library that wait by themselves, and really."""
+TOOLS = frozenset({"pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", _OURS})
+"""Packages that are no part of what is tested."""
+GRACE = 0.001
+"""Seconds for a thread that has just been given something to do to wake up."""
+OUR_PROCESSES: set[int] = set()
+"""Child processes of the tool's own."""
+_TASKS = Path("/proc/self/task")
+_WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock", "poll", "_poll", "_recv", "recv", "readinto", "join"}
+
+
+def at_work() -> str:
+    """Why time is real while somebody is at work beside this thread, or nothing."""
+    return _busy_process() or _busy_thread()
+
+
+def _busy_thread() -> str:
+    """Why time is real while a thread of this process is at work, or nothing."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread() and not _is_idle(thread)]
+    if not others:
+        return ""
+    sleep(GRACE)
+    frames = sys._current_frames()
+    busy = next((thread for thread in others if thread.ident in frames and not _waits(thread, frames[thread.ident])), None)
+    return f"the thread {busy.name} is at work" if busy is not None else ""
+
+
+def _is_idle(thread: threading.Thread) -> bool:
+    """Whether a thread is never part of what is tested: a tool's, or an event loop's own, which waits for others and is waited for."""
+    target = getattr(thread, "_target", None)
+    function = getattr(target, "__func__", target)
+    package = str(getattr(function, "__module__", "")).partition(".")[0]
+    return thread.name.startswith("mlchaos") or package in TOOLS or function is asyncio.BaseEventLoop.run_forever
+
+
+def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
+    """Whether a thread stands in a wait of the standard library's: nothing happens before somebody wakes it.
+
+    What a daemon waits for (a server, a monitor) is somebody's call. Any other thread may have been given work that waits for a while: it is
+    idle only where the standard library alone, or a tool, is on its stack.
+    """
+    waits = _package(frame) in WAITING and frame.f_code.co_name in _WAITS
+    packages = set()
+    outer: types.FrameType | None = frame
+    while outer is not None:
+        packages.add(_package(outer))
+        outer = outer.f_back
+    of_a_tool = bool(packages & (TOOLS - {_OURS}))
+    return of_a_tool or (waits and (thread.daemon or packages <= sys.stdlib_module_names))
+
+
+def _package(frame: types.FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def _busy_process() -> str:
+    """Why time is real while there are child processes, or nothing (Linux; elsewhere only those that are started in the trial)."""
+    for task in _TASKS.glob("*/children") if _TASKS.is_dir() else ():
+        with contextlib.suppress(OSError):
+            for pid in task.read_text().split():
+                if int(pid) not in OUR_PROCESSES and _is_alive(pid):
+                    return f"there is a child process ({_name_of(pid)})"
+    return ""
+
+
+def _is_alive(pid: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X") and not _is_tracker(int(pid))
+    return False
+
+
+def _is_tracker(pid: int) -> bool:
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    return tracker is not None and getattr(tracker._resource_tracker, "_pid", None) == pid
+
+
+def _name_of(pid: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return pid
