@@ -155,7 +155,9 @@ def test_a_rank_that_raises_is_told_with_its_own_exception(mlchaos):
         return "fine"
 
     run = mlchaos.world().run(subject)
-    assert (run.ranks[0].value, run.ranks[1].value, run.ranks[1].exitcode) == ("fine", None, 1)
+    assert (run.ranks[0].value, run.ranks[1].exitcode) == ("fine", 1)
+    with pytest.raises(RankFailed, match="rank 1 returned nothing: it raised"):
+        run.ranks[1].value  # noqa: B018
     assert isinstance(run.ranks[1].error, KeyError)
     with pytest.raises(RankFailed, match=r"rank 1 did not finish: it raised KeyError: 'lost'"):
         run.assert_failed_fast()
@@ -355,6 +357,19 @@ def test_ranks_that_drift_apart_are_found(mlchaos):
     """The message names ranks and entry."""
     with pytest.raises(OutOfSync, match=r"rank 1 and rank 0 ended in different states\n  trained parameters\[0\]\[0\]\[0\]: differs"):
         mlchaos.world().run(local_steps).assert_in_sync()
+
+
+def alike():
+    """Ranks that end alike because none has heard of another."""
+    return 7
+
+
+def test_ranks_without_a_process_group_are_not_in_sync(mlchaos):
+    """They only happen to be alike; and one rank alone is no world to be in sync with."""
+    with pytest.raises(BadArgument, match="no rank initialised its process group"):
+        mlchaos.world().run(alike).assert_in_sync()
+    with pytest.raises(BadArgument, match="needs a world of two ranks"):
+        mlchaos.world(ranks=1).run(alike).assert_in_sync()
 
 
 def test_there_must_be_something_to_compare(mlchaos):

@@ -60,7 +60,8 @@ class RankRecord:
 
     ``ended`` says how in words, ``outcome`` in one: it ``finished``, ``failed`` by itself, ``hung`` (it was still running when the
     world's time was over), was ``halted`` by a fault that never lets it go on, or was ``stopped`` because another had failed. ``lag``:
-    seconds from the first failure of any rank to its end. ``load_…`` get what it sent home.
+    seconds from the first failure of any rank to its end. ``joined``: whether it
+    initialised its process group. ``load_…`` get what it sent home.
     """
 
     rank: int
@@ -70,6 +71,7 @@ class RankRecord:
     duration: float
     lag: float | None
     steps: int
+    joined: bool
     faults: tuple[Strike, ...]
     stack: str
     output: str

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ..core.faults import Fault
 from ..core.sites import Visit
 from ..errors import FaultError, MlchaosError, SimulatedCrash
+from .places import is_users
 
 __all__ = ["broken", "comes_from", "is_meant"]
 
@@ -46,11 +47,21 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
 
 
 def comes_from(error: BaseException | None, origins: Sequence[BaseException]) -> bool:
-    """Whether an exception is one of these, or was raised ``from`` one."""
+    """Whether an exception is one of these, was raised ``from`` one, or is what a library made of one that it handled.
+
+    What the user's own code raises while it handles one is the user's, unless it says ``from``: it may be a mistake in the handler.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if any(error is origin for origin in origins):
             return True
         seen.add(id(error))
-        error = error.__cause__
+        error = error.__cause__ or (None if _is_users(error) else error.__context__)
     return False
+
+
+def _is_users(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or is_users(trace.tb_frame.f_code.co_filename)

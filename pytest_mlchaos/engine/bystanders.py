@@ -54,7 +54,7 @@ def _is_idle(thread: threading.Thread) -> bool:
 def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
     """Whether a thread stands in a wait of the standard library's: nothing happens before somebody wakes it.
 
-    What a daemon waits for (a server, a monitor) is somebody's call. Any other thread may have been given work that waits for a while: it is
+    What a daemon waits for (a server, a monitor) is a call. Any other thread may have been given work that waits for a while: it is
     idle only where the standard library alone, or a tool, is on its stack.
     """
     waits = _package(frame) in WAITING and frame.f_code.co_name in _WAITS

@@ -75,6 +75,10 @@ def assert_no_drift(
         raise BadArgument(f"assert_no_drift: method names {unknown[0]!r}, which the reference does not have{_like(unknown[0], before)}")
     for name, column in before.items():
         limit = _THRESHOLDS[methods[name]] if threshold is None else threshold
+        if methods[name] != "psi" and limit >= 1:
+            raise BadArgument(
+                f"assert_no_drift: expected threshold below 1 for method {methods[name]!r}, whose statistic is at most 1, but got {limit:g}"
+            )
         tests[name] = _Test(methods[name], limit, alpha, level, bins)
         _check_reference(_called(name), column, tests[name])
     findings = _columns_that_differ(before, after)

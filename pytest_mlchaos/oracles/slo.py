@@ -14,7 +14,7 @@ __all__ = ["Bounds", "assert_slo", "quantile", "seconds"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 KNOWN = ("p50", "p90", "p95", "p99", "p999", "max", "error_rate", "availability")
-_PERCENTILE = re.compile(r"p(\d\d?)(\d*)")
+_PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")
 
 
 def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> None:

@@ -44,7 +44,9 @@ class RankRun:
 
     @functools.cached_property
     def value(self) -> Any:
-        """What the subject returned in this rank, None if it did not return. Raises ``BadArgument`` where it cannot be pickled."""
+        """What the subject returned. Raises ``RankFailed`` if it did not return, ``BadArgument`` where that cannot be pickled."""
+        if not self.finished:
+            raise RankFailed(f"rank {self.rank} returned nothing: it {self._record.ended}") from self.error
         return self._record.load_value()
 
     @functools.cached_property
@@ -125,7 +127,9 @@ class WorldRun:
         that finished (``RankFailed``) and something to compare (``BadArgument``).
         """
         finished = [rank for rank in self.ranks if rank.finished]
-        if len(finished) < 2 <= len(self.ranks):
+        if len(self.ranks) < 2:
+            raise BadArgument("assert_in_sync needs a world of two ranks or more")
+        if len(finished) < 2:
             raise RankFailed(f"there are no two ranks that finished, so none are in sync\n{self.story()}")
         trained = any(rank.parameters for rank in finished)
         if not trained and all(rank.value is None for rank in finished):
@@ -141,6 +145,7 @@ class WorldRun:
                 found = first_difference(rank.value, first.value, rtol=rtol, atol=atol, name="returned value")
             if found is not None:
                 raise OutOfSync(f"rank {rank.rank} and rank {first.rank} ended in different states\n  {found}\n{self.story()}")
+        self._check_joined("assert_in_sync")
 
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless every rank ended in the state that it has in the golden run.
@@ -163,6 +168,13 @@ class WorldRun:
             raise BadArgument(
                 "assert_recovered has nothing to judge: the ranks returned None and took no torch optimizer step in their last attempt; "
                 "return the final state (model.state_dict(), the step, the metrics) from the subject"
+            )
+
+    def _check_joined(self, judgement: str) -> None:
+        if not any(record.joined for record in self._record.ranks):
+            raise BadArgument(
+                f"{judgement}: no rank initialised its process group, so none knew of another; call "
+                f"torch.distributed.init_process_group in the subject\n{self.story()}"
             )
 
     def story(self) -> str:

@@ -16,16 +16,17 @@ __all__ = ["adapt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-def adapt(patches: Patches, *, backend: str, port: int) -> None:
+def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], object]) -> None:
     """Make ``init_process_group`` and ``destroy_process_group`` fit a world.
 
-    The first gets the world's backend where it names none, and its own store where it names another port than the world's.
+    The first gets the world's backend where it names none, and its own store where it names another port than the world's;
+    ``joined`` is called once it has succeeded.
     """
     import torch.distributed as dist
 
     rendezvous = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
     kept: list[Any] = []
-    for name, wrap in (("init_process_group", _initialising(backend, kept)), ("destroy_process_group", _keeping(kept))):
+    for name, wrap in (("init_process_group", _initialising(backend, kept, joined)), ("destroy_process_group", _keeping(kept))):
         wrapper = wrap(getattr(dist, name))
         patches.set(dist, name, wrapper)
         patches.set(dist.distributed_c10d, name, wrapper)
@@ -34,12 +35,14 @@ def adapt(patches: Patches, *, backend: str, port: int) -> None:
         patches.set(rendezvous, "_create_c10d_store", _store_creator(create, port))
 
 
-def _initialising(default: str, kept: list[Any]) -> Callable[[Any], Any]:
+def _initialising(default: str, kept: list[Any], joined: Callable[[], object]) -> Callable[[Any], Any]:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def init_process_group(backend: Any = None, *args: Any, **keywords: Any) -> Any:
             kept.clear()
-            return original(default if backend is None else backend, *args, **keywords)
+            result = original(default if backend is None else backend, *args, **keywords)
+            joined()
+            return result
 
         return init_process_group
 

@@ -199,7 +199,7 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
     controller = _Controller(send, attributes, schedule, _Clock(send), probing=job.probing, own=job.own)
     controller.go_on_from(job.resumed.get(rank, Tally()))
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
-        adapt(patches, backend=job.backend, port=job.port)
+        adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
         _tell_before_exit(controller, patches)
         arm(controller, patches, everything=job.probing)
         randomness.seed_all("rank", rank, job.attempt)

@@ -22,6 +22,7 @@ class Rank:
     """What is known of one rank."""
 
     def __init__(self, number: int) -> None:
+        self.joined = False
         self.number = number
         self.exitcode: int | None = None
         self.left = 0.0
@@ -85,6 +86,9 @@ class Rank:
 
     def _on_raised(self, text: str, data: bytes | None) -> None:
         self.raised = (text, data)
+
+    def _on_joined(self) -> None:
+        self.joined = True
 
     def _on_value(self, data: bytes) -> None:
         self._sent["value"] = data

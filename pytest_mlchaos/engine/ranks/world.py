@@ -209,6 +209,7 @@ def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tup
             duration=rank.left - live.start,
             lag=None if live.failure is None else rank.left - live.failure[0],
             steps=rank.steps,
+            joined=rank.joined,
             faults=tuple(_of_rank(strike, rank.number) for _, strike in rank.strikes),
             stack=rank.stack,
             output=rank.output,
