@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 import types
@@ -134,6 +135,48 @@ def test_one_event_loop_serves_all_loads(serving):
         loads = [service.drive([0]) for _ in range(2)]
         assert len({load.replies[0].value for load in (*loads, loads[0].golden)}) == 1
         assert [load.replies[0].number for load in loads] == [0, 1]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("end", ["with", "close", "golden"])
+def test_a_service_that_is_over_holds_no_event_loop(serving, tmp_path, end):
+    """Nor its file descriptors; a golden run that is asked for afterwards gets a loop of its own, and frees it."""
+
+    async def app(_):
+        return asyncio.get_running_loop().is_closed()
+
+    def open_files():
+        return len(os.listdir("/proc/self/fd"))
+
+    with serving(doubled):
+        before = open_files()
+        for _ in range(3):
+            service = Mlchaos(tmp_path).serve(app)
+            with service if end == "with" else contextlib.nullcontext():
+                load = service.drive([0])
+            service.close() if end == "close" else None
+            if end != "golden":
+                assert open_files() == before
+            assert load.golden.replies[0].value is False
+            assert open_files() == before
+
+
+def test_the_threads_own_event_loop_stays_set(serving):
+    """Whoever set one finds it while an app is served, and afterwards."""
+
+    async def app(_):
+        return id(asyncio.get_running_loop())
+
+    mine = asyncio.new_event_loop()
+    asyncio.set_event_loop(mine)
+    try:
+        with serving(app) as service:
+            assert service.drive([0]).replies[0].value != id(mine)
+            assert asyncio.get_event_loop() is mine
+        assert asyncio.get_event_loop() is mine
+    finally:
+        asyncio.set_event_loop(None)
+        mine.close()
 
 
 def test_a_plain_function_runs_in_the_tests_own_thread(serving):

@@ -119,8 +119,11 @@ class Served:
         if self._golden is None:
             if not self._open:
                 raise MlchaosError("the golden run of a service needs its trial: ask for it in the body of the test")
-            self.stop()
-            self._golden = self._played_again()
+            try:
+                self._shut_down()
+                self._golden = self._played_again()
+            finally:
+                self._free()
         return self._golden[place]
 
     def _played_again(self) -> list[list[Reply]]:
@@ -141,10 +144,20 @@ class Served:
             return replies
 
     def stop(self) -> None:
-        """Shut the app down, once."""
+        """Shut the app down, once, and free what serves it."""
+        try:
+            self._shut_down()
+        finally:
+            self._free()
+
+    def _shut_down(self) -> None:
         running, self._running = self._running, False
         if running:
             self._driver.stop()
+
+    def _free(self) -> None:
+        with self._controller.without_faults():
+            self._driver.close()
 
     def _die(self) -> None:
         """The process is gone: it does not shut down, but what it held is freed."""
@@ -154,8 +167,7 @@ class Served:
     def _release(self) -> None:
         is_open, self._open = self._open, False
         if is_open:
-            with self._controller.without_faults():
-                self._driver.close()
+            self._free()
 
     def __enter__(self) -> Served:
         return self
