@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 import sys
 import threading
 import types
+from collections import Counter, deque
 
 import pytest
 
@@ -493,6 +495,69 @@ def test_a_golden_run_finds_the_files_of_the_start(serving, tmp_path):
         service = Mlchaos(tmp_path, lambda: [work]).serve(app)
         service.drive(["a", "b"]).assert_isolated()
     assert (work / "log").read_text() == "ab"
+
+
+CACHE = {"warm": {"hits": []}}
+HITS = CACHE["warm"]["hits"]
+RECENT = deque(maxlen=2)
+SEEN = {0}
+WORDS = Counter("a")
+
+
+def test_a_golden_run_finds_the_global_containers_of_the_start(serving, store):
+    """A fallback that stays in a module's cache harms the next request: that is no isolation. The trial's contents come back."""
+
+    async def app(key):
+        HITS.append(key)
+        RECENT.append(key)
+        SEEN.add(key)
+        WORDS["a"] += 1
+        if key not in CACHE:
+            try:
+                CACHE[key] = await sys.modules["a_store"].get(key)
+            except ConnectionError:
+                CACHE[key] = "fallback"
+        return CACHE[key], len(HITS), list(RECENT), sorted(SEEN), WORDS["a"]
+
+    containers = CACHE, HITS, RECENT, SEEN, WORDS
+    at_start = copy.deepcopy(containers)
+    try:
+        with serving(app, failure("get", at=0)) as service:
+            load = service.drive([7, 7])
+            with pytest.raises(NotIsolated, match="str instead of int"):
+                load.assert_isolated()
+            assert [reply.value for reply in load.golden.replies] == [(7, 1, [7], [0, 7], 2), (7, 2, [7, 7], [0, 7], 3)]
+            assert CACHE == {"warm": {"hits": [7, 7]}, 7: "fallback"}
+            assert (HITS, list(RECENT), SEEN, WORDS) == ([7, 7], [7, 7], {0, 7}, {"a": 3})
+            assert CACHE["warm"]["hits"] is HITS
+    finally:
+        for container, content in zip(containers, at_start, strict=True):
+            container.clear()
+            (container.extend if container in (HITS, RECENT) else container.update)(content)
+        CACHE["warm"]["hits"] = HITS
+
+
+PATH = sys.path
+NAMES = globals()
+
+
+def test_a_golden_run_leaves_the_containers_of_other_modules_alone(serving):
+    """A user's name for one (``from sys import path``) does not make it the user's; nor is a module's dict of names restored."""
+
+    def app(entry):
+        if entry not in PATH:
+            PATH.append(entry)
+            NAMES["a_new_name"] = entry
+        return len(PATH)
+
+    try:
+        with serving(app) as service:
+            load = service.drive(["/nowhere/at/all"])
+            assert load.golden.replies[0].value == load.replies[0].value == len(sys.path)
+            assert NAMES["a_new_name"] == sys.path[-1] == "/nowhere/at/all"
+    finally:
+        sys.path.remove("/nowhere/at/all")
+        NAMES.pop("a_new_name", None)
 
 
 def test_an_slo_recovers_in_time_or_not(serving, store):

@@ -14,6 +14,7 @@ from ..core.replies import Reply
 from ..core.values import shown
 from ..engine import randomness
 from ..engine.controller import Controller
+from ..engine.global_containers import GlobalContainers
 from ..engine.inputs import copied
 from ..engine.surroundings import Surroundings
 from ..engine.workdirs import WorkDirs
@@ -78,7 +79,7 @@ class Served:
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._subject = _Subject(app if self._kind != "asgi" else None)
             self._random, self._surroundings = randomness.captured(), Surroundings()
-            self._disk = WorkDirs(workdirs, scratch)
+            self._disk, self._globals = WorkDirs(workdirs, scratch), GlobalContainers()
             self._requests = Requests() if self._kind == "asgi" else None
         self._driver = self._made(app, lifespan, timeout)
         controller.resources.push(self)
@@ -128,7 +129,8 @@ class Served:
 
     def _played_again(self) -> list[list[Reply]]:
         driver, controller = self._driver, self._controller
-        with controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start():
+        memory, disk = self._globals.as_at_the_start(), self._disk.as_at_the_start()
+        with controller.without_faults(), randomness.restored(), Surroundings(), disk, memory:
             self._surroundings.restore()
             randomness.restore(self._random)
             self._subject.renew()
