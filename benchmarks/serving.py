@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from timing import Figure, compare, interleaved, percent
+from timing import Figure, compare, interleaved, percent, real_seconds
 
 from pytest_mlchaos import Schedule
 from pytest_mlchaos.core.faults import create
@@ -48,7 +47,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 def _armed() -> Any:
     target = f"{__name__}:Store.get"
-    return trial(Schedule((create("latency_spike", at=FAR), create("dependency_failure", target=target, at=FAR))), Patches())
+    return trial(
+        Schedule((create("latency_spike", at=FAR), create("dependency_failure", target=target, at=FAR))), Patches(), clock="virtual"
+    )
 
 
 def _by_client() -> float:
@@ -56,10 +57,10 @@ def _by_client() -> float:
 
     async def requests() -> float:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver") as client:
-            start = time.perf_counter()
+            start = real_seconds()
             for _ in range(REQUESTS):
                 await client.get("/")
-            return time.perf_counter() - start
+            return real_seconds() - start
 
     return asyncio.run(requests())
 
@@ -69,21 +70,21 @@ def _by_transport() -> float:
     import httpx
 
     async def requests() -> float:
-        start = time.perf_counter()
+        start = real_seconds()
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver")
         for _ in range(REQUESTS):
             response = await httpx.ASGITransport(app=app).handle_async_request(client.build_request("GET", "/"))
             await response.aread()
-        return time.perf_counter() - start
+        return real_seconds() - start
 
     return asyncio.run(requests())
 
 
 def _driven(scratch: Path, controller: Controller) -> float:
     served = Served(controller, app, lifespan=False, timeout=10.0, scratch=scratch, workdirs=())
-    start = time.perf_counter()
+    start = real_seconds()
     served.drive(["/"] * REQUESTS, rate=None, concurrency=1, is_error=counts_as_error)
-    return time.perf_counter() - start
+    return real_seconds() - start
 
 
 def _under(context: Callable[[], Any], run: Callable[..., float], *args: Any) -> float:

@@ -9,12 +9,11 @@ import importlib.util
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Figure, Spread, compare, interleaved, milliseconds
+from timing import Figure, Spread, compare, interleaved, milliseconds, real_seconds
 
 from pytest_mlchaos import Schedule
 from pytest_mlchaos.core.faults import create
@@ -84,7 +83,7 @@ def _save_and_load(path: Path) -> None:
 
 
 def _armed(base: Path) -> Any:
-    return trial(Schedule((create("crash", site="storage", at=FAR),)), Patches(), own=[base])
+    return trial(Schedule((create("crash", site="storage", at=FAR),)), Patches(), clock="virtual", own=[base])
 
 
 def _counted(base: Path, action: Callable[[Any], object], argument: Any) -> int:
@@ -97,10 +96,10 @@ def _counted(base: Path, action: Callable[[Any], object], argument: Any) -> int:
 def _seconds(context: Callable[[], Any], action: Callable[[Any], object], argument: Any, cycles: int) -> float:
     with context():
         action(argument)
-        start = time.perf_counter()
+        start = real_seconds()
         for _ in range(cycles):
             action(argument)
-        return (time.perf_counter() - start) / cycles
+        return (real_seconds() - start) / cycles
 
 
 def _per_operation(what: str, base: Path, action: Callable[[Any], object], argument: Any, quick: bool) -> Figure:
@@ -131,10 +130,10 @@ def _arming(base: Path, quick: bool) -> Figure:
     """Arming and disarming a trial: each alias in each module that is loaded."""
 
     def seconds() -> float:
-        start = time.perf_counter()
+        start = real_seconds()
         with _armed(base):
             pass
-        return time.perf_counter() - start
+        return real_seconds() - start
 
     samples = interleaved(20 if quick else 100, {"bare": lambda: 0.0, "armed": seconds})
     figure = compare("storage: a trial", samples, "armed", "bare", milliseconds, "ms")

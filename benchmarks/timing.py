@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["Figure", "Samples", "Spread", "compare", "interleaved", "milliseconds", "percent", "times"]
+__all__ = ["Figure", "Samples", "Spread", "compare", "interleaved", "milliseconds", "percent", "real_seconds", "times"]
 
+real_seconds = functools.partial(time.perf_counter)
+"""Seconds of the real clock, in trials too: virtual time takes the place of the functions of ``time``, not of this object."""
 WARM_UP = 2
 Samples = dict[str, list[float]]
 """Seconds, round by round, of each side."""

@@ -387,3 +387,11 @@ def test_a_run_is_held_against_its_golden_run(example):
     """).run(passed=1, failed=3)
     outcome.has("Drifted: the column: KS distance 0.5", "Drifted: assert_no_drift: the run returned no entry 'scores' but dict")
     outcome.has("BadArgument: assert_no_drift: the golden run returned no entry 'score' but dict with the keys scores, note")
+
+
+@pytest.mark.parametrize("current", [2**62 + 100, 2**62 + 2**40])
+def test_whole_numbers_closer_than_floats_of_their_size_are_told_apart(current):
+    """As floats the reference is constant: the failure has no unit to tell moves in, and is one all the same."""
+    steps = np.arange(50, dtype="i8")
+    with pytest.raises(Drifted, match="floats cannot tell apart"):
+        assert_no_drift(2**62 + steps, current + steps)

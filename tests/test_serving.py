@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import os
 import sys
 import threading
 import types
+from collections import Counter, deque
 
 import pytest
 
@@ -134,6 +137,48 @@ def test_one_event_loop_serves_all_loads(serving):
         loads = [service.drive([0]) for _ in range(2)]
         assert len({load.replies[0].value for load in (*loads, loads[0].golden)}) == 1
         assert [load.replies[0].number for load in loads] == [0, 1]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("end", ["with", "close", "golden"])
+def test_a_service_that_is_over_holds_no_event_loop(serving, tmp_path, end):
+    """Nor its file descriptors; a golden run that is asked for afterwards gets a loop of its own, and frees it."""
+
+    async def app(_):
+        return asyncio.get_running_loop().is_closed()
+
+    def open_files():
+        return len(os.listdir("/proc/self/fd"))
+
+    with serving(doubled):
+        before = open_files()
+        for _ in range(3):
+            service = Mlchaos(tmp_path).serve(app)
+            with service if end == "with" else contextlib.nullcontext():
+                load = service.drive([0])
+            service.close() if end == "close" else None
+            if end != "golden":
+                assert open_files() == before
+            assert load.golden.replies[0].value is False
+            assert open_files() == before
+
+
+def test_the_threads_own_event_loop_stays_set(serving):
+    """Whoever set one finds it while an app is served, and afterwards."""
+
+    async def app(_):
+        return id(asyncio.get_running_loop())
+
+    mine = asyncio.new_event_loop()
+    asyncio.set_event_loop(mine)
+    try:
+        with serving(app) as service:
+            assert service.drive([0]).replies[0].value != id(mine)
+            assert asyncio.get_event_loop() is mine
+        assert asyncio.get_event_loop() is mine
+    finally:
+        asyncio.set_event_loop(None)
+        mine.close()
 
 
 def test_a_plain_function_runs_in_the_tests_own_thread(serving):
@@ -450,6 +495,70 @@ def test_a_golden_run_finds_the_files_of_the_start(serving, tmp_path):
         service = Mlchaos(tmp_path, lambda: [work]).serve(app)
         service.drive(["a", "b"]).assert_isolated()
     assert (work / "log").read_text() == "ab"
+
+
+CACHE = {"warm": {"hits": []}}
+HITS = CACHE["warm"]["hits"]
+RECENT = deque(maxlen=2)
+SEEN = {0}
+WORDS = Counter("a")
+
+
+def test_a_golden_run_finds_the_global_containers_of_the_start(serving, store):
+    """A fallback that stays in a module's cache harms the next request: that is no isolation. The trial's contents come back."""
+
+    async def app(key):
+        HITS.append(key)
+        RECENT.append(key)
+        SEEN.add(key)
+        WORDS["a"] += 1
+        if key not in CACHE:
+            try:
+                CACHE[key] = await sys.modules["a_store"].get(key)
+            except ConnectionError:
+                CACHE[key] = "fallback"
+        return CACHE[key], len(HITS), list(RECENT), sorted(SEEN), WORDS["a"]
+
+    containers = CACHE, HITS, RECENT, SEEN, WORDS
+    at_start = copy.deepcopy(containers)
+    try:
+        with serving(app, failure("get", at=0)) as service:
+            load = service.drive([7, 7])
+            with pytest.raises(NotIsolated, match="str instead of int"):
+                load.assert_isolated()
+            assert [reply.value for reply in load.golden.replies] == [(7, 1, [7], [0, 7], 2), (7, 2, [7, 7], [0, 7], 3)]
+            assert CACHE == {"warm": {"hits": [7, 7]}, 7: "fallback"}
+            assert (HITS, list(RECENT), SEEN, WORDS) == ([7, 7], [7, 7], {0, 7}, {"a": 3})
+            assert CACHE["warm"]["hits"] is HITS
+    finally:
+        for container, content in zip(containers, at_start, strict=True):
+            container.clear()
+            (container.extend if container in (HITS, RECENT) else container.update)(content)
+        CACHE["warm"]["hits"] = HITS
+
+
+PATH = sys.path
+NAMES = globals()
+
+
+def test_a_golden_run_leaves_the_containers_of_other_modules_alone(serving):
+    """A user's name for one (``from sys import path``) does not make it the user's; nor is a module's dict of names restored."""
+
+    def app(entry):
+        found = entry in PATH, "a_new_name" in NAMES
+        if entry not in PATH:
+            PATH.append(entry)
+            NAMES["a_new_name"] = entry
+        return found
+
+    try:
+        with serving(app) as service:
+            load = service.drive(["/nowhere/at/all"])
+            assert load.replies[0].value == (False, False)
+            assert load.golden.replies[0].value == (True, True)
+    finally:
+        sys.path.remove("/nowhere/at/all")
+        NAMES.pop("a_new_name", None)
 
 
 def test_an_slo_recovers_in_time_or_not(serving, store):

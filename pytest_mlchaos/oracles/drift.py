@@ -232,6 +232,8 @@ def _moved(a: Any, b: Any) -> str:
     """Where sorted numbers went, in units of their own spread: no value is shown."""
     a, b = a.astype("f8"), b.astype("f8")
     unit = float(a.std())
+    if not unit:  # whole numbers that lie closer together than floats of their size
+        return "moved by less than floats can tell, or from values that floats cannot tell apart"
     moves = {"mean": b.mean() - a.mean()}
     for share, name in ((0.05, "5 % quantile"), (0.5, "median"), (0.95, "95 % quantile")):
         moves[name] = b[int(share * (len(b) - 1))] - a[int(share * (len(a) - 1))]

@@ -61,12 +61,12 @@ class AsyncTarget(Protocol):
 
 
 class AsyncDriver:
-    """One event loop for the whole life of an app: clients bind themselves to the loop that they were made in."""
+    """One event loop from an app's start until it is closed: clients bind themselves to the loop that they were made in."""
 
     def __init__(self, controller: Controller, target: AsyncTarget) -> None:
         self._controller = controller
         self._target = target
-        self._runner = asyncio.Runner()
+        self._runner: asyncio.Runner | None = None
         self._crash_arrived = False
         self._in_flight: dict[int, Prepared] = {}
 
@@ -79,8 +79,10 @@ class AsyncDriver:
         self._run(self._target.stop(), "shutting down")
 
     def close(self) -> None:
-        """End every task, and the loop."""
-        self._runner.close()
+        """End every task, and the loop; what comes after that is given a new one."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
 
     def drive(self, plan: Plan) -> list[Reply]:
         """Each request in a task of its own."""
@@ -88,6 +90,8 @@ class AsyncDriver:
         return replies
 
     def _run(self, coroutine: Any, doing: str) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # with a factory, the thread's own loop stays set
         try:
             return self._runner.run(coroutine)
         except SimulatedCrash as crash:

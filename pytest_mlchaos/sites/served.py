@@ -14,6 +14,7 @@ from ..core.replies import Reply
 from ..core.values import shown
 from ..engine import randomness
 from ..engine.controller import Controller
+from ..engine.global_containers import GlobalContainers
 from ..engine.inputs import copied
 from ..engine.surroundings import Surroundings
 from ..engine.workdirs import WorkDirs
@@ -78,7 +79,7 @@ class Served:
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._subject = _Subject(app if self._kind != "asgi" else None)
             self._random, self._surroundings = randomness.captured(), Surroundings()
-            self._disk = WorkDirs(workdirs, scratch)
+            self._disk, self._globals = WorkDirs(workdirs, scratch), GlobalContainers()
             self._requests = Requests() if self._kind == "asgi" else None
         self._driver = self._made(app, lifespan, timeout)
         controller.resources.push(self)
@@ -119,13 +120,17 @@ class Served:
         if self._golden is None:
             if not self._open:
                 raise MlchaosError("the golden run of a service needs its trial: ask for it in the body of the test")
-            self.stop()
-            self._golden = self._played_again()
+            try:
+                self._shut_down()
+                self._golden = self._played_again()
+            finally:
+                self._free()
         return self._golden[place]
 
     def _played_again(self) -> list[list[Reply]]:
         driver, controller = self._driver, self._controller
-        with controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start():
+        memory, disk = self._globals.as_at_the_start(), self._disk.as_at_the_start()
+        with controller.without_faults(), randomness.restored(), Surroundings(), disk, memory:
             self._surroundings.restore()
             randomness.restore(self._random)
             self._subject.renew()
@@ -141,10 +146,20 @@ class Served:
             return replies
 
     def stop(self) -> None:
-        """Shut the app down, once."""
+        """Shut the app down, once, and free what serves it."""
+        try:
+            self._shut_down()
+        finally:
+            self._free()
+
+    def _shut_down(self) -> None:
         running, self._running = self._running, False
         if running:
             self._driver.stop()
+
+    def _free(self) -> None:
+        with self._controller.without_faults():
+            self._driver.close()
 
     def _die(self) -> None:
         """The process is gone: it does not shut down, but what it held is freed."""
@@ -154,8 +169,7 @@ class Served:
     def _release(self) -> None:
         is_open, self._open = self._open, False
         if is_open:
-            with self._controller.without_faults():
-                self._driver.close()
+            self._free()
 
     def __enter__(self) -> Served:
         return self
