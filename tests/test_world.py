@@ -618,3 +618,23 @@ def test_a_trial_that_is_over_ends_its_world(example):
             assert not [pid for pid in pids if psutil.pid_exists(pid)]
         """
     ).run(failed=1, passed=1).has("TrialTimeout: the trial took longer than 1.5 s")
+
+
+# -- storage -------------------------------------------------------------------------------------------------------
+
+
+def save_shards(folder):
+    """Each rank writes three files of its own."""
+    rank = os.environ["RANK"]
+    for number in range(3):
+        with open(f"{folder}/r{rank}-{number}", "w") as file:
+            file.write("x")
+
+
+@chaos.flaky_storage(op="write", at=1, path="r0-*")
+def test_a_storage_fault_strikes_in_the_rank_that_writes_the_file(mlchaos, tmp_path):
+    """The ways to reach a file are watched in ranks, too."""
+    run = mlchaos.world(ranks=2).run(save_shards, tmp_path)
+    assert [[(strike.site, strike.visit) for strike in rank.faults] for rank in run.ranks] == [[("storage.write", 1)], []]
+    assert [rank.exitcode for rank in run.ranks] == [1, 0]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.stat().st_size) == ["r0-0", "r1-0", "r1-1", "r1-2"]
