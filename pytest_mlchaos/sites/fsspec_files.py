@@ -16,7 +16,8 @@ from typing import Any
 
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from .storage import Passage, Place, Storage, active, inside, mechanism, within
+from ..engine.scopes import inside, within
+from .storage import Passage, Place, Storage, active, mechanism
 from .watched_files import Watched
 
 __all__ = ["Access", "Call", "end_early", "wrapped"]

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from .storage import Passage, Place, Storage, active, inside, mechanism, within
+from ..engine.scopes import inside, within
+from .storage import Passage, Place, Storage, active, mechanism
 
 __all__ = ["File", "is_watched"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
