@@ -544,6 +544,25 @@ def test_temporary_files_have_the_same_names_in_each_trial(tmp_path):
     assert names[0] == names[1] != []
 
 
+def test_temporary_files_meet_no_leftovers(tmp_path):
+    """The directory of temporary files is the trial's own: what an earlier one, or another process, has left changes nothing."""
+    before, passed, names = tempfile.gettempdir(), [], []
+    for _ in range(2):
+        with watching(tmp_path) as controller:
+            number, left = tempfile.mkstemp()
+            os.close(number)
+            folder = tempfile.gettempdir()
+            assert os.path.dirname(folder) == str(tmp_path.parent) != before
+        assert not os.path.exists(folder)
+        open(os.path.join(before, os.path.basename(left)), "w").close()
+        passed.append(counts(controller))
+        names.append(list(controller.names["storage"]))
+        os.remove(os.path.join(before, os.path.basename(left)))
+    assert names[0] == names[1] == [os.path.basename(left)]
+    assert passed == [{"open": 1}] * 2
+    assert tempfile.gettempdir() == before
+
+
 @pytest.mark.parametrize(
     ("name", "keywords", "text"),
     [

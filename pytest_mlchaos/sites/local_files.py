@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import random
+import secrets
 import shutil
 import sys
 import tempfile
@@ -15,8 +16,8 @@ from typing import Any
 
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from ..engine.scopes import inside, within
-from .storage import Passage, Place, Storage, active, mechanism
+from ..engine.scopes import OURS, inside, within
+from .storage import OUR_NAMES, Passage, Place, Storage, active, mechanism
 
 __all__ = ["File", "is_watched"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -110,17 +111,28 @@ def install(storage: Storage, patches: Patches) -> None:
     for shortcut in ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE", "_HAS_FCOPYFILE"):  # copies that go around file objects
         if hasattr(shutil, shortcut):
             patches.set(shutil, shortcut, False)
-    _name_temporary_files(patches)
+    _name_temporary_files(storage, patches)
     when_imported("numpy", patches, functools.partial(_through_file_objects, patches))
 
 
-def _name_temporary_files(patches: Patches) -> None:
-    """The same names in each trial: they are in the journal."""
+def _name_temporary_files(storage: Storage, patches: Patches) -> None:
+    """The same names in each trial, for they are in the journal; in a directory of the trial's own, where no other file has them."""
     names = getattr(tempfile, "_RandomNameSequence", None)
-    if names is not None and hasattr(tempfile, "_name_sequence"):
-        sequence = names()
-        sequence._rng, sequence._rng_pid = random.Random("mlchaos"), os.getpid()
-        patches.set(tempfile, "_name_sequence", sequence)
+    if names is None or not hasattr(tempfile, "_name_sequence") or not storage.controller.own:
+        return
+    folder = os.path.join(storage.controller.own[0], f"{OUR_NAMES}{secrets.token_hex(8)}")
+    with within(OURS):
+        os.makedirs(folder, mode=0o700)
+    patches.on_undo(functools.partial(_remove, folder))
+    patches.set(tempfile, "tempdir", folder)
+    sequence = names()
+    sequence._rng, sequence._rng_pid = random.Random("mlchaos"), os.getpid()
+    patches.set(tempfile, "_name_sequence", sequence)
+
+
+def _remove(folder: str) -> None:
+    with within(OURS):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _through_file_objects(patches: Patches) -> None:

@@ -26,7 +26,7 @@ from ..engine.places import INSTALLED, PACKAGE
 from ..engine.scopes import inside, within
 from ..engine.workdirs import KEPT_COPIES
 
-__all__ = ["Passage", "Place", "Storage", "active", "begin", "mechanism"]
+__all__ = ["OUR_NAMES", "Passage", "Place", "Storage", "active", "begin", "mechanism"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "storage"
@@ -230,7 +230,8 @@ class Storage:
         found = self._places.get(path)
         if found is None:
             own = next((root for root in self._own if path.startswith(root)), None)
-            if KEPT_COPIES in path or (own is None and (_FOREIGN.search(path) or path.startswith(self._foreign))):
+            ours = own is not None and path[len(own) :].startswith(OUR_NAMES) and "/" not in path[len(own) :]  # a folder, not what is in it
+            if ours or KEPT_COPIES in path or (own is None and (_FOREIGN.search(path) or path.startswith(self._foreign))):
                 found = Place(self, "", (), own=False)
             else:
                 relative = _relative(path, own)
