@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import gc
 import gzip
@@ -507,16 +508,32 @@ def test_faults_meet_in_one_operation(tmp_path):
 def test_what_a_dead_process_had_in_its_buffers_is_lost(tmp_path):
     """A file that was left open when the process died writes nothing later, when its memory is freed."""
     with armed(tmp_path, create("crash", site="storage", at=1)) as controller:
-        file = open(tmp_path / "a", "w")
-        file.write("never flushed")
-        with pytest.raises(SimulatedCrash):
-            os.rename(tmp_path / "x", tmp_path / "y")
-        with pytest.raises(SimulatedCrash):
-            open(tmp_path / "b", "w")
+        with controller.attempt():
+            file = open(tmp_path / "a", "w")
+            file.write("never flushed")
+            with pytest.raises(SimulatedCrash):
+                os.rename(tmp_path / "x", tmp_path / "y")
+            with pytest.raises(SimulatedCrash):
+                open(tmp_path / "b", "w")
         controller.restart()
         del file
         gc.collect()
         assert (tmp_path / "a").read_text() == ""
+
+
+@chaos.crash(site="storage.rename", at=0)
+def test_a_file_that_the_test_holds_survives_the_subject(mlchaos, tmp_path):
+    """It is the subject's process that dies: what the test has opened before, it can go on writing."""
+
+    def subject():
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(tmp_path / "x", tmp_path / "y")
+
+    with open(tmp_path / "log", "w") as log:
+        log.write("before\n")
+        assert mlchaos.run(subject).restarts == 1
+        log.write("after\n")
+    assert (tmp_path / "log").read_text() == "before\nafter\n"
 
 
 def test_the_journal_says_what_was_struck(tmp_path):

@@ -28,12 +28,13 @@ MODES = {"r", "w", "x", "a"}
 class File(io.FileIO):
     """The raw file below what ``open`` returns; each of its reads and writes is a visit, until its trial ends.
 
-    A fault that fails an operation leaves the position where it was, as the kernel does. What a crash has left in buffers is lost.
+    A fault that fails an operation leaves the position where it was, as the kernel does. What a crash has left in buffers is lost,
+    of files that were opened in the attempt that it ended; those that the test itself holds live on (their ``life`` is None).
     """
 
     storage: Storage
     place: Place
-    life = 0
+    life: int | None = None
     end: int | None = None
 
     def __repr__(self) -> str:
@@ -88,7 +89,7 @@ class File(io.FileIO):
 
     def write(self, data: Any, /) -> Any:
         """Some bytes to the file; those of a process that has died since it was opened go nowhere."""
-        if self.life != self.storage.life and self.storage.controller.crash is None and active() is self.storage:
+        if self.life not in (None, self.storage.life) and self.storage.controller.crash is None and active() is self.storage:
             return memoryview(data).nbytes
         return self._during(self._begin("write"), lambda: io.FileIO.write(self, data), int)
 
@@ -205,7 +206,7 @@ def _built(original: Callable[..., Any], storage: Storage, place: Place | None, 
     raw = File(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _uncounted(opener))
     place = place if place is not None else storage.descriptor(raw.fileno())
     try:
-        raw.storage, raw.life = storage, storage.life
+        raw.storage, raw.life = storage, storage.life if storage.controller.supervised else None
         raw.place = place if place is not None else Place(storage, "", (), own=False)
         return _layered(raw, mode, buffering, text)
     except BaseException:
