@@ -206,11 +206,17 @@ class Storage:
         """Start an operation: None where nothing is due."""
         keys, operation, attributes = place.lanes(op)
         gates: list[Gate] | None = None
-        for key in keys:
-            gate = self.controller.begin(key, operation, attributes)
-            if gate is not None:
-                operation = gate.payload
-                gates = [gate] if gates is None else [*gates, gate]
+        try:
+            for key in keys:
+                gate = self.controller.begin(key, operation, attributes)
+                if gate is not None:
+                    operation = gate.payload
+                    gates = [gate] if gates is None else [*gates, gate]
+        except BaseException:
+            with contextlib.ExitStack() as begun:  # what has begun ends with that error
+                for gate in gates or ():
+                    begun.enter_context(gate)
+                raise
         return None if gates is None else Passage(gates, self)
 
     # -- places ------------------------------------------------------------------------------------------------
