@@ -25,6 +25,7 @@ import pytest
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.errors import BadArgument, MissingExtra, SimulatedCrash
+from pytest_mlchaos.sites import storage as storages
 from tests.storage import armed, counts, made, watching
 
 OPEN, REPLACE, UNLINK = io.open, os.replace, os.unlink
@@ -420,15 +421,29 @@ def test_after_it_has_taken_effect(tmp_path):
 
 
 def test_a_failed_write_leaves_the_position_and_a_retry_completes_the_file(tmp_path):
-    """As the kernel does: a buffer that is flushed again is not written twice; in append mode what was written stays."""
-    for mode, expected in (("wb", b"content"), ("ab", b"contentcontent")):
-        with armed(tmp_path, create("flaky_storage", op="write", when="after", at=0)):
-            file = open(tmp_path / mode, mode)
+    """As the kernel does: a buffer that is flushed again is not written twice, in append mode neither."""
+    for when in ("before", "after"):
+        for mode in ("wb", "ab", "w+b"):
+            path = tmp_path / f"{when}-{mode}"
+            with armed(tmp_path, create("flaky_storage", op="write", when=when, at=0)):
+                file = open(path, mode)
+                file.write(b"content")
+                with pytest.raises(OSError):
+                    file.flush()
+                file.write(b", and more")
+                file.close()
+            assert path.read_bytes() == b"content, and more"
+
+
+@pytest.mark.parametrize("buffering", [0, 4])
+def test_a_caller_that_retries_a_write_that_took_effect_writes_twice(tmp_path, buffering):
+    """Without a buffer, or past it: nobody keeps the bytes but the caller."""
+    fault = create("flaky_storage", op="write", when="after", at=0)
+    with armed(tmp_path, fault), open(tmp_path / "a", "ab", buffering=buffering) as file:
+        with pytest.raises(OSError):
             file.write(b"content")
-            with pytest.raises(OSError):
-                file.flush()
-            file.close()
-        assert (tmp_path / mode).read_bytes() == expected
+        file.write(b"content")
+    assert (tmp_path / "a").read_bytes() == b"content" * 2
 
 
 def test_a_full_disk_leaves_half_a_file(tmp_path):
@@ -534,6 +549,38 @@ def test_a_file_that_the_test_holds_survives_the_subject(mlchaos, tmp_path):
         assert mlchaos.run(subject).restarts == 1
         log.write("after\n")
     assert (tmp_path / "log").read_text() == "before\nafter\n"
+
+
+def test_an_operation_that_cannot_begin_ends_what_had_begun_of_it(tmp_path):
+    """Its second lane raises: what the first one's fault had entered is left."""
+    left = []
+
+    class Entered(contextlib.AbstractContextManager):
+        def __exit__(self, *error):
+            left.append(error[0])
+
+    with armed(tmp_path, create("slow_storage", delay=0, at=0), create("crash", site="storage.open", at=0)) as controller:
+        slow, apply = type(controller.plans[0].fault), type(controller.plans[0].fault).apply
+        try:
+            slow.apply = lambda fault, visit: visit.enter(Entered()) and None
+            (storage,) = storages._active
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(controller, "begin", _second_raises(controller.begin))
+                with pytest.raises(ZeroDivisionError):
+                    storage.begin("open", storage.local(str(tmp_path / "a")))
+        finally:
+            slow.apply = apply
+    assert left == [ZeroDivisionError]
+
+
+def _second_raises(begin):
+    calls = []
+
+    def called(*arguments):
+        calls.append(arguments)
+        return begin(*arguments) if len(calls) == 1 else 1 / 0
+
+    return called
 
 
 def test_the_journal_says_what_was_struck(tmp_path):

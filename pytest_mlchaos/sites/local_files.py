@@ -28,7 +28,9 @@ MODES = {"r", "w", "x", "a"}
 class File(io.FileIO):
     """The raw file below what ``open`` returns; each of its reads and writes is a visit, until its trial ends.
 
-    A fault that fails an operation leaves the position where it was, as the kernel does. What a crash has left in buffers is lost,
+    A fault that fails an operation leaves the position where it was, as the kernel does; a write that has taken effect before its error
+    moves it. A buffer keeps what it got an error for and gives it once more, at the latest when it is closed: bytes that are in the file
+    already are taken for written then. Whoever writes again by himself writes twice. What a crash has left in buffers is lost,
     of files that were opened in the attempt that it ended; those that the test itself holds live on (their ``life`` is None).
     """
 
@@ -36,6 +38,8 @@ class File(io.FileIO):
     place: Place
     life: int | None = None
     end: int | None = None
+    buffered = 0
+    landed = b""
 
     def __repr__(self) -> str:
         return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
@@ -46,7 +50,7 @@ class File(io.FileIO):
     def _during(self, passage: Passage | None, act: Callable[[], Any], size: Callable[[Any], int]) -> Any:
         if passage is None:
             return act()
-        position = self.tell() if self.seekable() else None
+        position, done = self.tell() if self.seekable() else None, None
         try:
             with passage:
                 passage.wait()
@@ -54,7 +58,7 @@ class File(io.FileIO):
                     self.end = passage.operation.ends_at(os.fstat(self.fileno()).st_size)
                 done = act()
         except BaseException:
-            if position is not None and not self.closed:
+            if position is not None and not self.closed and (done is None or passage.operation.op != "write"):
                 self.seek(position)
             raise
         passage.transferred(size(done) if done is not None else None)
@@ -91,7 +95,23 @@ class File(io.FileIO):
         """Some bytes to the file; those of a process that has died since it was opened go nowhere."""
         if self.life not in (None, self.storage.life) and self.storage.controller.crash is None and active() is self.storage:
             return memoryview(data).nbytes
-        return self._during(self._begin("write"), lambda: io.FileIO.write(self, data), int)
+        passage = self._begin("write")
+        if passage is None and not self.landed:
+            return io.FileIO.write(self, data)
+        view, done = memoryview(data).cast("B"), 0
+
+        def act() -> Any:
+            nonlocal done
+            landed, self.landed = self.landed, b""
+            done = len(landed) if landed and view[: len(landed)] == landed else io.FileIO.write(self, view)
+            return done
+
+        try:
+            return self._during(passage, act, int)
+        except BaseException:
+            if done and view.nbytes <= self.buffered:  # more than that comes from the caller directly, and no buffer keeps it
+                self.landed = bytes(view[:done])
+            raise
 
 
 def is_watched(file: Any) -> bool:
@@ -236,7 +256,8 @@ def _layered(raw: Any, mode: str, buffering: int, text: tuple[Any, Any, Any]) ->
     if buffering == 0:
         return raw
     layer: Any = io.BufferedRandom if "+" in mode else io.BufferedReader if "r" in mode else io.BufferedWriter
-    buffer = layer(raw, size if size > 1 else io.DEFAULT_BUFFER_SIZE)
+    raw.buffered = size if size > 1 else io.DEFAULT_BUFFER_SIZE
+    buffer = layer(raw, raw.buffered)
     if binary:
         return buffer
     wrapper: Any = io.TextIOWrapper(buffer, *text, by_line)
