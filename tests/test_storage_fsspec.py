@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import json
+import weakref
 
 import pytest
 
@@ -404,3 +406,26 @@ def test_a_client_is_watched_by_hand(tmp_path):
 def test_filesystems_of_fsspec_need_no_help(memory):
     """They are given back as they are."""
     assert watched(memory) is memory
+
+
+def test_a_class_of_filesystems_is_not_kept_alive(tmp_path):
+    """What a test defines is freed with it; its methods are wrapped once all the same, in each trial."""
+
+    class Own(MemoryFileSystem):
+        protocol = "own"
+        cachable = False
+
+        def cat_file(self, path, start=None, end=None, **keywords):
+            return b"content"
+
+    plain, wrappers = Own.cat_file, []
+    for _ in range(2):
+        with watching(tmp_path) as controller:
+            wrappers.append(Own.cat_file)
+            assert Own().cat_file("/a") == b"content"
+        assert counts(controller) == {"read": 1}
+    assert wrappers[0] is wrappers[1] is not plain is Own.cat_file
+    gone = weakref.ref(Own)
+    del Own, plain, wrappers, controller
+    gc.collect()
+    assert gone() is None

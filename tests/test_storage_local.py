@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import gc
 import gzip
@@ -24,6 +25,7 @@ import pytest
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.errors import BadArgument, MissingExtra, SimulatedCrash
+from pytest_mlchaos.sites import storage as storages
 from tests.storage import armed, counts, made, watching
 
 OPEN, REPLACE, UNLINK = io.open, os.replace, os.unlink
@@ -419,15 +421,29 @@ def test_after_it_has_taken_effect(tmp_path):
 
 
 def test_a_failed_write_leaves_the_position_and_a_retry_completes_the_file(tmp_path):
-    """As the kernel does: a buffer that is flushed again is not written twice; in append mode what was written stays."""
-    for mode, expected in (("wb", b"content"), ("ab", b"contentcontent")):
-        with armed(tmp_path, create("flaky_storage", op="write", when="after", at=0)):
-            file = open(tmp_path / mode, mode)
+    """As the kernel does: a buffer that is flushed again is not written twice, in append mode neither."""
+    for when in ("before", "after"):
+        for mode in ("wb", "ab", "w+b"):
+            path = tmp_path / f"{when}-{mode}"
+            with armed(tmp_path, create("flaky_storage", op="write", when=when, at=0)):
+                file = open(path, mode)
+                file.write(b"content")
+                with pytest.raises(OSError):
+                    file.flush()
+                file.write(b", and more")
+                file.close()
+            assert path.read_bytes() == b"content, and more"
+
+
+@pytest.mark.parametrize("buffering", [0, 4])
+def test_a_caller_that_retries_a_write_that_took_effect_writes_twice(tmp_path, buffering):
+    """Without a buffer, or past it: nobody keeps the bytes but the caller."""
+    fault = create("flaky_storage", op="write", when="after", at=0)
+    with armed(tmp_path, fault), open(tmp_path / "a", "ab", buffering=buffering) as file:
+        with pytest.raises(OSError):
             file.write(b"content")
-            with pytest.raises(OSError):
-                file.flush()
-            file.close()
-        assert (tmp_path / mode).read_bytes() == expected
+        file.write(b"content")
+    assert (tmp_path / "a").read_bytes() == b"content" * 2
 
 
 def test_a_full_disk_leaves_half_a_file(tmp_path):
@@ -507,16 +523,64 @@ def test_faults_meet_in_one_operation(tmp_path):
 def test_what_a_dead_process_had_in_its_buffers_is_lost(tmp_path):
     """A file that was left open when the process died writes nothing later, when its memory is freed."""
     with armed(tmp_path, create("crash", site="storage", at=1)) as controller:
-        file = open(tmp_path / "a", "w")
-        file.write("never flushed")
-        with pytest.raises(SimulatedCrash):
-            os.rename(tmp_path / "x", tmp_path / "y")
-        with pytest.raises(SimulatedCrash):
-            open(tmp_path / "b", "w")
+        with controller.attempt():
+            file = open(tmp_path / "a", "w")
+            file.write("never flushed")
+            with pytest.raises(SimulatedCrash):
+                os.rename(tmp_path / "x", tmp_path / "y")
+            with pytest.raises(SimulatedCrash):
+                open(tmp_path / "b", "w")
         controller.restart()
         del file
         gc.collect()
         assert (tmp_path / "a").read_text() == ""
+
+
+@chaos.crash(site="storage.rename", at=0)
+def test_a_file_that_the_test_holds_survives_the_subject(mlchaos, tmp_path):
+    """It is the subject's process that dies: what the test has opened before, it can go on writing."""
+
+    def subject():
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(tmp_path / "x", tmp_path / "y")
+
+    with open(tmp_path / "log", "w") as log:
+        log.write("before\n")
+        assert mlchaos.run(subject).restarts == 1
+        log.write("after\n")
+    assert (tmp_path / "log").read_text() == "before\nafter\n"
+
+
+def test_an_operation_that_cannot_begin_ends_what_had_begun_of_it(tmp_path):
+    """Its second lane raises: what the first one's fault had entered is left."""
+    left = []
+
+    class Entered(contextlib.AbstractContextManager):
+        def __exit__(self, *error):
+            left.append(error[0])
+
+    with armed(tmp_path, create("slow_storage", delay=0, at=0), create("crash", site="storage.open", at=0)) as controller:
+        slow, apply = type(controller.plans[0].fault), type(controller.plans[0].fault).apply
+        try:
+            slow.apply = lambda fault, visit: visit.enter(Entered()) and None
+            (storage,) = storages._active
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(controller, "begin", _second_raises(controller.begin))
+                with pytest.raises(ZeroDivisionError):
+                    storage.begin("open", storage.local(str(tmp_path / "a")))
+        finally:
+            slow.apply = apply
+    assert left == [ZeroDivisionError]
+
+
+def _second_raises(begin):
+    calls = []
+
+    def called(*arguments):
+        calls.append(arguments)
+        return begin(*arguments) if len(calls) == 1 else 1 / 0
+
+    return called
 
 
 def test_the_journal_says_what_was_struck(tmp_path):
@@ -542,6 +606,25 @@ def test_temporary_files_have_the_same_names_in_each_trial(tmp_path):
             pass
         names.append(list(controller.names["storage"]))
     assert names[0] == names[1] != []
+
+
+def test_temporary_files_meet_no_leftovers(tmp_path):
+    """The directory of temporary files is the trial's own: what an earlier one, or another process, has left changes nothing."""
+    before, passed, names = tempfile.gettempdir(), [], []
+    for _ in range(2):
+        with watching(tmp_path) as controller:
+            number, left = tempfile.mkstemp()
+            os.close(number)
+            folder = tempfile.gettempdir()
+            assert os.path.dirname(folder) == str(tmp_path.parent) != before
+        assert not os.path.exists(folder)
+        open(os.path.join(before, os.path.basename(left)), "w").close()
+        passed.append(counts(controller))
+        names.append(list(controller.names["storage"]))
+        os.remove(os.path.join(before, os.path.basename(left)))
+    assert names[0] == names[1] == [os.path.basename(left)]
+    assert passed == [{"open": 1}] * 2
+    assert tempfile.gettempdir() == before
 
 
 @pytest.mark.parametrize(

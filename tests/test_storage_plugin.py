@@ -232,3 +232,38 @@ def test_files_of_pytest_and_the_plugin_are_left_alone(example):
             assert caplog.messages == ["logged"]
         """
     ).run("--mlchaos-journal=j.jsonl", "--junitxml=x.xml", passed=1)
+
+
+def test_what_the_tool_does_with_files_is_no_visit(example):
+    """Copies of directories, made, swapped and thrown away in the middle of a trial, are not the test's operations."""
+    (
+        example.with_tests(
+            """
+            import gc, os, pytest
+            from pytest_mlchaos.core.faults import EVERY
+
+            def subject(folder):
+                (folder / "b").write_text("x")
+                return 1
+
+            def use(mlchaos, tmp_path):
+                for _ in range(2):
+                    (tmp_path / "a").touch()
+                    run = mlchaos.run(subject, tmp_path)
+                    run.assert_recovered(atol=0)
+                    del run
+                    gc.collect()
+
+            @chaos.slow_storage(op="remove", delay=0, at=EVERY)
+            def test_nothing_is_removed(mlchaos, tmp_path):
+                use(mlchaos, tmp_path)
+
+            @chaos.flaky_storage(op="remove", at=0)
+            def test_the_first_removal_is_the_tests_own(mlchaos, tmp_path):
+                use(mlchaos, tmp_path)
+                with pytest.raises(OSError):
+                    os.remove(tmp_path / "a")
+                assert mlchaos.journal[0].details["path"] == "a"
+            """
+        )
+    ).run(passed=1, failed=1).has("never struck: storage.remove was never passed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from pytest_mlchaos import chaos
+from pytest_mlchaos.engine.ranks.forkserver import ForkServer
 from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung
 
 psutil = pytest.importorskip("psutil")
@@ -633,3 +635,40 @@ def test_a_trial_that_is_over_ends_its_world(example):
             assert not [pid for pid in pids if psutil.pid_exists(pid)]
         """
     ).run(failed=1, passed=1).has("TrialTimeout: the trial took longer than 1.5 s")
+
+
+# -- storage -------------------------------------------------------------------------------------------------------
+
+
+def save_shards(folder):
+    """Each rank writes three files of its own."""
+    rank = os.environ["RANK"]
+    for number in range(3):
+        with open(f"{folder}/r{rank}-{number}", "w") as file:
+            file.write("x")
+
+
+@chaos.flaky_storage(op="write", at=1, path="r0-*")
+def test_a_storage_fault_strikes_in_the_rank_that_writes_the_file(mlchaos, tmp_path):
+    """The ways to reach a file are watched in ranks, too."""
+    run = mlchaos.world(ranks=2).run(save_shards, tmp_path)
+    assert [[(strike.site, strike.visit) for strike in rank.faults] for rank in run.ranks] == [[("storage.write", 1)], []]
+    assert [rank.exitcode for rank in run.ranks] == [1, 0]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "r0-1") == ["r0-0", "r1-0", "r1-1", "r1-2"]
+
+
+@chaos.flaky_storage(op="open", at=0)
+def test_starting_the_warm_process_is_no_visit(mlchaos, tmp_path, monkeypatch):
+    """The first operation that is struck is the test's own, whether or not ranks have been started before."""
+    world_module = importlib.import_module("pytest_mlchaos.plugin.world")
+    server = ForkServer(["torch", "torch.distributed"])
+    monkeypatch.setattr(world_module, "_server", lambda: server)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    try:
+        assert mlchaos.world(ranks=1).run(os.getpid).ranks[0].exitcode == 0
+        assert not mlchaos.journal
+    finally:
+        server.stop()
+    with pytest.raises(OSError, match="injected"):
+        open(tmp_path / "a", "w")

@@ -76,6 +76,7 @@ class Controller:
         self.interrupt: Callable[[], None] | None = None
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self.elsewhere: dict[int, Tally] = {}
+        self.supervised = 0  # attempts under way: what is opened in one dies with it, what the test holds does not
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying = threading.local()
@@ -165,6 +166,15 @@ class Controller:
             yield
         finally:
             self._on_crash.remove(freeze)
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What runs here is the process that a crash ends; the test around it lives on."""
+        self.supervised += 1
+        try:
+            yield
+        finally:
+            self.supervised -= 1
 
     @contextlib.contextmanager
     def without_faults(self) -> Iterator[None]:

@@ -88,7 +88,8 @@ class Pipeline(Supervisor):
         """(value, None), or (None, what it raised)."""
         controller = self._controller
         try:
-            value = subject()
+            with controller.attempt():
+                value = subject()
         except SimulatedCrash as crash:
             return None, crash
         except (Exception, SystemExit) as error:

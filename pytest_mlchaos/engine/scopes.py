@@ -1,4 +1,4 @@
-"""Scopes: strikes that are put down to a part of a trial, such as one request of many."""
+"""Scopes: strikes that are put down to a part of a trial, such as one request of many; and what is part of an operation already."""
 
 from __future__ import annotations
 
@@ -10,9 +10,27 @@ from typing import Any
 
 from ..core.journal import Strike
 
-__all__ = ["Scope", "about", "put_down", "scope"]
+__all__ = ["OURS", "Scope", "about", "inside", "put_down", "scope", "within"]
 
 _SCOPE: ContextVar[Scope | None] = ContextVar("mlchaos_scope", default=None)
+_INSIDE: ContextVar[str] = ContextVar("mlchaos_inside", default="")
+OURS = "mlchaos"
+"""The operation that stands for all that the tool itself does with files."""
+inside = _INSIDE.get
+"""The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
+
+
+@contextlib.contextmanager
+def within(operation: str) -> Iterator[None]:
+    """What is done here is part of an operation that has been counted (of none, where it is empty).
+
+    Within :data:`OURS` it is the tool's own work, and nobody's visit.
+    """
+    token = _INSIDE.set(operation)
+    try:
+        yield
+    finally:
+        _INSIDE.reset(token)
 
 
 @dataclasses.dataclass(slots=True)

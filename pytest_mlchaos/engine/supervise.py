@@ -111,7 +111,8 @@ class Supervisor:
         controller = self._controller
         with self._watch() as trained:
             try:
-                value = subject()
+                with controller.attempt():
+                    value = subject()
             except SimulatedCrash as crash:
                 return None, (), str(crash)
             except (Exception, SystemExit) as error:

@@ -6,9 +6,9 @@ import contextlib
 import functools
 import hashlib
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 import types
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +17,7 @@ from typing import Any
 
 from ..core.runs import FileState
 from .inputs import FRAMEWORK, is_filled
+from .scopes import OURS, within
 
 __all__ = ["KEPT_COPIES", "WorkDirs", "paths_in"]
 
@@ -32,21 +33,27 @@ class WorkDirs:
     A path keeps its name: the golden run finds the start's content where the trial has its own, and afterwards the
     trial's is back, untouched. Only what lies below ``scratch``, this process's own temporary directory, is ever copied or
     moved: whatever else a subject is given (the project's files, a data set) is input, and left alone.
+
+    None of this is anybody's visit.
     """
 
     def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
         self._roots = _outermost({path for path in paths if scratch in path.parents})
-        self._home = Path(tempfile.mkdtemp(prefix=KEPT_COPIES, dir=scratch))
-        weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+        self._home = scratch / f"{KEPT_COPIES}{secrets.token_hex(8)}"  # tempfile's own names are the same in each trial
+        with within(OURS):
+            self._home.mkdir(mode=0o700)
+        weakref.finalize(self, _remove_home, self._home)
         self._start = self._copied("start")
         self._frozen: Path | None = None
         self._prints: list[Fingerprint] = []
 
+    @within(OURS)
     def freeze(self) -> None:
         """The process has died: what is on disk now is what a restart finds, whatever is written while the code unwinds."""
         self._frozen = self._copied("crash")
         self._prints = [_fingerprint(root) for root in self._roots]
 
+    @within(OURS)
     def thaw(self) -> None:
         """Undo what was written after the death."""
         frozen, self._frozen = self._frozen, None
@@ -64,17 +71,20 @@ class WorkDirs:
         aside = self._home / "aside"
         swapped: list[tuple[int, Path]] = []
         try:
-            for number, root in enumerate(self._roots):
-                _move(root, aside / str(number) / root.name)
-                swapped.append((number, root))
-                _copy_tree(self._start / str(number) / root.name, root)
+            with within(OURS):
+                for number, root in enumerate(self._roots):
+                    _move(root, aside / str(number) / root.name)
+                    swapped.append((number, root))
+                    _copy_tree(self._start / str(number) / root.name, root)
             yield
         finally:
-            for number, root in swapped:
-                _remove(root)
-                _move(aside / str(number) / root.name, root)
-            _remove(aside)
+            with within(OURS):
+                for number, root in swapped:
+                    _remove(root)
+                    _move(aside / str(number) / root.name, root)
+                _remove(aside)
 
+    @within(OURS)
     def contents(self) -> dict[str, FileState]:
         """What the files hold now, by path: relative to their directory, whose name comes first where there are several."""
         found = {}
@@ -83,6 +93,7 @@ class WorkDirs:
             found.update({path.relative_to(base).as_posix(): _state(path) for path in _files(root)})
         return found
 
+    @within(OURS)
     def _copied(self, name: str) -> Path:
         target = self._home / name
         _remove(target)
@@ -115,6 +126,12 @@ def _move(source: Path, target: Path) -> None:
     if source.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(source, target)
+
+
+def _remove_home(home: Path) -> None:
+    """At the end of a supervisor, or of the process: in the middle of a trial, for all we know."""
+    with within(OURS):
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -114,7 +114,8 @@ class FlakyStorage(Fault):
     """A storage operation fails with ``error``: the name of an errno (``"EIO"``, ``"ENOSPC"``, ``"ESTALE"``), ``"timeout"`` or
     ``"throttled"``.
 
-    ``when="after"`` fails once the operation has taken effect: the file is renamed, or written, and the caller does not know. ``path``
+    ``when="after"`` fails once the operation has taken effect: the file is renamed, or written, and the caller does not know. A buffered
+    file that flushes the same bytes again, as it does when it is closed, does not write them twice; a caller that retries does. ``path``
     and ``op`` as in ``slow_storage``; ``at`` counts the operations that match.
 
     Imitates: a full or failing disk, a stale NFS handle, an object store that throttles, times out or loses its answer. The error is an

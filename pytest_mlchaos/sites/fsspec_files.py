@@ -11,12 +11,14 @@ import dataclasses
 import functools
 import inspect
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from .storage import Passage, Place, Storage, active, inside, mechanism, within
+from ..engine.scopes import inside, within
+from .storage import Passage, Place, Storage, active, mechanism
 from .watched_files import Watched
 
 __all__ = ["Access", "Call", "end_early", "wrapped"]
@@ -41,7 +43,9 @@ REQUESTS = {"_fetch_range": "read", "_upload_chunk": "write", "commit": "write",
 """Of a buffered file; ``read`` where it is a coroutine, that fetches by itself."""
 TWO_PATHS = {"cp_file", "mv", "mv_file"}
 COPIES = {"get_file", "put_file"}
-_wrappers: dict[Any, Any] = {}
+WRAPPER = "_mlchaos_wrapper"
+"""Where a function keeps its wrapper: as long as its class lives, and no longer."""
+_transparent: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
 
 @mechanism
@@ -77,7 +81,7 @@ def _asynchronous(patches: Patches) -> None:
 
     @functools.wraps(original)
     def sync(loop: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-        known = _wrappers.get(getattr(function, "__func__", None)) if inspect.ismethod(function) else None
+        known = _wrapper_of(function.__func__) if inspect.ismethod(function) else None
         return original(loop, known.__get__(function.__self__) if known is not None else function, *args, **kwargs)
 
     patches.replace_everywhere(original, sync)
@@ -97,11 +101,14 @@ def _family(base: type) -> Iterator[type]:
             pending.extend(cls.__subclasses__())
 
 
-@functools.cache
 def _is_transparent(cls: type) -> bool:
     """Whether a filesystem hands everything on to local files, or to another filesystem."""
-    names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}
-    return not names.isdisjoint(("fsspec.implementations.local.LocalFileSystem", "fsspec.implementations.dirfs.DirFileSystem"))
+    known = _transparent.get(cls)
+    if known is None:
+        names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}
+        others = ("fsspec.implementations.local.LocalFileSystem", "fsspec.implementations.dirfs.DirFileSystem")
+        known = _transparent[cls] = not names.isdisjoint(others)
+    return known
 
 
 def _wrap_filesystem(cls: type, patches: Patches) -> None:
@@ -119,10 +126,18 @@ def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], p
     """Wrap what the class itself defines; a wrapper is made once, and serves every trial."""
     for name in names:
         function = vars(cls).get(name)
-        if inspect.isfunction(function) and _wrappers.get(getattr(function, "__wrapped__", None)) is not function:
-            if function not in _wrappers:
-                _wrappers[function] = make(function, name)
-            patches.set(cls, name, _wrappers[function])
+        if inspect.isfunction(function) and _wrapper_of(getattr(function, "__wrapped__", None)) is not function:
+            wrapper = _wrapper_of(function)
+            if wrapper is None:
+                wrapper = make(function, name)
+                vars(function)[WRAPPER] = wrapper
+            patches.set(cls, name, wrapper)
+
+
+def _wrapper_of(function: Any) -> Any:
+    """The wrapper that a function has been given; a copy of its attributes (``functools.wraps``) is not taken for it."""
+    known = getattr(function, "__dict__", {}).get(WRAPPER)
+    return known if known is not None and known.__wrapped__ is function else None
 
 
 # -- what a call does to which file --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import random
+import secrets
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,8 @@ from typing import Any
 
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from .storage import Passage, Place, Storage, active, inside, mechanism, within
+from ..engine.scopes import OURS, inside, within
+from .storage import OUR_NAMES, Passage, Place, Storage, active, mechanism
 
 __all__ = ["File", "is_watched"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -26,13 +28,18 @@ MODES = {"r", "w", "x", "a"}
 class File(io.FileIO):
     """The raw file below what ``open`` returns; each of its reads and writes is a visit, until its trial ends.
 
-    A fault that fails an operation leaves the position where it was, as the kernel does. What a crash has left in buffers is lost.
+    A fault that fails an operation leaves the position where it was, as the kernel does; a write that has taken effect before its error
+    moves it. A buffer keeps what it got an error for and gives it once more, at the latest when it is closed: bytes that are in the file
+    already are taken for written then. Whoever writes again by himself writes twice. What a crash has left in buffers is lost,
+    of files that were opened in the attempt that it ended; those that the test itself holds live on (their ``life`` is None).
     """
 
     storage: Storage
     place: Place
-    life = 0
+    life: int | None = None
     end: int | None = None
+    buffered = 0
+    landed = b""
 
     def __repr__(self) -> str:
         return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
@@ -43,7 +50,7 @@ class File(io.FileIO):
     def _during(self, passage: Passage | None, act: Callable[[], Any], size: Callable[[Any], int]) -> Any:
         if passage is None:
             return act()
-        position = self.tell() if self.seekable() else None
+        position, done = self.tell() if self.seekable() else None, None
         try:
             with passage:
                 passage.wait()
@@ -51,7 +58,7 @@ class File(io.FileIO):
                     self.end = passage.operation.ends_at(os.fstat(self.fileno()).st_size)
                 done = act()
         except BaseException:
-            if position is not None and not self.closed:
+            if position is not None and not self.closed and (done is None or passage.operation.op != "write"):
                 self.seek(position)
             raise
         passage.transferred(size(done) if done is not None else None)
@@ -86,9 +93,25 @@ class File(io.FileIO):
 
     def write(self, data: Any, /) -> Any:
         """Some bytes to the file; those of a process that has died since it was opened go nowhere."""
-        if self.life != self.storage.life and self.storage.controller.crash is None and active() is self.storage:
+        if self.life not in (None, self.storage.life) and self.storage.controller.crash is None and active() is self.storage:
             return memoryview(data).nbytes
-        return self._during(self._begin("write"), lambda: io.FileIO.write(self, data), int)
+        passage = self._begin("write")
+        if passage is None and not self.landed:
+            return io.FileIO.write(self, data)
+        view, done = memoryview(data).cast("B"), 0
+
+        def act() -> Any:
+            nonlocal done
+            landed, self.landed = self.landed, b""
+            done = len(landed) if landed and view[: len(landed)] == landed else io.FileIO.write(self, view)
+            return done
+
+        try:
+            return self._during(passage, act, int)
+        except BaseException:
+            if done and view.nbytes <= self.buffered:  # more than that comes from the caller directly, and no buffer keeps it
+                self.landed = bytes(view[:done])
+            raise
 
 
 def is_watched(file: Any) -> bool:
@@ -109,17 +132,28 @@ def install(storage: Storage, patches: Patches) -> None:
     for shortcut in ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE", "_HAS_FCOPYFILE"):  # copies that go around file objects
         if hasattr(shutil, shortcut):
             patches.set(shutil, shortcut, False)
-    _name_temporary_files(patches)
+    _name_temporary_files(storage, patches)
     when_imported("numpy", patches, functools.partial(_through_file_objects, patches))
 
 
-def _name_temporary_files(patches: Patches) -> None:
-    """The same names in each trial: they are in the journal."""
+def _name_temporary_files(storage: Storage, patches: Patches) -> None:
+    """The same names in each trial, for they are in the journal; in a directory of the trial's own, where no other file has them."""
     names = getattr(tempfile, "_RandomNameSequence", None)
-    if names is not None and hasattr(tempfile, "_name_sequence"):
-        sequence = names()
-        sequence._rng, sequence._rng_pid = random.Random("mlchaos"), os.getpid()
-        patches.set(tempfile, "_name_sequence", sequence)
+    if names is None or not hasattr(tempfile, "_name_sequence") or not storage.controller.own:
+        return
+    folder = os.path.join(storage.controller.own[0], f"{OUR_NAMES}{secrets.token_hex(8)}")
+    with within(OURS):
+        os.makedirs(folder, mode=0o700)
+    patches.on_undo(functools.partial(_remove, folder))
+    patches.set(tempfile, "tempdir", folder)
+    sequence = names()
+    sequence._rng, sequence._rng_pid = random.Random("mlchaos"), os.getpid()
+    patches.set(tempfile, "_name_sequence", sequence)
+
+
+def _remove(folder: str) -> None:
+    with within(OURS):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _through_file_objects(patches: Patches) -> None:
@@ -192,7 +226,7 @@ def _built(original: Callable[..., Any], storage: Storage, place: Place | None, 
     raw = File(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _uncounted(opener))
     place = place if place is not None else storage.descriptor(raw.fileno())
     try:
-        raw.storage, raw.life = storage, storage.life
+        raw.storage, raw.life = storage, storage.life if storage.controller.supervised else None
         raw.place = place if place is not None else Place(storage, "", (), own=False)
         return _layered(raw, mode, buffering, text)
     except BaseException:
@@ -222,7 +256,8 @@ def _layered(raw: Any, mode: str, buffering: int, text: tuple[Any, Any, Any]) ->
     if buffering == 0:
         return raw
     layer: Any = io.BufferedRandom if "+" in mode else io.BufferedReader if "r" in mode else io.BufferedWriter
-    buffer = layer(raw, size if size > 1 else io.DEFAULT_BUFFER_SIZE)
+    raw.buffered = size if size > 1 else io.DEFAULT_BUFFER_SIZE
+    buffer = layer(raw, raw.buffered)
     if binary:
         return buffer
     wrapper: Any = io.TextIOWrapper(buffer, *text, by_line)

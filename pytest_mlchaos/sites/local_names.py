@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine.patching import Patches
-from .storage import Place, Storage, active, begin, inside, mechanism, within
+from ..engine.scopes import inside, within
+from .storage import Place, Storage, active, begin, mechanism
 
 __all__: list[str] = []
 __tracebackhide__ = True  # a failure shows the user's code, not ours

@@ -84,7 +84,8 @@ class Served:
         self._driver = self._made(app, lifespan, timeout)
         controller.resources.push(self)
         self._open = True
-        self._driver.start()
+        with controller.attempt():
+            self._driver.start()
         self._running = True
 
     def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
@@ -104,7 +105,8 @@ class Served:
         first = sum(len(plan.requests) for plan in self._plans)
         plan = Plan([self._prepared(given) for given in requests], first, **how)
         try:
-            replies = self._driver.drive(plan)
+            with self._controller.attempt():
+                replies = self._driver.drive(plan)
         except BaseException:
             if self._controller.crash is not None:
                 self._die()

@@ -7,13 +7,12 @@ name, and asks the trial's :class:`Storage` to begin it; whatever an operation d
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import fnmatch
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,20 +23,20 @@ from ..engine.controller import Controller
 from ..engine.gate import Gate, pause
 from ..engine.patching import Patches
 from ..engine.places import INSTALLED, PACKAGE
+from ..engine.scopes import inside, within
 from ..engine.workdirs import KEPT_COPIES
 
-__all__ = ["Passage", "Place", "Storage", "active", "begin", "inside", "mechanism", "within"]
+__all__ = ["OUR_NAMES", "Passage", "Place", "Storage", "active", "begin", "mechanism"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "storage"
+OUR_NAMES = "mlchaos-"
+"""What the names of the tool's own files begin with: they are shown to nobody."""
 MOST_PLACES = 10_000
 MOST_NAMES = 8
 Mechanism = Callable[["Storage", Patches], None]
 MECHANISMS: list[Mechanism] = []
 _active: list[Storage] = []
-_inside: contextvars.ContextVar[str] = contextvars.ContextVar("mlchaos_storage", default="")
-inside = _inside.get
-"""The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
 
 _FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|proc|sys)/")
 
@@ -69,16 +68,6 @@ site(SITE, "Any storage operation, counted together. Payload: a core.storage.Ope
 def active() -> Storage | None:
     """What watches storage now, if anything does."""
     return _active[-1] if _active else None
-
-
-@contextlib.contextmanager
-def within(operation: str) -> Iterator[None]:
-    """What is done here is part of an operation that has been counted (of none, where it is empty)."""
-    token = _inside.set(operation)
-    try:
-        yield
-    finally:
-        _inside.reset(token)
 
 
 class Place:
@@ -217,11 +206,17 @@ class Storage:
         """Start an operation: None where nothing is due."""
         keys, operation, attributes = place.lanes(op)
         gates: list[Gate] | None = None
-        for key in keys:
-            gate = self.controller.begin(key, operation, attributes)
-            if gate is not None:
-                operation = gate.payload
-                gates = [gate] if gates is None else [*gates, gate]
+        try:
+            for key in keys:
+                gate = self.controller.begin(key, operation, attributes)
+                if gate is not None:
+                    operation = gate.payload
+                    gates = [gate] if gates is None else [*gates, gate]
+        except BaseException:
+            with contextlib.ExitStack() as begun:  # what has begun ends with that error
+                for gate in gates or ():
+                    begun.enter_context(gate)
+                raise
         return None if gates is None else Passage(gates, self)
 
     # -- places ------------------------------------------------------------------------------------------------
@@ -241,7 +236,8 @@ class Storage:
         found = self._places.get(path)
         if found is None:
             own = next((root for root in self._own if path.startswith(root)), None)
-            if KEPT_COPIES in path or (own is None and (_FOREIGN.search(path) or path.startswith(self._foreign))):
+            ours = own is not None and path[len(own) :].startswith(OUR_NAMES) and "/" not in path[len(own) :]  # a folder, not what is in it
+            if ours or KEPT_COPIES in path or (own is None and (_FOREIGN.search(path) or path.startswith(self._foreign))):
                 found = Place(self, "", (), own=False)
             else:
                 relative = _relative(path, own)
@@ -274,7 +270,7 @@ class Storage:
         if len(self._places) >= MOST_PLACES:
             self._places.clear()
         self._places[key] = place
-        if place.own and not inside():
+        if place.own and not inside() and not place.path.rpartition("/")[2].startswith(OUR_NAMES):
             names = self.controller.names.setdefault(SITE, {})
             if len(names) < MOST_NAMES:
                 names[place.path] = None

@@ -13,8 +13,9 @@ from typing import Any
 
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
+from ..engine.scopes import inside, within
 from .local_files import raw_of
-from .storage import Passage, Place, Storage, active, inside, mechanism, within
+from .storage import Passage, Place, Storage, active, mechanism
 
 __all__: list[str] = []
 __tracebackhide__ = True  # a failure shows the user's code, not ours

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .storage import Passage, Place, Storage, active, inside
+from ..engine.scopes import inside
+from .storage import Passage, Place, Storage, active
 
 __all__ = ["Watched"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

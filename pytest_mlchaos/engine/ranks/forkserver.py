@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 
 from ...errors import MlchaosError
 from ..bystanders import OUR_PROCESSES
+from ..scopes import OURS, within
 
 __all__ = ["ForkServer", "serve"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -65,6 +66,7 @@ class ForkServer:
         assert self._socket is not None
         socket.send_fds(self._socket, [b"w"], list(fds))
 
+    @within(OURS)
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         boot = _BOOT.format(path=[os.path.abspath(path) for path in sys.path], fd=theirs.fileno(), preload=self._preload)

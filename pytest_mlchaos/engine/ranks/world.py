@@ -112,7 +112,7 @@ class WorldSupervisor:
             argv=list(sys.argv),
             write_bytecode=not sys.dont_write_bytecode,
             files=same_files(),
-            sites=sorted({site.arm.__module__ for site in SITES.values()}),
+            sites=_site_modules(),
             own=controller.own,
             probing=controller.probing and bool(schedule.faults),
             attempt=number,
@@ -124,6 +124,12 @@ class WorldSupervisor:
         live.echo()
         _check_started(live)
         return live
+
+
+def _site_modules() -> list[str]:
+    """What a rank has to import: where sites are armed, and what registers itself with them (the ways to reach a file)."""
+    ours = f"{__name__.partition('.')[0]}.sites."
+    return sorted({site.arm.__module__ for site in SITES.values()} | {name for name in sys.modules if name.startswith(ours)})
 
 
 def _packed(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
