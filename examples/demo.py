@@ -32,13 +32,14 @@ class DemoFailed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A pair of tests: what it shows, the verdict on the unsound version, and the fault (a pattern) that it must be broken by."""
+    """A pair of tests: what it shows, the fault (a pattern) and the visit that break the unsound one, and the verdict on it."""
 
     title: str
     folder: str
     unsound: str
     sound: str
     smallest: str
+    visit: str
     verdict: str
 
     @property
@@ -60,6 +61,7 @@ EXAMPLES = [
         "test_unsound_checkpoint",
         "test_sound_checkpoint",
         r"crash\(at=5\)",  # an epoch has 5 steps: the first step behind the first checkpoint
+        "train.step 5",
         NOT_RECOVERED,
     ),
     Example(
@@ -68,6 +70,7 @@ EXAMPLES = [
         "test_unsound_checkpoint",
         "test_sound_checkpoint",
         r"flaky_storage\(at=3, .*\)",  # the optimizer of the second checkpoint: the first has nothing older to be mixed with
+        "storage.write 3 (op=write, path=checkpoints/run/optimizer.pt)",
         "StateDiffers: state",
     ),
     Example(
@@ -76,6 +79,7 @@ EXAMPLES = [
         "test_unsound_wait",
         "test_sound_wait",
         r"rank_failure\(at=2, rank=0\)",  # an epoch has 3 steps: dead behind the last one, before the checkpoint
+        "train.step 2 (rank=0)",
         "RankHung: rank 1 was still running",
     ),
     Example(
@@ -84,6 +88,7 @@ EXAMPLES = [
         "test_unsound_waits_with_the_store",
         "test_sound_answers_in_time",
         r"latency_spike\(at=3, .*\)",
+        "call 3 (request=3)",
         "SloMissed: the SLO is missed",
     ),
     Example(
@@ -92,6 +97,7 @@ EXAMPLES = [
         "test_unsound_batch_job",
         "test_sound_batch_job",
         r"call_failure\(at=2, .*\)",  # the first flowers are the ones that zeros are nearest to: no harm done
+        "call 2",
         "SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run",
     ),
     Example(
@@ -100,6 +106,7 @@ EXAMPLES = [
         "test_unsound_fails_with_the_store",
         "test_sound_falls_back",
         r"dependency_failure\(at=0, .*\)",
+        "call 0 (request=0)",
         "NoFallback: not the declared fallback",
     ),
     Example(
@@ -108,6 +115,7 @@ EXAMPLES = [
         "test_unsound_predictions",
         "test_sound_predictions",
         r"call_failure\(at=\[2, 4\], .*\)",
+        "call 4",
         "Drifted: the column",
     ),
     Example(
@@ -116,6 +124,7 @@ EXAMPLES = [
         "test_unsound_resume",
         "test_sound_resume",
         r"crash\(at=3\)",  # an epoch has 3 steps
+        "train.step 3",
         NOT_RECOVERED,
     ),
     Example(
@@ -124,6 +133,7 @@ EXAMPLES = [
         "test_unsound_retry",
         "test_sound_retry",
         r"gpu_oom\(at=.*\)",
+        "train.backward 0",
         NOT_RECOVERED,
     ),
 ]
@@ -142,12 +152,7 @@ class Outcome:
         """The output, trimmed to the failure."""
         _, _, rest = self.output.partition("= FAILURES =")
         lines = rest.partition("short test summary info")[0].splitlines()[1:]
-        return "\n".join(line for line in lines if not line.startswith(("====", "mlchaos: "))).rstrip()
-
-    @property
-    def trials(self) -> str:
-        """``mlchaos: 1 chaos test, 53 trials, 99 faults struck``."""
-        return "".join(re.findall(r"^mlchaos: \d+ chaos tests?, .*$", self.output, re.MULTILINE))
+        return "\n".join(line for line in lines if not line.startswith("====")).rstrip()
 
     @property
     def last_line(self) -> str:
@@ -183,7 +188,10 @@ def check_broken(example: Example, outcome: Outcome) -> None:
     check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
     check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
     check(f".{example.verdict}" in outcome.failure, f"{name} should fail because: {example.verdict}", outcome)
-    check(re.search(rf"reproduce: @chaos\.{example.smallest}$", outcome.failure, re.MULTILINE), f"{name}: another fault broke it", outcome)
+    smallest = rf"^E +reproduce: @chaos\.{example.smallest}\nE +or: "  # this decorator, and no other
+    check(re.search(smallest, outcome.failure, re.MULTILINE), f"{name}: another fault broke it", outcome)
+    struck = rf"^E +struck: {example.smallest} at {re.escape(example.visit)}"
+    check(re.search(struck, outcome.failure, re.MULTILINE), f"{name}: it struck elsewhere than at {example.visit}", outcome)
     check(not any(folder in outcome.failure for folder in OF_THIS_MACHINE), f"{name}: the failure names a folder of this machine", outcome)
 
 
@@ -207,10 +215,14 @@ def broken_twice(example: Example) -> tuple[Outcome, str, Outcome]:
     return broken, schedule, again
 
 
-def passed(example: Example) -> Outcome:
-    """The sound test as a user meets it."""
-    outcome = pytest(example.node(example.sound), "--mlchaos-seed=0")
-    check(outcome.code == 0 and outcome.last_line.startswith("1 passed"), f"{example.folder}: {example.sound} should pass", outcome)
+def all_sound() -> Outcome:
+    """The sound tests, each as its user meets it, in one session."""
+    outcome = pytest("examples", "-k", "test_sound", "-rp", "--mlchaos-seed=0")
+    for example in EXAMPLES:
+        check(f"\nPASSED {example.node(example.sound)}\n" in outcome.output, f"{example.folder}: {example.sound} should pass", outcome)
+    number = len(EXAMPLES)
+    counts = f"{number} passed, {number} deselected in"
+    check(outcome.code == 0 and counts in outcome.last_line, f"there should be {number} sound tests and as many others", outcome)
     return outcome
 
 
@@ -220,29 +232,37 @@ def show(title: str, text: str) -> None:
 
 
 def source(example: Example, test: str) -> str:
-    """A test's source, decorators included."""
+    """A test's source, with its decorators and the constants that it uses."""
     text = example.tests.read_text()
-    found = next(node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == test)
-    return "\n".join(text.splitlines()[found.decorator_list[0].lineno - 1 : found.end_lineno])
+    nodes = ast.parse(text).body
+    found = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == test)
+    used = {node.id for node in ast.walk(found) if isinstance(node, ast.Name)}
+    constants = [node for node in nodes if isinstance(node, ast.Assign) and used & {ast.unparse(name) for name in node.targets}]
+    lines = text.splitlines()[found.decorator_list[0].lineno - 1 : found.end_lineno]
+    return "\n".join([*(ast.get_source_segment(text, node) or "" for node in constants), *([""] if constants else []), *lines])
 
 
 def fix(example: Example) -> str:
-    """The lines in which the sound version differs from the unsound one."""
+    """The lines in which the sound version differs from the unsound one, with a space between the places."""
     versions = [(HERE / example.folder / name).read_text().splitlines()[1:] for name in ("unsound.py", "sound.py")]
     lines = difflib.unified_diff(*versions, n=0, lineterm="")
-    return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+    return "\n".join("" if line.startswith("@@") else line for line in lines if not line.startswith(("---", "+++")))
 
 
-def demonstrate(number: int, example: Example, unsound: Future[tuple[Outcome, str, Outcome]], sound: Future[Outcome]) -> tuple[str, ...]:
-    """Show one example, and give its row of the summary; its sessions have been started, and are checked."""
-    print(f"{'=' * 100}\n{number}. {example.title}\n{'=' * 100}\n")
+def headline(text: str) -> None:
+    """A line that is seen from afar."""
+    print(f"{'=' * 100}\n{text}\n{'=' * 100}\n", flush=True)
+
+
+def demonstrate(number: int, example: Example, sessions: Future[tuple[Outcome, str, Outcome]]) -> tuple[str, ...]:
+    """Show one example, of which the sessions have been started, and give its row of the summary."""
+    headline(f"{number}. {example.title}")
     show("The test:", source(example, example.unsound))
-    broken, schedule, again = unsound.result()
+    broken, schedule, again = sessions.result()
     show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
-    show("The fix:", fix(example))
-    show(f"Both replayed under that schedule, {schedule}: the unsound one fails again, the sound one passes.", again.last_line)
-    passing = sound.result()
-    show("The sound one, tested as the unsound one was:", f"{passing.trials}\n{passing.last_line}")
+    first = next(place for place, other in enumerate(EXAMPLES, 1) if other.folder == example.folder)
+    show("The fix:", fix(example) if first == number else f"The same as above, in {first}.")
+    show(f"Both versions replayed under that schedule, {schedule}: the unsound one fails again, the sound one passes.", again.last_line)
     return example.folder, schedule, "failed, twice", "passed, twice"
 
 
@@ -257,16 +277,19 @@ def main() -> int:
     start = time.monotonic()
     rows: list[tuple[str, ...]] = [("example", "broken by", "unsound", "sound")]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        sessions = [(pool.submit(broken_twice, example), pool.submit(passed, example)) for example in EXAMPLES]
+        sound = pool.submit(all_sound)
+        sessions = [pool.submit(broken_twice, example) for example in EXAMPLES]
         try:
-            for number, (example, (unsound, sound)) in enumerate(zip(EXAMPLES, sessions, strict=True), 1):
-                rows.append(demonstrate(number, example, unsound, sound))
+            rows += [demonstrate(number, *both) for number, both in enumerate(zip(EXAMPLES, sessions, strict=True), 1)]
+            headline("The sound versions, under all the schedules that their tests try: pytest examples -k test_sound")
+            show("They pass:", sound.result().output)
         except DemoFailed as problem:
             print(f"THE DEMO FAILED: {problem}", file=sys.stderr)
             return 1
         finally:
             pool.shutdown(cancel_futures=True)
-    print(f"{'=' * 100}\nSummary: all as expected, in {time.monotonic() - start:.0f} s\n{'=' * 100}\n\n{table(rows)}")
+    headline(f"Summary: all as expected, in {time.monotonic() - start:.0f} s")
+    print(table(rows))
     return 0
 
 

@@ -15,7 +15,7 @@ def test_unsound_batch_job(mlchaos, tmp_path):
 
 @store_fails
 def test_sound_batch_job(mlchaos, tmp_path):
-    """It gets the features at the second attempt, or raises and leaves no file; the next night it runs as ever."""
+    """It gets the features at the second attempt, or raises and leaves no part of a file; the next night it runs as ever."""
     run = mlchaos.pipeline(sound.score, tmp_path / "predictions.csv")
     run.assert_same_output()
     run.again().assert_same_output()
