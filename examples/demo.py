@@ -1,12 +1,11 @@
-"""Breaks six small training programs on purpose, shows what a user would see, and checks every word of it.
+"""Breaks small programs on purpose, one of each kind, shows what a user would see, and checks every word of it.
 
-Run it with the Python that has pytest-mlchaos, torch and pytorch-lightning: ``python examples/demo.py``.
+Run it with the Python that has pytest-mlchaos and what ``examples/README.md`` names: ``python examples/demo.py``.
 """
 
 from __future__ import annotations
 
 import ast
-import concurrent.futures
 import dataclasses
 import difflib
 import os
@@ -14,13 +13,17 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
 QUIET = ["--tb=short", "--show-capture=no", "-p", "no:warnings"]
+AT_A_TIME = 2  # pytest sessions
+OF_THIS_MACHINE = {str(HERE.parent), tempfile.gettempdir(), sys.prefix}  # folders that a failure has no need to name
 
 
 class DemoFailed(Exception):
@@ -29,45 +32,109 @@ class DemoFailed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One folder: what it shows, its tests, the verdict, and the fault (a pattern) that the unsound version must be broken by."""
+    """A pair of tests: what it shows, the fault (a pattern) and the visit that break the unsound one, and the verdict on it."""
 
     title: str
     folder: str
-    tests: str
     unsound: str
     sound: str
     smallest: str
-    verdict: str = "did not end in the state of its golden run"
+    visit: str
+    verdict: str
+
+    @property
+    def tests(self) -> Path:
+        """The file of both tests."""
+        return HERE / self.folder / f"test_{self.folder}.py"
 
     def node(self, test: str) -> str:
         """The test's name for pytest."""
-        return f"examples/{self.folder}/{self.tests}::{test}"
+        return f"{self.tests.relative_to(HERE.parent).as_posix()}::{test}"
 
+
+NOT_RECOVERED = "NotRecovered: the run did not end in the state of its golden run"
 
 EXAMPLES = [
     Example(
         "A checkpoint without the random numbers: a job that is killed and resumed shuffles its data in another order",
         "checkpoints",
-        "test_checkpoints.py",
         "test_unsound_checkpoint",
         "test_sound_checkpoint",
         r"crash\(at=5\)",  # an epoch has 5 steps: the first step behind the first checkpoint
+        "train.step 5",
+        NOT_RECOVERED,
+    ),
+    Example(
+        "A checkpoint in S3, in two objects: the second upload fails, and a restart finds halves that do not belong together",
+        "storage",
+        "test_unsound_checkpoint",
+        "test_sound_checkpoint",
+        r"flaky_storage\(at=3, .*\)",  # the optimizer of the second checkpoint: the first has nothing older to be mixed with
+        "storage.write 3 (op=write, path=checkpoints/run/optimizer.pt)",
+        "StateDiffers: state",
+    ),
+    Example(
+        "A DDP job that loses rank 0 before it has written a checkpoint: the other rank waits for that file for ever",
+        "ddp",
+        "test_unsound_wait",
+        "test_sound_wait",
+        r"rank_failure\(at=2, rank=0\)",  # an epoch has 3 steps: dead behind the last one, before the checkpoint
+        "train.step 2 (rank=0)",
+        "RankHung: rank 1 was still running",
+    ),
+    Example(
+        "A scorer behind HTTP that waits for its feature store as long as that takes",
+        "serving",
+        "test_unsound_waits_with_the_store",
+        "test_sound_answers_in_time",
+        r"latency_spike\(at=3, .*\)",
+        "call 3 (request=3)",
+        "SloMissed: the SLO is missed",
+    ),
+    Example(
+        "A batch job that fills features with zeros when they cannot be had: it ends well, with other predictions",
+        "batch",
+        "test_unsound_batch_job",
+        "test_sound_batch_job",
+        r"call_failure\(at=2, .*\)",  # the first flowers are the ones that zeros are nearest to: no harm done
+        "call 2",
+        "SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run",
+    ),
+    Example(
+        "The same scorer while its feature store is down: status 500 instead of the answer that needs no features",
+        "serving",
+        "test_unsound_fails_with_the_store",
+        "test_sound_falls_back",
+        r"dependency_failure\(at=0, .*\)",
+        "call 0 (request=0)",
+        "NoFallback: not the declared fallback",
+    ),
+    Example(
+        "The same batch job as a monitor of its predictions sees it",
+        "batch",
+        "test_unsound_predictions",
+        "test_sound_predictions",
+        r"call_failure\(at=\[2, 4\], .*\)",
+        "call 4",
+        "Drifted: the column",
     ),
     Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",
         "lightning",
-        "test_lightning.py",
         "test_unsound_resume",
         "test_sound_resume",
         r"crash\(at=3\)",  # an epoch has 3 steps
+        "train.step 3",
+        NOT_RECOVERED,
     ),
     Example(
         "Out of memory in the backward pass: a retry with half the batch, on top of gradients that are already there",
         "oom",
-        "test_oom.py",
         "test_unsound_retry",
         "test_sound_retry",
         r"gpu_oom\(at=.*\)",
+        "train.backward 0",
+        NOT_RECOVERED,
     ),
 ]
 
@@ -109,36 +176,23 @@ def pytest(*arguments: str) -> Outcome:
     return Outcome(done.returncode, done.stdout, time.monotonic() - start)
 
 
-def both_explored(example: Example) -> tuple[Outcome, Outcome]:
-    """The unsound and the sound test, explored at the same time; the seed makes it the same search each time."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        unsound, sound = (pool.submit(pytest, example.node(test), "--mlchaos-seed=0") for test in (example.unsound, example.sound))
-        return unsound.result(), sound.result()
-
-
 def check(holds: object, claim: str, outcome: Outcome) -> None:
     """Stop unless a claim about a pytest session holds."""
     if not holds:
         raise DemoFailed(f"{claim}\npytest ended with exit code {outcome.code}:\n{textwrap.indent(outcome.output, '    ')}")
 
 
-def show(title: str, text: str) -> None:
-    """A block of text under a title."""
-    print(f"{title}\n\n{textwrap.indent(text.strip(chr(10)), '    ')}\n", flush=True)
-
-
-def source(example: Example, test: str) -> str:
-    """A test's source, decorators included."""
-    text = (HERE / example.folder / example.tests).read_text()
-    found = next(node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == test)
-    return "\n".join(text.splitlines()[found.decorator_list[0].lineno - 1 : found.end_lineno])
-
-
-def fix(example: Example) -> str:
-    """The lines in which the sound version differs from the unsound one."""
-    versions = [(HERE / example.folder / name).read_text().splitlines()[1:] for name in ("unsound.py", "sound.py")]
-    lines = difflib.unified_diff(*versions, n=0, lineterm="")
-    return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+def check_broken(example: Example, outcome: Outcome) -> None:
+    """The unsound version fails, and for the reason that the example is about."""
+    name = f"{example.folder}: {example.unsound}"
+    check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
+    check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
+    check(f".{example.verdict}" in outcome.failure, f"{name} should fail because: {example.verdict}", outcome)
+    smallest = rf"^E +reproduce: @chaos\.{example.smallest}\nE +or: "  # this decorator, and no other
+    check(re.search(smallest, outcome.failure, re.MULTILINE), f"{name}: another fault broke it", outcome)
+    struck = rf"^E +struck: {example.smallest} at {re.escape(example.visit)}"
+    check(re.search(struck, outcome.failure, re.MULTILINE), f"{name}: it struck elsewhere than at {example.visit}", outcome)
+    check(not any(folder in outcome.failure for folder in OF_THIS_MACHINE), f"{name}: the failure names a folder of this machine", outcome)
 
 
 def replay_line(example: Example, outcome: Outcome) -> str:
@@ -150,33 +204,65 @@ def replay_line(example: Example, outcome: Outcome) -> str:
     return words[words.index("--mlchaos-replay") + 1]
 
 
-def check_broken(example: Example, outcome: Outcome) -> None:
-    """The unsound version fails, and for the reason that the example is about."""
-    name = f"{example.folder}: {example.unsound}"
-    check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
-    check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
-    check(example.verdict in outcome.failure, f"{name} should fail because: {example.verdict}", outcome)
-    check(re.search(rf"reproduce: @chaos\.{example.smallest}$", outcome.failure, re.MULTILINE), f"{name}: another fault broke it", outcome)
-
-
-def demonstrate(number: int, example: Example) -> tuple[str, str, str, str]:
-    """Show one example, check it, and give its row of the summary."""
-    print(f"{'=' * 100}\n{number}. {example.title}\n{'=' * 100}\n")
-    show("The test:", source(example, example.unsound))
-
-    broken, explored = both_explored(example)
+def broken_twice(example: Example) -> tuple[Outcome, str, Outcome]:
+    """The unsound test as a user meets it, the schedule that breaks it, and both tests replayed under that one."""
+    broken = pytest(example.node(example.unsound), "--mlchaos-seed=0")  # the seed makes it the same search each time
     check_broken(example, broken)
-    show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
-
     schedule = replay_line(example, broken)
     again = pytest(example.node(example.unsound), example.node(example.sound), "--mlchaos-replay", schedule)
     check_broken(example, again)
-    check("1 passed" in again.last_line, f"{example.folder}: {example.sound} should pass under {schedule}", again)
-    check(explored.code == 0 and "1 passed" in explored.last_line, f"{example.folder}: {example.sound} should pass", explored)
+    check(again.last_line.startswith("1 failed, 1 passed"), f"{example.folder}: {example.sound} should pass under {schedule}", again)
+    return broken, schedule, again
 
-    show("The fix:", fix(example))
-    show(f"Both replayed under that schedule, {schedule}: the unsound one fails again, the sound one passes.", again.last_line)
-    show("The sound one, explored as the unsound one was:", explored.last_line)
+
+def all_sound() -> Outcome:
+    """The sound tests, each as its user meets it, in one session."""
+    outcome = pytest("examples", "-k", "test_sound", "-rp", "--mlchaos-seed=0")
+    for example in EXAMPLES:
+        check(f"\nPASSED {example.node(example.sound)}\n" in outcome.output, f"{example.folder}: {example.sound} should pass", outcome)
+    number = len(EXAMPLES)
+    counts = f"{number} passed, {number} deselected in"
+    check(outcome.code == 0 and counts in outcome.last_line, f"there should be {number} sound tests and as many others", outcome)
+    return outcome
+
+
+def show(title: str, text: str) -> None:
+    """A block of text under a title."""
+    print(f"{title}\n\n{textwrap.indent(text.strip(chr(10)), '    ')}\n", flush=True)
+
+
+def source(example: Example, test: str) -> str:
+    """A test's source, with its decorators and the constants that it uses."""
+    text = example.tests.read_text()
+    nodes = ast.parse(text).body
+    found = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == test)
+    used = {node.id for node in ast.walk(found) if isinstance(node, ast.Name)}
+    constants = [node for node in nodes if isinstance(node, ast.Assign) and used & {ast.unparse(name) for name in node.targets}]
+    lines = text.splitlines()[found.decorator_list[0].lineno - 1 : found.end_lineno]
+    return "\n".join([*(ast.get_source_segment(text, node) or "" for node in constants), *([""] if constants else []), *lines])
+
+
+def fix(example: Example) -> str:
+    """The lines in which the sound version differs from the unsound one, with a space between the places."""
+    versions = [(HERE / example.folder / name).read_text().splitlines()[1:] for name in ("unsound.py", "sound.py")]
+    lines = difflib.unified_diff(*versions, n=0, lineterm="")
+    return "\n".join("" if line.startswith("@@") else line for line in lines if not line.startswith(("---", "+++")))
+
+
+def headline(text: str) -> None:
+    """A line that is seen from afar."""
+    print(f"{'=' * 100}\n{text}\n{'=' * 100}\n", flush=True)
+
+
+def demonstrate(number: int, example: Example, sessions: Future[tuple[Outcome, str, Outcome]]) -> tuple[str, ...]:
+    """Show one example, of which the sessions have been started, and give its row of the summary."""
+    headline(f"{number}. {example.title}")
+    show("The test:", source(example, example.unsound))
+    broken, schedule, again = sessions.result()
+    show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
+    first = next(place for place, other in enumerate(EXAMPLES, 1) if other.folder == example.folder)
+    show("The fix:", fix(example) if first == number else f"The same as above, in {first}.")
+    show(f"Both versions replayed under that schedule, {schedule}: the unsound one fails again, the sound one passes.", again.last_line)
     return example.folder, schedule, "failed, twice", "passed, twice"
 
 
@@ -190,12 +276,20 @@ def main() -> int:
     """All examples; 0 if each is as it says."""
     start = time.monotonic()
     rows: list[tuple[str, ...]] = [("example", "broken by", "unsound", "sound")]
-    try:
-        rows += [demonstrate(number, example) for number, example in enumerate(EXAMPLES, 1)]
-    except DemoFailed as problem:
-        print(f"THE DEMO FAILED: {problem}", file=sys.stderr)
-        return 1
-    print(f"{'=' * 100}\nSummary: all as expected, in {time.monotonic() - start:.0f} s\n{'=' * 100}\n\n{table(rows)}")
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        sound = pool.submit(all_sound)
+        sessions = [pool.submit(broken_twice, example) for example in EXAMPLES]
+        try:
+            rows += [demonstrate(number, *both) for number, both in enumerate(zip(EXAMPLES, sessions, strict=True), 1)]
+            headline("The sound versions, under all the schedules that their tests try: pytest examples -k test_sound")
+            show("They pass:", sound.result().output)
+        except DemoFailed as problem:
+            print(f"THE DEMO FAILED: {problem}", file=sys.stderr)
+            return 1
+        finally:
+            pool.shutdown(cancel_futures=True)
+    headline(f"Summary: all as expected, in {time.monotonic() - start:.0f} s")
+    print(table(rows))
     return 0
 
 

@@ -16,7 +16,7 @@ def flowers() -> tuple[np.ndarray, np.ndarray]:
 
 
 def lookup(ids: np.ndarray) -> np.ndarray:
-    """The features of some flowers (float64[n, 4]). Behind it stands a remote store: ``ConnectionError`` when that does not answer."""
+    """The features of some flowers (float64[n, 4]). It stands for a remote store: ``ConnectionError`` when that does not answer."""
     return flowers()[0][ids]
 
 
