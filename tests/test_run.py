@@ -613,3 +613,18 @@ def test_a_directory_that_was_removed_before_the_golden_run_stays_removed(counte
             run.assert_recovered()
             assert not path.exists()
     """).run(passed=1)
+
+
+def test_a_directory_is_found_beside_an_argument_that_holds_much(example):
+    """The golden run has its own copy of it, whatever else is passed."""
+    example.with_tests("""
+        import pytest
+        @pytest.fixture
+        def out(tmp_path_factory): return tmp_path_factory.mktemp("out")
+        def job(out, client):
+            with (out / "log.txt").open("a") as file: file.write("x\\n")
+            visit("sensor")
+            return (out / "log.txt").read_text()
+        def test_it(mlchaos, out):
+            mlchaos.run(job, out, [[number] for number in range(10_001)]).assert_recovered()
+    """).run(passed=1)

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from ..core.journal import Strike
 
-__all__ = ["OURS", "Scope", "about", "inside", "put_down", "scope", "within"]
+__all__ = ["OURS", "Scope", "about", "inside", "put_down", "scope", "within", "within_finalizer"]
 
 _SCOPE: ContextVar[Scope | None] = ContextVar("mlchaos_scope", default=None)
 _INSIDE: ContextVar[str] = ContextVar("mlchaos_inside", default="")
 OURS = "mlchaos"
 """The operation that stands for all that the tool itself does with files."""
-inside = _INSIDE.get
-"""The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
+_finalizing = threading.local()
+
+
+def inside() -> str:
+    """The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
+    return OURS if getattr(_finalizing, "on", False) else _INSIDE.get()
+
+
+@contextlib.contextmanager
+def within_finalizer() -> Iterator[None]:
+    """As ``within(OURS)``, for what the garbage collector may call at any moment.
+
+    In the middle of setting a context variable, say: setting one then frees what the interpreter is working on (CPython 3.11 crashes).
+    """
+    _finalizing.on = True
+    try:
+        yield
+    finally:
+        _finalizing.on = False
 
 
 @contextlib.contextmanager
@@ -26,11 +44,12 @@ def within(operation: str) -> Iterator[None]:
 
     Within :data:`OURS` it is the tool's own work, and nobody's visit.
     """
-    token = _INSIDE.set(operation)
+    before = _INSIDE.get()
+    _INSIDE.set(operation)
     try:
         yield
     finally:
-        _INSIDE.reset(token)
+        _INSIDE.set(before)
 
 
 @dataclasses.dataclass(slots=True)
@@ -47,11 +66,12 @@ class Scope:
 def scope(**details: Any) -> Iterator[Scope]:
     """Put what strikes inside down to one part of the trial; ``details`` go into the journal with each strike."""
     opened = Scope(details)
-    token = _SCOPE.set(opened)
+    before = _SCOPE.get()
+    _SCOPE.set(opened)
     try:
         yield opened
     finally:
-        _SCOPE.reset(token)
+        _SCOPE.set(before)
 
 
 def about() -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -17,7 +18,7 @@ from typing import Any
 
 from ..core.runs import FileState
 from .inputs import FRAMEWORK, is_filled
-from .scopes import OURS, within
+from .scopes import OURS, within, within_finalizer
 
 __all__ = ["KEPT_COPIES", "WorkDirs", "paths_in"]
 
@@ -130,7 +131,7 @@ def _move(source: Path, target: Path) -> None:
 
 def _remove_home(home: Path) -> None:
     """At the end of a supervisor, or of the process: in the middle of a trial, for all we know."""
-    with within(OURS):
+    with within_finalizer():
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -205,9 +206,9 @@ def _children(value: Any) -> Iterable[Any]:
 def paths_in(*values: Any) -> Iterator[Path]:
     """Every path in some values, however deep: arguments, closures, attributes; at most so many objects are looked at."""
     seen: set[int] = set()
-    pending = list(values)
+    pending = collections.deque(values)  # breadth first: what is passed itself is found, however much another value holds
     while pending and len(seen) < MOST_OBJECTS:
-        value = pending.pop()
+        value = pending.popleft()
         if id(value) in seen:
             continue
         seen.add(id(value))

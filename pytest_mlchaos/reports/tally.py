@@ -26,8 +26,7 @@ class Tally:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """One line, where there was a chaos test."""
         if self.tests:
-            plural = "" if self.tests == 1 else "s"
             real = f" ({self.real_clocks} on the real clock: threads or processes run beside the test)" if self.real_clocks else ""
-            terminalreporter.write_line(
-                f"mlchaos: {self.tests} chaos test{plural}, {self.trials} trials, {self.strikes} faults struck{real}"
-            )
+            counts = zip((self.tests, self.trials, self.strikes), ("chaos test", "trial", "fault"), strict=True)
+            told = ", ".join(f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts)
+            terminalreporter.write_line(f"mlchaos: {told} struck{real}")
