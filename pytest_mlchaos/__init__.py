@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from .oracles.run import Run as Run
     from .oracles.slo import assert_slo as assert_slo
     from .oracles.state import assert_same_state as assert_same_state
+    from .oracles.world import RankRun as RankRun
     from .oracles.world import WorldRun as WorldRun
     from .plugin.fixture import Mlchaos as Mlchaos
     from .plugin.service import Service as Service
+    from .plugin.world import World as World
     from .sites.dataloader import batches as batches
     from .sites.visits import visit as visit
 
@@ -34,11 +36,13 @@ _PUBLIC = {
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",
     "PipelineRun": "oracles.pipeline:PipelineRun",
+    "RankRun": "oracles.world:RankRun",
     "Reply": "core.replies:Reply",
     "Run": "oracles.run:Run",
     "Schedule": "core.schedule:Schedule",
     "Service": "plugin.service:Service",
     "Visit": "core.sites:Visit",
+    "World": "plugin.world:World",
     "WorldRun": "oracles.world:WorldRun",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_no_drift": "oracles.drift:assert_no_drift",

@@ -67,7 +67,11 @@ class Load:
         return 1 - self.error_rate
 
     def assert_slo(self, **bounds: Any) -> None:
-        """``assert_slo`` on these replies: ``load.assert_slo(p99="150ms", error_rate=0.01)``. Raises ``SloMissed``."""
+        """``assert_slo`` on these replies: ``load.assert_slo(p99="150ms", error_rate=0.01)``. Raises ``SloMissed``.
+
+        Fidelity: on the virtual clock latencies are what the app waited for; computing takes no time. A model that is slow to compute is
+        judged with ``@chaos.settings(clock="real")``.
+        """
         missed = _missed(self.replies, Bounds(bounds))
         if missed:
             raise SloMissed("\n  ".join([f"the SLO is missed over {len(self.replies)} requests:", *missed, *self._worst()]))
