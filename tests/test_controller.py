@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mlchaos import faults
+from pytest_mlchaos.core.clock import RealClock
 from pytest_mlchaos.core.faults import EVERY, Fault, create, register
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.controller import Controller
@@ -265,3 +267,22 @@ def test_a_wrapped_callable_is_a_target_by_hand():
         assert double(4) == 8
         with pytest.raises(KeyError):
             double(4)
+
+
+@register
+class Standstill(Fault):
+    """Never comes to an end."""
+
+    site = "box.passed"
+
+    def apply(self, visit):
+        """Wait for ever."""
+        visit.sleep(math.inf)
+
+
+def test_nothing_strikes_behind_a_wait_that_never_ends():
+    """What stands still does not fail as well."""
+    clock = RealClock()
+    clock.sleep = lambda seconds: None
+    _, controller = passed([create("standstill", at=1), create("marked", at=[1, 2])], 4, clock=clock)
+    assert [(strike.fault, strike.visit) for strike in controller.journal] == [("standstill(at=1)", 1), ("marked(at=[1, 2])", 2)]

@@ -7,6 +7,7 @@ journal, and back into user code with the payload, a delay or an exception.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -259,8 +260,8 @@ class Controller:
             if self._wanted(plan, visit):
                 visit.seed = derive_seed(seed, plan.fault.name, plan.place, visit.index)
                 self._apply(plan, visit)
-                if visit.error is not None:
-                    return
+                if visit.error is not None or visit.delay == math.inf:
+                    return  # nothing comes behind a failure, or behind a wait that never ends
 
     def _probe(self, lane: Lane, visit: Visit) -> None:
         for plan in lane.plans:
