@@ -676,3 +676,14 @@ def test_bandwidths_are_numbers_or_texts(given, expected):
 def test_decorators_take_them():
     """They are ordinary faults."""
     assert chaos.flaky_storage(error="ENOSPC", when="after", path="*.pt", op="rename", at=3)
+
+
+def test_what_a_full_disk_refused_is_not_written_by_closing(tmp_path):
+    """A buffer tries once more when it is closed; the disk is still full then. The next file is written."""
+    with armed(tmp_path, create("flaky_storage", op="write", error="ENOSPC", at=0)) as controller:
+        with pytest.raises(OSError, match="No space left"), (tmp_path / "a.json").open("w") as file:  # closing raises
+            json.dump({"step": 1}, file)
+        assert (tmp_path / "a.json").read_bytes() == b""
+        (tmp_path / "a.json").write_text("whole")
+        assert (tmp_path / "a.json").read_text() == "whole"
+    assert len(controller.journal) == 1

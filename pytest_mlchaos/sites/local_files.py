@@ -29,9 +29,10 @@ class File(io.FileIO):
     """The raw file below what ``open`` returns; each of its reads and writes is a visit, until its trial ends.
 
     A fault that fails an operation leaves the position where it was, as the kernel does; a write that has taken effect before its error
-    moves it. A buffer keeps what it got an error for and gives it once more, at the latest when it is closed: bytes that are in the file
-    already are taken for written then. Whoever writes again by himself writes twice. What a crash has left in buffers is lost,
-    of files that were opened in the attempt that it ended; those that the test itself holds live on (their ``life`` is None).
+    moves it. A buffer keeps what it got an error for and gives it once more, at the latest when it is closed: a disk that was
+    full is still full then, and bytes that are in the file already are taken for written. Whoever writes again by himself writes
+    twice. What a crash has left in buffers is lost, of files that were opened in the attempt that it ended; those that the test
+    itself holds live on (their ``life`` is None).
     """
 
     storage: Storage
@@ -40,6 +41,7 @@ class File(io.FileIO):
     end: int | None = None
     buffered = 0
     landed = b""
+    refused: tuple[bytes, BaseException] | None = None
 
     def __repr__(self) -> str:
         return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
@@ -96,9 +98,12 @@ class File(io.FileIO):
         if self.life not in (None, self.storage.life) and self.storage.controller.crash is None and active() is self.storage:
             return memoryview(data).nbytes
         passage = self._begin("write")
-        if passage is None and not self.landed:
+        if passage is None and not self.landed and self.refused is None:
             return io.FileIO.write(self, data)
         view, done = memoryview(data).cast("B"), 0
+        refused, self.refused = self.refused, None
+        if refused is not None and passage is None and view == refused[0]:
+            raise refused[1]
 
         def act() -> Any:
             nonlocal done
@@ -108,9 +113,12 @@ class File(io.FileIO):
 
         try:
             return self._during(passage, act, int)
-        except BaseException:
-            if done and view.nbytes <= self.buffered:  # more than that comes from the caller directly, and no buffer keeps it
-                self.landed = bytes(view[:done])
+        except BaseException as error:
+            if view.nbytes <= self.buffered:  # more than that comes from the caller directly, and no buffer keeps it
+                if done:
+                    self.landed = bytes(view[:done])
+                else:
+                    self.refused = bytes(view), error
             raise
 
 
