@@ -18,7 +18,7 @@ from ..engine.supervise import swallowed
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash
 from .serving import SITE, Answer, Handling, Plan, Prepared
 
-__all__ = ["AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
+__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CURE = "mlchaos.serve keeps one process; put serve() and drive() into a function, and run that under mlchaos.run, as a supervisor would"

@@ -18,9 +18,9 @@ from ..engine.global_containers import GlobalContainers
 from ..engine.inputs import copied
 from ..engine.surroundings import Surroundings
 from ..engine.workdirs import WorkDirs
-from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed
+from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
 from .asgi import AsgiTarget, Requests
-from .drivers import AsyncDriver, CoroutineTarget, Driver, SyncDriver
+from .drivers import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
 from .serving import Plan, Prepared
 
 __all__ = ["Served", "kind_of"]
@@ -107,9 +107,11 @@ class Served:
         try:
             with self._controller.attempt():
                 replies = self._driver.drive(plan)
-        except BaseException:
+        except BaseException as error:
             if self._controller.crash is not None:
                 self._die()
+            if isinstance(error, SimulatedCrash):
+                error.cure = CURE  # it may have come from another thread, by an interruption
             raise
         self._plans.append(dataclasses.replace(plan, requests=kept))
         return replies, len(self._plans) - 1

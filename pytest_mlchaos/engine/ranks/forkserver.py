@@ -17,9 +17,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from ...errors import MlchaosError
 from ..bystanders import OUR_PROCESSES
+from ..places import PACKAGE
 from ..scopes import OURS, within
 
 __all__ = ["ForkServer", "serve"]
@@ -28,7 +30,11 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 STARTUP = 180.0
 """Seconds until the libraries are imported; a cold disk takes long."""
 MAX_FDS = 250
-_BOOT = "import sys; sys.path[:] = {path!r}; from pytest_mlchaos.engine.ranks.forkserver import serve; serve({fd}, {preload!r})"
+_BOOT = (
+    "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.engine.ranks.forkserver import serve; sys.path[:] = {path!r}; "
+    "serve({fd}, {preload!r})"
+)
+"""The package comes from where this process has it, whatever else is on the path."""
 
 
 class ForkServer:
@@ -69,7 +75,9 @@ class ForkServer:
     @within(OURS)
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        boot = _BOOT.format(path=[os.path.abspath(path) for path in sys.path], fd=theirs.fileno(), preload=self._preload)
+        boot = _BOOT.format(
+            home=str(Path(PACKAGE).parent), path=[os.path.abspath(path) for path in sys.path], fd=theirs.fileno(), preload=self._preload
+        )
         environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONHASHSEED": "0"}  # one thread a rank, as torchrun sets it
         with theirs, tempfile.TemporaryFile() as errors:
             self._process = subprocess.Popen(
