@@ -25,7 +25,7 @@ def dumps(value: Any) -> bytes:
     Raises ``BadArgument`` with the reason, and the cure where there is one.
     """
     try:
-        import cloudpickle  # type: ignore[import-untyped,unused-ignore]  # an extra
+        import cloudpickle
     except ImportError:
         cloudpickle = None
     try:
