@@ -18,11 +18,13 @@ _INSIDE: ContextVar[str] = ContextVar("mlchaos_inside", default="")
 OURS = "mlchaos"
 """The operation that stands for all that the tool itself does with files."""
 _finalizing = threading.local()
+_finalizers = 0
+"""How many are running, in whatever thread: mostly none, which is asked faster."""
 
 
 def inside() -> str:
     """The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
-    return OURS if getattr(_finalizing, "on", False) else _INSIDE.get()
+    return OURS if _finalizers and getattr(_finalizing, "on", False) else _INSIDE.get()
 
 
 @contextlib.contextmanager
@@ -31,10 +33,13 @@ def within_finalizer() -> Iterator[None]:
 
     In the middle of setting a context variable, say: setting one then frees what the interpreter is working on (CPython 3.11 crashes).
     """
+    global _finalizers
     _finalizing.on = True
+    _finalizers += 1
     try:
         yield
     finally:
+        _finalizers -= 1
         _finalizing.on = False
 
 
