@@ -85,8 +85,10 @@ def test_what_only_pretends_to_be_a_module_is_left_alone(clock, monkeypatch):
         __slots__ = ("__dict__",)
 
     monkeypatch.setitem(sys.modules, "pretender", Pretender())
-    with trial(Schedule(), Patches(), clock="virtual"):
-        pass
+    with trial(Schedule(), Patches(), clock="virtual") as controller:
+        time.sleep(HOUR)
+        assert controller.clock.passed() >= HOUR
+    assert "pretender" in sys.modules
 
 
 def test_the_functions_pickle_by_name(clock):

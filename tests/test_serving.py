@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import os
 import sys
 import threading
@@ -13,7 +14,6 @@ from collections import Counter, deque
 
 import pytest
 
-from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
@@ -29,22 +29,15 @@ from pytest_mlchaos.errors import (
     SloMissed,
 )
 from pytest_mlchaos.plugin.fixture import Mlchaos
+from tests.serving import serving_in
 
-faults.load()
-sites.load()
 TICK = 0.02
 
 
 @pytest.fixture
 def serving(tmp_path):
     """Serve an app in a trial of these faults."""
-
-    @contextlib.contextmanager
-    def serving(app, *schedule, **keywords):
-        with trial(Schedule(schedule), Patches()):
-            yield Mlchaos(tmp_path).serve(app, **keywords)
-
-    return serving
+    return functools.partial(serving_in, tmp_path)
 
 
 @pytest.fixture

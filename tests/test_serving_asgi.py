@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import functools
 import gzip
 import sys
 import textwrap
@@ -13,30 +14,18 @@ import types
 
 import pytest
 
-from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import EVERY, create
-from pytest_mlchaos.core.schedule import Schedule
-from pytest_mlchaos.engine.patching import Patches
-from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument, GoldenRunFailed, MissingExtra, NotIsolated, ServiceFailed
-from pytest_mlchaos.plugin.fixture import Mlchaos
+from tests.serving import serving_in
 
 httpx = pytest.importorskip("httpx")
-faults.load()
-sites.load()
 TICK = 0.02
 
 
 @pytest.fixture
 def serving(tmp_path):
     """Serve an app in a trial of these faults."""
-
-    @contextlib.contextmanager
-    def serving(app, *schedule, **keywords):
-        with trial(Schedule(schedule), Patches()):
-            yield Mlchaos(tmp_path).serve(app, **keywords)
-
-    return serving
+    return functools.partial(serving_in, tmp_path)
 
 
 async def respond(send, body=b"", status=200, kind=b"text/plain", *more):

@@ -95,7 +95,7 @@ class VirtualClock:
     @property
     def governs(self) -> bool:
         """Whether the calling thread's time is virtual."""
-        return self._real_since is None and threading.get_ident() == self._thread
+        return not self.is_real and self.is_mine
 
     def passed(self) -> float:
         """Seconds since the clock was made."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 
 from ..core.faults import Fault
 from ..core.sites import Visit
@@ -16,9 +17,7 @@ __all__ = ["broken", "comes_from", "is_meant"]
 
 def broken(fault: Fault, error: Exception, what: str) -> FaultError:
     """The error for a fault whose own code failed in ``what``."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
+    trace = _innermost(error)
     where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
     broken = FaultError(
         f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {type(error).__name__}: {error}{where}. "
@@ -36,9 +35,7 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
     """
     if error is visit.error or isinstance(error, SimulatedCrash):
         return True
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
+    trace = _innermost(error)
     if trace is None or isinstance(error, (AssertionError, NotImplementedError, MlchaosError)):
         return False
     module = sys.modules.get(type(fault).__module__)
@@ -60,8 +57,14 @@ def comes_from(error: BaseException | None, origins: Sequence[BaseException]) ->
     return False
 
 
-def _is_users(error: BaseException) -> bool:
+def _innermost(error: BaseException) -> TracebackType | None:
+    """Where it was raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
+    return trace
+
+
+def _is_users(error: BaseException) -> bool:
+    trace = _innermost(error)
     return trace is None or is_users(trace.tb_frame.f_code.co_filename)

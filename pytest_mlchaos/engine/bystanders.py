@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from time import sleep  # the real one
 
-__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "at_work"]
+__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "at_work", "package_of"]
 
 _OURS = __name__.partition(".")[0]
 WAITING = frozenset(
@@ -57,17 +57,18 @@ def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
     What a daemon waits for (a server, a monitor) is a call. Any other thread may have been given work that waits for a while: it is
     idle only where the standard library alone, or a tool, is on its stack.
     """
-    waits = _package(frame) in WAITING and frame.f_code.co_name in _WAITS
+    waits = package_of(frame) in WAITING and frame.f_code.co_name in _WAITS
     packages = set()
     outer: types.FrameType | None = frame
     while outer is not None:
-        packages.add(_package(outer))
+        packages.add(package_of(outer))
         outer = outer.f_back
     of_a_tool = bool(packages & (TOOLS - {_OURS}))
     return of_a_tool or (waits and (thread.daemon or packages <= sys.stdlib_module_names))
 
 
-def _package(frame: types.FrameType) -> str:
+def package_of(frame: types.FrameType) -> str:
+    """The top-level package that a frame's code belongs to."""
     return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
@@ -76,14 +77,15 @@ def _busy_process() -> str:
     for task in _TASKS.glob("*/children") if _TASKS.is_dir() else ():
         with contextlib.suppress(OSError):
             for pid in task.read_text().split():
-                if int(pid) not in OUR_PROCESSES and _is_alive(pid):
+                if int(pid) not in OUR_PROCESSES and not _is_tracker(int(pid)) and _is_alive(pid):
                     return f"there is a child process ({_name_of(pid)})"
     return ""
 
 
 def _is_alive(pid: str) -> bool:
+    """Whether a process runs."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X") and not _is_tracker(int(pid))
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     return False
 
 

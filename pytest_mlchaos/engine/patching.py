@@ -90,8 +90,9 @@ class Patches:
             _rebind(renamed)
 
     def _replace(self, pairs: list[tuple[object, object]]) -> None:
-        self._renamed += [(replacement, original) for original, replacement in pairs]
-        self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
+        back = [(replacement, original) for original, replacement in pairs]
+        self._renamed += back
+        self.on_undo(lambda: _rebind(back))
         _rebind(pairs)
 
     def undo(self) -> None:

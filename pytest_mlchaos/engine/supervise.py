@@ -15,7 +15,7 @@ from . import randomness
 from .controller import Controller
 from .inputs import Inputs, copied
 from .surroundings import Surroundings
-from .workdirs import WorkDirs, paths_in
+from .workdirs import WorkDirs
 
 __all__ = ["Supervisor", "check_subject", "first_line", "kept", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -42,8 +42,7 @@ class Supervisor:
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._inputs = Inputs(subject, args)
             self._surroundings = Surroundings()
-            here = [Path.cwd()] if scratch in Path.cwd().parents else []
-            self._disk = WorkDirs([*here, *workdirs, *paths_in(subject, args)], scratch)
+            self._disk = WorkDirs.of(subject, args, scratch, workdirs)
             self._random = randomness.captured()
 
     def run(self, max_restarts: int) -> Record:

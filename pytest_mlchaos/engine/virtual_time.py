@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
-from .bystanders import TOOLS, WAITING, at_work
+from .bystanders import TOOLS, WAITING, at_work, package_of
 from .patching import FUNCTIONS, Patches
 
 __all__ = ["install"]
@@ -46,7 +46,7 @@ def _clock_of(caller: types.FrameType) -> VirtualClock | None:
     clock = _clock
     if clock is None:
         return None
-    package = str(caller.f_globals.get("__name__")).partition(".")[0]
+    package = package_of(caller)
     if package == "asyncio":  # a loop in a thread of its own lives in real time
         return clock if clock.is_mine else None
     if package in _REAL_TIME:
@@ -68,37 +68,37 @@ def _sleep(seconds: float, /) -> None:
         clock.sleep(seconds)
 
 
-def _monotonic() -> float:
-    clock = _clock_of(sys._getframe(1))
-    return _real["monotonic"]() if clock is None else clock.now()
+def _seconds(name: str, shown: Callable[[VirtualClock], float]) -> Callable[[], float]:
+    """The virtual form of one of ``time``'s clocks; what it has ``shown`` is worked out by who knows where it began."""
+    real = _real[name]
+
+    def read() -> float:
+        clock = _clock_of(sys._getframe(1))
+        return real() if clock is None else shown(clock)
+
+    return read
 
 
-def _monotonic_ns() -> int:
-    clock = _clock_of(sys._getframe(1))
-    return _real["monotonic_ns"]() if clock is None else int(clock.now() * 1e9)
+def _nanoseconds(name: str, shown: Callable[[VirtualClock], float]) -> Callable[[], int]:
+    real = _real[name]
+
+    def read() -> int:
+        clock = _clock_of(sys._getframe(1))
+        return real() if clock is None else int(shown(clock) * 1e9)
+
+    return read
 
 
-def _time() -> float:
-    clock = _clock_of(sys._getframe(1))
-    return _real["time"]() if clock is None else _wall + clock.passed()
-
-
-def _time_ns() -> int:
-    clock = _clock_of(sys._getframe(1))
-    return _real["time_ns"]() if clock is None else int((_wall + clock.passed()) * 1e9)
-
-
-def _perf_counter() -> float:
-    clock = _clock_of(sys._getframe(1))
-    return _real["perf_counter"]() if clock is None else _counter + clock.passed()
-
-
-def _perf_counter_ns() -> int:
-    clock = _clock_of(sys._getframe(1))
-    return _real["perf_counter_ns"]() if clock is None else int((_counter + clock.passed()) * 1e9)
-
-
-_VIRTUAL: dict[str, Callable[..., Any]] = {name: globals()[f"_{name}"] for name in _real}
+_CLOCKS: dict[str, Callable[[VirtualClock], float]] = {
+    "monotonic": lambda clock: clock.now(),
+    "time": lambda clock: _wall + clock.passed(),
+    "perf_counter": lambda clock: _counter + clock.passed(),
+}
+_VIRTUAL: dict[str, Callable[..., Any]] = {
+    "sleep": _sleep,
+    **{name: _seconds(name, shown) for name, shown in _CLOCKS.items()},
+    **{f"{name}_ns": _nanoseconds(f"{name}_ns", shown) for name, shown in _CLOCKS.items()},
+}
 _FUNCTIONS = frozenset((*_real.values(), *_VIRTUAL.values()))
 for _name, _function in _VIRTUAL.items():
     _function.__module__, _function.__name__, _function.__qualname__ = "time", _name, _name  # how they are pickled, too
@@ -176,7 +176,9 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
     def select(self: Any, timeout: float | None = None) -> Any:
         if not clock.governs or (timeout is not None and timeout <= 0):
             return original(self, timeout)
-        if timeout is not None and _is_loop(sys._getframe(1)) and len(self.get_map()) <= 1:  # but the pipe that wakes the loop up
+        if (
+            timeout is not None and package_of(sys._getframe(1)) == "asyncio" and len(self.get_map()) <= 1
+        ):  # but the pipe that wakes the loop up
             clock.check()
             if clock.governs:
                 ready = original(self, 0)
@@ -220,17 +222,15 @@ def _marked(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., 
     return run_coroutine_threadsafe
 
 
-def _is_loop(caller: types.FrameType) -> bool:
-    return str(caller.f_globals.get("__name__")).startswith("asyncio.")
-
-
 def _watched(original: Callable[..., Any], clock: VirtualClock, why: Callable[[Any], str]) -> Callable[..., Any]:
     """A way to start a process that runs beside the test: from then on, time is real."""
 
     @functools.wraps(original)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        package = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
-        if clock.governs and package not in (__name__.partition(".")[0], "subprocess"):  # subprocess.run waits by itself
+        if clock.governs and package_of(sys._getframe(1)) not in (
+            __name__.partition(".")[0],
+            "subprocess",
+        ):  # subprocess.run waits by itself
             clock.become_real(why(self))
         return original(self, *args, **kwargs)
 

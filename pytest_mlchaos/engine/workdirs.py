@@ -48,6 +48,11 @@ class WorkDirs:
         self._frozen: Path | None = None
         self._prints: list[Fingerprint] = []
 
+    @classmethod
+    def of(cls, subject: Any, args: tuple[Any, ...], scratch: Path, more: Iterable[Path] = ()) -> WorkDirs:
+        """The directories that a subject may work in: the working directory, what it and its arguments name, and ``more``."""
+        return cls([Path.cwd(), *more, *paths_in(subject, args)], scratch)
+
     @within(OURS)
     def freeze(self) -> None:
         """The process has died: what is on disk now is what a restart finds, whatever is written while the code unwinds."""

@@ -15,7 +15,7 @@ from ..core.values import shown
 from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.global_containers import GlobalContainers
-from ..engine.inputs import copied
+from ..engine.supervise import kept
 from ..engine.surroundings import Surroundings
 from ..engine.workdirs import WorkDirs
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
@@ -91,9 +91,9 @@ class Served:
     def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
         controller, now = self._controller, self._controller.clock.now
         if self._kind == "function":
-            return SyncDriver(controller, self._subject, _kept)
+            return SyncDriver(controller, self._subject, kept)
         if self._kind == "coroutine":
-            return AsyncDriver(controller, CoroutineTarget(self._subject, _kept, now))
+            return AsyncDriver(controller, CoroutineTarget(self._subject, kept, now))
         return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
 
     def drive(self, requests: Sequence[Any], **how: Any) -> tuple[list[Reply], int]:
@@ -101,9 +101,9 @@ class Served:
         if not self._running:
             over = "its golden run was asked for, which shuts it down" if self._golden is not None else "it was shut down"
             raise BadArgument(f"this service is over: {over}; drive it before, or serve the app again")
-        kept = requests if self._kind == "asgi" else _kept(requests)
+        given = requests if self._kind == "asgi" else kept(requests)
         first = sum(len(plan.requests) for plan in self._plans)
-        plan = Plan([self._prepared(given) for given in requests], first, **how)
+        plan = Plan([self._prepared(request) for request in requests], first, **how)
         try:
             with self._controller.attempt():
                 replies = self._driver.drive(plan)
@@ -113,7 +113,7 @@ class Served:
             if isinstance(error, SimulatedCrash):
                 error.cure = CURE  # it may have come from another thread, by an interruption
             raise
-        self._plans.append(dataclasses.replace(plan, requests=kept))
+        self._plans.append(dataclasses.replace(plan, requests=given))
         return replies, len(self._plans) - 1
 
     def _prepared(self, given: Any) -> Prepared:
@@ -200,9 +200,7 @@ class _Subject:
 
     def __init__(self, function: Callable[[Any], Any] | None) -> None:
         self._function: Any = function
-        (self._at_start,), failures = copied((function,))
-        if failures:
-            self._at_start = function
+        self._at_start = kept(function)
 
     def __call__(self, payload: Any) -> Any:
         return self._function(payload)
@@ -210,12 +208,6 @@ class _Subject:
     def renew(self) -> None:
         """Take the copy."""
         self._function = self._at_start
-
-
-def _kept(value: Any) -> Any:
-    """The value as it is now: who holds it may go on changing it."""
-    (kept,), failures = copied((value,))
-    return value if failures else kept
 
 
 def _refuse_running_loop() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -19,9 +18,9 @@ from ...core.values import shown
 from ...errors import BadArgument, GoldenRunFailed, MlchaosError
 from ..controller import Controller
 from ..lanes import Tally
-from ..supervise import Watch
+from ..supervise import Watch, check_subject
 from ..surroundings import Surroundings
-from ..workdirs import WorkDirs, paths_in
+from ..workdirs import WorkDirs
 from .attempt import Live
 from .forkserver import ForkServer
 from .rank import Job
@@ -57,9 +56,7 @@ class WorldSupervisor:
         watch: Watch,
         workdirs: Iterable[Path] = (),
     ) -> None:
-        if not callable(subject) or inspect.iscoroutinefunction(subject):
-            what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
-            raise BadArgument(f"world.run expects a plain callable as its subject but got {what}")
+        check_subject(subject, "world.run")
         _check_ranks(controller.schedule, terms.ranks)
         self._server = server
         self._controller = controller
@@ -68,8 +65,7 @@ class WorldSupervisor:
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._given = _packed(subject, args)
             self._surroundings = Surroundings()
-            here = [Path.cwd()] if scratch in Path.cwd().parents else []
-            self._disk = WorkDirs([*here, *workdirs, *paths_in(subject, args)], scratch)
+            self._disk = WorkDirs.of(subject, args, scratch, workdirs)
 
     def run(self) -> WorldRecord:
         """All attempts: another one as long as a rank has failed by itself and restarts are left."""

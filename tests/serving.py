@@ -1,0 +1,21 @@
+"""What the tests of served apps have in common."""
+
+from __future__ import annotations
+
+import contextlib
+
+from pytest_mlchaos import faults, sites
+from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.engine.patching import Patches
+from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.plugin.fixture import Mlchaos
+
+faults.load()
+sites.load()
+
+
+@contextlib.contextmanager
+def serving_in(tmp_path, app, *schedule, **keywords):
+    """Serve an app in a trial of these faults."""
+    with trial(Schedule(schedule), Patches()):
+        yield Mlchaos(tmp_path).serve(app, **keywords)
