@@ -387,6 +387,14 @@ def leaves(path, *flags):
     Path(path).write_text(str(sleeper(*flags)))
 
 
+def test_one_may_be_ended_at_any_moment_of_its_start(fresh):
+    """Nothing that is said to its keeper is lost."""
+    for _ in range(20):
+        task = fresh.start(time.sleep, 600)
+        task.end()
+        assert task.wait().exitcode == -9
+
+
 @linux
 @pytest.mark.parametrize("flags", [(), ("session",)], ids=["in its group", "in a session of its own"])
 def test_processes_that_it_leaves_are_named_and_ended(fresh, tmp_path, flags):

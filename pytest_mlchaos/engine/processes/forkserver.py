@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import gc
 import importlib
 import os
@@ -24,7 +23,7 @@ from ...errors import MlchaosError
 from ..bystanders import OUR_PROCESSES
 from ..places import PACKAGE
 from ..scopes import OURS, within
-from .wire import Inbox, write_message
+from .wire import read_message, write_message
 
 __all__ = ["ForkServer", "serve", "threads", "warmed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -133,7 +132,7 @@ class ForkServer:
         """Wait until all that was to be imported is."""
         assert self._socket is not None
         self._socket.settimeout(STARTUP)
-        answer = Inbox().wait(functools.partial(self._socket.recv, 1 << 16))
+        answer = read_message(self._socket.recv)
         self._socket.settimeout(None)
         if answer is None:
             raise ConnectionError("it ended")
@@ -185,7 +184,7 @@ def serve(fd: int, entry: str) -> None:
 
 
 def _names(runner: socket.socket) -> Sequence[str]:
-    return Inbox().wait(functools.partial(runner.recv, 1 << 20)) or ()
+    return read_message(runner.recv) or ()
 
 
 def warmed(names: Iterable[str]) -> int:

@@ -24,14 +24,18 @@ from .child import STACK_SIGNAL, Start, become, exit_code, leave, print_error, s
 from .family import adopt_orphans, children, descendants, die_with_parent, end_all, named, reap
 from .forkserver import threads, warmed
 from .shipping import SameFiles, dumps
-from .wire import Inbox, Outbox, write_message
+from .wire import Outbox, read_message, write_message
 
 __all__ = ["END", "ENTRY", "FILES", "JOB", "WARM", "Job", "main"]
 
 ENTRY = f"{__name__}:main"
 """What the warm process runs in a keeper."""
-JOB, WARM, END = b"j", b"w", b"e"
-"""What the runner says: a job follows (with its files), modules to import follow, end the process that runs."""
+JOB = b"j"
+"""The runner says: a job follows, with its files."""
+WARM = b"w"
+"""The runner says: modules to import follow."""
+END = b"e"
+"""The runner says: end the process that runs."""
 FILES = 5
 """File descriptors a process: what it is to do, its messages, output, errors, stacks. Files, not pipes: nobody has to read in time."""
 GRACE = 0.5
@@ -100,7 +104,7 @@ class _Keeper:
                     return
 
     def _message(self) -> Any:
-        message = Inbox().wait(lambda: self._control.recv(1 << 20))
+        message = read_message(self._control.recv)
         if message is None:
             raise _Gone
         return message

@@ -12,7 +12,7 @@ from .child import Start
 from .forkserver import ForkServer
 from .keeper import JOB, WARM, Job
 from .shipping import SameFiles
-from .wire import Inbox, write_message
+from .wire import read_message, write_message
 
 __all__ = ["Kept"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -60,7 +60,7 @@ class Kept:
         """What it says next; None when it is gone, or says nothing in time."""
         try:
             self.socket.settimeout(timeout)
-            told = Inbox().wait(lambda: self.socket.recv(1 << 16))
+            told = read_message(self.socket.recv)
             self.socket.settimeout(None)
         except OSError:
             told = None
