@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import secrets
 import shutil
@@ -12,12 +13,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..core.crashes import CrashOutcome
+from ..core.clock import VirtualClock
+from ..core.crashes import Ran
 from ..core.values import index, parse_duration, shown
+from ..engine import randomness
 from ..engine.controller import Controller
-from ..engine.crashes.hosts import Golden, InProcess
+from ..engine.crashes.contents import Contents
+from ..engine.crashes.hosts import Fresh, Golden, Host, InProcess, opened
 from ..engine.crashes.runs import Subject, Terms
+from ..engine.scopes import OURS, within
 from ..engine.supervise import check_subject
+from ..engine.surroundings import Surroundings
+from ..engine.watchdog import no_time_limit
 from ..engine.workdirs import KEPT_COPIES
 from ..errors import BadArgument, NonDeterministicSubject
 from ..oracles.crash_report import CrashReport
@@ -59,8 +66,14 @@ class CrashTerms:
             raise BadArgument(f"{CALLER}: expected rtol and atol of 0 or more but got {self.rtol!r} and {self.atol!r}")
         if self.jobs > 1 and self.isolation == "in-process":
             raise BadArgument(f"{CALLER}: jobs={self.jobs} needs processes, but isolation is 'in-process'")
+        if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
+            raise BadArgument(f"{CALLER}: expected timeout to be longer than nothing but got {shown(self.timeout)}")
         if self.timeout is not None:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
+
+    def plan(self, only: str | None) -> Plan:
+        """What is to be explored."""
+        return Plan(torn_writes=self.torn_writes, power=self.durability == "power", horizon=self.horizon, depth=self.depth, only=only)
 
 
 def explored(
@@ -68,24 +81,64 @@ def explored(
 ) -> CrashReport:
     """Explore, and report."""
     check_subject(subject, CALLER)
-    root = _root(workdir, scratch, subject)
     start = perf_counter()
+    root = _root(workdir, scratch)
     runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout)
-    plan = Plan(
-        torn_writes=terms.torn_writes, power=terms.durability == "power", horizon=terms.horizon, depth=terms.depth, only=_asked(controller)
-    )
-    with _store(scratch) as store, InProcess.opened(controller, Subject(subject, (workdir, *args)), runs, store) as host:
-        golden = recorded_golden(host)
-        _check_written(golden, workdir)
-        host.limit(terms.timeout or PATIENCE + 10 * golden.ran.duration)
-        judge = CrashJudge(golden.ran, rtol=terms.rtol, atol=terms.atol)
-        second = second_run(host, golden)
-        divergence = judge.differs(second)
-        if divergence is not None:
-            raise NonDeterministicSubject(_not_deterministic(divergence), divergence)
-        found = explore(host, golden, second, judge, plan)
-        host.leave(golden.end)
-    return _report(found, judge, perf_counter() - start)
+    with controller.without_faults(), randomness.restored(), Surroundings(), no_time_limit(), _store(scratch) as store:
+        begun = _begun(Subject(subject, (workdir, *args)), runs, store, terms, isinstance(controller.clock, VirtualClock))
+        found = explore(begun.host, begun.golden, begun.second, begun.judge, terms.plan(_asked(controller)))
+        begun.host.leave(begun.golden.end)
+    return _report(found, begun, perf_counter() - start)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """The golden run and a second one, made where they agree; ``why``: why not in this process."""
+
+    host: Host
+    golden: Golden
+    second: Ran
+    judge: CrashJudge
+    why: str = ""
+
+
+def _begun(subject: Subject, runs: Terms, store: Contents, terms: CrashTerms, virtual: bool) -> _Begun:
+    """Where the subject is deterministic: in this process if it may be, else in fresh ones."""
+    there = functools.partial(Fresh, subject, dataclasses.replace(runs, virtual=virtual), store)
+    if terms.isolation == "process":
+        return _twice(there(), runs.root, terms)
+    here = InProcess(subject, runs, store)
+    try:
+        begun = _twice(here, runs.root, terms)
+        if not begun.golden.running:
+            return begun
+        why, failure = f"a run leaves {begun.golden.running[0]} running", None
+        if terms.isolation == "in-process":
+            raise BadArgument(f"{CALLER}: {why}: end it before the subject returns, or give isolation='process'")
+    except NonDeterministicSubject as error:
+        why, failure = f"in one process a second run differs, at {error.divergence}", error
+        if terms.isolation == "in-process":
+            raise
+    try:
+        here.leave({})
+        return dataclasses.replace(_twice(there(), runs.root, terms), why=why)
+    except BadArgument as error:
+        if failure is None:
+            raise
+        failure.add_note(f"mlchaos: fresh processes might show whether it keeps state in its process, but there it cannot run: {error}")
+        raise failure from None
+
+
+def _twice(host: Host, root: Path, terms: CrashTerms) -> _Begun:
+    golden = recorded_golden(host)
+    _check_written(golden, root)
+    host.limit(terms.timeout or PATIENCE + 10 * golden.ran.duration)
+    judge = CrashJudge(golden.ran, rtol=terms.rtol, atol=terms.atol)
+    second = second_run(host, golden)
+    divergence = judge.differs(second)
+    if divergence is not None:
+        raise NonDeterministicSubject(_not_deterministic(divergence), divergence)
+    return _Begun(host, golden, second, judge)
 
 
 def _asked(controller: Controller) -> str | None:
@@ -93,7 +146,7 @@ def _asked(controller: Controller) -> str | None:
     return None
 
 
-def _root(workdir: Any, scratch: Path, subject: Any) -> Path:
+def _root(workdir: Any, scratch: Path) -> Path:
     if not isinstance(workdir, (str, os.PathLike)) or isinstance(os.fspath(workdir), bytes):
         raise BadArgument(f"{CALLER}: expected workdir, the subject's first argument, to be a path or a URL but got {shown(workdir)}")
     root = Path(os.path.abspath(os.fspath(workdir)))
@@ -102,23 +155,26 @@ def _root(workdir: Any, scratch: Path, subject: Any) -> Path:
         raise BadArgument(f"{CALLER}: expected workdir to be a directory but {shown(str(workdir))} is a file")
     if not below and (not root.exists() or any(root.iterdir())):
         raise BadArgument(
-            f"{CALLER}: {shown(str(workdir))} is not below the test's temporary directory, and it is emptied and filled many times: pass tmp_path"
+            f"{CALLER}: {shown(str(workdir))} is not below the test's temporary directory, and it is emptied many times: pass tmp_path"
         )
     root.mkdir(parents=True, exist_ok=True)
     return root
 
 
 @contextlib.contextmanager
-def _store(scratch: Path) -> Iterator[Path]:
+def _store(scratch: Path) -> Iterator[Contents]:
     home = scratch / f"{KEPT_COPIES}{secrets.token_hex(8)}"
-    home.mkdir(mode=0o700)
+    with within(OURS):
+        home.mkdir(mode=0o700)
     try:
-        yield home / "contents"
+        with opened(home / "contents") as contents:
+            yield contents
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        with within(OURS):
+            shutil.rmtree(home, ignore_errors=True)
 
 
-def _check_written(golden: Golden, workdir: Any) -> None:
+def _check_written(golden: Golden, workdir: Path) -> None:
     if not any(change.kind not in ("synced", "folder") for change in golden.changes):
         raise BadArgument(
             f"{CALLER}: the subject wrote nothing below its work directory ({shown(str(workdir))}), so a crash could leave nothing "
@@ -133,7 +189,17 @@ def _not_deterministic(divergence: Any) -> str:
     )
 
 
-def _report(found: Exploration, judge: CrashJudge, duration: float) -> CrashReport:
+def _report(found: Exploration, begun: _Begun, duration: float) -> CrashReport:
     completed = sum(change.kind in ("closed", "moved", "arrived") for change in found.golden.changes)
-    outcomes: list[CrashOutcome] = list(found.outcomes)
-    return CrashReport(steps=judge.steps, writes=completed, states=found.states, outcomes=outcomes, duration=duration)
+    notes = [f"in fresh processes: {begun.why}"] if begun.why else []
+    if begun.golden.changed and not begun.why:
+        notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")
+    return CrashReport(
+        steps=begun.judge.steps,
+        writes=completed,
+        states=found.states,
+        outcomes=found.outcomes,
+        duration=duration,
+        notes=notes,
+        rejudged=begun.judge.again,
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
 from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
 from ..core.values import did_you_mean
-from ..engine.crashes.hosts import Golden, InProcess
+from ..engine.crashes.hosts import Golden, Host
 from ..engine.crashes.runs import Stop
 from ..errors import BadArgument, GoldenRunFailed
 from .crash_states import CrashStates
@@ -36,8 +36,17 @@ class Judge(Protocol):
         """How a second run of the whole, from the start, differs from the golden one."""
         ...
 
+    @property
+    def steps(self) -> int:
+        """Of the golden run."""
+        ...
+
     def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
-        """The verdict on a resumed run. Called in the order of time."""
+        """The verdict on a resumed run, taken by itself."""
+        ...
+
+    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """The verdicts on all, in the order of time: what they say of each other."""
         ...
 
     def matching(self, trace: Trace) -> int:
@@ -54,7 +63,7 @@ class Exploration:
     outcomes: Sequence[CrashOutcome]
 
 
-def recorded_golden(host: InProcess) -> Golden:
+def recorded_golden(host: Host) -> Golden:
     """The golden run, which must come to its end, and write something."""
     golden = host.golden(None)
     ran = golden.ran
@@ -66,11 +75,11 @@ def recorded_golden(host: InProcess) -> Golden:
     return golden
 
 
-def explore(host: InProcess, golden: Golden, second: Ran, judge: Judge, plan: Plan) -> Exploration:
+def explore(host: Host, golden: Golden, second: Ran, judge: Judge, plan: Plan) -> Exploration:
     """Resume from every crash state of a golden run. ``second``: the run from the first of them."""
     maker = CrashStates(host.contents, torn=plan.torn_writes, power=plan.power)
     known: set[frozenset[object]] = set()
-    states = maker.states(golden.start, golden.changes, known)
+    states = maker.states(golden.start, golden.changes, known, steps=judge.steps)
     if plan.only is not None:
         states = [_wanted(states, plan.only)]
     outcomes = list(_resumed(host, states, judge, plan, {"start#0": second}))
@@ -78,31 +87,35 @@ def explore(host: InProcess, golden: Golden, second: Ran, judge: Judge, plan: Pl
         deeper = [further for state in states for further in _behind(host, maker, state, known)]
         outcomes += _resumed(host, deeper, judge, plan)
         states = [*states, *deeper]
-    return Exploration(golden, states, outcomes)
+    return Exploration(golden, states, judge.finish(outcomes))
 
 
 def _resumed(
-    host: InProcess, states: Sequence[CrashState], judge: Judge, plan: Plan, known: Mapping[str, Ran] = MappingProxyType({})
+    host: Host, states: Sequence[CrashState], judge: Judge, plan: Plan, known: Mapping[str, Ran] = MappingProxyType({})
 ) -> Iterator[CrashOutcome]:
-    on_step = _until_settled(judge, plan.horizon)
+    on_step = None if plan.horizon is None else Settled(judge, plan.horizon)
     for number, state in enumerate(states, 2):
         yield judge.outcome(state, known.get(state.id) or host.resume(state.tree, number, on_step))
 
 
-def _until_settled(judge: Judge, horizon: int | None) -> Callable[[Trace], None]:
-    def on_step(trace: Trace) -> None:
-        if horizon is not None and judge.matching(trace) >= horizon:
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """Ends a run that has matched the golden one for so many steps: the rest must match too."""
+
+    judge: Judge
+    horizon: int
+
+    def __call__(self, trace: Trace) -> None:
+        if self.judge.matching(trace) >= self.horizon:
             raise Stop
 
-    return on_step
 
-
-def _behind(host: InProcess, maker: CrashStates, state: CrashState, known: set[frozenset[object]]) -> list[CrashState]:
+def _behind(host: Host, maker: CrashStates, state: CrashState, known: set[frozenset[object]]) -> list[CrashState]:
     """The states that a second crash would leave, in the run that resumes from this one."""
-    again = host.again(state.tree)
+    again = host.golden(state.tree)
     return [
         dataclasses.replace(one, id=f"{state.id}>{one.id}", what=f"{one.what}, in the run that resumes from {state.id}")
-        for one in maker.states(None, again.changes, known, state.id)
+        for one in maker.states(None, again.changes, known, steps=len(again.ran.trace.steps), parent=state.id)
     ]
 
 
@@ -114,6 +127,6 @@ def _wanted(states: Sequence[CrashState], name: str) -> CrashState:
     raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {name!r}{close}")
 
 
-def second_run(host: InProcess, golden: Golden) -> Ran:
+def second_run(host: Host, golden: Golden) -> Ran:
     """The whole once more, from the start: what a crash before anything was written leads to, and whether the subject is deterministic."""
-    return host.resume(golden.start or {}, 1, lambda trace: None)
+    return host.resume(golden.start or {}, 1, None)
