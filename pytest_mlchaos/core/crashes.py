@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
+    "CRASH_STATE",
     "Change",
     "Content",
     "CrashOutcome",
@@ -23,6 +24,9 @@ __all__ = [
     "Verdict",
     "tree_key",
 ]
+
+CRASH_STATE = "crash.state"
+"""The site of a crash that is named by what it leaves, not by a visit."""
 
 Verdict: TypeAlias = Literal["recovered", "diverged", "failed", "hung", "restarted"]
 
@@ -133,6 +137,8 @@ class Trace:
     final: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     epochs: list[int] = dataclasses.field(default_factory=list)
     """The steps before which a loader was started."""
+    passes: int = 0
+    """Forward passes of models in training."""
     stopped: bool = False
     """Whether it was cut off at its horizon."""
 

@@ -43,6 +43,8 @@ class Host(Protocol):
     """Runs a subject, from any content of its directory."""
 
     contents: Contents
+    is_fresh: bool
+    start: Tree | None
 
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
@@ -62,8 +64,11 @@ class Host(Protocol):
 class InProcess:
     """Runs in this process. What a run leaves in user modules' globals, and in the directory, is undone before the next."""
 
+    is_fresh = False
+
     def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
         self.contents = contents
+        self.start: Tree | None = None
         self._subject = subject
         self._terms = terms
         self._disk = Disk(terms.root, contents)
@@ -78,7 +83,9 @@ class InProcess:
         """A recorded run."""
         self._reset(start)
         try:
-            return _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
+            golden = _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
+            self.start = golden.start if start is None else self.start
+            return golden
         finally:
             self._surroundings.restore()
 
@@ -103,8 +110,11 @@ class InProcess:
 class Fresh:
     """Each run in a fresh process."""
 
+    is_fresh = True
+
     def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
         self.contents = contents
+        self.start: Tree | None = None
         self._subject = subject
         self._timeout = terms.timeout
         self._terms = dataclasses.replace(terms, timeout=None)
@@ -122,6 +132,7 @@ class Fresh:
         if isinstance(ended.value, Golden):
             golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
             golden.ran.output = golden.ran.output or ended.output
+            self.start = golden.start if start is None else self.start
             return golden
         return Golden(_ran(ended), start, (), None)
 
