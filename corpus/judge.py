@@ -215,7 +215,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one program")
     parser.add_argument("--report", action="store_true", help="print each report in full")
     parser.add_argument("--json", type=Path, help="write all results there")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main() -> int:
