@@ -19,7 +19,7 @@ Exception
         ├── GaveUp                                    the subject did not finish within its restarts
         ├── TrialTimeout                              a trial took longer than its time-out
         ├── StateDiffers                              two states are not the same
-        ├── NotRecovered                              the run did not end in the golden run's state
+        ├── NotRecovered                              a run, or one resumed from a crash state, did not end in the golden run's state
         ├── Drifted                                   values are distributed otherwise than the reference
         ├── Worse                                     a metric is worse by more than the margin
         ├── Inconclusive                              too few seeds to tell: no pass
@@ -83,7 +83,14 @@ class GoldenRunFailed(MlchaosError):
 
 
 class NonDeterministicSubject(MlchaosError):
-    """Two runs of the subject differ though no fault struck: a difference says nothing about the fault."""
+    """Two runs of the subject differ though no fault struck: a difference says nothing about the fault.
+
+    ``divergence``: the first step, and the component, in which they differ.
+    """
+
+    def __init__(self, text: str, divergence: object = None) -> None:
+        super().__init__(text)
+        self.divergence = divergence
 
 
 class NotReproducible(MlchaosError):
@@ -111,7 +118,11 @@ class GaveUp(Verdict):
 
 
 class TrialTimeout(Verdict):
-    """A trial took longer than the setting ``timeout``."""
+    """A trial took longer than the setting ``timeout``; ``place`` says where it stood then."""
+
+    def __init__(self, text: str, place: str = "") -> None:
+        super().__init__(text)
+        self.place = place
 
 
 class StateDiffers(Verdict):
@@ -119,7 +130,7 @@ class StateDiffers(Verdict):
 
 
 class NotRecovered(Verdict):
-    """A run under faults did not end in the state of its golden run."""
+    """A run under faults, or one resumed from a crash state, did not end in the state of its golden run."""
 
 
 class ServiceFailed(Verdict):

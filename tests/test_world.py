@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from pytest_mlchaos import chaos
-from pytest_mlchaos.engine.ranks.forkserver import ForkServer
+from pytest_mlchaos.engine.processes.forkserver import ForkServer
+from pytest_mlchaos.engine.ranks.agent import ENTRY
 from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung
 
 psutil = pytest.importorskip("psutil")
@@ -661,7 +662,7 @@ def test_a_storage_fault_strikes_in_the_rank_that_writes_the_file(mlchaos, tmp_p
 def test_starting_the_warm_process_is_no_visit(mlchaos, tmp_path, monkeypatch):
     """The first operation that is struck is the test's own, whether or not ranks have been started before."""
     world_module = importlib.import_module("pytest_mlchaos.plugin.world")
-    server = ForkServer(["torch", "torch.distributed"])
+    server = ForkServer(["torch", "torch.distributed"], ENTRY)
     monkeypatch.setattr(world_module, "_server", lambda: server)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

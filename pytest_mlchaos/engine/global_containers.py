@@ -26,7 +26,16 @@ class GlobalContainers:
     """
 
     def __init__(self, also: Iterable[Any] = ()) -> None:
-        self._kept = [(container, _content(container)) for container in _reached([*_global_containers(), *also])]
+        self._kept = [(container, _content(container)) for container in _reached([*(held for _, held in _global_containers()), *also])]
+
+    def restore(self) -> None:
+        """Make the contents those of the start."""
+        self._restore()
+
+    def changed(self) -> list[str]:
+        """The global names (``module.name``) of containers whose contents, or those nested in them, are others now."""
+        others = {id(container) for container, content in self._kept if not _same(_content(container), content)}
+        return [name for name, held in _global_containers() if others & {id(container) for container in _reached([held])}] if others else []
 
     @contextlib.contextmanager
     def as_at_the_start(self) -> Iterator[None]:
@@ -65,17 +74,20 @@ def _fill(container: Any, content: list[Any]) -> None:
 
 
 def _modules() -> Iterator[tuple[bool, dict[str, Any]]]:
-    """The names of each module, and whether it is the user's."""
+    """The names of each module (its own among them), and whether it is the user's."""
     for module in list(sys.modules.values()):
         if issubclass(type(module), types.ModuleType):
             file = vars(module).get("__file__")
             yield isinstance(file, str) and is_users(file), vars(module)
 
 
-def _global_containers() -> Iterator[Any]:
+def _global_containers() -> Iterator[tuple[str, Any]]:
+    """The containers in the globals of user modules, and their names."""
     for users, names in _modules():
         if users:
-            yield from (value for name, value in list(names.items()) if type(value) in _CONTAINERS and not name.startswith("__"))
+            for name, value in list(names.items()):
+                if type(value) in _CONTAINERS and not name.startswith("__"):
+                    yield f"{names.get('__name__')}.{name}", value
 
 
 def _of_other_modules() -> set[int]:

@@ -14,7 +14,7 @@ from ..errors import SimulatedCrash, TrialTimeout
 from .controller import Controller
 from .places import is_users
 
-__all__ = ["time_limit"]
+__all__ = ["no_time_limit", "time_limit"]
 
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
@@ -45,10 +45,12 @@ class _Watcher:
             if self._wakes is None or self._deadline < self._wakes:
                 self._changed.notify()
 
-    def stop(self) -> None:
-        """No signal is under way once this returns."""
+    def stop(self) -> float | None:
+        """No signal is under way once this returns. What was left, in seconds, of a time that had been set."""
         with self._changed:
+            left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.001)
             self._deadline = None
+            return left
 
     def _watch(self, main: int) -> None:
         with self._changed:
@@ -66,8 +68,22 @@ _watcher = _Watcher()
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
-    """Raise :class:`~pytest_mlchaos.errors.TrialTimeout` in the main thread once the time is over.
+def no_time_limit() -> Iterator[None]:
+    """The limit that holds around this waits meanwhile."""
+    if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    left = _watcher.stop()
+    try:
+        yield
+    finally:
+        if left is not None:
+            _watcher.start(left)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None, controller: Controller, limited: str = "the trial") -> Iterator[None]:
+    """Raise :class:`~pytest_mlchaos.errors.TrialTimeout` in the main thread once the time is over. Limits nest: the outer one waits.
 
     Code that swallows the interruption is interrupted again each second. A crash in another thread interrupts the main
     thread in the same way: the process is gone. Where there are no such signals (Windows), or
@@ -76,6 +92,7 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
     if seconds is None or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         yield
         return
+    outer = _watcher.stop()
     running = True
     places: list[str] = []
     told: list[str] = []
@@ -87,7 +104,7 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
             places.append(_place(frame))
             raise _Expired
 
-    before = signal.signal(_SIGNAL, expired)
+    before, interrupt = signal.signal(_SIGNAL, expired), controller.interrupt
     controller.interrupt = functools.partial(signal.pthread_kill, threading.get_ident(), _SIGNAL)
     _watcher.start(seconds)
     try:
@@ -96,13 +113,14 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
         told = getattr(error, "__notes__", [])
     finally:
         running = False
-        controller.interrupt = None
+        controller.interrupt = interrupt
         _watcher.stop()
         signal.signal(_SIGNAL, before or signal.SIG_DFL)
+        if outer is not None:
+            _watcher.start(outer)
     if places:
-        raise TrialTimeout(
-            f"the trial took longer than {seconds:g} s (setting timeout); it stood {'; '.join([places[0], *told])}"
-        ) from None
+        place = "; ".join([places[0], *told])
+        raise TrialTimeout(f"{limited} took longer than {seconds:g} s (setting timeout); it stood {place}", place) from None
 
 
 def _place(frame: FrameType | None) -> str:

@@ -10,7 +10,6 @@ import textwrap
 import unittest
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
 from ..engine.patching import Patches
-from ..engine.places import is_users
+from ..engine.places import user_place
 from ..engine.trial import trial
 from ..reports import text
 from .restart import own_directories, set_up_again
@@ -165,16 +164,6 @@ def cause_of(error: BaseException) -> Cause:
     """What two failures have in common that fail for one reason."""
     from ..search.explore import Cause
 
-    place = _user_place(error)
+    place = user_place(error)
     words = textwrap.shorten(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", SUMMARY, placeholder=" ...")
     return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words)
-
-
-def _user_place(error: BaseException) -> str:
-    """The innermost line of the user's own code in a traceback; nothing where there is none."""
-    place = ""
-    for frame in _frames(error):
-        code = frame.tb_frame.f_code
-        if is_users(code.co_filename):
-            place = f"{Path(code.co_filename).name}:{frame.tb_lineno} in {code.co_name}"
-    return place

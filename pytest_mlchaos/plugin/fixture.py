@@ -14,10 +14,12 @@ from ..engine.controller import Controller, current
 from ..engine.pipelines import Pipeline
 from ..engine.supervise import Supervisor
 from ..errors import BadArgument, MlchaosError
+from ..oracles.crash_report import CrashReport
 from ..oracles.pipeline import PipelineRun
 from ..oracles.run import Run
 from ..sites import calls, dataloader, filesystems, torch_train, visits
 from ..sites.served import Served
+from .crashes import CrashTerms, explored
 from .service import Service
 from .world import World
 
@@ -59,6 +61,37 @@ class Mlchaos:
         watch = torch_train.trained_parameters
         supervisor = Supervisor(self._controller, subject, args, self._scratch, watch, self._workdirs())
         return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
+
+    def explore_crashes(
+        self,
+        subject: Callable[..., Any],
+        workdir: Any,
+        *args: Any,
+        torn_writes: bool = True,
+        durability: str = "process",
+        isolation: str = "auto",
+        jobs: int = 1,
+        horizon: int | None = None,
+        cross_device: bool = False,
+        depth: int = 1,
+        timeout: float | str | None = None,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+    ) -> CrashReport:
+        """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in."""
+        terms = CrashTerms(
+            torn_writes=torn_writes,
+            durability=durability,
+            isolation=isolation,
+            jobs=jobs,
+            horizon=horizon,
+            cross_device=cross_device,
+            depth=depth,
+            timeout=timeout,
+            rtol=rtol,
+            atol=atol,
+        )
+        return explored(self._controller, subject, workdir, args, terms, self._scratch)
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.

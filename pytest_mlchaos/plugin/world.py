@@ -12,7 +12,8 @@ from ..core.faults import FAULTS
 from ..core.sites import SITES
 from ..core.values import index, parse_duration, shown
 from ..engine.controller import Controller
-from ..engine.ranks.forkserver import ForkServer
+from ..engine.processes.forkserver import ForkServer
+from ..engine.ranks.agent import ENTRY
 from ..engine.ranks.world import Terms, WorldSupervisor
 from ..errors import BadArgument, MissingExtra
 from ..oracles.world import WorldRun
@@ -32,7 +33,7 @@ def _server() -> ForkServer:
     """The warm process of this session."""
     modules = {site.arm.__module__ for site in SITES.values()} | {cls.__module__ for cls in FAULTS.values()}
     package = __name__.partition(".")[0]
-    return ForkServer([*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))])
+    return ForkServer([*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))], ENTRY)
 
 
 class World:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
 
-__all__ = ["Batches", "batches"]
+__all__ = ["Batches", "batches", "watch_batches"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 T = TypeVar("T")
@@ -20,7 +20,15 @@ SITE = "data.batch"
 
 @site(SITE, "A batch, about to reach the training loop. Payload: the batch.", needs="torch")
 def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
-    """Patches ``__next__`` of each class of DataLoader iterators, those that are defined later too."""
+    """Each batch is a visit."""
+    watch_batches(patches, lambda batch: controller.visit(SITE, batch))
+
+
+def watch_batches(patches: Patches, on_batch: Callable[[Any], Any], on_epoch: Callable[[], object] = lambda: None) -> None:
+    """Call ``on_batch`` with each batch that a DataLoader's iterator hands out, and give what it returns; ``on_epoch`` when one is made.
+
+    Patches ``__next__`` of each class of DataLoader iterators, those that are defined later too.
+    """
     from torch.utils.data import dataloader
 
     base = dataloader._BaseDataLoaderIter
@@ -43,7 +51,7 @@ def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
                 batch = original(self)
             finally:
                 inside.on = False
-            return controller.visit(SITE, batch)
+            return on_batch(batch)
 
         patches.set(cls, "__next__", following)
 
@@ -57,6 +65,7 @@ def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
     @functools.wraps(construct)
     def constructed(self: Any, *args: Any, **kwargs: Any) -> None:
         wrap_family(type(self))
+        on_epoch()
         construct(self, *args, **kwargs)
 
     patches.set(base, "__init__", constructed)

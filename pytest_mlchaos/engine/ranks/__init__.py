@@ -1,1 +1,1 @@
-"""Worlds of ranks: the warm process, the agent of each world, its ranks, and the wire between them and the runner."""
+"""Worlds of ranks: the agent of each world, its ranks, and what the runner knows of them."""

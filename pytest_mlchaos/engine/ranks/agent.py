@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ..processes.family import adopt_orphans, die_with_parent, end_all, reap
+from ..processes.wire import Inbox, write_message
 from . import rank
-from .wire import Inbox, write_message
 
-__all__ = ["PIPES", "die_with_parent", "main"]
+__all__ = ["ENTRY", "PIPES", "main"]
 
+ENTRY = f"{__name__}:main"
+"""What the warm process runs in an agent."""
 PIPES = 4
 """File descriptors a rank: messages, output, errors, stacks."""
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 
 
 def main(fds: Sequence[int]) -> NoReturn:
@@ -31,19 +30,6 @@ def main(fds: Sequence[int]) -> NoReturn:
         code = 0
     finally:
         os._exit(code)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-def die_with_parent(parent: int) -> None:
-    """The kernel kills this process when ``parent`` is gone (Linux)."""
-    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was faster
-        os._exit(1)
 
 
 class _Agent:
@@ -57,7 +43,7 @@ class _Agent:
 
     def run(self, pipes: Sequence[int]) -> None:
         os.setsid()
-        _prctl(_SET_CHILD_SUBREAPER, 1)  # orphans of the ranks become ours, and so can be ended
+        adopt_orphans()  # orphans of the ranks become ours, and so can be ended
         signal.signal(signal.SIGCHLD, lambda *_: None)
         woken, wake = os.pipe()
         for fd in (woken, wake):
@@ -70,16 +56,16 @@ class _Agent:
             signal.set_wakeup_fd(wake)
             store = _hosted(self._listener, job.port)
             self._tell("started", {number: pid for pid, number in self._ranks.items()})
-            self._reap()
+            reap(self._ended)
             while self._ranks and self._listen(woken):
-                self._reap()
+                reap(self._ended)
             del store
         except BrokenPipeError:
             pass  # the runner is gone
         except Exception as error:  # noqa: BLE001  # whatever it is, the runner tells the user
             self._tell("error", f"{type(error).__name__}: {error}")
         finally:
-            self._end_all()
+            end_all(self._ranks, self._ended)
         with contextlib.suppress(BrokenPipeError):
             self._tell("done")
 
@@ -120,39 +106,13 @@ class _Agent:
                 with contextlib.suppress(ProcessLookupError):
                     (os.killpg if signum == signal.SIGKILL else os.kill)(pid, signum)
 
-    def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if not pid:
-                    return
-                self._ended(pid, status)
-
     def _ended(self, pid: int, status: int) -> None:
         number = self._ranks.pop(pid, None)
         if number is not None:
-            self._tell("exit", number, os.waitstatus_to_exitcode(status), time.monotonic())
+            with contextlib.suppress(BrokenPipeError):  # the runner is gone, which the next look at its socket tells
+                self._tell("exit", number, os.waitstatus_to_exitcode(status), time.monotonic())
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # its loader workers, if it left some
-
-    def _end_all(self) -> None:
-        """Kill until there is nobody left: orphans of those killed come to us, and are next."""
-        gone = time.monotonic() + 10
-        while time.monotonic() < gone:
-            for pid in (*self._ranks, *_children()):
-                for kill in (os.killpg, os.kill):
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        kill(pid, signal.SIGKILL)
-            try:
-                while True:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
-                    if not pid:
-                        break
-                    with contextlib.suppress(BrokenPipeError):
-                        self._ended(pid, status)
-            except ChildProcessError:
-                return
-            time.sleep(0.001)
 
     def _tell(self, *message: Any) -> None:
         write_message(self._control, message)
@@ -163,12 +123,3 @@ def _hosted(listener: int, port: int) -> Any:
     from torch.distributed import TCPStore
 
     return TCPStore("127.0.0.1", port, None, True, wait_for_workers=False, master_listen_fd=listener)
-
-
-def _children() -> Iterator[int]:
-    """The processes whose parent this is (Linux)."""
-    me = str(os.getpid())
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if path.read_text().rpartition(")")[2].split()[1] == me:
-                yield int(path.parent.name)

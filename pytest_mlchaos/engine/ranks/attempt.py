@@ -14,11 +14,12 @@ from time import monotonic  # the real clock, whatever the test's own code is sh
 from types import TracebackType
 
 from ...core.runs import Outcome
+from ..processes.child import STACK_SIGNAL
+from ..processes.forkserver import ForkServer
+from ..processes.wire import Inbox, write_message
 from .agent import PIPES
-from .forkserver import ForkServer
-from .rank import STACK_SIGNAL, Job
+from .rank import Job
 from .remote import Rank
-from .wire import Inbox, write_message
 
 __all__ = ["Live"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import dataclasses
-import faulthandler
 import functools
 import importlib
 import math
 import os
 import pickle
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from ...core.clock import RealClock
 from ...core.journal import Strike
@@ -27,15 +23,13 @@ from .. import randomness
 from ..controller import Controller
 from ..lanes import Lane, Plan, Tally
 from ..patching import Patches
+from ..processes.child import Start, become, exit_code, leave, print_error, shipped_error
+from ..processes.shipping import SameFiles, dumps
+from ..processes.wire import Outbox
 from ..trial import arm
 from .process_groups import adapt
-from .shipping import SameFiles, dumps
-from .wire import Outbox
 
-__all__ = ["STACK_SIGNAL", "Job", "main"]
-
-STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (2 if hasattr(signal, "SIGRTMAX") else 0)
-"""Makes a rank write where it stands; one that no scheduler sends."""
+__all__ = ["Job", "main"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,11 +41,7 @@ class Job:
     schedule: bytes
     port: int
     backend: str
-    environment: Mapping[str, str]
-    directory: str
-    sys_path: Sequence[str]
-    argv: Sequence[str]
-    write_bytecode: bool
+    start: Start
     files: SameFiles
     sites: Sequence[str]
     own: Sequence[Path]
@@ -65,7 +55,7 @@ class Job:
         ranks = str(self.ranks)
         return {
             "OMP_NUM_THREADS": "1",
-            **self.environment,
+            **self.start.environment,
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "GROUP_RANK": "0",
@@ -142,7 +132,7 @@ class _Controller(Controller):
         """What the runner has not been told yet."""
         self._send("passed", self.passed(), {plan.place: plan.measures for plan in self.plans if plan.measures})
         if self.broken is not None:
-            self._send("broken", *_shipped_error(self.broken))
+            self._send("broken", *shipped_error(self.broken))
 
 
 def main(job: Job, rank: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
@@ -154,35 +144,17 @@ def main(job: Job, rank: int, messages: int, out: int, err: int, stacks: int) ->
         send("hello", threading.get_ident())
         code = _run(job, rank, send)
     except SystemExit as stop:
-        code = _exit_code(stop)
+        code = exit_code(stop)
     except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
         traceback.print_exc()
     finally:
-        _leave(code)
+        leave(code)
 
 
 def _start(job: Job, rank: int, out: int, err: int, stacks: int) -> None:
     """Make the process what torchrun would have started."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc,assignment]  # the old ones belong to the warm process
-    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc,assignment]
-    faulthandler.enable(2)
-    if STACK_SIGNAL:
-        faulthandler.register(STACK_SIGNAL, file=stacks, all_threads=True)
-    os.environ.clear()
-    os.environ.update(job.environment_of(rank))
-    os.chdir(job.directory)
-    sys.path[:], sys.argv[:], sys.dont_write_bytecode = job.sys_path, job.argv, not job.write_bytecode
-    sys.meta_path.insert(0, job.files)
+    become(dataclasses.replace(job.start, environment=job.environment_of(rank)), job.files, out, err, stacks)
     importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
-
-
-def _stream(fd: int) -> TextIO:
-    """A text stream that has written each line before the process can be killed."""
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _run(job: Job, rank: int, send: Outbox) -> int:
@@ -207,11 +179,11 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
             with watch() as trained:
                 _send_home(send, functools.partial(subject, *args), trained)
         except SystemExit as stop:
-            send("raised", *_shipped_error(stop))
-            return _exit_code(stop)
+            send("raised", *shipped_error(stop))
+            return exit_code(stop)
         except BaseException as error:  # noqa: BLE001  # it ends the process, as it would end any
-            send("raised", *_shipped_error(error))
-            _print(error)
+            send("raised", *shipped_error(error))
+            print_error(error)
             return 1
         finally:
             controller.report()
@@ -227,25 +199,6 @@ def _send_home(send: Outbox, subject: Callable[[], Any], trained: Callable[[], A
             send("unsent", what, str(error))
 
 
-def _shipped_error(error: BaseException) -> tuple[str, bytes | None]:
-    """An exception in words, and pickled where that can be undone."""
-    text = "".join(traceback.format_exception_only(error)).strip()
-    try:
-        data = dumps(error)
-        pickle.loads(data)
-    except Exception:  # noqa: BLE001  # its words have to do
-        return text, None
-    return text, data
-
-
-def _print(error: BaseException) -> None:
-    """The traceback, from the subject's own frame on."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-        trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace)
-
-
 def _tell_before_exit(controller: _Controller, patches: Patches) -> None:
     """Some training scripts end with ``os._exit``."""
     original, rank = os._exit, os.getpid()
@@ -256,23 +209,3 @@ def _tell_before_exit(controller: _Controller, patches: Patches) -> None:
         original(status)
 
     patches.set(os, "_exit", leave)
-
-
-def _exit_code(stop: SystemExit) -> int:
-    if stop.code is None or isinstance(stop.code, int):
-        return (stop.code or 0) & 0xFF
-    print(stop.code, file=sys.stderr)  # noqa: T201  # what the interpreter does
-    return 1
-
-
-def _leave(code: int) -> NoReturn:
-    """What the interpreter does at its end, and no more: the forked copies of others' objects are not finalised."""
-    try:
-        with contextlib.suppress(Exception):
-            threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
-            atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-    finally:
-        os._exit(code)

@@ -11,8 +11,8 @@ from ...core.journal import Strike
 from ...core.runs import Outcome
 from ...core.sites import Key
 from ...errors import BadArgument, FaultError, MlchaosError
-from . import stacks
-from .wire import Inbox
+from ..processes import stacks
+from ..processes.wire import Inbox
 
 __all__ = ["Rank"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

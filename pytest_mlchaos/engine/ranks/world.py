@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,14 +17,15 @@ from ...core.values import shown
 from ...errors import BadArgument, GoldenRunFailed, MlchaosError
 from ..controller import Controller
 from ..lanes import Tally
+from ..processes.child import Start
+from ..processes.forkserver import ForkServer
+from ..processes.shipping import dumps, same_files
 from ..supervise import Watch, check_subject
 from ..surroundings import Surroundings
 from ..workdirs import WorkDirs
 from .attempt import Live
-from .forkserver import ForkServer
 from .rank import Job
 from .remote import Rank
-from .shipping import dumps, same_files
 
 __all__ = ["Terms", "WorldSupervisor"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -102,11 +102,7 @@ class WorldSupervisor:
             schedule=_packed_schedule(schedule, self._watch),
             port=0,
             backend=terms.backend,
-            environment=dict(os.environ),
-            directory=os.getcwd(),
-            sys_path=[os.path.abspath(path) for path in sys.path],
-            argv=list(sys.argv),
-            write_bytecode=not sys.dont_write_bytecode,
+            start=Start.here(),
             files=same_files(),
             sites=_site_modules(),
             own=controller.own,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Inbox", "Outbox", "write_message"]
+__all__ = ["Inbox", "Outbox", "read_message", "write_message"]
 
 _LENGTH = struct.Struct("!Q")
 
@@ -21,6 +21,23 @@ def write_message(fd: int, message: Any) -> None:
     pending = memoryview(_LENGTH.pack(len(data)) + data)
     while pending:
         pending = pending[os.write(fd, pending) :]
+
+
+def read_message(read: Callable[[int], bytes]) -> Any:
+    """Read one message, and not a byte more; None where the other end is closed. ``read(n)`` gives n bytes or fewer."""
+    head = _exactly(read, _LENGTH.size)
+    data = None if head is None else _exactly(read, *_LENGTH.unpack(head))
+    return None if data is None else pickle.loads(data)  # written by our own processes
+
+
+def _exactly(read: Callable[[int], bytes], size: int) -> bytearray | None:
+    found = bytearray()
+    while len(found) < size:
+        data = read(min(size - len(found), 1 << 20))
+        if not data:
+            return None
+        found += data
+    return found
 
 
 class Outbox:

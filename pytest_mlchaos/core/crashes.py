@@ -1,0 +1,189 @@
+"""Crash states: what a work directory held, how a subject resumed from it, and what a whole exploration found. Plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+__all__ = [
+    "Change",
+    "Content",
+    "CrashOutcome",
+    "CrashState",
+    "Divergence",
+    "File",
+    "Folder",
+    "Link",
+    "Node",
+    "Ran",
+    "StepRecord",
+    "Trace",
+    "Tree",
+    "Verdict",
+    "tree_key",
+]
+
+Verdict: TypeAlias = Literal["recovered", "diverged", "failed", "hung", "restarted"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds: its length in bytes, a digest, and where the bytes are kept: (offset, length) in the store, in order.
+
+    A negative offset stands for as many zero bytes.
+    """
+
+    size: int
+    digest: bytes
+    pieces: tuple[tuple[int, int], ...] = dataclasses.field(default=(), compare=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """A plain file. ``mode`` and ``mtime`` (ns) are put back with it, but two files of one content are the same."""
+
+    content: Content
+    mode: int = dataclasses.field(default=0o644, compare=False)
+    mtime: int = dataclasses.field(default=0, compare=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link."""
+
+    target: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Folder:
+    """A directory."""
+
+    mode: int = dataclasses.field(default=0o755, compare=False)
+    mtime: int = dataclasses.field(default=0, compare=False)
+
+
+Node: TypeAlias = File | Link | Folder
+Tree: TypeAlias = Mapping[str, Node]
+"""A directory's content by path relative to it (with ``/``); the directory itself is ``""``, where it exists."""
+
+
+def tree_key(tree: Tree) -> frozenset[tuple[str, Node]]:
+    """What makes two trees the same."""
+    return frozenset(tree.items())
+
+
+Kind: TypeAlias = Literal["created", "grew", "truncated", "rewritten", "removed", "moved", "arrived", "link", "folder", "closed", "synced"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a work directory, as it was seen.
+
+    ``path``: what changed; ``step``: how many steps were complete; ``start``: for a file that ``grew``, its length before.
+    ``before``, ``after``: the whole directory; None where not every file's content is known (it was gone before it could be read).
+    ``unsynced``: paths whose data a power loss may still take; ``loose``: those whose directory entries it may.
+    """
+
+    kind: Kind
+    path: str
+    step: int
+    before: Tree | None
+    after: Tree | None
+    start: int = 0
+    source: str | None = None
+    unsynced: frozenset[str] = frozenset()
+    loose: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CrashState:
+    """One distinct content of the work directory that a crash could leave behind.
+
+    ``id`` is what ``chaos.crash(state=...)`` takes; ``path``: the file that it is about; ``what``: it in words; ``step``: how many steps
+    were complete. ``torn``: it was not seen as a whole, but made from what was. ``parent``: the state whose resumed run was crashed again.
+    """
+
+    id: str
+    step: int
+    path: str
+    what: str
+    tree: Tree = dataclasses.field(repr=False)
+    torn: bool = False
+    parent: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What one step started from: digests by component; what data it was given; seconds since the run's start."""
+
+    digests: Mapping[str, bytes]
+    data: tuple[bytes, ...] = ()
+    batches: tuple[bytes, ...] = ()
+    began: float = 0.0
+
+
+@dataclasses.dataclass(slots=True)
+class Trace:
+    """The steps of one run, and what was trained in it at its end."""
+
+    steps: list[StepRecord] = dataclasses.field(default_factory=list)
+    final: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    epochs: list[int] = dataclasses.field(default_factory=list)
+    """The steps before which a loader was started."""
+    stopped: bool = False
+    """Whether it was cut off at its horizon."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Ran:
+    """One run of a subject: what it returned, or raised, and what it did.
+
+    ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory, where nothing was
+    returned. ``hung``: where it stood when its time was over. ``writes``: how many files it completed below the work directory."""
+
+    value: Any = None
+    error: BaseException | None = None
+    hung: str | None = None
+    trace: Trace = dataclasses.field(default_factory=Trace)
+    duration: float = 0.0
+    output: str = ""
+    writes: int = 0
+    place: str = ""
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first thing that differs from the golden run: at which step, in which component, and what is known of it, in words."""
+
+    step: int
+    component: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"step {self.step}: {self.component}" + (f" ({self.detail})" if self.detail else "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CrashOutcome:
+    """How the subject resumed from one crash state.
+
+    ``resumed_at``: the step that it went on from; None where that could not be told. ``lost_steps``: the steps that it had to do
+    again. ``recovery_time``: seconds from its start to its first step; None where it took none. ``duration``: seconds. ``error``: what it
+    raised, or a ``TimeoutError`` that says where it hung. ``place``: the user's line that this came from. ``output``: what it printed.
+    ``detail``: what is known besides, in words.
+    """
+
+    state: CrashState
+    verdict: Verdict
+    resumed_at: int | None = None
+    lost_steps: int | None = None
+    recovery_time: float | None = None
+    duration: float = 0.0
+    error: BaseException | None = None
+    divergence: Divergence | None = None
+    detail: str = ""
+    place: str = ""
+    output: str = dataclasses.field(default="", repr=False)
+    value: Any = dataclasses.field(default=None, repr=False, compare=False)

@@ -1,0 +1,91 @@
+"""Linux' inotify, by ctypes: every change below a directory, whoever makes it (this process, a thread, a child; Python, C++, Rust)."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import fcntl
+import os
+import struct
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+__all__ = ["Event", "Inotify", "available"]
+
+MODIFY, CLOSE_WRITE, OPEN, MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x2, 0x8, 0x20, 0x40, 0x80, 0x100, 0x200
+OVERFLOW, IGNORED, ISDIR = 0x4000, 0x8000, 0x40000000
+_ONLYDIR = 0x01000000
+_MASK = MODIFY | CLOSE_WRITE | OPEN | MOVED_FROM | MOVED_TO | CREATE | DELETE
+_HEAD = struct.Struct("iIII")
+_BUFFER = 1 << 18
+
+
+class Event(NamedTuple):
+    """Something happened to the entry ``name`` of the directory that ``watch`` stands for."""
+
+    watch: int
+    mask: int
+    cookie: int
+    name: str
+
+
+def available() -> bool:
+    """Whether this system has it."""
+    return sys.platform == "linux"
+
+
+class Inotify:
+    """A queue of events. ``pending`` says, in half a microsecond, whether there are any."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1: the limit of user instances (fs.inotify.max_user_instances) may be reached")
+        self.pending = self._asker()
+
+    def _asker(self) -> Callable[[], int]:
+        count = array.array("i", [0])
+        ioctl, fd, request = fcntl.ioctl, self.fd, termios.FIONREAD
+
+        def pending() -> int:
+            ioctl(fd, request, count)
+            return count[0]
+
+        return pending
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        os.close(self.fd)
+
+    def add(self, path: str) -> int | None:
+        """Watch a directory; None where there is none (any more)."""
+        watch: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), _MASK | _ONLYDIR)
+        if watch >= 0:
+            return watch
+        code = ctypes.get_errno()
+        if code in (2, 20):  # gone, or no directory
+            return None
+        raise OSError(code, f"inotify_add_watch: {os.strerror(code)} (is fs.inotify.max_user_watches too low?)", path)
+
+    def forget(self, watch: int) -> None:
+        """Watch a directory no longer."""
+        self._libc.inotify_rm_watch(self.fd, watch)
+
+    def read(self) -> Iterator[Event]:
+        """The events so far, in order."""
+        while self.pending():
+            with contextlib.suppress(BlockingIOError):
+                yield from _parsed(os.read(self.fd, _BUFFER))
+
+
+def _parsed(data: bytes) -> Iterator[Event]:
+    place = 0
+    while place < len(data):
+        watch, mask, cookie, length = _HEAD.unpack_from(data, place)
+        place += _HEAD.size
+        yield Event(watch, mask, cookie, os.fsdecode(data[place : place + length].rstrip(b"\0")))
+        place += length

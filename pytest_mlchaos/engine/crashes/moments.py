@@ -1,0 +1,144 @@
+"""The moments at which a recorder looks: around each call of a C function, in every thread; and a step's begin and end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..patching import Patches
+from ..scopes import OURS, within
+from .recorder import Recorder
+
+__all__ = ["EXDEV", "cross_device", "watched"]
+
+_TOOL = 4  # of sys.monitoring: 0 to 2 and 5 are for debuggers, coverage, profilers and optimisers
+EXDEV = 18
+
+
+@contextlib.contextmanager
+def watched(recorder: Recorder) -> Iterator[None]:
+    """Drain the recorder whenever something may have been written: before and after each C function, and where Python functions return.
+
+    What another thread or a child process writes in the meantime is seen then, too.
+    """
+    drain, pending, busy = recorder.drain, recorder.pending, threading.local()
+
+    def look() -> None:
+        if not getattr(busy, "on", False):
+            busy.on = True
+            try:
+                with within(OURS):
+                    drain()
+            finally:
+                busy.on = False
+
+    with Patches() as patches:
+        _watch_syncs(recorder, patches)
+        if hasattr(sys, "monitoring"):
+            _monitor(patches, pending, look)
+        else:
+            _profile(patches, pending, look)
+        yield
+    with within(OURS):
+        drain()
+
+
+def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
+    """Python 3.11: a profile function in this thread, and in those that are started from now on."""
+
+    def moment(frame: Any, event: str, arg: Any) -> None:
+        if event != "call" and pending():
+            look()
+
+    before = sys.getprofile(), threading.getprofile() if hasattr(threading, "getprofile") else None
+
+    def undo() -> None:
+        sys.setprofile(before[0] if callable(before[0]) else None)
+        threading.setprofile(before[1])
+
+    patches.on_undo(undo)
+    threading.setprofile(moment)
+    sys.setprofile(moment)
+
+
+def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
+    """From Python 3.12 on: all threads, those that run already too."""
+    monitoring = sys.monitoring  # type: ignore[attr-defined]  # of 3.12
+    tool = next(tool for tool in (_TOOL, 3, 2) if monitoring.get_tool(tool) is None)
+    monitoring.use_tool_id(tool, "mlchaos")
+
+    def moment(*_: Any) -> None:
+        if pending():
+            look()
+
+    events = (monitoring.events.CALL, monitoring.events.C_RETURN, monitoring.events.C_RAISE, monitoring.events.PY_RETURN)
+    for event in events:
+        monitoring.register_callback(tool, event, moment)
+
+    def undo() -> None:
+        if monitoring.get_tool(tool) == "mlchaos":
+            monitoring.set_events(tool, 0)
+            for event in events:
+                monitoring.register_callback(tool, event, None)
+            monitoring.free_tool_id(tool)
+
+    patches.on_undo(undo)
+    monitoring.set_events(tool, monitoring.events.CALL | monitoring.events.PY_RETURN)
+
+
+def _watch_syncs(recorder: Recorder, patches: Patches) -> None:
+    """What is written back by ``os.fsync`` and ``os.fdatasync`` outlives a power loss."""
+    for name in ("fsync", "fdatasync"):
+        original = getattr(os, name, None)
+        if original is not None:
+            wrapper = _synced(original, recorder)
+            patches.set(os, name, wrapper)
+            patches.replace_everywhere(original, wrapper)
+
+
+def _synced(original: Callable[[Any], None], recorder: Recorder) -> Callable[[Any], None]:
+    @functools.wraps(original)
+    def sync(fd: Any) -> None:
+        original(fd)
+        number = fd if isinstance(fd, int) else fd.fileno()
+        with within(OURS), contextlib.suppress(OSError):
+            recorder.synced(os.readlink(f"/proc/self/fd/{number}"))
+
+    return sync
+
+
+@contextlib.contextmanager
+def cross_device(root: str) -> Iterator[None]:
+    """The directory is on a filesystem of its own: what is moved or linked over its border fails with ``EXDEV``.
+
+    Fidelity: ``os.rename``, ``os.replace`` and ``os.link``, under whatever name a module has them, and what the standard library makes of
+    them. A rename from C++ or Rust, and one of a directory descriptor, are not disturbed.
+    """
+    with Patches() as patches:
+        with patches.together():
+            for name in ("rename", "replace", "link"):
+                original = getattr(os, name)
+                wrapper = _bordered(original, os.path.realpath(root))
+                patches.set(os, name, wrapper)
+                patches.replace_everywhere(original, wrapper)
+        yield
+
+
+def _bordered(original: Callable[..., None], root: str) -> Callable[..., None]:
+    @functools.wraps(original)
+    def move(src: Any, dst: Any, *args: Any, **keywords: Any) -> None:
+        if not keywords.get("src_dir_fd") and not keywords.get("dst_dir_fd") and _below(src, root) != _below(dst, root):
+            raise OSError(EXDEV, os.strerror(EXDEV), os.fspath(src), None, os.fspath(dst))
+        original(src, dst, *args, **keywords)
+
+    return move
+
+
+def _below(path: Any, root: str) -> bool:
+    where = os.path.realpath(os.path.dirname(os.path.abspath(os.fsdecode(path))))
+    return where == root or where.startswith(root + os.sep)

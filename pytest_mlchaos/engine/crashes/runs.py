@@ -1,0 +1,145 @@
+"""One run of a subject in its work directory: as a new process would start it, watched, and cut off when it takes too long."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import io
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter  # the real clock, whatever the subject is shown
+from typing import Any
+
+from ...core.clock import VirtualClock
+from ...core.crashes import Ran, Trace
+from ...core.schedule import Schedule
+from ...core.sites import derive_seed
+from ...errors import MlchaosError, TrialTimeout
+from .. import virtual_time
+from ..controller import Controller, current
+from ..inputs import Inputs
+from ..patching import Patches
+from ..places import user_place
+from ..scopes import OURS, within
+from ..supervise import kept
+from ..watchdog import time_limit
+from .disk import digests
+from .moments import cross_device, watched
+from .recorder import Recorder
+from .writes import Writes
+
+__all__ = ["Subject", "Terms", "Traced", "recorded", "resumed"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
+"""Opens around a run and traces its steps; calls what it is given behind each."""
+_TORCH_SEED = 67280421310721  # torch's own in each new process (c10::detail's default_rng_seed_val)
+_OUTPUT = 20_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a subject is run."""
+
+    root: Path
+    traced: Traced
+    cross_device: bool = False
+    timeout: float | None = None
+    virtual: bool = False
+    parameters: bool = False
+
+
+class Stop(BaseException):
+    """A run has matched the golden one for long enough."""
+
+
+class Subject:
+    """A callable with its arguments; each run is given fresh copies of them."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._inputs = Inputs(function, args)
+
+    def fresh(self) -> Callable[[], Any]:
+        """It with its arguments, as they were at the start."""
+        return self._inputs.again()
+
+
+def recorded(call: Callable[[], Any], terms: Terms, recorder: Recorder) -> Ran:
+    """Run it while the recorder follows what it writes."""
+
+    def on_step(trace: Trace) -> None:
+        recorder.drain()
+        recorder.step = len(trace.steps)
+
+    with watched(recorder):
+        return _run(call, terms, 0, on_step)
+
+
+def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] = lambda trace: None) -> Ran:
+    """Run it as the ``number``-th process; how many files it completes is counted."""
+    with Writes(terms.root) as writes:
+        ran = _run(call, terms, number, on_step)
+        ran.writes = writes.count()
+        return ran
+
+
+def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None]) -> Ran:
+    ran, output = Ran(), io.StringIO()
+    _seed(number)
+    start = perf_counter()
+    with _surrounded(terms, output, quiet=number > 0), terms.traced(on_step) as ran.trace:
+        try:
+            with time_limit(terms.timeout, current() or Controller(Schedule()), "the run"):
+                ran.value = kept(call())
+        except Stop:
+            ran.trace.stopped = True
+        except TrialTimeout as timeout:
+            ran.hung = timeout.place
+        except MlchaosError:
+            raise
+        except SystemExit as stop:
+            ran.error = stop if stop.code else None
+        except Exception as error:  # noqa: BLE001  # whatever the subject raises is an outcome
+            ran.error = error
+        ran.duration = perf_counter() - start
+    ran.output = output.getvalue()[-_OUTPUT:]
+    if ran.error is not None:
+        ran.place = user_place(ran.error)
+    elif ran.value is None and ran.hung is None:
+        with within(OURS):
+            ran.files = digests(terms.root)
+    return ran
+
+
+@contextlib.contextmanager
+def _surrounded(terms: Terms, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())  # the first run's are enough
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(output))
+        if terms.cross_device:
+            stack.enter_context(cross_device(str(terms.root)))
+        if terms.virtual:
+            virtual_time.install(VirtualClock(), stack.enter_context(Patches()))
+        yield
+
+
+def _seed(number: int) -> None:
+    """As in a new process: torch's generator starts from its fixed seed, those of python and NumPy from another one each time."""
+    seed = derive_seed("process", number)
+    random.seed(seed)
+    numpy = getattr(sys.modules.get("numpy"), "random", None)
+    if numpy is not None:
+        numpy.seed(seed % 2**32)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "default_generator"):
+        torch.default_generator.manual_seed(_TORCH_SEED)
+
+
+def collected() -> None:
+    """Free what a run has left: loaders' workers end, files are closed."""
+    gc.collect()

@@ -1,0 +1,180 @@
+"""The report of an exploration of crash states, and the judgement on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from ..core.crashes import CrashOutcome, CrashState
+from ..core.values import index, shown
+from ..errors import BadArgument, NotRecovered
+
+__all__ = ["CrashReport"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SHOWN_GROUPS = 5
+_ORDER = ("failed", "hung", "restarted", "diverged")
+
+
+class CrashReport:
+    """What became of a subject that was resumed from every crash state.
+
+    ``steps``: of the run without a crash. ``states``: the crash states, in the order of time; ``outcomes``: one for each. ``notes``: what
+    else is to be known (that the runs were made in fresh processes, say, and why). ``duration``: seconds that it took.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        writes: int,
+        states: Sequence[CrashState],
+        outcomes: Sequence[CrashOutcome],
+        duration: float,
+        notes: Sequence[str] = (),
+        rejudged: Callable[[CrashOutcome, float, float], CrashOutcome] | None = None,
+    ) -> None:
+        self.steps = steps
+        self.states = list(states)
+        self.outcomes = list(outcomes)
+        self.duration = duration
+        self.notes = list(notes)
+        self.writes = writes
+        self._rejudged = rejudged
+
+    def __repr__(self) -> str:
+        return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
+
+    def __str__(self) -> str:
+        return self.text()
+
+    @property
+    def failures(self) -> list[CrashOutcome]:
+        """The outcomes that are not ``recovered``, in the order of time."""
+        return [outcome for outcome in self.outcomes if outcome.verdict != "recovered"]
+
+    @property
+    def max_lost_steps(self) -> int:
+        """The most steps that a crash costs: done again by a resumed run; 0 where no step of torch's was seen."""
+        return max((outcome.lost_steps for outcome in self.outcomes if outcome.lost_steps is not None), default=0)
+
+    @property
+    def recovery_time(self) -> float | None:
+        """Seconds from the start of a resumed run to its first step: the median of those that recovered; None where none took a step."""
+        times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
+        return times[len(times) // 2] if times else None
+
+    def assert_recovers(self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless the subject recovers from every crash state.
+
+        To recover is to end as the run without a crash did: in the same returned value, which may differ by ``atol + rtol *
+        abs(expected)``, and the same trained parameters. ``max_lost_steps``: more steps than this must never have to be done again.
+        """
+        if max_lost_steps is not None and index(max_lost_steps) is None:
+            raise BadArgument(f"assert_recovers: expected max_lost_steps to be 0 or more but got {shown(max_lost_steps)}")
+        if rtol < 0 or atol < 0:
+            raise BadArgument(f"assert_recovers: expected rtol and atol of 0 or more but got {rtol!r} and {atol!r}")
+        outcomes = self.outcomes
+        if (rtol or atol) and self._rejudged is not None:
+            outcomes = [self._rejudged(outcome, rtol, atol) for outcome in outcomes]
+        slow = [o for o in outcomes if max_lost_steps is not None and o.lost_steps is not None and o.lost_steps > max_lost_steps]
+        if slow or any(outcome.verdict != "recovered" for outcome in outcomes):
+            raise NotRecovered(self.text(outcomes, slow, max_lost_steps))
+
+    # -- in words ----------------------------------------------------------------------------------------------
+
+    def text(
+        self, outcomes: Sequence[CrashOutcome] | None = None, slow: Sequence[CrashOutcome] = (), max_lost_steps: int | None = None
+    ) -> str:
+        """The report: grouped by cause, the earliest example of each, what a crash costs, and the line that repeats the first."""
+        outcomes = self.outcomes if outcomes is None else outcomes
+        failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
+        groups = _grouped(failures)
+        lines = [self._head(outcomes, failures)]
+        for group in groups[:SHOWN_GROUPS]:
+            lines += _group(group)
+        if len(groups) > SHOWN_GROUPS:
+            lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
+        if slow:
+            worst = max(slow, key=lambda outcome: outcome.lost_steps or 0)
+            lines.append(f"  lost work {len(slow)}x  more than {_counted(max_lost_steps or 0, 'step')} had to be done again")
+            lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it went on from step {worst.resumed_at}")
+        lines += [self._costs(), *(f"  {note}" for note in self.notes)]
+        first = groups[0][0] if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
+        if first is not None:
+            lines.append(f'  reproduce: @chaos.crash(state="{first.state.id}")')
+        return "\n".join(lines)
+
+    def _head(self, outcomes: Sequence[CrashOutcome], failures: Sequence[CrashOutcome]) -> str:
+        good = len(outcomes) - len(failures)
+        verdict = (
+            "all recover"
+            if not failures
+            else f"{good} recover{'s' if good == 1 else ''}, {len(failures)} do{'es' if len(failures) == 1 else ''} not"
+        )
+        over = (
+            f"{_counted(self.steps, 'step')} ({_counted(self.writes, 'checkpoint write')})"
+            if self.steps
+            else _counted(self.writes, "file write")
+        )
+        return f"mlchaos: {_counted(len(outcomes), 'crash state')} in {over}, checked in {self.duration:.1f} s: {verdict}"
+
+    def _costs(self) -> str:
+        if not self.steps:
+            return "  lost work: not measured (no optimizer step of torch's was taken)"
+        restart = f"; restart: {self.recovery_time:.2f} s" if self.recovery_time is not None else ""
+        return f"  lost work: at most {_counted(self.max_lost_steps, 'step')}{restart}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _about(state: CrashState) -> str:
+    return f"{state.what}, after step {state.step}" if state.step else state.what
+
+
+def _grouped(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
+    """Failures of one cause together; the worst kind first, and in it the earliest."""
+    groups: dict[tuple[str, ...], list[CrashOutcome]] = {}
+    for outcome in failures:
+        groups.setdefault(_cause(outcome), []).append(outcome)
+    return sorted(groups.values(), key=lambda group: _ORDER.index(group[0].verdict))
+
+
+def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
+    if outcome.error is not None:
+        words = re.sub(r"0x[0-9a-fA-F]+|\d+|'[^']*'|\"[^\"]*\"|/\S+", "_", _first_line(outcome.error))
+        return outcome.verdict, words, outcome.place
+    if outcome.divergence is not None:
+        return outcome.verdict, outcome.divergence.component, re.sub(r"\d[\d.e+-]*|\[.*\]", "_", outcome.divergence.detail)
+    return (outcome.verdict,)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    text = text if len(text) <= 160 else text[:157] + "..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _group(group: Sequence[CrashOutcome]) -> list[str]:
+    first = group[0]
+    head = f"  {first.verdict:<9} {len(group):>3}x  "
+    pad = " " * 17
+    if first.verdict == "failed" and first.error is not None:
+        lines = [f"{head}resume raised {_first_line(first.error)}", *([f"{pad}at {first.place}"] if first.place else [])]
+    elif first.verdict == "hung":
+        lines = [f"{head}resume did not end: {first.error}"]
+    elif first.verdict == "restarted":
+        lines = [f"{head}resume began from scratch", f"{pad}({first.detail})"]
+    else:
+        divergence = first.divergence
+        assert divergence is not None
+        steps = {outcome.divergence.step for outcome in group if outcome.divergence is not None}
+        place = (
+            f"first divergence at step {min(steps)}: "
+            if divergence.component not in ("returned value", "files")
+            else "it ended otherwise: "
+        )
+        lines = [f"{head}{place}{divergence.component}", *([f"{pad}({divergence.detail})"] if divergence.detail else [])]
+    return [*lines, f"{pad}first: {_about(first.state)}"]

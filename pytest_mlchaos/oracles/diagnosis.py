@@ -1,0 +1,171 @@
+"""Why a resumed run diverged: the first thing in which it differs from the golden run, and what that suggests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..core.crashes import Divergence, StepRecord, Trace
+
+__all__ = ["align", "first_divergence"]
+
+RNGS = ("rng.torch", "rng.numpy", "rng.python")
+STATE = ("optimizer state", "learning rate", "hyperparameters", "scheduler", "gradient scaler", "buffers")
+"""What a checkpoint has to hold besides the parameters, in the order in which a difference explains most."""
+_HINTS = {
+    "optimizer state": "the optimizer's state is not restored",
+    "learning rate": "the learning rate is not restored: is the scheduler's state saved, and loaded behind the optimizer's?",
+    "hyperparameters": "the optimizer's hyperparameters are not restored",
+    "scheduler": "the scheduler's state is not restored",
+    "gradient scaler": "the gradient scaler's state is not restored",
+    "buffers": "buffers (running statistics, say) are not restored",
+}
+
+
+def align(golden: Trace, resumed: Trace) -> int | None:
+    """The step of the golden run from which a resumed run went on, told by its parameters; None where they never were so.
+
+    A run that takes no step at all had nothing left to do.
+    """
+    if not resumed.steps:
+        return len(golden.steps)
+    first = resumed.steps[0]
+    parameters = first.digests.get("parameters")
+    if parameters is None:
+        return _by_count(golden, resumed)
+    counted = _by_count(golden, resumed)
+    candidates = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") == parameters]
+    if not candidates:
+        return None
+    return max(candidates, key=lambda place: (_alike(golden.steps[place], first), place == counted, place))
+
+
+def _by_count(golden: Trace, resumed: Trace) -> int | None:
+    at = len(golden.steps) - len(resumed.steps)
+    return at if at >= 0 else None
+
+
+def _alike(one: StepRecord, other: StepRecord) -> int:
+    return sum(one.digests.get(name) == other.digests.get(name) for name in STATE)
+
+
+def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergence | None:
+    """The first difference that explains why the end is another; None where steps show none.
+
+    ``at``: the golden step that the first resumed one stands for.
+    """
+    if at is None:
+        return _never_existed(golden, resumed)
+    for offset, step in enumerate(resumed.steps):
+        place = at + offset
+        if place >= len(golden.steps):
+            more = len(resumed.steps) - offset
+            return Divergence(place, "number of steps", f"it took {more} more than the run without a crash")
+        found = _at_step(golden, resumed, at, offset, step)
+        if found is not None:
+            return found
+    if not resumed.stopped and at + len(resumed.steps) < len(golden.steps):
+        missing = len(golden.steps) - at - len(resumed.steps)
+        return Divergence(at + len(resumed.steps), "number of steps", f"it took {missing} fewer than the run without a crash")
+    return _at_the_end(golden, resumed, at)
+
+
+def _never_existed(golden: Trace, resumed: Trace) -> Divergence:
+    place = max(0, len(golden.steps) - len(resumed.steps))
+    first = resumed.steps[0]
+    same = [
+        f"{name} as before step {number}"
+        for name in STATE
+        if (
+            number := next(
+                (i for i, step in enumerate(golden.steps) if name in first.digests and step.digests.get(name) == first.digests[name]), None
+            )
+        )
+    ]
+    known = f"; it has {same[0]}" if same else ""
+    return Divergence(place, "parameters", f"it went on from parameters that the run without a crash never had{known}")
+
+
+def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepRecord) -> Divergence | None:
+    place = at + offset
+    expected = golden.steps[place]
+    for name in STATE:
+        if _differ(expected, step, name):
+            return Divergence(place, name, _HINTS[name])
+    rngs = [
+        name
+        for name in RNGS
+        if any(_differ(golden.steps[at + i], resumed.steps[i], name) for i in range(offset + 1)) and _is_used(golden, name)
+    ]
+    if step.data != expected.data:
+        return _data(golden, resumed, at, offset, rngs)
+    if step.batches != expected.batches and not step.data and not expected.data:
+        return _data(golden, resumed, at, offset, rngs)
+    if _differ(expected, step, "parameters"):
+        if rngs:
+            since = next(i for i in range(offset + 1) if any(_differ(golden.steps[at + i], resumed.steps[i], name) for name in rngs))
+            return Divergence(at + since, rngs[0], _rng_detail(rngs))
+        return Divergence(place, "parameters", "they differ though data, random numbers and optimizer were the same")
+    return None
+
+
+def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
+    place = at + len(resumed.steps)
+    for name in ("parameters", *STATE):
+        if name in golden.final and name in resumed.final and golden.final[name] != resumed.final[name]:
+            if name == "parameters":
+                rngs = [
+                    rng
+                    for rng in RNGS
+                    if _is_used(golden, rng) and any(map(_differ, golden.steps[at:], resumed.steps, [rng] * len(resumed.steps)))
+                ]
+                if rngs:
+                    return Divergence(place - 1, rngs[0], _rng_detail(rngs))
+                return Divergence(place, name, "they differ at the end, though all steps began alike")
+            return Divergence(place, name, _HINTS[name])
+    return None
+
+
+def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:
+    return name in one.digests and name in other.digests and one.digests[name] != other.digests[name]
+
+
+def _is_used(golden: Trace, rng: str) -> bool:
+    """Whether the golden run draws from it."""
+    return len({step.digests.get(rng) for step in golden.steps}) > 1
+
+
+def _rng_detail(rngs: Sequence[str]) -> str:
+    others = f", nor {' and '.join(rngs[1:])}" if len(rngs) > 1 else ""
+    return f"the random number generator's state is not restored{others}"
+
+
+def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[str]) -> Divergence:
+    """Other data than in the golden run: the same in another order, or other random numbers in it."""
+    place = at + offset
+    step, expected = resumed.steps[offset], golden.steps[place]
+    same_batches = bool(step.batches) and step.batches == expected.batches
+    elsewhere = None if same_batches else _elsewhere(golden, step, place)
+    if elsewhere is not None:
+        return Divergence(place, "data order", _order_detail(golden, elsewhere, place))
+    if rngs:
+        what = "so the data are other ones" if not same_batches else "so what is made of the same batch is another"
+        return Divergence(place, rngs[0], f"{_rng_detail(rngs)}, {what}")
+    return Divergence(place, "data order", "the data are other ones than in the run without a crash")
+
+
+def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
+    """The golden step nearest to ``place`` that was given the same data."""
+    mine = step.data or step.batches
+    found = [number for number, other in enumerate(golden.steps) if (other.data or other.batches) == mine] if mine else []
+    return min(found, key=lambda number: (abs(number - place), number)) if found else None
+
+
+def _order_detail(golden: Trace, found: int, place: int) -> str:
+    epoch = max((start for start in golden.epochs if start <= place), default=0)
+    if found == epoch and found != place:
+        return "the position in the epoch is not restored: it begins with the epoch's first batch again"
+    if found == place - 1:
+        return f"off by one: the batch of step {found} is repeated"
+    if found == place + 1:
+        return f"off by one: the batch of step {place} is skipped"
+    return f"the batch of step {found} comes instead"

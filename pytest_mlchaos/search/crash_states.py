@@ -1,0 +1,160 @@
+"""From what was seen in one run to every state that a crash could have left: those seen, those torn, and what a power loss may take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from ..core.crashes import Change, Content, CrashState, File, Tree, tree_key
+from ..engine.crashes.contents import EMPTY, Contents
+
+__all__ = ["CrashStates"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """A state that is still without its number."""
+
+    label: str
+    step: int
+    path: str
+    what: str
+    tree: Tree
+    torn: bool = False
+
+
+class CrashStates:
+    """The distinct crash states of a recorded run, in the order of time.
+
+    ``torn``: also files cut where they were written in place. ``power``: also what a power loss may take: data that no ``fsync`` has
+    written back, and directory entries whose directory was not written back.
+    """
+
+    def __init__(self, contents: Contents, *, torn: bool, power: bool) -> None:
+        self._contents = contents
+        self._torn = torn
+        self._power = power
+
+    def states(
+        self, start: Tree | None, changes: Sequence[Change], known: set[frozenset[object]], parent: str | None = None
+    ) -> list[CrashState]:
+        """Those that are not in ``known``, to which they are added."""
+        found: list[CrashState] = []
+        numbers: dict[str, int] = {}
+        for one in self._all(start, changes):
+            key = tree_key(one.tree)
+            if key in known:
+                continue
+            known.add(key)
+            base = f"{one.label}#{one.step}"
+            numbers[base] = number = numbers.get(base, 0) + 1
+            name = base if number == 1 else f"{base}.{number}"
+            found.append(CrashState(name, one.step, one.path, one.what, one.tree, one.torn, parent))
+        return found
+
+    def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:
+        if start is not None:
+            yield _Found("start", 0, "", "before anything was written", start)
+        for place, change in enumerate(changes):
+            if self._torn and change.kind == "grew":
+                yield from self._cuts(changes, place)
+            if change.after is not None and change.kind not in ("closed", "synced"):
+                label, what = _named(changes, place)
+                yield _Found(label, change.step, change.path, what, change.after)
+            if self._power:
+                yield from self._power_losses(change)
+
+    # -- torn writes -------------------------------------------------------------------------------------------
+
+    def _cuts(self, changes: Sequence[Change], place: int) -> Iterator[_Found]:
+        """Lengths that this file had on its way, and that nobody has seen."""
+        change = changes[place]
+        content = _content(change.after, change.path)
+        if content is None or change.before is None:
+            return
+        first, final = _version(changes, place)
+        wanted = {first + (final - first) // 2, final - 1} | ({0} if first == 0 else set())
+        for size in sorted(wanted):
+            held = change.before.get(change.path)
+            if change.start < size < content.size or (size == change.start == 0 and not isinstance(held, File)):
+                torn = self._with(change.before, change.path, self._contents.cut(content, size))
+                yield _Found(
+                    f"{change.path}@{size}", change.step, change.path, f"{change.path} cut at byte {size} of {final}", torn, torn=True
+                )
+
+    def _with(self, tree: Tree, path: str, content: Content | None) -> Tree:
+        """The tree with a file of that content there; without it for None."""
+        others = {name: node for name, node in tree.items() if name != path}
+        if content is None:
+            return others
+        held = tree.get(path)
+        return {**others, path: dataclasses.replace(held, content=content) if isinstance(held, File) else File(content)}
+
+    # -- power losses ------------------------------------------------------------------------------------------
+
+    def _power_losses(self, change: Change) -> Iterator[_Found]:
+        """After a file is complete under its name: its data may be gone though the name is there, or its name may be gone."""
+        tree, path = change.after, change.path
+        content = _content(tree, path)
+        if tree is None or content is None or change.kind not in ("closed", "moved", "arrived"):
+            return
+        if path in change.unsynced and content.size:
+            for variant, left in (("empty", EMPTY), ("zeros", self._contents.zeros(content.size))):
+                what = f"{path} {'empty' if left is EMPTY else 'filled with zeros'} after a power loss (it was never written back by fsync)"
+                yield _Found(f"{path}~{variant}", change.step, path, what, self._with(tree, path, left), torn=True)
+        if path in change.loose:
+            what = f"{path} lost by a power loss (its directory was never written back by fsync)"
+            if change.kind == "moved" and change.before is not None:
+                yield _Found(f"{path}~lost", change.step, path, what, change.before, torn=True)
+            elif change.kind != "moved":
+                yield _Found(f"{path}~lost", change.step, path, what, self._with(tree, path, None), torn=True)
+
+
+def _content(tree: Tree | None, path: str) -> Content | None:
+    node = tree.get(path) if tree is not None else None
+    return node.content if isinstance(node, File) else None
+
+
+def _version(changes: Sequence[Change], place: int) -> tuple[int, int]:
+    """From which length on, and up to which, a file was written in one go: since it was opened, until it was closed."""
+    path = changes[place].path
+    first = changes[place].start
+    for change in reversed(changes[:place]):
+        if change.path == path:
+            if change.kind != "grew":
+                break
+            first = change.start
+    return first, _final(changes, place)
+
+
+def _final(changes: Sequence[Change], place: int) -> int:
+    """The length that a file has once it is closed."""
+    path, size = changes[place].path, 0
+    for change in changes[place:]:
+        if change.path == path or change.source == path:
+            content = _content(change.after, path)
+            if content is not None and change.kind in ("created", "grew", "rewritten"):
+                size = content.size
+            elif content is None or change is not changes[place]:
+                break
+    return size
+
+
+def _named(changes: Sequence[Change], place: int) -> tuple[str, str]:
+    """The label of the state behind a change, and it in words."""
+    change = changes[place]
+    path, content = change.path or ".", _content(change.after, change.path)
+    if change.kind == "removed":
+        return f"{path}~removed", f"{path} removed"
+    if change.kind == "moved":
+        return path, f"{path} just renamed from {change.source}"
+    if change.kind == "link":
+        return path, f"{path} just linked"
+    if change.kind == "folder":
+        return path, f"directory {path} just made"
+    if change.kind == "arrived" or content is None:
+        return path, f"{path} just put in its place"
+    final = _final(changes, place)
+    if content.size < final or (final == 0 and change.kind == "truncated"):
+        return f"{path}@{content.size}", f"{path} cut at byte {content.size} of {final}"
+    return path, f"{path} complete" if change.kind != "rewritten" else f"{path} rewritten in place"
