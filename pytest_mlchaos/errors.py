@@ -85,12 +85,13 @@ class GoldenRunFailed(MlchaosError):
 class NonDeterministicSubject(MlchaosError):
     """Two runs of the subject differ though no fault struck: a difference says nothing about the fault.
 
-    ``divergence``: the first step, and the component, in which they differ.
+    ``step`` and ``component`` say where they differ first.
     """
 
-    def __init__(self, text: str, divergence: object = None) -> None:
+    def __init__(self, text: str, *, step: int = 0, component: str = "") -> None:
         super().__init__(text)
-        self.divergence = divergence
+        self.step = step
+        self.component = component
 
 
 class NotReproducible(MlchaosError):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
+    "CRASH_STATE",
     "Change",
     "Content",
     "CrashOutcome",
@@ -23,6 +24,9 @@ __all__ = [
     "Verdict",
     "tree_key",
 ]
+
+CRASH_STATE = "crash.state"
+"""The site of a crash that is named by what it leaves, not by a visit."""
 
 Verdict: TypeAlias = Literal["recovered", "diverged", "failed", "hung", "restarted"]
 
@@ -101,7 +105,8 @@ class CrashState:
     """One distinct content of the work directory that a crash could leave behind.
 
     ``id`` is what ``chaos.crash(state=...)`` takes; ``path``: the file that it is about; ``what``: it in words; ``step``: how many steps
-    were complete. ``torn``: it was not seen as a whole, but made from what was. ``parent``: the state whose resumed run was crashed again.
+    were complete when it came to be; ``until``: when it was no more. ``torn``: it was not seen as a whole, but made from what was.
+    ``parent``: the state whose resumed run was crashed again.
     """
 
     id: str
@@ -110,6 +115,7 @@ class CrashState:
     what: str
     tree: Tree = dataclasses.field(repr=False)
     torn: bool = False
+    until: int = 0
     parent: str | None = None
 
 
@@ -131,6 +137,8 @@ class Trace:
     final: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     epochs: list[int] = dataclasses.field(default_factory=list)
     """The steps before which a loader was started."""
+    passes: int = 0
+    """Forward passes of models in training."""
     stopped: bool = False
     """Whether it was cut off at its horizon."""
 
@@ -172,7 +180,8 @@ class CrashOutcome:
     ``resumed_at``: the step that it went on from; None where that could not be told. ``lost_steps``: the steps that it had to do
     again. ``recovery_time``: seconds from its start to its first step; None where it took none. ``duration``: seconds. ``error``: what it
     raised, or a ``TimeoutError`` that says where it hung. ``place``: the user's line that this came from. ``output``: what it printed.
-    ``detail``: what is known besides, in words.
+    ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``progress``: how far it was when it
+    went on (in steps, or in files written); ``markers``: entries of what it returned that may say so.
     """
 
     state: CrashState
@@ -187,3 +196,5 @@ class CrashOutcome:
     place: str = ""
     output: str = dataclasses.field(default="", repr=False)
     value: Any = dataclasses.field(default=None, repr=False, compare=False)
+    progress: int | None = dataclasses.field(default=None, repr=False, compare=False)
+    markers: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)

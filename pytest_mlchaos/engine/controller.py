@@ -301,6 +301,14 @@ class Controller:
         if not visit.deferred:
             record(visit.details)
 
+    def note(self, plan: Plan, **details: Any) -> None:
+        """A fault that is not bound to a visit has taken effect."""
+        plan.struck += 1
+        plan.total += 1
+        strike = Strike(repr(plan.fault), name_of(plan.fault.key), 0, details)
+        self.journal.append(strike)
+        self._told(plan, strike)
+
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing; a crash ends the process."""
         self.injected.append(error)

@@ -68,14 +68,14 @@ _watcher = _Watcher()
 
 
 @contextlib.contextmanager
-def no_time_limit() -> Iterator[None]:
-    """The limit that holds around this waits meanwhile."""
+def no_time_limit() -> Iterator[float | None]:
+    """The limit that holds around this waits meanwhile; gives the seconds that are left of it."""
     if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
-        yield
+        yield None
         return
     left = _watcher.stop()
     try:
-        yield
+        yield left
     finally:
         if left is not None:
             _watcher.start(left)

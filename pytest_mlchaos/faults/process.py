@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..core.crashes import CRASH_STATE
 from ..core.faults import Fault, register
-from ..core.sites import Visit
-from ..errors import SimulatedCrash
+from ..core.sites import Key, Visit
+from ..errors import BadArgument, SimulatedCrash
 
 __all__ = ["Crash"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -14,7 +15,9 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 class Crash(Fault):
     """The process is gone, as by SIGKILL: ``mlchaos.run`` starts the subject again.
 
-    ``site``: where it dies, before the operation there takes effect; any site, also one of your own.
+    ``site``: where it dies, before the operation there takes effect; any site, also one of your own. ``state``: instead of a visit,
+    what it leaves in the work directory, as ``mlchaos.explore_crashes`` names it (``"last.ckpt@0#3"``: that file cut at byte 0,
+    after step 3); then ``explore_crashes`` tries this state alone, and ``mlchaos.run(train, tmp_path)`` restarts from it.
 
     Imitates: SIGKILL, the kernel's OOM killer, a node that fails, a spot instance that is taken away.
 
@@ -22,12 +25,28 @@ class Crash(Fault):
     exception unwinds is undone. It is a ``BaseException`` that ``except Exception`` does not catch; code that catches it and goes
     on is found out, because a dead process passes no site.
 
-    Fidelity: it strikes at sites, not in the middle of a write. In process, so ``finally`` blocks and ``__exit__`` still run (their
+    Fidelity: at a site, so not in the middle of a write (``state`` is). In process, so ``finally`` blocks and ``__exit__`` still run (their
     effects on the test's directories are undone, others are not), and module-level state survives.
     """
 
     random = False
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    state: str | None = None
+
+    def check(self) -> None:
+        """A state is no visit."""
+        if self.state is not None and (self.site != "train.step" or any(v is not None for v in (self.at, self.p, self.times, self.where))):
+            raise BadArgument(f"crash: state={self.state!r} says where it strikes by itself; at, p, times, where and site are for visits")
+
+    @property
+    def key(self) -> Key:
+        """What its visits are counted by; a state is counted by its name."""
+        return self.site if self.state is None else (CRASH_STATE, self.state)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is left to be drawn."""
+        return isinstance(self.state, str) or super().fixed
 
     def apply(self, visit: Visit) -> None:
         """Die."""

@@ -33,6 +33,7 @@ class CrashReport:
         duration: float,
         notes: Sequence[str] = (),
         rejudged: Callable[[CrashOutcome, float, float], CrashOutcome] | None = None,
+        test: str = "",
     ) -> None:
         self.steps = steps
         self.states = list(states)
@@ -41,6 +42,7 @@ class CrashReport:
         self.notes = list(notes)
         self.writes = writes
         self._rejudged = rejudged
+        self._test = test
 
     def __repr__(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
@@ -52,6 +54,11 @@ class CrashReport:
     def failures(self) -> list[CrashOutcome]:
         """The outcomes that are not ``recovered``, in the order of time."""
         return [outcome for outcome in self.outcomes if outcome.verdict != "recovered"]
+
+    @property
+    def examples(self) -> list[CrashState]:
+        """The earliest state of each cause."""
+        return [group[0].state for group in _grouped(self.failures)]
 
     @property
     def max_lost_steps(self) -> int:
@@ -101,8 +108,10 @@ class CrashReport:
             lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it went on from step {worst.resumed_at}")
         lines += [self._costs(), *(f"  {note}" for note in self.notes)]
         first = groups[0][0] if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
-        if first is not None:
+        if first is not None and self._test:
             lines.append(f'  reproduce: @chaos.crash(state="{first.state.id}")')
+            replayed = f"crash(state={first.state.id!r})"
+            lines.append(f'         or: pytest "{self._test}" --mlchaos-replay "{replayed}"')
         return "\n".join(lines)
 
     def _head(self, outcomes: Sequence[CrashOutcome], failures: Sequence[CrashOutcome]) -> str:

@@ -1,13 +1,14 @@
-"""The verdict on one resumed run, held against the golden one."""
+"""The verdict on one resumed run, held against the golden one; and on all of them, held against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
 from ..errors import BadArgument
-from .diagnosis import align, first_divergence
+from .diagnosis import align, first_divergence, matching
 from .state import first_difference
 
 __all__ = ["CrashJudge"]
@@ -17,7 +18,7 @@ CLEARLY = 2
 
 
 class CrashJudge:
-    """Judges resumed runs, in the order of time: whether one began from scratch is told by those before it."""
+    """Judges resumed runs by the golden one: what it returned, what it trained; and where there is neither, the files that it left."""
 
     def __init__(self, golden: Ran, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         self._golden = golden
@@ -25,7 +26,6 @@ class CrashJudge:
         self._atol = atol
         self._files = golden.files
         self._writes: int | None = None
-        self._best: tuple[int, CrashState] | None = None
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
                 "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch's and "
@@ -40,92 +40,82 @@ class CrashJudge:
     def differs(self, ran: Ran) -> Divergence | None:
         """How a second run of the whole differs from the golden one; where files alone are judged, those that differ are no longer."""
         self._writes = ran.writes
+        if ran.error is not None or ran.hung is not None:
+            how = (
+                f"raised {type(ran.error).__name__}: {str(ran.error).partition(chr(10))[0]}"
+                if ran.error
+                else f"did not end; it stood {ran.hung}"
+            )
+            return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
         if self._by_files():
             same = {path: digest for path, digest in self._files.items() if ran.files.get(path) == digest}
-            if same:
-                self._files = same
-        found = self._difference(ran)
-        if found is None:
-            return None
-        return first_divergence(self._golden.trace, ran.trace, 0) or found
+            self._files = same or self._files
+        found = self._difference(ran.value, ran)
+        return None if found is None else first_divergence(self._golden.trace, ran.trace, 0) or found
 
     def matching(self, trace: Trace) -> int:
         """How many of a resumed run's last steps were the golden run's, in everything that is traced."""
-        at, golden = align(self._golden.trace, trace), self._golden.trace.steps
-        if at is None or at + len(trace.steps) > len(golden):
-            return 0
-        count = 0
-        for place in reversed(range(len(trace.steps))):
-            mine, theirs = trace.steps[place], golden[at + place]
-            if mine.digests != theirs.digests or mine.data != theirs.data:
-                break
-            count += 1
-        return count
+        return matching(self._golden.trace, trace)
 
     def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
-        """The verdict."""
+        """The verdict, taken by itself."""
         at = self._resumed_at(ran)
         recovery = ran.trace.steps[0].began if ran.trace.steps else None
-        common: dict[str, Any] = {
-            "resumed_at": at,
-            "recovery_time": recovery,
-            "duration": ran.duration,
-            "output": ran.output,
-            "place": ran.place,
-        }
+        found = CrashOutcome(
+            state, "recovered", resumed_at=at, recovery_time=recovery, duration=ran.duration, output=ran.output, place=ran.place
+        )
         if ran.hung is not None:
-            return CrashOutcome(state, "hung", error=TimeoutError(f"it stood {ran.hung}"), **common)
+            return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it stood {ran.hung}"))
         if ran.error is not None:
-            return CrashOutcome(state, "failed", error=ran.error, **common)
-        lost = None if at is None else max(0, state.step - at)
-        if not ran.trace.stopped and (found := self._difference(ran)) is not None:
-            divergence = first_divergence(self._golden.trace, ran.trace, at) if self.steps else None
-            return CrashOutcome(state, "diverged", lost_steps=lost, divergence=divergence or found, value=ran.value, **common)
-        lost = lost if lost is not None else max(0, len(ran.trace.steps) - (self.steps - state.step))
-        detail = self._from_scratch(state, ran, at)
-        return CrashOutcome(state, "restarted" if detail else "recovered", lost_steps=lost, detail=detail, **common)
+            return dataclasses.replace(found, verdict="failed", error=ran.error)
+        again = len(ran.trace.steps) - (self.steps - state.until)
+        lost = max(0, again if at is None else state.until - at) if self.steps else None
+        found = dataclasses.replace(found, lost_steps=lost, progress=at if self.steps else self._saved(ran))
+        if ran.trace.stopped:
+            return found
+        difference = self._difference(ran.value, ran)
+        if difference is None:
+            return found
+        divergence = (first_divergence(self._golden.trace, ran.trace, at) if self.steps else None) or difference
+        diverged = dataclasses.replace(found, verdict="diverged", divergence=divergence, value=ran.value)
+        markers = _markers(ran.value, self._golden.value) if at else {}
+        if markers and self._difference(_without(ran.value, markers), ran) is None:
+            return dataclasses.replace(diverged, markers=markers)
+        return diverged
+
+    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """The verdicts on all, in the order of time: what they say of each other."""
+        return list(_from_scratch(_judged_markers(outcomes), 1 if self.steps else CLEARLY))
+
+    def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
+        """A divergence, judged anew by other tolerances."""
+        if outcome.verdict != "diverged" or first_difference(outcome.value, self._golden.value, rtol=rtol, atol=atol) is not None:
+            return outcome
+        return dataclasses.replace(outcome, verdict="recovered", divergence=None)
 
     def _resumed_at(self, ran: Ran) -> int | None:
         if not self.steps or (not ran.trace.steps and (ran.error is not None or ran.hung is not None)):
             return None
         return align(self._golden.trace, ran.trace)
 
+    def _saved(self, ran: Ran) -> int | None:
+        return None if not self._writes else max(0, self._writes - ran.writes)
+
     # -- the same end ------------------------------------------------------------------------------------------
 
     def _by_files(self) -> bool:
         return self._golden.value is None and not self._golden.trace.final
 
-    def _difference(self, ran: Ran) -> Divergence | None:
+    def _difference(self, value: Any, ran: Ran) -> Divergence | None:
         """How the end differs: in what was returned, trained, or (where there is neither) left in files."""
         golden = self._golden
-        words = first_difference(ran.value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value")
+        words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value")
         if words is not None:
             return Divergence(self.steps, "returned value", words)
         trained = golden.trace.final.get("parameters"), ran.trace.final.get("parameters")
         if None not in trained and trained[0] != trained[1] and not (self._rtol or self._atol):
             return Divergence(self.steps, "parameters", "the trained parameters are others at the end")
-        if self._by_files():
-            return _files(self._files, ran.files, self.steps)
-        return None
-
-    # -- progress ----------------------------------------------------------------------------------------------
-
-    def _from_scratch(self, state: CrashState, ran: Ran, at: int | None) -> str:
-        """That a run began from scratch although one from an earlier state did not, in words; or nothing."""
-        progress, clearly, unit = (at, 1, "step") if self.steps else (self._saved(ran), CLEARLY, "write")
-        if progress is None:
-            return ""
-        best = self._best
-        if best is None or progress > best[0]:
-            self._best = (progress, state)
-        if best is None or progress > 0 or best[0] < clearly:
-            return ""
-        what = best[1].what
-        where = f"went on from step {best[0]}" if unit == "step" else "went on from a checkpoint"
-        return f"it began from scratch, although a checkpoint had been complete: with {what} ({best[1].id}), it {where}"
-
-    def _saved(self, ran: Ran) -> int | None:
-        return None if not self._writes else max(0, self._writes - ran.writes)
+        return _files(self._files, ran.files, self.steps) if self._by_files() else None
 
 
 def _files(expected: Mapping[str, bytes], held: Mapping[str, bytes], step: int) -> Divergence | None:
@@ -135,3 +125,70 @@ def _files(expected: Mapping[str, bytes], held: Mapping[str, bytes], step: int) 
         if held[path] != expected[path]:
             return Divergence(step, "files", f"{path} has another content at the end")
     return None
+
+
+# -- entries that say where a run went on from --------------------------------------------------------------------
+
+
+def _markers(value: Any, golden: Any, path: str = "") -> dict[str, int]:
+    """Whole numbers that are 0 in what the golden run returned, and more here: such as the epoch that a run started with."""
+    if isinstance(golden, Mapping) and isinstance(value, Mapping):
+        inside = [(f"{path}[{key!r}]", value[key], golden[key]) for key in golden if key in value]
+    elif isinstance(golden, (list, tuple)) and type(value) is type(golden) and len(value) == len(golden):
+        inside = [(f"{path}[{place}]", *pair) for place, pair in enumerate(zip(value, golden, strict=True))]
+    else:
+        is_one = type(golden) is int and type(value) is int and golden == 0 < value
+        return {path: value} if is_one else {}
+    return {name: number for where, mine, theirs in inside for name, number in _markers(mine, theirs, where).items()}
+
+
+def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
+    """The value with its markers 0, as in the golden run."""
+    if path in markers:
+        return 0
+    if isinstance(value, Mapping) and any(name.startswith(path) for name in markers):
+        return {key: _without(held, markers, f"{path}[{key!r}]") for key, held in value.items()}
+    if type(value) in (list, tuple) and any(name.startswith(path) for name in markers):
+        return type(value)(_without(held, markers, f"{path}[{place}]") for place, held in enumerate(value))
+    return value
+
+
+def _judged_markers(outcomes: Sequence[CrashOutcome]) -> Iterator[CrashOutcome]:
+    """What only says where a run went on from is no divergence: it is that step, or in one ratio to it in all runs."""
+    pairs: dict[str, set[tuple[int, int]]] = {}
+    for outcome in outcomes:
+        for name, number in outcome.markers.items():
+            pairs.setdefault(name, set()).add((outcome.resumed_at or 0, number))
+    tell = {name for name, found in pairs.items() if _in_ratio(found)}
+    for outcome in outcomes:
+        if outcome.markers and outcome.markers.keys() <= tell:
+            outcome = dataclasses.replace(outcome, verdict="recovered", divergence=None, value=None)
+        yield outcome
+
+
+def _in_ratio(pairs: set[tuple[int, int]]) -> bool:
+    """(step, entry): all equal, or several in one ratio."""
+    (step, number), *_ = pairs
+    same = all(one * number == other * step for one, other in pairs)
+    return same and (step == number or len(pairs) > 1)
+
+
+# -- began from scratch -------------------------------------------------------------------------------------------
+
+
+def _from_scratch(outcomes: Iterator[CrashOutcome], clearly: int) -> Iterator[CrashOutcome]:
+    """A run that begins from scratch where one from an earlier state did not has lost a checkpoint that was complete."""
+    best: CrashOutcome | None = None
+    for outcome in outcomes:
+        progress, before = outcome.progress, best
+        if progress is None:
+            yield outcome
+            continue
+        if before is None or progress > (before.progress or 0):
+            best = outcome
+        lost = progress == 0 and before is not None and (before.progress or 0) >= clearly
+        if lost and before is not None and outcome.verdict == "recovered":
+            where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
+            detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) went on from {where}"
+            outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
+        yield outcome

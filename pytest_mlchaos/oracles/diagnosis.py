@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..core.crashes import Divergence, StepRecord, Trace
 
-__all__ = ["align", "first_divergence"]
+__all__ = ["align", "first_divergence", "matching"]
 
 RNGS = ("rng.torch", "rng.numpy", "rng.python")
 STATE = ("optimizer state", "learning rate", "hyperparameters", "scheduler", "gradient scaler", "buffers")
@@ -67,6 +67,20 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
         missing = len(golden.steps) - at - len(resumed.steps)
         return Divergence(at + len(resumed.steps), "number of steps", f"it took {missing} fewer than the run without a crash")
     return _at_the_end(golden, resumed, at)
+
+
+def matching(golden: Trace, resumed: Trace) -> int:
+    """How many of a resumed run's last steps were the golden run's, but for generators that nobody draws from."""
+    at, count = align(golden, resumed), 0
+    if at is None or at + len(resumed.steps) > len(golden.steps):
+        return 0
+    unused = {name for name in RNGS if not _is_used(golden, name)}
+    for mine, theirs in zip(reversed(resumed.steps), reversed(golden.steps[: at + len(resumed.steps)]), strict=False):
+        same = all(theirs.digests.get(name) == digest for name, digest in mine.digests.items() if name not in unused)
+        if not same or mine.data != theirs.data:
+            break
+        count += 1
+    return count
 
 
 def _never_existed(golden: Trace, resumed: Trace) -> Divergence:

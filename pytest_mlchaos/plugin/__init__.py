@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--mlchaos-replay", dest="mlchaos_replay", metavar="FAULTS", help="run the selected chaos tests under these faults: 'gpu_oom(at=7)'"
     )
+    group.addoption(
+        "--mlchaos-keep-state",
+        dest="mlchaos_keep_state",
+        metavar="DIR",
+        help="leave the crash states that a report names in DIR",
+    )
     group.addoption("--mlchaos-off", dest="mlchaos_off", action="store_true", help="run chaos tests without any fault")
     group.addoption("--mlchaos-faults", dest="mlchaos_faults", action="store_true", help="show the faults that there are, and exit")
     group.addoption("--mlchaos-journal", dest="mlchaos_journal", metavar="FILE", help="write the faults that struck to FILE, as JSON lines")
@@ -170,6 +176,8 @@ def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseEx
 def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
     """Run a training function or pipeline under this test's faults, restart it when one ends it, and judge the result:
     ``mlchaos.run(train, tmp_path).assert_recovered()``."""
+    from .body import as_typed
+    from .crashes import Shown
     from .fixture import Mlchaos
 
     def workdirs() -> list[Path]:
@@ -177,4 +185,6 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         found = request.node.funcargs.get("tmp_path")
         return [found] if found is not None else []
 
-    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs)
+    keep = request.config.getoption("mlchaos_keep_state")
+    shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None)
+    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, shown)

@@ -28,7 +28,7 @@ from .restart import own_directories, set_up_again
 if TYPE_CHECKING:
     from ..search.explore import Cause
 
-__all__ = ["SKIPPED", "Abort", "Body", "cause_of", "is_failure"]
+__all__ = ["SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
 
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
@@ -57,7 +57,7 @@ class Body:
         self._patches = patches
         self._own = own_directories(item.config)
         self._properties = len(item.user_properties)
-        self.nodeid = _as_typed(item)
+        self.nodeid = as_typed(item)
         self.runs = 0
         self.drawn = False  # whether schedules come from a search
         self.journal: list[str] = []
@@ -108,7 +108,7 @@ class Body:
         self._patches.sweep(thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames))
 
 
-def _as_typed(item: pytest.Item) -> str:
+def as_typed(item: pytest.Item) -> str:
     """The item's node id as it can be typed where pytest was called."""
     path = os.path.relpath(item.path, item.config.invocation_params.dir)
     return "::".join([path, *item.nodeid.split("::")[1:]])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,25 +15,42 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..core.crashes import CrashOutcome
-from ..core.values import index, parse_duration, shown
+from ..core.clock import VirtualClock
+from ..core.crashes import CRASH_STATE, CrashState, Folder
+from ..core.runs import Attempt, Record, tell
+from ..core.values import did_you_mean, index, parse_duration, shown
+from ..engine import randomness
 from ..engine.controller import Controller
-from ..engine.crashes.hosts import Golden, InProcess
+from ..engine.crashes.contents import Contents
+from ..engine.crashes.disk import Disk
+from ..engine.crashes.hosts import Fresh, InProcess, opened
 from ..engine.crashes.runs import Subject, Terms
-from ..engine.supervise import check_subject
+from ..engine.lanes import Plan as LanePlan
+from ..engine.scopes import OURS, within
+from ..engine.supervise import Watch, check_subject
+from ..engine.surroundings import Surroundings
+from ..engine.watchdog import no_time_limit
 from ..engine.workdirs import KEPT_COPIES
-from ..errors import BadArgument, NonDeterministicSubject
+from ..errors import BadArgument, TrialTimeout
 from ..oracles.crash_report import CrashReport
 from ..oracles.crash_verdicts import CrashJudge
-from ..search.crashes import Exploration, Plan, explore, recorded_golden, second_run
+from ..oracles.run import Run
+from ..search.crash_runs import Begun, Hosts, begin, begin_beside
+from ..search.crashes import Exploration, Plan, explore, states_of
 from ..sites.torch_trace import traced
 
-__all__ = ["CrashTerms", "explored"]
+__all__ = ["CrashTerms", "Shown", "asked_state", "crashed_run", "explored"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
-PATIENCE = 30.0
-"""Seconds that a resumed run may take at least: some programs wait so long for a lock that a dead process has left."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What a report is to show besides: ``test`` is the test as it can be typed; ``keep``: where the states that it names are left."""
+
+    test: str = ""
+    keep: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,41 +79,143 @@ class CrashTerms:
             raise BadArgument(f"{CALLER}: expected rtol and atol of 0 or more but got {self.rtol!r} and {self.atol!r}")
         if self.jobs > 1 and self.isolation == "in-process":
             raise BadArgument(f"{CALLER}: jobs={self.jobs} needs processes, but isolation is 'in-process'")
+        if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
+            raise BadArgument(f"{CALLER}: expected timeout to be longer than nothing but got {shown(self.timeout)}")
         if self.timeout is not None:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
+    def plan(self, only: str | None) -> Plan:
+        """What is to be explored."""
+        return Plan(torn_writes=self.torn_writes, power=self.durability == "power", horizon=self.horizon, depth=self.depth, only=only)
+
 
 def explored(
-    controller: Controller, subject: Callable[..., Any], workdir: Any, args: tuple[Any, ...], terms: CrashTerms, scratch: Path
+    controller: Controller, subject: Callable[..., Any], workdir: Any, args: tuple[Any, ...], terms: CrashTerms, scratch: Path, shown: Shown
 ) -> CrashReport:
     """Explore, and report."""
     check_subject(subject, CALLER)
-    root = _root(workdir, scratch, subject)
     start = perf_counter()
-    runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout)
-    plan = Plan(
-        torn_writes=terms.torn_writes, power=terms.durability == "power", horizon=terms.horizon, depth=terms.depth, only=_asked(controller)
-    )
-    with _store(scratch) as store, InProcess.opened(controller, Subject(subject, (workdir, *args)), runs, store) as host:
-        golden = recorded_golden(host)
-        _check_written(golden, workdir)
-        host.limit(terms.timeout or PATIENCE + 10 * golden.ran.duration)
-        judge = CrashJudge(golden.ran, rtol=terms.rtol, atol=terms.atol)
-        second = second_run(host, golden)
-        divergence = judge.differs(second)
-        if divergence is not None:
-            raise NonDeterministicSubject(_not_deterministic(divergence), divergence)
-        found = explore(host, golden, second, judge, plan)
-        host.leave(golden.end)
-    return _report(found, judge, perf_counter() - start)
+    asked = asked_state(controller)
+    with _begun(controller, subject, workdir, args, terms, scratch) as crew:
+        found = explore(crew, terms.plan(asked and asked[1]))
+        crew[0].host.leave(crew[0].golden.end)
+        report = _report(found, crew[0], perf_counter() - start, "" if asked else shown.test)
+        if shown.keep is not None:
+            for state in [found.states[0]] if asked else report.examples:
+                report.notes.append(f"kept: {_kept(state, shown.keep, crew[0].host.contents)} ({state.id})")
+    if asked is not None:
+        controller.note(asked[0], state=asked[1])
+    return report
 
 
-def _asked(controller: Controller) -> str | None:
-    """The one state that the schedule names, if it does."""
+@contextlib.contextmanager
+def _begun(
+    controller: Controller, subject: Callable[..., Any], workdir: Any, args: tuple[Any, ...], terms: CrashTerms, scratch: Path
+) -> Iterator[list[Begun]]:
+    """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes."""
+    root = _root(workdir, scratch)
+    virtual = isinstance(controller.clock, VirtualClock)
+    with controller.without_faults(), randomness.restored(), Surroundings(), no_time_limit() as left, _home(scratch) as home:
+        runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout or left)
+        with contextlib.ExitStack() as stack:
+
+            def hosts(job: int, place: Path) -> Hosts:
+                contents = stack.enter_context(opened(home / f"contents-{job}"))
+                given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
+                mine = dataclasses.replace(runs, root=place)
+                return Hosts(
+                    here=functools.partial(InProcess, given, mine, contents) if terms.isolation != "process" and terms.jobs == 1 else None,
+                    fresh=functools.partial(Fresh, given, dataclasses.replace(mine, virtual=virtual), contents)
+                    if terms.isolation != "in-process"
+                    else None,
+                    judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol),
+                    root=place,
+                    timeout=terms.timeout,
+                )
+
+            first = begin(hosts(0, root))
+            others = [_beside(home / str(job) / root.name) for job in range(1, terms.jobs)]
+            yield [first, *(begin_beside(first, hosts(job, place)) for job, place in enumerate(others, 1))]
+
+
+def _beside(place: Path) -> Path:
+    with within(OURS):
+        place.mkdir(parents=True)
+    return place
+
+
+def asked_state(controller: Controller) -> tuple[LanePlan, str] | None:
+    """The crash state that the schedule names, if it does, and the fault that does."""
+    for plan in controller.plans:
+        key = plan.fault.key
+        if isinstance(key, tuple) and key[0] == CRASH_STATE:
+            return plan, key[1]
     return None
 
 
-def _root(workdir: Any, scratch: Path, subject: Any) -> Path:
+def crashed_run(
+    controller: Controller, subject: Callable[..., Any], args: tuple[Any, ...], plan: LanePlan, name: str, scratch: Path, watch: Watch
+) -> Run:
+    """The run that dies so that it leaves the crash state of that name, and is started again."""
+    check_subject(subject, "mlchaos.run")
+    if not args or not isinstance(args[0], (str, os.PathLike)):
+        raise BadArgument(
+            f"crash(state={name!r}): mlchaos.run needs the work directory as the subject's first argument, as in run(train, tmp_path)"
+        )
+    started, strikes = controller.clock.now(), len(controller.journal)
+    with _begun(controller, _Trained(subject, watch), args[0], args[1:], CrashTerms(isolation="in-process"), scratch) as (begun,):
+        (state,) = explore_to(begun, name)
+        ran = begun.host.resume(state.tree, 2, None)
+    controller.note(plan, state=name)
+    first = Attempt(f"the process died and left {state.what} (injected by mlchaos)", state.step)
+    if ran.error is not None:
+        ran.error.add_note(f"mlchaos: the subject's own error, in attempt 2 of mlchaos.run\n{tell([first])}")
+        raise ran.error
+    if ran.hung is not None:
+        raise TrialTimeout(f"the run that was started again did not end; it stood {ran.hung}", ran.hung)
+    value, parameters = ran.value
+    attempts = (first, Attempt("returned", len(ran.trace.steps)))
+    record = Record(value, attempts, controller.journal[strikes:], controller.clock.now() - started, parameters, value)
+    whole, trained = begun.golden.ran.value
+    golden = Record(whole, (Attempt("returned", begun.judge.steps),), (), begun.golden.ran.duration, trained, whole)
+    return Run(record, lambda: Run(golden))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """A subject that also returns the parameters that it has trained."""
+
+    subject: Callable[..., Any]
+    watch: Watch
+
+    def __call__(self, *args: Any) -> tuple[Any, Any]:
+        with self.watch() as trained:
+            value = self.subject(*args)
+            return value, trained()
+
+
+def explore_to(begun: Begun, name: str) -> list[CrashState]:
+    """The state of that name, in a list; torn ones and those of a power loss are looked for too."""
+    for plan in (Plan(), Plan(power=True)):
+        found = [state for state in states_of(begun, plan) if state.id == name]
+        if found:
+            return found
+    states = states_of(begun, Plan())
+    close = did_you_mean(name, [state.id for state in states])
+    raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {name!r}{close}")
+
+
+def _kept(state: CrashState, folder: Path, contents: Contents) -> Path:
+    """The state's directory, for the user to look at."""
+    name = re.sub(r"[^\w.@#-]+", "_", state.id)
+    place = next(path for number in itertools.count(1) if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists())
+    with within(OURS):
+        folder.mkdir(parents=True, exist_ok=True)
+        Disk(place, contents).hold({"": Folder(), **state.tree})
+    return place
+
+
+def _root(workdir: Any, scratch: Path) -> Path:
     if not isinstance(workdir, (str, os.PathLike)) or isinstance(os.fspath(workdir), bytes):
         raise BadArgument(f"{CALLER}: expected workdir, the subject's first argument, to be a path or a URL but got {shown(workdir)}")
     root = Path(os.path.abspath(os.fspath(workdir)))
@@ -102,38 +224,36 @@ def _root(workdir: Any, scratch: Path, subject: Any) -> Path:
         raise BadArgument(f"{CALLER}: expected workdir to be a directory but {shown(str(workdir))} is a file")
     if not below and (not root.exists() or any(root.iterdir())):
         raise BadArgument(
-            f"{CALLER}: {shown(str(workdir))} is not below the test's temporary directory, and it is emptied and filled many times: pass tmp_path"
+            f"{CALLER}: {shown(str(workdir))} is not below the test's temporary directory, and it is emptied many times: pass tmp_path"
         )
     root.mkdir(parents=True, exist_ok=True)
     return root
 
 
 @contextlib.contextmanager
-def _store(scratch: Path) -> Iterator[Path]:
+def _home(scratch: Path) -> Iterator[Path]:
     home = scratch / f"{KEPT_COPIES}{secrets.token_hex(8)}"
-    home.mkdir(mode=0o700)
+    with within(OURS):
+        home.mkdir(mode=0o700)
     try:
-        yield home / "contents"
+        yield home
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        with within(OURS):
+            shutil.rmtree(home, ignore_errors=True)
 
 
-def _check_written(golden: Golden, workdir: Any) -> None:
-    if not any(change.kind not in ("synced", "folder") for change in golden.changes):
-        raise BadArgument(
-            f"{CALLER}: the subject wrote nothing below its work directory ({shown(str(workdir))}), so a crash could leave nothing "
-            "there: does it save its checkpoints elsewhere? It is called as subject(workdir, *args)"
-        )
-
-
-def _not_deterministic(divergence: Any) -> str:
-    return (
-        f"two runs of the subject differ though nothing crashed; first at {divergence}. Seed what is random (python, NumPy, torch), and "
-        "keep times and ids out of what is returned; or allow the difference: explore_crashes(..., rtol=..., atol=...)"
+def _report(found: Exploration, begun: Begun, duration: float, test: str) -> CrashReport:
+    completed = sum(change.kind in ("closed", "moved", "arrived") for change in begun.golden.changes)
+    notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
+    if begun.golden.changed and not begun.host.is_fresh:
+        notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")
+    return CrashReport(
+        steps=begun.judge.steps,
+        writes=completed,
+        states=found.states,
+        outcomes=found.outcomes,
+        duration=duration,
+        notes=notes,
+        rejudged=begun.judge.again,
+        test=test,
     )
-
-
-def _report(found: Exploration, judge: CrashJudge, duration: float) -> CrashReport:
-    completed = sum(change.kind in ("closed", "moved", "arrived") for change in found.golden.changes)
-    outcomes: list[CrashOutcome] = list(found.outcomes)
-    return CrashReport(steps=judge.steps, writes=completed, states=found.states, outcomes=outcomes, duration=duration)

@@ -19,7 +19,7 @@ from ..oracles.pipeline import PipelineRun
 from ..oracles.run import Run
 from ..sites import calls, dataloader, filesystems, torch_train, visits
 from ..sites.served import Served
-from .crashes import CrashTerms, explored
+from .crashes import CrashTerms, Shown, asked_state, crashed_run, explored
 from .service import Service
 from .world import World
 
@@ -35,8 +35,9 @@ class Mlchaos:
     It works in the body of the test that asked for it; each trial has a fresh one.
     """
 
-    def __init__(self, scratch: Path, workdirs: Callable[[], Iterable[Path]] = tuple) -> None:
+    def __init__(self, scratch: Path, workdirs: Callable[[], Iterable[Path]] = tuple, shown: Shown | None = None) -> None:
         self._scratch = scratch
+        self._shown = shown or Shown()
         self._workdirs = workdirs
 
     @property
@@ -59,6 +60,8 @@ class Mlchaos:
         if isolation not in (None, "in-process"):
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' but got {shown(isolation)}")
         watch = torch_train.trained_parameters
+        if (asked := asked_state(self._controller)) is not None:
+            return crashed_run(self._controller, subject, args, *asked, self._scratch, watch)
         supervisor = Supervisor(self._controller, subject, args, self._scratch, watch, self._workdirs())
         return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
 
@@ -91,7 +94,7 @@ class Mlchaos:
             rtol=rtol,
             atol=atol,
         )
-        return explored(self._controller, subject, workdir, args, terms, self._scratch)
+        return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown)
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.

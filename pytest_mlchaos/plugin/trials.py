@@ -12,6 +12,7 @@ import pytest
 
 from .. import sites
 from ..core import safety
+from ..core.crashes import CRASH_STATE
 from ..core.journal import Strike
 from ..core.schedule import Schedule
 from ..core.settings import Settings
@@ -108,7 +109,7 @@ class Trials:
                 error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid, self._body.clock))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
-            hint = _absent(silent) or text.names_seen(silent, controller.passed(), controller.names)
+            hint = _unused_state(silent) or _absent(silent) or text.names_seen(silent, controller.passed(), controller.names)
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
 
     def _pinned(self, schedule: Schedule) -> Schedule:
@@ -211,6 +212,14 @@ class Trials:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+
+
+def _unused_state(faults: list[Any]) -> str:
+    """A hint where a crash is named by what it leaves."""
+    named = any(name_of(fault.key) == CRASH_STATE for fault in faults)
+    return (
+        "a crash state is left by a subject under mlchaos.explore_crashes(train, tmp_path) or mlchaos.run(train, tmp_path)" if named else ""
+    )
 
 
 def _absent(faults: list[Any]) -> str:

@@ -36,10 +36,11 @@ class CrashStates:
         self._power = power
 
     def states(
-        self, start: Tree | None, changes: Sequence[Change], known: set[frozenset[object]], parent: str | None = None
+        self, start: Tree | None, changes: Sequence[Change], known: set[frozenset[object]], *, steps: int, parent: str | None = None
     ) -> list[CrashState]:
-        """Those that are not in ``known``, to which they are added."""
+        """Those that are not in ``known``, to which they are added. ``steps``: how many the run took."""
         found: list[CrashState] = []
+        until = _until(start, changes, steps)
         numbers: dict[str, int] = {}
         for one in self._all(start, changes):
             key = tree_key(one.tree)
@@ -49,7 +50,7 @@ class CrashStates:
             base = f"{one.label}#{one.step}"
             numbers[base] = number = numbers.get(base, 0) + 1
             name = base if number == 1 else f"{base}.{number}"
-            found.append(CrashState(name, one.step, one.path, one.what, one.tree, one.torn, parent))
+            found.append(CrashState(name, one.step, one.path, one.what, one.tree, one.torn, max(one.step, until.get(key, 0)), parent))
         return found
 
     def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:
@@ -108,6 +109,22 @@ class CrashStates:
                 yield _Found(f"{path}~lost", change.step, path, what, change.before, torn=True)
             elif change.kind != "moved":
                 yield _Found(f"{path}~lost", change.step, path, what, self._with(tree, path, None), torn=True)
+
+
+def _until(start: Tree | None, changes: Sequence[Change], steps: int) -> dict[frozenset[object], int]:
+    """Up to which step the directory held each content."""
+    found: dict[frozenset[object], int] = {}
+    now = tree_key(start) if start is not None else None
+    for change in changes:
+        if change.after is None or change.after is change.before:
+            continue
+        key = tree_key(change.after)
+        if now is not None and key != now:
+            found[now] = max(change.step, found.get(now, 0))
+        now = key
+    if now is not None:
+        found[now] = steps
+    return found
 
 
 def _content(tree: Tree | None, path: str) -> Content | None:

@@ -1,20 +1,19 @@
-"""The exploration of crash states: one golden run that is recorded, and a resumed run from every state that it went through."""
+"""The exploration of crash states: a resumed run from every state that the golden run went through."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Protocol
+import threading
+from collections.abc import Mapping, Sequence
 
-from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
+from ..core.crashes import CrashOutcome, CrashState, Ran, Trace
 from ..core.values import did_you_mean
-from ..engine.crashes.hosts import Golden, InProcess
 from ..engine.crashes.runs import Stop
-from ..errors import BadArgument, GoldenRunFailed
+from ..errors import BadArgument
+from .crash_runs import Begun, Judge
 from .crash_states import CrashStates
 
-__all__ = ["Exploration", "Judge", "Plan", "explore", "recorded_golden", "second_run"]
+__all__ = ["Exploration", "Plan", "explore", "states_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -29,91 +28,118 @@ class Plan:
     only: str | None = None
 
 
-class Judge(Protocol):
-    """What an exploration needs to know of a run; ``oracles`` has one."""
-
-    def differs(self, ran: Ran) -> Divergence | None:
-        """How a second run of the whole, from the start, differs from the golden one."""
-        ...
-
-    def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
-        """The verdict on a resumed run. Called in the order of time."""
-        ...
-
-    def matching(self, trace: Trace) -> int:
-        """How many of a resumed run's last steps were the golden run's."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Exploration:
-    """What was found: the golden run, and an outcome for each state."""
+    """What was found: an outcome for each state."""
 
-    golden: Golden
     states: Sequence[CrashState]
     outcomes: Sequence[CrashOutcome]
 
 
-def recorded_golden(host: InProcess) -> Golden:
-    """The golden run, which must come to its end, and write something."""
-    golden = host.golden(None)
-    ran = golden.ran
-    if ran.error is not None:
-        words = str(ran.error).partition("\n")[0]
-        raise GoldenRunFailed(f"the subject fails without any fault: {type(ran.error).__name__}: {words}") from ran.error
-    if ran.hung is not None:
-        raise GoldenRunFailed(f"the subject did not end in time without any fault; it stood {ran.hung}: raise timeout=")
-    return golden
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """Ends a run that has matched the golden one for so many steps: the rest must match too."""
+
+    judge: Judge
+    horizon: int
+
+    def __call__(self, trace: Trace) -> None:
+        if self.judge.matching(trace) >= self.horizon:
+            raise Stop
 
 
-def explore(host: InProcess, golden: Golden, second: Ran, judge: Judge, plan: Plan) -> Exploration:
-    """Resume from every crash state of a golden run. ``second``: the run from the first of them."""
-    maker = CrashStates(host.contents, torn=plan.torn_writes, power=plan.power)
+def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
+    """Resume from every crash state. Each of the ``crew`` has a directory of its own, and takes its share of the states."""
+    first = crew[0]
+    makers = [CrashStates(begun.host.contents, torn=plan.torn_writes, power=plan.power) for begun in crew]
     known: set[frozenset[object]] = set()
-    states = maker.states(golden.start, golden.changes, known)
-    if plan.only is not None:
-        states = [_wanted(states, plan.only)]
-    outcomes = list(_resumed(host, states, judge, plan, {"start#0": second}))
-    for _ in range(1, plan.depth):
-        deeper = [further for state in states for further in _behind(host, maker, state, known)]
-        outcomes += _resumed(host, deeper, judge, plan)
-        states = [*states, *deeper]
-    return Exploration(golden, states, outcomes)
+    states, *others = [
+        maker.states(begun.golden.start, begun.golden.changes, known if begun is first else set(), steps=begun.judge.steps)
+        for maker, begun in zip(makers, crew, strict=True)
+    ]
+    wanted = states if plan.only is None else _path_to(states, plan.only)
+    outcomes = _resumed(crew, wanted, [{state.id: state for state in found} for found in others], plan, {"start#0": first.second})
+    for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
+        deeper = [further for state in wanted for further in _behind(first, makers[0], state, known)]
+        if plan.only is not None:
+            deeper, outcomes = _path_to(deeper, plan.only, level), []
+        outcomes += _resumed(crew[:1], deeper, [], plan, {})
+        states, wanted = [*states, *deeper], deeper
+    chosen = states if plan.only is None else wanted
+    return Exploration(chosen, first.judge.finish(outcomes))
+
+
+def states_of(begun: Begun, plan: Plan) -> list[CrashState]:
+    """The states of the golden run."""
+    maker = CrashStates(begun.host.contents, torn=plan.torn_writes, power=plan.power)
+    return maker.states(begun.golden.start, begun.golden.changes, set(), steps=begun.judge.steps)
 
 
 def _resumed(
-    host: InProcess, states: Sequence[CrashState], judge: Judge, plan: Plan, known: Mapping[str, Ran] = MappingProxyType({})
-) -> Iterator[CrashOutcome]:
-    on_step = _until_settled(judge, plan.horizon)
-    for number, state in enumerate(states, 2):
-        yield judge.outcome(state, known.get(state.id) or host.resume(state.tree, number, on_step))
+    crew: Sequence[Begun], states: Sequence[CrashState], others: Sequence[Mapping[str, CrashState]], plan: Plan, known: Mapping[str, Ran]
+) -> list[CrashOutcome]:
+    """An outcome for each state, in their order; the members of the crew work at the same time."""
+    found: list[CrashOutcome | None] = [None] * len(states)
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def work(member: int) -> None:
+        begun = crew[member]
+        on_step = None if plan.horizon is None else Settled(begun.judge, plan.horizon)
+        try:
+            for place in range(len(states)):
+                mine = states[place] if not member else others[member - 1].get(states[place].id)
+                if stop.is_set():
+                    return
+                if _owner(states[place], place, crew, others) == member and mine is not None:
+                    ran = known.get(mine.id) if not member else None
+                    found[place] = begun.judge.outcome(states[place], ran or begun.host.resume(mine.tree, place + 2, on_step))
+        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work, args=(member,), name=f"mlchaos-job-{member}") for member in range(1, len(crew))]
+    for thread in threads:
+        thread.start()
+    try:
+        work(0)
+    finally:
+        if failures:
+            stop.set()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
+    return [outcome for outcome in found if outcome is not None]
 
 
-def _until_settled(judge: Judge, horizon: int | None) -> Callable[[Trace], None]:
-    def on_step(trace: Trace) -> None:
-        if horizon is not None and judge.matching(trace) >= horizon:
-            raise Stop
-
-    return on_step
+def _owner(state: CrashState, place: int, crew: Sequence[Begun], others: Sequence[Mapping[str, CrashState]]) -> int:
+    """Who resumes from a state: by turns; the first, where another's run did not go through it."""
+    member = place % len(crew)
+    return member if member == 0 or state.id in others[member - 1] else 0
 
 
-def _behind(host: InProcess, maker: CrashStates, state: CrashState, known: set[frozenset[object]]) -> list[CrashState]:
+def _behind(begun: Begun, maker: CrashStates, state: CrashState, known: set[frozenset[object]]) -> list[CrashState]:
     """The states that a second crash would leave, in the run that resumes from this one."""
-    again = host.again(state.tree)
+    again = begun.host.golden(state.tree)
+    at = max(0, begun.judge.steps - len(again.ran.trace.steps))
     return [
-        dataclasses.replace(one, id=f"{state.id}>{one.id}", what=f"{one.what}, in the run that resumes from {state.id}")
-        for one in maker.states(None, again.changes, known, state.id)
+        dataclasses.replace(
+            one,
+            id=f"{state.id}>{one.id}",
+            step=at + one.step,
+            until=at + one.until,
+            what=f"{one.what} (in the run that resumes from {state.id})",
+        )
+        for one in maker.states(None, again.changes, known, steps=len(again.ran.trace.steps), parent=state.id)
     ]
 
 
-def _wanted(states: Sequence[CrashState], name: str) -> CrashState:
+def _path_to(states: Sequence[CrashState], name: str, level: int = 0) -> list[CrashState]:
+    """The state of that name, or the one that leads to it: ``a>b`` is a crash in the run that resumes from a."""
+    wanted = ">".join(name.split(">")[: level + 1])
     for state in states:
-        if state.id == name:
-            return state
-    close = did_you_mean(name, [state.id for state in states])
-    raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {name!r}{close}")
-
-
-def second_run(host: InProcess, golden: Golden) -> Ran:
-    """The whole once more, from the start: what a crash before anything was written leads to, and whether the subject is deterministic."""
-    return host.resume(golden.start or {}, 1, lambda trace: None)
+        if state.id == wanted:
+            return [state]
+    close = did_you_mean(wanted, [state.id for state in states])
+    raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {wanted!r}{close}")

@@ -153,6 +153,7 @@ class _Tracer:
                 return  # a loss, say
             self._models[id(module)] = weakref.ref(module)
         self._data.append(digest([args, kwargs]))
+        self.trace.passes += 1
 
     def _watch_backward(self, torch: Any, patches: Patches) -> None:
         """Until an optimizer of torch's steps, each backward pass may be a step of a framework's own."""

@@ -51,10 +51,9 @@ class Contents:
         """No more contents are put or read."""
         os.close(self._fd)
 
-    @property
-    def size(self) -> int:
-        """Bytes kept."""
-        return self._end
+    def refresh(self) -> None:
+        """Another process may have put something there."""
+        self._end = os.fstat(self._fd).st_size
 
     def put(self, fd: int, size: int, growing: Growing | None = None) -> Content:
         """The content of an open file of that size. ``growing``: it has only been appended to since it was last read."""

@@ -1,27 +1,27 @@
-"""Where runs take place: in this process, one after the other, in the subject's own work directory."""
+"""Where runs take place: in this process, or each in a fresh one; one after the other, in the subject's own work directory."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ...core.crashes import Change, Ran, Trace, Tree
-from ...errors import BadArgument
-from .. import randomness
-from ..controller import Controller
+from ...errors import BadArgument, MlchaosError
+from ..fresh import Ended, fresh_processes
+from ..processes import stacks
 from ..scopes import OURS, within
 from ..surroundings import Surroundings
-from ..watchdog import no_time_limit
 from .contents import Contents
 from .disk import Disk
 from .leftovers import Leftovers
 from .recorder import Recorder
 from .runs import Subject, Terms, collected, recorded, resumed
 
-__all__ = ["Golden", "Host", "InProcess", "OnStep"]
+__all__ = ["Fresh", "Golden", "Host", "InProcess", "OnStep"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 OnStep = Callable[[Trace], None]
@@ -29,96 +29,195 @@ OnStep = Callable[[Trace], None]
 
 @dataclasses.dataclass(frozen=True)
 class Golden:
-    """The run without a crash, and what it did to its directory. ``unclean``: what it left behind in its process, in words."""
+    """A recorded run, and what it did to its directory. ``running``: threads and processes that it left; ``changed``: names in modules."""
 
     ran: Ran
     start: Tree | None
     changes: Sequence[Change]
     end: Tree | None
-    unclean: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 class Host(Protocol):
     """Runs a subject, from any content of its directory."""
 
     contents: Contents
+    is_fresh: bool
+    start: Tree | None
+
+    def limit(self, seconds: float) -> None:
+        """So long may a run take from now on."""
 
     def golden(self, start: Tree | None) -> Golden:
-        """The recorded run, from that content (None: from what is there)."""
+        """A recorded run from that content (None: from what is there)."""
         ...
 
-    def resume(self, tree: Tree, number: int, on_step: OnStep) -> Ran:
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
         """A run from that content, as the ``number``-th process."""
         ...
+
+    def leave(self, tree: Tree | None) -> None:
+        """At the end: the directory holds this."""
 
 
 class InProcess:
     """Runs in this process. What a run leaves in user modules' globals, and in the directory, is undone before the next."""
 
+    is_fresh = False
+
     def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
         self.contents = contents
+        self.start: Tree | None = None
         self._subject = subject
         self._terms = terms
         self._disk = Disk(terms.root, contents)
         self._surroundings = Surroundings()
         self._before = Leftovers()
 
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, controller: Controller, subject: Subject, terms: Terms, store: Path) -> Iterator[InProcess]:
-        """No fault strikes meanwhile, no time of the trial's passes, and afterwards the process is as it was."""
-        contents = Contents(store)
-        try:
-            with controller.without_faults(), randomness.restored(), Surroundings(), no_time_limit():
-                yield cls(subject, terms, contents)
-        finally:
-            contents.close()
-
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
         self._terms = dataclasses.replace(self._terms, timeout=seconds)
 
     def golden(self, start: Tree | None) -> Golden:
-        """The recorded run."""
-        with within(OURS):
-            if start is not None:
-                self._disk.hold(start)
-            recorder = Recorder(self._terms.root, self.contents)
+        """A recorded run."""
+        self._reset(start)
         try:
-            ran = recorded(self._subject.fresh(), self._terms, recorder)
-            running = self._before.running()
-            with within(OURS):
-                recorder.drain()
-            directory = self._before.directory()
-            if directory is not None:
-                raise BadArgument(
-                    f"mlchaos.explore_crashes: the subject has changed the current directory, to {directory}, and left it so: the next "
-                    "process begins in the old one. Use absolute paths, or contextlib.chdir"
-                )
-            unclean = (*(f"{what} still runs" for what in running), *(f"it has changed {name}" for name in self._before.in_globals()))
-            return Golden(ran, recorder.start, recorder.changes, recorder.tree(), unclean)
+            golden = _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
+            self.start = golden.start if start is None else self.start
+            return golden
         finally:
-            recorder.close()
-
-    def resume(self, tree: Tree, number: int, on_step: OnStep) -> Ran:
-        """A run from that content."""
-        with within(OURS):
-            self._disk.hold(tree)
             self._surroundings.restore()
-            self._before.restore()
+
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+        """A run from that content."""
+        self._reset(tree)
         return resumed(self._subject.fresh(), self._terms, number, on_step)
 
-    def again(self, tree: Tree) -> Golden:
-        """A recorded run from that content: what a second crash, in the middle of the recovery, would leave."""
-        self._before.restore()
-        self._surroundings.restore()
-        return self.golden(tree)
-
     def leave(self, tree: Tree | None) -> None:
-        """At the end: the directory holds what the golden run has left there."""
+        """At the end: the directory holds this."""
         collected()
+        self._reset(tree)
+
+    def _reset(self, tree: Tree | None) -> None:
         with within(OURS):
-            self._surroundings.restore()
-            self._before.restore()
             if tree is not None:
                 self._disk.hold(tree)
+            self._surroundings.restore()
+            self._before.restore()
+
+
+class Fresh:
+    """Each run in a fresh process."""
+
+    is_fresh = True
+
+    def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
+        self.contents = contents
+        self.start: Tree | None = None
+        self._subject = subject
+        self._timeout = terms.timeout
+        self._terms = dataclasses.replace(terms, timeout=None)
+        self._disk = Disk(terms.root, contents)
+
+    def limit(self, seconds: float) -> None:
+        """So long may a run take from now on."""
+        self._timeout = seconds
+
+    def golden(self, start: Tree | None) -> Golden:
+        """A recorded run."""
+        self._hold(start)
+        ended = fresh_processes().run(_golden_there, self._subject.fresh(), self._terms, self.contents.path, timeout=self._timeout)
+        self.contents.refresh()
+        if isinstance(ended.value, Golden):
+            golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
+            golden.ran.output = golden.ran.output or ended.output
+            self.start = golden.start if start is None else self.start
+            return golden
+        return Golden(_ran(ended), start, (), None)
+
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+        """A run from that content."""
+        self._hold(tree)
+        return _ran(fresh_processes().run(_resumed_there, self._subject.fresh(), self._terms, number, on_step, timeout=self._timeout))
+
+    def leave(self, tree: Tree | None) -> None:
+        """At the end: the directory holds this."""
+        self._hold(tree)
+
+    def _hold(self, tree: Tree | None) -> None:
+        if tree is not None:
+            with within(OURS):
+                self._disk.hold(tree)
+
+
+def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before: Leftovers) -> Golden:
+    with within(OURS):
+        recorder = Recorder(terms.root, contents)
+    try:
+        ran = recorded(call, terms, recorder)
+        running = before.running()
+        with within(OURS):
+            recorder.drain()
+        directory = before.directory()
+        if directory is not None:
+            raise BadArgument(
+                f"mlchaos.explore_crashes: the subject has changed the current directory, to {directory}, and left it so: the next "
+                "process begins in the old one. Use absolute paths, or contextlib.chdir"
+            )
+        return Golden(ran, recorder.start, recorder.changes, recorder.tree(), tuple(running), tuple(before.in_globals()))
+    finally:
+        recorder.close()
+
+
+# -- in the fresh process --------------------------------------------------------------------------------------
+
+
+def _golden_there(call: Callable[[], Any], terms: Terms, store: Path) -> Golden:
+    contents = Contents(store)
+    golden = _recorded(call, terms, contents, Leftovers())
+    contents.close()
+    return dataclasses.replace(golden, ran=_portable(golden.ran))
+
+
+def _resumed_there(call: Callable[[], Any], terms: Terms, number: int, on_step: OnStep | None) -> Ran:
+    return _portable(resumed(call, terms, number, on_step))
+
+
+def _portable(ran: Ran) -> Ran:
+    """An error that does not survive the journey goes as its words."""
+    if ran.error is not None:
+        try:
+            pickle.loads(pickle.dumps(ran.error))
+        except Exception:  # noqa: BLE001  # whatever a foreign exception class does
+            ran.error = ChildProcessError(f"{type(ran.error).__name__}: {ran.error}")
+    return ran
+
+
+def _ran(ended: Ended) -> Ran:
+    """What became of a process that was to make a run."""
+    if isinstance(ended.value, Ran):
+        ended.value.output = ended.value.output or ended.output
+        return ended.value
+    ran = Ran(duration=ended.duration, output=ended.output)
+    if ended.started is not None:
+        raise BadArgument(f"mlchaos.explore_crashes: {ended.started}")
+    if ended.hung:
+        ran.hung = f"in {stacks.place(ended.stack)}" if ended.stack else "nowhere that could be seen"
+    elif isinstance(ended.error, MlchaosError):
+        raise ended.error
+    elif ended.error is not None:
+        ran.error = ended.error
+    elif ended.exitcode:
+        ran.error = ChildProcessError(f"the process ended with exit code {ended.exitcode}")
+    return ran
+
+
+@contextlib.contextmanager
+def opened(store: Path) -> Iterator[Contents]:
+    """Contents, kept in a file."""
+    contents = Contents(store)
+    try:
+        yield contents
+    finally:
+        contents.close()

@@ -79,12 +79,16 @@ def recorded(call: Callable[[], Any], terms: Terms, recorder: Recorder) -> Ran:
         return _run(call, terms, 0, on_step)
 
 
-def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] = lambda trace: None) -> Ran:
+def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] | None = None) -> Ran:
     """Run it as the ``number``-th process; how many files it completes is counted."""
     with Writes(terms.root) as writes:
-        ran = _run(call, terms, number, on_step)
+        ran = _run(call, terms, number, on_step or _nothing)
         ran.writes = writes.count()
         return ran
+
+
+def _nothing(trace: Trace) -> None:
+    """Behind each step."""
 
 
 def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None]) -> Ran:

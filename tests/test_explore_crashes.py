@@ -1,0 +1,346 @@
+"""``mlchaos.explore_crashes`` as a user meets it. Torch-free subjects; those on torch are in test_explore_torch.py."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+SUBJECTS = '''
+import json, os, pathlib, pickle, random, threading, time
+import pytest
+
+def save(state, file, atomic):
+    if atomic:
+        tmp = file.with_name(file.name + ".tmp")
+        tmp.write_bytes(pickle.dumps(state))
+        os.replace(tmp, file)
+    else:
+        file.write_bytes(pickle.dumps(state))
+
+def train(workdir, steps=6, *, atomic=True, every=2):
+    """Adds up; keeps the sum and its step in a file."""
+    file = pathlib.Path(workdir) / "last.pkl"
+    state = pickle.loads(file.read_bytes()) if file.exists() else {"step": 0, "sum": 0.0}
+    while state["step"] < steps:
+        state["sum"] += state["step"] ** 2
+        state["step"] += 1
+        if state["step"] % every == 0:
+            save(state, file, atomic)
+    return state
+
+def in_place(workdir):
+    return train(workdir, atomic=False)
+'''
+
+
+@pytest.fixture
+def project(example):
+    """A project with these subjects."""
+    return lambda tests: example.with_tests(SUBJECTS + textwrap.dedent(tests))
+
+
+def test_a_sound_subject_recovers_from_every_crash_state(project):
+    """Atomic writes: temporary files that are left over, cut short, do no harm."""
+    project("""
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(train, tmp_path)
+            report.assert_recovers()
+            assert {outcome.verdict for outcome in report.outcomes} == {"recovered"} and not report.failures
+            assert len(report.states) == len(report.outcomes) > 10 and any(state.torn for state in report.states)
+            assert "all recover" in str(report)
+            assert train(tmp_path / "other") if (tmp_path / "other").mkdir() else True
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pkl", "other"]  # as the golden run left it
+    """).run(passed=1)
+
+
+def test_a_torn_checkpoint_is_found_and_named(project):
+    """The report says what broke, where, and how to repeat it; the line works."""
+    project("""
+        def test_it(mlchaos, tmp_path):
+            mlchaos.explore_crashes(in_place, tmp_path).assert_recovers()
+    """).run(failed=1).has(
+        "resume raised EOFError: Ran out of input",
+        "in train",
+        "first: last.pkl cut at byte 0 of ",
+        'reproduce: @chaos.crash(state="last.pkl@0#0")',
+        """test_it" --mlchaos-replay "crash(state='last.pkl@0#0')\"""",
+        "not measured (no optimizer step",
+    )
+
+
+@pytest.mark.parametrize("form", ["@chaos.crash(state='last.pkl@0#0')", "replayed"])
+def test_one_state_is_created_again(project, form):
+    """By a decorator and by ``--mlchaos-replay``: exactly that state, struck and journalled."""
+    mark, arguments = ("", ["--mlchaos-replay=crash(state='last.pkl@0#0')"]) if form == "replayed" else (form, [])
+    project(f"""
+        {mark}
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(in_place, tmp_path)
+            assert [outcome.verdict for outcome in report.outcomes] == ["failed"] and isinstance(report.failures[0].error, EOFError)
+            assert [strike.fault for strike in mlchaos.journal] == ["crash(state='last.pkl@0#0')"]
+    """).run(*arguments, passed=1)
+
+
+def test_a_run_dies_so_that_it_leaves_the_named_state(project):
+    """``mlchaos.run`` restarts from it: a sound subject recovers, an unsound one fails in its second attempt."""
+    project("""
+        @chaos.crash(state="last.pkl#0")
+        def test_sound(mlchaos, tmp_path):
+            run = mlchaos.run(train, tmp_path)
+            run.assert_recovered()
+            assert run.restarts == 1 and [strike.site for strike in run.faults] == ["crash.state"]
+
+        @chaos.crash(state="last.pkl@0#0")
+        def test_unsound(mlchaos, tmp_path):
+            mlchaos.run(in_place, tmp_path).assert_recovered()
+    """).run(passed=1, failed=1).has("EOFError", "attempt 1: 0 steps, then the process died and left last.pkl cut at byte 0")
+
+
+def test_a_state_that_does_not_exist_is_refused(project):
+    """With the nearest one that does; and one that nothing is made of never struck."""
+    project("""
+        @chaos.crash(state="last.pkl@1#0")
+        def test_wrong(mlchaos, tmp_path):
+            mlchaos.explore_crashes(in_place, tmp_path)
+
+        @chaos.crash(state="last.pkl@0#0")
+        def test_unused(mlchaos, tmp_path):
+            in_place(tmp_path)
+
+        @chaos.crash(state="last.pkl@0#0", at=3)
+        def test_both(mlchaos, tmp_path):
+            in_place(tmp_path)
+    """).run(failed=3).has(
+        "to be one of the", "got 'last.pkl@1#0' (did you mean", "never struck", "a crash state is left by a subject under", "are for visits"
+    )
+
+
+def test_states_are_kept_to_look_at(project):
+    """``--mlchaos-keep-state`` leaves the directory of each state that a report names."""
+    tests = project("""
+        def test_it(mlchaos, tmp_path):
+            mlchaos.explore_crashes(in_place, tmp_path).assert_recovers()
+    """)
+    tests.run("--mlchaos-keep-state=kept", failed=1).has("kept: ")
+    assert (tests.pytester.path / "kept" / "last.pkl@0#0" / "last.pkl").read_bytes() == b""
+
+
+def test_a_checkpoint_that_is_deleted_too_early_is_a_restart(project):
+    """To begin from scratch gives the right end, and loses everything: the report says which checkpoint there had been."""
+    project("""
+        def rotates(workdir, steps=12):
+            folder = pathlib.Path(workdir)
+            kept = sorted(folder.glob("*.pkl"), key=lambda path: int(path.stem))
+            state = pickle.loads(kept[-1].read_bytes()) if kept else {"step": 0, "sum": 0}
+            while state["step"] < steps:
+                state = {"step": state["step"] + 1, "sum": state["sum"] + state["step"]}
+                for old in folder.glob("*.pkl"):
+                    old.unlink()
+                save(state, folder / f"{state['step']}.pkl", True)
+            return state
+
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(rotates, tmp_path)
+            assert {outcome.verdict for outcome in report.outcomes} == {"recovered", "restarted"}
+            report.assert_recovers()
+    """).run(failed=1).has("resume began from scratch", "although a checkpoint had been complete before")
+
+
+def test_what_is_returned_is_compared(project):
+    """A counter that no checkpoint holds shows in the returned value; an entry that only says where the run went on from does not."""
+    project("""
+        def forgets(workdir):
+            patience = 0
+            state = train(workdir, steps=2)
+            for step in range(state["step"], 6):
+                patience += 1
+                state = train(workdir, steps=step + 1)
+            return {**state, "patience": patience}
+
+        def tells(workdir):
+            file = pathlib.Path(workdir) / "last.pkl"
+            start = pickle.loads(file.read_bytes())["step"] if file.exists() else 0
+            visits = [visit("train.step") for _ in range(6 - start)]
+            return {**train(workdir), "began_at": start}
+
+        def test_lost(mlchaos, tmp_path):
+            mlchaos.explore_crashes(forgets, tmp_path).assert_recovers()
+    """).run(failed=1).has("it ended otherwise: returned value", "['patience']: differs by")
+
+
+def test_files_are_judged_where_nothing_is_returned(project):
+    """A script's result is what it leaves; files that differ from run to run are left out."""
+    project("""
+        def writes(workdir, forgets=False):
+            log = pathlib.Path(workdir) / "log.txt"
+            done = len(log.read_text().splitlines()) if log.exists() else 0
+            for number in range(0 if forgets else done, 4):
+                with log.open("a") as file:
+                    file.write(f"{number}\\n")
+            (pathlib.Path(workdir) / "time.txt").write_text(repr(time.perf_counter_ns()) + str(os.urandom(4)))
+
+        def test_sound(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(writes, tmp_path, torn_writes=False)
+            report.assert_recovers()
+
+        def test_unsound(mlchaos, tmp_path):
+            mlchaos.explore_crashes(writes, tmp_path, True, torn_writes=False).assert_recovers()
+    """).run(passed=1, failed=1).has("it ended otherwise: files", "log.txt has another content at the end")
+
+
+def test_a_second_crash_during_the_recovery_is_explored(project):
+    """``depth=2`` finds what breaks only when the recovery itself is interrupted."""
+    project("""
+        def recovers_once(workdir):
+            folder = pathlib.Path(workdir)
+            if (folder / "last.pkl").exists() and not (folder / "last.pkl").read_bytes():
+                (folder / "repairing").touch()
+                (folder / "last.pkl").unlink()
+            elif (folder / "repairing").exists() and not (folder / "last.pkl").exists():
+                raise RuntimeError("interrupted repair")
+            try:
+                return train(workdir, 4, atomic=False)
+            except (EOFError, pickle.UnpicklingError):
+                (folder / "last.pkl").unlink()
+                return train(workdir, 4, atomic=False)
+
+        def test_once(mlchaos, tmp_path):
+            assert not [o for o in mlchaos.explore_crashes(recovers_once, tmp_path).failures if o.verdict == "failed"]
+
+        def test_twice(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(recovers_once, tmp_path, depth=2)
+            failed = [outcome for outcome in report.failures if outcome.verdict == "failed"]
+            assert failed and all(">" in outcome.state.id for outcome in failed)
+            print("FIRST", failed[0].state.id)
+
+        @chaos.crash(state="last.pkl@0#0>last.pkl~removed#0")
+        def test_one(mlchaos, tmp_path):
+            (outcome,) = mlchaos.explore_crashes(recovers_once, tmp_path).outcomes
+            assert outcome.verdict == "failed" and str(outcome.error) == "interrupted repair"
+    """).run(passed=3)
+
+
+def test_tolerance_is_the_way_on_for_noise(project):
+    """A subject whose runs differ is refused, with the first difference; ``rtol`` admits it."""
+    project("""
+        def noisy(workdir):
+            state = train(workdir)
+            return {**state, "sum": state["sum"] + random.SystemRandom().random() * 1e-6}
+
+        def test_refused(mlchaos, tmp_path):
+            mlchaos.explore_crashes(noisy, tmp_path)
+
+        def test_allowed(mlchaos, tmp_path):
+            mlchaos.explore_crashes(noisy, tmp_path, rtol=1e-3).assert_recovers()
+    """).run(passed=1, failed=1).has("NonDeterministicSubject: two runs of the subject differ", "['sum']: differs by")
+
+
+def test_state_that_a_subject_keeps_in_its_process_is_told_and_does_no_harm(project):
+    """Globals are put back; what cannot be is a reason for fresh processes, and the report says so."""
+    project("""
+        SEEN = []
+
+        def remembers(workdir):
+            SEEN.append(1)
+            return {**train(workdir), "seen": len(SEEN)}
+
+        class Counter:
+            runs = 0
+
+        def counts(workdir):
+            Counter.runs += 1
+            return {**train(workdir), "runs": Counter.runs}
+
+        def test_globals(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(remembers, tmp_path)
+            report.assert_recovers()
+            assert "put back before each run" in str(report) and ".SEEN" in str(report)
+
+        def test_class(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(counts, tmp_path)
+            report.assert_recovers()
+            assert "each run in a fresh process: in one process, a second run differs from the first" in str(report)
+
+        def test_in_process(mlchaos, tmp_path):
+            mlchaos.explore_crashes(counts, tmp_path, isolation="in-process")
+    """).run(passed=2, failed=1).has("isolation='process' makes each run in a fresh one")
+
+
+def test_fresh_processes_and_several_jobs_find_the_same(project):
+    """Verdicts do not depend on where the runs are made."""
+    project("""
+        @pytest.mark.parametrize("how", [{"isolation": "process"}, {"jobs": 2}])
+        def test_it(mlchaos, tmp_path, how):
+            (tmp_path / "a").mkdir(); (tmp_path / "b").mkdir()
+            here = mlchaos.explore_crashes(in_place, tmp_path / "a", isolation="in-process")
+            there = mlchaos.explore_crashes(in_place, tmp_path / "b", **how)
+            told = [[(o.state.id, o.verdict, type(o.error).__name__) for o in report.outcomes] for report in (here, there)]
+            assert told[0] == told[1] and len(here.failures) > 3
+    """).run(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "call", "says"),
+    [
+        ("return 1", "", "the subject wrote nothing below its work directory"),
+        ("train(workdir); raise KeyError('x')", "", "GoldenRunFailed: the subject fails without any fault: KeyError: 'x'"),
+        ("train(workdir); threading.Event().wait()", "timeout=0.3", "did not end in time without any fault; it stood in wait"),
+        ("train(workdir); os.chdir(workdir); return 1", "", "the subject has changed the current directory"),
+        (
+            "train(workdir); threading.Thread(target=threading.Event().wait, name='saver').start(); return 1",
+            "isolation='in-process'",
+            "left the thread saver running",
+        ),
+        ("train(workdir); return None if os.remove(str(workdir) + '/last.pkl') else None", "", "there is nothing to judge"),
+        ("return train(workdir)", "durability='fire'", "expected durability to be 'process' or 'power' but got 'fire' (str)"),
+        ("return train(workdir)", "jobs=0", "expected jobs to be 1 or more but got 0 (int)"),
+        ("return train(workdir)", "jobs=2, isolation='in-process'", "needs processes"),
+        ("return train(workdir)", "horizon=-1", "expected horizon to be 1 or more"),
+        ("return train(workdir)", "timeout=0", "expected timeout to be longer than nothing"),
+        ("return train(workdir)", "rtol=-1", "expected rtol and atol of 0 or more"),
+    ],
+)
+def test_what_cannot_be_explored_gets_one_clear_error(project, body, call, says):
+    """The reason, and the cure."""
+    project(f"""
+        def subject(workdir):
+            {body}
+
+        def test_it(mlchaos, tmp_path):
+            mlchaos.explore_crashes(subject, tmp_path, {call})
+    """).run("--mlchaos-timeout=20", failed=1).has(says)
+
+
+def test_a_work_directory_that_is_not_the_tests_own_is_refused(project):
+    """It would be emptied: nothing in it is touched."""
+    project("""
+        def test_it(mlchaos):
+            home = pathlib.Path("precious").absolute()
+            home.mkdir(); (home / "thesis.txt").write_text("x")
+            with pytest.raises(ValueError, match="not below the test's temporary directory"):
+                mlchaos.explore_crashes(train, home)
+            with pytest.raises(ValueError, match="to be a path or a URL but got 3"):
+                mlchaos.explore_crashes(train, 3)
+            assert (home / "thesis.txt").read_text() == "x"
+    """).run(passed=1)
+
+
+def test_a_resumed_run_that_hangs_is_cut_off_and_said_to_hang(project):
+    """Where it stood is told, in process and in a fresh one."""
+    project("""
+        def waits(workdir):
+            lock = pathlib.Path(workdir) / "lock"
+            while lock.exists():
+                time.sleep(0.01)
+            lock.touch()
+            state = train(workdir, 2)
+            lock.unlink()
+            return state
+
+        @pytest.mark.parametrize("isolation", ["in-process", "process"])
+        def test_it(mlchaos, tmp_path, isolation):
+            report = mlchaos.explore_crashes(waits, tmp_path, timeout=0.5, torn_writes=False, isolation=isolation)
+            assert {o.verdict for o in report.failures} == {"hung"} and "resume did not end: it stood in " in str(report)
+            assert "waits" in str(report)
+    """).run("--mlchaos-clock=real", passed=2)
