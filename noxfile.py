@@ -78,6 +78,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def corpus(session: nox.Session) -> None:
+    """Real training programs, sound and unsound: is each judged as it must be? ``-- [--current] [FOLDER ...] [NAME ...]``."""
+    session.run("python", "corpus/judge.py", *session.posargs)
+
+
+@nox.session(python="3.11")
 def wheel(session: nox.Session) -> None:
     """Build the wheel, and try it in an environment that has nothing else."""
     session.install("build")
