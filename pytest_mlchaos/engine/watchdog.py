@@ -89,6 +89,7 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
 
     before = signal.signal(_SIGNAL, expired)
     controller.interrupt = functools.partial(signal.pthread_kill, threading.get_ident(), _SIGNAL)
+    controller.limit = seconds, time.monotonic() + seconds
     _watcher.start(seconds)
     try:
         yield
@@ -96,7 +97,7 @@ def time_limit(seconds: float | None, controller: Controller) -> Iterator[None]:
         told = getattr(error, "__notes__", [])
     finally:
         running = False
-        controller.interrupt = None
+        controller.interrupt = controller.limit = None
         _watcher.stop()
         signal.signal(_SIGNAL, before or signal.SIG_DFL)
     if places:

@@ -170,6 +170,7 @@ def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseEx
 def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
     """Run a training function or pipeline under this test's faults, restart it when one ends it, and judge the result:
     ``mlchaos.run(train, tmp_path).assert_recovered()``."""
+    from .declared import settings_of
     from .fixture import Mlchaos
 
     def workdirs() -> list[Path]:
@@ -177,4 +178,4 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         found = request.node.funcargs.get("tmp_path")
         return [found] if found is not None else []
 
-    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs)
+    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node))
