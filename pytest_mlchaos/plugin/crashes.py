@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,6 +30,7 @@ from ..oracles.crash_report import CrashReport
 from ..oracles.crash_verdicts import CrashJudge
 from ..search.crashes import Exploration, Plan, explore, recorded_golden, second_run
 from ..sites.torch_trace import traced
+from .crash_urls import check_shared, prefix_of, remote_at
 
 __all__ = ["CrashTerms", "explored"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -42,7 +42,10 @@ PATIENCE = 30.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrashTerms:
-    """The keywords of ``mlchaos.explore_crashes``, checked."""
+    """The keywords of ``mlchaos.explore_crashes``, checked.
+
+    ``storage_options``: how the client of a URL is made; ``allow_remote``: that URL may be on another machine.
+    """
 
     torn_writes: bool = True
     durability: str = "process"
@@ -54,6 +57,8 @@ class CrashTerms:
     timeout: Any = None
     rtol: float = 0.0
     atol: float = 0.0
+    storage_options: Mapping[str, Any] | None = None
+    allow_remote: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("durability", ("process", "power")), ("isolation", ("auto", "in-process", "process"))):
@@ -82,9 +87,17 @@ def explored(
     """Explore, and report."""
     check_subject(subject, CALLER)
     start = perf_counter()
-    root = _root(workdir, scratch)
-    runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout)
-    with controller.without_faults(), randomness.restored(), Surroundings(), no_time_limit(), _store(scratch) as store:
+    prefix = prefix_of(workdir, terms.storage_options)
+    with (
+        controller.without_faults(),
+        randomness.restored(),
+        Surroundings(),
+        no_time_limit(),
+        remote_at(prefix, terms) as remote,
+        _store(scratch) as store,
+    ):
+        root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
+        runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout, elsewhere=remote)
         begun = _begun(Subject(subject, (workdir, *args)), runs, store, terms, isinstance(controller.clock, VirtualClock))
         found = explore(begun.host, begun.golden, begun.second, begun.judge, terms.plan(_asked(controller)))
         begun.host.leave(begun.golden.end)
@@ -104,12 +117,16 @@ class _Begun:
 
 def _begun(subject: Subject, runs: Terms, store: Contents, terms: CrashTerms, virtual: bool) -> _Begun:
     """Where the subject is deterministic: in this process if it may be, else in fresh ones."""
-    there = functools.partial(Fresh, subject, dataclasses.replace(runs, virtual=virtual), store)
+
+    def there() -> Host:
+        check_shared(runs.place)
+        return Fresh(subject, dataclasses.replace(runs, virtual=virtual), store)
+
     if terms.isolation == "process":
-        return _twice(there(), runs.root, terms)
+        return _twice(there(), runs.place, terms)
     here = InProcess(subject, runs, store)
     try:
-        begun = _twice(here, runs.root, terms)
+        begun = _twice(here, runs.place, terms)
         if not begun.golden.running:
             return begun
         why, failure = f"a run leaves {begun.golden.running[0]} running", None
@@ -121,7 +138,7 @@ def _begun(subject: Subject, runs: Terms, store: Contents, terms: CrashTerms, vi
             raise
     try:
         here.leave({})
-        return dataclasses.replace(_twice(there(), runs.root, terms), why=why)
+        return dataclasses.replace(_twice(there(), runs.place, terms), why=why)
     except BadArgument as error:
         if failure is None:
             raise
@@ -129,9 +146,9 @@ def _begun(subject: Subject, runs: Terms, store: Contents, terms: CrashTerms, vi
         raise failure from None
 
 
-def _twice(host: Host, root: Path, terms: CrashTerms) -> _Begun:
+def _twice(host: Host, place: object, terms: CrashTerms) -> _Begun:
     golden = recorded_golden(host)
-    _check_written(golden, root)
+    _check_written(golden, place)
     host.limit(terms.timeout or PATIENCE + 10 * golden.ran.duration)
     judge = CrashJudge(golden.ran, rtol=terms.rtol, atol=terms.atol)
     second = second_run(host, golden)
@@ -174,7 +191,7 @@ def _store(scratch: Path) -> Iterator[Contents]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _check_written(golden: Golden, workdir: Path) -> None:
+def _check_written(golden: Golden, workdir: object) -> None:
     if not any(change.kind not in ("synced", "folder") for change in golden.changes):
         raise BadArgument(
             f"{CALLER}: the subject wrote nothing below its work directory ({shown(str(workdir))}), so a crash could leave nothing "

@@ -16,9 +16,7 @@ from ..processes import stacks
 from ..scopes import OURS, within
 from ..surroundings import Surroundings
 from .contents import Contents
-from .disk import Disk
 from .leftovers import Leftovers
-from .recorder import Recorder
 from .runs import Subject, Terms, collected, recorded, resumed
 
 __all__ = ["Fresh", "Golden", "Host", "InProcess", "OnStep"]
@@ -66,7 +64,7 @@ class InProcess:
         self.contents = contents
         self._subject = subject
         self._terms = terms
-        self._disk = Disk(terms.root, contents)
+        self._disk = terms.place.holding(contents)
         self._surroundings = Surroundings()
         self._before = Leftovers()
 
@@ -108,7 +106,7 @@ class Fresh:
         self._subject = subject
         self._timeout = terms.timeout
         self._terms = dataclasses.replace(terms, timeout=None)
-        self._disk = Disk(terms.root, contents)
+        self._disk = terms.place.holding(contents)
 
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
@@ -142,7 +140,7 @@ class Fresh:
 
 def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before: Leftovers) -> Golden:
     with within(OURS):
-        recorder = Recorder(terms.root, contents)
+        recorder = terms.place.recorder(contents)
     try:
         ran = recorded(call, terms, recorder)
         running = before.running()

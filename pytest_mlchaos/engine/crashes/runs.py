@@ -27,10 +27,8 @@ from ..places import user_place
 from ..scopes import OURS, within
 from ..supervise import kept
 from ..watchdog import time_limit
-from .disk import digests
-from .moments import cross_device, watched
-from .recorder import Recorder
-from .writes import Writes
+from .moments import cross_device
+from .place import Local, Place, Recording
 
 __all__ = ["Subject", "Terms", "Traced", "recorded", "resumed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -43,7 +41,7 @@ _OUTPUT = 20_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How a subject is run."""
+    """How a subject is run. ``elsewhere``: where its checkpoints lie, if that is no directory."""
 
     root: Path
     traced: Traced
@@ -51,6 +49,12 @@ class Terms:
     timeout: float | None = None
     virtual: bool = False
     parameters: bool = False
+    elsewhere: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its checkpoints lie."""
+        return self.elsewhere or Local(self.root)
 
 
 class Stop(BaseException):
@@ -68,20 +72,20 @@ class Subject:
         return self._inputs.again()
 
 
-def recorded(call: Callable[[], Any], terms: Terms, recorder: Recorder) -> Ran:
+def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording) -> Ran:
     """Run it while the recorder follows what it writes."""
 
     def on_step(trace: Trace) -> None:
         recorder.drain()
         recorder.step = len(trace.steps)
 
-    with watched(recorder):
+    with terms.place.watched(recorder):
         return _run(call, terms, 0, on_step)
 
 
 def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] | None = None) -> Ran:
     """Run it as the ``number``-th process; how many files it completes is counted."""
-    with Writes(terms.root) as writes:
+    with terms.place.writes() as writes:
         ran = _run(call, terms, number, on_step or _nothing)
         ran.writes = writes.count()
         return ran
@@ -115,7 +119,7 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
         ran.place = user_place(ran.error)
     elif ran.value is None and ran.hung is None:
         with within(OURS):
-            ran.files = digests(terms.root)
+            ran.files = terms.place.digests()
     return ran
 
 
