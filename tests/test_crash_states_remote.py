@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
+import socket
 import uuid
 
 import pytest
@@ -165,7 +167,7 @@ def test_a_directory_is_uploaded_object_by_object(mlchaos, url, request, tmp_pat
         return 1
 
     report = mlchaos.explore_crashes(train, url, storage_options=options or None)
-    assert [len(names(state)) for state in report.states] == [0, 1, 2, 3]
+    assert list(dict.fromkeys(len(names(state)) for state in report.states)) == [0, 1, 2, 3]
     assert names(report.states[-1]) == ["ckpt/a", "ckpt/b", "ckpt/c"]
 
 
@@ -185,6 +187,64 @@ def test_a_move_is_a_copy_and_a_deletion(mlchaos, url, request, where):
 
     report = mlchaos.explore_crashes(train, url, storage_options=options or None)
     assert [names(state) for state in report.states] == [[], ["a"], ["a", "b"], ["b"], ["c"]]
+
+
+def test_coroutines_that_write_at_once_write_one_after_the_other(mlchaos, bucket, options):
+    """In the subject's own event loop, which is not blocked meanwhile."""
+
+    async def train(path):
+        fs = fsspec.filesystem("s3", **options, asynchronous=True, skip_instance_cache=True)
+        session = await fs.set_session()
+        await asyncio.gather(*(fs._pipe_file(f"{path}/{name}", name.encode()) for name in "abcd"))
+        found = sorted(await fs._find(path))
+        await session.close()
+        return len(found)
+
+    report = mlchaos.explore_crashes(lambda url: asyncio.run(train(f"{url}/run")), bucket, storage_options=options)
+    report.assert_recovers()
+    assert [len(names(state)) for state in report.states] == [0, 1, 2, 3, 4]
+
+
+def test_a_transaction_puts_its_files_when_it_ends(mlchaos, url):
+    """One after the other, and none before."""
+
+    def train(url):
+        fs, path = fsspec.core.url_to_fs(url)
+        with fs.transaction:
+            for name in "ab":
+                with fs.open(f"{path}/{name}", "wb") as file:
+                    file.write(b"1")
+        return sorted(fs.find(path))
+
+    report = mlchaos.explore_crashes(train, url)
+    assert [names(state) for state in report.states] == [[], ["a"], ["a", "b"]]
+
+
+def test_another_client_is_seen_at_each_step(mlchaos, bucket, options, server):
+    """Whatever it is: what lies there is listed."""
+    torch = pytest.importorskip("torch")
+    botocore = pytest.importorskip("botocore.session")
+    name = bucket.removeprefix("s3://")
+
+    def train(url):
+        client = botocore.get_session().create_client(
+            "s3", endpoint_url=server, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+        )
+        found = [item["Key"] for item in client.list_objects_v2(Bucket=name).get("Contents", [])]
+        start = max((int(key) for key in found), default=0)
+        weight = torch.nn.Parameter(torch.ones(()))
+        with torch.no_grad():
+            weight += start
+        optimizer = torch.optim.SGD([weight], lr=1.0)
+        for step in range(start + 1, 4):
+            weight.grad = -torch.ones(())
+            optimizer.step()
+            client.put_object(Bucket=name, Key=str(step), Body=b"x")
+        return weight.item()
+
+    report = mlchaos.explore_crashes(train, bucket, storage_options=options, isolation="in-process")
+    report.assert_recovers()
+    assert [len(names(state)) for state in report.states] == [0, 1, 2, 3]
 
 
 def test_a_client_that_goes_on_living_lists_what_is_there(mlchaos, bucket, options):
@@ -251,24 +311,28 @@ def test_memory_is_refused_in_fresh_processes(mlchaos, url):
     assert not fsspec.filesystem("memory").exists(url)
 
 
-def test_another_machine_is_refused_before_it_is_reached(mlchaos):
-    """The address is of a network for documentation."""
-    pytest.importorskip("aiohttp")
-    fsspec.register_implementation("elsewhere", _Elsewhere, clobber=True)
-    with pytest.raises(BadArgument, match=r"reached at 192\.0\.2\.7:80, which is not known to be this machine.*allow_remote=True"):
-        mlchaos.explore_crashes(sound, "elsewhere://bucket/run")
-
-
 class _Elsewhere(fsspec.AbstractFileSystem):
-    """Asks another machine."""
+    """Asks another machine, in a network for documentation."""
 
     protocol = "elsewhere"
 
     def ls(self, path, detail=True, **kwargs):
         """By a plain connection."""
-        import socket
+        socket.create_connection(("192.0.2.7", 80), timeout=1).close()
+        return []
 
-        socket.create_connection(("192.0.2.7", 80), timeout=1)
+
+def test_another_machine_is_reached_only_if_that_is_allowed(mlchaos, monkeypatch):
+    """It is refused before anything is sent there."""
+    reached = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: reached.append(address))
+    fsspec.register_implementation("elsewhere", _Elsewhere, clobber=True)
+    with pytest.raises(BadArgument, match=r"reached at 192\.0\.2\.7:80, which is not known to be this machine.*allow_remote=True"):
+        mlchaos.explore_crashes(sound, "elsewhere://bucket/run")
+    assert reached == []
+    with pytest.raises(BadArgument, match="wrote nothing below its work directory"):
+        mlchaos.explore_crashes(lambda url: 1, "elsewhere://bucket/run", allow_remote=True)
+    assert set(reached) == {("192.0.2.7", 80)}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every fsspec filesystem while a subject runs: the moments at which an operation that writes has come to its end.
 
-Only the moments come from here. What was done is found by looking: an operation may fail half-way, do nothing, or do more than its name says.
+Only the moments come from here. What was done is found by looking: an operation may fail half-way, do nothing, or do more than its
+name says.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Prefix:
         """What is there, by path relative to the prefix: objects, and the directories that are empty but exist by themselves."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.find(self._path, withdirs=True, detail=True)
+            found = self.fs.find(self._path, withdirs=True, detail=True, **_strictly(self.fs))
         except FileNotFoundError:
             return {}
         named = {self.relative(name): info for name, info in found.items()}
@@ -140,9 +140,10 @@ class Prefix:
         try:
             with contextlib.nullcontext() if allow_remote else _on_this_machine(self, refused):
                 found = [name or str(self) for name, info in self.infos().items() if info.get("type") != "directory"]
+                if refused:
+                    raise ConnectionRefusedError
         except Exception as error:
-            where = ", ".join(dict.fromkeys(refused))
-            raise BadArgument(self._unreachable(caller, where, error)) from error
+            raise BadArgument(self._unreachable(caller, ", ".join(dict.fromkeys(refused)), error)) from error
         if found:
             names = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
             raise BadArgument(
@@ -158,6 +159,20 @@ class Prefix:
             )
         first = str(error).partition("\n")[0]
         return f"{caller}: {self} cannot be listed ({type(error).__name__}: {first}): storage_options={{...}} says how its client is made"
+
+
+def _strictly(fs: Any) -> dict[str, Any]:
+    """Fsspec's own search takes a directory that cannot be listed for an empty one."""
+    import fsspec.asyn as asyn
+    import fsspec.spec as spec
+
+    def failed(error: Exception) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    cls = type(fs)
+    theirs = cls._find is asyn.AsyncFileSystem._find if hasattr(cls, "_find") else cls.find is spec.AbstractFileSystem.find
+    return {"on_error": failed} if theirs else {}
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Checkpoints that lie at a URL: the states of a prefix between the operations on it.
 
 Imitates: an object store behind a process that dies. What it has put, copied and removed is there; what was being uploaded is not.
-Fidelity: nothing is torn, whatever the filesystem would do: a file is there once it is closed. Uploads of one event loop are made one after
-the other while the golden run is recorded. What does not pass through fsspec (another client, another process) is seen at the next operation
-or step, all at once. Objects are put back in the order in which they were made, without their times and metadata.
+Fidelity: nothing is torn, whatever the filesystem would do: a file is there once it is closed. Uploads of one event loop are made one
+after the other while the golden run is recorded. What does not pass through fsspec (another client, another process) is seen at the next
+operation or step, all at once. Objects are put back in the order in which they were made, without their times and metadata.
 """
 
 from __future__ import annotations
