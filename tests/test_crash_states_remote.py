@@ -15,7 +15,7 @@ fsspec = pytest.importorskip("fsspec")
 from pytest_mlchaos.core.crashes import File  # noqa: E402
 from pytest_mlchaos.errors import BadArgument, GoldenRunFailed  # noqa: E402
 
-STEPS = 5
+STEPS = 3
 
 
 @pytest.fixture(scope="module")

@@ -35,13 +35,13 @@ _WHOLE: ContextVar[bool] = ContextVar("mlchaos_whole_operation", default=False)
 
 
 class Operations:
-    """While it is entered, ``after(made)`` is called behind each operation that writes; ``made``: it was to complete an object.
+    """While it is entered, who listens is called behind each operation that writes; ``made``: it was to complete an object.
 
     What lies at ``under_way()`` is being written: until that is over, an object store shows what was there before.
     """
 
-    def __init__(self, after: Callable[[bool], object]) -> None:
-        self._after = after
+    def __init__(self) -> None:
+        self._listener: Callable[[bool], object] | None = None
         self._patches = Patches()
         self._files: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._whole: dict[object, str] = {}
@@ -51,12 +51,25 @@ class Operations:
         """The paths, as their filesystems call them, of what is being written."""
         return {path for _, path in list(self._files.values())} | set(self._whole.copy().values())
 
-    def forget(self) -> None:
-        """Nobody writes any more: what is still open is as it is."""
-        self._files.clear()
-        self._whole.clear()
+    @contextlib.contextmanager
+    def heard(self, listener: Callable[[bool], object]) -> Iterator[None]:
+        """Call ``listener(made)`` behind each operation; at the end nothing counts as under way any more."""
+        if not self._patches:
+            self.__enter__()
+        self._listener = listener
+        try:
+            yield
+        finally:
+            self._listener = None
+            self._files.clear()
+            self._whole.clear()
+
+    def _unseen(self) -> bool:
+        """Whether nobody listens, or it is part of an operation that counts as a whole, or it is our own."""
+        return self._listener is None or _WHOLE.get() or inside() == OURS or is_ours()
 
     def __enter__(self) -> Operations:
+        """It is left in the process that entered it; one that was started to make a run ends with it."""
         import fsspec.asyn as asyn
         import fsspec.spec as spec
 
@@ -102,7 +115,7 @@ class Operations:
 
         @functools.wraps(function)
         def called(fs: Any, *args: Any, **kwargs: Any) -> Any:
-            if _unseen():
+            if self._unseen():
                 return function(fs, *args, **kwargs)
             try:
                 with self._one(fs, call(args, kwargs)):
@@ -112,7 +125,7 @@ class Operations:
 
         @functools.wraps(function)
         async def called_async(fs: Any, *args: Any, **kwargs: Any) -> Any:
-            if _unseen():
+            if self._unseen():
                 return await function(fs, *args, **kwargs)
             async with self._turn(target):
                 try:
@@ -157,11 +170,13 @@ class Operations:
     def _look(self, made: bool) -> Future[None]:
         """In a thread of its own: here an event loop may be running, or the garbage collector."""
         done: Future[None] = Future()
+        listener = self._listener
 
         def look() -> None:
             try:
                 with within(OURS):
-                    self._after(made)
+                    if listener is not None:
+                        listener(made)
                 done.set_result(None)
             except BaseException as error:  # noqa: BLE001  # it is raised where the result is waited for
                 done.set_exception(error)
@@ -176,14 +191,14 @@ class Operations:
 
         @functools.wraps(function)
         def opened(fs: Any, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
-            if _unseen() or not set(mode) & set("wxa+"):
+            if self._unseen() or not set(mode) & set("wxa+"):
                 return function(fs, path, mode, *args, **kwargs)
             with self._one(fs, path):
                 return self._opened(fs, path, function(fs, path, mode, *args, **kwargs))
 
         @functools.wraps(function)
         async def opened_async(fs: Any, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
-            if _unseen() or not set(mode) & set("wxa+"):
+            if self._unseen() or not set(mode) & set("wxa+"):
                 return await function(fs, path, mode, *args, **kwargs)
             with self._one(fs, path):
                 return self._opened(fs, path, await function(fs, path, mode, *args, **kwargs))
@@ -228,17 +243,12 @@ class Operations:
 
     def _done(self, file: Any, function: Callable[..., Any]) -> bool:
         """Whether something may have been completed."""
-        if _unseen():
+        if self._unseen():
             return False
         known = self._files.get(id(file))
         if function.__name__ == "commit":
             return known is None or known[0]() is not file
         return self._files.pop(id(file), None) is not None if known is not None and known[0]() is file else False
-
-
-def _unseen() -> bool:
-    """Whether it is part of an operation that counts as a whole, or our own."""
-    return _WHOLE.get() or inside() == OURS or is_ours()
 
 
 def _rerouted(original: Callable[..., Any]) -> Callable[..., Any]:

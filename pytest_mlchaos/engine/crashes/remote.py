@@ -37,9 +37,13 @@ _PROBE = ".mlchaos-probe"
 class Remote:
     """A prefix of an fsspec filesystem. ``rooted``: it existed, empty, before the subject came."""
 
-    def __init__(self, prefix: Prefix, *, rooted: bool = False) -> None:
+    def __init__(self, prefix: Prefix, rooted: bool) -> None:
         self._prefix = prefix
         self._rooted = rooted
+        self._operations = Operations()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Remote, (self._prefix, self._rooted)
 
     def __str__(self) -> str:
         return str(self._prefix)
@@ -50,9 +54,10 @@ class Remote:
         """An empty prefix, which is left as it was found."""
         try:
             prefix.check(caller, allow_remote=allow_remote)
-            remote = cls(prefix, rooted="" in prefix.infos())
+            remote = cls(prefix, "" in prefix.infos())
             try:
-                yield remote
+                with remote._operations:
+                    yield remote
             finally:
                 prefix.clear(root=not remote._rooted)
                 _forget_listings(_clients())
@@ -74,8 +79,8 @@ class Remote:
             )
 
     def recorder(self, contents: Contents) -> _Recorder:
-        """By looking behind each operation that writes, and at each step."""
-        return _Recorder(self._prefix, contents)
+        """It looks behind each operation that writes, and at each step."""
+        return _Recorder(self._prefix, contents, self._operations)
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """At each operation."""
@@ -88,7 +93,7 @@ class Remote:
 
     def writes(self) -> _Writes:
         """What counts the operations that complete an object."""
-        return _Writes()
+        return _Writes(self._operations)
 
     def digests(self) -> Mapping[str, bytes]:
         """Of the objects."""
@@ -101,16 +106,16 @@ def _found(prefix: Prefix) -> bool:
 
 
 class _Writes:
-    def __init__(self) -> None:
+    def __init__(self, operations: Operations) -> None:
         self._count = 0
-        self._operations = Operations(self._after)
+        self._heard = operations.heard(self._after)
 
     def __enter__(self) -> _Writes:
-        self._operations.__enter__()
+        self._heard.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._operations.__exit__(kind, error, trace)
+        self._heard.__exit__(kind, error, trace)
 
     def _after(self, made: bool) -> None:
         self._count += made
@@ -123,13 +128,13 @@ class _Writes:
 class _Recorder:
     """Follows a prefix by looking at it; each object is read once for each content."""
 
-    def __init__(self, prefix: Prefix, contents: Contents) -> None:
+    def __init__(self, prefix: Prefix, contents: Contents, operations: Operations) -> None:
         self.changes: list[Change] = []
         self.step = 0
         self._prefix = prefix
         self._contents = contents
         self._lock = threading.RLock()
-        self._operations = Operations(lambda made: self._look(thoroughly=True))
+        self._operations = operations
         self._known: dict[str, tuple[str, File]] = {}
         self._made = 0
         self._tree: dict[str, Node] = {}
@@ -151,9 +156,8 @@ class _Recorder:
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Look behind each operation; at the end nothing is under way any more."""
-        with self._operations:
+        with self._operations.heard(lambda made: self._look(thoroughly=True)):
             yield
-        self._operations.forget()
         self._look(thoroughly=True)
 
     # -- looking -----------------------------------------------------------------------------------------------
