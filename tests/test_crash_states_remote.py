@@ -151,6 +151,20 @@ def test_an_object_in_memory_appears_when_its_file_is_closed(mlchaos, url):
     assert report.states[-1].tree["a"].content.size == 2
 
 
+def test_a_change_that_no_listing_shows_is_seen(mlchaos, url):
+    """Of the same length, in a file that has no tag and keeps its time."""
+
+    def train(url):
+        fs, path = fsspec.core.url_to_fs(url)
+        fs.pipe_file(f"{path}/a", b"1")
+        for value in (b"2", b"3"):
+            with fs.open(f"{path}/a", "r+b") as file:
+                file.write(value)
+        return 1
+
+    assert len(mlchaos.explore_crashes(train, url).states) == 4
+
+
 @pytest.mark.parametrize("where", ["memory", "s3"])
 def test_a_directory_is_uploaded_object_by_object(mlchaos, url, request, tmp_path, where):
     """Also where the client uploads them at once; what is below the local directory is none of it."""
@@ -256,7 +270,7 @@ def test_a_client_that_goes_on_living_lists_what_is_there(mlchaos, bucket, optio
         for step in range(3):
             if not any(name.endswith(f"/{step}") for name in fs.ls(path) if path):
                 fs.pipe_file(f"{path}/{step}", b"x")
-        return sorted(name.rpartition("/")[2] for name in fs.ls(path))
+        return [fs.cat_file(name) for name in fs.ls(path)]
 
     report = mlchaos.explore_crashes(train, bucket, storage_options=options)
     report.assert_recovers()
