@@ -26,10 +26,12 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
     What another thread or a child process writes in the meantime is seen then, too.
     """
-    drain, pending, busy = recorder.drain, recorder.pending, threading.local()
+    drain, pending, busy, owner = recorder.drain, recorder.pending, threading.local(), os.getpid()
 
     def look() -> None:
-        if not getattr(busy, "on", False):
+        if os.getpid() != owner:
+            sys.setprofile(None)  # a process that was forked off: its writes are seen from here
+        elif not getattr(busy, "on", False):
             busy.on = True
             try:
                 with within(OURS):
@@ -45,7 +47,7 @@ def watched(recorder: Recorder) -> Iterator[None]:
             _profile(patches, pending, look)
         yield
     with within(OURS):
-        drain()
+        drain(closely=True)
 
 
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:

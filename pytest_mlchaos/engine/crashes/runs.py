@@ -72,7 +72,7 @@ def recorded(call: Callable[[], Any], terms: Terms, recorder: Recorder) -> Ran:
     """Run it while the recorder follows what it writes."""
 
     def on_step(trace: Trace) -> None:
-        recorder.drain()
+        recorder.drain(closely=True)
         recorder.step = len(trace.steps)
 
     with watched(recorder):
