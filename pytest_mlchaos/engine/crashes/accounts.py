@@ -13,8 +13,10 @@ class Account:
     """Linux' account of this process's writes (``/proc/self/io``), from one look to the next.
 
     A file that has grown by more than was written was given its length first, or has holes, or was written through a mapping into memory:
-    its beginnings are no states. Fidelity: while other threads or child processes may be writing, nothing can be said, nor where a
-    file was written in another order without a hole.
+    its beginnings are no states.
+
+    Fidelity: nothing can be said while threads or child processes that were started since then may be writing, nor where a file was
+    written in another order without a hole.
     """
 
     def __init__(self) -> None:
@@ -22,6 +24,7 @@ class Account:
         with contextlib.suppress(OSError):
             self._fd = os.open("/proc/self/io", os.O_RDONLY | os.O_CLOEXEC)
         self._before = self._written()
+        self._others = _others()
 
     def close(self) -> None:
         """Look no more."""
@@ -32,7 +35,7 @@ class Account:
     def since(self) -> int | None:
         """How many bytes were written since ``reset``; None where nobody can tell."""
         now = self._written()
-        if now is None or self._before is None or threading.active_count() > 1 or _has_children():
+        if now is None or self._before is None or _others() - self._others:
             return None
         return now - self._before
 
@@ -46,12 +49,12 @@ class Account:
         return None
 
 
-def _has_children() -> bool:
-    try:
-        with open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children:
-            return bool(children.read(1))
-    except OSError:
-        return True
+def _others() -> set[int]:
+    """Who else may write: this thread's child processes, and the other threads, by their numbers."""
+    found = {thread.native_id or 0 for thread in threading.enumerate() if thread is not threading.current_thread()}
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children:
+        found |= set(map(int, children.read().split()))
+    return found
 
 
 def mapped_files() -> set[tuple[int, int]]:

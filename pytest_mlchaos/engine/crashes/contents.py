@@ -141,16 +141,23 @@ class Contents:
 
     def _large(self, fd: int, size: int, growing: Growing) -> Content:
         """Read as a whole: only blocks that are not known are kept."""
-        growing.digests, pieces, done = _Digests(), (), 0
-        held: tuple[tuple[int, int], ...] = pieces
+        old, pieces, done = growing.content, EMPTY.pieces, 0
+        growing.digests = _Digests()
         for block in _read(fd, 0, size):
-            digest = _hash(block).digest()
-            if digest not in self._blocks:
-                self._blocks[digest] = self._append(block)
-            held = _joined(held, self._blocks[digest])
+            pieces = _joined(pieces, self._block(block, done, old))
             growing.digests.add(block)
             done += len(block)
-        return self._content(done, growing.digests.blocks(), held)
+        return self._content(done, growing.digests.blocks(), pieces)
+
+    def _block(self, block: bytes, start: int, old: Content) -> tuple[tuple[int, int], ...]:
+        """Where a block is kept. ``old``: what the file held, which may begin with it, or be its beginning."""
+        digest = _hash(block).digest()
+        if old.blocks[start // BLOCK : start // BLOCK + 1] == (digest,):
+            return _sliced(old.pieces, start, len(block))
+        if digest not in self._blocks:
+            held = old.size if start == 0 < old.size <= SMALL and _hash(block[: old.size]).digest() == old.digest else 0
+            self._blocks[digest] = _joined(old.pieces if held else (), self._append(block[held:]))
+        return self._blocks[digest]
 
     def _grown(self, fd: int, size: int, growing: Growing) -> Content:
         pieces, done = growing.content.pieces, growing.content.size
@@ -166,6 +173,13 @@ class Contents:
     def _content(self, size: int, blocks: tuple[bytes, ...], pieces: tuple[tuple[int, int], ...]) -> Content:
         digest = _digest(blocks)
         return self._known.setdefault(digest, Content(size, digest, pieces, blocks))
+
+    def begins_with(self, content: Content, start: Content) -> bool:
+        """Whether a content's first bytes are another."""
+        if _sliced(content.pieces, 0, start.size) == start.pieces:
+            return True
+        whole = start.size // BLOCK
+        return content.blocks[:whole] == start.blocks[:whole] and self.cut(content, start.size) == start
 
     def cut(self, content: Content, size: int) -> Content:
         """The first bytes of a content."""

@@ -7,10 +7,10 @@ import os
 import stat
 from collections.abc import Iterable
 
-from ...core.crashes import Change, Content, File, Folder, Kind, Link, Tree
-from .contents import BLOCK, Contents, Growing, opened
+from ...core.crashes import Change, File, Folder, Kind, Link, Tree
+from .contents import Contents, Growing, opened
 
-__all__ = ["SPECIAL", "Entry", "History", "Inode"]
+__all__ = ["SPECIAL", "Entry", "History", "Inode", "moved"]
 
 SPECIAL = Link("")
 """Stands for what is neither file, directory nor symbolic link: a pipe, a socket. No state holds it."""
@@ -33,6 +33,7 @@ class Inode:
 
     @property
     def last(self) -> int:
+        """The number of its last version."""
         return len(self.versions) - 1
 
     def lose(self) -> None:
@@ -56,19 +57,24 @@ class _Draft:
     source: str | None
     unsynced: frozenset[str]
     loose: frozenset[str]
+    names: frozenset[str] | None
 
 
 class History:
-    """The tree of a directory, and the changes that led to it. A change is noted first, and what the files held is filled in when it is read."""
+    """The tree of a directory, and the changes that led to it: each is noted first, and what files held is filled in when it is read."""
 
     def __init__(self, root: str, contents: Contents) -> None:
         self.root = root
         self.changes: list[Change] = []
         self.step = 0
         self.tree: dict[str, Entry] = {}
-        self.loose: set[str] = set()
+        self.loose: frozenset[str] = frozenset()
+        """The names that a power loss may take."""
+        self.unsynced: frozenset[str] = frozenset()
+        """The files whose data it may take."""
         self.dirty: dict[Inode, None] = {}
         self.closing: dict[Inode, None] = {}
+        self._vanished = False  # a file that was never read has gone: it may have another name
         self._touched: dict[Inode, None] = {}
         self._contents = contents
         self._keys: dict[tuple[int, int], Inode] = {}
@@ -81,19 +87,18 @@ class History:
 
     # -- names -------------------------------------------------------------------------------------------------
 
-    def note(self, kind: Kind, path: str, before: dict[str, Entry], source: str | None = None) -> None:
-        """The tree has become what it is now by this change."""
-        unsynced = frozenset(name for name, held in self.tree.items() if isinstance(held, tuple) and held[0].synced < held[1])
-        self._drafts.append(
-            _Draft(kind, path, self.step, before, self.tree, source, unsynced, frozenset(self.loose))
-        )
+    def note(self, kind: Kind, path: str, before: dict[str, Entry], source: str | None = None, names: frozenset[str] | None = None) -> None:
+        """The tree has become what it is now by this change. ``names``: what alone differs, where that is known."""
+        self._drafts.append(_Draft(kind, path, self.step, before, self.tree, source, self.unsynced, self.loose, names))
 
     def enter(self, path: str, inode: Inode) -> None:
         """A file has that name from now on, in the place of what had it before."""
         self.forget(path)
         inode.paths.add(path)
         self.tree = {**self.tree, path: (inode, inode.last)}
-        self.loose.add(path)
+        self.loose |= {path}
+        if inode.synced < inode.last:
+            self.unsynced |= {path}
 
     def linked(self, path: str) -> Inode | None:
         """The known file that a path is another name of."""
@@ -109,16 +114,21 @@ class History:
         if path not in self.tree:
             return
         inside = f"{path}/" if path else ""
-        gone = [name for name in self.tree if name == path or name.startswith(inside)]
+        gone = [path] if isinstance(self.tree[path], tuple) else [name for name in self.tree if name == path or name.startswith(inside)]
         for name in gone:
             entry = self.tree[name]
             if isinstance(entry, tuple):
                 self._unname(entry[0], name)
-        self.tree = {name: entry for name, entry in self.tree.items() if name not in set(gone)} if len(gone) > 1 else _without(self.tree, path)
+        self.tree = dict(self.tree)
+        for name in gone:
+            del self.tree[name]
+        self.unsynced = self.unsynced.difference(gone)
+        self.loose = self.loose.difference(gone)
 
     def _unname(self, inode: Inode, path: str) -> None:
         inode.paths.discard(path)
         if not inode.paths:
+            self._vanished = self._vanished or inode.key is None
             if inode in self.dirty:  # what was read under its name may be another file's
                 inode.lose()
                 del self.dirty[inode]
@@ -128,14 +138,16 @@ class History:
     def rename(self, origin: str, path: str) -> None:
         """What had one name has another, and so has what lies below it."""
         self.forget(path)
-        inside, tree = f"{origin}/", {}
+        tree = {}
         for name, entry in self.tree.items():
-            new = path + name[len(origin) :] if name == origin or name.startswith(inside) else name
+            new = moved(name, origin, path)
             tree[new] = entry
             if new != name and isinstance(entry, tuple):
                 entry[0].paths.discard(name)
                 entry[0].paths.add(new)
         self.tree = tree
+        self.unsynced = frozenset(moved(name, origin, path) for name in self.unsynced)
+        self.loose = frozenset(moved(name, origin, path) for name in self.loose) | {path}
 
     # -- contents ----------------------------------------------------------------------------------------------
 
@@ -146,12 +158,13 @@ class History:
         before = self.tree
         inode.versions.append(file)
         self.tree = {**before, **dict.fromkeys(inode.paths, (inode, inode.last))}
+        self.unsynced |= inode.paths
         if file is None:
             self.dirty[inode] = None
         else:
             self.dirty.pop(inode, None)
             inode.growing, inode.supposed = None, []
-        self.note(kind, path, before)
+        self.note(kind, path, before, names=frozenset(inode.paths))
 
     def unread(self, inode: Inode) -> None:
         """Its last version is still to be read."""
@@ -189,6 +202,7 @@ class History:
         """Nothing has changed since it was read. ``written``: how many bytes were written since the last time, where that is known."""
         for pending in (self.dirty, self._touched, self.closing):
             pending.clear()
+        self._vanished = False
         place = len(self.changes)
         for draft in self._drafts:
             self._add(draft)
@@ -213,10 +227,11 @@ class History:
         entry = self.tree.get(path) if path is not None else None
         if isinstance(entry, tuple):
             entry[0].synced = entry[0].last
+            self.unsynced -= entry[0].paths
         elif isinstance(entry, Folder):
             self.loose -= {name for name in self.loose if os.path.dirname(name) == path and name != path}
         elif path is None:
-            self.loose.clear()
+            self.loose = self.unsynced = frozenset()
             for inode in self.inodes():
                 inode.synced = inode.last
         else:
@@ -273,7 +288,7 @@ class History:
     def _is(self, inode: Inode, status: os.stat_result) -> bool:
         """Whether what lies there is this file, and not one that has taken its name since."""
         key = status.st_dev, status.st_ino
-        if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys):
+        if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys or self._vanished):
             inode.versions[inode.fresh] = None  # a link to something that held something
         inode.fresh = -1
         if inode.key is None and (key not in self._keys or self._keys[key] is inode):
@@ -288,10 +303,11 @@ class History:
         entry, old = draft.after.get(draft.path), draft.before.get(draft.path)
         if isinstance(entry, tuple) and kind in ("created", "grew", "arrived"):
             kind, start = self._kind(kind, entry, old)
-        before, after = self.frozen(draft.before), self.frozen(draft.after)
-        if isinstance(entry, tuple) and isinstance(old, tuple) and draft.before is not draft.after and draft.kind != "moved":
-            if after is not None and before is not None and after.get(draft.path) == before.get(draft.path):
-                return  # an event without a change
+        before = self.frozen(draft.before)
+        after = self.frozen(draft.after) if draft.names is None or before is None else self._frozen_but(draft, before)
+        same_file = isinstance(entry, tuple) and isinstance(old, tuple) and draft.before is not draft.after and kind != "moved"
+        if same_file and after is not None and before is not None and after.get(draft.path) == before.get(draft.path):
+            return  # an event without a change
         self.changes.append(Change(kind, draft.path, draft.step, before, after, start, draft.source, draft.unsynced, draft.loose))
 
     def _kind(self, kind: Kind, entry: tuple[Inode, int], old: Entry) -> tuple[Kind, int]:
@@ -306,13 +322,23 @@ class History:
             return "rewritten", 0
         if file.content.size == 0:
             return "truncated", 0
-        if file.content.size > held.content.size and self._begins_with(file.content, held.content):
+        if file.content.size > held.content.size and self._contents.begins_with(file.content, held.content):
             return "grew", held.content.size
         return "rewritten", 0
 
-    def _begins_with(self, content: Content, start: Content) -> bool:
-        whole = start.size // BLOCK
-        return content.blocks[:whole] == start.blocks[:whole] and self._contents.cut(content, start.size) == start
+    def _frozen_but(self, draft: _Draft, before: Tree) -> Tree | None:
+        """As ``frozen`` of what is behind a change, where only a few names differ."""
+        found = dict(before)
+        for name in draft.names or ():
+            entry = draft.after.get(name)
+            node = entry[0].versions[entry[1]] if isinstance(entry, tuple) else entry
+            if node is None:
+                return self.frozen(draft.after)
+            found[name] = node
+        if any(node is SPECIAL for node in map(found.get, draft.names or ())):
+            return self.frozen(draft.after)
+        self._frozen = (draft.after, found)
+        return found
 
     def frozen(self, tree: dict[str, Entry]) -> Tree | None:
         """A tree with its contents; None where one is not known."""
@@ -335,10 +361,9 @@ def _size(change: Change) -> int:
     return node.content.size if isinstance(node, File) else change.start
 
 
-def _without(tree: dict[str, Entry], path: str) -> dict[str, Entry]:
-    tree = dict(tree)
-    del tree[path]
-    return tree
+def moved(name: str, origin: str, path: str) -> str:
+    """A name, after ``origin`` has become ``path``."""
+    return path + name[len(origin) :] if name == origin or name.startswith(f"{origin}/") else name
 
 
 def _holds(tree: Tree | None, digests: Iterable[bytes]) -> bool:

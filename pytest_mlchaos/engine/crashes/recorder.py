@@ -14,7 +14,7 @@ from ...core.crashes import Change, File, Folder, Tree
 from . import inotify
 from .accounts import Account, mapped_files
 from .contents import EMPTY, Contents
-from .history import History, Inode
+from .history import History, Inode, moved
 from .inotify import Event, Inotify
 
 __all__ = ["Recorder"]
@@ -31,9 +31,9 @@ _RENAMING = 0.0005
 class Recorder:
     """Follows one directory. ``changes`` is what it saw; ``step`` is what the next ones are put down to.
 
-    Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could be read
-    has no content in between, and the directory as a whole was never seen so: such moments are left out. What lies in a new directory before
-    it could be watched came in an order that nobody knows: it arrives at once, when it is all there.
+    Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could
+    be read has no content in between, and the directory as a whole was never seen so: such moments are left out. What lies in a new
+    directory before it could be watched came in an order that nobody knows: it arrives at once, when it is all there.
 
     Fidelity: a file that is written through a mapping into memory raises no event; it is compared at each step, and at the end.
     """
@@ -59,7 +59,9 @@ class Recorder:
         for entry in self._history.tree.values():
             if isinstance(entry, tuple):
                 entry[0].writers = 0  # nobody has begun yet
-        self._history.loose.clear()
+        self._history.loose = self._history.unsynced = frozenset()
+        for inode in self._history.inodes():
+            inode.synced = inode.last
         self._history.changes.clear()
         self.start = self.tree()
 
@@ -119,12 +121,17 @@ class Recorder:
 
     def _events(self) -> list[Event]:
         """Those that are there. A rename is two, and another process may be between them."""
-        events = list(self._inotify.read())
+        events = self._read()
         last = next((event for event in reversed(events) if not event.mask & _QUIET), None)
         if last is not None and last.mask & inotify.MOVED_FROM:
             time.sleep(_RENAMING)
-            events += self._inotify.read()
+            events += self._read()
         return events
+
+    def _read(self) -> list[Event]:
+        """What lies beside this directory is nobody's business."""
+        name = os.path.basename(self._history.root)
+        return [event for event in self._inotify.read() if event.watch != self._parent or event.name == name]
 
     def _drain(self, events: list[Event]) -> None:
         if _all_quiet(events) and not self._lost:
@@ -139,7 +146,7 @@ class Recorder:
             else:
                 self._apply(events)
             if self._unseen:
-                found = {path: self._below(path) for path in self._unseen}
+                found = {path: self._looked_into(path) for path in self._unseen}
                 events = self._events()
                 if not _all_quiet(events):
                     self._unseen = dict.fromkeys(self._unseen, False)
@@ -174,7 +181,7 @@ class Recorder:
                 self._on(event.mask, path, written[place], following[place])
 
     def _path_of(self, event: Event) -> str | None:
-        if event.watch == self._parent and event.name == os.path.basename(self._history.root):
+        if event.watch == self._parent:
             return ""
         above = self._watches.get(event.watch)
         if above is None or not event.name:
@@ -218,7 +225,7 @@ class Recorder:
             history.enter(path, inode)
         else:
             self._new(path, writers=0)
-        history.note("created", path, before)
+        history.note("created", path, before, names=frozenset({path}))
 
     def _new(self, path: str, *, writers: int) -> None:
         inode = Inode(path, None)
@@ -239,9 +246,8 @@ class Recorder:
         history, before = self._history, self._history.tree
         if origin is not None and before.get(origin) is not None:
             history.rename(origin, path)
-            self._watches = {watch: _moved(name, origin, path) for watch, name in self._watches.items()}
-            self._unseen = {_moved(name, origin, path): alone for name, alone in self._unseen.items()}
-            history.loose.add(path)
+            self._watches = {watch: moved(name, origin, path) for watch, name in self._watches.items()}
+            self._unseen = {moved(name, origin, path): alone for name, alone in self._unseen.items()}
             history.note("moved", path, before, origin)
             return
         if origin is not None:
@@ -275,12 +281,11 @@ class Recorder:
         history, before = self._history, self._history.tree
         watch = self._watch(path)
         history.tree = {**before, path: None if watch is None else self._mode(path)}
-        history.loose.add(path)
+        history.loose |= {path}
         if kind is not None and watch is not None:
             history.note("folder", path, before)
-        if watch is not None:
-            history.tree = {**history.tree, f"{path}/{_UNSEEN}": None}
-            self._unseen[path] = kind is not None and self._alone
+        history.tree = {**history.tree, f"{path}/{_UNSEEN}": None}
+        self._unseen[path] = kind is not None and watch is not None and self._alone
 
     def _watch(self, path: str) -> int | None:
         watch = self._inotify.add(self._history.at(path))
@@ -295,12 +300,23 @@ class Recorder:
             return Folder()
         return Folder(stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
-    def _see(self, found: dict[str, dict[str, Folder | None]]) -> None:
+    def _looked_into(self, path: str) -> dict[str, Folder | None] | None:
+        """What a new directory holds; None if it is none any more."""
+        if self._history.tree.get(path) is None and self._watch(path) is None:
+            return None
+        return self._below(path)
+
+    def _see(self, found: dict[str, dict[str, Folder | None] | None]) -> None:
         """Take in what the new directories held when nothing more happened."""
         history = self._history
         for path, below in found.items():
-            alone, before = self._unseen.pop(path), history.tree
+            alone, before = self._unseen.pop(path, False), history.tree
             history.tree = {name: entry for name, entry in before.items() if name != f"{path}/{_UNSEEN}"}
+            if below is None:
+                self._gone(path)
+                continue
+            if history.tree.get(path) is None:
+                history.tree = {**history.tree, path: self._mode(path)}
             missing = [name for name in below if name not in history.tree]
             one_by_one = alone and all(name.startswith(f"{above}/") for above, name in itertools.pairwise(missing))
             if one_by_one:
@@ -320,7 +336,7 @@ class Recorder:
             history.enter(path, known) if known is not None else self._new(path, writers=1)
         else:
             history.tree = {**history.tree, path: folder}
-            history.loose.add(path)
+            history.loose |= {path}
 
     def _compare(self) -> None:
         """Events were lost: take the directory as it is. What came in between is not known."""
@@ -386,10 +402,6 @@ def _ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
         if busy < 0 and not event.mask & _QUIET:
             busy = place
     return written, following, busy
-
-
-def _moved(name: str, origin: str, path: str) -> str:
-    return path + name[len(origin) :] if name == origin or name.startswith(f"{origin}/") else name
 
 
 def _status(path: str) -> os.stat_result | None:
