@@ -64,6 +64,8 @@ class Growing:
     def __init__(self) -> None:
         self.content = EMPTY
         self.digests = _Digests()
+        self.supposed = False
+        """Whether what was known of it was not read again, the last time."""
         self.head = b""
         self.end = b""
 
@@ -109,7 +111,8 @@ class Contents:
         ``growing``: what is known of it, which is brought up to date; ``whole``: read all of it, whatever is known.
         """
         growing = growing or Growing()
-        if not whole and growing.follows(fd, size):
+        growing.supposed = not whole and growing.follows(fd, size)
+        if growing.supposed:
             content = self._grown(fd, size, growing)
         elif size <= SMALL:
             content = self.keep(os.pread(fd, size, 0), growing.content)

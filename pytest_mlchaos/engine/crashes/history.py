@@ -275,11 +275,10 @@ class History:
                 if not stat.S_ISREG(status.st_mode) or not self._is(inode, status):
                     return None
                 growing = inode.growing = inode.growing or Growing()
-                incremental = not whole and growing.follows(fd, status.st_size)
                 content = self._contents.put(fd, status.st_size, growing, whole=whole)
         except OSError:
             return None
-        if incremental:
+        if growing.supposed:
             inode.supposed.append((inode.last, len(self.changes)))
         else:
             inode.supposed = inode.supposed if whole else []
