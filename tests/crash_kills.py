@@ -1,4 +1,4 @@
-"""Small programs that write, and really get killed, everywhere: ``python -m tests.crash_kills NAME ROOT OUT [LIMIT ...]``."""
+"""Small programs that write, and really get killed, everywhere: ``python -m tests.crash_kills NAME ROOT OUT LIMIT ...``."""
 
 import json
 import os
@@ -179,6 +179,32 @@ def _at_event(number):
     return lambda: sys.setprofile(look)
 
 
+def _events(program, root, out):
+    """The numbers of the events at which something on disk has changed, and of those before; the last one too."""
+    number, found, before = 0, {1}, None
+
+    def look(frame, event, arg):
+        nonlocal number, before
+        number += 1
+        sys.setprofile(None)
+        tree = walked(root)
+        if tree != before:
+            found.update((number, max(1, number - 1)))
+        before = tree
+        sys.setprofile(look)
+
+    def arm():
+        sys.setprofile(look)
+
+    def counted(root):
+        program(root)
+        sys.setprofile(None)
+        out.write_bytes(pickle.dumps(sorted(found)))
+
+    _forked(counted, root, arm)
+    return pickle.loads(out.read_bytes())
+
+
 def _at_byte(number):
     """The kernel kills this process when a file would get longer than that."""
 
@@ -190,20 +216,16 @@ def _at_byte(number):
 
 
 def _main(name, root, out, *limits):
-    root, program, found, number = pathlib.Path(root), PROGRAMS[name], [], 0
+    root, out, program = pathlib.Path(root), pathlib.Path(out), PROGRAMS[name]
     _forked(program, root, lambda: None)
     if name.startswith(("torch", "safetensors", "arrays")):
         shutil.rmtree(root)
         root.mkdir()
         prepare(root)
         program(root)  # what is imported and initialised on first use is so before the forks
-    if limits:
-        found = [_forked(program, root, _at_byte(int(limit))) for limit in limits]
-    else:
-        while (tree := _forked(program, root, _at_event(number := number + 1))) is not None:
-            if tree not in found:
-                found.append(tree)
-    pathlib.Path(out).write_bytes(pickle.dumps([tree for tree in found if tree is not None]))
+    at_bytes = [_forked(program, root, _at_byte(int(limit))) for limit in limits]
+    at_events = [_forked(program, root, _at_event(number)) for number in _events(program, root, out)]
+    out.write_bytes(pickle.dumps([[tree for tree in found if tree is not None] for found in (at_events, at_bytes)]))
 
 
 if __name__ == "__main__":

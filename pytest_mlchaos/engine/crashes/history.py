@@ -74,6 +74,7 @@ class History:
         """The files whose data it may take."""
         self.dirty: dict[Inode, None] = {}
         self.closing: dict[Inode, None] = {}
+        self._former: set[tuple[int, int]] = set()
         self._vanished = False  # a file that was never read has gone: it may have another name
         self._touched: dict[Inode, None] = {}
         self._contents = contents
@@ -134,6 +135,7 @@ class History:
                 del self.dirty[inode]
             if inode.key is not None and self._keys.get(inode.key) is inode:
                 del self._keys[inode.key]
+                self._former.add(inode.key)
 
     def rename(self, origin: str, path: str) -> None:
         """What had one name has another, and so has what lies below it."""
@@ -203,6 +205,7 @@ class History:
         for pending in (self.dirty, self._touched, self.closing):
             pending.clear()
         self._vanished = False
+        self._former.clear()
         place = len(self.changes)
         for draft in self._drafts:
             self._add(draft)
@@ -287,7 +290,7 @@ class History:
     def _is(self, inode: Inode, status: os.stat_result) -> bool:
         """Whether what lies there is this file, and not one that has taken its name since."""
         key = status.st_dev, status.st_ino
-        if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys or self._vanished):
+        if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys or key in self._former or self._vanished):
             inode.versions[inode.fresh] = None  # a link to something that held something
         inode.fresh = -1
         if inode.key is None and (key not in self._keys or self._keys[key] is inode):

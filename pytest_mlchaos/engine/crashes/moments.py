@@ -94,13 +94,26 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
 
 
 def _watch_syncs(recorder: Recorder, patches: Patches) -> None:
-    """What is written back by ``os.fsync`` and ``os.fdatasync`` outlives a power loss."""
-    for name in ("fsync", "fdatasync"):
+    """What is written back by ``os.fsync``, ``os.fdatasync`` and ``os.sync`` outlives a power loss.
+
+    Fidelity: what C++ or Rust writes back by itself is not seen, nor are files that were opened with ``O_SYNC`` or ``O_DSYNC``.
+    """
+    for name in ("fsync", "fdatasync", "sync"):
         original = getattr(os, name, None)
         if original is not None:
-            wrapper = _synced(original, recorder)
+            wrapper = _all_synced(original, recorder) if name == "sync" else _synced(original, recorder)
             patches.set(os, name, wrapper)
             patches.replace_everywhere(original, wrapper)
+
+
+def _all_synced(original: Callable[[], None], recorder: Recorder) -> Callable[[], None]:
+    @functools.wraps(original)
+    def sync() -> None:
+        original()
+        with within(OURS):
+            recorder.all_synced()
+
+    return sync
 
 
 def _synced(original: Callable[[Any], None], recorder: Recorder) -> Callable[[Any], None]:
