@@ -87,7 +87,7 @@ def archive(root):
 def linked(root):
     """A file of two names, written under one."""
     os.link(root / "last.ckpt", root / "best.ckpt")
-    with open(root / "best.ckpt", "r+b", buffering=0) as file:
+    with open(root / "best.ckpt", "r+b") as file:
         file.write(b"best")
     os.unlink(root / "last.ckpt")
     (root / "last.ckpt").write_bytes(b"last")

@@ -41,6 +41,7 @@ def replaced(root, *, data=False, names=False, everything=False):
 
 
 def old(root):
+    """The checkpoint that is there."""
     (root / "last").write_bytes(b"old")
 
 

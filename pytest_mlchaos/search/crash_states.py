@@ -99,7 +99,7 @@ class CrashStates:
         After something was removed: that may last, and the data of what was to take its place may not.
 
         Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014; the ``auto_da_alloc`` and ``data=`` options of ext4.
-        Fidelity: one loss at a time; how a file system orders its own writes is not imitated (ext4 writes back what is renamed over a file).
+        Fidelity: how a file system orders its own writes is not imitated (ext4 writes back what is renamed over a file).
         """
         tree, path = change.after, change.path
         if tree is not None and change.kind == "removed":
@@ -126,7 +126,8 @@ class CrashStates:
                 name: dataclasses.replace(node, content=EMPTY if variant == "empty" else self._contents.zeros(node.content.size))
                 for name, node in held.items()
             }
-            what = f"{change.path} removed, and what fsync has not written back {'empty' if variant == 'empty' else 'zeros'} after a power loss"
+            left = "empty" if variant == "empty" else "filled with zeros"
+            what = f"{change.path} removed, and {', '.join(sorted(held))} {left} after a power loss (never written back by fsync)"
             yield _Found(f"{change.path}~removed~{variant}", change.step, change.path, what, {**tree, **lost}, torn=True)
 
 
