@@ -35,12 +35,13 @@ Verdict: TypeAlias = Literal["recovered", "diverged", "failed", "hung", "restart
 class Content:
     """What a file holds: its length in bytes, a digest, and where the bytes are kept: (offset, length) in the store, in order.
 
-    A negative offset stands for as many zero bytes.
+    A negative offset stands for as many zero bytes. ``blocks``: the digests of its parts, in units of the store.
     """
 
     size: int
     digest: bytes
     pieces: tuple[tuple[int, int], ...] = dataclasses.field(default=(), compare=False)
+    blocks: tuple[bytes, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -94,8 +94,17 @@ class CrashStates:
     # -- power losses ------------------------------------------------------------------------------------------
 
     def _power_losses(self, change: Change) -> Iterator[_Found]:
-        """After a file is complete under its name: its data may be gone though the name is there, or its name may be gone."""
+        """After a file is complete under its name: its data may be gone though the name is there, or its name may be gone.
+
+        After something was removed: that may last, and the data of what was to take its place may not.
+
+        Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014; the ``auto_da_alloc`` and ``data=`` options of ext4.
+        Fidelity: how a file system orders its own writes is not imitated (ext4 writes back what is renamed over a file).
+        """
         tree, path = change.after, change.path
+        if tree is not None and change.kind == "removed":
+            yield from self._lost_with(change, tree)
+            return
         content = _content(tree, path)
         if tree is None or content is None or change.kind not in ("closed", "moved", "arrived"):
             return
@@ -109,6 +118,17 @@ class CrashStates:
                 yield _Found(f"{path}~lost", change.step, path, what, change.before, torn=True)
             elif change.kind != "moved":
                 yield _Found(f"{path}~lost", change.step, path, what, self._with(tree, path, None), torn=True)
+
+    def _lost_with(self, change: Change, tree: Tree) -> Iterator[_Found]:
+        held = {name: node for name in change.unsynced if isinstance(node := tree.get(name), File) and node.content.size}
+        for variant in ("empty", "zeros") if held else ():
+            lost = {
+                name: dataclasses.replace(node, content=EMPTY if variant == "empty" else self._contents.zeros(node.content.size))
+                for name, node in held.items()
+            }
+            left = "empty" if variant == "empty" else "filled with zeros"
+            what = f"{change.path} removed, and {', '.join(sorted(held))} {left} after a power loss (never written back by fsync)"
+            yield _Found(f"{change.path}~removed~{variant}", change.step, change.path, what, {**tree, **lost}, torn=True)
 
 
 def _until(start: Tree | None, changes: Sequence[Change], steps: int) -> dict[frozenset[object], int]:

@@ -10,36 +10,9 @@ import stat
 from pathlib import Path
 
 from ...core.crashes import File, Folder, Link, Node, Tree
-from .contents import BLOCK, Contents, opened
+from .contents import BLOCK, Contents
 
-__all__ = ["Disk", "digests", "node_at"]
-
-
-def _read_file(path: str, contents: Contents) -> File | None:
-    """A plain file's content; None for what is gone, is none, or may not be read."""
-    try:
-        with opened(path) as fd:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            return File(contents.put(fd, status.st_size), stat.S_IMODE(status.st_mode), status.st_mtime_ns)
-    except OSError:
-        return None
-
-
-def node_at(path: str, contents: Contents) -> Node | None:
-    """What lies at a path; None for nothing, and for what is neither file, directory nor symbolic link."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    if stat.S_ISLNK(status.st_mode):
-        with contextlib.suppress(OSError):
-            return Link(os.readlink(path))
-        return None
-    if stat.S_ISDIR(status.st_mode):
-        return Folder(stat.S_IMODE(status.st_mode), status.st_mtime_ns)
-    return _read_file(path, contents)
+__all__ = ["Disk", "digests"]
 
 
 def digests(root: Path) -> dict[str, bytes]:

@@ -26,10 +26,12 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
     What another thread or a child process writes in the meantime is seen then, too.
     """
-    drain, pending, busy = recorder.drain, recorder.pending, threading.local()
+    drain, pending, busy, owner = recorder.drain, recorder.pending, threading.local(), os.getpid()
 
     def look() -> None:
-        if not getattr(busy, "on", False):
+        if os.getpid() != owner:
+            sys.setprofile(None)  # a process that was forked off: its writes are seen from here
+        elif not getattr(busy, "on", False):
             busy.on = True
             try:
                 with within(OURS):
@@ -45,7 +47,7 @@ def watched(recorder: Recorder) -> Iterator[None]:
             _profile(patches, pending, look)
         yield
     with within(OURS):
-        drain()
+        drain(closely=True)
 
 
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
@@ -92,13 +94,26 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
 
 
 def _watch_syncs(recorder: Recorder, patches: Patches) -> None:
-    """What is written back by ``os.fsync`` and ``os.fdatasync`` outlives a power loss."""
-    for name in ("fsync", "fdatasync"):
+    """What is written back by ``os.fsync``, ``os.fdatasync`` and ``os.sync`` outlives a power loss.
+
+    Fidelity: what C++ or Rust writes back by itself is not seen, nor are files that were opened with ``O_SYNC`` or ``O_DSYNC``.
+    """
+    for name in ("fsync", "fdatasync", "sync"):
         original = getattr(os, name, None)
         if original is not None:
-            wrapper = _synced(original, recorder)
+            wrapper = _all_synced(original, recorder) if name == "sync" else _synced(original, recorder)
             patches.set(os, name, wrapper)
             patches.replace_everywhere(original, wrapper)
+
+
+def _all_synced(original: Callable[[], None], recorder: Recorder) -> Callable[[], None]:
+    @functools.wraps(original)
+    def sync() -> None:
+        original()
+        with within(OURS):
+            recorder.all_synced()
+
+    return sync
 
 
 def _synced(original: Callable[[Any], None], recorder: Recorder) -> Callable[[Any], None]:

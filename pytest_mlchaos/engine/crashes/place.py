@@ -27,8 +27,8 @@ class Recording(Protocol):
         """What it saw."""
         ...
 
-    def drain(self) -> None:
-        """Take in what has happened since the last time."""
+    def drain(self, *, closely: bool = False) -> None:
+        """Take in what has happened since the last time; ``closely``: also what raised no event."""
 
     def tree(self) -> Tree | None:
         """What was there when it looked last."""

@@ -2,395 +2,410 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import stat
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ...core.crashes import Change, Content, File, Folder, Kind, Link, Tree
+from ...core.crashes import Change, File, Folder, Tree
 from . import inotify
-from .contents import BLOCK, EMPTY, Contents, Growing, opened
-from .disk import node_at
+from .accounts import Account, mapped_files
+from .contents import EMPTY, Contents
+from .history import History, Inode, moved
 from .inotify import Event, Inotify
 
 __all__ = ["Recorder"]
 
 TRIES = 50
 """How often a directory is read again while others go on writing."""
-
-
-class _Inode:
-    """One plain file, whatever its name is: what it held, version by version; None where that could not be read in time."""
-
-    __slots__ = ("first", "growing", "path", "synced", "versions")
-
-    def __init__(self, path: str, version: File | None) -> None:
-        self.path: str | None = path
-        self.versions: list[File | None] = [version]
-        self.growing: Growing | None = None
-        self.first = 0  # the version at which the file was last known to be empty or new
-        self.synced = -1
-
-    @property
-    def last(self) -> int:
-        return len(self.versions) - 1
-
-
-_Ref = tuple[_Inode, int]
-_Entry = Folder | Link | _Ref
-
-
-class _Draft:
-    """A change whose contents are still to be read."""
-
-    __slots__ = ("after", "before", "kind", "loose", "path", "source", "step", "touched", "unsynced")
-
-    def __init__(self, kind: Kind, path: str, step: int, before: dict[str, _Entry], source: str | None = None) -> None:
-        self.kind = kind
-        self.path = path
-        self.step = step
-        self.before = before
-        self.after: dict[str, _Entry] = before
-        self.source = source
-        self.unsynced: frozenset[str] = frozenset()
-        self.loose: frozenset[str] = frozenset()
+_QUIET = inotify.OPEN | inotify.CLOSE_NOWRITE | inotify.IGNORED
+_UNSEEN = "\0"
+"""A name that no file has: something may lie in this directory by now, and nobody knows since when."""
+_MOST_FILES = 256
+_RENAMING = 0.0005
 
 
 class Recorder:
     """Follows one directory. ``changes`` is what it saw; ``step`` is what the next ones are put down to.
 
-    Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could be read
-    has no content in between, and the directory as a whole was never seen so: such moments are left out.
+    Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could
+    be read has no content in between, and the directory as a whole was never seen so: such moments are left out. What lies in a new
+    directory before it could be watched came in an order that nobody knows: it arrives at once, when it is all there.
+
+    Fidelity: a file that is written through a mapping into memory raises no event; it is compared at each step, and at the end.
     """
 
     def __init__(self, root: Path, contents: Contents) -> None:
-        self.changes: list[Change] = []
-        self.step = 0
-        self._root = os.path.abspath(root)
-        self._contents = contents
+        self._history = History(os.path.realpath(root), contents)
         self._lock = threading.RLock()
         self._draining = False
-        self._tree: dict[str, _Entry] = {}
-        self._loose: set[str] = set()
+        self._owner = os.getpid()
         self._inotify = Inotify()
         self.pending = self._inotify.pending
+        self._account = Account()
+        self._mapped: set[tuple[int, int]] = set()
         self._watches: dict[int, str] = {}
-        parent = self._inotify.add(os.path.dirname(self._root))
+        self._unseen: dict[str, bool] = {}
+        self._alone = True
+        self._lost = False
+        parent = self._inotify.add(os.path.dirname(self._history.root))
         self._parent = -1 if parent is None else parent
-        self._drafts: list[_Draft] = []
-        self._dirty: dict[_Inode, None] = {}
-        self._adopt("")
-        self._resolve()
-        self._drafts.clear()
-        self.start = self._frozen(self._tree)
+        self._compare()
+        self._history.resolve()
+        self._history.settled(None)
+        for entry in self._history.tree.values():
+            if isinstance(entry, tuple):
+                entry[0].writers = 0  # nobody has begun yet
+        self._history.loose = self._history.unsynced = frozenset()
+        for inode in self._history.inodes():
+            inode.synced = inode.last
+        self._history.changes.clear()
+        self.start = self.tree()
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """What has happened so far."""
+        return self._history.changes
+
+    @property
+    def step(self) -> int:
+        """How many steps are complete."""
+        return self._history.step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._history.step = step
 
     def close(self) -> None:
         """Follow it no longer."""
         self._inotify.close()
+        self._account.close()
 
     def tree(self) -> Tree | None:
         """The directory as it was last seen."""
-        return self._frozen(self._tree)
+        return self._history.frozen(self._history.tree)
 
-    def drain(self) -> None:
-        """Take in what has happened since the last time."""
+    def drain(self, *, closely: bool = False) -> None:
+        """Take in what has happened since the last time. ``closely``: also what raised no event.
+
+        A process that was forked off this one has the same queue of events: it must leave them to this one.
+        """
+        if os.getpid() != self._owner:
+            return
         with self._lock:
             if self._draining:
                 return
             self._draining = True
             try:
-                self._drain()
+                self._drain(self._events())
+                if closely:
+                    self._look_closely()
             finally:
                 self._draining = False
 
     def synced(self, path: str) -> None:
         """A file, or a directory, has been written back: a power loss leaves it as it is."""
         self.drain()
-        relative = os.path.relpath(path, self._root).replace(os.sep, "/")
-        entry = self._tree.get("" if relative == "." else relative)
-        if isinstance(entry, tuple):
-            entry[0].synced = entry[0].last
-        elif isinstance(entry, Folder):
-            prefix = "" if relative == "." else f"{relative}/"
-            self._loose -= {name for name in self._loose if name.startswith(prefix) and "/" not in name[len(prefix) :]}
-        if entry is not None:
-            self._note("synced", relative, self._tree)
-            self._finish()
+        relative = os.path.relpath(path, self._history.root).replace(os.sep, "/")
+        self._history.written_back("" if relative == "." else relative)
+
+    def all_synced(self) -> None:
+        """Everything has been written back."""
+        self.drain()
+        self._history.written_back(None)
 
     # -- events ------------------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        events = list(self._inotify.read())
-        if all(event.mask & (inotify.OPEN | inotify.IGNORED) for event in events):
-            return  # somebody has read
+    def _events(self) -> list[Event]:
+        """Those that are there. A rename is two, and another process may be between them."""
+        events = self._read()
+        last = next((event for event in reversed(events) if not event.mask & _QUIET), None)
+        if last is not None and last.mask & inotify.MOVED_FROM:
+            time.sleep(_RENAMING)
+            events += self._read()
+        return events
+
+    def _read(self) -> list[Event]:
+        """What lies beside this directory is nobody's business."""
+        name = os.path.basename(self._history.root)
+        return [event for event in self._inotify.read() if event.watch != self._parent or event.name == name]
+
+    def _drain(self, events: list[Event]) -> None:
+        if _all_quiet(events) and not self._lost:
+            self._apply(events)  # somebody has read
+            return
+        history, written = self._history, self._account.since()
+        if self._lost:
+            self._compare()
         for _ in range(TRIES):
-            self._apply(events)
-            self._resolve()
-            events = list(self._inotify.read())
-            if all(event.mask & (inotify.OPEN | inotify.IGNORED) for event in events):
+            if any(event.mask & inotify.OVERFLOW for event in events):
+                self._compare()
+            else:
+                self._apply(events)
+            if self._unseen:
+                found = {path: self._looked_into(path) for path in self._unseen}
+                events = self._events()
+                if not _all_quiet(events):
+                    self._unseen = dict.fromkeys(self._unseen, False)
+                    continue
+                self._apply(events)
+                self._see(found)
+            history.resolve()
+            events = self._events()
+            if _all_quiet(events):
+                self._apply(events)
                 break
-        else:
-            for inode in self._dirty:
-                inode.versions[-1] = None  # it never stood still
-        self._dirty.clear()
-        self._finish()
+        else:  # it never stands still
+            history.lose()
+            self._lost = True
+        history.settled(written)
+        self._account.reset()
 
     def _apply(self, events: list[Event]) -> None:
+        written, following, busy = _ahead(events)
+        targets = {event.cookie for event in events if event.mask & inotify.MOVED_TO and self._path_of(event) is not None}
+        leaving: dict[int, str] = {}
         for place, event in enumerate(events):
-            if event.mask & inotify.OVERFLOW:
-                self._compare()
-            elif event.watch in self._watches or event.watch == self._parent:
-                path = self._path_of(event)
-                if path is not None:
-                    self._on(event, path, events, place)
+            path = self._path_of(event)
+            if path is None or event.mask & inotify.IGNORED:
+                continue
+            if event.mask & inotify.MOVED_FROM and event.cookie in targets:
+                leaving[event.cookie] = path
+            elif event.mask & inotify.MOVED_TO:
+                self._came(path, leaving.pop(event.cookie, None))
+            else:
+                self._alone = place >= busy
+                self._on(event.mask, path, written[place], following[place])
 
     def _path_of(self, event: Event) -> str | None:
         if event.watch == self._parent:
-            return "" if event.name == os.path.basename(self._root) else None
-        above = self._watches[event.watch]
+            return ""
+        above = self._watches.get(event.watch)
+        if above is None or not event.name:
+            return None
         return f"{above}/{event.name}" if above else event.name
 
-    def _on(self, event: Event, path: str, events: list[Event], place: int) -> None:
-        mask = event.mask
-        if mask & inotify.IGNORED or not (event.name or event.watch == self._parent):
-            return
+    def _on(self, mask: int, path: str, written: bool, following: int) -> None:
+        """One event. ``written``: the same name is written to again, before it can be read; ``following``: its next event."""
+        entry = self._history.tree.get(path)
         if mask & inotify.CREATE:
-            self._created(path, following=events[place + 1 :], event=event)
-        elif mask & inotify.MODIFY:
-            self._modified(path, truncated=_opened_next(events, place))
-        elif mask & inotify.CLOSE_WRITE:
-            self._closed(path)
-        elif mask & inotify.DELETE:
+            self._created(path, folder=bool(mask & inotify.ISDIR), written=written, opened=bool(following & inotify.OPEN))
+        elif mask & (inotify.DELETE | inotify.MOVED_FROM):
             self._gone(path)
-        elif mask & inotify.MOVED_FROM:
-            if not any(later.mask & inotify.MOVED_TO and later.cookie == event.cookie for later in events[place + 1 :]):
-                self._gone(path)
-        elif mask & inotify.MOVED_TO:
-            source = next((e for e in events[:place] if e.mask & inotify.MOVED_FROM and e.cookie == event.cookie), None)
-            origin = None if source is None else self._path_of(source)
-            if origin is None or origin not in self._tree:
-                self._arrived(path)
-            else:
-                self._moved(origin, path)
+        elif mask & inotify.ATTRIB:
+            self._history.touched(path)
+        elif mask & inotify.MODIFY:
+            self._modified(path, truncated=written and bool(following & inotify.OPEN))
+        elif isinstance(entry, tuple):
+            if mask & inotify.OPEN:
+                entry[0].writers += 1
+            elif mask & (inotify.CLOSE_WRITE | inotify.CLOSE_NOWRITE):
+                entry[0].writers = max(0, entry[0].writers - 1)
+                if mask & inotify.CLOSE_WRITE:
+                    self._history.closing[entry[0]] = None
+                    self._history.note("closed", path, self._history.tree)
 
-    def _created(self, path: str, following: list[Event], event: Event) -> None:
-        if event.mask & inotify.ISDIR:
-            self._adopt(path)
-            return
-        at = self._at(path)
-        if os.path.islink(at):
-            before = self._tree
-            self._tree = {**before, path: Link(os.readlink(at))}
-            self._loose.add(path)
-            self._note("link", path, before)
-            return
-        if path in self._tree:
+    def _created(self, path: str, *, folder: bool, written: bool, opened: bool) -> None:
+        history = self._history
+        if path in history.tree:
             return  # it was found before its event was read
-        written = any(e.mask & inotify.MODIFY and (e.watch, e.name) == (event.watch, event.name) for e in following)
-        self._enter("created", path, _Inode(path, File(EMPTY)), read=not written)
+        before = history.tree
+        if folder:
+            self._folder(path, "folder")
+            return
+        known = history.linked(path)
+        if known is not None:
+            history.enter(path, known)
+        elif written and opened:
+            inode = Inode(path, File(EMPTY))
+            inode.fresh = 0
+            history.enter(path, inode)
+        else:
+            self._new(path, writers=0)
+        history.note("created", path, before, names=frozenset({path}))
 
-    def _enter(self, kind: Kind, path: str, inode: _Inode, *, read: bool) -> None:
-        before = self._tree
-        self._forget(path)
-        self._tree = {**self._tree, path: (inode, inode.last)}
-        self._loose.add(path)
-        if read:
-            inode.versions[-1] = None
-            self._dirty[inode] = None
-        self._note(kind, path, before)
+    def _new(self, path: str, *, writers: int) -> None:
+        inode = Inode(path, None)
+        inode.writers = writers
+        self._history.enter(path, inode)
+        self._history.unread(inode)
 
     def _modified(self, path: str, *, truncated: bool) -> None:
-        entry = self._tree.get(path)
-        if not isinstance(entry, tuple):
-            self._arrived(path)
-            return
-        inode, version = entry
-        if inode in self._dirty and version == inode.last:
-            inode.versions[version] = None  # what is read now belongs to the change that comes
-        if truncated:
-            self._version(inode, path, File(EMPTY), "truncated")
-            inode.growing = None
-            self._dirty.pop(inode, None)
-        else:
-            self._version(inode, path, None, "grew")
-            self._dirty[inode] = None
-
-    def _closed(self, path: str) -> None:
-        entry = self._tree.get(path)
+        entry = self._history.tree.get(path)
         if isinstance(entry, tuple):
-            if entry[0].growing is not None:  # so far only what was added has been read
-                entry[0].growing = None
-                self._modified(path, truncated=False)
-            self._note("closed", path, self._tree)
+            cut = truncated and not entry[0].writers  # nobody could have written to it: it was opened to be written anew
+            self._history.version(entry[0], path, "truncated" if cut else "grew", File(EMPTY) if cut else None)
+        elif path not in self._history.tree and os.path.lexists(self._history.at(path)):
+            self._came(path, None)
 
-    def _version(self, inode: _Inode, path: str, file: File | None, kind: Kind) -> None:
-        inode.versions.append(file)
-        before = self._tree
-        self._tree = {**before, path: (inode, inode.last)}
-        self._note(kind, path, before)
-
-    def _arrived(self, path: str) -> None:
-        at = self._at(path)
-        if os.path.isdir(at) and not os.path.islink(at):
-            before, drafts = self._tree, self._drafts
-            self._forget(path)
-            self._drafts = []  # all that it holds arrives at once
-            self._adopt(path)
-            self._drafts = drafts
-            self._note("arrived", path, before)
-        elif os.path.islink(at):
-            before = self._tree
-            self._forget(path)
-            self._tree = {**self._tree, path: Link(os.readlink(at))}
-            self._note("link", path, before)
-        else:
-            self._enter("arrived", path, _Inode(path, None), read=True)
-
-    def _moved(self, origin: str, path: str) -> None:
-        before = self._tree
+    def _came(self, path: str, origin: str | None) -> None:
+        """It was moved there: from elsewhere in this directory, or from outside."""
+        history, before = self._history, self._history.tree
+        if origin is not None and before.get(origin) is not None:
+            history.rename(origin, path)
+            self._watches = {watch: moved(name, origin, path) for watch, name in self._watches.items()}
+            self._unseen = {moved(name, origin, path): alone for name, alone in self._unseen.items()}
+            history.note("moved", path, before, origin)
+            return
+        if origin is not None:
+            self._forget(origin)
         self._forget(path)
-        tree = {}
-        for name, entry in self._tree.items():
-            new = path + name[len(origin) :] if name == origin or name.startswith(f"{origin}/") else name
-            tree[new] = entry
-            if new != name and isinstance(entry, tuple):
-                entry[0].path = new
-        for watch, name in self._watches.items():
-            if name == origin or name.startswith(f"{origin}/"):
-                self._watches[watch] = path + name[len(origin) :]
-        self._tree = tree
-        self._loose |= {origin, path}
-        self._note("moved", path, before, origin)
+        at = history.at(path)
+        if os.path.isdir(at) and not os.path.islink(at):
+            self._folder(path, None)
+        else:
+            self._new(path, writers=1)
+            history.note("arrived", path, before)
 
     def _gone(self, path: str) -> None:
-        if path in self._tree:
-            before = self._tree
+        if path in self._history.tree:
+            before = self._history.tree
             self._forget(path)
-            self._loose.add(path)
-            self._note("removed", path, before)
+            self._history.note("removed", path, before)
 
     def _forget(self, path: str) -> None:
-        """Take a path, and what lies below it, out of the tree."""
+        self._history.forget(path)
         inside = f"{path}/" if path else ""
-        if path in self._tree:
-            for name, entry in self._tree.items():
-                if (name == path or name.startswith(inside)) and isinstance(entry, tuple):
-                    entry[0].path = None
-            self._tree = {name: entry for name, entry in self._tree.items() if name != path and not name.startswith(inside)}
         for watch in [watch for watch, name in self._watches.items() if name == path or name.startswith(inside)]:
             del self._watches[watch]
+            self._inotify.forget(watch)
+        self._unseen = {name: alone for name, alone in self._unseen.items() if name != path and not name.startswith(inside)}
 
-    def _adopt(self, path: str) -> None:
-        """A directory is there: watch it, and take in what it holds by now."""
-        at = self._at(path)
-        watch = self._inotify.add(at)
-        if watch is None:
-            return
-        self._watches[watch] = path
-        if path not in self._tree:
-            before = self._tree
-            folder = node_at(at, self._contents)
-            self._tree = {**before, path: folder if isinstance(folder, Folder) else Folder()}
-            self._loose.add(path)
-            self._note("folder", path, before)
-        for entry in sorted(os.scandir(at), key=lambda found: found.name):
-            inside = f"{path}/{entry.name}" if path else entry.name
-            if inside in self._tree:
-                continue
-            if entry.is_symlink() or not entry.is_dir():
-                self._arrived(inside)
-            else:
-                self._adopt(inside)
+    # -- directories -------------------------------------------------------------------------------------------
 
-    # -- contents ----------------------------------------------------------------------------------------------
+    def _folder(self, path: str, kind: str | None) -> None:
+        """A new directory: it is watched from now on. ``kind`` None: it came with what is in it."""
+        history, before = self._history, self._history.tree
+        watch = self._watch(path)
+        history.tree = {**before, path: None if watch is None else self._mode(path)}
+        history.loose |= {path}
+        if kind is not None and watch is not None:
+            history.note("folder", path, before)
+        history.tree = {**history.tree, f"{path}/{_UNSEEN}": None}
+        self._unseen[path] = kind is not None and watch is not None and self._alone
 
-    def _resolve(self) -> None:
-        """Read the files that have changed."""
-        for inode in self._dirty:
-            if inode.path is not None:
-                inode.versions[-1] = self._read(inode)
+    def _watch(self, path: str) -> int | None:
+        watch = self._inotify.add(self._history.at(path))
+        if watch is not None:
+            self._watches[watch] = path
+        return watch
 
-    def _read(self, inode: _Inode) -> File | None:
-        assert inode.path is not None
+    def _mode(self, path: str) -> Folder:
         try:
-            with opened(self._at(inode.path)) as fd:
-                status = os.fstat(fd)
-                if status.st_size <= BLOCK:
-                    inode.growing = None
-                elif inode.growing is None or inode.growing.size >= status.st_size:
-                    inode.growing = Growing()  # new, or changed where it had been read
-                content = self._contents.put(fd, status.st_size, inode.growing)
-                return File(content, status.st_mode & 0o7777, status.st_mtime_ns)
+            status = os.lstat(self._history.at(path))
         except OSError:
+            return Folder()
+        return Folder(stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+
+    def _looked_into(self, path: str) -> dict[str, Folder | None] | None:
+        """What a new directory holds; None if it is none any more."""
+        if self._history.tree.get(path) is None and self._watch(path) is None:
             return None
+        return self._below(path)
+
+    def _see(self, found: dict[str, dict[str, Folder | None] | None]) -> None:
+        """Take in what the new directories held when nothing more happened."""
+        history = self._history
+        for path, below in found.items():
+            alone, before = self._unseen.pop(path, False), history.tree
+            history.tree = {name: entry for name, entry in before.items() if name != f"{path}/{_UNSEEN}"}
+            if below is None:
+                self._gone(path)
+                continue
+            if history.tree.get(path) is None:
+                history.tree = {**history.tree, path: self._mode(path)}
+            missing = [name for name in below if name not in history.tree]
+            one_by_one = alone and all(name.startswith(f"{above}/") for above, name in itertools.pairwise(missing))
+            if one_by_one:
+                before = history.tree
+            for name in missing:
+                self._found(name, below[name])
+                if one_by_one:
+                    history.note("folder" if below[name] is not None else "arrived", name, before)
+                    before = history.tree
+            if not one_by_one:
+                history.note("arrived", path, before)
+
+    def _found(self, path: str, folder: Folder | None) -> None:
+        history = self._history
+        if folder is None:
+            known = history.linked(path)
+            history.enter(path, known) if known is not None else self._new(path, writers=1)
+        else:
+            history.tree = {**history.tree, path: folder}
+            history.loose |= {path}
 
     def _compare(self) -> None:
         """Events were lost: take the directory as it is. What came in between is not known."""
-        before, drafts = self._tree, self._drafts
-        self._tree, self._drafts = {}, []
-        self._watches.clear()
-        self._dirty.clear()
-        self._adopt("")
-        self._drafts = drafts
-        self._note("arrived", "", before)
+        history, before = self._history, self._history.tree
+        for _ in range(TRIES):
+            self._forget("")
+            history.tree = {}
+            if self._watch("") is not None:
+                history.tree = {"": self._mode("")}
+                for path, folder in self._below("").items():
+                    self._found(path, folder)
+            if _all_quiet(self._events()):
+                break
+        self._lost = False
+        history.note("arrived", "", before)
 
-    def _note(self, kind: Kind, path: str, before: dict[str, _Entry], source: str | None = None) -> None:
-        draft = _Draft(kind, path, self.step, before, source)
-        draft.after = self._tree
-        self._drafts.append(draft)
+    def _look_closely(self) -> None:
+        """Files that have changed and raised no event: what writes through a mapping into memory raises none."""
+        history = self._history
+        self._mapped |= mapped_files()
+        for inode in history.inodes()[:_MOST_FILES]:
+            held, status = inode.versions[-1], _status(history.at(min(inode.paths)))
+            if isinstance(held, File) and status is not None:
+                changed = (status.st_size, status.st_mtime_ns) != (held.content.size, held.mtime)
+                if changed or inode.key in self._mapped:
+                    history.version(inode, min(inode.paths), "grew", None)
+                    inode.growing = None
+        written = self._account.since()
+        history.resolve()
+        history.settled(written)
+        self._account.reset()
 
-    def _finish(self) -> None:
-        """All that could be read has been read."""
-        for draft in self._drafts:
-            self._add(draft)
-        self._drafts.clear()
-
-    def _add(self, draft: _Draft) -> None:
-        kind, start = draft.kind, 0
-        entry, old = draft.after.get(draft.path), draft.before.get(draft.path)
-        if isinstance(entry, tuple) and kind in ("created", "grew"):
-            kind, start = self._kind(kind, entry, old)
-        unsynced = frozenset(name for name, held in draft.after.items() if isinstance(held, tuple) and held[0].synced < held[1])
-        loose = frozenset(self._loose)
-        before, after = self._frozen(draft.before), self._frozen(draft.after)
-        self.changes.append(Change(kind, draft.path, draft.step, before, after, start, draft.source, unsynced, loose))
-
-    def _kind(self, kind: Kind, entry: _Ref, old: object) -> tuple[Kind, int]:
-        """A file that was made whole at once was linked or cloned; one that has changed has grown, or been rewritten."""
-        file = entry[0].versions[entry[1]]
-        if kind == "created":
-            return ("arrived" if file is not None and file.content.size else "created"), 0
-        held = old[0].versions[old[1]] if isinstance(old, tuple) else None
-        if file is None or held is None:
-            return "rewritten", 0
-        if file.content.size == 0:
-            return "truncated", 0
-        if file.content.size > held.content.size and self._begins_with(file.content, held.content):
-            return "grew", held.content.size
-        return "rewritten", 0
-
-    def _begins_with(self, content: Content, start: Content) -> bool:
-        if content.pieces[: len(start.pieces)] == start.pieces:
-            return True
-        return self._contents.cut(content, start.size).digest == start.digest if start.size <= BLOCK else False
-
-    def _frozen(self, tree: Iterable[Any]) -> Tree | None:
-        """A tree with its contents; None where one is not known."""
-        found: dict[str, Any] = {}
-        for name, entry in tree.items():  # type: ignore[attr-defined]
-            node = entry[0].versions[entry[1]] if isinstance(entry, tuple) else entry
-            if node is None:
-                return None
-            found[name] = node
+    def _below(self, path: str) -> dict[str, Folder | None]:
+        """All that lies below a directory; each directory in it is watched first."""
+        found: dict[str, Folder | None] = {}
+        try:
+            entries = sorted(os.scandir(self._history.at(path)), key=lambda entry: entry.name)
+        except OSError:
+            return found
+        for entry in entries:
+            name = f"{path}/{entry.name}" if path else entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                found[name] = None
+            elif self._watch(name) is not None:
+                found[name] = self._mode(name)
+                found |= self._below(name)
         return found
 
-    def _at(self, path: str) -> str:
-        return os.path.join(self._root, path) if path else self._root
+
+def _all_quiet(events: Sequence[Event]) -> bool:
+    return all(event.mask & _QUIET for event in events)
 
 
-def _opened_next(events: list[Event], place: int) -> bool:
-    """Whether a file was opened right behind a change of it: then opening it cut it to nothing."""
-    this = events[place]
-    following = next((event for event in events[place + 1 :] if (event.watch, event.name) == (this.watch, this.name)), None)
-    return following is not None and bool(following.mask & inotify.OPEN)
+def _ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
+    """For each event: whether its name is written to later on, and the mask of its next event; and the place of the last that matters."""
+    written, following, busy = [False] * len(events), [0] * len(events), -1
+    seen: dict[tuple[int, str], tuple[bool, int]] = {}
+    for place in range(len(events) - 1, -1, -1):
+        event = events[place]
+        key = event.watch, event.name
+        written[place], following[place] = seen.get(key, (False, 0))
+        seen[key] = written[place] or bool(event.mask & inotify.MODIFY), event.mask
+        if busy < 0 and not event.mask & _QUIET:
+            busy = place
+    return written, following, busy
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None

@@ -124,7 +124,7 @@ class _Recorder:
     def close(self) -> None:
         """Follow it no longer."""
 
-    def drain(self) -> None:
+    def drain(self, *, closely: bool = False) -> None:
         """Take in what others may have written."""
         self._look(thoroughly=False)
 

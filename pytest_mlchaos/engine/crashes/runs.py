@@ -79,7 +79,7 @@ def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number:
     """Run it, as the ``number``-th process, while the recorder follows what it writes."""
 
     def on_step(trace: Trace) -> None:
-        recorder.drain()
+        recorder.drain(closely=True)
         recorder.step = len(trace.steps)
 
     with terms.place.watched(recorder):
