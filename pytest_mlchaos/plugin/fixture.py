@@ -105,53 +105,28 @@ class Mlchaos:
         rtol: float = 0.0,
         atol: float = 0.0,
     ) -> CrashReport:
-        """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in.
+        """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in, and compare each end with that of
+        a run without a crash (the golden run). ``workdir``: a directory below ``tmp_path``, or an empty one; it is emptied and refilled.
 
-        A crash destroys memory, and only the disk survives. So the subject is run once without a crash (the golden run), while each change
-        of its work directory is recorded, whoever makes it: Python, C++ or Rust, a thread, a child process. Each distinct content that the
-        directory held, or could have held had the process died within a write, is a crash state. From each the subject is started again,
-        with other global random numbers, as a new process would be, and must come to the golden run's end: the same returned value and the
-        same trained parameters; the same files, where it returns None and trains nothing. Time is virtual where the test's is, and no
-        fault strikes. Afterwards the directory is as the golden run left it.
+        - ``torn_writes``: also files cut within a write: at byte 0, in the middle, one byte short, and where writes really ended.
+        - ``durability``: with ``"power"``, also without the data and names that no ``fsync`` has written back.
+        - ``isolation``: ``"in-process"``; ``"process"``: each run in a fresh one, to and from which subject, arguments and value are sent
+          (pickle, or cloudpickle); ``"auto"``: in process, unless two runs without a crash differ there, or leave something running.
+        - ``jobs``: states that are resumed at a time, in processes. ``depth``: 2 crashes the runs that resume, too.
+        - ``horizon``: end a resumed run as recovered once so many steps in a row were the golden run's.
+        - ``cross_device``: a rename into ``workdir`` from outside fails, as from a temporary directory on another filesystem.
+        - ``timeout``: of one run (seconds, ``"2m"``). Without it: the setting for the golden run, then 30 s and ten times as long as that.
+        - ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``.
 
-        ``workdir``: a directory below ``tmp_path``, or an empty one elsewhere; the subject gets it as its first argument. It is emptied and
-        filled for each state; what lies in it at the start is what the golden run starts from, and there after each crash.
-        ``torn_writes``: also files cut inside a write: at byte 0, in the middle and one byte short, and at each length that they really
-        had. A file that came by a rename is not cut, nor one that was moved in from outside.
-        ``durability``: what a crash is. ``"process"``: what was written stays. ``"power"``: what ``fsync`` has not written back may be lost
-        besides: an empty file, or zeros, under a name that was just given; a name whose directory was not written back.
-        ``isolation``: ``"in-process"`` (fast), ``"process"`` (each run in a fresh one; subject, arguments and returned value are sent, so
-        they must be picklable, or cloudpickle installed), or ``"auto"``: in process, unless two runs without a crash differ there, or
-        leave a thread or a process running; the report says so.
-        ``jobs``: how many states are resumed at a time, in processes; each job makes a golden run of its own, in a directory of its own.
-        ``horizon``: steps. End a resumed run, as recovered, once so many steps in a row were the golden run's in all that is traced.
-        ``cross_device``: as where the temporary directory is on another filesystem: a rename into ``workdir`` from outside fails with
-        ``EXDEV``, and the code falls back to its copy, which can be torn.
-        ``depth``: 2 also crashes the runs that resume, and resumes again. The number of states multiplies.
-        ``timeout``: for one run, in seconds or as ``"2m"``; without it the golden run has the setting ``timeout``, and a resumed one 30 s and
-        ten times as long as the golden run. One that takes longer is ``hung``.
-        ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``; with either, trained parameters are compared by what
-        is returned alone.
+        Returns a :class:`~pytest_mlchaos.CrashReport`, which judges when asked to. Raises ``BadArgument`` for wrong arguments, and for a
+        subject that writes nothing there, takes no step, changes the current directory or leaves something running; ``GoldenRunFailed``;
+        and ``NonDeterministicSubject`` where two runs without a crash differ, with the step and the component.
 
-        Under ``@chaos.crash(state="last.pt@0#3")``, or ``--mlchaos-replay`` with it, that state alone is explored; ``--mlchaos-keep-state=DIR``
-        leaves the directory of each state that the report names.
+        Imitates: SIGKILL, the kernel's OOM killer, preempted and failing nodes; ``durability="power"``, a power loss.
 
-        Returns a :class:`~pytest_mlchaos.CrashReport`, which judges nothing until ``assert_recovers`` is called. Raises ``BadArgument`` for
-        an argument that is wrong, and for a subject that writes nothing into ``workdir``, trains without taking a step, leaves the current
-        directory changed, or leaves something running in a fresh process; ``GoldenRunFailed`` where it fails without a crash;
-        ``NonDeterministicSubject`` where two runs without a crash differ, naming the step and the component that differ first.
-
-        Imitates: SIGKILL, the kernel's OOM killer, a preempted or a failing node; with ``durability="power"``, a power loss.
-
-        Fidelity: what is written through ``mmap`` is seen when the next operation on the directory is; changes of another process are
-        seen when it has made them, so the shortest-lived states of a busy writer can be missed. An ``fsync`` that C++ or Rust calls is not
-        seen, so a power loss takes more there than it could. A power loss takes one file's data or name at a time, not every mixture.
-        Files outside of ``workdir`` are not part of a state. Steps, and with them the diagnosis and lost work, are those of
-        torch's optimizers, else its backward passes; other subjects are judged by their end alone. In process, the state of
-        libraries survives a crash (that of the user's own modules is put back).
-        Elsewhere than on Linux the directory is compared at each operation instead, and lengths on the way are synthesised.
-        Source: ALICE (Pillai et al., OSDI 2014), which derives the states that applications' file operations may leave from one trace;
-        CrashMonkey (Mohan et al., OSDI 2018), which tests each of them.
+        Fidelity: on Linux. Files outside of ``workdir`` are no part of a state. Steps are those of torch's optimizers, else its backward
+        passes. In process, libraries keep their state. What another process writes is seen soon after, what ``mmap`` writes at steps;
+        an ``fsync`` of C++ not at all. Source: ALICE (Pillai et al., OSDI 2014), CrashMonkey (Mohan et al., OSDI 2018).
         """
         terms = CrashTerms(
             torn_writes=torn_writes,
