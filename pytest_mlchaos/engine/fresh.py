@@ -148,6 +148,12 @@ class FreshProcesses:
                 keeper.begin(Job(start=start, files=self._modules.files, timeout=timeout), files.fds)
         return Task(keeper, files, timeout, self._done)
 
+    @within(OURS)
+    def prepare(self) -> None:
+        """Have all imported that the next :meth:`start` would wait for: seconds, the first time."""
+        with self._lock:
+            self._idle.append(self._ready(Start.here(), b""))
+
     def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Ended:
         """Run ``function(*args)`` in a fresh process: see :meth:`start`."""
         return self.start(function, *args, timeout=timeout).wait()

@@ -123,6 +123,7 @@ class IsolatedSupervisor:
                 resumed=resumed,
                 random=self._random,
             )
+            self._processes.prepare()  # before the time that is left is looked at
             ended = self._processes.run(_live, order, timeout=_time_left(controller))
         print(ended.output.removesuffix(ended.stderr), end="")  # noqa: T201  # it is the test's: captured, and shown with it
         print(ended.stderr, end="", file=sys.stderr)  # noqa: T201
