@@ -61,7 +61,10 @@ def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
 
 CRASHES = (
     ("    for epoch in range(done, 4):\n", "    for epoch in range(done, 4):\n        torch.manual_seed(epoch)\n"),
-    ('"epochs": epoch + 1}, checkpoint)\n', '"epochs": epoch + 1}, workdir / "last.tmp")\n        (workdir / "last.tmp").replace(checkpoint)\n'),
+    (
+        '"epochs": epoch + 1}, checkpoint)\n',
+        '"epochs": epoch + 1}, workdir / "last.tmp")\n        (workdir / "last.tmp").replace(checkpoint)\n',
+    ),
 )
 RETRY = (("            for half in x.chunk(2):", "            optimizer.zero_grad()\n            for half in x.chunk(2):"),)
 
