@@ -71,7 +71,7 @@ RETRY = (("            for half in x.chunk(2):", "            optimizer.zero_gra
 
 @pytest.mark.parametrize(("module", "fixes"), [("train", CRASHES), ("retry", RETRY)])
 def test_the_fixes_that_the_readme_names_work(example, module, fixes):
-    """With a checkpoint that is renamed, and an order by epoch; with gradients that are cleared in front of the retry: the test is green."""
+    """A checkpoint that is renamed, and an order by epoch; gradients that are cleared in front of the retry: the test is green."""
     files = project(ROOT / "README.md")
     text = files[f"{module}.py"]
     for wrong, right in fixes:
