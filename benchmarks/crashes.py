@@ -252,7 +252,8 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
         wall.append(watched[0] / plain[0])
         used.append(watched[1] / plain[1])
         more.append((watched[1] - plain[1]) / 2)
-    note = f"of the processor {Spread.of(used).median:.1f} times, {Spread.of(more).median * 1e3:.0f} ms more by checkpoint; kept: {kept / 1e6:.0f} MB"
+    by_checkpoint = f"{Spread.of(more).median * 1e3:.0f} ms more by checkpoint"
+    note = f"of the processor {Spread.of(used).median:.1f} times, {by_checkpoint}; kept: {kept / 1e6:.0f} MB"
     return _figure(f"golden run with snapshots, 2 x {megabytes} MB in 6 steps", "times", wall, None, note)
 
 
