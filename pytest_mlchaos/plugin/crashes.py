@@ -100,7 +100,7 @@ def explored(
         plan = terms.plan(asked and asked[1])
         begun, found = confirmed(crew, explore(crew, plan), plan)
         begun.host.leave(begun.golden.end)
-        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test)
+        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test, os.path.abspath(os.fspath(workdir)))
         if shown.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
                 report.notes.append(f"kept: {_kept(state, shown.keep, begun.host.contents)} ({state.id})")
@@ -243,7 +243,7 @@ def _home(scratch: Path) -> Iterator[Path]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _report(found: Exploration, begun: Begun, duration: float, test: str) -> CrashReport:
+def _report(found: Exploration, begun: Begun, duration: float, test: str, root: str) -> CrashReport:
     completed = sum(change.kind in ("closed", "moved", "arrived") for change in begun.golden.changes)
     notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
     if begun.golden.changed and not begun.host.is_fresh:
@@ -257,4 +257,5 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str) -> Cra
         notes=notes,
         rejudged=begun.judge.again,
         test=test,
+        root=root,
     )
