@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -38,6 +38,7 @@ from ..oracles.run import Run
 from ..search.crash_runs import Begun, Hosts, begin, begin_beside
 from ..search.crashes import Exploration, Plan, confirmed, explore, states_of
 from ..sites.torch_trace import traced
+from .crash_urls import check_shared, prefix_of, remote_at
 
 __all__ = ["CrashTerms", "Shown", "asked_state", "crashed_run", "explored"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -55,7 +56,10 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrashTerms:
-    """The keywords of ``mlchaos.explore_crashes``, checked."""
+    """The keywords of ``mlchaos.explore_crashes``, checked.
+
+    ``storage_options``: how the client of a URL is made; ``allow_remote``: that URL may be on another machine.
+    """
 
     torn_writes: bool = True
     durability: str = "process"
@@ -67,6 +71,8 @@ class CrashTerms:
     timeout: Any = None
     rtol: float = 0.0
     atol: float = 0.0
+    storage_options: Mapping[str, Any] | None = None
+    allow_remote: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("durability", ("process", "power")), ("isolation", ("auto", "in-process", "process"))):
@@ -114,29 +120,44 @@ def _begun(
     controller: Controller, subject: Callable[..., Any], workdir: Any, args: tuple[Any, ...], terms: CrashTerms, scratch: Path
 ) -> Iterator[list[Begun]]:
     """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes."""
-    root = _root(workdir, scratch)
-    virtual = isinstance(controller.clock, VirtualClock)
-    with controller.without_faults(), randomness.restored(), Surroundings(), no_time_limit() as left, _home(scratch) as home:
-        runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout or left)
-        with contextlib.ExitStack() as stack:
+    prefix = prefix_of(workdir, terms.storage_options)
+    with (
+        controller.without_faults(),
+        randomness.restored(),
+        Surroundings(),
+        no_time_limit() as left,
+        remote_at(prefix, terms) as remote,
+        _home(scratch) as home,
+        contextlib.ExitStack() as stack,
+    ):
+        root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
+        runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout or left, elsewhere=remote)
+        virtual = isinstance(controller.clock, VirtualClock)
 
-            def hosts(job: int, place: Path) -> Hosts:
-                contents = stack.enter_context(opened(home / f"contents-{job}"))
-                given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
-                mine = dataclasses.replace(runs, root=place)
-                return Hosts(
-                    here=functools.partial(InProcess, given, mine, contents) if terms.isolation != "process" and terms.jobs == 1 else None,
-                    fresh=functools.partial(Fresh, given, dataclasses.replace(mine, virtual=virtual), contents)
-                    if terms.isolation != "in-process"
-                    else None,
-                    judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol),
-                    root=place,
-                    timeout=terms.timeout,
-                )
+        def hosts(job: int, place: Path) -> Hosts:
+            contents = stack.enter_context(opened(home / f"contents-{job}"))
+            given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
+            return _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual)
 
-            first = begin(hosts(0, root))
-            others = [_beside(home / str(job) / root.name) for job in range(1, terms.jobs)]
-            yield [first, *(begin_beside(first, hosts(job, place)) for job, place in enumerate(others, 1))]
+        first = begin(hosts(0, root))
+        others = [_beside(home / str(job) / root.name) for job in range(1, terms.jobs)]
+        yield [first, *(begin_beside(first, hosts(job, place)) for job, place in enumerate(others, 1))]
+
+
+def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms, virtual: bool) -> Hosts:
+    """Where runs may be made."""
+
+    def fresh() -> Fresh:
+        check_shared(runs.place)
+        return Fresh(subject, dataclasses.replace(runs, virtual=virtual), contents)
+
+    return Hosts(
+        here=functools.partial(InProcess, subject, runs, contents) if terms.isolation != "process" and terms.jobs == 1 else None,
+        fresh=fresh if terms.isolation != "in-process" else None,
+        judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol),
+        root=str(runs.place),
+        timeout=terms.timeout,
+    )
 
 
 def _beside(place: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,6 +104,8 @@ class Mlchaos:
         timeout: float | str | None = None,
         rtol: float = 0.0,
         atol: float = 0.0,
+        storage_options: Mapping[str, Any] | None = None,
+        allow_remote: bool = False,
     ) -> CrashReport:
         """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in, and compare each end with that of
         a run without a crash (the golden run). ``workdir``: a directory below ``tmp_path``, or an empty one; it is emptied and refilled.
@@ -139,6 +141,8 @@ class Mlchaos:
             timeout=timeout,
             rtol=rtol,
             atol=atol,
+            storage_options=storage_options,
+            allow_remote=allow_remote,
         )
         return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown)
 

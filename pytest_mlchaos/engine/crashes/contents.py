@@ -66,6 +66,11 @@ class Contents:
                 growing.hash.update(block)
         return content
 
+    @staticmethod
+    def digest(data: bytes) -> bytes:
+        """What these bytes are known by."""
+        return _hash(data).digest()
+
     def keep(self, data: bytes) -> Content:
         """The content that these bytes are."""
         digest = _hash(data).digest()

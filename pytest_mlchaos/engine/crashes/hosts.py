@@ -16,9 +16,7 @@ from ..processes import stacks
 from ..scopes import OURS, within
 from ..surroundings import Surroundings
 from .contents import Contents
-from .disk import Disk
 from .leftovers import Leftovers
-from .recorder import Recorder
 from .runs import Subject, Terms, collected, recorded, resumed
 
 __all__ = ["Fresh", "Golden", "Host", "InProcess", "OnStep"]
@@ -74,7 +72,7 @@ class InProcess:
         self.follow = False
         self._subject = subject
         self._terms = terms
-        self._disk = Disk(terms.root, contents)
+        self._disk = terms.place.holding(contents)
         self._surroundings = Surroundings()
         self._before = Leftovers()
 
@@ -124,7 +122,7 @@ class Fresh:
         self._subject = subject
         self._timeout = terms.timeout
         self._terms = dataclasses.replace(terms, timeout=None)
-        self._disk = Disk(terms.root, contents)
+        self._disk = terms.place.holding(contents)
 
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
@@ -161,7 +159,7 @@ class Fresh:
 
 def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before: Leftovers) -> Golden:
     with within(OURS):
-        recorder = Recorder(terms.root, contents)
+        recorder = terms.place.recorder(contents)
     try:
         ran = recorded(call, terms, recorder)
         running = before.running()
@@ -180,7 +178,7 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
 
 def _followed(call: Callable[[], Any], terms: Terms, contents: Contents, number: int) -> Ran:
     with within(OURS):
-        recorder = Recorder(terms.root, contents)
+        recorder = terms.place.recorder(contents)
     try:
         return recorded(call, terms, recorder, number)
     finally:

@@ -30,9 +30,8 @@ from ..places import user_place
 from ..scopes import OURS, within
 from ..supervise import kept
 from ..watchdog import time_limit
-from .disk import digests
-from .moments import cross_device, watched
-from .recorder import Recorder
+from .moments import cross_device
+from .place import Local, Place, Recording
 
 __all__ = ["Subject", "Terms", "Traced", "recorded", "resumed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -45,7 +44,7 @@ _OUTPUT = 20_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How a subject is run."""
+    """How a subject is run. ``elsewhere``: where its checkpoints lie, if that is no directory."""
 
     root: Path
     traced: Traced
@@ -53,6 +52,12 @@ class Terms:
     timeout: float | None = None
     virtual: bool = False
     parameters: bool = False
+    elsewhere: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its checkpoints lie."""
+        return self.elsewhere or Local(self.root)
 
 
 class Stop(BaseException):
@@ -70,14 +75,14 @@ class Subject:
         return self._inputs.again()
 
 
-def recorded(call: Callable[[], Any], terms: Terms, recorder: Recorder, number: int = 0) -> Ran:
+def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number: int = 0) -> Ran:
     """Run it, as the ``number``-th process, while the recorder follows what it writes."""
 
     def on_step(trace: Trace) -> None:
         recorder.drain()
         recorder.step = len(trace.steps)
 
-    with watched(recorder):
+    with terms.place.watched(recorder):
         ran = _run(call, terms, number, on_step)
     ran.completed = tuple(_completed(recorder.changes))
     return ran
@@ -128,7 +133,7 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
         ran.place = user_place(ran.error)
     elif ran.value is None and ran.hung is None:
         with within(OURS):
-            ran.files = digests(terms.root)
+            ran.files = terms.place.digests()
     return ran
 
 

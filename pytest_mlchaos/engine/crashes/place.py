@@ -1,0 +1,91 @@
+"""Where a subject keeps its checkpoints, and what an exploration needs of it: a directory has one, and so has a URL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...core.crashes import Change, Tree
+from .contents import Contents
+from .disk import Disk, digests
+from .moments import watched
+from .recorder import Recorder
+
+__all__ = ["Holding", "Local", "Place", "Recording"]
+
+
+class Recording(Protocol):
+    """Follows what happens in a place. ``start``: what was there first; ``step`` is what the next changes are put down to."""
+
+    step: int
+    start: Tree | None
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """What it saw."""
+        ...
+
+    def drain(self) -> None:
+        """Take in what has happened since the last time."""
+
+    def tree(self) -> Tree | None:
+        """What was there when it looked last."""
+        ...
+
+    def close(self) -> None:
+        """Follow it no longer."""
+
+
+class Holding(Protocol):
+    """A place, and the trees that it is made to hold."""
+
+    def hold(self, tree: Tree) -> None:
+        """Make it hold just this."""
+
+
+class Place(Protocol):
+    """Where a subject keeps its checkpoints. As text it is what the user calls it."""
+
+    def recorder(self, contents: Contents) -> Recording:
+        """What follows it from now on."""
+        ...
+
+    def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
+        """While it is entered, the recorder looks whenever something may have been written."""
+        ...
+
+    def holding(self, contents: Contents) -> Holding:
+        """What puts a content there."""
+        ...
+
+    def digests(self) -> Mapping[str, bytes]:
+        """The files that are there, by path, and what they hold in short."""
+        ...
+
+
+class Local:
+    """A directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    def recorder(self, contents: Contents) -> Recorder:
+        """By events of the filesystem."""
+        return Recorder(self._root, contents)
+
+    def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
+        """At each call of a C function."""
+        return watched(recorder)
+
+    def holding(self, contents: Contents) -> Disk:
+        """What puts a content there."""
+        return Disk(self._root, contents)
+
+    def digests(self) -> Mapping[str, bytes]:
+        """Of the plain files."""
+        return digests(self._root)
