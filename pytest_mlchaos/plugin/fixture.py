@@ -121,8 +121,8 @@ class Mlchaos:
         - ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``.
         - ``storage_options``: of fsspec's, for a URL. ``allow_remote``: it may be on another machine.
 
-        Returns a :class:`~pytest_mlchaos.CrashReport`. Raises ``BadArgument`` for wrong arguments, and for a subject that writes nothing
-        there, takes no step, or leaves something changed or running; ``GoldenRunFailed``; ``NonDeterministicSubject`` where two runs differ.
+        Returns a :class:`~pytest_mlchaos.CrashReport`. Raises ``BadArgument`` for wrong arguments, or a subject that writes nothing
+        there, takes no step, or leaves something changed or running; ``GoldenRunFailed``; ``NonDeterministicSubject`` if two runs differ.
 
         Imitates: SIGKILL, the kernel's OOM killer, preempted and failing nodes; ``durability="power"``, a power loss.
 
