@@ -17,6 +17,7 @@ from pytest_mlchaos.reports.catalogue import markdown
 HERE = Path(__file__).parent
 GROUPS = {
     "The fixture": ("Mlchaos",),
+    "Crash states": ("CrashReport", "CrashOutcome", "CrashState", "Divergence"),
     "Runs": ("Run", "World", "WorldRun", "RankRun", "Service", "Load", "Reply", "PipelineRun"),
     "Faults and sites": ("chaos", "Fault", "Visit", "Schedule", "visit", "batches"),
 }

@@ -41,6 +41,7 @@ class Example:
     smallest: str
     visit: str
     verdict: str
+    versions = ("unsound.py", "sound.py")
 
     @property
     def tests(self) -> Path:
@@ -140,6 +141,54 @@ EXAMPLES = [
 
 
 @dataclasses.dataclass(frozen=True)
+class Explored:
+    """A pair of tests that explore all crash states: the one to paste of the unsound version's, and what its report must say (patterns)."""
+
+    title: str
+    unsound: str
+    sound: str
+    versions: tuple[str, str]
+    state: str
+    report: tuple[str, ...]
+    folder: str = "crashes"
+    tests = Example.tests
+    node = Example.node
+
+
+EXPLORED = [
+    Explored(
+        "Killed at any moment, in the middle of a write too: a checkpoint that is written over the one before it",
+        "test_unsound_overwrites",
+        "test_sound_replaces",
+        ("plain_unsound.py", "plain_sound.py"),
+        "last.pt@0#3",  # an epoch has 3 steps: the first write of the first checkpoint
+        (
+            r"mlchaos: \d+ crash states in 15 steps \(5 checkpoint writes\), checked in .* s: \d+ recover, \d+ do not",
+            r"  failed +\d+x  resume raised EOFError",
+            r" +at plain_unsound.py:\d+ in train",
+            r" +first: last.pt cut at byte 0 of \d+, after step 3",
+            r"  lost work: at most 3 steps; restart: .* s",
+        ),
+    ),
+    Explored(
+        "A Lightning trainer, killed at any moment: a checkpoint within the epoch, and one that is moved in from another filesystem",
+        "test_unsound_trainer",
+        "test_sound_trainer",
+        ("unsound.py", "sound.py"),
+        "last.ckpt@0#2",  # a checkpoint every other step
+        (
+            r"mlchaos: \d+ crash states in 12 steps \(\d+ checkpoint writes\), checked in .* s: \d+ recover, \d+ do not",
+            r"  failed +\d+x  resume raised EOFError",
+            r" +first: last.ckpt cut at byte 0 of \d+, after step 2",
+            r"  diverged +\d+x  first divergence at step 2: data order",
+            r" +\(the position in the epoch is not restored.*\)",
+            r"  lost work: at most 2 steps; restart: .* s",
+        ),
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """One pytest session: its exit code, its output, and how long it took."""
 
@@ -182,6 +231,17 @@ def check(holds: object, claim: str, outcome: Outcome) -> None:
         raise DemoFailed(f"{claim}\npytest ended with exit code {outcome.code}:\n{textwrap.indent(outcome.output, '    ')}")
 
 
+def check_report(example: Explored, outcome: Outcome, *lines: str) -> None:
+    """The unsound version fails, with such lines in the report."""
+    name = f"{example.folder}: {example.unsound}"
+    check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
+    check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
+    check(".NotRecovered: mlchaos: " in outcome.failure, f"{name} should not recover", outcome)
+    for line in lines:
+        check(re.search(rf"^E .*{line}$", outcome.failure, re.MULTILINE), f"{name}: the report should say {line}", outcome)
+    check(not any(folder in outcome.failure for folder in OF_THIS_MACHINE), f"{name}: the failure names a folder of this machine", outcome)
+
+
 def check_broken(example: Example, outcome: Outcome) -> None:
     """The unsound version fails, and for the reason that the example is about."""
     name = f"{example.folder}: {example.unsound}"
@@ -195,8 +255,8 @@ def check_broken(example: Example, outcome: Outcome) -> None:
     check(not any(folder in outcome.failure for folder in OF_THIS_MACHINE), f"{name}: the failure names a folder of this machine", outcome)
 
 
-def replay_line(example: Example, outcome: Outcome) -> str:
-    """The smallest failing schedule, from the line that pytest printed for the user to paste."""
+def replay_line(example: Example | Explored, outcome: Outcome) -> str:
+    """The smallest failing schedule, or crash state, from the line that pytest printed for the user to paste."""
     printed = re.search(r"or: (pytest .*)$", outcome.output, re.MULTILINE)
     check(printed, "the failure has no line to paste", outcome)
     words = shlex.split(printed[1])
@@ -215,9 +275,21 @@ def broken_twice(example: Example) -> tuple[Outcome, str, Outcome]:
     return broken, schedule, again
 
 
+def explored_twice(example: Explored) -> tuple[Outcome, str, Outcome]:
+    """Both tests as a user meets them, the crash state that the unsound one's report names, and that state alone."""
+    both = pytest(example.node(example.unsound), example.node(example.sound))
+    pasted = rf'  reproduce: @chaos.crash\(state="{re.escape(example.state)}"\)'
+    check_report(example, both, *example.report, pasted)
+    check(both.last_line.startswith("1 failed, 1 passed"), f"{example.folder}: {example.sound} should pass", both)
+    schedule = replay_line(example, both)
+    again = pytest(example.node(example.unsound), "--mlchaos-replay", schedule)
+    check_report(example, again, r"mlchaos: 1 crash state in .*: 0 recover, 1 does not")
+    return both, schedule, again
+
+
 def all_sound() -> Outcome:
-    """The sound tests, each as its user meets it, in one session."""
-    outcome = pytest("examples", "-k", "test_sound", "-rp", "--mlchaos-seed=0")
+    """The sound tests, each as its user meets it, in one session; those that explore crash states have sessions of their own."""
+    outcome = pytest("examples", f"--ignore={EXPLORED[0].tests.parent}", "-k", "test_sound", "-rp", "--mlchaos-seed=0")
     for example in EXAMPLES:
         check(f"\nPASSED {example.node(example.sound)}\n" in outcome.output, f"{example.folder}: {example.sound} should pass", outcome)
     number = len(EXAMPLES)
@@ -231,20 +303,20 @@ def show(title: str, text: str) -> None:
     print(f"{title}\n\n{textwrap.indent(text.strip(chr(10)), '    ')}\n", flush=True)
 
 
-def source(example: Example, test: str) -> str:
+def source(example: Example | Explored, test: str) -> str:
     """A test's source, with its decorators and the constants that it uses."""
     text = example.tests.read_text()
     nodes = ast.parse(text).body
     found = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == test)
     used = {node.id for node in ast.walk(found) if isinstance(node, ast.Name)}
     constants = [node for node in nodes if isinstance(node, ast.Assign) and used & {ast.unparse(name) for name in node.targets}]
-    lines = text.splitlines()[found.decorator_list[0].lineno - 1 : found.end_lineno]
+    lines = text.splitlines()[min(node.lineno for node in (found, *found.decorator_list)) - 1 : found.end_lineno]
     return "\n".join([*(ast.get_source_segment(text, node) or "" for node in constants), *([""] if constants else []), *lines])
 
 
-def fix(example: Example) -> str:
+def fix(example: Example | Explored) -> str:
     """The lines in which the sound version differs from the unsound one, with a space between the places."""
-    versions = [(HERE / example.folder / name).read_text().splitlines()[1:] for name in ("unsound.py", "sound.py")]
+    versions = [(HERE / example.folder / name).read_text().splitlines()[1:] for name in example.versions]
     lines = difflib.unified_diff(*versions, n=0, lineterm="")
     return "\n".join("" if line.startswith("@@") else line for line in lines if not line.startswith(("---", "+++")))
 
@@ -266,6 +338,18 @@ def demonstrate(number: int, example: Example, sessions: Future[tuple[Outcome, s
     return example.folder, schedule, "failed, twice", "passed, twice"
 
 
+def demonstrate_explored(number: int, example: Explored, sessions: Future[tuple[Outcome, str, Outcome]]) -> tuple[str, ...]:
+    """The same for a pair that explores crash states."""
+    headline(f"{number}. {example.title}")
+    show("The test:", source(example, example.unsound))
+    both, schedule, again = sessions.result()
+    show("It fails:", both.failure)
+    show("The fix:", fix(example))
+    show(f"With it, all crash states recover. Both tests: {both.last_line}", source(example, example.sound))
+    show(f"The line to paste repeats one state of the unsound version, in {again.seconds:.0f} s:", again.failure)
+    return example.folder, schedule, "failed, twice", "passed"
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     """Rows in columns as wide as they need."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -283,6 +367,11 @@ def main() -> int:
             rows += [demonstrate(number, *both) for number, both in enumerate(zip(EXAMPLES, sessions, strict=True), 1)]
             headline("The sound versions, under all the schedules that their tests try: pytest examples -k test_sound")
             show("They pass:", sound.result().output)
+            last = time.monotonic()
+            explorations = [pool.submit(explored_twice, example) for example in EXPLORED]
+            pairs = zip(EXPLORED, explorations, strict=True)
+            rows += [demonstrate_explored(number, *both) for number, both in enumerate(pairs, len(EXAMPLES) + 1)]
+            print(f"Every crash state, of both versions of both programs: {time.monotonic() - last:.0f} s\n")
         except DemoFailed as problem:
             print(f"THE DEMO FAILED: {problem}", file=sys.stderr)
             return 1

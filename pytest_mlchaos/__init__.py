@@ -6,6 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .core.crashes import CrashOutcome as CrashOutcome
+    from .core.crashes import CrashState as CrashState
+    from .core.crashes import Divergence as Divergence
     from .core.faults import Fault as Fault
     from .core.replies import Reply as Reply
     from .core.schedule import Schedule as Schedule
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from .errors import MlchaosError as MlchaosError
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
+    from .oracles.crash_report import CrashReport as CrashReport
     from .oracles.drift import assert_no_drift as assert_no_drift
     from .oracles.load import Load as Load
     from .oracles.pipeline import PipelineRun as PipelineRun
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "CrashOutcome": "core.crashes:CrashOutcome",
+    "CrashReport": "oracles.crash_report:CrashReport",
+    "CrashState": "core.crashes:CrashState",
+    "Divergence": "core.crashes:Divergence",
     "Fault": "core.faults:Fault",
     "Load": "oracles.load:Load",
     "Mlchaos": "plugin.fixture:Mlchaos",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pytest_mlchaos.core.crashes import CrashState, Ran, StepRecord, Trace
@@ -120,6 +122,16 @@ def test_to_begin_from_scratch_is_a_restart_only_behind_a_state_that_did_not():
     outcomes = judge.finish([judge.outcome(state(number, at=number * 4), one) for number, one in enumerate(runs)])
     assert [outcome.verdict for outcome in outcomes] == ["recovered", "recovered", "restarted"]
     assert "a#1 (a complete) went on from step 4" in outcomes[2].detail
+
+
+def test_a_second_crash_is_a_restart_only_behind_a_checkpoint_of_its_own_past():
+    """A checkpoint that came later in the first run was never there in the run that is crashed again."""
+    judge = CrashJudge(ran(GOLDEN))
+    scratch, resumed = ran(trace(*map(step, range(10)))), ran(trace(*map(step, range(4, 10))))
+    parents = [None, None, "a#0", "a#1"]
+    states = [dataclasses.replace(state(number, at=4), parent=parent) for number, parent in enumerate(parents)]
+    outcomes = judge.finish([judge.outcome(*pair) for pair in zip(states, [scratch, resumed, scratch, scratch], strict=True)])
+    assert [outcome.verdict for outcome in outcomes] == ["recovered", "recovered", "recovered", "restarted"]
 
 
 def test_without_steps_the_files_written_tell_the_progress():

@@ -59,14 +59,25 @@ def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
         assert set(outcome.outcomes) == {"passed"}, outcome.text
 
 
-def test_the_fix_that_the_readme_names_works(example):
-    """Clearing the gradients in front of the retry makes the test green."""
+CRASHES = (
+    ("    for epoch in range(done, 4):\n", "    for epoch in range(done, 4):\n        torch.manual_seed(epoch)\n"),
+    (
+        '"epochs": epoch + 1}, checkpoint)\n',
+        '"epochs": epoch + 1}, workdir / "last.tmp")\n        (workdir / "last.tmp").replace(checkpoint)\n',
+    ),
+)
+RETRY = (("            for half in x.chunk(2):", "            optimizer.zero_grad()\n            for half in x.chunk(2):"),)
+
+
+@pytest.mark.parametrize(("module", "fixes"), [("train", CRASHES), ("retry", RETRY)])
+def test_the_fixes_that_the_readme_names_work(example, module, fixes):
+    """A checkpoint that is renamed, and an order by epoch; gradients that are cleared in front of the retry: the test is green."""
     files = project(ROOT / "README.md")
-    retry = "            for half in x.chunk(2):"
-    assert retry in files["train.py"]
-    files["train.py"] = files["train.py"].replace(retry, f"            optimizer.zero_grad()\n{retry}")
-    for name in ("train.py", "test_train.py"):
-        example = example.with_file(name, files[name])
+    text = files[f"{module}.py"]
+    for wrong, right in fixes:
+        assert wrong in text
+        text = text.replace(wrong, right)
+    example = example.with_file(f"{module}.py", text).with_file(f"test_{module}.py", files[f"test_{module}.py"])
     example.run("--mlchaos-seed=0", fresh=True, passed=1)
 
 

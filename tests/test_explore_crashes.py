@@ -189,6 +189,23 @@ def test_files_are_judged_where_nothing_is_returned(project):
     """).run(passed=1, failed=1).has("it ended otherwise: files", "log.txt has another content at the end")
 
 
+def test_the_report_does_not_name_the_folders_of_the_machine(project):
+    """The work directory is called so: reports of two runs are alike, and tell nothing of the machine."""
+    project("""
+        def pointed(workdir):
+            latest = workdir / "latest"
+            if latest.exists():
+                return (workdir / latest.read_text()).read_text()
+            (workdir / "one").write_text("1")
+            latest.write_text("one")
+            return "1"
+
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(pointed, tmp_path)
+            assert "No such file or directory: 'workdir/o'" in str(report) and str(tmp_path) not in str(report)
+    """).run(passed=1)
+
+
 def test_a_second_crash_during_the_recovery_is_explored(project):
     """``depth=2`` finds what breaks only when the recovery itself is interrupted."""
     project("""

@@ -34,6 +34,7 @@ class CrashReport:
         notes: Sequence[str] = (),
         rejudged: Callable[[CrashOutcome, float, float], CrashOutcome] | None = None,
         test: str = "",
+        root: str = "",
     ) -> None:
         self.steps = steps
         self.states = list(states)
@@ -43,6 +44,7 @@ class CrashReport:
         self.writes = writes
         self._rejudged = rejudged
         self._test = test
+        self._root = root
 
     def __repr__(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
@@ -99,7 +101,7 @@ class CrashReport:
         groups = _grouped(failures)
         lines = [self._head(outcomes, failures)]
         for group in groups[:SHOWN_GROUPS]:
-            lines += _group(group)
+            lines += _group(group, self._root)
         if len(groups) > SHOWN_GROUPS:
             lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
         if slow:
@@ -160,18 +162,20 @@ def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
     return (outcome.verdict,)
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException, root: str = "") -> str:
+    """In words; the work directory, which is another one each time, is called so."""
     text = str(error).strip().partition("\n")[0]
+    text = text.replace(root, "workdir") if root else text
     text = text if len(text) <= 160 else text[:157] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _group(group: Sequence[CrashOutcome]) -> list[str]:
+def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
     first = group[0]
     head = f"  {first.verdict:<9} {len(group):>3}x  "
     pad = " " * 17
     if first.verdict == "failed" and first.error is not None:
-        lines = [f"{head}resume raised {_first_line(first.error)}", *([f"{pad}at {first.place}"] if first.place else [])]
+        lines = [f"{head}resume raised {_first_line(first.error, root)}", *([f"{pad}at {first.place}"] if first.place else [])]
     elif first.verdict == "hung":
         lines = [f"{head}resume did not end: {first.error}"]
     elif first.verdict == "restarted":

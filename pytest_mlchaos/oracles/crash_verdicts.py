@@ -186,14 +186,21 @@ def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Seque
 
 
 def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]) -> Iterator[CrashOutcome]:
-    """A run that begins from scratch where one from an earlier state did not has lost a checkpoint that was complete."""
-    best: tuple[int, CrashOutcome] | None = None
+    """A run that begins from scratch where one from an earlier state did not has lost a checkpoint that was complete.
+
+    Earlier than the states of a second crash is the state that was resumed from, and what came before it.
+    """
+    best: dict[str | None, tuple[int, CrashOutcome] | None] = {None: None}
+    then: dict[str | None, tuple[int, CrashOutcome] | None] = {}
     for outcome, reached in zip(outcomes, progress, strict=True):
-        if reached == 0 and best is not None and outcome.verdict == "recovered":
-            before = best[1]
+        parent = outcome.state.parent
+        known = best.setdefault(parent, then.get(parent))
+        if reached == 0 and known is not None and outcome.verdict == "recovered":
+            before = known[1]
             where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
             detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) went on from {where}"
             outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
-        elif reached and outcome.verdict not in ("failed", "hung") and (best is None or reached > best[0]):
-            best = (reached, outcome)
+        elif reached and outcome.verdict not in ("failed", "hung") and (known is None or reached > known[0]):
+            best[parent] = (reached, outcome)
+        then[outcome.state.id] = best[parent]
         yield outcome

@@ -106,7 +106,7 @@ def explored(
         plan = terms.plan(asked and asked[1])
         begun, found = confirmed(crew, explore(crew, plan), plan)
         begun.host.leave(begun.golden.end)
-        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test)
+        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test, os.path.abspath(str(workdir)))
         if shown.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
                 report.notes.append(f"kept: {_kept(state, shown.keep, begun.host.contents)} ({state.id})")
@@ -240,7 +240,7 @@ def _kept(state: CrashState, folder: Path, contents: Contents) -> Path:
 def _root(workdir: Any, scratch: Path) -> Path:
     if not isinstance(workdir, (str, os.PathLike)) or isinstance(os.fspath(workdir), bytes):
         raise BadArgument(f"{CALLER}: expected workdir, the subject's first argument, to be a path or a URL but got {shown(workdir)}")
-    root = Path(os.path.abspath(os.fspath(workdir)))
+    root = Path(os.path.abspath(str(workdir)))
     below = scratch in root.parents or scratch.resolve() in root.resolve().parents
     if root.exists() and not root.is_dir():
         raise BadArgument(f"{CALLER}: expected workdir to be a directory but {shown(str(workdir))} is a file")
@@ -264,7 +264,7 @@ def _home(scratch: Path) -> Iterator[Path]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _report(found: Exploration, begun: Begun, duration: float, test: str) -> CrashReport:
+def _report(found: Exploration, begun: Begun, duration: float, test: str, root: str) -> CrashReport:
     completed = sum(change.kind in ("closed", "moved", "arrived") for change in begun.golden.changes)
     notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
     if begun.golden.changed and not begun.host.is_fresh:
@@ -278,4 +278,5 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str) -> Cra
         notes=notes,
         rejudged=begun.judge.again,
         test=test,
+        root=root,
     )

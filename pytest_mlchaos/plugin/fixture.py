@@ -107,7 +107,29 @@ class Mlchaos:
         storage_options: Mapping[str, Any] | None = None,
         allow_remote: bool = False,
     ) -> CrashReport:
-        """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in."""
+        """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in; compare its end with that of the
+        golden run, without a crash. ``workdir``: a directory below ``tmp_path``, an empty one, or a URL; it is emptied and refilled.
+
+        - ``torn_writes``: also files cut within a write: at byte 0, in the middle, one byte short, and where writes really ended.
+        - ``durability``: with ``"power"``, also without the data and names that no ``fsync`` has written back.
+        - ``isolation``: ``"in-process"``; ``"process"``: each run in a fresh one, which is sent what it needs (pickle, or cloudpickle);
+          ``"auto"``: in process, unless two runs without a crash differ there, leave something running, or fail there alone.
+        - ``jobs``: states that are resumed at a time, in processes. ``depth``: 2 crashes the runs that resume, too.
+        - ``horizon``: end a resumed run as recovered once so many steps in a row were the golden run's.
+        - ``cross_device``: a rename into ``workdir`` from outside fails, as from a temporary directory on another filesystem.
+        - ``timeout``: of one run (seconds, ``"2m"``). Without it: the setting for the golden run, then 30 s and ten times as long as that.
+        - ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``.
+        - ``storage_options``: of fsspec's, for a URL. ``allow_remote``: it may be on another machine.
+
+        Returns a :class:`~pytest_mlchaos.CrashReport`. Raises ``BadArgument`` for wrong arguments, or a subject that writes nothing
+        there, takes no step, or leaves something changed or running; ``GoldenRunFailed``; ``NonDeterministicSubject`` if two runs differ.
+
+        Imitates: SIGKILL, the kernel's OOM killer, preempted and failing nodes; ``durability="power"``, a power loss.
+
+        Fidelity: files outside of ``workdir`` are no part of a state. Steps are those of torch's optimizers, else its backward passes.
+        In process, libraries keep their state. What another process writes is seen soon after, what ``mmap`` writes at steps, an
+        ``fsync`` of C++ not at all. Source: ALICE (Pillai et al., OSDI 2014), CrashMonkey (Mohan et al., OSDI 2018).
+        """
         terms = CrashTerms(
             torn_writes=torn_writes,
             durability=durability,
