@@ -18,6 +18,8 @@ LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
+PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
+"""What they are measured against."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 
 
@@ -75,6 +77,13 @@ def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
     _install_with_torch(session, *SERVE, *STORAGE, *PROCESS)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
+
+
+@nox.session(python="3.11")
+def peers(session: nox.Session) -> None:
+    """Other tools on the same training script, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
+    _install_with_torch(session, *PROCESS, *PEERS)
+    session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
 
 
 @nox.session(python="3.11")
