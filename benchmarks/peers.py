@@ -43,15 +43,6 @@ def by_ckpt_chaos(how: str, points: int, folder: Path) -> Row:
     script = [sys.executable, str(Path(loop.__file__)), "--out", "{out}", "--how", how, "--steps", str(STEPS), "--every", str(EVERY)]
     options = ["--step-regex", r"resumed from step (\d+)", "--result-file", "{out}/final.pt"]
     options += ["--max-points", str(points), "--summary", str(report)]
-        "--step-regex",
-        r"resumed from step (\d+)",
-        "--result-file",
-        "{out}/final.pt",
-        "--max-points",
-        str(points),
-        "--summary",
-        str(report),
-    ]
     command = [sys.executable, "-m", "ckpt_chaos", "run", "--work", str(work), *options, "--", *script]
     done, (wall, used) = crashes.timed(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
     said = re.search(r"(\d+) file events -> (\d+) crash points", done.stdout)
