@@ -48,11 +48,12 @@ def test_tensors_without_data_of_their_own_are_told_by_their_type():
     with FakeTensorMode():
         seen += [digest(torch.empty(3, 3)), digest(torch.empty(()))]
     seen.append(digest(torch.empty(3, 3, device="meta")))
-    freed = torch.ones(4, 4)
-    freed.untyped_storage().resize_(0)
-    seen.append(digest(freed))
-    assert len(seen) == 5
+    for freed in (torch.ones(4, 4), torch.ones(9, 4)[5:]):
+        freed.untyped_storage().resize_(0)
+        seen.append(digest(freed))
+    assert len(seen) == 6
     assert all(isinstance(one, bytes) for one in seen)
+    assert seen[-1] == seen[-2]
 
 
 def test_each_use_of_numpys_generator_shows():

@@ -112,6 +112,8 @@ def _lies_plain(tensor: Any, torch: Any) -> bool:
 
 def _feed_any_tensor(tensor: Any, update: _Update) -> None:
     torch = sys.modules["torch"]
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        raise RuntimeError("its storage was freed, as a sharded model's is")  # reading it would end the process
     flat = tensor.cpu().contiguous().reshape(-1)
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()
