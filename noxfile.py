@@ -18,6 +18,8 @@ LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
+PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
+"""What they are measured against."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 
 
@@ -81,6 +83,13 @@ def bench(session: nox.Session) -> None:
 def corpus(session: nox.Session) -> None:
     """Real training programs, sound and unsound: is each judged as it must be? ``-- [--current] [FOLDER ...] [NAME ...]``."""
     session.run("python", "corpus/judge.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def peers(session: nox.Session) -> None:
+    """Other tools on the same training script, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
+    _install_with_torch(session, *PROCESS, *PEERS)
+    session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
 
 
 @nox.session(python="3.11")

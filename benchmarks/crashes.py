@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from timing import Figure, Spread, real_seconds
@@ -29,7 +29,7 @@ TESTS = """
 import crashes, loop
 
 def test_explored(mlchaos, tmp_path):
-    crashes.wanted(lambda steps, **keywords: mlchaos.explore_crashes(loop.train, str(tmp_path / crashes.fresh_name()), steps, **keywords))
+    crashes.wanted(lambda *args, **keywords: mlchaos.explore_crashes(loop.train, str(tmp_path / crashes.fresh_name()), *args, **keywords))
 """
 BUDGETS = {"in-process": 25.0, "process": 60.0}
 HORIZON = 20
@@ -45,11 +45,14 @@ def step(*_):
 register_optimizer_step_post_hook(step)
 loop.train(sys.argv[1])
 """
+Found = TypeVar("Found")
 Timed = tuple[float, float]
 """Seconds: of the wall clock, of the processors."""
 
 wanted: Callable[[Callable[..., Any]], None]
 """What the test does with its way to explore."""
+_used: dict[int, float] = {}
+"""Seconds by process."""
 _names = iter(range(1_000_000))
 
 
@@ -62,8 +65,11 @@ def fresh_name() -> str:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that it has started, and they (Linux: also of those that still run)."""
-    return time.process_time() + sum(_used(pid) for pid in _below(os.getpid()))
+    """Of this process and of those that it has started, and they (Linux: also of those that still run, or did when this was last asked)."""
+    for pid in _below(os.getpid()):
+        _used[pid] = max(_used.get(pid, 0.0), _used_by(pid))
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system + sum(_used.values())
 
 
 def _below(pid: int) -> Iterator[int]:
@@ -74,14 +80,15 @@ def _below(pid: int) -> Iterator[int]:
                 yield from _below(child)
 
 
-def _used(pid: int) -> float:
+def _used_by(pid: int) -> float:
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, Timed]:
+def timed(call: Callable[[], Any]) -> tuple[Any, Timed]:
+    """What it returned, and how long it took."""
     wall, used = real_seconds(), processor_seconds()
     value = call()
     return value, (real_seconds() - wall, processor_seconds() - used)
@@ -112,9 +119,9 @@ class Plain:
         work = self._folder / fresh_name()
         shutil.copytree(start, work)
         with contextlib.redirect_stdout(io.StringIO()):
-            _, timed = _timed(lambda: self._train(str(work), self._steps))
+            _, seconds = timed(lambda: self._train(str(work), self._steps))
         shutil.rmtree(work)
-        return timed
+        return seconds
 
 
 def _own(plain: Plain, report: Any) -> Timed:
@@ -139,18 +146,18 @@ def measure(quick: bool) -> list[Figure]:
     sys.modules.setdefault("crashes", sys.modules[__name__])  # the test imports what runs here
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = _in_a_test(folder, lambda explore: [*_beyond(explore, folder, quick), *_growth(explore, quick)])
+        found = in_a_test(folder, lambda explore: [*_beyond(explore, folder, quick), *_growth(explore, quick)])
         found += _killing(folder, found, quick)
         found += [_snapshots(folder, 1, 5 if quick else 15)]
         if not quick:
-            found += [_snapshots(folder, 500, 3)]
+            found += [_snapshots(folder, 500, 2)]
     return found
 
 
-def _in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Figure]]) -> list[Figure]:
+def in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Found]]) -> list[Found]:
     """What is measured inside of a test, with the fixture."""
     global wanted  # the test is a module of its own
-    found: list[Figure] = []
+    found: list[Found] = []
     wanted = lambda explore: found.extend(measured(explore))  # noqa: E731
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     (folder / "pytest.ini").write_text("[pytest]\n")
@@ -158,6 +165,7 @@ def _in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Figur
     arguments = ["-q", "-p", "mlchaos", "-p", "no:cacheprovider", "--mlchaos-timeout", "none", "-c", str(folder / "pytest.ini")]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
+        sys.modules.pop(MODULE, None)
         code = pytest.main([*arguments, "--basetemp", str(folder / "pytest"), str(folder / f"{MODULE}.py")])
     if code:
         raise RuntimeError(output.getvalue())
@@ -172,7 +180,7 @@ def _beyond(explore: Callable[..., Any], folder: Path, quick: bool) -> list[Figu
         explore(20, isolation=isolation)  # warm
         wall, used, share = [], [], []
         for _ in range(2 if quick else 5):
-            report, all_of_it = _timed(lambda isolation=isolation: explore(100, isolation=isolation))
+            report, all_of_it = timed(lambda isolation=isolation: explore(100, isolation=isolation))
             own, states = _own(plain, report), len(report.states)
             wall.append((all_of_it[0] - own[0]) / states * 1e3)
             used.append((all_of_it[1] - own[1]) / states * 1e3)
@@ -189,7 +197,7 @@ def _growth(explore: Callable[..., Any], quick: bool) -> list[Figure]:
     found = []
     for horizon in (None, HORIZON):
         for steps in (20, 100) if quick else (20, 100, 400):
-            report, (wall, used) = _timed(lambda steps=steps, horizon=horizon: explore(steps, isolation="in-process", horizon=horizon))
+            report, (wall, used) = timed(lambda steps=steps, horizon=horizon: explore(steps, isolation="in-process", horizon=horizon))
             states = len(report.states)
             left = sum(steps - (outcome.resumed_at or 0) for outcome in report.outcomes)
             by_step = f", {used / left * 1e3:.2f} ms by step left" if horizon is None else ""
@@ -206,7 +214,7 @@ def _killing(folder: Path, found: list[Figure], quick: bool) -> list[Figure]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     for point in points:
         work = folder / fresh_name()
-        _, (seconds, processor) = _timed(lambda work=work, point=point: _killed_and_rerun(work, point, environment))
+        _, (seconds, processor) = timed(lambda work=work, point=point: _killed_and_rerun(work, point, environment))
         wall.append(seconds)
         used.append(processor)
     ours = next(figure for figure in found if figure.what == "exploration of 100 steps")
@@ -240,12 +248,12 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
             work, store = Path(name, "work"), Path(name, "store")
             arguments = (str(work), 6, 3, "atomic", megabytes * 1000)
             with contextlib.redirect_stdout(io.StringIO()):
-                _, plain = _timed(lambda arguments=arguments: loop.train(*arguments))
+                _, plain = timed(lambda arguments=arguments: loop.train(*arguments))
             shutil.rmtree(work)
             work.mkdir()
             contents = Contents(store)
             host = InProcess(Subject(loop.train, arguments), Terms(root=work, traced=traced), contents)
-            golden, watched = _timed(lambda host=host: host.golden(None))
+            golden, watched = timed(lambda host=host: host.golden(None))
             assert golden.ran.error is None, golden.ran.error
             kept = store.stat().st_size
             contents.close()

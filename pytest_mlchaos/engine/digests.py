@@ -112,6 +112,8 @@ def _lies_plain(tensor: Any, torch: Any) -> bool:
 
 def _feed_any_tensor(tensor: Any, update: _Update) -> None:
     torch = sys.modules["torch"]
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        raise RuntimeError("its storage was freed, as a sharded model's is")  # reading it would end the process
     flat = tensor.cpu().contiguous().reshape(-1)
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()
@@ -163,7 +165,7 @@ def _numpy_state(numpy: Any) -> bytes:
 
 def _twister(numpy: Any) -> bytes | None:
     """The memory of NumPy's global Mersenne twister (624 words and a position); None where it is another generator."""
-    generator = numpy.get_bit_generator() if hasattr(numpy, "get_bit_generator") else None
-    if generator is None or type(generator).__name__ != "MT19937":
+    generator: Any = numpy.get_bit_generator() if hasattr(numpy, "get_bit_generator") else None
+    if type(generator).__name__ != "MT19937":
         return None
     return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
