@@ -72,7 +72,12 @@ class Settings:
     clock: str = _setting(
         "virtual", "clock of the code under test: virtual (waiting takes no time) or real", _choice("virtual", "real"), "CLOCK"
     )
-    isolation: str = _setting("in-process", "where a trial runs: in-process", _choice("in-process"), "WHERE")
+    isolation: str = _setting(
+        "in-process",
+        "where mlchaos.run runs its subject: in-process, or process (each attempt is a fresh one)",
+        _choice("in-process", "process"),
+        "WHERE",
+    )
     timeout: float | None = _setting(60.0, "time that one trial may take, or none", _duration, "TIME")
     budget: float | None = _setting(None, "time that exploring one test may take, or none", _duration, "TIME")
 

@@ -78,6 +78,7 @@ class Controller:
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self.elsewhere: dict[int, Tally] = {}
         self.supervised = 0  # attempts under way: what is opened in one dies with it, what the test holds does not
+        self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying = threading.local()
@@ -140,6 +141,22 @@ class Controller:
         """How often one site was passed; ``succeeded`` leaves out the visits that a fault made fail."""
         lane = self._lanes.get(key)
         return lane.passed - (lane.failed if succeeded else 0) if lane else 0
+
+    def tally(self) -> Tally:
+        """How far it has come, for another process to go on from."""
+        lanes = self._lanes.items()
+        return Tally({key: lane.passed for key, lane in lanes}, {plan.place: plan.struck for plan in self.plans})
+
+    def go_on_from(self, tally: Tally) -> None:
+        """Visits are counted on from another process; what failed there is added."""
+        for key, visit in tally.passed.items():
+            lane = self._open(key)
+            lane.go_on_from(visit)
+            lane.failed += tally.failed.get(key, 0)
+            self._opened(key, lane)
+            for plan in lane.plans:
+                plan.go_on_from(visit, tally.struck.get(plan.place, 0))
+            self._schedule(lane)
 
     def restart(self) -> None:
         """The process lives again: what comes after a crash passes its sites as before.

@@ -42,9 +42,9 @@ class Ended:
     ``value``: what the function returned. ``error``: what it raised (a ``ChildProcessError`` with its words where that cannot be
     unpickled here), with its ``traceback`` there as text. ``hung``: it was cut off by its timeout; then ``stack`` is where its main
     thread stood, the innermost frame first. ``exitcode``: as of any process, -9 where SIGKILL ended it. ``output``: its stdout, then its
-    stderr. ``duration``: s, real, from the fork to the end. ``left``: command lines, shortened, of processes that it left
+    ``stderr``. ``duration``: s, real, from the fork to the end. ``left``: command lines, shortened, of processes that it left
     running; they have been ended (Linux: all of them; elsewhere nobody looks beyond its process group). ``started``: None, or why it did
-    not come as far as the function.
+    not come as far as the function. ``told``: the messages that it told by ``engine.processes.child.tell(*message)``, however it ended.
     """
 
     value: Any = None
@@ -57,6 +57,8 @@ class Ended:
     left: tuple[str, ...] = ()
     started: str | None = None
     traceback: str = ""
+    stderr: str = ""
+    told: tuple[tuple[Any, ...], ...] = ()
 
 
 class Task:
@@ -146,6 +148,12 @@ class FreshProcesses:
                 keeper.begin(Job(start=start, files=self._modules.files, timeout=timeout), files.fds)
         return Task(keeper, files, timeout, self._done)
 
+    @within(OURS)
+    def prepare(self) -> None:
+        """Have all imported that the next :meth:`start` would wait for: seconds, the first time."""
+        with self._lock:
+            self._idle.append(self._ready(Start.here(), b""))
+
     def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Ended:
         """Run ``function(*args)`` in a fresh process: see :meth:`start`."""
         return self.start(function, *args, timeout=timeout).wait()
@@ -227,11 +235,17 @@ class _Files:
 
     def ended(self, told: Any) -> Ended:
         """What they say, and what the keeper says."""
-        said: dict[str, Any] = {name: rest for name, *rest in Inbox().feed(self._read(1))}
+        messages = list(Inbox().feed(self._read(1)))
+        said: dict[str, Any] = {name: rest for name, *rest in messages}
         if told is None:
-            return Ended(output=self._output(), started="the process that kept it was killed, or does not answer")
+            return Ended(
+                output=self._output(), stderr=_text(self._read(3)), started="the process that kept it was killed, or does not answer"
+            )
         _, code, hung, duration, left = told
-        ended = Ended(hung=hung, exitcode=code, output=self._output(), duration=duration, left=left)
+        heard = tuple(tuple(rest) for name, *rest in messages if name == "told")
+        ended = Ended(
+            hung=hung, exitcode=code, output=self._output(), duration=duration, left=left, stderr=_text(self._read(3)), told=heard
+        )
         if hung:
             ended = dataclasses.replace(ended, stack=stacks.main_thread(_text(self._read(4)), *said.get("hello", [0])))
         if "unusable" in said:

@@ -93,10 +93,11 @@ class Lane:
 
 @dataclasses.dataclass
 class Tally:
-    """How far another process of the same trial has come: visits by key, strikes by the place of the plan."""
+    """How far another process of the same trial has come: visits by key (those that failed, too), strikes by the place of the plan."""
 
     passed: dict[Key, int] = dataclasses.field(default_factory=dict)
     struck: dict[int, int] = dataclasses.field(default_factory=dict)
+    failed: dict[Key, int] = dataclasses.field(default_factory=dict)
 
 
 def most_passed(*counts: Mapping[Key, int]) -> dict[Key, int]:

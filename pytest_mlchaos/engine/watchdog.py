@@ -104,8 +104,9 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
             places.append(_place(frame))
             raise _Expired
 
-    before, interrupt = signal.signal(_SIGNAL, expired), controller.interrupt
+    before, interrupt, limit = signal.signal(_SIGNAL, expired), controller.interrupt, controller.limit
     controller.interrupt = functools.partial(signal.pthread_kill, threading.get_ident(), _SIGNAL)
+    controller.limit = seconds, time.monotonic() + seconds
     _watcher.start(seconds)
     try:
         yield
@@ -113,7 +114,7 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
         told = getattr(error, "__notes__", [])
     finally:
         running = False
-        controller.interrupt = interrupt
+        controller.interrupt, controller.limit = interrupt, limit
         _watcher.stop()
         signal.signal(_SIGNAL, before or signal.SIG_DFL)
         if outer is not None:

@@ -9,8 +9,12 @@ from ..core.crashes import Divergence, StepRecord, Trace
 __all__ = ["align", "first_divergence", "matching"]
 
 RNGS = ("rng.torch", "rng.numpy", "rng.python")
-STATE = ("optimizer state", "learning rate", "hyperparameters", "scheduler", "gradient scaler", "buffers")
-"""What a checkpoint has to hold besides the parameters, in the order in which a difference explains most."""
+SETTINGS = ("learning rate", "hyperparameters", "scheduler", "gradient scaler")
+"""What nothing but a lost state changes."""
+MOVED = ("parameters", "optimizer state", "buffers")
+"""What each step changes: other data, or other random numbers, show here a step later (in buffers within the step)."""
+STATE = ("optimizer state", *SETTINGS, "buffers")
+"""What a checkpoint has to hold besides the parameters."""
 _HINTS = {
     "optimizer state": "the optimizer's state is not restored",
     "learning rate": "the learning rate is not restored: is the scheduler's state saved, and loaded behind the optimizer's?",
@@ -100,43 +104,44 @@ def _never_existed(golden: Trace, resumed: Trace) -> Divergence:
 
 
 def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepRecord) -> Divergence | None:
+    """The first step that differs. Of what differs in it, what cannot come from anything else that does."""
     place = at + offset
     expected = golden.steps[place]
-    for name in STATE:
-        if _differ(expected, step, name):
-            return Divergence(place, name, _HINTS[name])
-    rngs = [
-        name
-        for name in RNGS
-        if any(_differ(golden.steps[at + i], resumed.steps[i], name) for i in range(offset + 1)) and _is_used(golden, name)
-    ]
-    if step.data != expected.data:
+    lost = [name for name in (*(["optimizer state"] if not offset else []), *SETTINGS) if _differ(expected, step, name)]
+    if lost and (not offset or not _differ(expected, step, "parameters")):
+        return Divergence(place, lost[0], _HINTS[lost[0]])
+    rngs = [name for name in RNGS if _is_used(golden, name) and _since(golden, resumed, at, offset, name) is not None]
+    if step.data != expected.data or (not step.data and step.batches != expected.batches):
         return _data(golden, resumed, at, offset, rngs)
-    if step.batches != expected.batches and not step.data and not expected.data:
-        return _data(golden, resumed, at, offset, rngs)
-    if _differ(expected, step, "parameters"):
-        if rngs:
-            since = next(i for i in range(offset + 1) if any(_differ(golden.steps[at + i], resumed.steps[i], name) for name in rngs))
-            return Divergence(at + since, rngs[0], _rng_detail(rngs))
-        return Divergence(place, "parameters", "they differ though data, random numbers and optimizer were the same")
-    return None
+    moved = [name for name in MOVED if _differ(expected, step, name)]
+    if not moved:
+        return None
+    if rngs and offset:
+        since = min(_since(golden, resumed, at, offset, name) or 0 for name in rngs)
+        return Divergence(at + since, rngs[0], _rng_detail(rngs))
+    detail = (
+        _HINTS.get(moved[0], "") if not offset else f"{moved[0]} differ though data, random numbers and what was restored were the same"
+    )
+    return Divergence(place, moved[0], detail)
+
+
+def _since(golden: Trace, resumed: Trace, at: int, offset: int, name: str) -> int | None:
+    """The first resumed step, up to ``offset``, that has another one."""
+    return next((place for place in range(offset + 1) if _differ(golden.steps[at + place], resumed.steps[place], name)), None)
 
 
 def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
-    place = at + len(resumed.steps)
-    for name in ("parameters", *STATE):
-        if name in golden.final and name in resumed.final and golden.final[name] != resumed.final[name]:
-            if name == "parameters":
-                rngs = [
-                    rng
-                    for rng in RNGS
-                    if _is_used(golden, rng) and any(map(_differ, golden.steps[at:], resumed.steps, [rng] * len(resumed.steps)))
-                ]
-                if rngs:
-                    return Divergence(place - 1, rngs[0], _rng_detail(rngs))
-                return Divergence(place, name, "they differ at the end, though all steps began alike")
-            return Divergence(place, name, _HINTS[name])
-    return None
+    """What the last step has made different."""
+    last, place = len(resumed.steps) - 1, at + len(resumed.steps)
+    wrong = [
+        name for name in (*SETTINGS, *MOVED) if name in golden.final and name in resumed.final and golden.final[name] != resumed.final[name]
+    ]
+    if not wrong:
+        return None
+    rngs = [name for name in RNGS if last >= 0 and _is_used(golden, name) and _since(golden, resumed, at, last, name) is not None]
+    if rngs and wrong[0] in MOVED:
+        return Divergence(at + (_since(golden, resumed, at, last, rngs[0]) or 0), rngs[0], _rng_detail(rngs))
+    return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, though all steps began alike"))
 
 
 def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:

@@ -178,6 +178,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     ``mlchaos.run(train, tmp_path).assert_recovered()``."""
     from .body import as_typed
     from .crashes import Shown
+    from .declared import settings_of
     from .fixture import Mlchaos
 
     def workdirs() -> list[Path]:
@@ -187,4 +188,4 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     keep = request.config.getoption("mlchaos_keep_state")
     shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None)
-    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, shown)
+    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node), shown)

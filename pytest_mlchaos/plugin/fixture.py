@@ -9,8 +9,11 @@ from typing import Any, TypeVar
 from ..core.clock import Clock
 from ..core.journal import Journal
 from ..core.schedule import Schedule
+from ..core.settings import Settings
 from ..core.values import index, parse_duration, shown
 from ..engine.controller import Controller, current
+from ..engine.fresh import fresh_processes
+from ..engine.isolated import IsolatedSupervisor
 from ..engine.pipelines import Pipeline
 from ..engine.supervise import Supervisor
 from ..errors import BadArgument, MlchaosError
@@ -35,10 +38,17 @@ class Mlchaos:
     It works in the body of the test that asked for it; each trial has a fresh one.
     """
 
-    def __init__(self, scratch: Path, workdirs: Callable[[], Iterable[Path]] = tuple, shown: Shown | None = None) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        workdirs: Callable[[], Iterable[Path]] = tuple,
+        settings: Callable[[], Settings] = Settings,
+        shown: Shown | None = None,
+    ) -> None:
         self._scratch = scratch
         self._shown = shown or Shown()
         self._workdirs = workdirs
+        self._settings = settings
 
     @property
     def _controller(self) -> Controller:
@@ -54,15 +64,29 @@ class Mlchaos:
         left, fresh copies of the objects in ``args`` and other random numbers. An error of the subject's own is
         raised at once. Returns a :class:`~pytest_mlchaos.Run`. Raises ``GaveUp`` after ``max_restarts`` restarts, saying why each
         attempt ended, and ``CrashSwallowed`` when the subject goes on after a crash.
+
+        ``isolation``: ``"in-process"``, or ``"process"``: each attempt, and the golden run, is a fresh process, and a crash is a SIGKILL
+        (the default is the setting of that name). No module's state outlives a crash there, and no ``finally`` block runs; processes that
+        an attempt leaves behind are ended. Subject and arguments are sent there, and its value home, so they must be picklable (local
+        functions with cloudpickle): ``BadArgument`` says what is not. A process that hangs is a ``TrialTimeout`` with the place;
+        one that dies by itself raises ``ChildProcessError``.
+
+        Fidelity: in process, a module's globals survive a crash. In fresh processes, modules are imported once for all, what a fixture
+        has patched in the test's process is not patched there, and what the subject changes in its arguments the test does not see.
+        Time is real there, the run's ``duration`` too, whatever the setting ``clock``.
         """
         if index(max_restarts) is None:
             raise BadArgument(f"mlchaos.run: expected max_restarts to be 0 or more but got {shown(max_restarts)}")
-        if isolation not in (None, "in-process"):
-            raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' but got {shown(isolation)}")
-        watch = torch_train.trained_parameters
+        if isolation not in (None, "in-process", "process"):
+            raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {shown(isolation)}")
         if (asked := asked_state(self._controller)) is not None:
-            return crashed_run(self._controller, subject, args, *asked, self._scratch, watch)
-        supervisor = Supervisor(self._controller, subject, args, self._scratch, watch, self._workdirs())
+            return crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters)
+        given = (self._controller, subject, args, self._scratch, torch_train.trained_parameters, self._workdirs())
+        supervisor: Supervisor | IsolatedSupervisor
+        if (isolation or self._settings().isolation) == "process":
+            supervisor = IsolatedSupervisor(fresh_processes(), *given)
+        else:
+            supervisor = Supervisor(*given)
         return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
 
     def explore_crashes(

@@ -19,8 +19,9 @@ from typing import Any, NoReturn, TextIO
 
 from ..places import PACKAGE
 from .shipping import SameFiles, dumps
+from .wire import Outbox
 
-__all__ = ["STACK_SIGNAL", "Start", "become", "exit_code", "leave", "print_error", "shipped_error"]
+__all__ = ["STACK_SIGNAL", "Start", "become", "exit_code", "join_threads", "leave", "print_error", "shipped_error", "tell"]
 
 STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (2 if hasattr(signal, "SIGRTMAX") else 0)
 """Makes such a process write where it stands; one that no scheduler sends."""
@@ -132,11 +133,27 @@ def _forget_inherited_finalizers() -> None:
     weakref.finalize._registry = dict(reversed(list(own)))  # type: ignore[attr-defined]
 
 
+def tell(*message: Any) -> None:
+    """Tell the runner, from a fresh process; it has been told when this returns, however the process ends. Elsewhere nobody hears it."""
+    if home:
+        home[-1]("told", *message)
+
+
+home: list[Outbox] = []
+"""Where a fresh process tells what happens."""
+
+
+def join_threads() -> None:
+    """Wait for the threads that are no daemons, as the interpreter does when the main thread is done."""
+    with contextlib.suppress(Exception):
+        threading._shutdown()  # type: ignore[attr-defined]  # it knows of idle workers, too
+
+
 def leave(code: int) -> NoReturn:
     """What the interpreter does at its end, and no more: the forked copies of others' objects are not finalised."""
     try:
         with contextlib.suppress(Exception):
-            threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+            join_threads()
             if _inherited:
                 _forget_inherited_finalizers()
             atexit._run_exitfuncs()

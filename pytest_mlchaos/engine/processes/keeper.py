@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ...errors import BadArgument
-from .child import STACK_SIGNAL, Start, become, exit_code, leave, print_error, shipped_error
+from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, print_error, shipped_error
 from .family import adopt_orphans, children, descendants, die_with_parent, end_all, named, reap
 from .forkserver import threads, warmed
 from .shipping import SameFiles, dumps
@@ -214,6 +214,7 @@ def _run(job: Job, files: SameFiles, todo: int, messages: int, out: int, err: in
     code = 1
     try:
         send = Outbox(messages)
+        home.append(send)
         send("hello", threading.get_ident())
         try:
             become(job.start, files, out, err, stacks)

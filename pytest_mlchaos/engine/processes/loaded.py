@@ -58,7 +58,8 @@ def _is_ours(name: str) -> bool:
 
 def _is_library(name: str, module: object) -> bool:
     """Whether a module is an installed one that can be imported by its name. (``pytest.__main__`` would run.)"""
-    if not isinstance(module, ModuleType) or getattr(module, "__spec__", None) is None or name.rpartition(".")[2] == "__main__":
+    spec = getattr(module, "__spec__", None)
+    if getattr(spec, "name", None) != name or name.rpartition(".")[2] == "__main__":
         return False
     file = getattr(module, "__file__", None)
     return _is_ours(name) or (isinstance(file, str) and file.startswith(INSTALLED))

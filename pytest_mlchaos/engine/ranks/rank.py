@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import math
 import os
 import pickle
 import signal
@@ -15,17 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ...core.clock import RealClock
-from ...core.journal import Strike
-from ...core.sites import Key, Visit
 from ...errors import BadArgument
 from .. import randomness
-from ..controller import Controller
-from ..lanes import Lane, Plan, Tally
+from ..lanes import Tally
 from ..patching import Patches
 from ..processes.child import Start, become, exit_code, leave, print_error, shipped_error
 from ..processes.shipping import SameFiles, dumps
 from ..processes.wire import Outbox
+from ..telling import TellingClock, TellingController, tell_before_exit
 from ..trial import arm
 from .process_groups import adapt
 
@@ -74,67 +70,6 @@ class Job:
         }
 
 
-class _Clock(RealClock):
-    """The real clock; to wait for ever is to hang, and the runner is told."""
-
-    def __init__(self, send: Outbox) -> None:
-        self._send = send
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        if math.isinf(seconds):
-            self._send("hangs", self.now())
-            while True:
-                super().sleep(3600)
-        super().sleep(seconds)
-
-
-class _Controller(Controller):
-    """Tells the runner of visits and strikes before they take effect: a rank that dies has told of its death."""
-
-    def __init__(self, send: Outbox, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
-        self._send = send
-        self.attributes = attributes
-        super().__init__(*args, **keywords)
-
-    def _opened(self, key: Key, lane: Lane) -> None:
-        if not lane.plans and key != "train.step":
-            return
-        send, count = self._send, lane.advance
-
-        def advance() -> int:
-            number = count()
-            send("visit", key, number)
-            return number
-
-        lane.advance = advance
-
-    def _told(self, plan: Plan, strike: Strike) -> None:
-        self._send("strike", plan.place, strike)
-
-    def _probe(self, lane: Lane, visit: Visit) -> None:
-        super()._probe(lane, visit)
-        for plan in lane.plans:
-            if plan.eligible and plan.eligible[-1] == visit.index:
-                self._send("eligible", plan.place, visit.index)
-
-    def go_on_from(self, tally: Tally) -> None:
-        """Visits are counted on from the process that had this rank before."""
-        for key, visit in tally.passed.items():
-            lane = self._open(key)
-            lane.go_on_from(visit)
-            self._opened(key, lane)
-            for plan in lane.plans:
-                plan.go_on_from(visit, tally.struck.get(plan.place, 0))
-            self._schedule(lane)
-
-    def report(self) -> None:
-        """What the runner has not been told yet."""
-        self._send("passed", self.passed(), {plan.place: plan.measures for plan in self.plans if plan.measures})
-        if self.broken is not None:
-            self._send("broken", *shipped_error(self.broken))
-
-
 def main(job: Job, rank: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
     """Be one rank, from the fork to the exit."""
     code = 1
@@ -168,11 +103,11 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
         traceback.print_exc()
         return 1
     attributes = {"rank": rank, "world_size": job.ranks}
-    controller = _Controller(send, attributes, schedule, _Clock(send), probing=job.probing, own=job.own)
+    controller = TellingController(send, attributes, schedule, TellingClock(send), probing=job.probing, own=job.own)
     controller.go_on_from(job.resumed.get(rank, Tally()))
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
         adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
-        _tell_before_exit(controller, patches)
+        tell_before_exit(controller, patches)
         arm(controller, patches, everything=job.probing)
         randomness.seed_all("rank", rank, job.attempt)
         try:
@@ -197,15 +132,3 @@ def _send_home(send: Outbox, subject: Callable[[], Any], trained: Callable[[], A
             send(what, dumps(held))
         except BadArgument as error:
             send("unsent", what, str(error))
-
-
-def _tell_before_exit(controller: _Controller, patches: Patches) -> None:
-    """Some training scripts end with ``os._exit``."""
-    original, rank = os._exit, os.getpid()
-
-    def leave(status: int) -> NoReturn:
-        if os.getpid() == rank:
-            controller.report()
-        original(status)
-
-    patches.set(os, "_exit", leave)

@@ -7,33 +7,26 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.journal import Strike
 from ...core.runs import Outcome
-from ...core.sites import Key
-from ...errors import BadArgument, FaultError, MlchaosError
+from ...errors import BadArgument
 from ..processes import stacks
 from ..processes.wire import Inbox
+from ..telling import Heard
 
 __all__ = ["Rank"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-class Rank:
+class Rank(Heard):
     """What is known of one rank."""
 
     def __init__(self, number: int) -> None:
+        super().__init__()
         self.joined = False
         self.number = number
         self.exitcode: int | None = None
         self.left = 0.0
-        self.halted: float | None = None
         self.outcome: Outcome | None = None
-        self.strikes: list[tuple[int, Strike]] = []
-        self.eligible: dict[int, list[int]] = {}
-        self.measures: dict[int, dict[str, int]] = {}
-        self.passed: dict[Key, int] = {}
-        self.broken: MlchaosError | None = None
-        self.unusable: str | None = None
         self.raised: tuple[str, bytes | None] | None = None
         self._before = 0
         self._sent: dict[str, bytes] = {}
@@ -47,8 +40,8 @@ class Rank:
 
     def hear(self, data: bytes) -> None:
         """Bytes of its messages."""
-        for kind, *content in self._inbox.feed(data):
-            getattr(self, f"_on_{kind}")(*content)
+        for message in self._inbox.feed(data):
+            self.take(*message)
 
     def write(self, stream: str, data: bytes) -> None:
         """Bytes of its output."""
@@ -60,29 +53,6 @@ class Rank:
 
     def _on_hello(self, ident: int) -> None:
         self._ident = ident
-
-    def _on_visit(self, key: Key, number: int) -> None:
-        self.passed[key] = number
-
-    def _on_strike(self, place: int, strike: Strike) -> None:
-        self.strikes.append((place, strike))
-
-    def _on_eligible(self, place: int, visit: int) -> None:
-        self.eligible.setdefault(place, []).append(visit)
-
-    def _on_passed(self, passed: dict[Key, int], measures: dict[int, dict[str, int]]) -> None:
-        self.passed.update(passed)
-        self.measures.update(measures)
-
-    def _on_broken(self, text: str, data: bytes | None) -> None:
-        error = pickle.loads(data) if data else None
-        self.broken = error if isinstance(error, MlchaosError) else FaultError(text)
-
-    def _on_hangs(self, when: float) -> None:
-        self.halted = when
-
-    def _on_unusable(self, text: str) -> None:
-        self.unusable = text
 
     def _on_raised(self, text: str, data: bytes | None) -> None:
         self.raised = (text, data)

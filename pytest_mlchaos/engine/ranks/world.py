@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic  # the real clock, whatever the test's own code is shown
@@ -12,7 +12,6 @@ from typing import Any
 from ...core.journal import Strike
 from ...core.runs import Attempt, RankRecord, WorldRecord
 from ...core.schedule import Schedule
-from ...core.sites import SITES
 from ...core.values import shown
 from ...errors import BadArgument, GoldenRunFailed, MlchaosError
 from ..controller import Controller
@@ -22,6 +21,7 @@ from ..processes.forkserver import ForkServer
 from ..processes.shipping import dumps, same_files
 from ..supervise import Watch, check_subject
 from ..surroundings import Surroundings
+from ..telling import absorb, site_modules
 from ..workdirs import WorkDirs
 from .attempt import Live
 from .rank import Job
@@ -104,7 +104,7 @@ class WorldSupervisor:
             backend=terms.backend,
             start=Start.here(),
             files=same_files(),
-            sites=_site_modules(),
+            sites=site_modules(),
             own=controller.own,
             probing=controller.probing and bool(schedule.faults),
             attempt=number,
@@ -116,12 +116,6 @@ class WorldSupervisor:
         live.echo()
         _check_started(live)
         return live
-
-
-def _site_modules() -> list[str]:
-    """What a rank has to import: where sites are armed, and what registers itself with them (the ways to reach a file)."""
-    ours = f"{__name__.partition('.')[0]}.sites."
-    return sorted({site.arm.__module__ for site in SITES.values()} | {name for name in sys.modules if name.startswith(ours)})
 
 
 def _packed(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
@@ -161,23 +155,12 @@ def _check_ranks(schedule: Schedule, ranks: int) -> None:
 
 def _absorb(controller: Controller, rank: Rank) -> None:
     """Take over what happened in a rank. Called in the order of the ranks, so that the journal depends on the schedule alone."""
-    for place, strike in rank.strikes:
-        plan = controller.plans[place]
-        plan.total += 1
-        plan.visits_struck.append(strike.visit)
-        controller.journal.append(_of_rank(strike, rank.number))
-    for place, visits in rank.eligible.items():
-        controller.plans[place].eligible = sorted({*controller.plans[place].eligible, *visits})
-    for place, measures in rank.measures.items():
-        for name, size in measures.items():
-            known = controller.plans[place].measures
-            known[name] = max(size, known.get(name, 0))
+    absorb(controller, rank, functools.partial(_of_rank, rank=rank.number))
+    told = rank.tally()
     tally = controller.elsewhere.setdefault(rank.number, Tally())
-    tally.passed.update(rank.passed)
-    for place, _ in rank.strikes:
-        tally.struck[place] = tally.struck.get(place, 0) + 1
-    if rank.broken is not None:
-        controller.broken = controller.broken or rank.broken
+    tally.passed.update(told.passed)
+    for place, times in told.struck.items():
+        tally.struck[place] = tally.struck.get(place, 0) + times
 
 
 def _check_where(controller: Controller, live: Live) -> None:

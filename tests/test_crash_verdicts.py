@@ -1,0 +1,198 @@
+"""Verdicts and diagnoses, on traces made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_mlchaos.core.crashes import CrashState, Ran, StepRecord, Trace
+from pytest_mlchaos.errors import BadArgument, NotRecovered
+from pytest_mlchaos.oracles.crash_report import CrashReport
+from pytest_mlchaos.oracles.crash_verdicts import CrashJudge
+from pytest_mlchaos.oracles.diagnosis import align, first_divergence, matching
+
+
+def step(number, **changed):
+    """A golden step: each component's digest names the step."""
+    names = ("parameters", "optimizer state", "learning rate", "rng.torch", "rng.python")
+    digests = {name: f"{name}{number}".encode() for name in names} | {"rng.python": b"never drawn from"}
+    data = changed.pop("data", (b"batch%d" % number,))
+    return StepRecord(digests | {name.replace("_", " "): value for name, value in changed.items()}, data, (), 0.1)
+
+
+def trace(*steps, epochs=()):
+    """A run of these steps."""
+    return Trace(list(steps), {"parameters": b"end"}, list(epochs))
+
+
+GOLDEN = trace(*map(step, range(10)), epochs=[0, 5])
+
+
+def ran(found, value=1, **more):
+    """A run that returned."""
+    return Ran(value=value, trace=found, **more)
+
+
+def state(number, *, name="a", at=0, until=None, torn=False):
+    """A crash state."""
+    return CrashState(f"{name}#{number}", at, name, f"{name} complete", {}, torn, until=at if until is None else until)
+
+
+def test_a_resumed_run_is_aligned_by_its_first_parameters():
+    """Wherever it went on from; a run of no steps had nothing left to do; parameters that never were align nowhere."""
+    assert align(GOLDEN, trace(*map(step, range(3, 10)))) == 3
+    assert align(GOLDEN, trace()) == 10
+    assert align(GOLDEN, trace(step(3, parameters=b"x"))) is None
+
+
+def test_parameters_that_stood_still_are_aligned_by_what_else_is_alike():
+    """A step at a learning rate of 0 changes nothing: the optimizer's state tells the steps apart."""
+    golden = trace(step(0), step(1, parameters=b"parameters0"), step(2))
+    assert align(golden, trace(step(1, parameters=b"parameters0"), step(2))) == 1
+    assert align(golden, trace(step(0), step(1), step(2))) == 0
+
+
+@pytest.mark.parametrize(
+    ("resumed", "component", "says"),
+    [
+        (step(4, optimizer_state=b"x"), "optimizer state", "is not restored"),
+        (step(4, learning_rate=b"x"), "learning rate", "scheduler"),
+        (step(4, data=(b"batch3",)), "data order", "off by one: the batch of step 3 is repeated"),
+        (step(4, data=(b"batch5",)), "data order", "off by one: the batch of step 4 is skipped"),
+        (step(4, data=(b"batch0",)), "data order", "the position in the epoch is not restored"),
+        (step(4, data=(b"batch7",)), "data order", "the batch of step 7 comes instead"),
+        (step(4, data=(b"noise",), **{"rng.torch": b"x"}), "rng.torch", "so the data are other ones"),
+        (step(4, data=(b"noise",), **{"rng.python": b"x"}), "data order", "other ones"),
+    ],
+)
+def test_the_first_difference_is_the_diagnosis(resumed, component, says):
+    """What a checkpoint has to hold, then the data, then the generators; one that nobody draws from explains nothing."""
+    found = first_divergence(GOLDEN, trace(resumed, *map(step, range(5, 10))), 4)
+    assert (found.step, found.component) == (4, component)
+    assert says in found.detail
+
+
+def test_a_lost_generator_shows_in_the_parameters_behind_it():
+    """Dropout: data and optimizer are alike, the next parameters are not."""
+    lost = {"rng.torch": b"x"}
+    found = first_divergence(GOLDEN, trace(step(4, **lost), step(5, parameters=b"x", **lost)), 4)
+    assert (found.step, found.component) == (4, "rng.torch")
+    assert first_divergence(GOLDEN, trace(step(4), step(5, parameters=b"x")), 4).component == "parameters"
+
+
+def test_too_many_or_too_few_steps_are_said():
+    """An epoch counter that is off trains longer, or shorter."""
+    assert "2 more" in first_divergence(GOLDEN, trace(*map(step, range(5, 10)), step(10), step(11)), 5).detail
+    assert "3 fewer" in first_divergence(GOLDEN, trace(*map(step, range(5, 7))), 5).detail
+
+
+def test_parameters_that_never_were_are_said_with_what_is_known_of_them():
+    """Parameters of one checkpoint, the optimizer of another."""
+    found = first_divergence(GOLDEN, trace(step(6, parameters=b"x"), *map(step, range(7, 10))), None)
+    assert found.component == "parameters"
+    assert "optimizer state as before step 6" in found.detail
+
+
+def test_matching_steps_are_counted_from_the_last():
+    """What ends a run at its horizon; a generator that nobody draws from may differ."""
+    assert matching(GOLDEN, trace(*(step(n, **{"rng.python": b"y"}) for n in range(3, 8)))) == 5
+    assert matching(GOLDEN, trace(step(3), step(4, data=(b"x",)), step(5))) == 1
+
+
+def test_verdicts_of_single_runs():
+    """Recovered, diverged, failed, hung; and what each costs."""
+    judge = CrashJudge(ran(GOLDEN))
+    whole = judge.outcome(state(1, at=3, until=5), ran(trace(*map(step, range(3, 10)))))
+    assert (whole.verdict, whole.resumed_at, whole.lost_steps, whole.recovery_time) == ("recovered", 3, 2, 0.1)
+    other = judge.outcome(state(1, at=3), ran(trace(*map(step, range(3, 10))), 2))
+    assert other.verdict == "diverged"
+    assert other.divergence.component == "returned value"
+    assert judge.outcome(state(1), Ran(error=KeyError("x"))).verdict == "failed"
+    hung = judge.outcome(state(1), Ran(hung="in wait"))
+    assert hung.verdict == "hung"
+    assert "in wait" in str(hung.error)
+
+
+def test_to_begin_from_scratch_is_a_restart_only_behind_a_state_that_did_not():
+    """The first checkpoint is not there yet: nothing could be lost."""
+    judge = CrashJudge(ran(GOLDEN))
+    scratch, resumed = ran(trace(*map(step, range(10)))), ran(trace(*map(step, range(4, 10))))
+    runs = [scratch, resumed, scratch]
+    outcomes = judge.finish([judge.outcome(state(number, at=number * 4), one) for number, one in enumerate(runs)])
+    assert [outcome.verdict for outcome in outcomes] == ["recovered", "recovered", "restarted"]
+    assert "a#1 (a complete) went on from step 4" in outcomes[2].detail
+
+
+def test_without_steps_the_files_written_tell_the_progress():
+    """By at least two: a resumed run may write one more for reasons of its own."""
+    judge = CrashJudge(Ran(value=1))
+    judge.differs(Ran(value=1, writes=10))
+    writes = [10, 9, 10, 6, 10]
+    outcomes = judge.finish([judge.outcome(state(number), Ran(value=1, writes=count)) for number, count in enumerate(writes)])
+    assert [outcome.verdict for outcome in outcomes] == ["recovered"] * 4 + ["restarted"]
+
+
+@pytest.mark.parametrize(
+    ("began", "verdict"),
+    [([4, 8], "recovered"), ([1, 2], "recovered"), ([1, 1], "diverged"), ([3, 2], "diverged")],
+    ids=["steps", "epochs of 4", "a constant", "no ratio"],
+)
+def test_an_entry_that_only_says_where_a_run_went_on_is_no_divergence(began, verdict):
+    """It is the step, or in one ratio to it in all runs; any other number that is 0 without a crash is."""
+    judge = CrashJudge(ran(GOLDEN, {"sum": 5, "began": 0}))
+    runs = [ran(trace(*map(step, range(at, 10))), {"sum": 5, "began": number}) for at, number in zip((4, 8), began, strict=True)]
+    outcomes = judge.finish([judge.outcome(state(number, at=number), one) for number, one in enumerate(runs)])
+    assert {outcome.verdict for outcome in outcomes} == {verdict}
+
+
+def test_nothing_to_judge_is_an_error():
+    """No value, no trained parameters, no file."""
+    with pytest.raises(BadArgument, match="nothing to judge"):
+        CrashJudge(Ran())
+
+
+def report(outcomes, **more):
+    """A report of these."""
+    return CrashReport(steps=10, writes=3, states=[o.state for o in outcomes], outcomes=outcomes, duration=1.0, **more)
+
+
+def test_the_report_groups_by_cause_with_the_earliest_example():
+    """One line a cause, worst first; numbers and paths in a message do not make a cause of their own."""
+    judge = CrashJudge(ran(GOLDEN))
+    runs = [
+        ran(trace(step(4, data=(b"batch3",)), *map(step, range(5, 10))), 2),
+        Ran(error=ValueError("bad byte 17 in '/tmp/a'"), place="train.py:3 in load"),
+        Ran(error=ValueError("bad byte 23 in '/tmp/b'"), place="train.py:3 in load"),
+    ]
+    found = report([judge.outcome(state(number, name="c.pt", at=3), one) for number, one in enumerate(runs)], test="t.py::test_a")
+    text = str(found)
+    assert "3 crash states in 10 steps (3 checkpoint writes), checked in 1.0 s: 0 recover, 3 do not" in text
+    assert "  failed      2x  resume raised ValueError: bad byte 17" in text
+    assert "at train.py:3 in load" in text
+    assert "  diverged    1x  first divergence at step 4: data order" in text
+    assert text.index("failed") < text.index("diverged")
+    assert 'reproduce: @chaos.crash(state="c.pt#1")' in text
+    assert '''or: pytest "t.py::test_a" --mlchaos-replay "crash(state='c.pt#1')"''' in text
+
+
+def test_lost_work_is_judged_when_asked_for():
+    """All recover, but one has to do too much again."""
+    judge = CrashJudge(ran(GOLDEN))
+    found = report([judge.outcome(state(0, at=3, until=9), ran(trace(*map(step, range(3, 10)))))])
+    found.assert_recovers()
+    found.assert_recovers(max_lost_steps=6)
+    assert found.max_lost_steps == 6
+    assert "all recover" in str(found)
+    assert "lost work: at most 6 steps" in str(found)
+    with pytest.raises(NotRecovered, match=r"more than 5 steps had to be done again(.|\n)*most: 6, with a complete, after step 3"):
+        found.assert_recovers(max_lost_steps=5)
+    with pytest.raises(BadArgument, match="max_lost_steps to be 0 or more but got -1"):
+        found.assert_recovers(max_lost_steps=-1)
+
+
+def test_a_tolerance_judges_what_diverged_anew():
+    """By the value that was returned."""
+    judge = CrashJudge(ran(GOLDEN, 1.0))
+    found = report([judge.outcome(state(0), ran(trace(*map(step, range(10))), 1.001))], rejudged=judge.again)
+    with pytest.raises(NotRecovered):
+        found.assert_recovers(atol=1e-4)
+    found.assert_recovers(atol=1e-2)
