@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import arming
+import crashes
 import drift
 import exploration
 import plugin_load
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "steps": steps,
     "exploration": exploration,
     "arming": arming,
+    "crashes": crashes,
     "drift": drift,
     "serving": serving,
     "storage": storage,

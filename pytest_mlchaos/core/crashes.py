@@ -139,6 +139,8 @@ class Trace:
     """The steps before which a loader was started."""
     passes: int = 0
     """Forward passes of models in training."""
+    random: Mapping[str, tuple[bytes, bytes]] = dataclasses.field(default_factory=dict)
+    """The global random number generators, at the run's start and at its end."""
     stopped: bool = False
     """Whether it was cut off at its horizon."""
 
@@ -148,7 +150,8 @@ class Ran:
     """One run of a subject: what it returned, or raised, and what it did.
 
     ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory, where nothing was
-    returned. ``hung``: where it stood when its time was over. ``writes``: how many files it completed below the work directory."""
+    returned. ``hung``: where it stood when its time was over. ``completed``: the files
+    that it brought to an end, in their order, with digests of their contents; where it was recorded."""
 
     value: Any = None
     error: BaseException | None = None
@@ -156,7 +159,7 @@ class Ran:
     trace: Trace = dataclasses.field(default_factory=Trace)
     duration: float = 0.0
     output: str = ""
-    writes: int = 0
+    completed: tuple[tuple[str, bytes], ...] = ()
     place: str = ""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
@@ -180,8 +183,8 @@ class CrashOutcome:
     ``resumed_at``: the step that it went on from; None where that could not be told. ``lost_steps``: the steps that it had to do
     again. ``recovery_time``: seconds from its start to its first step; None where it took none. ``duration``: seconds. ``error``: what it
     raised, or a ``TimeoutError`` that says where it hung. ``place``: the user's line that this came from. ``output``: what it printed.
-    ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``progress``: how far it was when it
-    went on (in steps, or in files written); ``markers``: entries of what it returned that may say so.
+    ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``completed``: what it
+    wrote, where steps do not tell its progress; ``markers``: entries of what it returned that may say so.
     """
 
     state: CrashState
@@ -196,5 +199,5 @@ class CrashOutcome:
     place: str = ""
     output: str = dataclasses.field(default="", repr=False)
     value: Any = dataclasses.field(default=None, repr=False, compare=False)
-    progress: int | None = dataclasses.field(default=None, repr=False, compare=False)
+    completed: tuple[tuple[str, bytes], ...] = dataclasses.field(default=(), repr=False, compare=False)
     markers: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)

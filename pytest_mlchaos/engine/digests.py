@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import hashlib
 import random
 import struct
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["digest", "random_states"]
@@ -14,38 +16,66 @@ __all__ = ["digest", "random_states"]
 SMALL = 1 << 20
 """Bytes up to which a tensor is digested whole; of larger ones, sums and samples."""
 
+_DEEP = 8
+_DOUBLE = struct.Struct("d").pack
+_Update = Callable[[Any], object]
+_numpy_seen: dict[bytes, bytes] = {}
+_new = functools.partial(hashlib.sha1, usedforsecurity=False)  # twice as fast as BLAKE2 where the processor knows it
+
 
 def digest(value: Any) -> bytes:
     """The same for the same contents, in every process.
 
     Of numbers, texts, tensors, arrays, and containers of them; of anything else the type alone.
     """
-    hashed = hashlib.blake2b(digest_size=12)
-    _feed(value, hashed, 0)
+    hashed = _new()
+    _feed(value, hashed.update, 0)
     return hashed.digest()
 
 
-def _feed(value: Any, hashed: hashlib.blake2b, depth: int) -> None:
-    if isinstance(value, float):
-        hashed.update(struct.pack("d", value))
-    elif value is None or isinstance(value, (bool, int, complex)):
-        hashed.update(repr(value).encode())
-    elif isinstance(value, (str, bytes)):
-        hashed.update(value.encode(errors="surrogatepass") if isinstance(value, str) else value)
+def _feed(value: Any, update: _Update, depth: int) -> None:
+    kind = type(value)
+    if kind is float:
+        update(_DOUBLE(value))
+    elif kind in (dict, list, tuple) and depth < _DEEP:
+        (_feed_mapping if kind is dict else _feed_sequence)(value, update, depth)
+    elif kind is str:
+        update(value.encode(errors="surrogatepass"))
+    elif kind is bytes:
+        update(value)
     elif _is("torch", "Tensor", value):
-        _feed_tensor(value, hashed)
-    elif _is("numpy", "ndarray", value) or _is("numpy", "generic", value):
-        _feed_array(value, hashed)
-    elif depth < 8 and isinstance(value, Mapping):
-        for key, held in value.items():
-            hashed.update(repr(key).encode())
-            _feed(held, hashed, depth + 1)
-    elif depth < 8 and isinstance(value, (list, tuple)):
-        hashed.update(b"[%d" % len(value))
-        for held in value:
-            _feed(held, hashed, depth + 1)
+        _feed_tensor(value, update)
     else:
-        hashed.update(type(value).__qualname__.encode())
+        _feed_rare(value, update, depth)
+
+
+def _feed_rare(value: Any, update: _Update, depth: int) -> None:
+    if isinstance(value, float):
+        update(_DOUBLE(value))
+    elif value is None or isinstance(value, (bool, int, complex)):
+        update(repr(value).encode())
+    elif isinstance(value, (str, bytes)):
+        update(value.encode(errors="surrogatepass") if isinstance(value, str) else value)
+    elif _is("numpy", "ndarray", value) or _is("numpy", "generic", value):
+        _feed_array(value, update)
+    elif depth < _DEEP and isinstance(value, Mapping):
+        _feed_mapping(value, update, depth)
+    elif depth < _DEEP and isinstance(value, (list, tuple)):
+        _feed_sequence(value, update, depth)
+    else:
+        update(type(value).__qualname__.encode())
+
+
+def _feed_mapping(value: Mapping[Any, Any], update: _Update, depth: int) -> None:
+    for key, held in value.items():
+        update(repr(key).encode())
+        _feed(held, update, depth + 1)
+
+
+def _feed_sequence(value: Sequence[Any], update: _Update, depth: int) -> None:
+    update(b"[%d" % len(value))
+    for held in value:
+        _feed(held, update, depth + 1)
 
 
 def _is(library: str, kind: str, value: object) -> bool:
@@ -53,39 +83,57 @@ def _is(library: str, kind: str, value: object) -> bool:
     return cls is not None and isinstance(value, cls)
 
 
-def _feed_tensor(tensor: Any, hashed: hashlib.blake2b) -> None:
+def _feed_tensor(tensor: Any, update: _Update) -> None:
     torch = sys.modules["torch"]
-    tensor = tensor.detach()
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
-        hashed.update(repr((tensor.layout, tensor.dtype)).encode())
-        return
-    if tensor.device.type != "cpu":
-        tensor = tensor.cpu()
-    if tensor.numel() == 1:  # of one value: a counter may be a number here, and a tensor there
-        hashed.update(struct.pack("d", float(tensor)) if not tensor.is_complex() else repr(tensor.item()).encode())
-        return
-    flat = tensor.contiguous().reshape(-1)
+    try:
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta:
+            update(repr((tensor.layout, tensor.dtype)).encode())
+        elif tensor.numel() == 1:  # of one value: a counter may be a number here, and a tensor there
+            value = tensor.item()
+            update(repr(value).encode() if isinstance(value, complex) else _DOUBLE(value))
+        elif _lies_plain(tensor, torch) and (address := tensor.data_ptr()):
+            update(ctypes.string_at(address, tensor.nbytes))  # in a tenth of the time that a NumPy view of it takes
+        else:
+            _feed_any_tensor(tensor.detach(), update)
+    except (RuntimeError, NotImplementedError):  # it holds no data of its own, as under torch.func
+        update(repr((tensor.layout, tensor.dtype)).encode())
+
+
+def _lies_plain(tensor: Any, torch: Any) -> bool:
+    """Whether its bytes are what lies at its address. A subclass may have no data there."""
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and tensor.nbytes <= SMALL
+        and not (tensor.is_complex() or tensor.is_neg() or tensor.storage_offset())
+    )
+
+
+def _feed_any_tensor(tensor: Any, update: _Update) -> None:
+    torch = sys.modules["torch"]
+    flat = tensor.cpu().contiguous().reshape(-1)
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()
     raw = flat.view(torch.uint8).numpy()
     if raw.nbytes <= SMALL:
-        hashed.update(raw)
+        update(raw)
         return
     words = flat.view(torch.uint8)[: raw.nbytes // 8 * 8].view(torch.int64)
-    hashed.update(repr([int(words.sum()), int(words[::2].sum()), int(words[1::3].sum())]).encode())
-    hashed.update(raw[:4096].tobytes() + raw[-4096:].tobytes())
+    update(repr([int(words.sum()), int(words[::2].sum()), int(words[1::3].sum())]).encode())
+    update(raw[:4096].tobytes() + raw[-4096:].tobytes())
 
 
-def _feed_array(array: Any, hashed: hashlib.blake2b) -> None:
+def _feed_array(array: Any, update: _Update) -> None:
     import numpy as np
 
     array = np.asarray(array)
     if array.dtype.hasobject:
-        _feed(array.tolist() if array.size < 10_000 else array.size, hashed, 1)
+        _feed(array.tolist() if array.size < 10_000 else array.size, update, 1)
     elif array.size == 1 and array.dtype.kind in "biuf":
-        hashed.update(struct.pack("d", float(array.reshape(()))))
+        update(_DOUBLE(float(array.reshape(()))))
     else:
-        hashed.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
+        update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
 
 
 def random_states() -> Iterable[tuple[str, bytes]]:
@@ -93,9 +141,29 @@ def random_states() -> Iterable[tuple[str, bytes]]:
     yield "rng.python", struct.pack("q", hash(random.getstate()))
     numpy = getattr(sys.modules.get("numpy"), "random", None)
     if numpy is not None:
-        state = numpy.get_state(legacy=False)
-        held = state["state"]
-        yield "rng.numpy", digest([held.get("key"), held.get("pos"), state.get("has_gauss"), state.get("gauss")])
+        yield "rng.numpy", _numpy_state(numpy)
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_rng_state"):
         yield "rng.torch", digest(torch.get_rng_state())
+
+
+def _numpy_state(numpy: Any) -> bytes:
+    """Asking takes NumPy 40 µs; whether the answer would be the last one again, can be seen in one."""
+    raw = _twister(numpy)
+    if raw is not None and raw in _numpy_seen:
+        return _numpy_seen[raw]
+    state = numpy.get_state(legacy=False)
+    held = state["state"]
+    found = digest([held.get("key"), held.get("pos"), state.get("has_gauss"), state.get("gauss")])
+    _numpy_seen.clear()
+    if raw is not None and not state.get("has_gauss"):  # a second normal number may lie ready: taking it leaves the rest as it was
+        _numpy_seen[raw] = found
+    return found
+
+
+def _twister(numpy: Any) -> bytes | None:
+    """The memory of NumPy's global Mersenne twister (624 words and a position); None where it is another generator."""
+    generator = numpy.get_bit_generator() if hasattr(numpy, "get_bit_generator") else None
+    if type(generator).__name__ != "MT19937":
+        return None
+    return ctypes.string_at(generator.ctypes.state_address, 625 * 4)

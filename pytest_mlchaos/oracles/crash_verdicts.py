@@ -8,13 +8,10 @@ from typing import Any
 
 from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
 from ..errors import BadArgument
-from .diagnosis import align, first_divergence, matching
+from .diagnosis import align, first_divergence, lost_generator, matching
 from .state import first_difference
 
 __all__ = ["CrashJudge"]
-
-CLEARLY = 2
-"""Files fewer that an earlier state had to write, where writes alone tell the progress: by one they differ for other reasons too."""
 
 
 class CrashJudge:
@@ -25,7 +22,6 @@ class CrashJudge:
         self._rtol = rtol
         self._atol = atol
         self._files = golden.files
-        self._writes: int | None = None
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
                 "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch's and "
@@ -39,7 +35,6 @@ class CrashJudge:
 
     def differs(self, ran: Ran) -> Divergence | None:
         """How a second run of the whole differs from the golden one; where files alone are judged, those that differ are no longer."""
-        self._writes = ran.writes
         if ran.error is not None or ran.hung is not None:
             how = (
                 f"raised {type(ran.error).__name__}: {str(ran.error).partition(chr(10))[0]}"
@@ -70,13 +65,14 @@ class CrashJudge:
             return dataclasses.replace(found, verdict="failed", error=ran.error)
         again = len(ran.trace.steps) - (self.steps - state.until)
         lost = max(0, again if at is None else state.until - at) if self.steps else None
-        found = dataclasses.replace(found, lost_steps=lost, progress=at if self.steps else self._saved(ran))
+        found = dataclasses.replace(found, lost_steps=lost, completed=ran.completed)
         if ran.trace.stopped:
             return found
         difference = self._difference(ran.value, ran)
         if difference is None:
             return found
-        divergence = (first_divergence(self._golden.trace, ran.trace, at) if self.steps else None) or difference
+        divergence = first_divergence(self._golden.trace, ran.trace, at) if self.steps else lost_generator(self._golden.trace, ran.trace)
+        divergence = divergence or difference
         diverged = dataclasses.replace(found, verdict="diverged", divergence=divergence, value=ran.value)
         markers = _markers(ran.value, self._golden.value) if at else {}
         if markers and self._difference(_without(ran.value, markers), ran) is None:
@@ -85,7 +81,11 @@ class CrashJudge:
 
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """The verdicts on all, in the order of time: what they say of each other."""
-        return list(_from_scratch(_judged_markers(outcomes), 1 if self.steps else CLEARLY))
+        judged = list(_judged_markers(outcomes))
+        progress = (
+            [o.resumed_at for o in judged] if self.steps else _progress_by_files(self._golden.completed, [o.completed for o in judged])
+        )
+        return list(_from_scratch(judged, progress))
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """A divergence, judged anew by other tolerances."""
@@ -97,9 +97,6 @@ class CrashJudge:
         if not self.steps or (not ran.trace.steps and (ran.error is not None or ran.hung is not None)):
             return None
         return align(self._golden.trace, ran.trace)
-
-    def _saved(self, ran: Ran) -> int | None:
-        return None if not self._writes else max(0, self._writes - ran.writes)
 
     # -- the same end ------------------------------------------------------------------------------------------
 
@@ -176,19 +173,27 @@ def _in_ratio(pairs: set[tuple[int, int]]) -> bool:
 # -- began from scratch -------------------------------------------------------------------------------------------
 
 
-def _from_scratch(outcomes: Iterator[CrashOutcome], clearly: int) -> Iterator[CrashOutcome]:
+def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Sequence[tuple[str, bytes]]]) -> list[int | None]:
+    """How far each run was when it went on: the place, in the golden run, of the first file that it wrote again as the golden run had.
+
+    What every run writes (a configuration) says nothing, nor does what the golden run writes twice. None for a run that wrote nothing.
+    """
+    told = [set(run) for run in runs if run]
+    always = set.intersection(*told) if told else set()
+    places = {item: place for place, item in enumerate(golden) if golden.count(item) == 1 and item not in always}
+    order = {item: rank for rank, item in enumerate(sorted(places, key=places.__getitem__))}
+    return [min((order[item] for item in run if item in order), default=len(order)) if run else None for run in runs]
+
+
+def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]) -> Iterator[CrashOutcome]:
     """A run that begins from scratch where one from an earlier state did not has lost a checkpoint that was complete."""
-    best: CrashOutcome | None = None
-    for outcome in outcomes:
-        progress, before = outcome.progress, best
-        if progress is None:
-            yield outcome
-            continue
-        if before is None or progress > (before.progress or 0):
-            best = outcome
-        lost = progress == 0 and before is not None and (before.progress or 0) >= clearly
-        if lost and before is not None and outcome.verdict == "recovered":
+    best: tuple[int, CrashOutcome] | None = None
+    for outcome, reached in zip(outcomes, progress, strict=True):
+        if reached == 0 and best is not None and outcome.verdict == "recovered":
+            before = best[1]
             where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
             detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) went on from {where}"
             outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
+        elif reached and outcome.verdict not in ("failed", "hung") and (best is None or reached > best[0]):
+            best = (reached, outcome)
         yield outcome

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from ..core.crashes import Divergence, StepRecord, Trace
 
-__all__ = ["align", "first_divergence", "matching"]
+__all__ = ["align", "first_divergence", "lost_generator", "matching"]
 
 RNGS = ("rng.torch", "rng.numpy", "rng.python")
-SETTINGS = ("learning rate", "hyperparameters", "scheduler", "gradient scaler")
+SETTINGS = ("learning rate", "hyperparameters", "gradient scaler")
 """What nothing but a lost state changes."""
 MOVED = ("parameters", "optimizer state", "buffers")
 """What each step changes: other data, or other random numbers, show here a step later (in buffers within the step)."""
@@ -19,7 +19,6 @@ _HINTS = {
     "optimizer state": "the optimizer's state is not restored",
     "learning rate": "the learning rate is not restored: is the scheduler's state saved, and loaded behind the optimizer's?",
     "hyperparameters": "the optimizer's hyperparameters are not restored",
-    "scheduler": "the scheduler's state is not restored",
     "gradient scaler": "the gradient scaler's state is not restored",
     "buffers": "buffers (running statistics, say) are not restored",
 }
@@ -107,6 +106,9 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
     """The first step that differs. Of what differs in it, what cannot come from anything else that does."""
     place = at + offset
     expected = golden.steps[place]
+    if _differ(expected, step, "scheduler") and (late := _wrong_rate(golden, resumed, at, offset)) is not None:
+        when = "" if late == place else f"; the rate is another from step {late} on"
+        return Divergence(place, "learning rate", f"the scheduler's state is not restored{when}")
     lost = [name for name in (*(["optimizer state"] if not offset else []), *SETTINGS) if _differ(expected, step, name)]
     if lost and (not offset or not _differ(expected, step, "parameters")):
         return Divergence(place, lost[0], _HINTS[lost[0]])
@@ -123,6 +125,27 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
         _HINTS.get(moved[0], "") if not offset else f"{moved[0]} differ though data, random numbers and what was restored were the same"
     )
     return Divergence(place, moved[0], detail)
+
+
+def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | None:
+    """The first step, from this one on, whose learning rate is another: a scheduler's state shows only there."""
+    pairs = enumerate(zip(golden.steps[at + offset :], resumed.steps[offset:], strict=False), at + offset)
+    return next((place for place, (one, other) in pairs if _differ(one, other, "learning rate")), None)
+
+
+def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
+    """Of runs that take no steps: a global generator that the golden run draws from, and that ends in another state."""
+    lost = [
+        name
+        for name in RNGS
+        if name in golden.random and name in resumed.random and _drawn(golden, name) and golden.random[name][1] != resumed.random[name][1]
+    ]
+    return Divergence(0, lost[0], f"{_rng_detail(lost)}: at the end it is in another one than without a crash") if lost else None
+
+
+def _drawn(trace: Trace, name: str) -> bool:
+    before, after = trace.random[name]
+    return before != after
 
 
 def _since(golden: Trace, resumed: Trace, at: int, offset: int, name: str) -> int | None:

@@ -36,7 +36,7 @@ from ..oracles.crash_report import CrashReport
 from ..oracles.crash_verdicts import CrashJudge
 from ..oracles.run import Run
 from ..search.crash_runs import Begun, Hosts, begin, begin_beside
-from ..search.crashes import Exploration, Plan, explore, states_of
+from ..search.crashes import Exploration, Plan, confirmed, explore, states_of
 from ..sites.torch_trace import traced
 
 __all__ = ["CrashTerms", "Shown", "asked_state", "crashed_run", "explored"]
@@ -97,12 +97,13 @@ def explored(
     start = perf_counter()
     asked = asked_state(controller)
     with _begun(controller, subject, workdir, args, terms, scratch) as crew:
-        found = explore(crew, terms.plan(asked and asked[1]))
-        crew[0].host.leave(crew[0].golden.end)
-        report = _report(found, crew[0], perf_counter() - start, "" if asked else shown.test)
+        plan = terms.plan(asked and asked[1])
+        begun, found = confirmed(crew, explore(crew, plan), plan)
+        begun.host.leave(begun.golden.end)
+        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test)
         if shown.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
-                report.notes.append(f"kept: {_kept(state, shown.keep, crew[0].host.contents)} ({state.id})")
+                report.notes.append(f"kept: {_kept(state, shown.keep, begun.host.contents)} ({state.id})")
     if asked is not None:
         controller.note(asked[0], state=asked[1])
     return report

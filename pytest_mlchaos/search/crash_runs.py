@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +70,8 @@ class Begun:
     second: Ran
     judge: Judge
     why: str = ""
+    elsewhere: Callable[[], Begun] | None = None
+    """Begins anew in fresh processes, where that may be."""
 
 
 def begin(hosts: Hosts) -> Begun:
@@ -83,7 +86,7 @@ def begin(hosts: Hosts) -> Begun:
     try:
         begun = _twice(hosts, here)
         if not begun.golden.running:
-            return begun
+            return begun if hosts.fresh is None else dataclasses.replace(begun, elsewhere=functools.partial(_elsewhere, hosts, begun))
         why = f"it leaves {begun.golden.running[0]} running"
         if hosts.fresh is None:
             raise _left_running(begun.golden)
@@ -102,18 +105,26 @@ def begin(hosts: Hosts) -> Begun:
         raise failure from None
 
 
+def _elsewhere(hosts: Hosts, here: Begun) -> Begun:
+    assert hosts.fresh is not None
+    here.host.leave(here.golden.start)
+    return _twice(hosts, hosts.fresh())
+
+
 def begin_beside(first: Begun, hosts: Hosts) -> Begun:
     """The golden run once more, in another directory, for runs that are made at the same time."""
     assert hosts.fresh is not None
     host = hosts.fresh()
     golden = _golden(hosts, host)
     host.limit(_limit(hosts, golden))
+    host.follow = not golden.ran.trace.steps
     return Begun(host, golden, first.second, hosts.judge(golden.ran))
 
 
 def _twice(hosts: Hosts, host: Host) -> Begun:
     golden = _golden(hosts, host)
     host.limit(_limit(hosts, golden))
+    host.follow = not golden.ran.trace.steps
     judge = hosts.judge(golden.ran)
     second = host.resume(golden.start or {}, 1, None)
     divergence = judge.differs(second)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..core.crashes import CrashOutcome, CrashState, Ran, Trace
 from ..core.values import did_you_mean
 from ..engine.crashes.runs import Stop
-from ..errors import BadArgument
+from ..errors import BadArgument, MlchaosError
 from .crash_runs import Begun, Judge
 from .crash_states import CrashStates
 
@@ -26,6 +26,8 @@ class Plan:
     horizon: int | None = None
     depth: int = 1
     only: str | None = None
+    lenient: bool = False
+    """Whether a state that is not there is no error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +59,42 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
         maker.states(begun.golden.start, begun.golden.changes, known if begun is first else set(), steps=begun.judge.steps)
         for maker, begun in zip(makers, crew, strict=True)
     ]
-    wanted = states if plan.only is None else _path_to(states, plan.only)
+    wanted = states if plan.only is None else _path_to(states, plan.only, lenient=plan.lenient)
     outcomes = _resumed(crew, wanted, [{state.id: state for state in found} for found in others], plan, {"start#0": first.second})
     for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
         deeper = [further for state in wanted for further in _behind(first, makers[0], state, known)]
         if plan.only is not None:
-            deeper, outcomes = _path_to(deeper, plan.only, level), []
+            deeper, outcomes = _path_to(deeper, plan.only, level, lenient=plan.lenient), []
         outcomes += _resumed(crew[:1], deeper, [], plan, {})
         states, wanted = [*states, *deeper], deeper
     chosen = states if plan.only is None else wanted
     return Exploration(chosen, first.judge.finish(outcomes))
+
+
+def confirmed(crew: Sequence[Begun], found: Exploration, plan: Plan) -> tuple[Begun, Exploration]:
+    """What was found in one process, once a fresh one has found it too: an example of each kind is tried there.
+
+    A process that lives on is no dead one (its number is alive, its locks are held): what fails for that reason alone is no finding, and
+    then all is explored in fresh processes. Where these cannot run the subject, what was found stands.
+    """
+    begun = crew[0]
+    examples: dict[tuple[str, str], CrashOutcome] = {}
+    for outcome in found.outcomes:
+        if outcome.verdict != "recovered":
+            kind = type(outcome.error).__name__ if outcome.error is not None else ""
+            examples.setdefault((outcome.verdict, kind), outcome)
+    if begun.elsewhere is None or not examples:
+        return begun, found
+    try:
+        fresh = begun.elsewhere()
+    except MlchaosError:
+        return begun, found
+    for outcome in examples.values():
+        there = explore([fresh], dataclasses.replace(plan, only=outcome.state.id, lenient=True)).outcomes
+        if there and there[0].verdict == "recovered" and outcome.verdict != "restarted":
+            why = f"in one process that lives on, {outcome.state.id} {outcome.verdict}; in a fresh one it recovers"
+            return dataclasses.replace(fresh, why=why), explore([fresh], plan)
+    return begun, found
 
 
 def states_of(begun: Begun, plan: Plan) -> list[CrashState]:
@@ -135,11 +163,13 @@ def _behind(begun: Begun, maker: CrashStates, state: CrashState, known: set[froz
     ]
 
 
-def _path_to(states: Sequence[CrashState], name: str, level: int = 0) -> list[CrashState]:
+def _path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient: bool = False) -> list[CrashState]:
     """The state of that name, or the one that leads to it: ``a>b`` is a crash in the run that resumes from a."""
     wanted = ">".join(name.split(">")[: level + 1])
     for state in states:
         if state.id == wanted:
             return [state]
+    if lenient:
+        return []
     close = did_you_mean(wanted, [state.id for state in states])
     raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {wanted!r}{close}")

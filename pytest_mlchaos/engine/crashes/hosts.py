@@ -45,6 +45,8 @@ class Host(Protocol):
     contents: Contents
     is_fresh: bool
     start: Tree | None
+    follow: bool
+    """Whether resumed runs are recorded, too: what they write is what tells their progress."""
 
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
@@ -69,6 +71,7 @@ class InProcess:
     def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
         self.contents = contents
         self.start: Tree | None = None
+        self.follow = False
         self._subject = subject
         self._terms = terms
         self._disk = Disk(terms.root, contents)
@@ -92,6 +95,8 @@ class InProcess:
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
         """A run from that content."""
         self._reset(tree)
+        if self.follow:
+            return _followed(self._subject.fresh(), self._terms, self.contents, number)
         return resumed(self._subject.fresh(), self._terms, number, on_step)
 
     def leave(self, tree: Tree | None) -> None:
@@ -115,6 +120,7 @@ class Fresh:
     def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
         self.contents = contents
         self.start: Tree | None = None
+        self.follow = False
         self._subject = subject
         self._timeout = terms.timeout
         self._terms = dataclasses.replace(terms, timeout=None)
@@ -139,7 +145,9 @@ class Fresh:
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
         """A run from that content."""
         self._hold(tree)
-        return _ran(fresh_processes().run(_resumed_there, self._subject.fresh(), self._terms, number, on_step, timeout=self._timeout))
+        store = self.contents.path if self.follow else None
+        order = (self._subject.fresh(), self._terms, number, on_step, store)
+        return _ran(fresh_processes().run(_resumed_there, *order, timeout=self._timeout))
 
     def leave(self, tree: Tree | None) -> None:
         """At the end: the directory holds this."""
@@ -170,6 +178,15 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
         recorder.close()
 
 
+def _followed(call: Callable[[], Any], terms: Terms, contents: Contents, number: int) -> Ran:
+    with within(OURS):
+        recorder = Recorder(terms.root, contents)
+    try:
+        return recorded(call, terms, recorder, number)
+    finally:
+        recorder.close()
+
+
 # -- in the fresh process --------------------------------------------------------------------------------------
 
 
@@ -180,8 +197,12 @@ def _golden_there(call: Callable[[], Any], terms: Terms, store: Path) -> Golden:
     return dataclasses.replace(golden, ran=_portable(golden.ran))
 
 
-def _resumed_there(call: Callable[[], Any], terms: Terms, number: int, on_step: OnStep | None) -> Ran:
-    return _portable(resumed(call, terms, number, on_step))
+def _resumed_there(call: Callable[[], Any], terms: Terms, number: int, on_step: OnStep | None, store: Path | None) -> Ran:
+    if store is None:
+        return _portable(resumed(call, terms, number, on_step))
+    with opened(store.with_name(f"{store.name}-{number}")) as contents:
+        contents.path.unlink()  # nobody else needs what is kept there
+        return _portable(_followed(call, terms, contents, number))
 
 
 def _portable(ran: Ran) -> Ran:

@@ -9,18 +9,19 @@ import io
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import perf_counter  # the real clock, whatever the subject is shown
 from typing import Any
 
 from ...core.clock import VirtualClock
-from ...core.crashes import Ran, Trace
+from ...core.crashes import Change, File, Ran, Trace
 from ...core.schedule import Schedule
 from ...core.sites import derive_seed
 from ...errors import MlchaosError, TrialTimeout
 from .. import virtual_time
 from ..controller import Controller, current
+from ..digests import random_states
 from ..inputs import Inputs
 from ..patching import Patches
 from ..places import user_place
@@ -30,7 +31,6 @@ from ..watchdog import time_limit
 from .disk import digests
 from .moments import cross_device, watched
 from .recorder import Recorder
-from .writes import Writes
 
 __all__ = ["Subject", "Terms", "Traced", "recorded", "resumed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -68,23 +68,30 @@ class Subject:
         return self._inputs.again()
 
 
-def recorded(call: Callable[[], Any], terms: Terms, recorder: Recorder) -> Ran:
-    """Run it while the recorder follows what it writes."""
+def recorded(call: Callable[[], Any], terms: Terms, recorder: Recorder, number: int = 0) -> Ran:
+    """Run it, as the ``number``-th process, while the recorder follows what it writes."""
 
     def on_step(trace: Trace) -> None:
         recorder.drain()
         recorder.step = len(trace.steps)
 
     with watched(recorder):
-        return _run(call, terms, 0, on_step)
+        ran = _run(call, terms, number, on_step)
+    ran.completed = tuple(_completed(recorder.changes))
+    return ran
+
+
+def _completed(changes: Iterable[Change]) -> Iterator[tuple[str, bytes]]:
+    """Which files were brought to an end, with what content: what tells the progress of a run that takes no steps."""
+    for change in changes:
+        node = change.after.get(change.path) if change.after is not None else None
+        if isinstance(node, File) and change.kind in ("closed", "moved", "arrived"):
+            yield change.path, node.content.digest
 
 
 def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] | None = None) -> Ran:
-    """Run it as the ``number``-th process; how many files it completes is counted."""
-    with Writes(terms.root) as writes:
-        ran = _run(call, terms, number, on_step or _nothing)
-        ran.writes = writes.count()
-        return ran
+    """Run it as the ``number``-th process."""
+    return _run(call, terms, number, on_step or _nothing)
 
 
 def _nothing(trace: Trace) -> None:
@@ -94,6 +101,7 @@ def _nothing(trace: Trace) -> None:
 def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None]) -> Ran:
     ran, output = Ran(), io.StringIO()
     _seed(number)
+    before = dict(random_states())
     start = perf_counter()
     with _surrounded(terms, output, quiet=number > 0), terms.traced(on_step) as ran.trace:
         try:
@@ -107,10 +115,13 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
             raise
         except SystemExit as stop:
             ran.error = stop if stop.code else None
-        except Exception as error:  # noqa: BLE001  # whatever the subject raises is an outcome
+        except BaseException as error:  # whatever the subject raises is an outcome
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__module__.startswith("_pytest"):
+                raise
             ran.error = error
         ran.duration = perf_counter() - start
     ran.output = output.getvalue()[-_OUTPUT:]
+    ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
     if ran.error is not None:
         ran.place = user_place(ran.error)
     elif ran.value is None and ran.hung is None:

@@ -1,0 +1,259 @@
+"""What exploring crash states costs: beyond the subject's own time, as loops get longer, with large checkpoints, and against killing.
+
+Seconds of the wall clock and of the processors (of all processes that take part): where others use the machine, the second are the
+ones to look at. The subject's own time is that of plain calls, from checkpoints of the same steps, in the same rounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from timing import Figure, Spread, real_seconds
+
+HERE = Path(__file__).parent
+MODULE = "test_bench_crashes"
+TESTS = """
+import crashes, loop
+
+def test_explored(mlchaos, tmp_path):
+    crashes.wanted(lambda steps, **keywords: mlchaos.explore_crashes(loop.train, str(tmp_path / crashes.fresh_name()), steps, **keywords))
+"""
+BUDGETS = {"in-process": 25.0, "process": 60.0}
+HORIZON = 20
+KILLED = """
+import os, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+import loop
+left = [int(sys.argv[2])]
+def step(*_):
+    left[0] -= 1
+    if left[0] == 0:
+        os._exit(137)
+register_optimizer_step_post_hook(step)
+loop.train(sys.argv[1])
+"""
+Timed = tuple[float, float]
+"""Seconds: of the wall clock, of the processors."""
+
+wanted: Callable[[Callable[..., Any]], None]
+"""What the test does with its way to explore."""
+_names = iter(range(1_000_000))
+
+
+def fresh_name() -> str:
+    """Of a work directory."""
+    return f"work-{next(_names)}"
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it has started, and they (Linux: also of those that still run)."""
+    return time.process_time() + sum(_used(pid) for pid in _below(os.getpid()))
+
+
+def _below(pid: int) -> Iterator[int]:
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, file.read_text().split()):
+                yield child
+                yield from _below(child)
+
+
+def _used(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, Timed]:
+    wall, used = real_seconds(), processor_seconds()
+    value = call()
+    return value, (real_seconds() - wall, processor_seconds() - used)
+
+
+def _plus(one: Timed, other: Timed) -> Timed:
+    return one[0] + other[0], one[1] + other[1]
+
+
+# -- the subject by itself ---------------------------------------------------------------------------------------
+
+
+class Plain:
+    """The subject, called as a user would call it, from checkpoints of given steps."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        import loop
+
+        self._train, self._folder, self._steps = loop.train, folder, steps
+
+    def resumed(self, at: int) -> Timed:
+        """Seconds of a run that finds a checkpoint of that step (0: none)."""
+        start = self._folder / f"{self._steps}-{at}"
+        if not start.exists():
+            start.mkdir()
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._train(str(start), at)
+        work = self._folder / fresh_name()
+        shutil.copytree(start, work)
+        with contextlib.redirect_stdout(io.StringIO()):
+            _, timed = _timed(lambda: self._train(str(work), self._steps))
+        shutil.rmtree(work)
+        return timed
+
+
+def _own(plain: Plain, report: Any) -> Timed:
+    """Seconds of the subject alone in all these runs: each measured once, and once more for the golden run."""
+    total = plain.resumed(0)
+    for at, count in Counter(outcome.resumed_at or 0 for outcome in report.outcomes).items():
+        for _ in range(count):
+            total = _plus(total, plain.resumed(at))
+    return total
+
+
+# -- measurements ------------------------------------------------------------------------------------------------
+
+
+def measure(quick: bool) -> list[Figure]:
+    """All of it."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    import torch
+
+    torch.set_num_threads(1)
+    sys.modules.setdefault("crashes", sys.modules[__name__])  # the test imports what runs here
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = _in_a_test(folder, lambda explore: [*_beyond(explore, folder, quick), *_growth(explore, quick)])
+        found += _killing(folder, found, quick)
+        found += [_snapshots(folder, 1, 5 if quick else 15)]
+        if not quick:
+            found += [_snapshots(folder, 500, 3)]
+    return found
+
+
+def _in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Figure]]) -> list[Figure]:
+    """What is measured inside of a test, with the fixture."""
+    global wanted  # noqa: PLW0603  # the test is a module of its own
+    found: list[Figure] = []
+    wanted = lambda explore: found.extend(measured(explore))  # noqa: E731
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / f"{MODULE}.py").write_text(TESTS)
+    arguments = ["-q", "-p", "mlchaos", "-p", "no:cacheprovider", "--mlchaos-timeout", "none", "-c", str(folder / "pytest.ini")]
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        code = pytest.main([*arguments, "--basetemp", str(folder / "pytest"), str(folder / f"{MODULE}.py")])
+    if code:
+        raise RuntimeError(output.getvalue())
+    return found
+
+
+def _beyond(explore: Callable[..., Any], folder: Path, quick: bool) -> list[Figure]:
+    """Exploration and plain runs in turns; what a state costs more than the plain run does."""
+    plain = Plain(folder, 100)
+    found = []
+    for isolation, budget in BUDGETS.items():
+        explore(20, isolation=isolation)  # warm
+        wall, used, share = [], [], []
+        for _ in range(2 if quick else 5):
+            report, all_of_it = _timed(lambda isolation=isolation: explore(100, isolation=isolation))
+            own, states = _own(plain, report), len(report.states)
+            wall.append((all_of_it[0] - own[0]) / states * 1e3)
+            used.append((all_of_it[1] - own[1]) / states * 1e3)
+            share.append(own[1] / states * 1e3)
+        where = "in process" if isolation == "in-process" else "in fresh processes"
+        note = f"100 steps, {states} states, golden run and all; the subject's own: {Spread.of(share).median:.0f} ms of the processor"
+        found.append(_figure(f"a crash state beyond its own run, {where}", "ms", wall, budget, note))
+        found.append(_figure("  the same, of the processor", "ms", used, budget))
+    return found
+
+
+def _growth(explore: Callable[..., Any], quick: bool) -> list[Figure]:
+    """Longer loops: all of it, by state, and by state and step that is left; once to the end, once to a horizon."""
+    found = []
+    for horizon in (None, HORIZON):
+        for steps in (20, 100) if quick else (20, 100, 400):
+            report, (wall, used) = _timed(lambda steps=steps, horizon=horizon: explore(steps, isolation="in-process", horizon=horizon))
+            states = len(report.states)
+            left = sum(steps - (outcome.resumed_at or 0) for outcome in report.outcomes)
+            by_step = f", {used / left * 1e3:.2f} ms by step left" if horizon is None else ""
+            note = f"{states} states, {used:.1f} s of the processor, {used / states * 1e3:.0f} ms by state{by_step}"
+            what = f"exploration of {steps} steps" + (f", horizon={horizon}" if horizon else "")
+            found.append(_figure(what, "s", [wall], None, note))
+    return found
+
+
+def _killing(folder: Path, found: list[Figure], quick: bool) -> list[Figure]:
+    """A process for each crash point, that is killed there, and another one that goes on: at a few points, as if at all states."""
+    points = (1, 51) if quick else (1, 26, 51, 76, 99)
+    wall, used = [], []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    for point in points:
+        work = folder / fresh_name()
+        _, (seconds, processor) = _timed(lambda work=work, point=point: _killed_and_rerun(work, point, environment))
+        wall.append(seconds)
+        used.append(processor)
+    ours = next(figure for figure in found if figure.what == "exploration of 100 steps")
+    states, seconds = int(ours.note.split()[0]), float(ours.note.split()[2])
+    times = Spread.of(used).median * states / seconds
+    note = f"measured at {len(points)} points; at each of {states} states: {Spread.of(used).median * states:.0f} s of the processor"
+    return [
+        _figure("kill and rerun, 100 steps, one crash point", "s", wall, None, note),
+        _figure("  as many points, against the exploration", "times", [round(times, 1)], None, "of the processor"),
+    ]
+
+
+def _killed_and_rerun(work: Path, point: int, environment: dict[str, str]) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(work), str(point)], env=environment, capture_output=True, check=False)
+    assert killed.returncode == 137, killed.stderr
+    subprocess.run([sys.executable, str(HERE / "loop.py"), "--out", str(work)], env=environment, capture_output=True, check=True)
+
+
+def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
+    """The golden run with snapshots, against a plain one: 2 checkpoints of that size in 6 steps."""
+    import loop
+    from pytest_mlchaos.engine.crashes.contents import Contents
+    from pytest_mlchaos.engine.crashes.hosts import InProcess
+    from pytest_mlchaos.engine.crashes.runs import Subject, Terms
+    from pytest_mlchaos.sites.torch_trace import traced
+
+    wall, used, more, kept = [], [], [], 0
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            work, store = Path(name, "work"), Path(name, "store")
+            arguments = (str(work), 6, 3, "atomic", megabytes * 1000)
+            with contextlib.redirect_stdout(io.StringIO()):
+                _, plain = _timed(lambda arguments=arguments: loop.train(*arguments))
+            shutil.rmtree(work)
+            work.mkdir()
+            contents = Contents(store)
+            host = InProcess(Subject(loop.train, arguments), Terms(root=work, traced=traced), contents)
+            golden, watched = _timed(lambda host=host: host.golden(None))
+            assert golden.ran.error is None, golden.ran.error
+            kept = store.stat().st_size
+            contents.close()
+        wall.append(watched[0] / plain[0])
+        used.append(watched[1] / plain[1])
+        more.append((watched[1] - plain[1]) / 2)
+    note = f"of the processor {Spread.of(used).median:.1f} times, {Spread.of(more).median * 1e3:.0f} ms more by checkpoint; kept: {kept / 1e6:.0f} MB"
+    return _figure(f"golden run with snapshots, 2 x {megabytes} MB in 6 steps", "times", wall, None, note)
+
+
+def _figure(what: str, unit: str, samples: list[float], budget: float | None, note: str = "") -> Figure:
+    return Figure(what=what, unit=unit, measured=Spread.of(samples), quiet=min(samples), budget=budget, note=note)
