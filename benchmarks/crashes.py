@@ -149,7 +149,7 @@ def measure(quick: bool) -> list[Figure]:
 
 def _in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Figure]]) -> list[Figure]:
     """What is measured inside of a test, with the fixture."""
-    global wanted  # noqa: PLW0603  # the test is a module of its own
+    global wanted  # the test is a module of its own
     found: list[Figure] = []
     wanted = lambda explore: found.extend(measured(explore))  # noqa: E731
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -228,6 +228,7 @@ def _killed_and_rerun(work: Path, point: int, environment: dict[str, str]) -> No
 def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
     """The golden run with snapshots, against a plain one: 2 checkpoints of that size in 6 steps."""
     import loop
+
     from pytest_mlchaos.engine.crashes.contents import Contents
     from pytest_mlchaos.engine.crashes.hosts import InProcess
     from pytest_mlchaos.engine.crashes.runs import Subject, Terms
@@ -251,7 +252,8 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
         wall.append(watched[0] / plain[0])
         used.append(watched[1] / plain[1])
         more.append((watched[1] - plain[1]) / 2)
-    note = f"of the processor {Spread.of(used).median:.1f} times, {Spread.of(more).median * 1e3:.0f} ms more by checkpoint; kept: {kept / 1e6:.0f} MB"
+    by_checkpoint = f"{Spread.of(more).median * 1e3:.0f} ms more by checkpoint"
+    note = f"of the processor {Spread.of(used).median:.1f} times, {by_checkpoint}; kept: {kept / 1e6:.0f} MB"
     return _figure(f"golden run with snapshots, 2 x {megabytes} MB in 6 steps", "times", wall, None, note)
 
 

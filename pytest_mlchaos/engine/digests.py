@@ -164,6 +164,6 @@ def _numpy_state(numpy: Any) -> bytes:
 def _twister(numpy: Any) -> bytes | None:
     """The memory of NumPy's global Mersenne twister (624 words and a position); None where it is another generator."""
     generator = numpy.get_bit_generator() if hasattr(numpy, "get_bit_generator") else None
-    if type(generator).__name__ != "MT19937":
+    if generator is None or type(generator).__name__ != "MT19937":
         return None
     return ctypes.string_at(generator.ctypes.state_address, 625 * 4)

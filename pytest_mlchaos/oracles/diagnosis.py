@@ -9,7 +9,7 @@ from ..core.crashes import Divergence, StepRecord, Trace
 __all__ = ["align", "first_divergence", "lost_generator", "matching"]
 
 RNGS = ("rng.torch", "rng.numpy", "rng.python")
-SETTINGS = ("learning rate", "hyperparameters", "gradient scaler")
+SETTINGS = ("learning rate", "hyperparameters", "gradient scaler", "ema")
 """What nothing but a lost state changes."""
 MOVED = ("parameters", "optimizer state", "buffers")
 """What each step changes: other data, or other random numbers, show here a step later (in buffers within the step)."""
@@ -20,6 +20,7 @@ _HINTS = {
     "learning rate": "the learning rate is not restored: is the scheduler's state saved, and loaded behind the optimizer's?",
     "hyperparameters": "the optimizer's hyperparameters are not restored",
     "gradient scaler": "the gradient scaler's state is not restored",
+    "ema": "the moving average of the parameters (a copy of the model that is not trained) is not restored",
     "buffers": "buffers (running statistics, say) are not restored",
 }
 

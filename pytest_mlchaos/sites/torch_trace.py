@@ -49,6 +49,8 @@ class _Tracer:
         self._models: dict[int, weakref.ref[Any]] = {}
         self._schedulers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._scalers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._copies: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._averages: tuple[int, list[weakref.ref[Any]]] = (0, [])
         self._leaves: list[Any] = []
         self._open: dict[str, bytes] | None = None
         self._began = 0.0
@@ -66,6 +68,7 @@ class _Tracer:
         self._watch_backward(torch, patches)
         watch_batches(patches, self._on_batch, self._on_epoch)
         _remember(patches, lr_scheduler.LRScheduler, self._schedulers)
+        _remember(patches, torch.nn.Module, self._copies, "__setstate__")  # what a deep copy calls, and what is unpickled
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             _remember(patches, scaler, self._scalers)
@@ -114,6 +117,20 @@ class _Tracer:
             found["scheduler"] = digest(sorted(digest(_plain(vars(scheduler))) for scheduler in self._schedulers))
         if len(self._scalers):
             found["gradient scaler"] = digest(sorted(digest(scaler.state_dict()) for scaler in self._scalers))
+        averages = [average for one in self._copied_models() if (average := one()) is not None]
+        if averages:
+            found["ema"] = digest([list(average.parameters()) for average in averages])
+        return found
+
+    def _copied_models(self) -> list[weakref.ref[Any]]:
+        """Copies of the model that is trained, which are not trained themselves: moving averages of it, for the most part."""
+        count, found = self._averages
+        if count != len(self._copies):
+            models = [alive for model in self._models.values() if (alive := model()) is not None]
+            shapes = {_shapes(model) for model in models}
+            trained = {id(p) for model in models for p in model.parameters()}
+            found = [weakref.ref(one) for one in self._copies if _shapes(one) in shapes and id(next(one.parameters())) not in trained]
+            self._averages = len(self._copies), found
         return found
 
     # -- data --------------------------------------------------------------------------------------------------
@@ -176,17 +193,21 @@ class _Tracer:
         patches.set(torch.autograd, "_engine_run_backward", run)
 
 
-def _remember(patches: Patches, cls: type, instances: weakref.WeakSet[Any]) -> None:
-    """Each instance that is made from now on."""
-    original = cls.__init__  # type: ignore[misc]  # of this class, whose subclasses call it
+def _remember(patches: Patches, cls: type, instances: weakref.WeakSet[Any], by: str = "__init__") -> None:
+    """Each instance that is made from now on, by a method of this class that its subclasses call."""
+    original = getattr(cls, by)
 
     @functools.wraps(original)
-    def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
+    def made(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         with contextlib.suppress(TypeError):
             instances.add(self)
 
-    patches.set(cls, "__init__", initialise)
+    patches.set(cls, by, made)
+
+
+def _shapes(model: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(p.shape) for p in model.parameters())
 
 
 def _state(optimizer: Any) -> list[Any]:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import io
+import os
 import random
 import sys
 import warnings
@@ -22,6 +23,7 @@ from ...errors import MlchaosError, TrialTimeout
 from .. import virtual_time
 from ..controller import Controller, current
 from ..digests import random_states
+from ..imports import when_imported
 from ..inputs import Inputs
 from ..patching import Patches
 from ..places import user_place
@@ -136,11 +138,30 @@ def _surrounded(terms: Terms, output: io.StringIO, *, quiet: bool) -> Iterator[N
         stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())  # the first run's are enough
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
+        stack.enter_context(_one_thread())
         if terms.cross_device:
             stack.enter_context(cross_device(str(terms.root)))
         if terms.virtual:
             virtual_time.install(VirtualClock(), stack.enter_context(Patches()))
         yield
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """As torchrun and the fresh processes have it: many small runs, beside others maybe, are faster so, and sums are the same."""
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0] or 1)
+    before: list[int] = []
+
+    def limit() -> None:
+        torch = sys.modules["torch"]
+        before.append(torch.get_num_threads())
+        torch.set_num_threads(threads)
+
+    with Patches() as patches:
+        when_imported("torch", patches, limit)
+        yield
+        if before:
+            sys.modules["torch"].set_num_threads(before[0])
 
 
 def _seed(number: int) -> None:
