@@ -28,6 +28,9 @@ from verdict import Facts, problems
 FOLDERS = (ROOT / "corpus" / "programs", ROOT.parent / "shared" / "corpus" / "train")
 ENVIRONMENTS = ROOT / ".nox" / "corpus-environments"
 
+SESSIONS: set[subprocess.Popen[bytes]] = set()
+"""Those that run."""
+
 Place: TypeAlias = tuple[Program, str, Interpreter | str]
 """A program, the name of its environment, and the Python there; or why there is none."""
 
@@ -46,7 +49,7 @@ def test_program(mlchaos, tmp_path):
     for outcome in report.outcomes:
         found = outcome.divergence
         facts["outcomes"].append(dict(
-            state=str(outcome.state), verdict=outcome.verdict, error=None if outcome.error is None else repr(outcome.error)[:2000],
+            state=outcome.state.id, verdict=outcome.verdict, error=None if outcome.error is None else repr(outcome.error)[:2000],
             step=found and found.step, component=found and found.component, detail=found and str(found.detail)[:2000]))
     try:
         report.assert_recovers(max_lost_steps={max_lost_steps!r})
@@ -96,7 +99,7 @@ def _facts(program: Program, interpreter: Interpreter, folder: Path, timeout: fl
     (folder / "test_program.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [interpreter.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", folder / "tmp", "test_program.py"]
-    environ = dict(os.environ)
+    environ = {"OMP_NUM_THREADS": "1", **os.environ}  # tiny tensors: on a busy machine, threads that wait for each other take the time
     if not interpreter.has_plugin:
         command += ["-p", "pytest_mlchaos.plugin"]
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (environ.get("PYTHONPATH"), str(ROOT))))
@@ -111,23 +114,30 @@ def _output(command: Sequence[str | Path], folder: Path, environ: dict[str, str]
     """What a session printed; it ends with all that it started."""
     with (folder / "output").open("w+b") as output:
         session = subprocess.Popen(command, cwd=folder, env=environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        SESSIONS.add(session)
         try:
             session.wait(timeout)
             late = ""
         except subprocess.TimeoutExpired:
             late = f"\nended after {timeout:g} s"
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(session.pid, signal.SIGKILL)
-            session.wait()
+            _end(session)
+            SESSIONS.discard(session)
         output.seek(0)
         return output.read().decode(errors="replace") + late
 
 
+def _end(session: subprocess.Popen[bytes]) -> None:
+    """It, and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session.pid, signal.SIGKILL)
+    session.wait()
+
+
 def located(
-    programs: Sequence[Program], pythons: Sequence[Path], folder: Path, *, current: bool
-) -> Iterator[tuple[Program, str, Interpreter | str]]:
-    """Each program with the environment to run it in, or why there is none."""
+    programs: Sequence[Program], everything: Sequence[Program], pythons: Sequence[Path], folder: Path, *, current: bool
+) -> Iterator[Place]:
+    """Each program with the environment to run it in, or why there is none; environments are those of ``everything``."""
     if pythons:
         interpreters = [Interpreter.at(python) for python in pythons]
         for program in programs:
@@ -137,10 +147,11 @@ def located(
             else:
                 yield program, found.python.parent.parent.name, found
         return
-    for environment in group(programs):
-        if environment.current or not current:
+    for environment in group(everything):
+        members = [program for program in environment.programs if program in programs]
+        if members and (environment.current or not current):
             where = _built(environment, folder)
-            yield from ((program, environment.name, where) for program in environment.programs)
+            yield from ((program, environment.name, where) for program in members)
 
 
 def _built(environment: Environment, folder: Path) -> Interpreter | str:
@@ -224,23 +235,37 @@ def main() -> int:
     folders = [Path(each) for each in options.what if Path(each).is_dir()]
     names = [each for each in options.what if not Path(each).is_dir()]
     try:
-        programs = chosen(folders or [folder for folder in FOLDERS if folder.is_dir()], names)
+        everything = chosen(folders or [folder for folder in FOLDERS if folder.is_dir()])
+        programs = chosen([program.folder for program in everything], names)
     except BadProgram as error:
         print(error, file=sys.stderr)
         return 2
-    places = list(located(programs, [python.absolute() for python in options.python], options.environments, current=options.current))
+    places = list(
+        located(programs, everything, [python.absolute() for python in options.python], options.environments, current=options.current)
+    )
     print(HEAD, flush=True)
     results = []
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for judged in pool.map(lambda place: _judged(place, options.timeout), places):
-            print(line(judged), flush=True)
-            if options.report and judged.facts.report:
-                print(judged.facts.report, flush=True)
-            results.append(judged)
+    for judged in _all_judged(places, options.jobs, options.timeout):
+        print(line(judged), flush=True)
+        if options.report and judged.facts.report:
+            print(judged.facts.report, flush=True)
+        results.append(judged)
     print(summary(results))
     if options.json:
         options.json.write_text(as_json(results))
     return int(not results or any(judged.problems for judged in results))
+
+
+def _all_judged(places: Sequence[Place], jobs: int, timeout: float) -> Iterator[Judged]:
+    """In order; whoever ends this early ends the sessions that run."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    pool = concurrent.futures.ThreadPoolExecutor(jobs)
+    try:
+        yield from pool.map(lambda place: _judged(place, timeout), places)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for session in list(SESSIONS):
+            _end(session)
 
 
 def _judged(place: Place, timeout: float) -> Judged:
