@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import contextvars
 import errno
 import gc
 import gzip
@@ -24,6 +25,7 @@ import pytest
 
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import EVERY, create
+from pytest_mlchaos.engine import scopes
 from pytest_mlchaos.errors import BadArgument, MissingExtra, SimulatedCrash
 from pytest_mlchaos.sites import storage as storages
 from tests.storage import armed, counts, made, watching
@@ -687,3 +689,11 @@ def test_what_a_full_disk_refused_is_not_written_by_closing(tmp_path):
         (tmp_path / "a.json").write_text("whole")
         assert (tmp_path / "a.json").read_text() == "whole"
     assert len(controller.journal) == 1
+
+
+def test_a_finalizer_of_ours_sets_no_context_variable():
+    """The garbage collector may call it in the middle of setting one, and CPython 3.11 does not survive a second."""
+    before = dict(contextvars.copy_context())
+    with scopes.within_finalizer(), scopes.within("open"):
+        assert dict(contextvars.copy_context()) == before
+        assert scopes.inside() == scopes.OURS

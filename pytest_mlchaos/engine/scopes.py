@@ -47,8 +47,11 @@ def within_finalizer() -> Iterator[None]:
 def within(operation: str) -> Iterator[None]:
     """What is done here is part of an operation that has been counted (of none, where it is empty).
 
-    Within :data:`OURS` it is the tool's own work, and nobody's visit.
+    Within :data:`OURS` it is the tool's own work, and nobody's visit. In a finalizer of ours it is that already, and nothing may be set.
     """
+    if _finalizers and getattr(_finalizing, "on", False):
+        yield
+        return
     before = _INSIDE.get()
     _INSIDE.set(operation)
     try:
