@@ -43,6 +43,10 @@ class _Digests:
                 self._whole.append(self._tail.digest())
                 self._tail, self._held = _hash(), 0
 
+    def add_block(self, digest: bytes) -> None:
+        """A whole block, whose digest is known."""
+        self._whole.append(digest)
+
     def blocks(self) -> tuple[bytes, ...]:
         return (*self._whole, self._tail.digest()) if self._held or not self._whole else tuple(self._whole)
 
@@ -152,14 +156,17 @@ class Contents:
         old, pieces, done = growing.content, EMPTY.pieces, 0
         growing.digests = _Digests()
         for block in _read(fd, 0, size):
-            pieces = _joined(pieces, self._block(block, done, old))
-            growing.digests.add(block)
+            digest = _hash(block).digest()
+            pieces = _joined(pieces, self._block(block, digest, done, old))
+            if len(block) == BLOCK:
+                growing.digests.add_block(digest)
+            else:
+                growing.digests.add(block)
             done += len(block)
         return self._content(done, growing.digests.blocks(), pieces)
 
-    def _block(self, block: bytes, start: int, old: Content) -> tuple[tuple[int, int], ...]:
+    def _block(self, block: bytes, digest: bytes, start: int, old: Content) -> tuple[tuple[int, int], ...]:
         """Where a block is kept. ``old``: what the file held, which may begin with it, or be its beginning."""
-        digest = _hash(block).digest()
         if old.blocks[start // BLOCK : start // BLOCK + 1] == (digest,):
             return _sliced(old.pieces, start, len(block))
         if digest not in self._blocks:

@@ -9,55 +9,9 @@ from collections.abc import Iterable
 
 from ...core.crashes import Change, File, Folder, Kind, Link, Tree
 from .contents import Contents, Growing, opened
+from .inodes import SPECIAL, Draft, Entry, Inode
 
-__all__ = ["SPECIAL", "Entry", "History", "Inode", "moved"]
-
-SPECIAL = Link("")
-"""Stands for what is neither file, directory nor symbolic link: a pipe, a socket. No state holds it."""
-
-
-class Inode:
-    """One file or symbolic link, whatever its names are: what it held, version by version; None where that could not be read in time."""
-
-    __slots__ = ("fresh", "growing", "key", "paths", "supposed", "synced", "versions", "writers")
-
-    def __init__(self, path: str, version: File | Link | None) -> None:
-        self.paths = {path}
-        self.versions: list[File | Link | None] = [version]
-        self.key: tuple[int, int] | None = None
-        self.growing: Growing | None = None
-        self.supposed: list[tuple[int, int]] = []  # (version, change): known but for a change that left no trace
-        self.fresh = -1  # the version that it had if it was really made anew, and is no link to another
-        self.synced = -1
-        self.writers = 0  # how many have it open, at least
-
-    @property
-    def last(self) -> int:
-        """The number of its last version."""
-        return len(self.versions) - 1
-
-    def lose(self) -> None:
-        """Its last version went by without being read."""
-        self.versions[-1] = None
-
-
-Entry = Folder | tuple[Inode, int] | None
-"""None: something is there, or comes and goes, and nobody knows what."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Draft:
-    """A change whose contents are still to be read."""
-
-    kind: Kind
-    path: str
-    step: int
-    before: dict[str, Entry]
-    after: dict[str, Entry]
-    source: str | None
-    unsynced: frozenset[str]
-    loose: frozenset[str]
-    names: frozenset[str] | None
+__all__ = ["History", "moved"]
 
 
 class History:
@@ -79,7 +33,7 @@ class History:
         self._touched: dict[Inode, None] = {}
         self._contents = contents
         self._keys: dict[tuple[int, int], Inode] = {}
-        self._drafts: list[_Draft] = []
+        self._drafts: list[Draft] = []
         self._frozen: tuple[dict[str, Entry], Tree | None] = ({}, {})
 
     def at(self, path: str) -> str:
@@ -90,7 +44,7 @@ class History:
 
     def note(self, kind: Kind, path: str, before: dict[str, Entry], source: str | None = None, names: frozenset[str] | None = None) -> None:
         """The tree has become what it is now by this change. ``names``: what alone differs, where that is known."""
-        self._drafts.append(_Draft(kind, path, self.step, before, self.tree, source, self.unsynced, self.loose, names))
+        self._drafts.append(Draft(kind, path, self.step, before, self.tree, source, self.unsynced, self.loose, names))
 
     def enter(self, path: str, inode: Inode) -> None:
         """A file has that name from now on, in the place of what had it before."""
@@ -300,7 +254,7 @@ class History:
 
     # -- changes -----------------------------------------------------------------------------------------------
 
-    def _add(self, draft: _Draft) -> None:
+    def _add(self, draft: Draft) -> None:
         kind, start = draft.kind, 0
         entry, old = draft.after.get(draft.path), draft.before.get(draft.path)
         if isinstance(entry, tuple) and kind in ("created", "grew", "arrived"):
@@ -328,7 +282,7 @@ class History:
             return "grew", held.content.size
         return "rewritten", 0
 
-    def _frozen_but(self, draft: _Draft, before: Tree) -> Tree | None:
+    def _frozen_but(self, draft: Draft, before: Tree) -> Tree | None:
         """As ``frozen`` of what is behind a change, where only a few names differ."""
         found = dict(before)
         for name in draft.names or ():

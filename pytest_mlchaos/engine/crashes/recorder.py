@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
 import threading
 import time
 from collections.abc import Sequence
@@ -13,15 +12,17 @@ from pathlib import Path
 from ...core.crashes import Change, File, Folder, Tree
 from . import inotify
 from .accounts import Account, mapped_files
+from .batches import QUIET, ahead, all_quiet
 from .contents import EMPTY, Contents
-from .history import History, Inode, moved
+from .history import History, moved
+from .inodes import Inode
 from .inotify import Event, Inotify
+from .watches import Watches, status_of
 
 __all__ = ["Recorder"]
 
 TRIES = 50
 """How often a directory is read again while others go on writing."""
-_QUIET = inotify.OPEN | inotify.CLOSE_NOWRITE | inotify.IGNORED
 _UNSEEN = "\0"
 """A name that no file has: something may lie in this directory by now, and nobody knows since when."""
 _MOST_FILES = 256
@@ -47,12 +48,10 @@ class Recorder:
         self.pending = self._inotify.pending
         self._account = Account()
         self._mapped: set[tuple[int, int]] = set()
-        self._watches: dict[int, str] = {}
+        self._watches = Watches(self._inotify, self._history.root)
         self._unseen: dict[str, bool] = {}
         self._alone = True
         self._lost = False
-        parent = self._inotify.add(os.path.dirname(self._history.root))
-        self._parent = -1 if parent is None else parent
         self._compare()
         self._history.resolve()
         self._history.settled(None)
@@ -122,7 +121,7 @@ class Recorder:
     def _events(self) -> list[Event]:
         """Those that are there. A rename is two, and another process may be between them."""
         events = self._read()
-        last = next((event for event in reversed(events) if not event.mask & _QUIET), None)
+        last = next((event for event in reversed(events) if not event.mask & QUIET), None)
         if last is not None and last.mask & inotify.MOVED_FROM:
             time.sleep(_RENAMING)
             events += self._read()
@@ -131,10 +130,10 @@ class Recorder:
     def _read(self) -> list[Event]:
         """What lies beside this directory is nobody's business."""
         name = os.path.basename(self._history.root)
-        return [event for event in self._inotify.read() if event.watch != self._parent or event.name == name]
+        return [event for event in self._inotify.read() if event.watch != self._watches.parent or event.name == name]
 
     def _drain(self, events: list[Event]) -> None:
-        if _all_quiet(events) and not self._lost:
+        if all_quiet(events) and not self._lost:
             self._apply(events)  # somebody has read
             return
         history, written = self._history, self._account.since()
@@ -148,14 +147,14 @@ class Recorder:
             if self._unseen:
                 found = {path: self._looked_into(path) for path in self._unseen}
                 events = self._events()
-                if not _all_quiet(events):
+                if not all_quiet(events):
                     self._unseen = dict.fromkeys(self._unseen, False)
                     continue
                 self._apply(events)
                 self._see(found)
             history.resolve()
             events = self._events()
-            if _all_quiet(events):
+            if all_quiet(events):
                 self._apply(events)
                 break
         else:  # it never stands still
@@ -165,11 +164,11 @@ class Recorder:
         self._account.reset()
 
     def _apply(self, events: list[Event]) -> None:
-        written, following, busy = _ahead(events)
-        targets = {event.cookie for event in events if event.mask & inotify.MOVED_TO and self._path_of(event) is not None}
+        written, following, busy = ahead(events)
+        targets = {event.cookie for event in events if event.mask & inotify.MOVED_TO and self._watches.path_of(event) is not None}
         leaving: dict[int, str] = {}
         for place, event in enumerate(events):
-            path = self._path_of(event)
+            path = self._watches.path_of(event)
             if path is None or event.mask & inotify.IGNORED:
                 continue
             if event.mask & inotify.MOVED_FROM and event.cookie in targets:
@@ -179,14 +178,6 @@ class Recorder:
             else:
                 self._alone = place >= busy
                 self._on(event.mask, path, written[place], following[place])
-
-    def _path_of(self, event: Event) -> str | None:
-        if event.watch == self._parent:
-            return ""
-        above = self._watches.get(event.watch)
-        if above is None or not event.name:
-            return None
-        return f"{above}/{event.name}" if above else event.name
 
     def _on(self, mask: int, path: str, written: bool, following: int) -> None:
         """One event. ``written``: the same name is written to again, before it can be read; ``following``: its next event."""
@@ -246,7 +237,7 @@ class Recorder:
         history, before = self._history, self._history.tree
         if origin is not None and before.get(origin) is not None:
             history.rename(origin, path)
-            self._watches = {watch: moved(name, origin, path) for watch, name in self._watches.items()}
+            self._watches.rename(origin, path)
             self._unseen = {moved(name, origin, path): alone for name, alone in self._unseen.items()}
             history.note("moved", path, before, origin)
             return
@@ -269,9 +260,7 @@ class Recorder:
     def _forget(self, path: str) -> None:
         self._history.forget(path)
         inside = f"{path}/" if path else ""
-        for watch in [watch for watch, name in self._watches.items() if name == path or name.startswith(inside)]:
-            del self._watches[watch]
-            self._inotify.forget(watch)
+        self._watches.forget(path)
         self._unseen = {name: alone for name, alone in self._unseen.items() if name != path and not name.startswith(inside)}
 
     # -- directories -------------------------------------------------------------------------------------------
@@ -279,32 +268,19 @@ class Recorder:
     def _folder(self, path: str, kind: str | None) -> None:
         """A new directory: it is watched from now on. ``kind`` None: it came with what is in it."""
         history, before = self._history, self._history.tree
-        watch = self._watch(path)
-        history.tree = {**before, path: None if watch is None else self._mode(path)}
+        watch = self._watches.watch(path)
+        history.tree = {**before, path: None if watch is None else self._watches.mode(path)}
         history.loose |= {path}
         if kind is not None and watch is not None:
             history.note("folder", path, before)
         history.tree = {**history.tree, f"{path}/{_UNSEEN}": None}
         self._unseen[path] = kind is not None and watch is not None and self._alone
 
-    def _watch(self, path: str) -> int | None:
-        watch = self._inotify.add(self._history.at(path))
-        if watch is not None:
-            self._watches[watch] = path
-        return watch
-
-    def _mode(self, path: str) -> Folder:
-        try:
-            status = os.lstat(self._history.at(path))
-        except OSError:
-            return Folder()
-        return Folder(stat.S_IMODE(status.st_mode), status.st_mtime_ns)
-
     def _looked_into(self, path: str) -> dict[str, Folder | None] | None:
         """What a new directory holds; None if it is none any more."""
-        if self._history.tree.get(path) is None and self._watch(path) is None:
+        if self._history.tree.get(path) is None and self._watches.watch(path) is None:
             return None
-        return self._below(path)
+        return self._watches.below(path)
 
     def _see(self, found: dict[str, dict[str, Folder | None] | None]) -> None:
         """Take in what the new directories held when nothing more happened."""
@@ -316,7 +292,7 @@ class Recorder:
                 self._gone(path)
                 continue
             if history.tree.get(path) is None:
-                history.tree = {**history.tree, path: self._mode(path)}
+                history.tree = {**history.tree, path: self._watches.mode(path)}
             missing = [name for name in below if name not in history.tree]
             one_by_one = alone and all(name.startswith(f"{above}/") for above, name in itertools.pairwise(missing))
             if one_by_one:
@@ -344,11 +320,11 @@ class Recorder:
         for _ in range(TRIES):
             self._forget("")
             history.tree = {}
-            if self._watch("") is not None:
-                history.tree = {"": self._mode("")}
-                for path, folder in self._below("").items():
+            if self._watches.watch("") is not None:
+                history.tree = {"": self._watches.mode("")}
+                for path, folder in self._watches.below("").items():
                     self._found(path, folder)
-            if _all_quiet(self._events()):
+            if all_quiet(self._events()):
                 break
         self._lost = False
         history.note("arrived", "", before)
@@ -358,7 +334,7 @@ class Recorder:
         history = self._history
         self._mapped |= mapped_files()
         for inode in history.inodes()[:_MOST_FILES]:
-            held, status = inode.versions[-1], _status(history.at(min(inode.paths)))
+            held, status = inode.versions[-1], status_of(history.at(min(inode.paths)))
             if isinstance(held, File) and status is not None:
                 changed = (status.st_size, status.st_mtime_ns) != (held.content.size, held.mtime)
                 if changed or inode.key in self._mapped:
@@ -368,44 +344,3 @@ class Recorder:
         history.resolve()
         history.settled(written)
         self._account.reset()
-
-    def _below(self, path: str) -> dict[str, Folder | None]:
-        """All that lies below a directory; each directory in it is watched first."""
-        found: dict[str, Folder | None] = {}
-        try:
-            entries = sorted(os.scandir(self._history.at(path)), key=lambda entry: entry.name)
-        except OSError:
-            return found
-        for entry in entries:
-            name = f"{path}/{entry.name}" if path else entry.name
-            if not entry.is_dir(follow_symlinks=False):
-                found[name] = None
-            elif self._watch(name) is not None:
-                found[name] = self._mode(name)
-                found |= self._below(name)
-        return found
-
-
-def _all_quiet(events: Sequence[Event]) -> bool:
-    return all(event.mask & _QUIET for event in events)
-
-
-def _ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
-    """For each event: whether its name is written to later on, and the mask of its next event; and the place of the last that matters."""
-    written, following, busy = [False] * len(events), [0] * len(events), -1
-    seen: dict[tuple[int, str], tuple[bool, int]] = {}
-    for place in range(len(events) - 1, -1, -1):
-        event = events[place]
-        key = event.watch, event.name
-        written[place], following[place] = seen.get(key, (False, 0))
-        seen[key] = written[place] or bool(event.mask & inotify.MODIFY), event.mask
-        if busy < 0 and not event.mask & _QUIET:
-            busy = place
-    return written, following, busy
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None

@@ -1,0 +1,32 @@
+"""Events that were read together: what one of them means may depend on those behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import inotify
+from .inotify import Event
+
+__all__ = ["QUIET", "ahead", "all_quiet"]
+
+QUIET = inotify.OPEN | inotify.CLOSE_NOWRITE | inotify.IGNORED
+"""What changes nothing."""
+
+
+def all_quiet(events: Sequence[Event]) -> bool:
+    """Whether nothing has changed."""
+    return all(event.mask & QUIET for event in events)
+
+
+def ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
+    """For each event: whether its name is written to later on, and the mask of its next event; and the place of the last that matters."""
+    written, following, busy = [False] * len(events), [0] * len(events), -1
+    seen: dict[tuple[int, str], tuple[bool, int]] = {}
+    for place in range(len(events) - 1, -1, -1):
+        event = events[place]
+        key = event.watch, event.name
+        written[place], following[place] = seen.get(key, (False, 0))
+        seen[key] = written[place] or bool(event.mask & inotify.MODIFY), event.mask
+        if busy < 0 and not event.mask & QUIET:
+            busy = place
+    return written, following, busy
