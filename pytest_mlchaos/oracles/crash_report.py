@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState
@@ -154,12 +153,10 @@ def _grouped(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
 
 
 def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
+    """What failures have in common that fail for one reason."""
     if outcome.error is not None:
-        words = re.sub(r"0x[0-9a-fA-F]+|\d+|'[^']*'|\"[^\"]*\"|/\S+", "_", _first_line(outcome.error))
-        return outcome.verdict, words, outcome.place
-    if outcome.divergence is not None:
-        return outcome.verdict, outcome.divergence.component, re.sub(r"\d[\d.e+-]*|\[.*\]", "_", outcome.divergence.detail)
-    return (outcome.verdict,)
+        return outcome.verdict, type(outcome.error).__name__, outcome.place
+    return outcome.verdict, outcome.divergence.component if outcome.divergence is not None else ""
 
 
 def _first_line(error: BaseException, root: str = "") -> str:

@@ -197,15 +197,20 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[st
 
 
 def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
-    """The golden step nearest to ``place`` that was given the same data."""
+    """The golden step that was given the same data: the first of the epoch, if it is one of them, else the nearest."""
     mine = step.data or step.batches
     found = [number for number, other in enumerate(golden.steps) if (other.data or other.batches) == mine] if mine else []
-    return min(found, key=lambda number: (abs(number - place), number)) if found else None
+    epoch = _epoch(golden, place)
+    return epoch if epoch in found else min(found, key=lambda number: (abs(number - place), number), default=None)
+
+
+def _epoch(golden: Trace, place: int) -> int:
+    """The first step of the epoch that a step belongs to, as far as loaders tell."""
+    return max((start for start in golden.epochs if start <= place), default=0)
 
 
 def _order_detail(golden: Trace, found: int, place: int) -> str:
-    epoch = max((start for start in golden.epochs if start <= place), default=0)
-    if found == epoch and found != place:
+    if found == _epoch(golden, place):
         return "the position in the epoch is not restored: it begins with the epoch's first batch again"
     if found == place - 1:
         return f"off by one: the batch of step {found} is repeated"

@@ -36,6 +36,7 @@ from ..oracles.crash_report import CrashReport
 from ..oracles.crash_verdicts import CrashJudge
 from ..oracles.run import Run
 from ..search.crash_runs import Begun, Hosts, begin, begin_beside
+from ..search.crash_states import completed_writes
 from ..search.crashes import Exploration, Plan, confirmed, explore, states_of
 from ..sites.torch_trace import traced
 from .crash_urls import check_shared, prefix_of, remote_at
@@ -265,7 +266,7 @@ def _home(scratch: Path) -> Iterator[Path]:
 
 
 def _report(found: Exploration, begun: Begun, duration: float, test: str, root: str) -> CrashReport:
-    completed = sum(change.kind in ("closed", "moved", "arrived") for change in begun.golden.changes)
+    completed = completed_writes(begun.golden.changes)
     notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
     if begun.golden.changed and not begun.host.is_fresh:
         notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")

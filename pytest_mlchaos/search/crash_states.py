@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from ..core.crashes import Change, Content, CrashState, File, Tree, tree_key
 from ..engine.crashes.contents import EMPTY, Contents
 
-__all__ = ["CrashStates"]
+__all__ = ["CrashStates", "completed_writes"]
+
+STABLE = 10
+"""Letters that a temporary file's name has besides the file's own, at most, to be the same in each run: ``.tmp``, ``.partial``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +82,8 @@ class CrashStates:
             held = change.before.get(change.path)
             if change.start < size < content.size or (size == change.start == 0 and not isinstance(held, File)):
                 torn = self._with(change.before, change.path, self._contents.cut(content, size))
-                yield _Found(
-                    f"{change.path}@{size}", change.step, change.path, f"{change.path} cut at byte {size} of {final}", torn, torn=True
-                )
+                label, what = f"{_name(changes, place)}@{size}", f"{change.path} cut at byte {size} of {final}"
+                yield _Found(label, change.step, change.path, what, torn, torn=True)
 
     def _with(self, tree: Tree, path: str, content: Content | None) -> Tree:
         """The tree with a file of that content there; without it for None."""
@@ -181,17 +183,50 @@ def _named(changes: Sequence[Change], place: int) -> tuple[str, str]:
     """The label of the state behind a change, and it in words."""
     change = changes[place]
     path, content = change.path or ".", _content(change.after, change.path)
+    name = _name(changes, place) or "."
     if change.kind == "removed":
         return f"{path}~removed", f"{path} removed"
     if change.kind == "moved":
-        return path, f"{path} just renamed from {change.source}"
+        return name, f"{path} just renamed from {change.source}"
     if change.kind == "link":
-        return path, f"{path} just linked"
+        return name, f"{path} just linked"
     if change.kind == "folder":
-        return path, f"directory {path} just made"
+        return name, f"directory {path} just made"
     if change.kind == "arrived" or content is None:
-        return path, f"{path} just put in its place"
+        return name, f"{path} just put in its place"
     final = _final(changes, place)
     if content.size < final or (final == 0 and change.kind == "truncated"):
-        return f"{path}@{content.size}", f"{path} cut at byte {content.size} of {final}"
-    return path, f"{path} complete" if change.kind != "rewritten" else f"{path} rewritten in place"
+        return f"{name}@{content.size}", f"{path} cut at byte {content.size} of {final}"
+    return name, f"{path} complete" if change.kind != "rewritten" else f"{path} rewritten in place"
+
+
+def _name(changes: Sequence[Change], place: int) -> str:
+    """What a file is called in a state's id: by its path, or, where that is another in each run, by what it is renamed to."""
+    path = changes[place].path
+    target = _renamed_to(changes, place)
+    if target is None:
+        return path
+    own, final = path.rpartition("/")[2], target.rpartition("/")[2]
+    rest = own.replace(final, "", 1)
+    is_stable = final in own and len(rest) <= STABLE and not any(letter.isdigit() for letter in rest)
+    return path if is_stable else f"{target}~tmp"
+
+
+def _renamed_to(changes: Sequence[Change], place: int) -> str | None:
+    """The path that a file, or directory, gets later; None where it keeps its own."""
+    path = changes[place].path
+    for change in changes[place + 1 :]:
+        if change.kind == "moved" and change.source == path:
+            return change.path
+        if change.path == path and change.kind in ("removed", "created", "arrived", "moved"):
+            return None
+    return None
+
+
+def completed_writes(changes: Sequence[Change]) -> int:
+    """How many files were brought to an end under the name that they keep."""
+    return sum(
+        _content(change.after, change.path) is not None
+        and (change.kind in ("moved", "arrived") or (change.kind == "closed" and _renamed_to(changes, place) is None))
+        for place, change in enumerate(changes)
+    )
