@@ -135,12 +135,24 @@ def test_a_second_crash_is_a_restart_only_behind_a_checkpoint_of_its_own_past():
 
 
 def test_without_steps_the_files_written_tell_the_progress():
-    """By at least two: a resumed run may write one more for reasons of its own."""
-    judge = CrashJudge(Ran(value=1))
-    judge.differs(Ran(value=1, writes=10))
-    writes = [10, 9, 10, 6, 10]
-    outcomes = judge.finish([judge.outcome(state(number), Ran(value=1, writes=count)) for number, count in enumerate(writes)])
-    assert [outcome.verdict for outcome in outcomes] == ["recovered"] * 4 + ["restarted"]
+    """The first one that a run writes again as the golden run had; what every run writes says nothing."""
+    config, files = ("config", b"same"), [("last", b"%d" % number) for number in range(6)]
+    judge = CrashJudge(Ran(value=1, completed=(config, *files)))
+    began = [0, 1, 0, 4, 0, 6]
+    runs = [Ran(value=1, completed=(config, *files[number:])) for number in began]
+    outcomes = judge.finish([judge.outcome(state(number), one) for number, one in enumerate(runs)])
+    assert [outcome.verdict for outcome in outcomes] == ["recovered"] * 2 + ["restarted", "recovered", "restarted", "recovered"]
+    assert "went on from a checkpoint" in outcomes[2].detail
+
+
+def test_a_generator_that_ends_in_another_state_is_named_where_there_are_no_steps():
+    """One that the golden run draws from."""
+    golden = Trace(random={"rng.numpy": (b"a", b"b"), "rng.python": (b"c", b"c")})
+    judge = CrashJudge(Ran(value=1, trace=golden))
+    found = judge.outcome(state(0), Ran(value=2, trace=Trace(random={"rng.numpy": (b"x", b"y"), "rng.python": (b"z", b"z")})))
+    assert found.divergence.component == "rng.numpy"
+    kept = judge.outcome(state(0), Ran(value=2, trace=Trace(random={"rng.numpy": (b"x", b"b"), "rng.python": (b"z", b"z")})))
+    assert kept.divergence.component == "returned value"
 
 
 @pytest.mark.parametrize(
