@@ -103,7 +103,8 @@ def explored(
     check_subject(subject, CALLER)
     start = perf_counter()
     asked = asked_state(controller)
-    with _begun(controller, subject, workdir, args, terms, scratch) as crew:
+    with contextlib.ExitStack() as stack:
+        crew = _begun(stack, controller, subject, workdir, args, terms, scratch)
         plan = terms.plan(asked and asked[1])
         begun, found = confirmed(crew, explore(crew, plan), plan)
         begun.host.leave(begun.golden.end)
@@ -116,33 +117,38 @@ def explored(
     return report
 
 
-@contextlib.contextmanager
 def _begun(
-    controller: Controller, subject: Callable[..., Any], workdir: Any, args: tuple[Any, ...], terms: CrashTerms, scratch: Path
-) -> Iterator[list[Begun]]:
-    """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes."""
+    stack: contextlib.ExitStack,
+    controller: Controller,
+    subject: Callable[..., Any],
+    workdir: Any,
+    args: tuple[Any, ...],
+    terms: CrashTerms,
+    scratch: Path,
+) -> list[Begun]:
+    """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes, until the stack ends.
+
+    (A context manager of contextlib's would show its own code behind what a golden run raises.)
+    """
     prefix = prefix_of(workdir, terms.storage_options)
-    with (
-        controller.without_faults(),
-        randomness.restored(),
-        Surroundings(),
-        no_time_limit() as left,
-        remote_at(prefix, terms) as remote,
-        _home(scratch) as home,
-        contextlib.ExitStack() as stack,
-    ):
-        root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
-        runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout or left, elsewhere=remote)
-        virtual = isinstance(controller.clock, VirtualClock)
+    stack.enter_context(controller.without_faults())
+    stack.enter_context(randomness.restored())
+    stack.enter_context(Surroundings())
+    left = stack.enter_context(no_time_limit())
+    remote = stack.enter_context(remote_at(prefix, terms))
+    home = stack.enter_context(_home(scratch))
+    root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
+    runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout or left, elsewhere=remote)
+    virtual = isinstance(controller.clock, VirtualClock)
 
-        def hosts(job: int, place: Path) -> Hosts:
-            contents = stack.enter_context(opened(home / f"contents-{job}"))
-            given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
-            return _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual)
+    def hosts(job: int, place: Path) -> Hosts:
+        contents = stack.enter_context(opened(home / f"contents-{job}"))
+        given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
+        return _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual)
 
-        first = begin(hosts(0, root))
-        others = [_beside(home / str(job) / root.name) for job in range(1, terms.jobs)]
-        yield [first, *(begin_beside(first, hosts(job, place)) for job, place in enumerate(others, 1))]
+    first = begin(hosts(0, root))
+    others = [_beside(home / str(job) / root.name) for job in range(1, terms.jobs)]
+    return [first, *(begin_beside(first, hosts(job, place)) for job, place in enumerate(others, 1))]
 
 
 def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms, virtual: bool) -> Hosts:
@@ -186,7 +192,8 @@ def crashed_run(
             f"crash(state={name!r}): mlchaos.run needs the work directory as the subject's first argument, as in run(train, tmp_path)"
         )
     started, strikes = controller.clock.now(), len(controller.journal)
-    with _begun(controller, _Trained(subject, watch), args[0], args[1:], CrashTerms(isolation="in-process"), scratch) as (begun,):
+    with contextlib.ExitStack() as stack:
+        (begun,) = _begun(stack, controller, _Trained(subject, watch), args[0], args[1:], CrashTerms(isolation="in-process"), scratch)
         (state,) = explore_to(begun, name)
         ran = begun.host.resume(state.tree, 2, None)
     controller.note(plan, state=name)
