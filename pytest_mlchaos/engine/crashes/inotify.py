@@ -5,13 +5,14 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
-import fcntl
+import importlib
 import os
 import struct
 import sys
-import termios
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from ...errors import BadArgument
 
 __all__ = ["Event", "Inotify", "available"]
 
@@ -42,6 +43,11 @@ class Inotify:
     """A queue of events. ``pending`` says, in half a microsecond, whether there are any."""
 
     def __init__(self) -> None:
+        if not available():
+            raise BadArgument(
+                f"mlchaos.explore_crashes follows a work directory by inotify, which Linux has and {sys.platform} has not: run it on Linux (in "
+                "a container, say), or give it a URL, such as 'memory://run'"
+            )
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
@@ -50,6 +56,7 @@ class Inotify:
 
     def _asker(self) -> Callable[[], int]:
         count = array.array("i", [0])
+        fcntl, termios = importlib.import_module("fcntl"), importlib.import_module("termios")  # not everywhere
         ioctl, fd, request = fcntl.ioctl, self.fd, termios.FIONREAD
 
         def pending() -> int:
