@@ -45,8 +45,8 @@ class Inotify:
     def __init__(self) -> None:
         if not available():
             raise BadArgument(
-                f"mlchaos.explore_crashes follows a work directory by inotify, which Linux has and {sys.platform} has not: run it on Linux (in "
-                "a container, say), or give it a URL, such as 'memory://run'"
+                f"mlchaos.explore_crashes follows a work directory by inotify, which Linux has and {sys.platform} has not: run it on Linux "
+                "(in a container, say), or give it a URL, such as 'memory://run'"
             )
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
