@@ -30,7 +30,7 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
     sampler = DistributedSampler(flowers, num_replicas=1, rank=0, seed=0)  # Lightning tells it the epoch
     loader = DataLoader(flowers, batch_size=50, sampler=sampler)
     trainer = pl.Trainer(
-        max_epochs=4,
+        max_epochs=3,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,

@@ -16,7 +16,7 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
     pl.seed_everything(0, verbose=False)
     loader = DataLoader(iris.load(), batch_size=50, shuffle=True)
     trainer = pl.Trainer(
-        max_epochs=4,
+        max_epochs=3,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
