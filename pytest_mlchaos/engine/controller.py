@@ -55,8 +55,8 @@ def current() -> Controller | None:
 class Controller:
     """Counts visits, strikes what is due, keeps the journal.
 
-    ``probing`` makes it the first, fault-free trial of an exploration: each plan notes the visits at which it could have struck. ``own`` are
-    the test's own directories: files elsewhere are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
+    ``probing`` makes it the first, fault-free trial of an exploration: plans note the visits at which they could have struck. ``own`` are the
+    test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
     """
 
     attributes: Mapping[str, Any] = NO_ATTRIBUTES  # of every visit in this process: its rank, in a world
@@ -80,8 +80,7 @@ class Controller:
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
-        self._applying = threading.local()
-        self._lock = threading.Lock()
+        self._applying, self._lock = threading.local(), threading.Lock()
         self._lanes: dict[Key, Lane] = {}
 
     # -- what sites call ---------------------------------------------------------------------------------------
