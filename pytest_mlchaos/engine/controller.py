@@ -55,7 +55,7 @@ def current() -> Controller | None:
 class Controller:
     """Counts visits, strikes what is due, keeps the journal.
 
-    ``probing`` makes it the first, fault-free trial of an exploration: plans note the visits at which they could have struck. ``own`` are the
+    ``probing`` makes it the first, fault-free trial of an exploration: plans note the visits at which they could strike. ``own`` are the
     test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
     """
 
