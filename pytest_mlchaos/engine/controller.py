@@ -55,9 +55,8 @@ def current() -> Controller | None:
 class Controller:
     """Counts visits, strikes what is due, keeps the journal.
 
-    ``probing`` makes it the first, fault-free trial of an exploration: no fault strikes, and each plan notes the visits
-    at which it could have. ``own`` are the test's own directories: files elsewhere are none of the faults' business. ``names`` keeps a
-    few names (of files, say) that passed, by site: they are told when a fault's filter matched nothing.
+    ``probing`` makes it the first, fault-free trial of an exploration: plans note the visits at which they could strike. ``own`` are the
+    test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
     """
 
     attributes: Mapping[str, Any] = NO_ATTRIBUTES  # of every visit in this process: its rank, in a world
@@ -81,8 +80,7 @@ class Controller:
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
-        self._applying = threading.local()
-        self._lock = threading.Lock()
+        self._applying, self._lock = threading.local(), threading.Lock()
         self._lanes: dict[Key, Lane] = {}
 
     # -- what sites call ---------------------------------------------------------------------------------------
@@ -294,13 +292,10 @@ class Controller:
 
     def _apply(self, plan: Plan, visit: Visit) -> None:
         def record(details: Mapping[str, Any]) -> None:
-            plan.struck += 1
-            plan.total += 1
             plan.visits_struck.append(visit.index)
             strike = Strike(repr(plan.fault), visit.site, visit.index, {**about(), **details})
-            self.journal.append(strike)
             put_down(strike, self.clock.now() + visit.delay)
-            self._told(plan, strike)
+            self._struck(plan, strike)
             if visit.error is not None:
                 self.inject(visit.error)
 
@@ -320,9 +315,10 @@ class Controller:
 
     def note(self, plan: Plan, **details: Any) -> None:
         """A fault that is not bound to a visit has taken effect."""
-        plan.struck += 1
-        plan.total += 1
-        strike = Strike(repr(plan.fault), name_of(plan.fault.key), 0, details)
+        self._struck(plan, Strike(repr(plan.fault), name_of(plan.fault.key), 0, details))
+
+    def _struck(self, plan: Plan, strike: Strike) -> None:
+        plan.struck, plan.total = plan.struck + 1, plan.total + 1
         self.journal.append(strike)
         self._told(plan, strike)
 
