@@ -356,13 +356,13 @@ def test_a_resumed_run_that_hangs_is_cut_off_and_said_to_hang(project):
             while lock.exists():
                 time.sleep(0.01)
             lock.touch()
-            state = train(workdir, 2)
+            state = train(workdir, 1)
             lock.unlink()
             return state
 
         @pytest.mark.parametrize("isolation", ["in-process", "process"])
         def test_it(mlchaos, tmp_path, isolation):
-            report = mlchaos.explore_crashes(waits, tmp_path, timeout=0.5, torn_writes=False, isolation=isolation)
+            report = mlchaos.explore_crashes(waits, tmp_path, timeout=1, torn_writes=False, isolation=isolation)
             assert {o.verdict for o in report.failures} == {"hung"} and "resume did not end: it stood in " in str(report)
             assert "waits" in str(report)
     """).run("--mlchaos-clock=real", passed=2)

@@ -46,6 +46,9 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
 
+RECORDED = 5.0
+"""How many times as long as another a run may take that is recorded."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
@@ -138,7 +141,13 @@ def _begun(
     remote = stack.enter_context(remote_at(prefix, terms))
     home = stack.enter_context(_home(scratch))
     root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
-    runs = Terms(root=root, traced=traced, cross_device=terms.cross_device, timeout=terms.timeout or left, elsewhere=remote)
+    runs = Terms(
+        root=root,
+        traced=traced,
+        cross_device=terms.cross_device,
+        timeout=terms.timeout * RECORDED if terms.timeout else left,
+        elsewhere=remote,
+    )
     virtual = isinstance(controller.clock, VirtualClock)
 
     def hosts(job: int, place: Path) -> Hosts:
