@@ -18,7 +18,7 @@ from typing import Any
 from ..core.clock import VirtualClock
 from ..core.crashes import CRASH_STATE, CrashState, Folder
 from ..core.runs import Attempt, Record, tell
-from ..core.values import did_you_mean, index, parse_duration, shown
+from ..core.values import index, parse_duration, shown
 from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.crashes.contents import Contents
@@ -37,7 +37,7 @@ from ..oracles.crash_verdicts import CrashJudge
 from ..oracles.run import Run
 from ..search.crash_runs import Begun, Hosts, begin, begin_beside
 from ..search.crash_states import completed_writes
-from ..search.crashes import Exploration, Plan, confirmed, explore, states_of
+from ..search.crashes import Exploration, Plan, confirmed, explore, path_to, states_of
 from ..sites.torch_trace import traced
 from .crash_urls import check_shared, prefix_of, remote_at
 
@@ -239,9 +239,7 @@ def explore_to(begun: Begun, name: str) -> list[CrashState]:
         found = [state for state in states_of(begun, plan) if state.id == name]
         if found:
             return found
-    states = states_of(begun, Plan())
-    close = did_you_mean(name, [state.id for state in states])
-    raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {name!r}{close}")
+    return path_to(states_of(begun, Plan()), name)  # which says what there is
 
 
 def _kept(state: CrashState, folder: Path, contents: Contents) -> Path:

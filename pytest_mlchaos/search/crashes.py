@@ -13,7 +13,7 @@ from ..errors import BadArgument, MlchaosError
 from .crash_runs import Begun, Judge
 from .crash_states import CrashStates
 
-__all__ = ["Exploration", "Plan", "explore", "states_of"]
+__all__ = ["Exploration", "Plan", "confirmed", "explore", "path_to", "states_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -59,12 +59,12 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
         maker.states(begun.golden.start, begun.golden.changes, known if begun is first else set(), steps=begun.judge.steps)
         for maker, begun in zip(makers, crew, strict=True)
     ]
-    wanted = states if plan.only is None else _path_to(states, plan.only, lenient=plan.lenient)
+    wanted = states if plan.only is None else path_to(states, plan.only, lenient=plan.lenient)
     outcomes = _resumed(crew, wanted, [{state.id: state for state in found} for found in others], plan, {"start#0": first.second})
     for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
         deeper = [further for state in wanted for further in _behind(first, makers[0], state, known)]
         if plan.only is not None:
-            deeper, outcomes = _path_to(deeper, plan.only, level, lenient=plan.lenient), []
+            deeper, outcomes = path_to(deeper, plan.only, level, lenient=plan.lenient), []
         outcomes += _resumed(crew[:1], deeper, [], plan, {})
         states, wanted = [*states, *deeper], deeper
     chosen = states if plan.only is None else wanted
@@ -163,7 +163,7 @@ def _behind(begun: Begun, maker: CrashStates, state: CrashState, known: set[froz
     ]
 
 
-def _path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient: bool = False) -> list[CrashState]:
+def path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient: bool = False) -> list[CrashState]:
     """The state of that name, or the one that leads to it: ``a>b`` is a crash in the run that resumes from a."""
     wanted = ">".join(name.split(">")[: level + 1])
     for state in states:

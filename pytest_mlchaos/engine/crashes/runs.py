@@ -51,7 +51,6 @@ class Terms:
     cross_device: bool = False
     timeout: float | None = None
     virtual: bool = False
-    parameters: bool = False
     elsewhere: Place | None = None
 
     @property
