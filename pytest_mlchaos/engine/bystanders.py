@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from time import sleep  # the real one
 
-__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "at_work", "package_of"]
+__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "at_work", "package_of"]
 
 _OURS = __name__.partition(".")[0]
 WAITING = frozenset(
@@ -30,6 +30,12 @@ _WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock",
 def at_work() -> str:
     """Why time is real while somebody is at work beside this thread, or nothing."""
     return _busy_process() or _busy_thread()
+
+
+def alone() -> bool:
+    """Whether the main thread is the only one that is part of what is tested, and has no child process."""
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread() and not _is_idle(thread))
+    return not any(others) and not _busy_process()
 
 
 def _busy_thread() -> str:

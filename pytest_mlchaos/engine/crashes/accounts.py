@@ -51,7 +51,8 @@ class Account:
 
 def _others() -> set[int]:
     """Who else may write: this thread's child processes, and the other threads, by their numbers."""
-    found = {thread.native_id or 0 for thread in threading.enumerate() if thread is not threading.current_thread()}
+    threads = (thread for thread in threading.enumerate() if not thread.name.startswith("mlchaos"))
+    found = {thread.native_id or 0 for thread in threads if thread is not threading.current_thread()}
     with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children:
         found |= set(map(int, children.read().split()))
     return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..bystanders import alone
 from ..patching import Patches
 from ..scopes import OURS, within
 from .recorder import Recorder
@@ -18,6 +20,7 @@ __all__ = ["EXDEV", "cross_device", "watched"]
 
 _TOOL = 4  # of sys.monitoring: 0 to 2 and 5 are for debuggers, coverage, profilers and optimisers
 EXDEV = 18
+_LOOKS, _LONG = 0.05, 0.01  # s: until a thread looks whether the run is over; how long a C function must take to be one that takes long
 
 
 @contextlib.contextmanager
@@ -45,9 +48,36 @@ def watched(recorder: Recorder) -> Iterator[None]:
             _monitor(patches, pending, look)
         else:
             _profile(patches, pending, look)
-        yield
+        with _beside(recorder, look):
+            yield
     with within(OURS):
         drain(closely=True)
+
+
+@contextlib.contextmanager
+def _beside(recorder: Recorder, look: Callable[[], None]) -> Iterator[None]:
+    """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do.
+
+    What Python code writes is taken in at its own moments, before this thread's patience ends: so its states are the same each time.
+    """
+    over, me = threading.Event(), os.getpid()
+
+    def watch() -> None:
+        while not over.is_set() and os.getpid() == me:
+            ready, _, _ = select.select([recorder.fd], [], [], _LOOKS)
+            if ready and not over.wait(_LONG) and recorder.pending() and alone():
+                look()
+
+    thread = threading.Thread(target=watch, name="mlchaos-watch", daemon=True)
+    profile = threading.getprofile() if hasattr(threading, "getprofile") else None
+    threading.setprofile(None)  # this one need not watch itself
+    thread.start()
+    threading.setprofile(profile)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:

@@ -45,7 +45,7 @@ class Recorder:
         self._draining = False
         self._owner = os.getpid()
         self._inotify = Inotify()
-        self.pending = self._inotify.pending
+        self.pending, self.fd = self._inotify.pending, self._inotify.fd
         self._account = Account()
         self._mapped: set[tuple[int, int]] = set()
         self._watches = Watches(self._inotify, self._history.root)
