@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import random
 import signal
@@ -56,6 +57,26 @@ def sleeper(*flags):
 
 
 # -- what it finds ---------------------------------------------------------------------------------------------
+
+
+def late(name, environment):
+    """Whether a library had been imported before; it is now."""
+    os.environ.update(environment)
+    had = name in sys.modules
+    importlib.import_module(name)
+    return had
+
+
+@pytest.mark.parametrize(("environment", "again"), [({}, True), ({"MLCHAOS_TEST": "1"}, False)])
+def test_a_library_is_imported_once_for_all_unless_the_environment_was_changed(environment, again):
+    """What one process had to import, the next one finds; what was imported in another environment, each imports itself."""
+    name = "sqlite3.dbapi2" if environment else "mailbox"
+    assert name not in sys.modules
+    fresh = FreshProcesses()
+    try:
+        assert [fresh.run(late, name, environment).value for _ in range(3)] == [False, again, again]
+    finally:
+        fresh.stop()
 
 
 def test_a_function_runs_in_another_process_and_its_value_comes_home(fresh):

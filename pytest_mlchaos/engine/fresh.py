@@ -64,7 +64,7 @@ class Ended:
 class Task:
     """A function that runs in a fresh process. It ends within its timeout, whether somebody waits for it or not."""
 
-    def __init__(self, keeper: Kept, files: _Files, timeout: float | None, done: Callable[[Kept], object]) -> None:
+    def __init__(self, keeper: Kept, files: _Files, timeout: float | None, done: Callable[[Kept, Iterable[str]], object]) -> None:
         self._keeper = keeper
         self._files = files
         self._timeout = timeout
@@ -87,7 +87,7 @@ class Task:
                 raise
             finally:
                 self._files.close()
-                self._done(self._keeper)
+                self._done(self._keeper, self._files.imported)
         return self._ended
 
     def end(self) -> None:
@@ -107,7 +107,8 @@ class FreshProcesses:
 
     Imitates: a new process of the same program, behind its imports.
     Fidelity: what modules do when they are imported has been done once, for all: what they draw at random then is the same in
-    each process. Global random numbers are as the fork finds them: seed them. Libraries were loaded with one thread for their pools;
+    each process. That goes, too, for libraries that an earlier process has imported on its way, unless that had changed its environment
+    itself. Global random numbers are as the fork finds them: seed them. Libraries were loaded with one thread for their pools;
     torch gets as many as ``OMP_NUM_THREADS`` says, else one. ``PYTHONHASHSEED`` is 0. Assertions are plain ones, not pytest's.
     """
 
@@ -179,18 +180,23 @@ class FreshProcesses:
         while True:
             keeper = self._idle.pop() if self._idle else Kept(self._server, modules.generation)
             self._keepers.add(keeper)
-            wanted = modules.wanted(payload) - keeper.warm
-            try:
-                if not wanted or keeper.import_there(start, modules.files, wanted):
-                    return keeper
-                modules.unsafe |= wanted
-            except OSError:  # a module ended it, as os._exit does
-                modules.unsafe |= wanted
+            if all(self._warmed(keeper, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
+                return keeper
             keeper.close()
             self._keepers.discard(keeper)
 
-    def _done(self, keeper: Kept) -> None:
+    def _warmed(self, keeper: Kept, start: Start, modules: Iterable[str]) -> bool:
+        """Whether a keeper has these, and may be used on; where it may not, the next one leaves them to each process."""
+        wanted = [name for name in modules if name not in keeper.warm and name not in self._modules.unsafe]
+        with contextlib.suppress(OSError):  # a module ended it, as os._exit does
+            if not wanted or keeper.import_there(start, self._modules.files, wanted):
+                return True
+        self._modules.unsafe.update(wanted)
+        return False
+
+    def _done(self, keeper: Kept, imported: Iterable[str]) -> None:
         with self._lock:
+            self._modules.learn(imported)
             if keeper.alive and keeper.generation == self._modules.generation:
                 self._idle.append(keeper)
             else:
@@ -223,6 +229,7 @@ class _Files:
     """What a process is given, and writes to: files in memory, where there are such."""
 
     def __init__(self, payload: bytes) -> None:
+        self.imported: list[str] = []
         self.fds = [_file() for _ in range(FILES)]
         pending = memoryview(payload)
         while pending:
@@ -237,6 +244,7 @@ class _Files:
         """What they say, and what the keeper says."""
         messages = list(Inbox().feed(self._read(1)))
         said: dict[str, Any] = {name: rest for name, *rest in messages}
+        self.imported += said.get("imported", [[]])[0]
         if told is None:
             return Ended(
                 output=self._output(), stderr=_text(self._read(3)), started="the process that kept it was killed, or does not answer"

@@ -23,6 +23,7 @@ from ...errors import BadArgument
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, print_error, shipped_error
 from .family import adopt_orphans, children, descendants, die_with_parent, end_all, named, reap
 from .forkserver import threads, warmed
+from .loaded import Late
 from .shipping import SameFiles, dumps
 from .wire import Outbox, read_message, write_message
 
@@ -220,12 +221,14 @@ def _run(job: Job, files: SameFiles, todo: int, messages: int, out: int, err: in
             become(job.start, files, out, err, stacks)
             os.close(out)
             os.close(err)
+            late = Late()
             function, args = _loaded(todo)
         except BaseException as error:  # noqa: BLE001  # whatever importing the user's modules raises
             send("unusable", f"{type(error).__name__}: {error}")
             traceback.print_exc()
         else:
             code = _call(send, function, args)
+            send("imported", late.imported())
     except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
         traceback.print_exc()
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from .child import Start
@@ -22,7 +22,7 @@ PATIENCE = 20.0
 
 
 class Kept:
-    """One keeper. ``warm``: the user's modules that it has imported; ``generation``: of the libraries that it has."""
+    """One keeper. ``warm``: the modules that it has imported itself; ``generation``: of the libraries that it has."""
 
     def __init__(self, server: ForkServer, generation: int) -> None:
         self.generation = generation
@@ -45,14 +45,15 @@ class Kept:
         write_message(self.socket.fileno(), job)
         self._files = job.files or self._files
 
-    def import_there(self, start: Start, files: SameFiles, modules: set[str]) -> bool:
-        """Have it import the user's modules; False when it must not be used any more."""
+    def import_there(self, start: Start, files: SameFiles, modules: Collection[str]) -> bool:
+        """Have it import modules, the user's in the order in which they were imported here; False when it must not be used any more."""
+        names = [*(name for name in files.files if name in modules), *(name for name in modules if name not in files.files)]
         self.socket.sendall(WARM)
-        write_message(self.socket.fileno(), (start, files, [name for name in files.files if name in modules]))
+        write_message(self.socket.fileno(), (start, files, names))
         told = self.hear(None)
         if told is None:
             raise ConnectionError("it ended")
-        self.warm |= modules
+        self.warm.update(modules)
         self._files = files
         return bool(told[1])
 
