@@ -175,11 +175,13 @@ def test_a_module_that_starts_a_thread_is_imported_by_each_process_itself(tmp_pa
 
     fresh = FreshProcesses()
     try:
+        fresh.run(os.getpid)
+        before = fresh.threads  # an allocator of a library's may have one
         for _ in range(2):
             importer, own, alive = fresh.run(has_thread.who).value
             assert importer == own
             assert alive
-        assert fresh.threads == 1
+        assert fresh.threads == before
     finally:
         fresh.stop()
         sys.modules.pop("has_thread")
