@@ -464,6 +464,7 @@ def test_a_pool_that_ends_with_its_process_is_nobody_left(fresh):
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT], ids=lambda signum: signum.name)
 def test_when_the_runner_is_gone_nobody_is_left(tmp_path, signum):
     """Killed or interrupted, waiting or not; the warm process and the keepers go, too."""
+    pytest.importorskip("cloudpickle")  # the script's own function is sent
     script = """
     import os, subprocess, sys, time
     from pytest_mlchaos.engine.fresh import fresh_processes
