@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import multiprocessing.process
 import selectors
 import subprocess
@@ -26,7 +27,7 @@ from ..core.clock import VirtualClock
 from .bystanders import TOOLS, WAITING, at_work, package_of
 from .patching import FUNCTIONS, Patches
 
-__all__ = ["install"]
+__all__ = ["install", "settle"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _REAL_TIME = WAITING | TOOLS
@@ -131,6 +132,11 @@ def install(clock: VirtualClock, patches: Patches) -> None:
     patches.set(subprocess.Popen, "__init__", _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"))
 
 
+def settle() -> None:
+    """Before a process forks others that will live by a virtual clock: look for the names that modules have for functions of ``time``."""
+    _names.settle()
+
+
 class _Names:
     """Where modules hold the functions of ``time`` under names of their own (``from time import sleep``).
 
@@ -140,6 +146,13 @@ class _Names:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[weakref.ref[types.ModuleType], int]] = {}
         self._found: set[tuple[str, str]] = set()
+        self._settled = 0
+
+    def settle(self) -> None:
+        """From now on, only modules that come later are looked at: what this process forks would copy the pages of all others."""
+        self._settled = 0
+        self._search()
+        self._settled = len(sys.modules)
 
     def bind(self, old: dict[str, Callable[..., Any]], new: dict[str, Callable[..., Any]]) -> None:
         """Every name that is bound to a function of ``old`` is bound to its namesake of ``new``."""
@@ -151,7 +164,8 @@ class _Names:
                 setattr(sys.modules[module], name, replacements[held])
 
     def _search(self) -> None:
-        for module, content in list(sys.modules.items()):
+        for module in list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._settled))):
+            content: Any = sys.modules.get(module)
             # what only says that it is a module (__class__) takes no weak reference
             if issubclass(type(content), types.ModuleType) and not self._knows(module, content):
                 names = vars(content)

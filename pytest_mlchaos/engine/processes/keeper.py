@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ...errors import BadArgument
+from .. import virtual_time
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, print_error, shipped_error
 from .family import adopt_orphans, children, descendants, die_with_parent, end_all, named, reap
 from .forkserver import threads, warmed
@@ -136,6 +137,7 @@ class _Keeper:
         if job.files is not None:
             self._use(job.files)
         self._exits.clear()
+        virtual_time.settle()
         begun, keeper = time.monotonic(), os.getpid()
         pid = os.fork()
         if pid == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable
 from types import FrameType, ModuleType
@@ -66,14 +67,15 @@ class Late:
     """
 
     def __init__(self) -> None:
-        self._known = frozenset(sys.modules)
+        self._known = len(sys.modules)
         self._as_started = True
         sys.addaudithook(self._heard)
 
     def imported(self) -> list[str]:
         """In the order of import; nothing where the program has changed its environment."""
-        late = [name for name, module in list(sys.modules.items()) if name not in self._known and _is_library(name, module)]
-        return late if self._as_started else []
+        more = itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._known))  # to look at all is to copy their pages
+        late = [name for name in more if _is_library(name, sys.modules.get(name))]
+        return late[::-1] if self._as_started else []
 
     def _heard(self, event: str, _: object) -> None:
         if event in ("os.putenv", "os.unsetenv") and self._as_started:
