@@ -182,7 +182,13 @@ def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Seque
     always = set.intersection(*told) if told else set()
     places = {item: place for place, item in enumerate(golden) if golden.count(item) == 1 and item not in always}
     order = {item: rank for rank, item in enumerate(sorted(places, key=places.__getitem__))}
-    return [min((order[item] for item in run if item in order), default=len(order)) if run else None for run in runs]
+    return [_first_of_the_rest({order[item] for item in run if item in order}, len(order)) for run in runs]
+
+
+def _first_of_the_rest(written: set[int], count: int) -> int | None:
+    """The first of the files that a run wrote, if these are all from there to the last; files that differ each time tell nothing."""
+    first = min(written, default=count)
+    return first if written and len(written) == count - first else None
 
 
 def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]) -> Iterator[CrashOutcome]:
