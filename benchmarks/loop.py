@@ -18,14 +18,14 @@ WIDTH = 30
 
 
 def train(workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", kilobytes: int = 0) -> dict[str, Any]:
-    """Train, from the last checkpoint on. ``kilobytes``: of parameters that no gradient reaches, for checkpoints of that size."""
+    """Train, from the last checkpoint on. ``kilobytes``: of parameters that change without a gradient, for checkpoints of that size."""
     torch.set_num_threads(1)
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(WIDTH, 1))
     if kilobytes:
-        model.register_parameter("ballast", torch.nn.Parameter(torch.zeros(kilobytes * 256), requires_grad=False))
+        model.register_parameter("ballast", torch.nn.Parameter(torch.rand(kilobytes * 256), requires_grad=False))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     first = 0
     latest = _latest(folder)
@@ -43,6 +43,8 @@ def train(workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if kilobytes:
+            model.get_parameter("ballast").mul_(0.999)  # all of a checkpoint is new
         if (step + 1) % every == 0:
             held = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "rng": torch.get_rng_state()}
             if how == "no_rng":
