@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import threading
+from concurrent.futures import thread as pools
 
 import pytest
 
@@ -28,6 +31,18 @@ def pytest_collection_modifyitems(items):
             for item in items:
                 if item.get_closest_marker("gpu"):
                     item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """A thread that a test has left would keep the run from ending, for ever and without a word: say which, and fail."""
+    own = threading.current_thread(), threading.main_thread(), *pools._threads_queues
+    left = [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
+    for thread in left:
+        thread.join(5)
+    if stuck := [thread.name for thread in left if thread.is_alive()]:
+        print(f"a test has left these threads running: {', '.join(stuck)}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ TORCH = "torch==2.13.0"
 PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout")
 ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """What pytest-asyncio asks to be told."""
+CUT_OFF = ("--timeout=600", "--timeout-method=thread")
+"""A test that hangs ends the run, with the stacks of all threads."""
 LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
@@ -33,21 +35,21 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
     _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS)
-    session.run("pytest", "-n", "2", *ASYNC, *session.posargs)
+    session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def light(session: nox.Session) -> None:
     """The tests that need no torch, on each Python, with the hard dependencies alone."""
-    session.install(".", "pytest-asyncio")
-    session.run("pytest", *ASYNC, *session.posargs)
+    session.install(".", "pytest-asyncio", "pytest-timeout")
+    session.run("pytest", *ASYNC, *CUT_OFF, *session.posargs)
 
 
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """The tests that need no torch, with the oldest releases that the package accepts."""
-    session.install(".", "pytest==8.3.0", "hypothesis==6.100.0", "numpy==1.26.0", "pytest-asyncio<1")
-    session.run("pytest", *ASYNC, *session.posargs)
+    session.install(".", "pytest==8.3.0", "hypothesis==6.100.0", "numpy==1.26.0", "pytest-asyncio<1", "pytest-timeout")
+    session.run("pytest", *ASYNC, *CUT_OFF, *session.posargs)
 
 
 @nox.session(python="3.11")

@@ -310,7 +310,7 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
         ("train(workdir); threading.Event().wait()", "timeout=0.3", "did not end in time without any fault; it stood in wait"),
         ("train(workdir); os.chdir(workdir); return 1", "", "the subject has changed the current directory"),
         (
-            "train(workdir); threading.Thread(target=threading.Event().wait, name='saver').start(); return 1",
+            "train(workdir); threading.Thread(target=done.wait, name='saver').start(); return 1",
             "isolation='in-process'",
             "left the thread saver running",
         ),
@@ -326,6 +326,13 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
 def test_what_cannot_be_explored_gets_one_clear_error(project, body, call, says):
     """The reason, and the cure."""
     project(f"""
+        done = threading.Event()
+
+        @pytest.fixture(autouse=True)
+        def ends():
+            yield
+            done.set()
+
         def subject(workdir):
             {body}
 
