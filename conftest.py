@@ -41,7 +41,8 @@ def pytest_unconfigure(config):
     for thread in left:
         thread.join(5)
     if stuck := [thread.name for thread in left if thread.is_alive()]:
-        print(f"a test has left these threads running: {', '.join(stuck)}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"a test has left these threads running: {', '.join(stuck)}\n")
+        sys.stderr.flush()
         os._exit(1)
 
 
