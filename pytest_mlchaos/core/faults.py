@@ -124,6 +124,9 @@ class Fault:
         """Strike: return a new payload, or None; raise what the operation would raise; ask for a delay."""
         raise NotImplementedError(f"{type(self).__name__} must define apply(self, visit)")
 
+    def observe(self, visit: Visit) -> None:
+        """Called at every visit, in front of what strikes there, if a fault defines it; ``visit.memory`` keeps what it needs later."""
+
     def probe(self, visit: Visit) -> None:
         """Called at the first visits of the trial without faults: measure what ``explored`` parameters range over."""
 
@@ -147,7 +150,14 @@ class Fault:
         """Whether the visit of this number is due; decided by the arguments alone. ``place`` tells equal faults apart."""
         if self.p is not None:
             return derive_seed(seed, self.name, place, visit) < self.p * 2**64
+        if self.is_row:
+            return bool(visit >= self.at[0])
         return self.at is EVERY or (self.at is not None and visit in self.at)
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it strikes so many ``times`` in a row, from one visit on."""
+        return self.times is not None and self.times > 1 and isinstance(self.at, tuple) and len(self.at) == 1
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(self._arguments())})"

@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 from ..errors import FaultError
 
-__all__ = ["SITES", "Key", "Site", "Visit", "derive_seed", "name_of", "site"]
+__all__ = ["SITES", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Key: TypeAlias = "str | tuple[str, str]"
@@ -57,13 +57,30 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
+class Stream(Protocol):
+    """What payloads of a site come from, one after the other: a loader's iterator."""
+
+    def pull(self) -> Any:
+        """Take the next payload out of the stream, so that it makes no visit. Raises ``StopIteration`` where there is none."""
+        ...
+
+    def push(self, *payloads: Any) -> None:
+        """Hand these out next, in this order, and without a visit of their own."""
+        ...
+
+    def end(self) -> None:
+        """Nothing comes any more, but what was pushed."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Visit:
     """One passing of a site, as a fault sees it.
 
     A fault's ``apply(visit)`` returns the payload to go on with (or None, to leave it as it is), raises what
     the operation would raise, or asks for a delay. ``site`` and ``index`` (from 0) say where it is; ``payload`` is what passes
-    there (a batch, an optimizer, a call's arguments); ``attributes`` tell more (``target``, ``rank``, …).
+    there (a batch, an optimizer, a call's arguments); ``attributes`` tell more (``target``, ``rank``, …). ``memory`` is the
+    fault's own, for as long as the process lives: what its ``observe`` has put there at earlier visits.
     """
 
     site: str
@@ -75,9 +92,19 @@ class Visit:
     error: BaseException | None = None
     stack: contextlib.ExitStack | None = None
     recorder: Callable[[Mapping[str, Any]], None] | None = None
+    source: Stream | None = None
+    process: contextlib.ExitStack | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
     deferred: bool = False
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def stream(self) -> Stream:
+        """Where the payload comes from: what comes next can be taken out of it, or put into it."""
+        if self.source is None:
+            raise FaultError(f"the site {self.site!r} is no stream: a fault cannot drop, repeat or reorder what passes there")
+        return self.source
 
     def fail(self, error: BaseException) -> NoReturn:
         """Make the operation at this site fail with ``error``, which then counts as injected."""
@@ -101,6 +128,12 @@ class Visit:
             raise FaultError(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
         self.deferred = True
         self.stack.enter_context(context)
+
+    def outlast(self, context: contextlib.AbstractContextManager[Any]) -> None:
+        """Open ``context``, and keep it open until the process ends: the attempt under ``mlchaos.run``, else the test's body."""
+        if self.process is None:
+            raise FaultError("a visit by hand has no process that a context could stay open in")
+        self.process.enter_context(context)
 
     def struck(self, error: BaseException | None = None, **details: Any) -> None:
         """Record that a fault which entered a context strikes now, with ``error`` if it is about to raise one."""

@@ -7,7 +7,6 @@ journal, and back into user code with the payload, a delay or an exception.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,22 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from ..core.clock import Clock, RealClock
-from ..core.faults import Fault
-from ..core.journal import Journal, Strike
+from ..core.journal import Journal
 from ..core.schedule import Schedule
-from ..core.sites import Key, Visit, derive_seed, name_of
+from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import MlchaosError, SimulatedCrash
-from .blame import broken, comes_from, is_meant
+from .blame import comes_from
 from .gate import Gate
 from .lanes import NEVER, Lane, Plan, Tally, most_passed
-from .scopes import about, put_down
+from .strikes import Strikes
 
 __all__ = ["Controller", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 NO_ATTRIBUTES: Mapping[str, Any] = {}
-PROBED_VISITS = 2
-"""Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
 
 _active: list[Controller] = []
 
@@ -52,7 +48,7 @@ def current() -> Controller | None:
     return _active[-1] if _active else None
 
 
-class Controller:
+class Controller(Strikes):
     """Counts visits, strikes what is due, keeps the journal.
 
     ``probing`` makes it the first, fault-free trial of an exploration: plans note the visits at which they could strike. ``own`` are the
@@ -75,6 +71,7 @@ class Controller:
         self.injected: list[BaseException] = []
         self.interrupt: Callable[[], None] | None = None
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
+        self.process = contextlib.ExitStack()  # closed when the process ends: the attempt, or else the body
         self.elsewhere: dict[int, Tally] = {}
         self.supervised = 0  # attempts under way: what is opened in one dies with it, what the test holds does not
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
@@ -85,8 +82,8 @@ class Controller:
 
     # -- what sites call ---------------------------------------------------------------------------------------
 
-    def visit(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Any:
-        """Pass a site: gives back the payload, the very same object unless a fault strikes."""
+    def visit(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES, source: Stream | None = None) -> Any:
+        """Pass a site: gives back the payload, the very same object unless a fault strikes. ``source``: what it comes from."""
         try:
             lane = self._lanes[key]
         except KeyError:
@@ -94,7 +91,7 @@ class Controller:
         lane.passed = passed = lane.advance()
         if passed <= lane.next_due:
             return payload
-        visit = self._strike(key, lane, passed - 1, payload, attributes, None)
+        visit = self._strike(key, lane, passed - 1, payload, attributes, None, source)
         if visit is None:
             return payload
         Gate(visit, self.clock).wait()
@@ -162,6 +159,7 @@ class Controller:
         The memory of the one before is freed: tracebacks hold its frames, and with them its models and loader workers.
         """
         self.crash = None
+        self.end_process()
         for error in self.injected:
             error.__traceback__ = None
         self.injected.clear()
@@ -170,9 +168,16 @@ class Controller:
     def begin_again(self) -> None:
         """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
         self.resources.close()
+        self.end_process()
         self._lanes, self.crash, self.elsewhere = {}, None, {}
         for plan in self.plans:
             plan.begin_again()
+
+    def end_process(self) -> None:
+        """What faults keep up, and remember, as long as the process lives is over."""
+        for plan in self.plans:
+            plan.memory = {}
+        self.process.close()
 
     @contextlib.contextmanager
     def on_crash(self, freeze: Callable[[], None]) -> Iterator[None]:
@@ -191,6 +196,7 @@ class Controller:
             yield
         finally:
             self.supervised -= 1
+            self.end_process()
 
     @contextlib.contextmanager
     def without_faults(self) -> Iterator[None]:
@@ -222,9 +228,6 @@ class Controller:
     def _opened(self, key: Key, lane: Lane) -> None:
         """A lane is about to be used for the first time; for processes that tell another one what happens."""
 
-    def _told(self, plan: Plan, strike: Strike) -> None:
-        """A fault is about to take effect; its strike is in the journal."""
-
     def _schedule(self, lane: Lane) -> None:
         if self._closed:
             lane.next_due = NEVER
@@ -240,7 +243,14 @@ class Controller:
             self._schedule(lane)
 
     def _strike(
-        self, key: Key, lane: Lane, number: int, payload: Any, attributes: Mapping[str, Any], stack: contextlib.ExitStack | None
+        self,
+        key: Key,
+        lane: Lane,
+        number: int,
+        payload: Any,
+        attributes: Mapping[str, Any],
+        stack: contextlib.ExitStack | None,
+        source: Stream | None = None,
     ) -> Visit | None:
         """Apply what is due at this visit; None when nothing was."""
         if self._closed or getattr(self._applying, "on", False):
@@ -248,7 +258,7 @@ class Controller:
         if self.crash is not None:
             lane.failed += 1
             raise SimulatedCrash(str(self.crash))  # a fresh one: the first keeps the traceback of who caught it
-        visit = Visit(name_of(key), number, payload, {**self.attributes, **attributes}, stack=stack)
+        visit = Visit(name_of(key), number, payload, {**self.attributes, **attributes}, stack=stack, source=source, process=self.process)
         self._applying.on = True
         try:
             if self.probing:
@@ -265,63 +275,6 @@ class Controller:
             self._schedule(lane)
         return visit
 
-    def _apply_due(self, lane: Lane, visit: Visit) -> None:
-        seed = self.schedule.seed
-        with self._lock:
-            due = [plan for plan in lane.plans if plan.due(visit.index)]
-            for plan in lane.plans:
-                plan.resolve(visit.index)
-        for plan in due:
-            if self._wanted(plan, visit):
-                visit.seed = derive_seed(seed, plan.fault.name, plan.place, visit.index)
-                self._apply(plan, visit)
-                if visit.error is not None or visit.delay == math.inf:
-                    return  # nothing comes behind a failure, or behind a wait that never ends
-
-    def _probe(self, lane: Lane, visit: Visit) -> None:
-        for plan in lane.plans:
-            if self._wanted(plan, visit):
-                plan.eligible.append(visit.index)
-                if len(plan.eligible) <= PROBED_VISITS:
-                    visit.measures = plan.measures
-                    self._guarded(plan.fault, lambda plan=plan: plan.fault.probe(visit))
-
-    def _wanted(self, plan: Plan, visit: Visit) -> bool:
-        where = plan.fault.where
-        return where is None or bool(self._guarded(plan.fault, lambda: where(visit), "where="))
-
-    def _apply(self, plan: Plan, visit: Visit) -> None:
-        def record(details: Mapping[str, Any]) -> None:
-            plan.visits_struck.append(visit.index)
-            strike = Strike(repr(plan.fault), visit.site, visit.index, {**about(), **details})
-            put_down(strike, self.clock.now() + visit.delay)
-            self._struck(plan, strike)
-            if visit.error is not None:
-                self.inject(visit.error)
-
-        visit.recorder, visit.deferred, visit.details = record, False, {}
-        try:
-            payload = plan.fault.apply(visit)
-        except BaseException as error:  # noqa: BLE001  # a crash is one
-            if not is_meant(error, visit, plan.fault):
-                self._tool_error(plan.fault, error, "apply()")
-            visit.error = error
-            record(visit.details)
-            return
-        if payload is not None:
-            visit.payload = payload
-        if not visit.deferred:
-            record(visit.details)
-
-    def note(self, plan: Plan, **details: Any) -> None:
-        """A fault that is not bound to a visit has taken effect."""
-        self._struck(plan, Strike(repr(plan.fault), name_of(plan.fault.key), 0, details))
-
-    def _struck(self, plan: Plan, strike: Strike) -> None:
-        plan.struck, plan.total = plan.struck + 1, plan.total + 1
-        self.journal.append(strike)
-        self._told(plan, strike)
-
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing; a crash ends the process."""
         self.injected.append(error)
@@ -333,17 +286,3 @@ class Controller:
             if not error.in_main_thread and self.interrupt is not None:
                 self.interrupt()
             self._rearm()
-
-    def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:
-        try:
-            return call()
-        except Exception as error:  # noqa: BLE001  # whatever a user's code raises
-            self._tool_error(fault, error, what)
-
-    def _tool_error(self, fault: Fault, error: BaseException, what: str) -> None:
-        if not isinstance(error, Exception):
-            raise error
-        if not isinstance(error, MlchaosError):
-            error = broken(fault, error, what)
-        self.broken = self.broken or error
-        raise error from error.__cause__

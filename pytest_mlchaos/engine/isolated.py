@@ -228,7 +228,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         else:
             randomness.restore(order.random)
         try:
-            with watch() as trained, controller.attempt(), controller.resources:
+            with watch() as trained, controller.attempt(), controller.resources, controller.process:
                 end, value, parameters = _attempt(controller, functools.partial(subject, *args), trained)
         finally:
             join_threads()  # the faults strike in them too

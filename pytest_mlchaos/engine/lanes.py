@@ -6,6 +6,7 @@ import bisect
 import dataclasses
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 from ..core.faults import EVERY, Fault
 from ..core.sites import Key
@@ -21,8 +22,6 @@ LOOK_AHEAD = 10_000
 class Plan:
     """A scheduled fault and what it has done so far."""
 
-    __slots__ = ("_next", "_resolved", "_seed", "eligible", "fault", "measures", "place", "struck", "total", "visits_struck")
-
     def __init__(self, fault: Fault, place: int, seed: int) -> None:
         self.fault = fault
         self.place = place
@@ -30,12 +29,14 @@ class Plan:
         self.visits_struck: list[int] = []
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
+        self.observes = type(fault).observe is not Fault.observe
         self._seed = seed
         self.begin_again()
 
     def begin_again(self) -> None:
         """Visits are counted from 0 again."""
         self.struck = 0
+        self.memory: dict[Any, Any] = {}
         self._resolved: set[int] = set()
         self._next = self._following(0)
 
@@ -52,6 +53,8 @@ class Plan:
     @property
     def next_due(self) -> int:
         """A visit before which nothing is due any more: mostly the next that is."""
+        if self.observes:
+            return 0
         return NEVER if self.fault.times is not None and self.struck >= self.fault.times else self._next
 
     def resolve(self, visit: int) -> None:
@@ -69,6 +72,8 @@ class Plan:
         if fault.p is not None:
             ahead = range(start, start + LOOK_AHEAD)
             return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.place)), start + LOOK_AHEAD)
+        if fault.is_row:
+            return int(max(start, fault.at[0]))
         visits = fault.at if isinstance(fault.at, tuple) else ()
         place = bisect.bisect_left(visits, start)
         return visits[place] if place < len(visits) else NEVER

@@ -74,7 +74,7 @@ class Patches:
         finally:
             self._together = None
         if pairs:
-            self._replace(pairs)
+            self._replace(_composed(pairs))
 
     def sweep(self, *, thoroughly: bool = True) -> None:
         """Once more, what others have put back: whoever patches in a test's body finds ours, and restores it when we are gone.
@@ -106,6 +106,19 @@ class Patches:
             self._undo.pop()
         if failure is not None:
             raise failure
+
+
+def _composed(pairs: Sequence[tuple[object, object]]) -> list[tuple[object, object]]:
+    """What was replaced twice is replaced by the last."""
+    then = {id(original): replacement for original, replacement in pairs}
+    between = {id(replacement) for _, replacement in pairs}
+    composed = []
+    for original, last in pairs:
+        if id(original) not in between:
+            while id(last) in then:
+                last = then[id(last)]
+            composed.append((original, last))
+    return composed
 
 
 def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:

@@ -64,7 +64,7 @@ def trial(
         arm(controller, patches, everything=probing)
         randomness.seed_all("trial")
         try:
-            with time_limit(timeout, controller), controller.resources:
+            with time_limit(timeout, controller), controller.resources, controller.process:
                 yield controller
         except SimulatedCrash as crash:
             raise CrashNotRestarted(f"{crash}, and nothing restarted it: {crash.cure}") from None

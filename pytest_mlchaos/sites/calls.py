@@ -17,7 +17,7 @@ from ..engine.patching import Patches
 from ..errors import TargetNotFound
 from .awaitables import call_in_loop, in_event_loop
 
-__all__ = ["resolve", "wrap"]
+__all__ = ["alike", "replace", "resolve", "wrap"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "call"
@@ -28,8 +28,13 @@ def arm_call(controller: Controller, patches: Patches, key: Key) -> None:
     """Wraps the one target that the key names."""
     if isinstance(key, str):
         return
-    owner, name, kind, function = resolve(key[1])
-    wrapper = wrap(function, key, lambda: controller)
+    replace(patches, key[1], lambda function: wrap(function, key, lambda: controller))
+
+
+def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
+    """Put a wrapper in the place of a dotted target, under every name by which it was imported."""
+    owner, name, kind, function = resolve(target)
+    wrapper = alike(wrap(function), function)
     if inspect.ismodule(owner):
         patches.set(owner, name, wrapper)
         patches.replace_everywhere(function, wrapper)
@@ -37,7 +42,7 @@ def arm_call(controller: Controller, patches: Patches, key: Key) -> None:
     try:
         patches.set(owner, name, kind(wrapper) if kind else wrapper)
     except (TypeError, AttributeError) as error:
-        raise TargetNotFound(f"target {key[1]!r} cannot be patched: {error}; wrap it with mlchaos.call(...) instead") from None
+        raise TargetNotFound(f"target {target!r} cannot be patched: {error}; wrap it with mlchaos.call(...) instead") from None
 
 
 def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]) -> Any:
@@ -93,10 +98,10 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         (inspect.isasyncgenfunction, generate_async),
         (inspect.isgeneratorfunction, generate),
     )
-    return _alike(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function)
+    return alike(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function)
 
 
-def _alike(wrapper: Any, function: Any) -> Any:
+def alike(wrapper: Any, function: Any) -> Any:
     """The wrapper, with what else people use of a function."""
     for name in ("cache_info", "cache_clear", "cache_parameters"):  # of functools.lru_cache: part of how it is used
         if hasattr(function, name):

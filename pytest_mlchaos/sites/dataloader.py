@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
+from .streams import Source
 
 __all__ = ["Batches", "batches", "watch_batches"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -21,11 +23,27 @@ SITE = "data.batch"
 @site(SITE, "A batch, about to reach the training loop. Payload: the batch.", needs="torch")
 def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
     """Each batch is a visit."""
-    watch_batches(patches, lambda batch: controller.visit(SITE, batch))
+    sources: weakref.WeakKeyDictionary[Any, Source] = weakref.WeakKeyDictionary()
+
+    def following(iterator: Any, original: Callable[[Any], Any]) -> Any:
+        source = sources.get(iterator)
+        if source is None:
+            alive = weakref.proxy(iterator)
+            source = sources[iterator] = Source(SITE, lambda: original(alive), {"loader": alive})
+        return source.following(controller)
+
+    _wrap_iterators(patches, following)
 
 
 def watch_batches(patches: Patches, on_batch: Callable[[Any], Any], on_epoch: Callable[[], object] = lambda: None) -> None:
-    """Call ``on_batch`` with each batch that a DataLoader's iterator hands out, and give what it returns; ``on_epoch`` when one is made.
+    """Call ``on_batch`` with each batch that a DataLoader's iterator hands out, and give what it returns; ``on_epoch`` when one is made."""
+    _wrap_iterators(patches, lambda iterator, original: on_batch(original(iterator)), on_epoch)
+
+
+def _wrap_iterators(
+    patches: Patches, on_next: Callable[[Any, Callable[[Any], Any]], Any], on_epoch: Callable[[], object] = lambda: None
+) -> None:
+    """Call ``on_next(iterator, its own __next__)`` for each batch that is asked for, and give what it returns.
 
     Patches ``__next__`` of each class of DataLoader iterators, those that are defined later too.
     """
@@ -42,16 +60,16 @@ def watch_batches(patches: Patches, on_batch: Callable[[Any], Any], on_epoch: Ca
         if original is None:
             return
 
-        @functools.wraps(original)
-        def following(self: Any) -> Any:
-            if getattr(inside, "on", False):
-                return original(self)
+        def alone(iterator: Any) -> Any:
             inside.on = True
             try:
-                batch = original(self)
+                return original(iterator)
             finally:
                 inside.on = False
-            return on_batch(batch)
+
+        @functools.wraps(original)
+        def following(self: Any) -> Any:
+            return original(self) if getattr(inside, "on", False) else on_next(self, alone)
 
         patches.set(cls, "__next__", following)
 
@@ -76,6 +94,20 @@ def watch_batches(patches: Patches, on_batch: Callable[[Any], Any], on_epoch: Ca
         pending.extend(cls.__subclasses__())
 
 
+class _Outer(Source):
+    """Of an iterable that may be a DataLoader, or hold one: that makes the visit itself."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        super().__init__(SITE, iterator.__next__)
+
+    def following_if(self, controller: Controller | None) -> Any:
+        if controller is None or self.prepared:
+            return self.pull()
+        before = controller.count(SITE)
+        batch = self.pull()
+        return batch if controller.count(SITE) != before else self.visited(controller, batch)
+
+
 class Batches(Generic[T]):
     """An iterable whose items pass ``data.batch``: ``for batch in mlchaos.batches(loader)``.
 
@@ -87,16 +119,12 @@ class Batches(Generic[T]):
         self._iterable = iterable
 
     def __iter__(self) -> Iterator[T]:
-        batches = iter(self._iterable)
+        source = _Outer(iter(self._iterable))
         while True:
-            controller = current()
-            before = controller.count(SITE) if controller else 0
             try:
-                batch = next(batches)
+                batch = source.following_if(current())
             except StopIteration:
                 return
-            if controller is not None and controller.count(SITE) == before:  # else a DataLoader inside made the visit
-                batch = controller.visit(SITE, batch)
             yield batch
 
     def __len__(self) -> int:

@@ -108,7 +108,21 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("train.forward", "A forward pass of a model in training. Payload: the model.", needs="torch")
 def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
-    """The outermost call of a module that is in training mode and has parameters, while gradients are recorded.
+    """The outermost call of a module that is in training mode and has parameters, while gradients are recorded."""
+    import torch
+
+    recording = torch.is_grad_enabled
+    _wrap_forward(patches, lambda module: module.training and recording(), lambda module: controller.begin("train.forward", module))
+
+
+@site("model.forward", "A call of a model, in training or not. Payload: the model.", needs="torch")
+def arm_any_forward(controller: Controller, patches: Patches, key: Key) -> None:
+    """The outermost call of a module that has parameters: training, evaluation, serving."""
+    _wrap_forward(patches, lambda module: True, lambda module: controller.begin("model.forward", module))
+
+
+def _wrap_forward(patches: Patches, counts: Callable[[Any], bool], begin: Callable[[Any], Gate | None]) -> None:
+    """Begin a visit at each outermost call of a module with parameters that ``counts``.
 
     torch's global forward hooks would take every submodule's call off its fast path (some 3 % of a small model's
     step, against well under 1 % for this wrapper), and are not told how a call ends.
@@ -118,7 +132,7 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
     inside: set[int] = set()
     models: dict[int, weakref.ref[Any]] = {}
     original = torch.nn.Module.__call__
-    begin, thread, recording = controller.begin, threading.get_ident, torch.is_grad_enabled
+    thread = threading.get_ident
 
     def is_model(module: Any) -> bool:
         """Whether a module has parameters; remembered, for it is asked at each step."""
@@ -133,9 +147,9 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
     @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         me = thread()
-        if me in inside or not (self.training and recording() and is_model(self)):
+        if me in inside or not (counts(self) and is_model(self)):
             return original(self, *args, **kwargs)
-        gate = begin("train.forward", self)
+        gate = begin(self)
         inside.add(me)
         try:
             if gate is None:

@@ -1,0 +1,116 @@
+"""What happens at a visit where something is due: the slow path of the controller."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.clock import Clock
+from ..core.faults import Fault
+from ..core.journal import Journal, Strike
+from ..core.schedule import Schedule
+from ..core.sites import Visit, derive_seed, name_of
+from ..errors import MlchaosError
+from .blame import broken, is_meant
+from .lanes import Lane, Plan
+from .scopes import about, put_down
+
+__all__ = ["Strikes"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+PROBED_VISITS = 2
+"""Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
+
+
+class Strikes:
+    """Applies the faults that are due, or lets them measure, and puts down what struck."""
+
+    schedule: Schedule
+    clock: Clock
+    journal: Journal
+    broken: MlchaosError | None
+    _lock: threading.Lock
+
+    def _apply_due(self, lane: Lane, visit: Visit) -> None:
+        seed = self.schedule.seed
+        with self._lock:
+            due = [plan for plan in lane.plans if plan.due(visit.index)]
+            for plan in lane.plans:
+                plan.resolve(visit.index)
+        for plan in lane.plans:
+            if plan.observes and self._wanted(plan, visit):
+                visit.memory = plan.memory
+                self._guarded(plan.fault, lambda plan=plan: plan.fault.observe(visit), "observe()")
+        for plan in due:
+            if self._wanted(plan, visit):
+                visit.seed = derive_seed(seed, plan.fault.name, plan.place, visit.index)
+                self._apply(plan, visit)
+                if visit.error is not None or visit.delay == math.inf:
+                    return  # nothing comes behind a failure, or behind a wait that never ends
+
+    def _probe(self, lane: Lane, visit: Visit) -> None:
+        for plan in lane.plans:
+            if self._wanted(plan, visit):
+                plan.eligible.append(visit.index)
+                if len(plan.eligible) <= PROBED_VISITS:
+                    visit.measures = plan.measures
+                    self._guarded(plan.fault, lambda plan=plan: plan.fault.probe(visit))
+
+    def _wanted(self, plan: Plan, visit: Visit) -> bool:
+        where = plan.fault.where
+        return where is None or bool(self._guarded(plan.fault, lambda: where(visit), "where="))
+
+    def _apply(self, plan: Plan, visit: Visit) -> None:
+        def record(details: Mapping[str, Any]) -> None:
+            plan.visits_struck.append(visit.index)
+            strike = Strike(repr(plan.fault), visit.site, visit.index, {**about(), **details})
+            put_down(strike, self.clock.now() + visit.delay)
+            self._struck(plan, strike)
+            if visit.error is not None:
+                self.inject(visit.error)
+
+        visit.recorder, visit.deferred, visit.details, visit.memory = record, False, {}, plan.memory
+        try:
+            payload = plan.fault.apply(visit)
+        except BaseException as error:  # noqa: BLE001  # a crash is one
+            if not is_meant(error, visit, plan.fault):
+                self._tool_error(plan.fault, error, "apply()")
+            visit.error = error
+            record(visit.details)
+            return
+        if payload is not None:
+            visit.payload = payload
+        if not visit.deferred:
+            record(visit.details)
+
+    def note(self, plan: Plan, **details: Any) -> None:
+        """A fault that is not bound to a visit has taken effect."""
+        self._struck(plan, Strike(repr(plan.fault), name_of(plan.fault.key), 0, details))
+
+    def _struck(self, plan: Plan, strike: Strike) -> None:
+        plan.struck, plan.total = plan.struck + 1, plan.total + 1
+        self.journal.append(strike)
+        self._told(plan, strike)
+
+    def _told(self, plan: Plan, strike: Strike) -> None:
+        """A fault is about to take effect; its strike is in the journal."""
+
+    def inject(self, error: BaseException) -> None:
+        """Remember that an exception is a fault's doing."""
+        raise NotImplementedError
+
+    def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001  # whatever a user's code raises
+            self._tool_error(fault, error, what)
+
+    def _tool_error(self, fault: Fault, error: BaseException, what: str) -> None:
+        if not isinstance(error, Exception):
+            raise error
+        if not isinstance(error, MlchaosError):
+            error = broken(fault, error, what)
+        self.broken = self.broken or error
+        raise error from error.__cause__

@@ -1,0 +1,63 @@
+"""``call.result``: what calls of any dotted target return."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..core.sites import Key, site
+from ..engine.controller import Controller
+from ..engine.patching import Patches
+from .calls import replace
+from .streams import Source
+
+__all__ = ["wrap_result"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SITE = "call.result"
+
+
+@site(SITE, "What a call of a dotted target has returned; of a generator, each item. Payload: that value.")
+def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
+    """Wraps the one target that the key names."""
+    if not isinstance(key, str):
+        replace(patches, key[1], lambda function: wrap_result(function, key, controller))
+
+
+def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) -> Any:
+    """``function`` with a visit behind it; a coroutine function stays one, and each item of a generator is a visit."""
+    attributes = {"target": key[1]} if isinstance(key, tuple) else {}
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return controller.visit(key, function(*args, **kwargs), attributes)
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        value = await function(*args, **kwargs)
+        gate = controller.begin(key, value, attributes)
+        if gate is None:
+            return value
+        with gate:
+            await gate.wait_async()
+            return gate.payload
+
+    @functools.wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        items = function(*args, **kwargs)
+        source = Source(key, items.__next__, attributes)
+        try:
+            while True:
+                try:
+                    item = source.following(controller)
+                except StopIteration as end:
+                    return end.value
+                yield item
+        finally:
+            items.close()
+
+    if inspect.iscoroutinefunction(function):
+        return call_async
+    return generate if inspect.isgeneratorfunction(function) else call
