@@ -125,6 +125,7 @@ def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
     height, width = images.shape[1:3]
     coarse = max(int(height * kept), 1), max(int(width * kept), 1)
     (top_edge, bottom), (left, right) = _boxes(height, coarse[0]), _boxes(width, coarse[1])
+    row_of, column_of = (((np.arange(size) + 0.5) * part / size).astype(int) for size, part in zip((height, width), coarse, strict=True))
     areas = ((bottom - top_edge)[:, None] * (right - left)).astype(np.float32)[..., None]
     for image in images:
         sums = cv2().integral(image, sdepth=cv2().CV_64F).reshape(height + 1, width + 1, -1)
@@ -132,7 +133,7 @@ def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
         box = (lower[:, right] - lower[:, left] - upper[:, right] + upper[:, left]).astype(np.float32) / areas
         if top == 255:
             box = np.floor(box + 0.5)
-        image[:] = cv2().resize(box, (width, height), interpolation=cv2().INTER_NEAREST).reshape(image.shape)
+        image[:] = box[row_of[:, None], column_of]
     return images
 
 

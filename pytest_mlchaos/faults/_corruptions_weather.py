@@ -70,15 +70,18 @@ def _frost_texture(number: int) -> Any:
     import numpy as np
 
     rng = np.random.default_rng((1903, 12261, number))
-    ice = np.zeros((FROST_SIZE, FROST_SIZE), np.float32)
+    rim = 48  # a motion drags the border inwards
+    ice = np.zeros((FROST_SIZE + 2 * rim, FROST_SIZE + 2 * rim), np.float32)
     for _ in range(5):
         needles = moved(rng.standard_normal(ice.shape, dtype=np.float32), 24, 14.0, angle=rng.uniform(0, 180))
         np.maximum(ice, np.abs(needles) / needles.std(), out=ice)
     thickness = gaussian(rng.standard_normal(ice.shape, dtype=np.float32), 28.0)
     thickness = 1 / (1 + np.exp(-1.5 * thickness / thickness.std()))
     grain = gaussian(rng.standard_normal(ice.shape, dtype=np.float32), 1.0)
-    ice = 0.16 * ice + 0.55 * thickness + 0.08 * grain / grain.std() - 0.05
-    return np.clip(ice[..., None] * np.array([0.93, 1.0, 1.08], np.float32), 0, 1).astype(np.float32)
+    ice = (0.16 * ice + 0.55 * thickness + 0.08 * grain / grain.std())[rim:-rim, rim:-rim]
+    bright = 0.46 + 0.36 * number / (FROSTS - 1)  # photographs of it differ as much, and are as uneven
+    ice = bright + 0.13 * (ice - ice.mean()) / ice.std()
+    return np.clip(ice[..., None] * np.array([0.9, 1.02, 1.08], np.float32), 0, 1).astype(np.float32)
 
 
 def frost(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[Any]) -> Any:
