@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from ..core.values import check_share, shown
 from ..errors import BadArgument, PayloadMismatch
 from ._data import DataFault
 from ._text import Texts, described, replaced, texts
-from ._typos import codes_of, mistyped, split
+from ._typos import codes_of, misread, mistyped, split
 
 __all__ = ["Mojibake", "PromptLength", "TextFault", "Truncation", "Typos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -60,7 +61,7 @@ class TextFault(DataFault):
         chosen = list(self._chosen(visit.payload))
         strings = [string for place in chosen for string in place.strings] if len(chosen) != 1 else chosen[0].strings
         fresh = self.change(strings, visit.seed)
-        changed = sum(new != old for new, old in zip(fresh, strings, strict=True))
+        changed = sum(map(operator.ne, fresh, strings))
         if not changed:
             raise PayloadMismatch(f"{self!r} left all {len(strings)} strings in {described(visit.payload)} as they were: {self.why_not()}")
         visit.note(strings=len(strings), changed=changed, fields=[place.name for place in chosen])
@@ -191,11 +192,11 @@ class Truncation(TextFault):
         return [text[: int(len(text) * keep)] for text in strings]
 
     def _cut_bytes(self, text: str | bytes) -> str | bytes:
-        raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        raw = text if isinstance(text, bytes) or text.isascii() else text.encode("utf-8", "surrogatepass")
         cut = raw[: self.length if self.length is not None else int(len(raw) * self.scaled("keep"))]
         if len(cut) == len(raw):
             return text
-        return cut if isinstance(text, bytes) else cut.decode("utf-8", "replace")
+        return cut.decode("utf-8", "replace") if isinstance(cut, bytes) and isinstance(text, str) else cut
 
     def why_not(self) -> str:
         """What kind of text it cannot change."""
@@ -209,7 +210,9 @@ class Mojibake(TextFault):
     ``kind="misread"``: its UTF-8 bytes are read as ``encoding`` ("cp1252" by default; "latin-1", "utf-16-le", ...), so that é becomes Ã©;
     what has no meaning there becomes U+FFFD. In most encodings only strings with characters beyond ASCII change. ``kind="replacement"``:
     lone U+FFFD stand in the place of characters, each with the probability ``rate`` (0.05 by default). ``fraction``: the share of the
-    strings that is hit, of those that can change: all by default, at least one; ``severity`` stands for 0.05, 0.2, 0.5, 0.8 and 1. ``fields``, ``target`` and ``side`` say which strings: see ``truncation``.
+    strings that is hit, of those that can change: all by default, at least one; ``severity`` stands for 0.05, 0.2, 0.5, 0.8 and 1.
+
+    ``fields``, ``target`` and ``side`` say which strings: see ``truncation``.
 
     Imitates: a file or a reply whose declared encoding is wrong, a lossy conversion upstream.
 
@@ -259,12 +262,10 @@ class Mojibake(TextFault):
         open_to_it = [open_to_it[place] for place in np.sort(rng.choice(len(open_to_it), count, replace=False)).tolist()]
         hit = [strings[number] for number in open_to_it]
         fresh = list(strings)
-        for number, text in zip(open_to_it, _lost(hit, self.rate, rng) if self.kind == "replacement" else self._misread(hit), strict=True):
+        hit_now = _lost(hit, self.rate, rng) if self.kind == "replacement" else misread(hit, self.encoding)
+        for number, text in zip(open_to_it, hit_now, strict=True):
             fresh[number] = text
         return fresh
-
-    def _misread(self, strings: list[str]) -> list[str]:
-        return [text.encode("utf-8", "surrogatepass").decode(self.encoding, "replace") for text in strings]
 
     def why_not(self) -> str:
         """What kind of text it cannot change."""
@@ -278,7 +279,7 @@ def _lost(strings: list[str], rate: float, rng: Any) -> list[str]:
     if not strings:
         return []
     given, lengths = codes_of(strings)
-    codes = given.copy()
+    codes = given.astype(np.uint16 if given.dtype.itemsize == 1 else np.uint32)
     hits = rng.random(len(codes), dtype=np.float32) < rate
     if not hits.any():
         hits[rng.integers(len(codes))] = True
