@@ -48,7 +48,7 @@ class CorruptImage(DataFault):
     https://arxiv.org/abs/1903.12261
 
     Example:
-        @chaos.corrupt_image(kind="motion_blur", severity=3, at=0)
+        @chaos.corrupt_image(kind="fog", severity=3, at=0)
     """
 
     site = "data.batch"
