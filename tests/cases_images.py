@@ -6,9 +6,12 @@ import importlib.util
 
 import numpy as np
 
+from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.faults._corruptions import KINDS
 from pytest_mlchaos.testing import Case
+
+faults.load()
 
 
 def pictures(count=3, height=24, width=32):
