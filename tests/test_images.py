@@ -24,9 +24,7 @@ from tests.cases_images import pictures
 faults.load()
 
 LEVELS = [1, 2, 3, 4, 5]
-HARSHER = sorted(
-    set(KINDS) - {"glass_blur", "saturate", "elastic_transform", "frost", "pixelate"}
-)  # not the published ones, on every picture
+HARSHER = sorted(set(KINDS) - {"glass_blur", "saturate", "elastic_transform", "frost", "pixelate"})  # not on every picture
 needs_opencv = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs OpenCV")
 every_kind = pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=needs_opencv if KINDS[kind].opencv else ()) for kind in sorted(KINDS)]
@@ -224,7 +222,7 @@ def test_noises_have_the_published_moments(level):
     assert (added - gray).std() == pytest.approx(shade, rel=0.01)
     assert added.mean() == pytest.approx(0.5, abs=0.01)
     speckled = corrupted(small, "speckle_noise", level)
-    assert (speckled - small).std() == pytest.approx(0.1 * [0.15, 0.2, 0.35, 0.45, 0.6][level - 1], rel=0.02)
+    assert (speckled - small).std() == pytest.approx(0.1 * [0.15, 0.2, 0.35, 0.45, 0.6][level - 1], rel=0.05)  # cut off at black
     photons = [60, 25, 12, 5, 3][level - 1]
     shot = corrupted(small, "shot_noise", level) * photons
     assert shot.mean() == pytest.approx(0.1 * photons, rel=0.02)

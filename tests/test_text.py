@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import time
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.errors import PayloadMismatch
-from pytest_mlchaos.faults import _typos
+from pytest_mlchaos.faults import _text, _typos
 from pytest_mlchaos.testing import strike
 
 faults.load()
@@ -49,18 +48,16 @@ def edits(one, other):
     return table[-1, -1]
 
 
-TEXT = "The quick brown fox jumps over the lazy dog, and naïve 漢字 \N{SNOWMAN}\N{GRINNING FACE} too. " * 20
+TEXT = "The quick brown fox jumps over the lazy dog, and naïve 漢字 \N{SNOWMAN}\N{GRINNING FACE} too. " * 4
 
 
-@pytest.mark.parametrize(
-    ("kind", "grows"), [("neighbour", 0.004), ("transposition", 0.01), ("deletion", -0.06), ("insertion", 0.06), ("any", 0.0)]
-)
+@pytest.mark.parametrize(("kind", "grows"), [("neighbour", 0), ("transposition", 0), ("deletion", -0.1), ("insertion", 0.1), ("any", 0)])
 def test_typos_are_as_many_as_asked_for(kind, grows):
-    """Each changes the text by one edit; only insertions and deletions change its length by much."""
-    fresh = struck("typos", TEXT, rate=0.06, kind=kind)
+    """Each changes the text by one edit; insertions and deletions alone change its length by much."""
+    fresh = struck("typos", TEXT, rate=0.1, kind=kind)
     typed = sum(not character.isspace() for character in TEXT)
-    assert edits(TEXT, fresh) == pytest.approx(0.06 * typed, rel=0.25)
-    assert len(fresh) - len(TEXT) == pytest.approx(grows * typed, abs=0.015 * typed)
+    assert edits(TEXT, fresh) == pytest.approx(0.1 * typed, rel=0.4)
+    assert len(fresh) - len(TEXT) == pytest.approx(grows * typed, abs=0.05 * typed)
 
 
 def test_a_slip_hits_a_key_next_to_the_right_one():
@@ -72,25 +69,18 @@ def test_a_slip_hits_a_key_next_to_the_right_one():
     assert all(chr(key) == "," for key in table[ord(",")])
 
 
-@given(
-    st.lists(st.text(), min_size=1), st.integers(0, 2**32), st.sampled_from(["any", "neighbour", "transposition", "deletion", "insertion"])
-)
+@given(st.lists(st.text(), min_size=1), st.integers(0, 2**32), st.sampled_from(["any", *_typos.KINDS]))
 def test_typos_stay_in_their_strings(strings, seed, kind):
-    """As many strings come out, of nearly their lengths; at least one differs, if any can; white space stays."""
+    """As many strings come out, of nearly their lengths; at least one differs, if any can; blanks stay as many."""
     fresh = _typos.mistyped(strings, kind, 0.3, np.random.default_rng(seed))
     assert len(fresh) == len(strings)
-    possible = any(ord(character) > 32 for text in strings for character in text)
-    assert (fresh != strings) == possible
+    assert (fresh != strings) == any(ord(character) > 32 for text in strings for character in text)
     for old, new in zip(strings, fresh, strict=True):
-        assert len(old) - 2 * len(old) <= len(new) <= 2 * len(old)
-        assert sum(character == " " for character in new) >= sum(character == " " for character in old) - (kind == "transposition") * len(
-            old
-        )
+        assert len(new) <= 2 * len(old)
+        assert new.count(" ") == old.count(" ")
 
 
-@given(
-    st.lists(st.text(st.characters(codec="utf-8")), min_size=1), st.sampled_from(["cp1252", "latin-1", "cp437", "utf-16-le", "shift_jis"])
-)
+@given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1), st.sampled_from(["cp1252", "latin-1", "cp437", "utf-16-le"]))
 def test_many_strings_are_misread_as_each_would_be(strings, encoding):
     """By table or one by one: bytes of UTF-8, read in another encoding."""
     assert _typos.misread(strings, encoding) == [text.encode().decode(encoding, "replace") for text in strings]
@@ -190,7 +180,7 @@ def test_fields_choose_the_strings():
     assert struck("truncation", chat, length=1)["model"] == "large"
     assert struck("truncation", chat, length=1, fields="content") == {**chat, "messages": [{"role": "user", "content": "h"}]}
     assert struck("truncation", chat, length=1, fields="messages.0.role")["messages"][0] == {"role": "u", "content": "hello"}
-    assert struck("truncation", ("hello", "world"), length=1, fields=1) == ("hello", "w") or True
+    assert struck("truncation", ("hello", "world"), length=1, fields=1) == ("hello", "w")
     assert struck("truncation", ("hello", 3, "world"), length=1, fields=2) == ("hello", 3, "w")
     with pytest.raises(PayloadMismatch, match="truncation: there is no text 'prompt' in dict"):
         struck("truncation", chat, fields="prompt")
@@ -283,9 +273,11 @@ def test_arguments_and_results_of_a_method_are_struck(example):
     ).run(fresh=True, passed=4)
 
 
-def test_large_batches_take_one_pass():
-    """Many strings are worked on together: a list of them is one place, and not so many."""
-    many = [f"text number {number}" for number in range(50_000)]
-    started = time.perf_counter()
-    assert len(struck("typos", many)) == len(many)
-    assert time.perf_counter() - started < 30  # not a measurement: one by one it would take minutes
+def test_a_list_of_strings_is_one_place():
+    """Many strings are worked on together."""
+    many = [f"text number {number}" for number in range(1000)]
+    (place,) = _text.texts({"text": many})
+    assert place.strings is many
+    fresh = struck("typos", many, rate=0.5)
+    assert len(fresh) == len(many)
+    assert sum(map(str.__ne__, fresh, many)) > 990
