@@ -19,9 +19,10 @@ CUT_OFF = ("--timeout=600", "--timeout-method=thread")
 LIGHTNING = "pytorch-lightning==2.6.6"
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
+IMAGES = ("opencv-python-headless>=4.8", "pillow")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
-PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
-"""What they are measured against."""
+PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1", "imagecorruptions==1.1.2", "setuptools<81")
+"""What they are measured against; imagecorruptions finds its pictures by a part of setuptools that is gone since."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 
 
@@ -34,7 +35,7 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 @nox.session(python="3.11")
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
-    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES)
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
@@ -77,7 +78,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
-    _install_with_torch(session, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, *SERVE, *STORAGE, *PROCESS, *IMAGES)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
 
 
@@ -92,6 +93,7 @@ def peers(session: nox.Session) -> None:
     """Other tools on the same training script, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
     _install_with_torch(session, *PROCESS, *PEERS)
     session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
+    session.run("python", "benchmarks/images.py", "--json", "peers-images.json")
 
 
 @nox.session(python="3.11")
