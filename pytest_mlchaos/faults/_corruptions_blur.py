@@ -67,13 +67,12 @@ def defocus_blur_8bit(image: Any, lens: tuple[int, float], rng: Any) -> Any:
 
     radius, softness = lens
     if radius > 7:  # the softened rim reaches beyond the kernel that was published
-        blurred = cv2().filter2D(image.astype(np.float32), -1, _disk(*lens)).reshape(image.shape)
+        blurred = cv2().filter2D(image.astype(np.float32), -1, _disk(*lens), delta=2**-10).reshape(image.shape)
     else:
         sums, count = _disk_sums(image, radius)
-        blurred = cv2().GaussianBlur(sums.astype(np.float32), (3, 3), sigmaX=softness).reshape(sums.shape)[1:-1, 1:-1]
-        blurred *= 1 / count
-    blurred += np.float32(2**-10)
-    return np.minimum(blurred, 255, out=blurred).astype(np.uint8)
+        rim = cv2().getGaussianKernel(3, softness, cv2().CV_32F)
+        blurred = cv2().sepFilter2D(sums, cv2().CV_32F, rim, rim / count, delta=2**-10).reshape(sums.shape)[1:-1, 1:-1]
+    return np.minimum(blurred, 255).astype(np.uint8)
 
 
 def _disk_sums(image: Any, radius: int) -> tuple[Any, int]:
