@@ -71,8 +71,8 @@ def defocus_blur_8bit(image: Any, lens: tuple[int, float], rng: Any) -> Any:
     else:
         sums, count = _disk_sums(image, radius)
         rim = cv2().getGaussianKernel(3, softness, cv2().CV_32F)
-        blurred = cv2().sepFilter2D(sums, cv2().CV_32F, rim, rim / count, delta=2**-10).reshape(sums.shape)[1:-1, 1:-1]
-    return np.minimum(blurred, 255).astype(np.uint8)
+        blurred = cv2().sepFilter2D(sums.astype(np.float32), -1, rim, rim / count, delta=2**-10).reshape(sums.shape)[1:-1, 1:-1]
+    return blurred.astype(np.uint8)
 
 
 def _disk_sums(image: Any, radius: int) -> tuple[Any, int]:
