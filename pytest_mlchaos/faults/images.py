@@ -236,7 +236,7 @@ def _same(fresh: Any, given: Any) -> bool:
 
 @contextlib.contextmanager
 def _one_thread_of_opencv(used: bool) -> Iterator[None]:
-    """OpenCV's own threads would not survive a fork into DataLoader workers; ours end with the strike."""
+    """OpenCV's own threads would not survive a fork into DataLoader workers."""
     if not used:
         yield
         return
