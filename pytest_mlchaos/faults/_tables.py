@@ -194,7 +194,9 @@ def places(rng: Any, size: int, count: int) -> Any:
     while missing > 0:
         marked[rng.integers(0, size, int(-size * np.log1p(-missing / size)) + 1, dtype=np.uint32 if size < 2**32 else np.uint64)] = True
         missing = wanted - int(np.count_nonzero(marked))
+    found = np.flatnonzero(marked)
     if missing < 0:
-        found = np.flatnonzero(marked)
-        marked[found[rng.choice(len(found), -missing, replace=False)]] = False
-    return np.flatnonzero(marked if wanted == count else ~marked)
+        surplus = rng.choice(len(found), -missing, replace=False)
+        marked[found[surplus]] = False
+        found = np.delete(found, surplus)
+    return found if wanted == count else np.flatnonzero(~marked)

@@ -215,6 +215,8 @@ class ArrowColumn(Column):
         import numpy as np
         import pyarrow as pa
 
+        if len(where) == len(self.array):
+            return others
         order = np.arange(len(self.array))
         order[where] = len(self.array) + np.arange(len(where))
         joined = pa.chunked_array([self.array, others.cast(self.type)]).unify_dictionaries() if self.kind == "category" else None

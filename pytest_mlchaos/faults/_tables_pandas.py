@@ -230,12 +230,15 @@ class PandasTable(Table):
 
     def replaced(self, columns: Mapping[int, Any]) -> Any:
         """The others are shared."""
+        import pandas as pd
+
         if self._series:
             fresh = self.value._constructor(_held(self.value.array, columns[0]), index=self.value.index, name=self.value.name)
             return fresh.__finalize__(self.value)
         fresh = self.value.copy(deep=False)
         for place, values in columns.items():
-            fresh.isetitem(place, _held(self._column(place).array, values))
+            held = _held(self._column(place).array, values)
+            fresh.isetitem(place, pd.Series(held, index=fresh.index, copy=False))  # a bare array would be copied once more
         return fresh
 
     def arranged(self, positions: Sequence[int]) -> Any:

@@ -41,14 +41,18 @@ class EncodingErrors(ColumnFault):
         """Broken texts at these places; where none of them can break, among all that can."""
         where = rows_of(column, self.scaled("fraction"), spot.rng)
         texts = column.texts(where)
-        hit = [place for place, text in enumerate(texts) if self._can_break(text)]
+        hit = self._breakable(texts)
         if not hit:
             where, texts, hit = self._elsewhere(column, spot.rng)
-        broken = self._broken([texts[place] for place in hit], spot.rng)
-        return column.with_texts(where[hit], broken), len(hit)
+        if len(hit) < len(texts):
+            where, texts = where[hit], [texts[place] for place in hit]
+        return column.with_texts(where, self._broken(texts, spot.rng)), len(hit)
 
-    def _can_break(self, text: str) -> bool:
-        return not text.isascii() if self.kind == "mojibake" else bool(text.strip(REPLACEMENT))
+    def _breakable(self, texts: list[str]) -> list[int]:
+        """Places of the texts that can break."""
+        if self.kind == "mojibake":
+            return [place for place, text in enumerate(texts) if not text.isascii()]
+        return [place for place, text in enumerate(texts) if text and text.strip(REPLACEMENT)]
 
     def _elsewhere(self, column: Column, rng: Any) -> tuple[Any, list[str], list[int]]:
         """Of all texts that can break, the share."""
@@ -57,7 +61,7 @@ class EncodingErrors(ColumnFault):
         nulls = column.nulls()
         present = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         texts = column.texts(present)
-        breakable = [place for place, text in enumerate(texts) if self._can_break(text)]
+        breakable = self._breakable(texts)
         if not breakable:
             ascii_alone = "holds ASCII alone, which kind='mojibake' leaves as it is"
             raise Unfit(ascii_alone if self.kind == "mojibake" else "holds empty texts alone")
@@ -68,10 +72,15 @@ class EncodingErrors(ColumnFault):
     def _broken(self, texts: list[str], rng: Any) -> list[str]:
         if self.kind == "mojibake":
             return [text.encode("utf-8", "surrogatepass").decode("latin-1") for text in texts]
-        broken = []
-        for text, share in zip(texts, rng.random(len(texts)).tolist(), strict=True):
-            place = int(share * len(text))
-            while text[place] == REPLACEMENT:  # one that is there already
-                place = (place + 1) % len(text)
-            broken.append(f"{text[:place]}{REPLACEMENT}{text[place + 1 :]}")
-        return broken
+        import numpy as np
+
+        ends = (rng.random(len(texts)) * np.fromiter(map(len, texts), np.int64, len(texts))).astype(np.int64).tolist()
+        broken = [f"{text[:place]}{REPLACEMENT}{text[place + 1 :]}" for text, place in zip(texts, ends, strict=True)]
+        return [_other(text, place) if text == was else text for text, was, place in zip(broken, texts, ends, strict=True)]
+
+
+def _other(text: str, place: int) -> str:
+    """The character there was U+FFFD already: the next that is another one."""
+    while text[place] == REPLACEMENT:
+        place = (place + 1) % len(text)
+    return f"{text[:place]}{REPLACEMENT}{text[place + 1 :]}"

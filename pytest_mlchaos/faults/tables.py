@@ -16,6 +16,7 @@ __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCat
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
+BLOCK = 32_768
 OFF = {**SHARES, "magnitude": (3.0, 5.0, 10.0, 30.0, 100.0)}
 
 
@@ -122,16 +123,24 @@ class Outliers(ColumnFault):
 
 
 def _spread(values: Any, nulls: Any) -> float:
-    """The standard deviation of what is there and finite; 1 where all is equal."""
+    """The standard deviation of what is there and finite; 1 where all is equal. In blocks that stay in the processor's cache."""
     import numpy as np
 
-    present = np.asarray(values if nulls is None else values[~nulls], dtype=np.float64)
-    mean = present.mean() if len(present) else 0.0
-    if not np.isfinite(mean):
-        present = present[np.isfinite(present)]
-        mean = present.mean() if len(present) else 0.0
-    off = present - mean
-    return float(np.sqrt(off.dot(off) / len(off))) or 1.0 if len(off) else 1.0
+    present = values if nulls is None else values[~nulls]
+    count, total, squares, centre = 0, 0.0, 0.0, None
+    for start in range(0, len(present), BLOCK):
+        block = present[start : start + BLOCK].astype(np.float64)
+        if not np.isfinite(block.sum()):
+            block = block[np.isfinite(block)]
+        if not len(block):
+            continue
+        centre = block[0] if centre is None else centre
+        block -= centre
+        count, total = count + len(block), total + float(block.sum())
+        block *= block
+        squares += float(block.sum())
+    variance = squares / count - (total / count) ** 2 if count else 0.0
+    return variance**0.5 if np.isfinite(variance) and variance > 0 else 1.0
 
 
 @register
