@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from ..core.sites import Key, site
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
-from .streams import Source
+from ..engine.streams import Source
 
 __all__ = ["Batches", "batches", "watch_batches"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

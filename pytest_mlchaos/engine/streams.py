@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.sites import Key
-from ..engine.controller import NO_ATTRIBUTES, Controller
+from .controller import NO_ATTRIBUTES, Controller
 
 __all__ = ["Source"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
