@@ -20,6 +20,7 @@ Exception
         ├── TrialTimeout                              a trial took longer than its time-out
         ├── StateDiffers                              two states are not the same
         ├── NotRecovered                              a run, or one resumed from a crash state, did not end in the golden run's state
+        ├── BatchDiffers                              an optimizer step was given another gradient than in the golden run
         ├── Drifted                                   values are distributed otherwise than the reference
         ├── Worse                                     a metric is worse by more than the margin
         ├── Inconclusive                              too few seeds to tell: no pass
@@ -132,6 +133,10 @@ class StateDiffers(Verdict):
 
 class NotRecovered(Verdict):
     """A run under faults, or one resumed from a crash state, did not end in the state of its golden run."""
+
+
+class BatchDiffers(Verdict):
+    """An optimizer step was given another gradient than in the golden run: samples twice, or missing, or scaled otherwise."""
 
 
 class ServiceFailed(Verdict):

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from .journal import Strike
 
-__all__ = ["Attempt", "FileState", "Outcome", "Output", "RankRecord", "Record", "WorldRecord", "tell"]
+__all__ = ["Attempt", "FileState", "Gradients", "Outcome", "Output", "RankRecord", "Record", "WorldRecord", "tell"]
 
 Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
@@ -24,6 +24,17 @@ class Attempt:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Gradients:
+    """What one optimizer step was given: samples whose backward pass came to its end since the step before, and the norm of each gradient.
+
+    ``norms``: a float for each parameter that has a gradient; None where nothing could be measured.
+    """
+
+    samples: int
+    norms: tuple[float, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Record:
     """A subject that returned, after as many attempts as it took; ``kept`` is a copy of its value as it was then."""
 
@@ -33,6 +44,8 @@ class Record:
     duration: float
     parameters: Sequence[Sequence[Any]] = ()
     kept: Any = None
+    gradients: Sequence[Sequence[Gradients]] = ()
+    """Of each attempt, what its optimizer steps were given; empty where nobody watched."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

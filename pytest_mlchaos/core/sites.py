@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 from ..errors import FaultError
 
-__all__ = ["SITES", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
+__all__ = ["SITES", "Effect", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Key: TypeAlias = "str | tuple[str, str]"
@@ -70,6 +70,32 @@ class Stream(Protocol):
 
     def end(self) -> None:
         """Nothing comes any more, but what was pushed."""
+        ...
+
+
+class Effect(Protocol):
+    """What a fault that is at work all the time is told, and tells."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it may strike now: not in a golden run, not more often than ``times``, not once the process is dead."""
+        ...
+
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """The fault's own, for as long as the (simulated) process lives."""
+        ...
+
+    def strike(self, error: BaseException | None = None, **details: Any) -> bool:
+        """Record that it strikes now; ``error``, if one is about to be raised, counts as injected. False: do not strike, it is a probe."""
+        ...
+
+    def claim(self, error: Callable[[BaseException], bool]) -> None:
+        """Errors for which this holds are the fault's doing, whoever raises them."""
+        ...
+
+    def remark(self, text: str) -> None:
+        """What is to be said where it never strikes: how near it came."""
         ...
 
 

@@ -69,6 +69,7 @@ class Controller(Strikes):
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
+        self.claims: list[Callable[[BaseException], bool]] = []
         self.interrupt: Callable[[], None] | None = None
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self.process = contextlib.ExitStack()  # closed when the process ends: the attempt, or else the body
@@ -144,6 +145,9 @@ class Controller(Strikes):
 
     def go_on_from(self, tally: Tally) -> None:
         """Visits are counted on from another process; what failed there is added."""
+        for plan in self.plans:
+            if plan.fault.ambient:
+                plan.struck = tally.struck.get(plan.place, 0)
         for key, visit in tally.passed.items():
             lane = self._open(key)
             lane.go_on_from(visit)
@@ -179,6 +183,10 @@ class Controller(Strikes):
             plan.memory = {}
         self.process.close()
 
+    def at_work(self, plan: Plan) -> bool:
+        """Whether a fault that waits for no visit may strike now: no golden run, no dead process, no work of the tool's own."""
+        return plan in self.plans and not self._closed and self.crash is None and not getattr(self._applying, "on", False)
+
     @contextlib.contextmanager
     def on_crash(self, freeze: Callable[[], None]) -> Iterator[None]:
         """Call ``freeze`` at the moment of a crash, before any code unwinds."""
@@ -210,7 +218,7 @@ class Controller(Strikes):
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Whether an exception is one that a fault raised, or was raised ``from`` one."""
-        return comes_from(error, self.injected)
+        return comes_from(error, self.injected) or (error is not None and any(claim(error) for claim in self.claims))
 
     # -- the slow path -----------------------------------------------------------------------------------------
 

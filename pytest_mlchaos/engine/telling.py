@@ -7,11 +7,12 @@ import math
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..core.clock import RealClock
 from ..core.journal import Strike
+from ..core.runs import Gradients
 from ..core.sites import SITES, Key, Visit
 from ..errors import FaultError, MlchaosError
 from .controller import Controller
@@ -118,6 +119,7 @@ class Heard:
         self.failures: dict[Key, int] = {}
         self.names: dict[str, dict[str, None]] = {}
         self.broken: MlchaosError | None = None
+        self.gradients: Sequence[Gradients] = ()
         self.crash: str | None = None
         self.unusable: str | None = None
         self.halted: float | None = None
@@ -151,6 +153,9 @@ class Heard:
     def _on_broken(self, text: str, data: bytes | None) -> None:
         error = pickle.loads(data) if data else None
         self.broken = error if isinstance(error, MlchaosError) else FaultError(text)
+
+    def _on_gradients(self, gradients: Sequence[Gradients]) -> None:
+        self.gradients = gradients
 
     def _on_unusable(self, text: str) -> None:
         self.unusable = text

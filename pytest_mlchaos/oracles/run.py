@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.runs import Record, tell
-from ..errors import BadArgument, Drifted, NotRecovered
+from ..errors import BadArgument, BatchDiffers, Drifted, NotRecovered
+from .batches import first_other_batch
 from .convergence import assert_converged
 from .drift import assert_no_drift
 from .state import first_difference
@@ -31,6 +32,7 @@ class Run:
         self.duration = record.duration
         self.parameters = record.parameters
         self._kept = record.kept
+        self._gradients = record.gradients
         self._golden = golden
 
     def __repr__(self) -> str:
@@ -78,6 +80,23 @@ class Run:
             difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
         if difference is not None:
             raise NotRecovered(f"the run did not end in the state of its golden run\n  {difference}\n{self.story()}")
+
+    def assert_same_effective_batch(self, *, rtol: float = 1e-3, gradients: bool = True) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.BatchDiffers` unless each step was given the gradient that it has in the golden run.
+
+        That is what retries after an out-of-memory error get wrong: samples that count twice or not at all, another scale, gradients that
+        a failed attempt has left. Compared are the norms of all gradients, step by step; a batch that was split into micro-batches
+        gives the same up to rounding (``rtol``). ``gradients=False`` judges the numbers of samples alone, for models in
+        which the parts of a batch do not add up to it (dropout, batch norm). The first attempt is
+        held against the beginning of the golden run and the last against its end; attempts in between are not judged. A
+        subject that takes no torch optimizer step: ``BadArgument``.
+        """
+        golden = self.golden._gradients
+        if not golden or not golden[0]:
+            raise BadArgument("assert_same_effective_batch has nothing to judge: the golden run took no torch optimizer step")
+        difference = first_other_batch(self._gradients, golden[0], rtol=rtol, gradients=gradients)
+        if difference is not None:
+            raise BatchDiffers(f"the effective batch is not that of the golden run\n  {difference}\n{self.story()}")
 
     def assert_converged(self, *, below: float, by: int | None = None, window: int = 1, key: str | None = None) -> None:
         """``assert_converged`` on the losses that the subject returned.
