@@ -122,6 +122,7 @@ class Visit:
     process: contextlib.ExitStack | None = None
     memory: dict[Any, Any] = field(default_factory=dict)
     deferred: bool = False
+    actions: list[Callable[[], None]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
 
@@ -140,6 +141,13 @@ class Visit:
     def sleep(self, seconds: float) -> None:
         """Delay the operation by so many seconds (a coroutine awaits them)."""
         self.delay += seconds
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` once the faults of this visit have struck and their delays are over, as the code that passes here would.
+
+        What it does makes visits of its own, and what it raises the operation raises.
+        """
+        self.actions.append(action)
 
     def note(self, **details: Any) -> None:
         """Add to the journal's entry: shapes, counts, names; never values of the user's data."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from typing import Any
 
-from ..core.runs import Attempt, Gradients, Record, tell
+from ..core.runs import Attempt, Gradients, Preemption, Record, tell
 from ..core.schedule import Schedule
 from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
 from . import randomness
@@ -45,6 +45,7 @@ class _Order:
     schedule: bytes
     sites: Sequence[str]
     own: Sequence[Path]
+    roots: Sequence[Path]
     probing: bool
     attempt: int
     resumed: Tally
@@ -83,6 +84,7 @@ class IsolatedSupervisor:
         first_strike = len(controller.journal)
         attempts: list[Attempt] = []
         gradients: list[Sequence[Gradients]] = []
+        preemptions: list[Preemption | None] = []
         while True:
             before = controller.tally()
             steps = controller.count("train.step", succeeded=True)
@@ -92,8 +94,10 @@ class IsolatedSupervisor:
             end, value, parameters = self._judged(ended, heard, attempts)
             attempts.append(Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps))
             gradients.append(heard.gradients)
+            preemptions.append(heard.preempted)
             if end is None:
-                return _record(value, parameters, attempts, controller.journal[first_strike:], start, gradients)
+                record = _record(value, parameters, attempts, controller.journal[first_strike:], start, gradients)
+                return dataclasses.replace(record, preemptions=preemptions)
             if len(attempts) > max_restarts:
                 raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
 
@@ -121,6 +125,7 @@ class IsolatedSupervisor:
                 schedule=_packed((schedule, self._watch), "the faults cannot be sent to the subject's process (where=?)"),
                 sites=site_modules(),
                 own=controller.own,
+                roots=self._disk.roots,
                 probing=probing,
                 attempt=number,
                 resumed=resumed,
@@ -226,6 +231,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         return None
     controller = TellingController(tell_home, {}, schedule, TellingClock(tell_home), probing=order.probing, own=order.own)
     controller.go_on_from(order.resumed)
+    controller.roots = tuple(order.roots)
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
         tell_before_exit(controller, patches)
         arm(controller, patches, everything=order.probing)
@@ -249,8 +255,12 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
 
 def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callable[[], Any]) -> tuple[str | None, Any, Any]:
     try:
-        return None, subject(), trained()
-    except (Exception, SystemExit) as error:
+        value = subject()
+        end = None if controller.preempted is None else controller.preempted.ending("it returned")
+        return end, value, trained()
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if controller.preempted is not None:
+            return controller.preempted.ending(f"the process ended with {first_line(error)}"), None, ()
         if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
             raise
         print_error(error)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..core.runs import Attempt, Gradients, Record, tell
+from ..core.runs import Attempt, Gradients, Preemption, Record, tell
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
 from . import randomness
 from .controller import Controller
@@ -57,15 +57,21 @@ class Supervisor:
         first_strike, start = len(controller.journal), controller.clock.now()
         attempts: list[Attempt] = []
         gradients: list[Sequence[Gradients]] = []
+        preemptions: list[Preemption | None] = []
         while True:
             subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
             steps = self._steps()
+            controller.preempted, controller.roots = None, self._disk.roots
             with controller.on_crash(self._freeze):
                 value, parameters, ended = self._attempt(subject, attempts, gradients)
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
+            preemptions.append(None if controller.preempted is None else controller.preempted.told())
+            controller.preempted = None
             if ended is None:
                 strikes = controller.journal[first_strike:]
-                return Record(value, tuple(attempts), strikes, controller.clock.now() - start, parameters, kept(value), gradients)
+                return Record(
+                    value, tuple(attempts), strikes, controller.clock.now() - start, parameters, kept(value), gradients, preemptions
+                )
             if len(attempts) > max_restarts:
                 raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
 
@@ -121,11 +127,13 @@ class Supervisor:
                     value = subject()
             except SimulatedCrash as crash:
                 return None, (), str(crash)
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 if controller.broken is not None:
                     raise controller.broken from error
                 if controller.crash is not None:
                     return None, (), str(controller.crash)
+                if controller.preempted is not None:
+                    return None, (), controller.preempted.ending(f"the process ended with {first_line(error)}")
                 if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
                     self._tell(error, before)
                     raise
@@ -136,6 +144,8 @@ class Supervisor:
                     return None, (), str(controller.crash)
                 controller.restart()  # told once
                 raise CrashSwallowed(place)
+            if controller.preempted is not None:
+                return None, (), controller.preempted.ending("it returned")
             return value, trained(), None
 
     def _tell(self, error: BaseException, before: list[Attempt]) -> None:
