@@ -29,6 +29,7 @@ class Plan:
         self.visits_struck: list[int] = []
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
+        self.remark = ""
         self.observes = type(fault).observe is not Fault.observe
         self._seed = seed
         self.begin_again()
