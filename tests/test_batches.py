@@ -320,7 +320,7 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
             "short_batch",
             {},
             (x(), torch.ones(5)),
-            "cannot tell the axis of the samples, because the first axes differ, in the batch tuple(",
+            "cannot tell the axis of the samples, because the first axes differ, in the batch",
         ),
         ("short_batch", {"size": 9}, x(), "cannot leave 9 of 6 samples in the batch float32[6, 3]; empty_batch leaves none"),
         ("short_batch", {}, torch.ones(1, 3), "cannot leave 1 of 1 samples"),
@@ -408,8 +408,9 @@ TRAINERS = {
         def train(folder, workers=0):
             model = Model()
             data = [{"x": torch.ones(2), "labels": torch.tensor(number % 3)} for number in range(8)]
-            given = transformers.TrainingArguments(output_dir=str(folder), per_device_train_batch_size=2, num_train_epochs=1, use_cpu=True,
-                                                   report_to=[], save_strategy="no", disable_tqdm=True, train_sampling_strategy="sequential",
+            given = transformers.TrainingArguments(output_dir=str(folder), per_device_train_batch_size=2, num_train_epochs=1,
+                                                   use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
+                                                   train_sampling_strategy="sequential",
                                                    dataloader_num_workers=workers, logging_strategy="no")
             transformers.Trainer(model=model, args=given, train_dataset=data).train()
             return model.seen

@@ -54,6 +54,8 @@ class Gate:
 
     def check(self) -> None:
         """Raise what the faults raise."""
+        if isinstance(self.visit.error, StopIteration):
+            raise StopIteration  # a fresh one, that nobody holds: a traceback keeps the loader alive, and its workers
         if self.visit.error is not None:
             raise self.visit.error
 

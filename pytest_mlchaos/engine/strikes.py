@@ -80,7 +80,7 @@ class Strikes:
                 raise
             if not is_meant(error, visit, plan.fault):
                 self._tool_error(plan.fault, error, "apply()")
-            visit.error = error
+            visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error  # see Gate.check
             record(visit.details)
             return
         if payload is not None:

@@ -25,7 +25,7 @@ class LoaderFailure(DataFault):
 
     Imitates: a worker that the kernel's OOM killer or a segmentation fault has ended; a broken sample; a file that is gone.
 
-    Fidelity: the workers themselves are not touched: they go on loading, and end in order.
+    Fidelity: a worker that "died" is ended in order, and so are the others, unless they persist: those are not touched.
 
     Source: the text is torch's, torch/utils/data/dataloader.py
 
@@ -49,7 +49,15 @@ class LoaderFailure(DataFault):
         text = f"DataLoader worker (pid(s) {pid}) exited unexpectedly"
         if visit.source is not None:
             visit.source.end(RuntimeError(text))
+        _end_workers(visit.attributes.get("loader"))
         visit.fail(RuntimeError(text))
+
+
+def _end_workers(iterator: Any) -> None:
+    """End a loader's workers now: the exception keeps its iterator alive, and the garbage collector takes 5 s for each of them."""
+    end = getattr(iterator, "_shutdown_workers", None)
+    if end is not None and not getattr(iterator, "_persistent_workers", False):
+        end()
 
 
 @register
