@@ -146,6 +146,15 @@ EXAMPLES = [
         "train.backward 0",
         NOT_RECOVERED,
     ),
+    Example(
+        "The same retry as the optimizer sees it: which step is given another gradient than that of its batch",
+        "oom",
+        "test_unsound_effective_batch",
+        "test_sound_effective_batch",
+        r"gpu_oom\(at=.*\)",
+        "train.backward 0",
+        "BatchDiffers: the effective batch is not that of the golden run",
+    ),
 ]
 
 

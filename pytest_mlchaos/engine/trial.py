@@ -14,6 +14,7 @@ from ..core.sites import SITES, Key, name_of
 from ..errors import CrashNotRestarted, CrashSwallowed, SimulatedCrash
 from . import randomness, virtual_time
 from .controller import Controller
+from .effects import surround
 from .patching import Patches
 from .supervise import swallowed
 from .surroundings import Surroundings
@@ -65,6 +66,7 @@ def trial(
         randomness.seed_all("trial")
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
+                surround(controller)
                 yield controller
         except SimulatedCrash as crash:
             raise CrashNotRestarted(f"{crash}, and nothing restarted it: {crash.cure}") from None
