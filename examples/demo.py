@@ -120,6 +120,15 @@ EXAMPLES = [
         "Drifted: the column",
     ),
     Example(
+        "Features from a table whose columns stand in another order: nothing is raised, and every prediction is suspect",
+        "features",
+        "test_unsound_features",
+        "test_sound_features",
+        r"schema_drift\(at=0, kind='reordered'\)",  # the one file that is read
+        "data.table 0 (kind=reordered)",
+        "SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run",
+    ),
+    Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",
         "lightning",
         "test_unsound_resume",
