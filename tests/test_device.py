@@ -364,3 +364,91 @@ def test_the_retry_runs_out_of_memory_too():
             except torch.OutOfMemoryError:
                 outcomes.append("oom")
     assert outcomes == ["ok", "oom", "oom", "ok"]
+
+
+# -- a device that is lost -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("fallen_off_bus", "unspecified launch failure"),
+        ("ecc", "uncorrectable ECC error encountered"),
+        ("illegal_access", "an illegal memory access was encountered"),
+        ("device_assert", "device-side assert triggered"),
+    ],
+)
+def test_a_lost_device_says_what_torch_says(kind, text):
+    """The class and the text that code looks for."""
+    model = nn.Linear(4, 1)
+    with armed(create("gpu_lost", kind=kind, at=0)), pytest.raises(torch.AcceleratorError, match=f"^CUDA error: {text}\n"):
+        model(torch.ones(2, 4)).sum().backward()
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda model, optimizer, loss: model(torch.ones(2, 4)),
+        lambda model, optimizer, loss: optimizer.step(),
+        lambda model, optimizer, loss: loss.item(),
+        lambda model, optimizer, loss: loss.detach().cpu(),
+        lambda model, optimizer, loss: model.weight.detach().numpy(),
+        lambda model, optimizer, loss: model.weight.tolist(),
+        lambda model, optimizer, loss: model.state_dict(),
+        lambda model, optimizer, loss: torch.save(model.weight, "/dev/null"),
+        lambda model, optimizer, loss: nn.Linear(4, 1),
+    ],
+)
+def test_whatever_touches_a_lost_device_fails(phase, again):
+    """A retry in the same process does not work, nor does saving what was there; host data is still there."""
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    loss = model(torch.ones(2, 4)).sum()
+    model(torch.ones(2, 4)).sum().backward()
+    with armed(create("gpu_lost", phase=phase, at=0)) as controller:
+        with pytest.raises(torch.AcceleratorError):
+            model(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+        for _ in range(2):
+            with pytest.raises(torch.AcceleratorError) as caught:
+                again(model, optimizer, loss)
+            assert controller.is_injected(caught.value)
+        assert torch.stack([torch.ones(3), torch.zeros(3)]).sum().item() == 3
+    assert len(controller.journal) == 1
+    assert model(torch.ones(2, 4)).shape == (2, 1)
+    assert torch._C._len_torch_dispatch_stack() == 0
+    assert "item" not in vars(torch.Tensor)
+
+
+def test_a_lost_device_is_back_for_the_next_process_and_the_golden_run(example):
+    """Swallowing the error does not help; being started again does."""
+    example.with_file("loop.py", LOOP).with_tests(
+        """
+        import torch
+        from loop import gradients, loop
+
+        tried = []
+
+        def train(patient):
+            def attempt(model, optimizer, x, y):
+                for again in range(3):
+                    try:
+                        optimizer.zero_grad()
+                        gradients(model, x, y, 1)
+                        return optimizer.step()
+                    except RuntimeError:
+                        tried.append(again)
+                        if again == 2:
+                            raise
+            loop(attempt)
+            return "done"
+
+        @chaos.gpu_lost(kind="ecc", at=2)
+        def test_train(mlchaos):
+            run = mlchaos.run(train, True)
+            assert (run.value, run.restarts, tried) == ("done", 1, [0, 1, 2])
+            assert "AcceleratorError: CUDA error: uncorrectable ECC" in run.attempts[0].ended
+            run.assert_recovered()
+        """
+    ).run(fresh=True, passed=1)
