@@ -1,44 +1,39 @@
-"""Every fault keeps the promises that all faults make; so can yours. Torch-free payloads."""
+"""Every fault keeps the promises that all faults make; so can yours."""
 
 from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import HAS_TORCH
 from pytest_mlchaos import Fault, faults
 from pytest_mlchaos.core.faults import FAULTS, create, register
-from pytest_mlchaos.core.storage import Operation
+from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.reports.catalogue import catalogue, sections
-from pytest_mlchaos.testing import check_fault, strike
+from pytest_mlchaos.testing import PROMISES, Case, conformance, strike
 
 faults.load()
 
+CASES = {}
+for file in sorted(Path(__file__).parent.glob("cases_*.py")):
+    if HAS_TORCH or "needs torch" not in file.read_text().partition("\n")[0]:
+        CASES |= importlib.import_module(f"tests.{file.stem}").CASES
 BUILT_IN = sorted(name for name, cls in FAULTS.items() if cls.__module__.startswith("pytest_mlchaos"))
-STRIKING_AT_ONCE = {
-    "crash": (create("crash"), object),
-    "corrupt_batch": (create("corrupt_batch", kind="noise", fraction=0.3), lambda: {"x": np.ones((4, 3)), "y": np.arange(4)}),
-    "call_failure": (create("call_failure", target="a:b", error=OSError(5, "I/O")), lambda: ((), {})),
-    "latency_spike": (create("latency_spike", delay="1ms"), object),
-    "dependency_failure": (create("dependency_failure", target="a:b"), lambda: ((), {})),
-    "slow_storage": (create("slow_storage", delay="1ms", bandwidth="1MB/s"), lambda: Operation("read", "a/b")),
-    "flaky_storage": (create("flaky_storage", error="ENOSPC"), lambda: Operation("rename", "a/b", "a/c")),
-    "truncated_read": (create("truncated_read", keep=100), lambda: Operation("read", "a/b")),
-    "call_delay": (create("call_delay", target="a:b", delay="1ms"), lambda: ((), {})),
-}
-KEEPS_A_CONTEXT_OPEN = {"gpu_oom"}  # needs its site: test_torch_sites.py
 NEEDS_ITS_WORLD = {"rank_failure"}  # strikes in ranks alone: test_world.py
+
+test_every_fault_keeps_its_promises = conformance(*CASES.values())
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.skipif(not HAS_TORCH, reason="some cases need torch")
 def test_every_built_in_fault_is_checked(name):
-    """A new fault needs a line here."""
-    assert sum(name in kinds for kinds in (STRIKING_AT_ONCE, KEEPS_A_CONTEXT_OPEN, NEEDS_ITS_WORLD)) == 1
-
-
-@pytest.mark.parametrize("name", sorted(set(STRIKING_AT_ONCE) - {"crash"}))
-def test_a_fault_keeps_its_promises(name):
-    """Exact visits, same object when not due, same result for one seed, input untouched, prints and reads back."""
-    check_fault(*STRIKING_AT_ONCE[name])
+    """A new fault needs a case."""
+    assert name in NEEDS_ITS_WORLD or CASES[name].fault.name == name
 
 
 def test_after_a_crash_every_visit_ends():
@@ -58,28 +53,92 @@ def test_every_fault_says_what_it_imitates_and_what_it_does_not(name):
     assert f"chaos.{name}(" in catalogue()
 
 
-def broken(apply_):
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.skipif(not HAS_TORCH, reason="some cases need torch")
+def test_the_example_of_each_fault_strikes(name):
+    """The catalogue's example, read as it stands there, on what the fault is checked on."""
+    (fault,) = Schedule.parse(sections(FAULTS[name])["Example"]).faults
+    assert type(fault) is FAULTS[name]
+    if name not in NEEDS_ITS_WORLD:
+        case = dataclasses.replace(CASES[name], fault=fault)
+        CHECKS["exact_visits"](case)
+        CHECKS["does_something"](case)
+
+
+left = []
+CHECKS = {promise.__name__: promise for promise in PROMISES}
+
+
+def broken(apply_, **members):
     """A registered fault with this apply."""
-
-    class Suspect(Fault):
-        """Does something."""
-
-        site = "some.site"
-        name = "suspect"
-        apply = apply_
-
     FAULTS.pop("suspect", None)
-    return register(Suspect)()
+    suspect = type("Suspect", (Fault,), {"site": "some.site", "name": "suspect", "apply": apply_, "__module__": __name__, **members})
+    globals()["Suspect"] = suspect  # where pickle looks for it
+    return register(suspect)()
 
 
 @pytest.mark.parametrize(
-    ("apply", "promise"),
+    ("promise", "apply", "members", "says"),
     [
-        (lambda self, visit: visit.payload.append(1), "modified what it was given"),
-        (lambda self, visit: [np.random.default_rng().random()], "not the same twice with one seed"),
+        ("exact_visits", lambda self, visit: [7], {"strikes_at": lambda self, visit, seed, place=0: visit == 1}, "struck at the visits"),
+        ("same_seed", lambda self, visit: [np.random.default_rng().random()], {}, "not the same twice with one seed"),
+        ("input_kept", lambda self, visit: visit.payload.append(1), {}, "modified what it was given"),
+        ("undone", lambda self, visit: left.append(1), {}, "not undone"),
+        ("does_something", lambda self, visit: None, {}, "nothing was different"),
+        ("pickles", lambda self, visit: [7], {"__module__": "nowhere"}, "does not pickle"),
+        ("reads_back", lambda self, visit: [7], {"__repr__": lambda self: "suspect()"}, "does not read back"),
+        ("refuses_parameters", lambda self, visit: [7], {"__post_init__": lambda self: None}, "is accepted, though"),
+        ("refuses_payloads", lambda self, visit: [7], {}, "cannot work on"),
     ],
 )
-def test_the_check_finds_what_breaks_a_promise(apply, promise):
+def test_the_check_finds_what_breaks_a_promise(promise, apply, members, says):
     """A check that cannot fail is no check."""
-    with pytest.raises(AssertionError, match=promise):
-        check_fault(broken(apply), list)
+    case = Case(broken(apply, **members), list, operation=lambda payload: payload + left, wrong=[list])
+    if promise == "input_kept":
+        case = dataclasses.replace(case, operation=None)
+    left.clear()
+    with pytest.raises(AssertionError, match=says):
+        CHECKS[promise](case)
+
+
+@register
+class OfItsProcess(Fault):
+    """Gives what no other process gives."""
+
+    site = "some.site"
+
+    def apply(self, visit):
+        """Its own number."""
+        return [os.getpid()]
+
+
+def test_the_check_of_another_process_can_fail():
+    """A fault that looks at something else than its seed."""
+    pytest.importorskip("cloudpickle")
+    with pytest.raises(AssertionError, match="not the same in another process"):
+        CHECKS["same_elsewhere"](Case(OfItsProcess(), list))
+
+
+def test_the_check_of_a_payload_that_is_another_object_can_fail():
+    """A site that copies what passes breaks its promise to everyone."""
+    with pytest.raises(AssertionError, match="where it was not due"):
+        CHECKS["same_object"](Case(broken(None, observe=lambda self, visit: setattr(visit, "payload", [])), list))
+
+
+def test_authors_run_the_suite_on_their_own_faults(example):
+    """One assignment makes a parametrised test of all promises."""
+    example.with_tests("""
+        from pytest_mlchaos import Fault, chaos
+        from pytest_mlchaos.testing import PROMISES, Case, conformance, strike
+
+        @chaos.register
+        class StuckSensor(Fault):
+            '''A sensor repeats its last reading.'''
+            site = "sensor.read"
+            value: float = 0.0
+
+            def apply(self, visit):
+                return [self.value] * len(visit.payload)
+
+        test_my_fault = conformance(Case(StuckSensor(value=1.0), lambda: [0.5, 0.7]))
+    """).run(fresh=True, passed=len(PROMISES) - 1)

@@ -14,7 +14,7 @@ from ..errors import BadArgument, UnknownFault
 from .sites import Effect, Key, Visit, derive_seed
 from .values import check_fields, did_you_mean, index, shown
 
-__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "fields_of", "find", "is_drawn", "register"]
+__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "fields_of", "find", "is_drawn", "register", "type_hints"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 F = TypeVar("F", bound="type[Fault]")
@@ -107,7 +107,7 @@ class Fault:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", _visits(self.name, self.at))
-        check_fields(self.name, self, _hints(type(self)), is_drawn)
+        check_fields(self.name, self, type_hints(type(self)), is_drawn)
         if self.at is not None and self.p is not None:
             raise BadArgument(f"{self.name}: at and p exclude each other; give one of them")
         if self.p is not None and not is_drawn(self.p) and not 0 < self.p <= 1:
@@ -198,7 +198,7 @@ def _printed(name: str, value: Any) -> str:
 _HINTS: dict[type[Fault], dict[str, Any]] = {}
 
 
-def _hints(cls: type[Fault]) -> dict[str, Any]:
+def type_hints(cls: type[Fault]) -> dict[str, Any]:
     """The annotations of a fault's own parameters; what cannot be resolved is not checked."""
     if cls not in _HINTS:
         try:

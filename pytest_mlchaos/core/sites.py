@@ -68,8 +68,12 @@ class Stream(Protocol):
         """Hand these out next, in this order, and without a visit of their own."""
         ...
 
-    def end(self) -> None:
-        """Nothing comes any more, but what was pushed."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing comes any more, but what was pushed; who asks for more gets ``error``, if there is one, each time."""
+        ...
+
+    def owns(self, error: BaseException) -> bool:
+        """Whether pulling has raised this: the stream has ended, or failed by itself."""
         ...
 
 
@@ -125,6 +129,7 @@ class Visit:
     actions: list[Callable[[], None]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
+    scheduled: Callable[[int], bool] = bool
 
     @property
     def stream(self) -> Stream:
@@ -175,6 +180,14 @@ class Visit:
         self.details.update(details)
         if self.recorder is not None:
             self.recorder(self.details)
+
+    def due(self, number: int) -> bool:
+        """In ``observe``: whether the fault strikes at the visit of this number, so that only what is needed is kept."""
+        return self.scheduled(number)
+
+    def spare(self) -> None:
+        """There is nothing to strike at this visit: none is recorded, unless :meth:`struck` says otherwise later."""
+        self.deferred = True
 
     def measure(self, **sizes: int) -> None:
         """In the trial without faults: how far a parameter of a fault reaches (``op=17``)."""

@@ -58,6 +58,8 @@ class Gate:
         while self.visit.actions:
             with within(""):  # a signal handler's files, say, are no part of the operation
                 self.visit.actions.pop(0)()
+        if isinstance(self.visit.error, StopIteration):
+            raise StopIteration  # a fresh one, that nobody holds: a traceback keeps the loader alive, and its workers
         if self.visit.error is not None:
             raise self.visit.error
 

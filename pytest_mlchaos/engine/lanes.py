@@ -54,9 +54,9 @@ class Plan:
     @property
     def next_due(self) -> int:
         """A visit before which nothing is due any more: mostly the next that is."""
-        if self.observes:
-            return 0
-        return NEVER if self.fault.times is not None and self.struck >= self.fault.times else self._next
+        if self._next == NEVER or (self.fault.times is not None and self.struck >= self.fault.times):
+            return NEVER
+        return 0 if self.observes else self._next
 
     def resolve(self, visit: int) -> None:
         """A visit has been looked at. Threads may come out of order: one that is late is still waited for."""

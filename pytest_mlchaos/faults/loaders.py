@@ -1,110 +1,102 @@
-"""Faults of a DataLoader's worker processes."""
+"""Faults of the loader itself: it fails, or its stream breaks off."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import time
-from collections.abc import Iterator
-from typing import Literal
+from typing import Any, ClassVar
 
-from ..core.faults import Fault, is_drawn, register
-from ..core.sites import Visit
-from ..core.values import shown
-from ..engine.blame import mark
-from ..engine.controller import current
-from ..errors import BadArgument, FaultError, PayloadMismatch
-from ._workers import claim_deaths, claim_timeout, workers_of
+from ..core.faults import is_drawn, register
+from ..core.sites import Visit, derive_seed
+from ..core.values import index, parse_duration, shown
+from ..errors import BadArgument
+from ._data import DataFault
+from .calls import error_name, make_error
 
-__all__ = ["WorkerDeath"]
+__all__ = ["LoaderFailure", "StreamInterruption"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
-
-_PATIENCE = 5.0
-"""Seconds that a process may take to die of SIGKILL."""
-_sleep, _now = time.sleep, time.monotonic
 
 
 @register
-class WorkerDeath(Fault):
-    """A worker process of the DataLoader is killed (``how="killed"``, by SIGKILL), or hangs (``"hangs"``, by SIGSTOP).
+class LoaderFailure(DataFault):
+    """The loader raises instead of handing out a batch.
 
-    ``worker``: which one, from 0; where neither it nor ``at`` is given, both are searched. ``at`` counts the batches: the worker goes when
-    this one is about to reach the loop. The DataLoader notices a death by itself and raises; of a worker that hangs it
-    learns by its ``timeout``, and without one it waits for ever.
+    ``error``: an exception class or instance, or its name (``"OSError(5, 'Input/output error')"``), as the dataset's own code would raise
+    it: this batch is lost, and who asks again gets the next one. Without it a worker has died: ``RuntimeError: DataLoader worker
+    (pid(s) ...) exited unexpectedly``, and who asks this iterator again gets the same, until the loop begins a new epoch.
 
-    Imitates: the kernel's OOM killer, a crash in a decoder, shared memory that ran out (killed); a storage mount that blocks, a lock that
-    was held at the fork (hangs).
+    Imitates: a worker that the kernel's OOM killer or a segmentation fault has ended; a broken sample; a file that is gone.
 
-    Fidelity: the process is real, and so is its death. What it had loaded ahead is still handed out if the loop goes on. A worker that was
-    stopped is killed when the process that it belongs to ends.
+    Fidelity: a worker that "died" is ended in order, and so are the others, unless they persist: those are not touched.
 
-    Source: https://pytorch.org/docs/stable/data.html#multi-process-data-loading
+    Source: the text is torch's, torch/utils/data/dataloader.py
 
-    Example: ``@chaos.worker_death(worker=0, at=3)``
+    Example: ``@chaos.loader_failure(at=2)``
     """
 
     site = "data.batch"
-    needs = ("torch", "torch")
     random = False
-    explored = ("worker",)
-    worker: int = 0
-    how: Literal["killed", "hangs"] = "killed"
+    error: Any = None
 
     def check(self) -> None:
-        """Refuse a worker below 0."""
-        if not is_drawn(self.worker) and self.worker < 0:
-            raise BadArgument(f"worker_death: expected worker to be the number of a worker (0, 1, ...) but got {shown(self.worker)}")
-
-    def probe(self, visit: Visit) -> None:
-        """Any worker of the loader may be the one."""
-        visit.measure(worker=len(workers_of(visit.attributes.get("loader"))))
+        """Turn ``error`` into its name, so that a schedule stays plain data."""
+        if self.error is not None and not is_drawn(self.error):
+            object.__setattr__(self, "error", error_name(self.error, self.name))
 
     def apply(self, visit: Visit) -> None:
-        """Kill or stop it, once the batch is there."""
-        loader = visit.attributes.get("loader")
-        workers = workers_of(loader)
-        if self.worker >= len(workers):
-            of = "a DataLoader in this process alone (num_workers=0)" if loader is not None else "an iterable that is no torch DataLoader"
-            has = f"a DataLoader with {len(workers)} workers" if workers else of
-            raise PayloadMismatch(
-                f"worker_death: there is no worker {self.worker}: the batch ({type(visit.payload).__name__}) comes from {has}"
-            )
-        controller = current()
-        if controller is None:
-            raise FaultError("worker_death needs a trial: a visit by hand has no loader")
-        pid = workers[self.worker].pid
-        claim_deaths(controller, {pid})
-        visit.note(worker=self.worker, workers=len(workers), how=self.how)
-        if self.how == "killed":
-            visit.afterwards(lambda: _kill(pid))
-        else:
-            claim_timeout(controller)
-            visit.outlast(_stopped(pid))
+        """Fail."""
+        if self.error is not None:
+            visit.fail(make_error(self.error, "the loader", self.name))
+        pid = 10_000 + derive_seed("pid", visit.index) % 50_000
+        text = f"DataLoader worker (pid(s) {pid}) exited unexpectedly"
+        if visit.source is not None:
+            visit.source.end(RuntimeError(text))
+        _end_workers(visit.attributes.get("loader"))
+        visit.fail(RuntimeError(text))
 
 
-def _kill(pid: int) -> None:
-    """Kill a worker, and wait until it is dead: what torch's handler of SIGCHLD raises comes here, and at no other moment."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-        until = _now() + _PATIENCE
-        while _now() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            _sleep(0.001)
-        _sleep(0)
-    except (ProcessLookupError, ChildProcessError):
-        return  # it has ended by itself
-    except RuntimeError as error:
-        mark(error)
-        raise
+def _end_workers(iterator: Any) -> None:
+    """End a loader's workers now: the exception keeps its iterator alive, and the garbage collector takes 5 s for each of them."""
+    end = getattr(iterator, "_shutdown_workers", None)
+    if end is not None and not getattr(iterator, "_persistent_workers", False):
+        end()
 
 
-@contextlib.contextmanager
-def _stopped(pid: int) -> Iterator[None]:
-    """The process does not go on; at the end it is killed."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+@register
+class StreamInterruption(DataFault):
+    """The stream of batches breaks off: it ends here and now, or goes on after a gap.
+
+    ``resume_after``: how many batches, from this one on, are lost before it goes on; without it the epoch ends early, with
+    no error. ``gap``: how long it takes until then (seconds, or ``"30s"``).
+
+    Imitates: a streaming dataset whose connection is closed, a consumer group that rebalances and comes back at a later offset, a
+    sharded reader that takes a missing shard for the end.
+
+    Fidelity: the batch at which it breaks off is not handed out; the next epoch is whole. ``len(loader)`` still counts all.
+
+    Example: ``@chaos.stream_interruption(resume_after=3, gap="30s", at=2)``
+    """
+
+    site = "data.batch"
+    random = False
+    scales: ClassVar = {"resume_after": (1, 4, 16, 64, 256)}
+    resume_after: int | None = None
+    gap: Any = 0.0
+
+    def check(self) -> None:
+        """Refuse to go on after no loss, and turn ``gap`` into seconds."""
+        if index(self.resume_after) == 0 or (isinstance(self.resume_after, int) and self.resume_after < 0):
+            raise BadArgument(f"stream_interruption: expected resume_after to be 1 or more but got {shown(self.resume_after)}")
+        if not is_drawn(self.gap):
+            object.__setattr__(self, "gap", parse_duration(self.gap, f"{self.name}: gap"))
+
+    def apply(self, visit: Visit) -> Any:
+        """End the stream, or skip some of it."""
+        lost = self.scaled("resume_after")
+        visit.note(lost="the rest" if lost is None else lost)
+        visit.sleep(self.gap)
+        if lost is None:
+            visit.stream.end()
+            visit.fail(StopIteration())
+        following = visit.payload
+        for _ in range(lost):
+            following = visit.stream.pull()
+        return following

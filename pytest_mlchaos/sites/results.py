@@ -10,8 +10,8 @@ from typing import Any
 from ..core.sites import Key, site
 from ..engine.controller import Controller
 from ..engine.patching import Patches
+from ..engine.streams import Source
 from .calls import replace
-from .streams import Source
 
 __all__ = ["wrap_result"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

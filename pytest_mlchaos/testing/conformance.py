@@ -1,0 +1,226 @@
+"""The promises that every fault keeps, and a suite that checks them: for the faults here, and for yours.
+
+::
+
+    from pytest_mlchaos.testing import Case, conformance
+
+    test_my_faults_keep_their_promises = conformance(Case(StuckSensor(value=1.0), payload=lambda: [0.5, 0.7]))
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.util
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from ..core.faults import EVERY, Fault, type_hints
+from ..core.schedule import Schedule
+from ..core.values import type_matches
+from ..engine.controller import NO_ATTRIBUTES
+from ..engine.fresh import fresh_processes
+from ..errors import BadArgument, PayloadMismatch
+from ..oracles.state import first_difference
+from .striking import Struck, strike
+
+__all__ = ["PROMISES", "Case", "check_fault", "conformance"]
+
+VISITS = 8
+NEVER = 10**6
+SEED = 1
+TAKES_TIME = 1e-4
+"""Seconds: more than it takes to look at the clock."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A fault, and what the suite needs to strike it.
+
+    ``payload()``: a fresh payload that it can work on, the same one each time. ``operation``, ``stream``, ``attributes``: as of
+    :func:`~pytest_mlchaos.testing.strike`. ``sticky``: nothing that follows a strike is as it was, until the process ends.
+    ``bad``: keywords that it must refuse, one set at a time; what does not fit an annotation is tried in any case. ``wrong``: payloads
+    that it must refuse, each made by a function.
+    """
+
+    fault: Fault
+    payload: Callable[[], Any]
+    operation: Callable[[Any], Any] | None = None
+    stream: bool = False
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=lambda: NO_ATTRIBUTES)
+    sticky: bool = False
+    bad: Sequence[Mapping[str, Any]] = ()
+    wrong: Sequence[Callable[[], Any]] = ()
+
+    @property
+    def due(self) -> list[int]:
+        """The visits that it is to strike at."""
+        return [VISITS - 2] if self.sticky else [1, VISITS - 3]
+
+    def at(self, *visits: int) -> Fault:
+        """The fault at these visits."""
+        return dataclasses.replace(self.fault, at=visits or (NEVER,), p=None, times=None, where=None)
+
+    def struck(self, payloads: Sequence[Any], *visits: int) -> Struck:
+        """What becomes of these payloads when it strikes at these visits."""
+        return strike(self.at(*visits), payloads, seed=SEED, operation=self.operation, stream=self.stream, attributes=self.attributes)
+
+    def payloads(self) -> list[Any]:
+        """So many that it can strike twice, and not strike in between."""
+        return [self.payload() for _ in range(VISITS)]
+
+    def outcomes(self, *visits: int) -> list[Any]:
+        """What comes out, in a form that can be compared and sent elsewhere."""
+        return [_comparable(outcome) for outcome in self.struck(self.payloads(), *visits).outcomes]
+
+
+def exact_visits(case: Case) -> None:
+    """It strikes exactly at the visits scheduled, and says so in the journal."""
+    struck = [entry.visit for entry in case.struck(case.payloads(), *case.due).journal]
+    assert struck == case.due, f"{case.fault!r} struck at the visits {struck} instead of {case.due}"
+
+
+def same_object(case: Case) -> None:
+    """Where nothing is due, what passes is the very same object."""
+    payloads = case.payloads()
+    outcomes = strike(case.at(), payloads, seed=SEED, stream=case.stream, attributes=case.attributes).outcomes
+    for number, (given, got) in enumerate(zip(payloads, outcomes, strict=True)):
+        assert got is given, f"{case.fault!r} changed the payload of visit {number}, where it was not due"
+
+
+def same_seed(case: Case) -> None:
+    """The same seed gives the same result, bit for bit."""
+    found = first_difference(case.outcomes(*case.due), case.outcomes(*case.due), name="outcomes")
+    assert found is None, f"{case.fault!r} is not the same twice with one seed: {found}"
+
+
+def same_elsewhere(case: Case) -> None:
+    """The same seed gives the same result in another process, too."""
+    if importlib.util.find_spec("cloudpickle") is None:
+        pytest.skip("needs cloudpickle, to send the case to another process")
+    ended = fresh_processes().run(_outcomes, case, timeout=120)
+    trouble = ended.error or ended.started
+    assert trouble is None, f"{case.fault!r} fails in another process: {trouble}"
+    found = first_difference(ended.value, case.outcomes(*case.due), name="outcomes")
+    assert found is None, f"{case.fault!r} is not the same in another process with one seed: {found}"
+
+
+def input_kept(case: Case) -> None:
+    """What it was given is not modified, or is as before once the process has ended."""
+    payloads = case.payloads()
+    before = copy.deepcopy(payloads)
+    case.struck(payloads, *case.due)
+    found = first_difference(payloads, before, name="payloads")
+    assert found is None, f"{case.fault!r} modified what it was given: {found}"
+
+
+def undone(case: Case) -> None:
+    """Nothing is left of it afterwards."""
+    before = case.outcomes()
+    case.struck(case.payloads(), *case.due)
+    found = first_difference(case.outcomes(), before, name="outcomes")
+    assert found is None, f"{case.fault!r} is not undone when it is over: {found}"
+
+
+def does_something(case: Case) -> None:
+    """A strike is no silent no-op: it raises, changes what comes out, or takes time."""
+    payloads = case.payloads()
+    struck = case.struck(payloads, *case.due)
+    if struck.duration > TAKES_TIME:
+        return
+    if case.stream and [id(payload) for payload in payloads] != [id(outcome) for outcome in struck.outcomes]:
+        return
+    found = first_difference([_comparable(outcome) for outcome in struck.outcomes], case.outcomes(), name="outcomes")
+    assert found is not None, f"{case.fault!r} struck, and nothing was different"
+
+
+def pickles(case: Case) -> None:
+    """It can be sent to another process."""
+    try:
+        same = pickle.loads(pickle.dumps(case.at(1))) == case.at(1)  # our own bytes
+    except (pickle.PicklingError, TypeError, AttributeError):
+        same = False
+    assert same, f"{case.fault!r} does not pickle"
+
+
+def reads_back(case: Case) -> None:
+    """What it prints is what recreates it."""
+    for fault in (case.at(1), dataclasses.replace(case.at(1), at=EVERY, times=2), dataclasses.replace(case.at(1), at=None, p=0.5)):
+        assert Schedule.parse(repr(fault)).faults == (fault,), f"{fault!r} does not read back from what it prints"
+
+
+def refuses_parameters(case: Case) -> None:
+    """Parameters that make no sense get an error that names the fault and the parameter."""
+    common: list[Mapping[str, Any]] = [{"at": -1}, {"at": "x"}, {"at": 1, "p": 0.5}, {"p": 2.0, "at": None}, {"times": 0}, {"where": 3}]
+    misfits = [{name: _NOTHING} for name, hint in type_hints(type(case.fault)).items() if not type_matches(_NOTHING, hint)]
+    for keywords in (*common, *misfits, *case.bad):
+        try:
+            made = dataclasses.replace(case.fault, **keywords)
+        except BadArgument as error:
+            text = str(error)
+            named = case.fault.name in text and any(name in text or repr(value) in text for name, value in keywords.items())
+            assert named, f"{keywords} is refused without saying what: {text}"
+        else:
+            raise AssertionError(f"{made!r} is accepted, though {keywords} makes no sense")
+
+
+def refuses_payloads(case: Case) -> None:
+    """A payload that it cannot work on gets an error that names the fault."""
+    for wrong in case.wrong:
+        struck = strike(case.at(0), [wrong()], seed=SEED, operation=case.operation, stream=case.stream, attributes=case.attributes)
+        outcome = next(iter(struck.outcomes), None)
+        told = isinstance(outcome, PayloadMismatch) and case.fault.name in str(outcome)
+        assert told, f"{case.fault!r} met a payload that it cannot work on, and gave {outcome!r} instead of an error that names the fault"
+
+
+PROMISES: tuple[Callable[[Case], None], ...] = (
+    exact_visits,
+    same_object,
+    same_seed,
+    same_elsewhere,
+    input_kept,
+    undone,
+    does_something,
+    pickles,
+    reads_back,
+    refuses_parameters,
+    refuses_payloads,
+)
+"""What every fault promises, one check each: they raise ``AssertionError``, in words, where a promise is broken."""
+
+
+def conformance(*cases: Case) -> Callable[..., None]:
+    """A parametrised test of these faults: assign it to a name that begins with ``test_``."""
+    chosen = [
+        pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}")
+        for case in cases
+        for promise in PROMISES
+        if promise is not refuses_payloads or case.wrong
+    ]
+
+    @pytest.mark.parametrize(("case", "promise"), chosen)
+    def test_conformance(case: Case, promise: Callable[[Case], None]) -> None:
+        promise(case)
+
+    return test_conformance
+
+
+def check_fault(fault: Fault, payload: Callable[[], Any], **more: Any) -> None:
+    """Raise ``AssertionError`` unless a fault keeps every promise; keywords as of :class:`Case`."""
+    case = Case(fault, payload, **more)
+    for promise in PROMISES:
+        promise(case)
+
+
+_NOTHING = object()
+
+
+def _outcomes(case: Case) -> list[Any]:
+    return case.outcomes(*case.due)
+
+
+def _comparable(outcome: Any) -> Any:
+    return (type(outcome).__name__, str(outcome)) if isinstance(outcome, BaseException) else outcome
