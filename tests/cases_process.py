@@ -24,6 +24,9 @@ class Loader:
     def __init__(self):
         self.worker = None
 
+    def __reduce__(self):
+        return "LOADER"
+
     @property
     def _workers(self):
         if self.worker is None:

@@ -253,6 +253,183 @@ def test_a_loader_without_such_a_worker_is_told(example):
     )
 
 
+# -- clocks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clock", ["virtual", "real"])
+def test_the_wall_clock_jumps_and_the_monotonic_clock_does_not(example, clock):
+    """Under every name, until the process ends; values are of the usual types."""
+    example.with_file(
+        "subject.py",
+        """
+        import datetime as dt, pickle, time
+        from datetime import date, datetime
+        from time import time as now
+        from pytest_mlchaos import visit
+
+        def read():
+            aware = dt.datetime.now(dt.timezone.utc)
+            assert type(aware) is type(datetime(2020, 1, 1)) is type(datetime.fromtimestamp(0)) is type(datetime.strptime("2020", "%Y"))
+            assert isinstance(aware, datetime) and isinstance(aware, date) and not isinstance(date(2020, 1, 1), datetime)
+            assert pickle.loads(pickle.dumps(aware)) == aware
+            return {
+                "time": now(),
+                "time_ns": time.time_ns() / 1e9,
+                "aware": aware.timestamp(),
+                "naive": datetime.now().timestamp(),
+                "today": datetime.today().timestamp(),
+                "localtime": time.mktime(time.localtime()),
+                "gmtime": __import__("calendar").timegm(time.gmtime()),
+                "ctime": time.mktime(time.strptime(time.ctime())),
+                "strftime": time.mktime(time.strptime(time.strftime("%Y-%m-%d %H:%M:%S"), "%Y-%m-%d %H:%M:%S")),
+            }, date.today(), time.monotonic()
+
+        def train(seen):
+            before = read()
+            visit("my.step")
+            seen.append((before, read()))
+            visit("my.end")
+            return seen
+        """,
+    ).with_tests(
+        f"""
+        import datetime, subject
+        from datetime import datetime as kept
+
+        seen = []
+
+        @chaos.clock_jump(by="-50h", site="my.step", at=0)
+        @chaos.crash(site="my.end", at=0)
+        @chaos.settings(clock="{clock}")
+        def test_train(mlchaos):
+            run = mlchaos.run(lambda: subject.train(seen))
+            (before, day, start), (after, later, end) = seen[0]
+            for name in before:
+                assert -50 * 3600 - 2 < after[name] - before[name] < -50 * 3600 + 30, name
+            assert 1 <= (day - later).days <= 3
+            assert 0 <= end - start < 30
+            (before, _, _), (after, _, _) = seen[1]
+            for name in before:
+                assert abs(after[name] - before[name]) < 30, name
+
+        def test_afterwards():
+            assert type(vars(datetime.datetime)["now"]).__name__ == type(vars(dict)["fromkeys"]).__name__ == "classmethod_descriptor"
+            assert subject.now is subject.time.time
+        """
+    ).run(passed=2)
+
+
+# -- memory of the host ----------------------------------------------------------------------------------------
+
+
+def test_a_subject_that_does_not_cope_with_memory_errors_is_started_again(example):
+    """At the batch; the run goes on."""
+    example.with_tests(
+        """
+        @chaos.host_oom(at=2)
+        def test_train(mlchaos):
+            def train():
+                return sum(mlchaos.batches([1, 2, 3]))
+            run = mlchaos.run(train)
+            assert (run.value, run.restarts) == (6, 1)
+            assert run.attempts[0].ended.startswith("the process ended with MemoryError: out of memory at data.batch 2")
+        """
+    ).run(passed=1)
+
+
+def test_a_limit_of_memory_is_real_in_a_process_of_its_own(example):
+    """Who asks for more gets a MemoryError; the golden run has no limit; in this process it is refused."""
+    outcome = (
+        example.with_file(
+            "subject.py",
+            """
+            def train(path):
+                try:
+                    held = bytearray(16 << 30)
+                except MemoryError:
+                    path.write_text("small")
+                    held = bytearray(1 << 20)
+                return len(held) < 2 << 20
+
+            def careless(path):
+                if path.exists():
+                    return "second"
+                path.write_text("first")
+                return len(bytearray(16 << 30))
+            """,
+        )
+        .with_tests(
+            """
+            import subject
+
+            @chaos.host_oom(limit="12GiB")
+            def test_copes(mlchaos, tmp_path):
+                run = mlchaos.run(subject.train, tmp_path / "size", isolation="process")
+                assert run.value is True
+                assert run.faults[0].details == {"limit": "12 GiB"}
+
+            @chaos.host_oom(limit="12GiB")
+            def test_careless(mlchaos, tmp_path):
+                run = mlchaos.run(subject.careless, tmp_path / "size", isolation="process")
+                assert (run.value, run.restarts) == ("second", 1)
+                assert "MemoryError" in run.attempts[0].ended
+
+            @chaos.host_oom(limit="12GiB")
+            def test_here(mlchaos, tmp_path):
+                mlchaos.run(subject.train, tmp_path / "size")
+
+            @chaos.host_oom(limit="1MiB")
+            def test_too_little(mlchaos, tmp_path):
+                mlchaos.run(subject.train, tmp_path / "size", isolation="process")
+            """
+        )
+        .run(fresh=True, passed=2, failed=2)
+    )
+    outcome.has(
+        "host_oom(limit='12GiB') limits a whole process, which has to be the subject's own: say mlchaos.run(..., isolation=\"process\")",
+        "of addresses when it begins, so limit=1 MiB is too little",
+    )
+
+
+# -- a process that gets little of the CPU ---------------------------------------------------------------------
+
+
+def test_a_starved_process_waits_for_what_it_used(example):
+    """On the trial's clock; one CPU and one thread while it lasts, and all of them again afterwards."""
+    example.with_tests(
+        """
+        import os, time, torch
+
+        def work(seconds):
+            until = time.process_time() + seconds
+            while time.process_time() < until:
+                pass
+
+        def train():
+            start, times = time.monotonic(), []
+            for step in range(4):
+                work(0.05)
+                visit("my.step")
+                times.append((time.monotonic() - start, len(os.sched_getaffinity(0)), torch.get_num_threads()))
+                start = time.monotonic()
+            return times
+
+        before = os.sched_getaffinity(0), torch.get_num_threads()
+
+        @chaos.cpu_starved(share=0.1, site="my.step", at=1)
+        def test_train(mlchaos):
+            start = time.perf_counter()
+            run = mlchaos.run(train)
+            (first, *_), (second, *_), (third, cpus, threads), (fourth, *_) = run.value
+            assert first < 0.01 and 0.04 < second < 0.06
+            assert 0.44 < third < 2 and 0.44 < fourth < 2
+            assert (cpus, threads) == (1, 1)
+            assert (os.sched_getaffinity(0), torch.get_num_threads()) == before
+            assert run.golden.value[2][1:] == (len(before[0]), before[1])
+        """
+    ).run(passed=1, fresh=True)
+
+
 @pytest.mark.parametrize(("name", "wrong"), [("worker_death", {"worker": -1}), ("worker_death", {"how": "sleeps"})])
 def test_bad_parameters_are_refused(name, wrong):
     """Naming the fault."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import functools
+import gc
 import math
 import re
 import sys
@@ -76,15 +78,17 @@ def _shifted(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
         if clock is not None:
             clock.wall_shift += seconds
         try:
-            _shift_time(patches, seconds, virtual=clock is not None)
-            _shift_datetime(patches, datetime.timedelta(seconds=seconds))
+            wall = _shift_time(patches, seconds, virtual=clock is not None)
+            _shift_datetime(patches, wall)
             yield
         finally:
             if clock is not None:
                 clock.wall_shift -= seconds
 
 
-def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> None:
+def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[[], float]:
+    """The functions of ``time``; gives the one that tells the time of day as it is shown."""
+
     def shifted(original: Callable[..., Any], by: float) -> Callable[..., Any]:
         @functools.wraps(original)
         def read() -> Any:
@@ -98,11 +102,14 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> None:
         @functools.wraps(original)
         def show(*args: Any) -> Any:
             if (len(args) <= place or args[place] is None) and package_of(sys._getframe(1)) not in TOOLS:
-                now = virtual_time.wall() if virtual else real() + seconds
+                now = wall()
                 args = (*args[:place], localtime(now) if place else now)
             return original(*args)
 
         return show
+
+    def wall() -> float:
+        return virtual_time.wall() if virtual else real() + seconds
 
     real, localtime = time.time, time.localtime
     shown = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1}
@@ -110,36 +117,34 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> None:
     if not virtual:
         pairs += [(time.time, shifted(time.time, seconds)), (time.time_ns, shifted(time.time_ns, seconds * 1e9))]
     patches.replace_for_others(pairs, TOOLS)
+    return wall
 
 
-def _shift_datetime(patches: Patches, by: datetime.timedelta) -> None:
-    """``datetime`` and ``date`` under every name that modules have for them; what they make are the real ones."""
-    of_now = ((datetime.datetime, ("now", "utcnow", "today")), (datetime.date, ("today",)))
-    patches.replace_for_others([(original, _like(original, names, by)) for original, names in of_now], TOOLS)
+def _shift_datetime(patches: Patches, wall: Callable[[], float]) -> None:
+    """``datetime.now`` and ``utcnow``, in the class itself: its instances, its pickles and its subclasses stay what they are.
 
+    (``today`` of it and of ``date`` asks ``time.time``.) CPython only: elsewhere a class written in C cannot be changed.
+    """
+    moment: Any = datetime.datetime
+    found = gc.get_referents(vars(moment))
+    members = found[0] if len(found) == 1 and isinstance(found[0], dict) and "now" in found[0] else None
+    if members is None:
+        return
+    real = members["now"], members["utcnow"]
 
-def _like(original: Any, names: tuple[str, ...], by: datetime.timedelta) -> Any:
-    moment = datetime.datetime
+    def now(cls: Any, tz: Any = None) -> Any:
+        if package_of(sys._getframe(1)) in TOOLS:
+            return real[0].__get__(None, cls)(tz)
+        return cls.fromtimestamp(wall(), tz)
 
-    class Kind(type):
-        def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, original)
+    def utcnow(cls: Any) -> Any:
+        if package_of(sys._getframe(1)) in TOOLS:
+            return real[1].__get__(None, cls)()
+        return cls.fromtimestamp(wall(), datetime.UTC).replace(tzinfo=None)
 
-        def __subclasscheck__(cls, sub: type) -> bool:
-            return issubclass(sub, original)
+    def put(*methods: Any) -> None:
+        members["now"], members["utcnow"] = methods
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(moment))
 
-    def __new__(cls: Any, *args: Any, **keywords: Any) -> Any:  # noqa: N807  # the class's
-        return original.__new__(original if cls is made else cls, *args, **keywords)
-
-    def shifting(name: str) -> Any:
-        real = getattr(original, name)
-
-        @functools.wraps(real)
-        def now(*args: Any, **keywords: Any) -> Any:
-            return (moment.now() + by).date() if original is not moment else real(*args, **keywords) + by
-
-        return staticmethod(now)
-
-    members = {"__new__": __new__, "__module__": original.__module__, "__doc__": original.__doc__}
-    made = Kind(original.__name__, (original,), members | {name: shifting(name) for name in names})
-    return made
+    patches.on_undo(lambda: put(*real))
+    put(classmethod(now), classmethod(utcnow))

@@ -83,6 +83,7 @@ class CpuStarved(Fault):
     """
 
     random = False
+    lasting = True
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
     share: float = 0.1
 
