@@ -155,6 +155,15 @@ EXAMPLES = [
         "train.backward 0",
         "BatchDiffers: the effective batch is not that of the golden run",
     ),
+    Example(
+        "A machine that is taken away: SIGTERM, 30 s, SIGKILL; and a handler whose note is read when the epoch is over",
+        "preempt",
+        "test_unsound_handler",
+        "test_sound_handler",
+        r"preempt\(at=0\)",
+        "train.step 0 (handler=",
+        "NoEmergencySave: no emergency save: no file changed between SIGTERM at train.step 0 and SIGKILL, 30 s later",
+    ),
 ]
 
 
