@@ -15,17 +15,25 @@ from ..core.sites import derive_seed
 __all__ = ["Cells", "Flips", "flip", "problem", "width"]
 
 
-def problem(tensor: Any) -> str | None:
-    """Why the bits of a tensor cannot be flipped, if so."""
+@functools.cache
+def _refused() -> Any:
+    """Types of numbers of which no bits are flipped, and the one layout of which they are."""
     import torch
 
-    if tensor.is_nested or tensor.layout is not torch.strided:
-        return "is a nested tensor" if tensor.is_nested else f"is a tensor of layout {tensor.layout}"
+    kinds = {kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
+    return {kind for kind in kinds if kind.is_complex or kind == torch.bool or str(kind).startswith("torch.q")}, torch.strided
+
+
+def problem(tensor: Any) -> str | None:
+    """Why the bits of a tensor cannot be flipped, if so. The first flip in a large model asks this of each of its tensors."""
+    refused, strided = _refused()
+    if tensor.is_nested:
+        return "is a nested tensor"
+    if tensor.layout is not strided:
+        return f"is a tensor of layout {tensor.layout}"
     if tensor.is_meta:
         return "is on the meta device, and holds no values"
-    if tensor.dtype == torch.bool or tensor.is_complex() or tensor.is_quantized:
-        return f"holds {str(tensor.dtype).removeprefix('torch.')}, of which no bits are flipped"
-    return None
+    return f"holds {str(tensor.dtype).removeprefix('torch.')}, of which no bits are flipped" if tensor.dtype in refused else None
 
 
 def width(tensor: Any) -> int:

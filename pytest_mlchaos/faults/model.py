@@ -84,11 +84,11 @@ class BitFlip(LayerFault):
 
 def cells_of(fault: BitFlip, named: list[tuple[str, Any]], what: str) -> Cells:
     """The elements of these tensors, if the bit is one of theirs, and there are enough of them."""
-    sound = [(name, tensor) for name, tensor in named if problem(tensor) is None and tensor.numel()]
+    sound = [item for item in named if problem(item[1]) is None and item[1].numel()]
     if not sound:
         detail = f": {named[0][0]} {problem(named[0][1]) or 'is empty'}" if named else ""
         raise PayloadMismatch(f"bit_flip found no bits to flip in {what}{detail}")
-    fitting = [(name, tensor) for name, tensor in sound if fault.bit is None or fault.bit < width(tensor)]
+    fitting = sound if fault.bit is None else [(name, tensor) for name, tensor in sound if fault.bit < width(tensor)]
     if not fitting:
         name, tensor = sound[0]
         kind = str(tensor.dtype).removeprefix("torch.")
@@ -96,8 +96,9 @@ def cells_of(fault: BitFlip, named: list[tuple[str, Any]], what: str) -> Cells:
             f"bit_flip: there is no bit {fault.bit} in {kind}, which has bits 0 to {width(tensor) - 1} ({name}: {kind}{list(tensor.shape)})"
         )
     cells = Cells(fitting)
-    there = len(cells) * (1 if fault.bit is not None else 8)
-    if fault.count > there:
+    if fault.count > len(cells) and fault.count > sum(
+        tensor.numel() * (width(tensor) if fault.bit is None else 1) for _, tensor in fitting
+    ):
         raise PayloadMismatch(f"bit_flip: count={fault.count}, but {what} has {len(cells)} elements")
     return cells
 
