@@ -41,11 +41,52 @@ class LayerFault(Fault):
         known = list(named)
         found = [item for item in known if self.matches(item[0])]
         if not found and self.layer is not None:
-            names = [_unwrapped(name) for name, _ in known]
-            parts = {name for full in names for name in (full, full.rpartition(".")[0]) if name}
-            hint = did_you_mean(self.layer, sorted(parts)) or f"; there are {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
-            raise PayloadMismatch(f"{self.name}: no {what} of {owner} is called {self.layer!r}{hint if names else ''}")
+            raise self._unknown([name for name, _ in known], owner, what)
         return found
+
+    def inside(self, model: Any, named: Iterable[tuple[str, Any]], what: str) -> list[tuple[str, Any]]:
+        """Those in a model that are meant, by their names in it, or else in the whole model that it is a part of.
+
+        None where another part is meant: a framework may call the parts of a model one by one.
+        """
+        known = list(named)
+        found = [item for item in known if self.layer is None or (item[0] and self.matches(item[0]))]
+        if found or self.layer is None:
+            return found
+        names, elsewhere = [name for name, _ in known if name], False
+        for prefix, whole in _wholes(model):
+            full = [".".join(filter(None, (prefix, name))) for name, _ in known]
+            found = [item for name, item in zip(full, known, strict=True) if self.matches(name)]
+            if found:
+                return found
+            others = [name for name, _ in (*tensors_of(whole, buffers=True), *whole.named_modules()) if name]
+            names, elsewhere = names + others, elsewhere or any(map(self.matches, others))
+        if elsewhere:
+            return []
+        raise self._unknown(names, type(model).__name__, what)
+
+    def _unknown(self, names: list[str], owner: str, what: str) -> PayloadMismatch:
+        layer = str(self.layer)
+        names = list(dict.fromkeys(map(_unwrapped, names)))
+        parts = {name for full in names for name in (full, full.rpartition(".")[0]) if name}
+        hint = did_you_mean(layer, sorted(parts)) or f"; there are {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        return PayloadMismatch(f"{self.name}: no {what} of {owner} is called {layer!r}{hint if names else ''}")
+
+
+def _live_modules() -> tuple[list[Any], set[int]]:
+    """All modules there are, and which of them are inside another (by ``id``)."""
+    torch = sys.modules["torch"]
+    modules = [item for item in gc.get_objects() if issubclass(type(item), torch.nn.Module)]
+    return modules, {id(child) for module in modules for child in module.__dict__.get("_modules", {}).values()}
+
+
+def _wholes(model: Any) -> list[tuple[str, Any]]:
+    """The models that a model is a part of, and its name in each."""
+    modules, inner = _live_modules()
+    if id(model) not in inner:
+        return []
+    found = [(name, whole) for whole in modules if id(whole) not in inner for name, part in whole.named_modules() if part is model]
+    return sorted(found, key=lambda item: item[0])
 
 
 def _fits(name: str, pattern: str) -> bool:
@@ -104,15 +145,12 @@ def tensor_at(model: Any, name: str) -> Any:
 
 def layers_of(model: Any) -> list[tuple[str, Any]]:
     """The modules inside a model that have none inside themselves, with their names; a model of one layer is that layer."""
-    found = [(name, module) for name, module in model.named_modules() if not module._modules]
-    return [(name or type(module).__name__, module) for name, module in found]
+    return [(name, module) for name, module in model.named_modules() if not module._modules]
 
 
 def names_of(tensors: Iterable[Any]) -> dict[int, str]:
     """What the live models call these tensors, by ``id``; a gradient or an optimizer's state knows no model."""
-    torch = sys.modules["torch"]
-    modules = [item for item in gc.get_objects() if issubclass(type(item), torch.nn.Module)]
-    inner = {id(child) for module in modules for child in module._modules.values()}
+    modules, inner = _live_modules()
     names: dict[int, list[str]] = {id(tensor): [] for tensor in tensors}
     for module in modules:
         if id(module) not in inner:

@@ -94,12 +94,13 @@ class StuckNeuron(LayerFault):
         model = checked_model(self, visit.payload)
         if self.layer is None:
             found = [item for item in layers_of(model) if item[1]._parameters] or layers_of(model)
-            name, module = found[derive_seed(visit.seed, "layer") % len(found)]
         else:
-            named = [item for item in model.named_modules() if item[0]]
-            name, module = self.chosen(named, type(model).__name__, "layer")[0]
+            found = self.inside(model, model.named_modules(), "layer")
         visit.spare()
-        visit.outlast(_hooked(module, _Stuck(name, self.index, self.value, visit)))
+        if not found:
+            return  # another part of the model is meant
+        name, module = found[0] if self.layer is not None else found[derive_seed(visit.seed, "layer") % len(found)]
+        visit.outlast(_hooked(module, _Stuck(name or type(model).__name__, self.index, self.value, visit)))
 
 
 @contextmanager
@@ -156,14 +157,14 @@ class StaleWeights(LayerFault):
         visit.memory.pop(visit.index - self.age - 1, None)
         if visit.due(visit.index + self.age):
             model = checked_model(self, visit.payload)
-            named = self.chosen(tensors_of(model), type(model).__name__, "parameter")
+            named = self.inside(model, tensors_of(model), "parameter")
             visit.memory[visit.index] = {name: tensor.detach().clone() for name, tensor in named}
 
     def apply(self, visit: Visit) -> None:
         """Put the old ones in their place for this call."""
         model = checked_model(self, visit.payload)
         old = visit.memory.pop(visit.index - self.age, {})
-        named = self.chosen(tensors_of(model), type(model).__name__, "parameter")
+        named = self.inside(model, tensors_of(model), "parameter")
         changes = [(tensor, old[name]) for name, tensor in named if name in old and _differ(tensor, old[name])]
         if changes:
             visit.enter(_other_weights(changes))
@@ -218,8 +219,11 @@ class QuantizationError(LayerFault):
         if self.part == "activations":
             visit.enter(self._rounding(visit, model))
             return
-        named = self.chosen(tensors_of(model), type(model).__name__, "tensor")
+        named = self.inside(model, tensors_of(model), "tensor")
         changes = [(tensor, self.rounded(tensor.detach())) for _, tensor in named if _is_real(tensor)]
+        if self.layer is not None and not named:
+            visit.spare()  # another part of the model is meant
+            return
         if not changes:
             raise PayloadMismatch(f"quantization_error found no floating-point weights in {type(model).__name__}")
         visit.enter(_other_weights(changes))
@@ -235,7 +239,7 @@ class QuantizationError(LayerFault):
 
     @contextmanager
     def _rounding(self, visit: Visit, model: Any) -> Iterator[None]:
-        every = layers_of(model) if self.layer is None else [item for item in model.named_modules() if item[0]]
+        every = self.inside(model, layers_of(model) if self.layer is None else model.named_modules(), "layer")
         told = False
 
         def hook(module: Any, inputs: Any, output: Any) -> Any:
@@ -249,7 +253,7 @@ class QuantizationError(LayerFault):
                 value.data.copy_(self.rounded(value.detach()))
             return rebuilt(output, fresh)
 
-        handles = [module.register_forward_hook(hook) for _, module in self.chosen(every, type(model).__name__, "layer")]
+        handles = [module.register_forward_hook(hook) for _, module in every]
         try:
             yield
         finally:

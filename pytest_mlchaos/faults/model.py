@@ -117,11 +117,14 @@ def _weights(fault: BitFlip, visit: Visit) -> None:
     known = _known.setdefault(model, {})
     asked = (fault.layer, fault.buffers, fault.bit, fault.count)
     cells = known.get(asked)
-    drawn = [] if cells is None else list(cells.drawn(visit.seed, fault.count, fault.bit))
+    drawn = [] if not cells else list(cells.drawn(visit.seed, fault.count, fault.bit))
     if cells is None or not all(_is_held(model, cells, *cell) for cell in drawn):
-        named = fault.chosen(tensors_of(model, fault.buffers), type(model).__name__, "tensor")
-        cells = known[asked] = cells_of(fault, named, type(model).__name__)
-        drawn = list(cells.drawn(visit.seed, fault.count, fault.bit))
+        named = fault.inside(model, tensors_of(model, fault.buffers), "tensor")
+        cells = known[asked] = cells_of(fault, named, type(model).__name__) if named or fault.layer is None else Cells([])
+        drawn = [] if not len(cells) else list(cells.drawn(visit.seed, fault.count, fault.bit))
+    if not drawn:
+        visit.spare()  # another part of the model is meant
+        return
     _flip_kept(visit, cells, drawn)
 
 
@@ -174,11 +177,14 @@ def _gradients(fault: BitFlip, visit: Visit) -> None:
 
 def _activations(fault: BitFlip, visit: Visit) -> None:
     model = checked_model(fault, visit.payload)
-    every = layers_of(model) if fault.layer is None else [(name, module) for name, module in model.named_modules() if name]
-    found = fault.chosen(every, type(model).__name__, "layer")
+    found = fault.inside(model, layers_of(model) if fault.layer is None else model.named_modules(), "layer")
+    if not found:
+        visit.spare()  # another part of the model is meant
+        return
     exact = [item for item in found if item[0] == fault.layer] or found
     name, module = exact[derive_seed(visit.seed, "layer") % len(exact)]
-    places = [(name, module)] if fault.layer is not None else [(name, module), (type(model).__name__, model)]
+    whole = type(model).__name__
+    places = [(name or whole, module)] if fault.layer is not None else [(name or whole, module), (whole, model)]
     visit.enter(_flipping(fault, visit, places))
 
 
