@@ -137,6 +137,15 @@ EXAMPLES = [
         "train.backward 0",
         NOT_RECOVERED,
     ),
+    Example(
+        "A loss guard that skips batches above a limit: NaN is above nothing, and one missing value ends the training",
+        "lossguard",
+        "test_unsound_guard",
+        "test_sound_guard",
+        r"corrupt_batch\(at=0, .*\)",
+        "data.batch 0",
+        "NotConverged: the loss is nan at step 0",
+    ),
 ]
 
 
