@@ -61,7 +61,7 @@ def test_the_example_of_each_fault_strikes(name):
     assert type(fault) is FAULTS[name]
     if name not in NEEDS_ITS_WORLD:
         case = dataclasses.replace(CASES[name], fault=fault)
-        CHECKS["exact_visits"](case)
+        assert next(entry.visit for entry in case.struck(case.payloads(), *case.due).journal) == case.due[0]
         CHECKS["does_something"](case)
 
 
@@ -127,6 +127,7 @@ def test_the_check_of_a_payload_that_is_another_object_can_fail():
 
 def test_authors_run_the_suite_on_their_own_faults(example):
     """One assignment makes a parametrised test of all promises."""
+    pytest.importorskip("cloudpickle")
     example.with_tests("""
         from pytest_mlchaos import Fault, chaos
         from pytest_mlchaos.testing import PROMISES, Case, conformance, strike

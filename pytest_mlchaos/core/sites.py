@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 from ..errors import FaultError
 
-__all__ = ["SITES", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
+__all__ = ["SITES", "Effect", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Key: TypeAlias = "str | tuple[str, str]"
@@ -68,8 +68,38 @@ class Stream(Protocol):
         """Hand these out next, in this order, and without a visit of their own."""
         ...
 
-    def end(self) -> None:
-        """Nothing comes any more, but what was pushed."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing comes any more, but what was pushed; who asks for more gets ``error``, if there is one, each time."""
+        ...
+
+    def owns(self, error: BaseException) -> bool:
+        """Whether pulling has raised this: the stream has ended, or failed by itself."""
+        ...
+
+
+class Effect(Protocol):
+    """What a fault that is at work all the time is told, and tells."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it may strike now: not in a golden run, not more often than ``times``, not once the process is dead."""
+        ...
+
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """The fault's own, for as long as the (simulated) process lives."""
+        ...
+
+    def strike(self, error: BaseException | None = None, **details: Any) -> bool:
+        """Record that it strikes now; ``error``, if one is about to be raised, counts as injected. False: do not strike, it is a probe."""
+        ...
+
+    def claim(self, error: Callable[[BaseException], bool]) -> None:
+        """Errors for which this holds are the fault's doing, whoever raises them."""
+        ...
+
+    def remark(self, text: str) -> None:
+        """What is to be said where it never strikes: how near it came."""
         ...
 
 
@@ -96,8 +126,10 @@ class Visit:
     process: contextlib.ExitStack | None = None
     memory: dict[Any, Any] = field(default_factory=dict)
     deferred: bool = False
+    actions: list[Callable[[], None]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
+    scheduled: Callable[[int], bool] = bool
 
     @property
     def stream(self) -> Stream:
@@ -114,6 +146,13 @@ class Visit:
     def sleep(self, seconds: float) -> None:
         """Delay the operation by so many seconds (a coroutine awaits them)."""
         self.delay += seconds
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` once the faults of this visit have struck and their delays are over, as the code that passes here would.
+
+        What it does makes visits of its own, and what it raises the operation raises.
+        """
+        self.actions.append(action)
 
     def note(self, **details: Any) -> None:
         """Add to the journal's entry: shapes, counts, names; never values of the user's data."""
@@ -141,6 +180,14 @@ class Visit:
         self.details.update(details)
         if self.recorder is not None:
             self.recorder(self.details)
+
+    def due(self, number: int) -> bool:
+        """In ``observe``: whether the fault strikes at the visit of this number, so that only what is needed is kept."""
+        return self.scheduled(number)
+
+    def spare(self) -> None:
+        """There is nothing to strike at this visit: none is recorded, unless :meth:`struck` says otherwise later."""
+        self.deferred = True
 
     def measure(self, **sizes: int) -> None:
         """In the trial without faults: how far a parameter of a fault reaches (``op=17``)."""

@@ -22,6 +22,13 @@ class Source:
         self._attributes = attributes
         self._ready: collections.deque[Any] = collections.deque()
         self._ended = False
+        self._error: BaseException | None = None
+        self._raised: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._ended and not self._ready
 
     @property
     def prepared(self) -> bool:
@@ -32,17 +39,25 @@ class Source:
         """The next item, without a visit."""
         if self._ready:
             return self._ready.popleft()
-        if self._ended:
-            raise StopIteration
-        return self._pull()
+        try:
+            if self._ended:
+                raise self._error or StopIteration
+            return self._pull()
+        except BaseException as error:
+            self._raised = id(error)  # not the error: its traceback would keep the loader's workers alive
+            raise
 
     def push(self, *payloads: Any) -> None:
         """Hand these out next, in this order."""
         self._ready.extendleft(reversed(payloads))
 
-    def end(self) -> None:
+    def end(self, error: BaseException | None = None) -> None:
         """Nothing else comes."""
-        self._ended = True
+        self._ended, self._error = True, error
+
+    def owns(self, error: BaseException) -> bool:
+        """Whether pulling has raised this."""
+        return id(error) == self._raised
 
     def following(self, controller: Controller) -> Any:
         """The next item for who iterates, behind its visit; what a fault has put there makes none."""

@@ -41,7 +41,7 @@ class Strikes:
                 plan.resolve(visit.index)
         for plan in lane.plans:
             if plan.observes and self._wanted(plan, visit):
-                visit.memory = plan.memory
+                visit.memory, visit.scheduled = plan.memory, plan.due
                 self._guarded(plan.fault, lambda plan=plan: plan.fault.observe(visit), "observe()")
         for plan in due:
             if self._wanted(plan, visit):
@@ -74,10 +74,13 @@ class Strikes:
         visit.recorder, visit.deferred, visit.details, visit.memory = record, False, {}, plan.memory
         try:
             payload = plan.fault.apply(visit)
-        except BaseException as error:  # noqa: BLE001  # a crash is one
+        except BaseException as error:  # a crash is one
+            if visit.source is not None and visit.source.owns(error):  # the end of the loader, or a mistake of the user's in it
+                record(visit.details)
+                raise
             if not is_meant(error, visit, plan.fault):
                 self._tool_error(plan.fault, error, "apply()")
-            visit.error = error
+            visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error  # see Gate.check
             record(visit.details)
             return
         if payload is not None:

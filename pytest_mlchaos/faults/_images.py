@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import PayloadMismatch
-from ._leaves import Leaf, _children, _is_array, _is_tensor
+from ._leaves import Leaf, children, is_array, is_tensor
 
 __all__ = ["LAYOUTS", "SMALLEST", "Change", "Picture", "Range", "changed", "fitting", "layout_of", "pictures"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -90,10 +90,10 @@ def _is_pil(value: Any) -> bool:
 
 def pictures(value: Any, path: Path = ()) -> Iterator[Picture]:
     """Every array, tensor and PIL image in a batch, in order."""
-    if _is_tensor(value) or _is_array(value) or _is_pil(value):
+    if is_tensor(value) or is_array(value) or _is_pil(value):
         yield Picture(path, value)
         return
-    for name, child in _children(value):
+    for name, child in children(value):
         yield from pictures(child, (*path, name))
 
 
@@ -128,7 +128,7 @@ def changed(picture: Picture, layout: str, scale: Range, change: Change) -> Any:
 
     if picture.is_pil:
         return _changed_pil(picture, change)
-    if not _is_tensor(picture.value):
+    if not is_tensor(picture.value):
         given = picture.value
         fresh = np.empty_like(given, subok=False)
         _change(_as_nhwc(np.asarray(given), layout), _as_nhwc(fresh, layout), scale, change)
@@ -197,7 +197,7 @@ def fitting(picture: Picture, scale: Range | None, owner: str) -> Range:
             "give value_range=(low, high)"
         )
     scale = scale or Range(0, 1)
-    values = picture.value.detach() if _is_tensor(picture.value) else picture.value
+    values = picture.value.detach() if is_tensor(picture.value) else picture.value
     least, most = float(values.min()), float(values.max())
     low, high = _ends(scale)
     slack = (high - low) * 1e-3

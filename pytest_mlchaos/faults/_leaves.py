@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-__all__ = ["Leaf", "describe", "leaves", "rebuilt"]
+__all__ = ["Leaf", "children", "describe", "leaves", "rebuilt"]
 
 Path = tuple[Any, ...]
 
@@ -24,7 +24,7 @@ class Leaf:
     @property
     def is_torch(self) -> bool:
         """Whether it is a torch tensor (else a NumPy array)."""
-        return _is_tensor(self.value)
+        return is_tensor(self.value)
 
     @property
     def size(self) -> int:
@@ -42,17 +42,49 @@ class Leaf:
         """The length of its first axis."""
         return int(self.value.shape[0]) if len(self.value.shape) else 0
 
+    def has_axes(self) -> bool:
+        """Whether it has samples at all, or is one number."""
+        return self.layout_problem() is not None or len(self.value.shape) > 0
+
+    def layout_problem(self) -> str | None:
+        """Why its samples cannot be told apart, if so."""
+        if not self.is_torch:
+            return None
+        if self.value.is_nested:
+            return "is a nested tensor"
+        if self.value.layout is not sys.modules["torch"].strided:
+            return f"is a tensor of layout {self.value.layout}"
+        return "is on the meta device, and holds no values" if self.value.is_meta else None
+
     def problem(self) -> str | None:
         """Why its elements cannot be changed one by one, if so."""
         if self.is_torch:
-            if self.value.layout is not sys.modules["torch"].strided:
-                return f"is a tensor of layout {self.value.layout}"
-            return "is a nested tensor" if self.value.is_nested else None
+            return self.layout_problem() or ("is quantized" if self.value.is_quantized else None)
         return None if self.value.dtype.kind in "biufc" else f"has the dtype {self.value.dtype}"
 
     def shape_and_type(self) -> str:
         """``float32[8, 3]``."""
+        if self.is_torch and self.value.is_nested:  # one with ragged rows has no sizes
+            return f"{str(self.value.dtype).removeprefix('torch.')}[nested]"
         return f"{str(self.value.dtype).removeprefix('torch.')}{list(self.value.shape)}"
+
+    def copied(self) -> Any:
+        """A copy that shares no memory; one that wants gradients still does."""
+        return self.value.detach().clone().requires_grad_(self.value.requires_grad) if self.is_torch else self.value.copy()
+
+    def numpy(self) -> Any:
+        """Its values as a NumPy array, to look at; floating-point ones as float64."""
+        import numpy as np
+
+        if not self.is_torch:
+            return np.asarray(self.value)
+        values = self.value.detach().resolve_conj().cpu()
+        return (values.double() if values.is_floating_point() else values).numpy()
+
+    def with_values(self, values: Any) -> Any:
+        """NumPy values as a fresh array of this leaf's kind, dtype and device."""
+        fresh = self.like(values)
+        return fresh.requires_grad_(self.value.requires_grad) if self.is_torch else fresh
 
     def spread(self) -> float:
         """The standard deviation of its finite elements; 1 where they are all equal."""
@@ -62,6 +94,12 @@ class Leaf:
         values = np.asarray(values, dtype=np.float64)
         finite = values[np.isfinite(values)]
         return float(finite.std()) or 1.0 if finite.size else 1.0
+
+    def same_bits(self, other: Leaf) -> bool:
+        """Whether another has the same values, sign of zero included; NaN is like NaN."""
+        if not self.is_torch:
+            return bool(self.value.tobytes() == other.value.tobytes())
+        return self.value.dtype == other.value.dtype and bool(_bits(self.value).equal(_bits(other.value)))
 
     def like(self, values: Any) -> Any:
         """NumPy values as this leaf's kind, dtype and device."""
@@ -84,25 +122,33 @@ class Leaf:
         return fresh
 
     def reordered(self, order: Any) -> Any:
-        """A copy with its first axis in another order."""
+        """A copy of these places of its first axis, in this order."""
+        import numpy as np
+
         if self.is_torch:
-            return self.value[sys.modules["torch"].as_tensor(order, device=self.value.device)]
-        return self.value[order]
+            torch = sys.modules["torch"]
+            return self.value[torch.as_tensor(np.asarray(order, dtype=np.int64), device=self.value.device)]
+        return self.value[np.asarray(order, dtype=np.int64)]
+
+
+def _bits(tensor: Any) -> Any:
+    """A tensor as the bytes that it is made of."""
+    return tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(sys.modules["torch"].uint8)
 
 
 def _cast(values: Any, like: Any) -> Any:
     """Values in the dtype of ``like``: an integer field stays one."""
-    if _is_tensor(values):
+    if is_tensor(values):
         return values.to(like.dtype)
     return values.astype(like.dtype) if hasattr(values, "astype") else values
 
 
-def _is_tensor(value: Any) -> bool:
+def is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
 
@@ -111,7 +157,8 @@ def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _children(value: Any) -> Iterator[tuple[Any, Any]]:
+def children(value: Any) -> Iterator[tuple[Any, Any]]:
+    """What a container holds, by key, position or field name; nothing of what is none."""
     if isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -125,10 +172,10 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def leaves(value: Any, path: Path = ()) -> Iterator[Leaf]:
     """Every tensor and array in a batch, in order."""
-    if _is_tensor(value) or _is_array(value):
+    if is_tensor(value) or is_array(value):
         yield Leaf(path, value)
         return
-    for name, child in _children(value):
+    for name, child in children(value):
         yield from leaves(child, (*path, name))
 
 
@@ -137,7 +184,7 @@ def rebuilt(value: Any, replaced: Mapping[Path, Any], path: Path = ()) -> Any:
     if path in replaced:
         return replaced[path]
     fresh = {}
-    for name, child in _children(value):
+    for name, child in children(value):
         new = rebuilt(child, replaced, (*path, name))
         if new is not child:
             fresh[name] = new
@@ -166,7 +213,7 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
 
 def describe(value: Any) -> str:
     """The types and shapes in a batch: ``{x: float32[8, 3], y: int64[8]}``."""
-    if _is_tensor(value) or _is_array(value):
+    if is_tensor(value) or is_array(value):
         return Leaf((), value).shape_and_type()
-    parts = [f"{name}: {describe(child)}" for name, child in list(_children(value))[:8]]
+    parts = [f"{name}: {describe(child)}" for name, child in list(children(value))[:8]]
     return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__

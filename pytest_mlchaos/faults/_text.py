@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ._leaves import _children, _is_array
+from ._leaves import children, is_array
 
 __all__ = ["Texts", "described", "replaced", "texts"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -39,12 +39,12 @@ def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, sing
         yield Texts(path, [value], lambda strings: strings[0])
     elif not single and type(value) in (list, tuple) and len(value) > 1 and set(map(type, value)) <= set(kinds):
         yield Texts(path, value, type(value))
-    elif _is_array(value):
+    elif is_array(value):
         yield from _of_array(value, kinds, path)
     elif _is_table(value):
         yield from _of_table(value, kinds, path)
     else:
-        for name, child in _children(value):
+        for name, child in children(value):
             yield from texts(child, kinds, (*path, name), single=single)
 
 
@@ -132,7 +132,7 @@ def replaced(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -> Any
     for path, columns in tables.items():
         table = value
         for name in path:
-            table = dict(_children(table))[name]
+            table = dict(children(table))[name]
         table = table.copy(deep=False)
         for name, column in columns:
             table.isetitem(name.place, column)
@@ -142,6 +142,6 @@ def replaced(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -> Any
 
 def described(value: Any) -> str:
     """The types in a value: ``dict(prompt: str, n: int)``."""
-    parts = [f"{name}: {described(child)}" for name, child in list(_children(value))[:8]]
+    parts = [f"{name}: {described(child)}" for name, child in list(children(value))[:8]]
     shape = f"{list(value.shape)}" if hasattr(value, "shape") else ""
     return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__ + shape

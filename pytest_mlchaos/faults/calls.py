@@ -14,7 +14,7 @@ from ..core.sites import Key, Visit
 from ..core.values import parse_duration, shown
 from ..errors import BadArgument
 
-__all__ = ["Afterwards", "CallDelay", "CallFailure"]
+__all__ = ["Afterwards", "CallDelay", "CallFailure", "error_name", "make_error"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -51,7 +51,7 @@ class CallFailure(Fault):
         """Turn ``error`` into its name, so that a schedule stays plain data."""
         _check_target(self, self.target)
         if not is_drawn(self.error):
-            object.__setattr__(self, "error", _error_name(self.error, self.name))
+            object.__setattr__(self, "error", error_name(self.error, self.name))
 
     @property
     def key(self) -> Key:
@@ -60,7 +60,7 @@ class CallFailure(Fault):
 
     def apply(self, visit: Visit) -> None:
         """Fail now, or behind the call."""
-        error = _make_error(self.error, self.target, self.name)
+        error = make_error(self.error, self.target, self.name)
         if self.when == "before":
             visit.fail(error)
         visit.enter(Afterwards(visit, error))
@@ -112,10 +112,10 @@ class CallDelay(Fault):
         visit.sleep(self.delay)
 
 
-def _error_name(error: Any, owner: str) -> str:
-    """An exception class or instance as text that :func:`_make_error` reads back."""
+def error_name(error: Any, owner: str) -> str:
+    """An exception class or instance as text that :func:`make_error` reads back."""
     if isinstance(error, str):
-        _make_error(error, "", owner)
+        make_error(error, "", owner)
         return error
     cls = error if isinstance(error, type) else type(error)
     if not issubclass(cls, BaseException):
@@ -130,7 +130,8 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (str, int, float, bool, bytes, type(None)))
 
 
-def _make_error(text: str, target: str, owner: str) -> BaseException:
+def make_error(text: str, target: str, owner: str) -> BaseException:
+    """The exception that a text names, as one out of ``target``."""
     name, bracket, arguments = text.partition("(")
     try:
         values = ast.literal_eval(f"({arguments.rstrip()[:-1]},)") if bracket and arguments.strip() != ")" else ()

@@ -112,6 +112,9 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
     """The error for declared faults that struck nowhere."""
     lines = []
     for fault in faults:
+        if fault.ambient:
+            lines.append(f"{fault!r} never struck")
+            continue
         count = passed.get(fault.key, 0)
         seen = f"{site_text(fault.key)} was passed {_counted(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
         lines.append(f"{fault!r} never struck: {seen}{_why(fault, count)}")

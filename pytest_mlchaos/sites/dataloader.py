@@ -33,6 +33,22 @@ def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
         return source.following(controller)
 
     _wrap_iterators(patches, following)
+    _on_reset(patches, lambda iterator: sources.pop(iterator, None))
+
+
+def _on_reset(patches: Patches, forget: Callable[[Any], object]) -> None:
+    """Workers that persist serve one iterator, which is set back for each epoch: what a fault did to its stream ends with the epoch."""
+    from torch.utils.data import dataloader
+
+    base = dataloader._BaseDataLoaderIter
+    original: Any = base._reset
+
+    @functools.wraps(original)
+    def reset(self: Any, *args: Any, **kwargs: Any) -> None:
+        forget(self)
+        original(self, *args, **kwargs)
+
+    patches.set(base, "_reset", reset)
 
 
 def watch_batches(patches: Patches, on_batch: Callable[[Any], Any], on_epoch: Callable[[], object] = lambda: None) -> None:

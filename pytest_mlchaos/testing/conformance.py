@@ -58,7 +58,7 @@ class Case:
     @property
     def due(self) -> list[int]:
         """The visits that it is to strike at."""
-        return [VISITS - 2] if self.sticky else [1, VISITS - 2]
+        return [VISITS - 2] if self.sticky else [1, VISITS - 3]
 
     def at(self, *visits: int) -> Fault:
         """The fault at these visits."""

@@ -9,6 +9,7 @@ import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from time import process_time  # by name: whoever patches the module's attributes leaves this alone
 from typing import Any
 
 from ..bystanders import alone
@@ -66,10 +67,11 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
         busy.on = True  # where every thread is watched, this one's own calls are no moments
         while not over.is_set() and os.getpid() == me:
             ready, _, _ = select.select([recorder.fd], [], [], _LOOKS)
-            drained = recorder.drained
+            drained, worked = recorder.drained, process_time()
             if not ready or not recorder.pending() or over.wait(_LONG):
                 continue
-            if recorder.drained == drained and recorder.pending() and alone():  # the same call, all the while
+            at_work = process_time() - worked > _LONG / 2  # it may as well be waiting for its turn
+            if at_work and recorder.drained == drained and recorder.pending() and alone():  # in the same call, all the while
                 busy.on = False
                 look()
                 busy.on = True

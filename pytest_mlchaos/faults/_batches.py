@@ -1,0 +1,128 @@
+"""Fields, labels and samples of a batch, whatever it is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.faults import is_drawn
+from ..core.values import did_you_mean, shown
+from ..errors import BadArgument, PayloadMismatch
+from ._leaves import Leaf, children, describe, leaves, rebuilt
+
+__all__ = ["Batch", "copied", "field_name", "wanted_fields"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_LABEL_NAMES = ("labels", "label", "targets", "target", "y")
+
+
+def wanted_fields(owner: str, fields: Any) -> Any:
+    """The parameter ``fields`` in its one form: None, a name or position, or a tuple of several."""
+    if fields is None or is_drawn(fields):
+        return fields
+    wanted = [fields] if isinstance(fields, (str, int)) else list(fields) if isinstance(fields, Sequence) else []
+    if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
+        raise BadArgument(f"{owner}: expected fields to be names or positions but got {shown(fields)}")
+    return tuple(wanted) if len(wanted) > 1 else wanted[0]
+
+
+def field_name(leaf: Leaf) -> str:
+    """The path to a field, with dots."""
+    return ".".join(map(str, leaf.path)) or "batch"
+
+
+def copied(payload: Any) -> Any:
+    """A batch of its own: the arrays are copies."""
+    return rebuilt(payload, {leaf.path: leaf.copied() for leaf in leaves(payload)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """A batch, as a fault called ``owner`` looks at it."""
+
+    owner: str
+    payload: Any
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """All arrays in it."""
+        return list(leaves(self.payload))
+
+    def mismatch(self, problem: str, hint: str = "; name them with fields=") -> PayloadMismatch:
+        """The error that it cannot be worked on."""
+        return PayloadMismatch(f"{self.owner} {problem} in the batch {describe(self.payload)}{hint}")
+
+    def refuse(self, leaf: Leaf, problem: str) -> PayloadMismatch:
+        """The error that a field cannot be worked on."""
+        return PayloadMismatch(
+            f"{self.owner} cannot change the field {field_name(leaf)!r} of the batch {describe(self.payload)}: it {problem}"
+        )
+
+    def named(self, fields: Any) -> list[Leaf]:
+        """The arrays under these names and positions."""
+        found = self.leaves
+        wanted = fields if isinstance(fields, tuple) else (fields,)
+        return [leaf for name in wanted for leaf in self._under(name, found)]
+
+    def _under(self, name: str | int, found: list[Leaf]) -> list[Leaf]:
+        path = tuple(name.split(".")) if isinstance(name, str) else (str(name),)
+        matching = [leaf for leaf in found if tuple(map(str, leaf.path))[: len(path)] == path]
+        if not matching:
+            known = {".".join(map(str, leaf.path[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
+            hint = did_you_mean(str(name), sorted(known))
+            raise PayloadMismatch(f"{self.owner}: there is no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
+        return matching
+
+    def labels(self, fields: Any = None) -> list[Leaf]:
+        """The fields with labels: those named, or called so, or else the last of several."""
+        if fields is not None:
+            return self.named(fields)
+        found = self.leaves
+        named = [leaf for leaf in found if leaf.path and str(leaf.path[-1]).lower() in _LABEL_NAMES]
+        labels = named or (found[-1:] if len(found) > 1 else [])
+        if not labels:
+            raise self.mismatch("found no labels")
+        return labels
+
+    def floats(self, fields: Any = None) -> list[Leaf]:
+        """The fields named, or else all that hold floating-point numbers."""
+        found = [leaf for leaf in self.leaves if leaf.is_float and leaf.size] if fields is None else self.named(fields)
+        if not found:
+            raise self.mismatch("found no floating-point values")
+        return found
+
+    def checked(self, found: list[Leaf]) -> list[Leaf]:
+        """These fields, if they hold numbers and are not empty."""
+        for leaf in found:
+            problem = leaf.problem() or (None if leaf.size else "is empty")
+            if problem is not None:
+                raise self.refuse(leaf, problem)
+        return found
+
+    def samples(self) -> int:
+        """How many samples it holds: the length of the first axis, on which all of its arrays must agree."""
+        arrays = [leaf for leaf in self.leaves if leaf.has_axes()]
+        for leaf in arrays:
+            if (problem := leaf.layout_problem()) is not None:
+                raise self.refuse(leaf, problem)
+        lengths = {leaf.length() for leaf in arrays}
+        if len(lengths) > 1:
+            raise self.mismatch("cannot tell the axis of the samples, because the first axes differ,", "")
+        if not lengths:
+            raise self.mismatch("found no arrays that hold samples", "")
+        return lengths.pop()
+
+    def taken(self, order: Any) -> Any:
+        """The batch made of the samples at these places, in this order, in all fields; lists of texts and numbers go along."""
+        samples = self.samples()
+        replaced: dict[Any, Any] = {leaf.path: leaf.reordered(order) for leaf in self.leaves if leaf.has_axes()}
+        replaced |= {path: type(value)(value[int(place)] for place in order) for path, value in _lists(self.payload, samples)}
+        return rebuilt(self.payload, replaced)
+
+
+def _lists(value: Any, samples: int, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    """The plain lists and tuples of one text or number a sample, with the ways to them."""
+    if type(value) in (list, tuple) and len(value) == samples and all(isinstance(item, (str, bytes, int, float)) for item in value):
+        return [(path, value)] if samples else []
+    return [found for name, child in children(value) for found in _lists(child, samples, (*path, name))]

@@ -1,0 +1,472 @@
+"""The faults of batches, on what batches are made of and come from. (needs torch)"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib.util
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from pytest_mlchaos import assert_same_state, batches, faults, sites
+from pytest_mlchaos.core.faults import EVERY, create
+from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.engine.controller import Controller
+from pytest_mlchaos.engine.patching import Patches
+from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.errors import PayloadMismatch
+
+faults.load()
+sites.load()
+
+Pair = collections.namedtuple("Pair", "x y")
+
+
+@dataclasses.dataclass
+class Record:
+    """A batch as a dataclass."""
+
+    x: Any
+    y: Any
+
+
+class Encoding(collections.UserDict):
+    """A batch as tokenizers return it."""
+
+
+def x():
+    """Six samples that say which they are."""
+    return torch.arange(18.0).reshape(6, 3)
+
+
+def y():
+    """Their classes."""
+    return torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+CONTAINERS = {
+    "tuple": lambda a, b: (a, b),
+    "list": lambda a, b: [a, b],
+    "dict": lambda a, b: {"x": a, "y": b},
+    "namedtuple": Pair,
+    "dataclass": Record,
+    "UserDict": lambda a, b: Encoding({"x": a, "y": b}),
+    "nested": lambda a, b: {"inputs": {"deep": [a, "text", None]}, "labels": b, "id": 7},
+    "numpy": lambda a, b: {"x": a.numpy(), "y": b.numpy()},
+}
+
+
+def struck(name, batch, seed=0, **keywords):
+    """The batch behind one strike."""
+    with Controller(Schedule((create(name, at=0, **keywords),), seed)) as controller:
+        return controller.visit("data.batch", batch)
+
+
+def armed(*declared, seed=0, clock="real"):
+    """A trial with these faults."""
+    return trial(Schedule(declared, seed), Patches(), clock=clock)
+
+
+def numbers(fault, *, count=8, size=2, epochs=1, clock="real", **loader):
+    """The first number of each batch that a DataLoader hands out."""
+    dataset = TensorDataset(torch.arange(float(count)), torch.arange(count))
+    with armed(fault, clock=clock) as controller:
+        made = DataLoader(dataset, batch_size=size, **loader)
+        found = [[int(batch[0][0]) for batch in made] for _ in range(epochs)]
+    return (found if epochs > 1 else found[0]), controller
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (create("drop_batch", at=1), [0, 4, 6]),
+        (create("drop_batch", count=2, at=0), [4, 6]),
+        (create("drop_batch", at=3), [0, 2, 4]),
+        (create("duplicate_batch", at=1), [0, 2, 2, 4, 6]),
+        (create("duplicate_batch", copies=3, at=3), [0, 2, 4, 6, 6, 6, 6]),
+        (create("stale_batch", at=[1, 3]), [0, 0, 4, 4]),
+        (create("stale_batch", age=3, at=EVERY), [0, 2, 4, 0]),
+        (create("stream_interruption", at=2), [0, 2]),
+        (create("stream_interruption", resume_after=2, at=1), [0, 6]),
+        (create("stream_interruption", resume_after=9, at=1), [0]),
+    ],
+)
+def test_what_a_loader_hands_out_is_lost_repeated_or_late(fault, expected, workers):
+    """On a DataLoader, its workers included."""
+    assert numbers(fault, num_workers=workers)[0] == expected
+
+
+def test_every_epoch_has_its_own_stream():
+    """Also where workers persist and one iterator serves all epochs."""
+    fault = create("stream_interruption", at=1)
+    assert numbers(fault, epochs=2)[0] == [[0], [0, 2, 4, 6]]
+    assert numbers(fault, epochs=2, num_workers=1, persistent_workers=True)[0] == [[0], [0, 2, 4, 6]]
+
+
+def test_reordered_batches_are_all_there():
+    """In another order, within the window; a shorter rest is reordered too, and a single one is none."""
+    for seed in range(5):
+        with armed(create("reorder_batches", window=3, at=1), seed=seed):
+            found = [int(batch) for batch in batches(torch.arange(6))]
+        assert sorted(found) == list(range(6))
+        assert found[0] == 0
+        assert found[1:4] != [1, 2, 3]
+        assert found[4:] == [4, 5]
+    assert numbers(create("reorder_batches", window=9, at=2))[0] == [0, 2, 6, 4]
+    found, controller = numbers(create("reorder_batches", at=3))
+    assert found == [0, 2, 4, 6]
+    assert not controller.journal
+
+
+def test_a_loader_that_fails_behind_reordered_batches_fails_behind_them():
+    """None is lost with it."""
+
+    def loader():
+        yield from (torch.tensor(number) for number in range(3))
+        raise OSError("gone")
+
+    found = []
+    with armed(create("reorder_batches", window=9, at=0)), pytest.raises(OSError, match="gone"):
+        for batch in batches(loader()):
+            found.append(int(batch))
+    assert sorted(found) == [0, 1, 2]
+
+
+def test_copies_share_no_memory():
+    """What a loop does to a batch in place does not show in the copy, nor in a stale one."""
+    for fault in (create("duplicate_batch", at=0), create("stale_batch", at=1)):
+        with armed(fault):
+            found = []
+            for batch in batches([torch.ones(2), torch.ones(2)]):
+                found.append(batch.clone())
+                batch.mul_(5)
+        assert all(torch.equal(batch, torch.ones(2)) for batch in found)
+
+
+def test_a_batch_is_late():
+    """In virtual time, which it does not take."""
+    with armed(create("delay_batch", delay="1h", at=1), clock="virtual") as controller:
+        list(batches([1, 2]))
+        assert controller.clock.now() >= 3600
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_samples_go_from_all_fields_alike(container):
+    """Types stay; the first samples are left, or none."""
+    batch = CONTAINERS[container](x(), y())
+    for name, keywords, left in (("short_batch", {"size": 2}, 2), ("short_batch", {"fraction": 0.5}, 3), ("empty_batch", {}, 0)):
+        after = struck(name, batch, **keywords)
+        assert type(after) is type(batch)
+        a, b = arrays(after)
+        assert_same_state(torch.as_tensor(a), x()[:left])
+        assert_same_state(torch.as_tensor(b), y()[:left])
+    assert_same_state(batch, CONTAINERS[container](x(), y()))
+
+
+def arrays(value):
+    """The arrays in a batch."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return [value]
+    if isinstance(value, (dict, Encoding)):
+        value = list(value.values())
+    elif isinstance(value, Record):
+        value = [value.x, value.y]
+    return [found for child in value for found in arrays(child)] if isinstance(value, (list, tuple)) else []
+
+
+def test_texts_and_numbers_of_the_samples_go_with_them():
+    """As a loader collates strings; a number for the whole batch stays."""
+    batch = {"x": x(), "text": [*"abcdef"], "ids": (1, 2, 3, 4, 5, 6), "scale": torch.tensor(3.0), "classes": ["a", "b"]}
+    after = struck("short_batch", batch, size=2)
+    assert (after["text"], after["ids"], after["scale"], after["classes"]) == (["a", "b"], (1, 2), batch["scale"], ["a", "b"])
+
+
+def test_labels_become_other_classes():
+    """Exactly the share; the features are the same objects; ignored positions stay."""
+    for seed in range(20):
+        batch = (x(), y())
+        after = struck("label_noise", batch, seed, fraction=0.5)
+        assert after[0] is batch[0]
+        assert int((after[1] != y()).sum()) == 3
+        assert set(after[1].tolist()) <= {0, 1, 2}
+    ignored = torch.tensor([[-100, 3, -100], [4, -100, 5]])
+    after = struck("label_noise", (x(), ignored), fraction=1.0, classes=7)[1]
+    assert torch.equal(after < 0, ignored < 0)
+    assert int((after != ignored).sum()) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept"),
+    [
+        (torch.tensor([0.0, 1.0, 1.0, 0.0]), lambda new: bool(((new == 0) | (new == 1)).all())),
+        (torch.tensor([True, False, True, True]), lambda new: new.dtype == torch.bool),
+        (torch.eye(4), lambda new: bool((new.sum(1) == 1).all())),
+        (torch.tensor([0.1, 2.5, -3.0, 4.0], dtype=torch.float64), lambda new: new.dtype == torch.float64),
+        (np.array([1, 2, 3, 3], dtype=np.uint8), lambda new: new.dtype == np.uint8),
+    ],
+)
+def test_labels_of_each_form_stay_of_that_form(labels, kept):
+    """Truth values, one-hot rows and targets of a regression."""
+    batch = {"x": torch.ones(4, 2), "labels": labels}
+    after = struck("label_noise", batch, fraction=1.0)["labels"]
+    assert kept(after)
+    before, after = torch.as_tensor(labels), torch.as_tensor(after)
+    assert bool((before != after).reshape(4, -1).any(1).all())
+
+
+def test_a_class_is_nearly_absent_and_others_are_repeated_in_its_place():
+    """In all fields alike."""
+    features = torch.arange(100.0)
+    batch = (features, (features % 4).long())
+    after = struck("class_imbalance", batch, label=1, keep=0.2)
+    assert int((after[1] == 1).sum()) == 5
+    assert torch.equal((after[0] % 4).long(), after[1])
+    assert after[0].shape == features.shape
+    assert int((struck("class_imbalance", batch, keep=0.0)[1].bincount(minlength=4) == 0).sum()) == 1
+
+
+def test_a_batch_without_the_class_is_spared():
+    """And the fault strikes where there are some."""
+    with armed(create("class_imbalance", label=1, keep=0.0, at=EVERY)) as controller:
+        pair = [(torch.ones(3), torch.tensor([0, 0, 2])), (torch.ones(3), torch.tensor([0, 1, 2]))]
+        assert [1 in batch[1] for batch in batches(pair)] == [False, False]
+    assert [strike.visit for strike in controller.journal] == [1]
+
+
+def test_each_kind_of_shift_moves_what_it_names():
+    """Features up, in the same way at each strike; classes rarer; labels that mean another class."""
+    batch = {"x": torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)), "y": torch.arange(1000) % 3}
+    with Controller(Schedule((create("distribution_shift", magnitude=2.0, at=[0, 1]),))) as controller:
+        first, second = (controller.visit("data.batch", {**batch, "x": batch["x"] * scale}) for scale in (1, 7))
+    assert torch.equal(first["y"], batch["y"])
+    assert float((first["x"] - batch["x"]).mean()) == pytest.approx(2.0 * float(batch["x"].std()), rel=0.01)
+    assert torch.allclose(second["x"] - batch["x"] * 7, first["x"] - batch["x"], atol=1e-4)
+    counts = struck("distribution_shift", batch, kind="label", magnitude=1.0)["y"].bincount()
+    assert [round(float(counts[1] / counts[0]), 1), round(float(counts[2] / counts[1]), 1)] == pytest.approx([0.37, 0.37], abs=0.1)
+    assert torch.equal(struck("distribution_shift", batch, kind="concept")["y"], (batch["y"] + 1) % 3)
+    partly = struck("distribution_shift", batch, kind="concept", magnitude=0.5)["y"]
+    assert [int(partly[batch["y"] == number].unique()) for number in range(3)] == [1, 0, 2]
+
+
+def test_types_and_shapes_are_wrong():
+    """As asked for, in a copy of its own."""
+    images = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    shapes = {
+        "transposed": (2, 3, 5, 4),
+        "extra_dim": (2, 3, 4, 5, 1),
+        "missing_dim": (3, 4, 5),
+        "flattened": (2, 60),
+        "channels_last": (2, 4, 5, 3),
+        "channels_first": (2, 5, 3, 4),
+    }
+    for kind, shape in shapes.items():
+        for value in (images, images.numpy()):
+            after = struck("wrong_shape", {"x": value}, kind=kind)["x"]
+            assert after.shape == shape
+            assert type(after) is type(value)
+            after[...] = -1
+    assert float(images.min()) == 0
+    assert torch.equal(struck("wrong_shape", images, kind="channels_last"), images.permute(0, 2, 3, 1))
+    assert struck("wrong_shape", (images, y()), kind="extra_dim", fields=1)[1].shape == (6, 1)
+    assert struck("wrong_dtype", images, dtype="int64").dtype == torch.int64
+    assert struck("wrong_dtype", {"x": images.numpy()}, dtype="object")["x"].dtype == object
+
+
+def test_more_kinds_of_corruption():
+    """Sensors at their limit, and defects that have a shape."""
+    field = torch.arange(1.0, 25).reshape(4, 3, 2)
+    assert bool((struck("corrupt_batch", field, kind="saturate") == 24).all())
+    dead = struck("corrupt_batch", field, kind="zero", pattern="channels", fraction=0.1)
+    assert [int((dead[:, channel] == 0).all()) for channel in range(3)].count(1) == 1
+    rows = struck("corrupt_batch", field, kind="nan", pattern="samples", fraction=0.5)
+    assert sorted(rows.isnan().flatten(1).all(1).tolist()) == [False, False, True, True]
+    assert int(rows.isnan().sum()) == 12
+    block = struck("corrupt_batch", field, kind="nan", pattern="block", fraction=0.25).flatten().isnan().nonzero().flatten()
+    assert block.tolist() == list(range(int(block[0]), int(block[0]) + 6))
+    counts = [int(struck("corrupt_batch", torch.ones(1000), severity=severity).isnan().sum()) for severity in range(1, 6)]
+    assert counts == [10, 50, 200, 500, 1000]
+
+
+def test_a_worker_that_died_stays_dead_for_its_epoch():
+    """The error is torch's; a dataset's own error costs one batch."""
+    with armed(create("loader_failure", at=1)):
+        loader = DataLoader(torch.arange(6.0), batch_size=2, num_workers=1)
+        iterator = iter(loader)
+        next(iterator)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid\(s\) \d+\) exited unexpectedly"):
+                next(iterator)
+        assert len(list(loader)) == 3
+    with armed(create("loader_failure", error=OSError(5, "Input/output error"), at=1)):
+        iterator = iter(batches([0, 1, 2]))
+        assert next(iterator) == 0
+    with armed(create("loader_failure", error=OSError(5, "Input/output error"), at=1)):
+        iterator = iter(DataLoader(torch.arange(6.0), batch_size=2))
+        next(iterator)
+        with pytest.raises(OSError, match="Input/output error"):
+            next(iterator)
+        assert next(iterator).tolist() == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "batch", "message"),
+    [
+        (
+            "short_batch",
+            {},
+            (x(), torch.ones(5)),
+            "cannot tell the axis of the samples, because the first axes differ, in the batch",
+        ),
+        ("short_batch", {"size": 9}, x(), "cannot leave 9 of 6 samples in the batch float32[6, 3]; empty_batch leaves none"),
+        ("short_batch", {}, torch.ones(1, 3), "cannot leave 1 of 1 samples"),
+        ("short_batch", {}, torch.eye(3).to_sparse(), "it is a tensor of layout torch.sparse_coo"),
+        ("short_batch", {}, torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "it is a nested tensor"),
+        ("short_batch", {}, torch.ones(4, 2, device="meta"), "it is on the meta device"),
+        ("empty_batch", {}, {"text": "none"}, "found no arrays that hold samples in the batch dict(text: str)"),
+        ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "no field 'label' with numbers in the batch dict(x: float32[6, 3]"),
+        ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "(did you mean 'labels'?)"),
+        ("label_noise", {}, (x(), torch.zeros(6, dtype=torch.long)), "holds a single class; say how many there are with classes="),
+        ("label_noise", {"classes": 2, "fraction": 1.0}, (x(), y()), "holds classes beyond classes=2"),
+        ("class_imbalance", {"label": 0}, (x(), torch.zeros(6)), "found no samples of another class"),
+        ("class_imbalance", {}, (x(), torch.rand(6)), "it has no class for each of the 6 samples"),
+        ("distribution_shift", {"kind": "label"}, (x(), torch.zeros(6)), "found a single class"),
+        ("distribution_shift", {"fields": 1}, (x(), y()), "it is not floating-point"),
+        ("wrong_dtype", {"dtype": "str"}, x(), "it is a tensor, which has no such type"),
+        ("wrong_dtype", {"dtype": "float32"}, x(), "it has that type already"),
+        ("wrong_dtype", {"dtype": "bfloat16"}, np.ones(3), "it is a NumPy array, which has no such type"),
+        ("wrong_shape", {"kind": "channels_last"}, x(), "it has 2 axes, but 'channels_last' needs 3"),
+        ("corrupt_batch", {"kind": "zero"}, torch.zeros(3), "it is as it would be already, so that nothing was changed"),
+        ("corrupt_batch", {"pattern": "channels"}, torch.ones(3), "it has no axis of channels"),
+    ],
+)
+def test_a_batch_that_a_fault_cannot_work_on_is_an_error_that_says_why(name, keywords, batch, message):
+    """It names the fault, shapes and types: never a silent nothing."""
+    with pytest.raises(PayloadMismatch) as caught:
+        struck(name, batch, **keywords)
+    assert message in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_read_only_and_mapped_arrays_are_copied(tmp_path):
+    """The file stays as it was."""
+    np.save(tmp_path / "x.npy", np.arange(1.0, 13).reshape(4, 3))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    before = (tmp_path / "x.npy").read_bytes()
+    for name in ("corrupt_batch", "short_batch", "empty_batch", "wrong_shape", "distribution_shift"):
+        after = struck(name, {"x": mapped})["x"]
+        assert after is not mapped
+    assert (tmp_path / "x.npy").read_bytes() == before
+
+
+TRAINERS = {
+    "pytorch_lightning": """
+        import pytorch_lightning as lightning
+        import torch
+        from torch.utils.data import DataLoader, TensorDataset
+
+        class Model(lightning.LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.Linear(2, 3)
+                self.seen = []
+
+            def training_step(self, batch, index):
+                x, y = batch
+                self.seen.append([tuple(x.shape), y.tolist()])
+                return torch.nn.functional.cross_entropy(self.layer(x), y)
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def train(folder, workers=0):
+            model = Model()
+            data = TensorDataset(torch.ones(8, 2), torch.arange(8) % 3)
+            trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+                                        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder)
+            trainer.fit(model, DataLoader(data, batch_size=2, num_workers=workers))
+            return model.seen
+    """,
+    "transformers": """
+        import torch
+        import transformers
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.Linear(2, 3)
+                self.seen = []
+
+            def forward(self, x, labels):
+                self.seen.append([tuple(x.shape), labels.tolist()])
+                return {"loss": torch.nn.functional.cross_entropy(self.layer(x), labels)}
+
+        def train(folder, workers=0):
+            model = Model()
+            data = [{"x": torch.ones(2), "labels": torch.tensor(number % 3)} for number in range(8)]
+            given = transformers.TrainingArguments(output_dir=str(folder), per_device_train_batch_size=2, num_train_epochs=1,
+                                                   use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
+                                                   train_sampling_strategy="sequential",
+                                                   dataloader_num_workers=workers, logging_strategy="no")
+            transformers.Trainer(model=model, args=given, train_dataset=data).train()
+            return model.seen
+    """,
+}
+
+
+@pytest.mark.parametrize("library", TRAINERS)
+def test_an_unmodified_trainer_meets_them_all(example, library):
+    """Short, empty labels apart, dropped, duplicated, interrupted, and a loader that fails; with workers too."""
+    if importlib.util.find_spec(library) is None:  # not imported here: pytester would forget half of it
+        pytest.skip(f"needs {library}")
+    example.with_file("subject.py", textwrap.dedent(TRAINERS[library])).with_tests("""
+        import pytest
+        from subject import train
+
+        WHOLE = [[(2, 2), [0, 1]], [(2, 2), [2, 0]], [(2, 2), [1, 2]], [(2, 2), [0, 1]]]
+
+        @chaos.drop_batch(at=1)
+        def test_drop(mlchaos, tmp_path):
+            assert train(tmp_path) == [WHOLE[0], *WHOLE[2:]]
+
+        @chaos.duplicate_batch(at=0)
+        def test_duplicate(mlchaos, tmp_path):
+            assert train(tmp_path)[:3] == [WHOLE[0], WHOLE[0], WHOLE[1]]
+
+        @chaos.stale_batch(at=2)
+        def test_stale(mlchaos, tmp_path):
+            assert train(tmp_path) == [*WHOLE[:2], WHOLE[1], WHOLE[3]]
+
+        @chaos.reorder_batches(window=2, at=0)
+        def test_reorder(mlchaos, tmp_path):
+            assert train(tmp_path, workers=2) == [WHOLE[1], WHOLE[0], *WHOLE[2:]]
+
+        @chaos.short_batch(size=1, at=1)
+        def test_short(mlchaos, tmp_path):
+            assert train(tmp_path) == [WHOLE[0], [(1, 2), [2]], *WHOLE[2:]]
+
+        @chaos.label_noise(fraction=1.0, classes=3, at=3)
+        def test_labels(mlchaos, tmp_path):
+            seen = train(tmp_path)
+            assert seen[:3] == WHOLE[:3]
+            assert all(a != b for a, b in zip(seen[3][1], WHOLE[3][1]))
+
+        @chaos.stream_interruption(at=2)
+        def test_interruption(mlchaos, tmp_path):
+            assert train(tmp_path) == WHOLE[:2]
+
+        @chaos.loader_failure(at=2)
+        def test_failure(mlchaos, tmp_path):
+            with pytest.raises(RuntimeError, match="exited unexpectedly"):
+                train(tmp_path, workers=2)
+
+        @chaos.wrong_dtype(dtype="float64", at=1)
+        def test_dtype(mlchaos, tmp_path):
+            with pytest.raises(RuntimeError, match="dtype"):
+                train(tmp_path)
+    """).run("-p", "no:warnings", fresh=True, passed=9)
