@@ -58,7 +58,7 @@ def oldest(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """What a user sees: the examples, of which the unsound ones must fail for the reason stated."""
-    _install_with_torch(session, LIGHTNING, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, LIGHTNING, *DATA, *SERVE, *STORAGE, *PROCESS)
     session.run("python", "examples/demo.py", *session.posargs)
 
 
