@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +40,10 @@ class NumpyColumn(Column):
 
     def nulls(self) -> Any:
         """NaN, NaT, None, and the empty text where a dtype knows nothing else."""
+        return self._nulls
+
+    @functools.cached_property
+    def _nulls(self) -> Any:
         import numpy as np
 
         if self.values.dtype.kind == "f":
