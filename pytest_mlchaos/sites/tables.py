@@ -41,10 +41,12 @@ def _wrap_readers(module: str, patches: Patches, passing: _Passing) -> None:
     """The module's readers, under every name by which they were imported."""
     loaded = sys.modules[module]
     names = TEXT_READERS if module == "numpy" else [name for name in dir(loaded) if name.startswith("read_")]
-    for name in names:
-        original = getattr(loaded, name)
-        if callable(original) and not inspect.isclass(original):
-            counts = is_table if module == "numpy" else is_frame
+    counts = is_table if module == "numpy" else is_frame
+    with patches.together():  # replaced at its end: all are looked up before
+        for name in names:
+            original = getattr(loaded, name)
+            if not callable(original) or inspect.isclass(original):
+                continue
             patches.replace_everywhere(original, passing.reader(original, counts, f"{module}.{name}"))
 
 
