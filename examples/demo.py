@@ -155,6 +155,24 @@ EXAMPLES = [
         "train.backward 0",
         "BatchDiffers: the effective batch is not that of the golden run",
     ),
+    Example(
+        "A machine that is taken away: SIGTERM, 30 s, SIGKILL; and a handler whose note is read when the epoch is over",
+        "preempt",
+        "test_unsound_handler",
+        "test_sound_handler",
+        r"preempt\(at=0\)",
+        "train.step 0 (handler=",
+        "NoEmergencySave: no emergency save: no file changed between SIGTERM at train.step 0 and SIGKILL, 30 s later",
+    ),
+    Example(
+        "A loss guard that skips batches above a limit: NaN is above nothing, and one missing value ends the training",
+        "lossguard",
+        "test_unsound_guard",
+        "test_sound_guard",
+        r"corrupt_batch\(at=0, .*\)",
+        "data.batch 0",
+        "NotConverged: the loss is nan at step 0",
+    ),
 ]
 
 

@@ -16,6 +16,7 @@ Exception
         ├── NeverStruck                               a declared fault struck nowhere
         ├── CrashSwallowed                            user code went on after its process was gone
         ├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
+        ├── Interrupted                               an injected KeyboardInterrupt reached the test
         ├── GaveUp                                    the subject did not finish within its restarts
         ├── TrialTimeout                              a trial took longer than its time-out
         ├── StateDiffers                              two states are not the same
@@ -114,6 +115,10 @@ class CrashSwallowed(Verdict):
 
 class CrashNotRestarted(Verdict):
     """A crash left the test body: run the subject under ``mlchaos.run``, which restarts it."""
+
+
+class Interrupted(Verdict):
+    """An injected ``KeyboardInterrupt`` left the test body: nothing handled it, and nothing restarted the subject."""
 
 
 class GaveUp(Verdict):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +16,7 @@ from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument
+from pytest_mlchaos.faults import _devices
 
 from .example import Example
 
@@ -364,3 +369,215 @@ def test_the_retry_runs_out_of_memory_too():
             except torch.OutOfMemoryError:
                 outcomes.append("oom")
     assert outcomes == ["ok", "oom", "oom", "ok"]
+
+
+# -- a device that is lost -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("fallen_off_bus", "unspecified launch failure"),
+        ("ecc", "uncorrectable ECC error encountered"),
+        ("illegal_access", "an illegal memory access was encountered"),
+        ("device_assert", "device-side assert triggered"),
+    ],
+)
+def test_a_lost_device_says_what_torch_says(kind, text):
+    """The class and the text that code looks for."""
+    model = nn.Linear(4, 1)
+    with armed(create("gpu_lost", kind=kind, at=0)), pytest.raises(torch.AcceleratorError, match=f"^CUDA error: {text}\n"):
+        model(torch.ones(2, 4)).sum().backward()
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda model, optimizer, loss: model(torch.ones(2, 4)),
+        lambda model, optimizer, loss: optimizer.step(),
+        lambda model, optimizer, loss: loss.item(),
+        lambda model, optimizer, loss: loss.detach().cpu(),
+        lambda model, optimizer, loss: model.weight.detach().numpy(),
+        lambda model, optimizer, loss: model.weight.tolist(),
+        lambda model, optimizer, loss: model.state_dict(),
+        lambda model, optimizer, loss: torch.save(model.weight, "/dev/null"),
+        lambda model, optimizer, loss: nn.Linear(4, 1),
+    ],
+)
+def test_whatever_touches_a_lost_device_fails(phase, again):
+    """A retry in the same process does not work, nor does saving what was there; host data is still there."""
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    loss = model(torch.ones(2, 4)).sum()
+    model(torch.ones(2, 4)).sum().backward()
+    with armed(create("gpu_lost", phase=phase, at=0)) as controller:
+        with pytest.raises(torch.AcceleratorError):
+            model(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+        for _ in range(2):
+            with pytest.raises(torch.AcceleratorError) as caught:
+                again(model, optimizer, loss)
+            assert controller.is_injected(caught.value)
+        assert torch.stack([torch.ones(3), torch.zeros(3)]).sum().item() == 3
+    assert len(controller.journal) == 1
+    assert model(torch.ones(2, 4)).shape == (2, 1)
+    assert torch._C._len_torch_dispatch_stack() == 0
+    assert "item" not in vars(torch.Tensor)
+
+
+def test_a_lost_device_is_back_for_the_next_process_and_the_golden_run(example):
+    """Swallowing the error does not help; being started again does."""
+    example.with_file("loop.py", LOOP).with_tests(
+        """
+        import torch
+        from loop import gradients, loop
+
+        tried = []
+
+        def train(patient):
+            def attempt(model, optimizer, x, y):
+                for again in range(3):
+                    try:
+                        optimizer.zero_grad()
+                        gradients(model, x, y, 1)
+                        return optimizer.step()
+                    except RuntimeError:
+                        tried.append(again)
+                        if again == 2:
+                            raise
+            loop(attempt)
+            return "done"
+
+        @chaos.gpu_lost(kind="ecc", at=2)
+        def test_train(mlchaos):
+            run = mlchaos.run(train, True)
+            assert (run.value, run.restarts, tried) == ("done", 1, [0, 1, 2])
+            assert "AcceleratorError: CUDA error: uncorrectable ECC" in run.attempts[0].ended
+            run.assert_recovered()
+        """
+    ).run(fresh=True, passed=1)
+
+
+# -- memory that others take, and devices that are slow --------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", [{"free": "1MiB", "total": "8MiB"}, {"share": 0.875, "total": "8MiB"}])
+def test_memory_that_somebody_else_takes_is_missing_from_then_on(taken):
+    """Until the process ends."""
+    model = nn.Linear(4, 1)
+    with armed(create("gpu_memory_pressure", at=1, **taken)) as controller:
+        model(torch.ones(1, 4))
+        mib(4)
+        model(torch.ones(1, 4))
+        with pytest.raises(torch.OutOfMemoryError, match=r"Process 2 has 7\.00 MiB memory in use") as caught:
+            mib(2)
+        assert controller.is_injected(caught.value)
+        assert controller.journal[0].details == {"free": "1 MiB"}
+        controller.restart()
+        mib(4)
+    assert torch._C._len_torch_dispatch_stack() == 0
+
+
+@pytest.mark.parametrize(("phase", "steps"), [("forward", 1), ("backward", 1), ("optimizer", 1)])
+def test_a_slow_device_takes_its_time_in_the_phase_asked_for(example, phase, steps):
+    """On the trial's clock."""
+    example.with_file("loop.py", LOOP).with_tests(
+        f"""
+        from loop import gradients, loop
+
+        def train():
+            def attempt(model, optimizer, x, y):
+                gradients(model, x, y, 1)
+                optimizer.step()
+            loop(attempt)
+
+        @chaos.slow_compute(delay="1h", phase="{phase}", at=[1, 2])
+        def test_train(mlchaos):
+            run = mlchaos.run(train)
+            assert 7200 <= run.duration < 7210
+            assert run.golden.duration < 10
+        """
+    ).run(fresh=True, passed=1)
+
+
+def test_a_straggler_is_one_rank_alone():
+    """In a world; what has no rank is not it."""
+    fault = create("slow_compute", rank=1, at=0)
+    assert [fault.concerns(process) for process in ({}, {"rank": 0}, {"rank": 1})] == [False, False, True]
+
+
+# -- real devices are looked at first --------------------------------------------------------------------------
+
+
+class FakeNvml:
+    """nvidia-ml-py, as far as it is used."""
+
+    NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC = 1, 0
+
+    class NVMLError(Exception):
+        """As all of its errors."""
+
+    def __init__(self, processes=(), ecc=(0, 0)):
+        self.processes, self.ecc, self.open, self.asked = processes, list(ecc), 0, []
+
+    def nvmlInit(self):
+        self.open += 1
+
+    def nvmlShutdown(self):
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, number):
+        self.asked.append(number)
+        return number
+
+    nvmlDeviceGetHandleByUUID = nvmlDeviceGetHandleByIndex
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return SimpleNamespace(total=80 * 2**30, free=79 * 2**30)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        return [SimpleNamespace(pid=pid) for pid in self.processes]
+
+    def nvmlDeviceGetName(self, handle):
+        return b"NVIDIA H100"
+
+    def nvmlDeviceGetTotalEccErrors(self, handle, kind, counter):
+        if self.ecc[0] is None:
+            raise self.NVMLError("not supported")
+        return self.ecc.pop(0)
+
+
+def test_a_device_of_ones_own_may_be_used(monkeypatch):
+    """It is looked at before and after; the driver is left again."""
+    nvml = FakeNvml(processes=[os.getpid()])
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
+    with _devices.guarded(1) as device:
+        assert (device.name, device.total, device.ecc, device.others) == ("NVIDIA H100", 80 * 2**30, 0, ())
+    assert (nvml.open, nvml.asked) == (0, ["GPU-abc", "GPU-abc"])
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[None]))
+    assert _devices.look().ecc is None
+
+
+def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
+    """Before anything is done to it."""
+    nvml = FakeNvml(processes=[os.getpid(), 1234567])
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not by this test"), _devices.guarded():
+        pytest.fail("it was used")
+    assert nvml.open == 0
+
+
+def test_a_device_that_loses_memory_meanwhile_gives_no_verdict(monkeypatch):
+    """The hardware's fault is not the subject's."""
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[1, 3]))
+    with pytest.raises(BadArgument, match="2 uncorrectable memory errors during the test"), _devices.guarded():
+        pass
+
+
+def test_without_nvidia_ml_py_nothing_real_is_done(monkeypatch):
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(BadArgument, match=r"pytest-mlchaos\[gpu\]"):
+        _devices.look()

@@ -319,25 +319,31 @@ def test_bad_parameters_are_refused(wrong):
         create("preempt", **wrong)
 
 
-def test_the_judgement_needs_a_preemption_to_judge(example):
-    """And no other fault that restarts the run."""
+def test_a_run_that_something_else_restarted_too_is_judged_by_its_files(example):
+    """Whose steps were done again cannot be told; a run without any preemption passes, as the trial without faults has to."""
     example.with_tests(
         """
-        import pytest
-        from pytest_mlchaos.errors import BadArgument
+        import pytest, signal
+        from pytest_mlchaos.errors import NoEmergencySave
 
-        def train():
+        def train(path=None):
+            if path is not None:
+                signal.signal(signal.SIGTERM, lambda number, frame: path.write_text("saved"))
             visit("my.site")
 
         @chaos.crash(site="my.site", at=0)
         def test_none(mlchaos):
-            with pytest.raises(BadArgument, match="no preempt struck"):
-                mlchaos.run(train).assert_emergency_save()
+            mlchaos.run(train).assert_emergency_save()
+
+        @chaos.crash(site="my.site", at=0)
+        @chaos.preempt(site="my.site", at=1)
+        def test_saved(mlchaos, tmp_path):
+            mlchaos.run(train, tmp_path / "a").assert_emergency_save()
 
         @chaos.crash(site="my.site", at=0)
         @chaos.preempt(site="my.site", at=1)
         def test_two(mlchaos):
-            with pytest.raises(BadArgument, match="another fault has restarted this one"):
+            with pytest.raises(NoEmergencySave, match="has no handler for SIGTERM, and died of it at my.site 1"):
                 mlchaos.run(train).assert_emergency_save()
         """
-    ).run(passed=2)
+    ).run(passed=3)

@@ -86,6 +86,8 @@ class VirtualClock:
         self.others: Callable[[], str] = str
         self._thread = threading.get_ident()
         self._passed = 0.0
+        self.wall_shift = 0.0
+        """Seconds by which what is shown of the time of day is off."""
         self._real_since: float | None = None
         self._alarm: tuple[float, Callable[[], None]] | None = None
         self._stop_timer: Callable[[], None] | None = None

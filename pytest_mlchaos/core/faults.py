@@ -92,6 +92,8 @@ class Fault:
     """The package that it cannot work without, and the extra that installs it."""
     random: ClassVar[bool] = True
     """Whether it draws numbers from ``visit.seed``: then the schedule's seed is part of what reproduces it."""
+    lasting: ClassVar[bool] = False
+    """Whether it observes the visits behind its last strike, too, as long as there is something in its memory."""
     explored: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given.
 

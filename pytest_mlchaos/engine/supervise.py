@@ -132,6 +132,8 @@ class Supervisor:
                     raise controller.broken from error
                 if controller.crash is not None:
                     return None, (), str(controller.crash)
+                if isinstance(error, KeyboardInterrupt) and not controller.is_injected(error):
+                    raise
                 if controller.preempted is not None:
                     return None, (), controller.preempted.ending(f"the process ended with {first_line(error)}")
                 if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):

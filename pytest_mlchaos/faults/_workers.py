@@ -13,7 +13,7 @@ from typing import Any
 from ..core.sites import Visit
 from ..engine.controller import Controller
 
-__all__ = ["claim_deaths", "terminate_workers", "workers_of"]
+__all__ = ["claim_deaths", "claim_timeout", "terminate_workers", "workers_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -33,6 +33,11 @@ def claim_deaths(controller: Controller, pids: set[int]) -> None:
         return False
 
     controller.claims.append(is_about)
+
+
+def claim_timeout(controller: Controller) -> None:
+    """What a DataLoader raises when its time-out is over is the fault's doing."""
+    controller.claims.append(lambda error: isinstance(error, RuntimeError) and "DataLoader timed out" in str(error))
 
 
 def terminate_workers(controller: Controller, visit: Visit) -> int:

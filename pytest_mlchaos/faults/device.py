@@ -29,11 +29,11 @@ class GpuOom(Fault):
     that phase that allocate their result; when neither it nor ``at`` is given, both are searched.
     ``at`` counts the phases: ``at=7`` is the eighth backward pass; ``at=7, times=2`` makes the retry fail as well.
 
-    ``budget``: emulates a device of that memory instead (``"512MiB"``, or bytes), from the beginning of the test's body to its end: the
-    storages of all tensors that are alive count, each once, whatever views there are of it; an operator whose result does not fit fails, at
-    most ``times`` times. ``fragmentation=True``: what is free lies in pieces, and an allocation finds at most half of it in one;
-    ``largest``: or so many bytes. Then ``at``, ``p``, ``phase`` and ``op`` have no meaning. The journal says how much was alive; a test
-    whose tensors fit fails, with the peak.
+    ``budget``: emulates a device of that memory instead (``@chaos.gpu_oom(budget="512MiB")``), from the beginning of the test's body to
+    its end: the storages of all tensors that are alive count, each once, whatever views there are of it; an operator whose result does
+    not fit fails, at most ``times`` times. ``fragmentation=True``: what is free lies in pieces, and an allocation finds at most half of
+    it in one; ``largest``: or so many bytes. Then ``at``, ``p``, ``phase`` and ``op`` have no meaning. The journal says how much was
+    alive; a test whose tensors fit fails, with the peak.
 
     Imitates: CUDA out of memory. The operator does not run and everything before it has, so the half-finished step is in
     the state that a real one leaves: after ``backward``, some gradients are written and others are not; after
@@ -46,7 +46,7 @@ class GpuOom(Fault):
     with a ``budget`` they are those of the emulated device. On a CPU a budget counts every tensor of the test's thread, a data set in
     memory too; an allocation is known by the operator's result, which is dropped, and its random numbers with it.
 
-    Example: ``@chaos.gpu_oom(budget="512MiB")``
+    Example: ``@chaos.gpu_oom(phase="backward", op=3, at=7)``
 
     Source: the CUDA caching allocator's error, https://pytorch.org/docs/stable/notes/cuda.html#memory-management
     """
