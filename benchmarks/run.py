@@ -21,6 +21,7 @@ import arming
 import crashes
 import drift
 import exploration
+import images
 import plugin_load
 import serving
 import steps
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "arming": arming,
     "crashes": crashes,
     "drift": drift,
+    "images": images,
     "serving": serving,
     "storage": storage,
     "tables": tables,
