@@ -56,6 +56,7 @@ class _Steps:
         self._steps: list[tuple[int, Any]] = []
         self._about: tuple[int, Any] | None = None
         self._forwarded = self._samples = 0
+        self._model: weakref.ref[Any] | None = None
         self._first: weakref.ref[Any] | None = None
 
     def done(self) -> list[Gradients]:
@@ -79,7 +80,9 @@ class _Steps:
     def _seen(self, module: Any, args: Any, kwargs: Any) -> None:
         """A forward pass in training came to its end."""
         self._forwarded += _leading(args) or _leading(kwargs.values())
-        self._first = weakref.ref(first) if (first := _trainable(module)) is not None else None
+        if self._model is None or self._model() is not module:
+            self._model = weakref.ref(module)
+            self._first = weakref.ref(first) if (first := _trainable(module)) is not None else None
 
     def _backward(self, original: Any) -> Any:
         import torch
@@ -108,13 +111,21 @@ class _Steps:
         return zero_grad
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if len(self._steps) < MOST_STEPS:
+        self._about = None
+        if len(self._steps) < MOST_STEPS and not _has_closure(args, kwargs):
             self._about = self._samples, _norms(optimizer)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if len(self._steps) < MOST_STEPS and _has_closure(args, kwargs):
+            self._about = self._samples, _norms(optimizer)
         if self._about is not None:
             self._steps.append(self._about)
         self._about, self._samples = None, 0
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether the step computes its gradients itself, by a function that it was given."""
+    return kwargs.get("closure") is not None or any(map(callable, args))
 
 
 def _trainable(module: Any) -> Any:
@@ -147,6 +158,6 @@ def _norms(optimizer: Any) -> Any:
             stack.enter_context(_disable_current_modes())
         try:
             with torch.no_grad():
-                return torch.stack([norm.float() for norm in torch._foreach_norm(grads)])
-        except (RuntimeError, NotImplementedError):  # sparse ones, several devices
+                return torch.stack(torch._foreach_norm(grads, dtype=torch.float32))
+        except (RuntimeError, NotImplementedError):  # sparse ones, several devices, several types
             return None
