@@ -25,6 +25,7 @@ import plugin_load
 import serving
 import steps
 import storage
+import tables
 import visits
 import worlds
 from timing import Figure
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "drift": drift,
     "serving": serving,
     "storage": storage,
+    "tables": tables,
     "worlds": worlds,
 }
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")

@@ -120,6 +120,15 @@ EXAMPLES = [
         "Drifted: the column",
     ),
     Example(
+        "Features from a table whose columns stand in another order: nothing is raised, and every prediction is suspect",
+        "features",
+        "test_unsound_features",
+        "test_sound_features",
+        r"schema_drift\(at=0, kind='reordered'\)",  # the one file that is read
+        "data.table 0 (kind=reordered)",
+        "SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run",
+    ),
+    Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",
         "lightning",
         "test_unsound_resume",
@@ -154,6 +163,15 @@ EXAMPLES = [
         r"preempt\(at=0\)",
         "train.step 0 (handler=",
         "NoEmergencySave: no emergency save: no file changed between SIGTERM at train.step 0 and SIGKILL, 30 s later",
+    ),
+    Example(
+        "A loss guard that skips batches above a limit: NaN is above nothing, and one missing value ends the training",
+        "lossguard",
+        "test_unsound_guard",
+        "test_sound_guard",
+        r"corrupt_batch\(at=0, .*\)",
+        "data.batch 0",
+        "NotConverged: the loss is nan at step 0",
     ),
 ]
 

@@ -20,6 +20,8 @@ class Corruption:
 
     function: Callable[..., Any]
     severities: tuple[Any, Any, Any, Any, Any]
+    eight_bit: Callable[..., Any] | None = None
+    """A quicker way for an 8-bit picture, to the same result: (uint8 [height, width, channels], constants, generator) -> picture."""
     opencv: bool = True
     """Whether it needs OpenCV."""
     random: bool = True
@@ -31,7 +33,7 @@ _ELASTIC = ((488, 170.8, 24.4), (488, 19.52, 48.8), (12.2, 2.44, 4.88), (17.08, 
 KINDS: Mapping[str, Corruption] = {
     "gaussian_noise": Corruption(noise.gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38), opencv=False),
     "shot_noise": Corruption(noise.shot_noise, (60, 25, 12, 5, 3), opencv=False),
-    "impulse_noise": Corruption(noise.impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27), opencv=False),
+    "impulse_noise": Corruption(noise.impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27), noise.impulse_noise_8bit, opencv=False),
     "speckle_noise": Corruption(noise.speckle_noise, (0.15, 0.2, 0.35, 0.45, 0.6), opencv=False),
     "defocus_blur": Corruption(blur.defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)), random=False),
     "glass_blur": Corruption(blur.glass_blur, ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))),
@@ -53,11 +55,11 @@ KINDS: Mapping[str, Corruption] = {
     "frost": Corruption(weather.frost, ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))),
     "fog": Corruption(weather.fog, ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)), opencv=False),
     "brightness": Corruption(digital.brightness, (0.1, 0.2, 0.3, 0.4, 0.5), opencv=False, random=False),
-    "contrast": Corruption(digital.contrast, (0.4, 0.3, 0.2, 0.1, 0.05), random=False),
+    "contrast": Corruption(digital.contrast, (0.4, 0.3, 0.2, 0.1, 0.05), digital.contrast_8bit, random=False),
     "saturate": Corruption(digital.saturate, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), opencv=False, random=False),
     "elastic_transform": Corruption(digital.elastic_transform, tuple(tuple(part / 224 for part in level) for level in _ELASTIC)),  # type: ignore[arg-type]  # five of them
-    "pixelate": Corruption(digital.pixelate, (0.6, 0.5, 0.4, 0.3, 0.25), random=False),
-    "jpeg_compression": Corruption(digital.jpeg_compression, (25, 18, 15, 10, 7), random=False),
+    "pixelate": Corruption(digital.pixelate, (0.6, 0.5, 0.4, 0.3, 0.25), digital.pixelate_8bit, random=False),
+    "jpeg_compression": Corruption(digital.jpeg_compression, (25, 18, 15, 10, 7), digital.jpeg_compression_8bit, random=False),
     "spatter": Corruption(
         weather.spatter,
         (

@@ -8,7 +8,18 @@ from typing import Any
 
 from ._corruptions_blur import cv2
 
-__all__ = ["brightness", "contrast", "elastic_transform", "jpeg_compression", "pixelate", "saturate", "smoothing"]
+__all__ = [
+    "brightness",
+    "contrast",
+    "contrast_8bit",
+    "elastic_transform",
+    "jpeg_compression",
+    "jpeg_compression_8bit",
+    "pixelate",
+    "pixelate_8bit",
+    "saturate",
+    "smoothing",
+]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -63,6 +74,15 @@ def saturate(images: Any, top: float, constants: tuple[float, float], rngs: Sequ
     return images
 
 
+def contrast_8bit(image: Any, kept: float, rng: Any) -> Any:
+    """The same for an 8-bit picture, by a table of what becomes of each level."""
+    import numpy as np
+
+    means = np.array(cv2().mean(image)[: image.shape[-1]])
+    levels = (np.arange(256)[:, None] - means) * kept + means
+    return cv2().LUT(image, (np.clip(levels, 0, 255) + 2**-10).astype(np.uint8)[None]).reshape(image.shape)
+
+
 @functools.lru_cache(maxsize=8)
 def smoothing(size: int, sigma: float, truncate: float) -> Any:
     """A Gaussian filter of lines of ``size`` values that are mirrored at their ends, as a matrix: wide ones reflect many times."""
@@ -107,46 +127,65 @@ def elastic_transform(images: Any, top: float, constants: tuple[float, float, fl
     return images
 
 
-def _boxes(size: int, coarse: int) -> tuple[Any, Any]:
-    """The stretches of a line that make the pixels of a coarser one: where each starts, and where it ends."""
+@functools.lru_cache(maxsize=64)
+def _boxes(size: int, kept: float) -> tuple[Any, Any, Any]:
+    """The stretches of a line that make the pixels of a coarser one: where each starts and ends; and to which each pixel belongs."""
     import numpy as np
 
+    coarse = max(int(size * kept), 1)
     scale = size / coarse
     middles = (np.arange(coarse) + 0.5) * scale
     starts = np.maximum((middles - scale / 2 + 0.5).astype(int), 0)
     ends = np.minimum((middles + scale / 2 + 0.5).astype(int), size)
-    return starts, ends
+    return starts, ends, ((np.arange(size) + 0.5) / scale).astype(int)
+
+
+def _coarse(image: Any, kept: float) -> tuple[Any, Any, Any]:
+    """The means over boxes of whole pixels, and the rows and columns of boxes that pixels are in."""
+    height, width = image.shape[:2]
+    top_edge, bottom, row_of = _boxes(height, kept)
+    left, right, column_of = _boxes(width, kept)
+    areas = ((bottom - top_edge)[:, None] * (right - left))[..., None]
+    sums = cv2().integral(image, sdepth=cv2().CV_64F).reshape(height + 1, width + 1, -1)
+    bands = sums.take(bottom, axis=0)
+    bands -= sums.take(top_edge, axis=0)
+    boxes = bands.take(right, axis=1)
+    boxes -= bands.take(left, axis=1)
+    boxes /= areas
+    return boxes, row_of, column_of
 
 
 def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
     """So many of the pixels of each side stay: means over boxes of whole pixels."""
-    import numpy as np
-
-    height, width = images.shape[1:3]
-    coarse = max(int(height * kept), 1), max(int(width * kept), 1)
-    (top_edge, bottom), (left, right) = _boxes(height, coarse[0]), _boxes(width, coarse[1])
-    row_of, column_of = (((np.arange(size) + 0.5) * part / size).astype(int) for size, part in zip((height, width), coarse, strict=True))
-    areas = ((bottom - top_edge)[:, None] * (right - left)).astype(np.float32)[..., None]
     for image in images:
-        sums = cv2().integral(image, sdepth=cv2().CV_64F).reshape(height + 1, width + 1, -1)
-        upper, lower = sums[top_edge], sums[bottom]
-        box = (lower[:, right] - lower[:, left] - upper[:, right] + upper[:, left]).astype(np.float32) / areas
-        if top == 255:
-            box = np.floor(box + 0.5)
-        image[:] = box[row_of[:, None], column_of]
+        boxes, row_of, column_of = _coarse(image, kept)
+        image[:] = boxes.take(column_of, axis=1).take(row_of, axis=0)
     return images
 
 
-def jpeg_compression(images: Any, top: float, quality: int, rngs: Sequence[Any]) -> Any:
-    """Saved as JPEG of this quality, in 8 bits, and read back."""
+def pixelate_8bit(image: Any, kept: float, rng: Any) -> Any:
+    """The same for an 8-bit picture, rounded."""
     import numpy as np
 
-    for image in images:
+    boxes, row_of, column_of = _coarse(image, kept)
+    boxes += 0.5
+    return boxes.astype(np.uint8).take(column_of, axis=1).take(row_of, axis=0)
+
+
+def jpeg_compression_8bit(image: Any, quality: int, rng: Any) -> Any:
+    """Saved as JPEG of this quality, and read back."""
+    color = image.shape[-1] == 3
+    given = cv2().cvtColor(image, cv2().COLOR_RGB2BGR) if color else image
+    _, written = cv2().imencode(".jpg", given, [cv2().IMWRITE_JPEG_QUALITY, quality])
+    read = cv2().imdecode(written, cv2().IMREAD_COLOR if color else cv2().IMREAD_GRAYSCALE)
+    return cv2().cvtColor(read, cv2().COLOR_BGR2RGB, dst=read) if color else read[..., None]
+
+
+def jpeg_compression(images: Any, top: float, quality: int, rngs: Sequence[Any]) -> Any:
+    """The same for other pictures, by way of 8 bits."""
+    import numpy as np
+
+    for image, rng in zip(images, rngs, strict=True):
         picture = (image * np.float32(255 / top) + 0.5).astype(np.uint8)
-        color = picture.shape[-1] == 3
-        if color:
-            picture = cv2().cvtColor(picture, cv2().COLOR_RGB2BGR)
-        _, written = cv2().imencode(".jpg", picture, [cv2().IMWRITE_JPEG_QUALITY, quality])
-        read = cv2().imdecode(written, cv2().IMREAD_COLOR if color else cv2().IMREAD_GRAYSCALE)
-        image[:] = (cv2().cvtColor(read, cv2().COLOR_BGR2RGB) if color else read[..., None]) * np.float32(top / 255)
+        image[:] = jpeg_compression_8bit(picture, quality, rng) * np.float32(top / 255)
     return images

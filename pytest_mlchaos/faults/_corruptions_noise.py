@@ -8,10 +8,11 @@ of that shape; what lies outside 0 to ``top`` is cut off by the caller.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["gaussian_noise", "impulse_noise", "shot_noise", "speckle_noise", "standard_normals", "words"]
+__all__ = ["gaussian_noise", "impulse_noise", "impulse_noise_8bit", "shot_noise", "speckle_noise", "standard_normals", "words"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LEVELS = 255
@@ -43,8 +44,6 @@ def _quantiles() -> Any:
 
 def standard_normals(rng: Any, shape: tuple[int, ...]) -> Any:
     """Standard normal numbers, to 16 bits of their distribution."""
-    import math
-
     return _quantiles().take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
 
 
@@ -77,11 +76,28 @@ def impulse_noise(images: Any, top: float, amount: float, rngs: Sequence[Any]) -
     """Such a share of the values becomes white or black, as probably."""
     import numpy as np
 
-    drawn = _noise(images.shape, rngs, lambda rng, shape: words(rng, int(np.prod(shape))).reshape(shape))
-    middle, below = round(amount * 32768), round(amount * 65536)
-    np.copyto(images, 0, where=drawn < below)
-    np.copyto(images, top, where=drawn < middle)
+    for image, rng in zip(images, rngs, strict=True):
+        hit, white = _impulses(image.shape, amount, rng)
+        np.copyto(image, 0, where=hit)
+        np.copyto(image, top, where=white)
     return images
+
+
+def _impulses(shape: tuple[int, ...], amount: float, rng: Any) -> tuple[Any, Any]:
+    """Which values are hit, and which of these become white."""
+    drawn = words(rng, math.prod(shape)).reshape(shape)
+    return drawn < round(amount * 65536), drawn < round(amount * 32768)
+
+
+def impulse_noise_8bit(image: Any, amount: float, rng: Any) -> Any:
+    """The same for an 8-bit picture: 255 is white."""
+    import numpy as np
+
+    hit, white = (mask.view(np.uint8) for mask in _impulses(image.shape, amount, rng))
+    hit -= 1  # 0 where it is hit, else 255
+    hit &= image
+    hit -= white  # 255 where it is white
+    return hit
 
 
 @functools.lru_cache(maxsize=8)
@@ -90,8 +106,6 @@ def _poisson_tables(photons: float) -> tuple[Any, Any]:
 
     [LEVELS + 1, counts] and [LEVELS + 1, CELLS]; a cell that holds several counts is marked as unclear.
     """
-    import math
-
     import numpy as np
 
     counts = np.arange(int(photons + 12 * math.sqrt(photons) + 30))

@@ -23,8 +23,19 @@ TOGETHER = 1 << 18
 MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
 """The modes of pictures, and how many channels of them are colour."""
 
-Change = Callable[[Any, float, Sequence[Any]], Any]
-"""(float32 [n, height, width, channels], value of white, numbers of the images) -> changed images."""
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A change of images.
+
+    ``floats``: of (float32 [n, height, width, channels], value of white, numbers of the images). ``eight_bit``, where there is one: of
+    (uint8 [height, width, channels], number of the image), for values from 0 to 255.
+    """
+
+    floats: Callable[[Any, float, Sequence[int]], Any]
+    eight_bit: Callable[[Any, int], Any] | None = None
+
+
 Path = tuple[Any, ...]
 
 
@@ -173,19 +184,23 @@ def _part(given: Any, numbers: range, scale: Range, change: Change) -> Any:
     """Some images changed, in their own dtype."""
     import numpy as np
 
+    if change.eight_bit is not None and given.dtype == np.uint8 and scale == Range(0, 255):
+        return [change.eight_bit(np.ascontiguousarray(image), number) for image, number in zip(given, numbers, strict=True)]
     low, high = np.asarray(scale.low, np.float32), np.asarray(scale.high, np.float32)
     images = np.array(given, np.float32, order="C")
     if not scale.plain:
         images = (images - low) / (high - low)
     top = float(scale.high) if scale.plain else 1.0
-    np.clip(images, 0, top, out=images)
-    images = change(images, top, numbers)
+    if given.dtype != np.uint8:
+        np.clip(images, 0, top, out=images)
+    images = change.floats(images, top, numbers)
     np.clip(images, 0, top, out=images)
     if not scale.plain:
         images = images * (high - low) + low
     if given.dtype.kind in "iu":  # whole numbers are cut off, as published; a rounding error must not cost a whole one
         images += np.float32(2**-10)
-        np.floor(images, out=images)
+        if given.dtype.kind == "i":
+            np.floor(images, out=images)
     return images.astype(given.dtype)
 
 
@@ -199,7 +214,8 @@ def fitting(picture: Picture, scale: Range | None, owner: str) -> Range:
             "give value_range=(low, high)"
         )
     scale = scale or Range(0, 1)
-    least, most = float(picture.value.min()), float(picture.value.max())
+    values = picture.value.detach() if is_tensor(picture.value) else picture.value
+    least, most = float(values.min()), float(values.max())
     low, high = _ends(scale)
     slack = (high - low) * 1e-3
     if not (low - slack <= least and most <= high + slack):

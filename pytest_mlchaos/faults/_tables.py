@@ -181,22 +181,35 @@ def table_of(value: Any) -> Table | None:
 def places(rng: Any, size: int, count: int) -> Any:
     """So many distinct numbers below ``size``, ascending; each set of them is as likely as any other.
 
-    Numbers are drawn and marked until there are enough; those too many are drawn in turn. That is several times faster than a
-    choice without replacement, and no less even: given how many were marked, they are any.
+    Numbers are drawn until enough are distinct; those too many are drawn in turn. That is several times faster than a choice without
+    replacement, and no less even: given how many are distinct, they are any.
     """
     import numpy as np
 
     if count >= size:
         return np.arange(size)
-    wanted = count if 2 * count <= size else size - count
-    marked = np.zeros(size, dtype=bool)
-    missing = wanted
-    while missing > 0:
-        marked[rng.integers(0, size, int(-size * np.log1p(-missing / size)) + 1, dtype=np.uint32 if size < 2**32 else np.uint64)] = True
-        missing = wanted - int(np.count_nonzero(marked))
-    found = np.flatnonzero(marked)
-    if missing < 0:
-        surplus = rng.choice(len(found), -missing, replace=False)
-        marked[found[surplus]] = False
-        found = np.delete(found, surplus)
-    return found if wanted == count else np.flatnonzero(~marked)
+    if 2 * count > size:
+        others = np.ones(size, dtype=bool)
+        others[places(rng, size, size - count)] = False
+        return np.flatnonzero(others)
+    found = _distinct(rng, size, count)
+    surplus = len(found) - count
+    return np.delete(found, rng.choice(len(found), surplus, replace=False)) if surplus else found
+
+
+def _distinct(rng: Any, size: int, count: int) -> Any:
+    """At least so many distinct numbers below ``size``, and mostly few more: sorted, or marked where they are many."""
+    import numpy as np
+
+    dtype = np.uint32 if size < 2**32 else np.uint64
+    found, marked = np.empty(0, dtype=dtype), np.zeros(size if 8 * count > size else 0, dtype=bool)
+    while len(found) < count:
+        draws = int(-size * np.log1p(-(count - len(found)) / size) + 2 * count**0.5) + 1
+        drawn = rng.integers(0, size, draws, dtype=dtype)
+        if len(marked):
+            marked[drawn] = True
+            found = np.flatnonzero(marked)
+        else:
+            drawn = np.sort(np.concatenate([found, drawn]))
+            found = drawn[np.concatenate([[True], drawn[1:] != drawn[:-1]])]
+    return found.astype(np.intp)

@@ -119,6 +119,10 @@ class _ExtensionColumn(Column):
 
     def with_category(self, where: Any, value: Any) -> Any:
         """A category's list gets one more."""
+        import numpy as np
+
+        if self._sparse:
+            return self.with_numbers(where, np.full(len(where), value))
         if self.kind != "category":
             return self._set(where, value)
         fresh = self.array.add_categories([value])

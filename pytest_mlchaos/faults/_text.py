@@ -33,11 +33,11 @@ class Texts:
         return ".".join(map(str, self.path)) or "text"
 
 
-def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = ()) -> Iterator[Texts]:
-    """Every place in a value that holds strings of these types, in order."""
+def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, single: bool = False) -> Iterator[Texts]:
+    """Every place in a value that holds strings of these types, in order; a list of strings is one, or, as ``single`` ones, many."""
     if isinstance(value, kinds):
         yield Texts(path, [value], lambda strings: strings[0])
-    elif type(value) in (list, tuple) and len(value) > 1 and set(map(type, value)) <= set(kinds):
+    elif not single and type(value) in (list, tuple) and len(value) > 1 and set(map(type, value)) <= set(kinds):
         yield Texts(path, value, type(value))
     elif is_array(value):
         yield from _of_array(value, kinds, path)
@@ -45,7 +45,7 @@ def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = ()) -> Iter
         yield from _of_table(value, kinds, path)
     else:
         for name, child in children(value):
-            yield from texts(child, kinds, (*path, name))
+            yield from texts(child, kinds, (*path, name), single=single)
 
 
 def _of_array(array: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:

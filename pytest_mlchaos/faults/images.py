@@ -13,7 +13,7 @@ from ..core.values import shown
 from ..errors import BadArgument, MissingExtra, PayloadMismatch
 from ._corruptions import KINDS
 from ._data import DataFault
-from ._images import LAYOUTS, MODES, SMALLEST, Picture, Range, changed, fitting, layout_of, pictures
+from ._images import LAYOUTS, MODES, SMALLEST, Change, Picture, Range, changed, fitting, layout_of, pictures
 from ._leaves import Leaf, describe, rebuilt
 
 __all__ = ["CorruptImage"]
@@ -48,7 +48,7 @@ class CorruptImage(DataFault):
     https://arxiv.org/abs/1903.12261
 
     Example:
-        @chaos.corrupt_image(kind="motion_blur", severity=3, at=0)
+        @chaos.corrupt_image(kind="fog", severity=3, at=0)
     """
 
     site = "data.batch"
@@ -111,10 +111,17 @@ class CorruptImage(DataFault):
         given = None if self.value_range is None else Range(*self.value_range)
         scale = fitting(picture, given, self.name)
 
-        def change(images: Any, top: float, numbers: Sequence[int]) -> Any:
-            return KINDS[self.kind].function(images, top, constants, [np.random.default_rng((*seed, number)) for number in numbers])
+        corruption = KINDS[self.kind]
+        eight_bit = corruption.eight_bit
 
-        fresh = changed(picture, layout, scale, change)
+        def floats(images: Any, top: float, numbers: Sequence[int]) -> Any:
+            return corruption.function(images, top, constants, [np.random.default_rng((*seed, number)) for number in numbers])
+
+        def bytes_of(image: Any, number: int) -> Any:
+            assert eight_bit is not None
+            return eight_bit(image, constants, np.random.default_rng((*seed, number)))
+
+        fresh = changed(picture, layout, scale, Change(floats, bytes_of if eight_bit else None))
         if _same(fresh, picture.value):
             raise PayloadMismatch(
                 f"corrupt_image(kind={self.kind!r}) left {picture.name}, {picture.described()}, as it was: it shows nothing"

@@ -31,6 +31,8 @@ class Crash(Fault):
 
     Fidelity: at a site, so not in the middle of a write (``state`` is). In process, so ``finally`` blocks and ``__exit__`` still run (their
     effects on the test's directories are undone, others are not), and module-level state survives.
+
+    Example: ``@chaos.crash(at=7)``
     """
 
     random = False

@@ -1,4 +1,4 @@
-"""Faults of the rows of tables, and of values that are older than their rows."""
+"""Faults of tables: the rows, and values that are older than their rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the columns of tables: missing ones, and those that are not what they were."""
+"""Faults of tables: the columns, missing ones and those that are not what they were."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of texts in tables."""
+"""Faults of tables: the texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the values in tables."""
+"""Faults of tables: the values."""
 
 from __future__ import annotations
 

@@ -72,8 +72,9 @@ class TextFault(DataFault):
         return "they are empty"
 
     def _chosen(self, payload: Any) -> Iterator[Texts]:
-        found = [place for place in texts(payload, self.kinds) if not self._is_self(place, payload)]
         wanted = self.fields if isinstance(self.fields, tuple) else (self.fields,)
+        single = any(part.isdigit() for name in wanted for part in str(name).split("."))
+        found = [place for place in texts(payload, self.kinds, single=single) if not self._is_self(place, payload)]
         if self.fields is None:
             struck = [place for place in found if not (place.path and str(place.path[-1]).lower() in _NO_TEXT)]
         else:

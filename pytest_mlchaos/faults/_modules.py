@@ -1,0 +1,160 @@
+"""What faults of models have in common: which layers and tensors a name stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import gc
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.faults import Fault, is_drawn
+from ..core.values import did_you_mean, shown
+from ..errors import BadArgument, PayloadMismatch
+
+__all__ = ["LayerFault", "checked_model", "layers_of", "names_of", "tensor_at", "tensors_of"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_WRAPPERS = ("_orig_mod", "module")
+"""What compiled and data-parallel models call the model inside."""
+SHOWN = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class LayerFault(Fault):
+    """A fault of a model that may be confined to the layers, or tensors, of a name (``"encoder"``, ``"encoder.*.weight"``)."""
+
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer is not None and not is_drawn(self.layer) and not self.layer.strip():
+            raise BadArgument(f"{self.name}: expected layer to be a name, such as 'encoder.*.weight', but got {shown(self.layer)}")
+
+    def matches(self, name: str) -> bool:
+        """Whether a layer's or tensor's name is meant: itself, or what it is in; wrappers around the model have no name."""
+        return self.layer is None or any(_fits(form, self.layer) for form in (name, _unwrapped(name)))
+
+    def chosen(self, named: Iterable[tuple[str, Any]], owner: str, what: str) -> list[tuple[str, Any]]:
+        """Those that are meant; where there are none, an error that names some of what is there."""
+        known = list(named)
+        found = [item for item in known if self.matches(item[0])]
+        if not found and self.layer is not None:
+            raise self._unknown([name for name, _ in known], owner, what)
+        return found
+
+    def inside(self, model: Any, named: Iterable[tuple[str, Any]], what: str) -> list[tuple[str, Any]]:
+        """Those in a model that are meant, by their names in it, or else in the whole model that it is a part of.
+
+        None where another part is meant: a framework may call the parts of a model one by one.
+        """
+        known = list(named)
+        found = [item for item in known if self.layer is None or (item[0] and self.matches(item[0]))]
+        if found or self.layer is None:
+            return found
+        names, elsewhere = [name for name, _ in known if name], False
+        for prefix, whole in _wholes(model):
+            full = [".".join(filter(None, (prefix, name))) for name, _ in known]
+            found = [item for name, item in zip(full, known, strict=True) if self.matches(name)]
+            if found:
+                return found
+            others = [name for name, _ in (*tensors_of(whole, buffers=True), *whole.named_modules()) if name]
+            names, elsewhere = names + others, elsewhere or any(map(self.matches, others))
+        if elsewhere:
+            return []
+        raise self._unknown(names, type(model).__name__, what)
+
+    def _unknown(self, names: list[str], owner: str, what: str) -> PayloadMismatch:
+        layer = str(self.layer)
+        names = list(dict.fromkeys(map(_unwrapped, names)))
+        parts = {name for full in names for name in (full, full.rpartition(".")[0]) if name}
+        hint = did_you_mean(layer, sorted(parts)) or f"; there are {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        return PayloadMismatch(f"{self.name}: no {what} of {owner} is called {layer!r}{hint if names else ''}")
+
+
+def _live_modules() -> tuple[list[Any], set[int]]:
+    """All modules there are, and which of them are inside another (by ``id``)."""
+    torch = sys.modules["torch"]
+    modules = [item for item in gc.get_objects() if issubclass(type(item), torch.nn.Module)]
+    return modules, {id(child) for module in modules for child in module.__dict__.get("_modules", {}).values()}
+
+
+def _wholes(model: Any) -> list[tuple[str, Any]]:
+    """The models that a model is a part of, and its name in each."""
+    modules, inner = _live_modules()
+    if id(model) not in inner:
+        return []
+    found = [(name, whole) for whole in modules if id(whole) not in inner for name, part in whole.named_modules() if part is model]
+    return sorted(found, key=lambda item: item[0])
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
+
+
+def _unwrapped(name: str) -> str:
+    parts = name.split(".")
+    while parts and parts[0] in _WRAPPERS:
+        del parts[0]
+    return ".".join(part for part in parts if part != "_orig_mod")
+
+
+def checked_model(fault: Fault, payload: Any) -> Any:
+    """The payload, if it is a module of torch's."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(payload, torch.nn.Module):
+        raise PayloadMismatch(f"{fault.name} strikes at calls of a torch module, but met {type(payload).__name__}")
+    return payload
+
+
+def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
+    """The parameters (and buffers) of a model with their names, each once, in the order of ``named_parameters``.
+
+    ``named_parameters`` itself takes several times as long.
+    """
+    found: list[tuple[str, Any]] = []
+    seen: set[int] = set()
+    pending = [("", model)]
+    while pending:
+        prefix, module = pending.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        own = module.__dict__
+        for held in (own["_parameters"], own["_buffers"]) if buffers else (own["_parameters"],):
+            for name, tensor in held.items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found.append((prefix + name, tensor))
+        if inside := own["_modules"]:
+            pending += [(f"{prefix}{name}.", child) for name, child in reversed(inside.items()) if child is not None]
+    return found
+
+
+def tensor_at(model: Any, name: str) -> Any:
+    """The parameter or buffer of this name, or None."""
+    *path, last = name.split(".")
+    for part in path:
+        model = model._modules.get(part)
+        if model is None:
+            return None
+    found = model._parameters.get(last)
+    return model._buffers.get(last) if found is None else found
+
+
+def layers_of(model: Any) -> list[tuple[str, Any]]:
+    """The modules inside a model that have none inside themselves, with their names; a model of one layer is that layer."""
+    return [(name, module) for name, module in model.named_modules() if not module._modules]
+
+
+def names_of(tensors: Iterable[Any]) -> dict[int, str]:
+    """What the live models call these tensors, by ``id``; a gradient or an optimizer's state knows no model."""
+    modules, inner = _live_modules()
+    names: dict[int, list[str]] = {id(tensor): [] for tensor in tensors}
+    for module in modules:
+        if id(module) not in inner:
+            for name, tensor in tensors_of(module):
+                if id(tensor) in names:
+                    names[id(tensor)].append(name)
+    return {key: min(known, key=lambda name: (name.count("."), name)) for key, known in names.items() if known}

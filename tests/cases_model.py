@@ -1,0 +1,90 @@
+"""What the faults of models are checked on. (needs torch)"""
+
+from __future__ import annotations
+
+import itertools
+
+from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.testing import Case
+
+
+def model():
+    """Two layers; the same each time."""
+    import torch
+
+    made = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(torch.linspace(-1, 1.5, parameter.numel()).reshape(parameter.shape))
+    return made
+
+
+def called(made):
+    """What a call of the model gives."""
+    import torch
+
+    return made(torch.linspace(0.5, 2, 6).reshape(2, 3)).detach().clone()
+
+
+_turn = itertools.cycle(range(8))
+
+
+def model_of_its_time():
+    """The model as it is at each of eight calls, one after the other."""
+    import torch
+
+    made, turn = model(), next(_turn)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(turn)
+    return made
+
+
+def roots():
+    """The root of a backward pass, as the engine gets it; a leaf, which can be copied."""
+    import torch
+
+    return (torch.ones(6, requires_grad=True),)
+
+
+def backward(given):
+    """The gradient."""
+    import torch
+
+    given[0].backward(torch.linspace(1, 2, 6))
+    gradient, given[0].grad = given[0].grad, None
+    return gradient
+
+
+def optimizer():
+    """One that has taken a step."""
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(4))
+    made = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    weight.grad = torch.linspace(0.5, 1, 4)
+    made.step()
+    return made
+
+
+SHARES = [{"fraction": 0}, {"fraction": 1.5}]
+LAYERS = [{"layer": " "}, {"layer": 3}]
+WRONG = [object, list]
+CASES = {
+    "bit_flip": Case(
+        create("bit_flip", bit=30, count=3),
+        model,
+        operation=called,
+        bad=[{"bit": 64}, {"bit": -1}, {"count": 0}, {"part": "biases"}, {"part": "gradients", "buffers": True}, *LAYERS],
+        wrong=WRONG,
+    ),
+    "stuck_neuron": Case(create("stuck_neuron", value=7.0), model, operation=called, bad=[{"index": -1}, *LAYERS], wrong=WRONG),
+    "quantization_error": Case(
+        create("quantization_error", bits=3), model, operation=called, bad=[{"bits": 1}, {"bits": 17}, *LAYERS], wrong=WRONG
+    ),
+    "stale_weights": Case(create("stale_weights"), model_of_its_time, operation=called, bad=[{"age": 0}, *LAYERS], wrong=[]),
+    "nan_gradient": Case(create("nan_gradient", fraction=0.3), roots, operation=backward, bad=[*SHARES, *LAYERS], wrong=WRONG[:1]),
+    "exploding_gradient": Case(
+        create("exploding_gradient"), roots, operation=backward, bad=[{"factor": 1.0}, {"factor": float("inf")}, *LAYERS], wrong=WRONG[:1]
+    ),
+}
