@@ -265,6 +265,41 @@ def test_a_run_that_halves_its_batch_recovers_and_its_golden_run_has_all_the_mem
     ).run(fresh=True, passed=1)
 
 
+def test_a_budget_is_there_in_each_example_and_each_trial(example):
+    """Of a property test of the user's own, and of an exploration of other faults; budgets can be drawn, too."""
+    example.with_tests(
+        """
+        import pytest, torch
+        from hypothesis import given, settings, strategies as st
+
+        @chaos.gpu_oom(budget="1MiB")
+        @settings(max_examples=5, deadline=None)
+        @given(st.integers(2, 4))
+        def test_examples(count):
+            with pytest.raises(torch.OutOfMemoryError):
+                torch.ones(count, 2**18)
+
+        def train(folder):
+            visit("my.site")
+            try:
+                torch.ones(2, 2**18)
+            except torch.OutOfMemoryError:
+                return "less"
+            return "all"
+
+        @chaos.gpu_oom(budget="1MiB")
+        @chaos.crash(site="my.site")
+        def test_explored(mlchaos, tmp_path):
+            run = mlchaos.run(train, tmp_path)
+            assert (run.value, run.golden.value) in [("less", "all"), ("all", "all")]
+
+        @chaos.gpu_oom(budget=chaos.one_of("1MiB", "4MiB"))
+        def test_drawn():
+            torch.ones(2, 2**18)
+        """
+    ).run("--tb=short", fresh=True, passed=2, failed=1).has("reproduce: @chaos.gpu_oom(budget='1MiB')")
+
+
 # -- the effective batch ---------------------------------------------------------------------------------------
 
 RETRIES = [
