@@ -19,6 +19,7 @@ from typing import Any
 
 import arming
 import crashes
+import device
 import drift
 import exploration
 import plugin_load
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "exploration": exploration,
     "arming": arming,
     "crashes": crashes,
+    "device": device,
     "drift": drift,
     "serving": serving,
     "storage": storage,
