@@ -18,6 +18,8 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MOST_STEPS = 100_000
 """Steps of which gradients are kept: some bytes a parameter and step."""
+ENOUGH = 8192
+"""Elements of a gradient whose norm stands for all of them."""
 
 
 class Trained:
@@ -150,7 +152,7 @@ def _norms(optimizer: Any) -> Any:
     import torch
     from torch.utils._python_dispatch import _disable_current_modes
 
-    grads = [parameter.grad for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
     if not grads:
         return None
     with contextlib.ExitStack() as stack:
@@ -158,6 +160,7 @@ def _norms(optimizer: Any) -> Any:
             stack.enter_context(_disable_current_modes())
         try:
             with torch.no_grad():
+                grads = [grad if grad.numel() <= ENOUGH else grad.reshape(-1)[:ENOUGH] for grad in grads]
                 return torch.stack(torch._foreach_norm(grads, dtype=torch.float32))
         except (RuntimeError, NotImplementedError):  # sparse ones, several devices, several types
             return None
