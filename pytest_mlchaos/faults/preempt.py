@@ -1,4 +1,4 @@
-"""A process that is told to end, and is killed when its time is over."""
+"""Faults of the process: it is told to end, and killed when its time is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the process."""
+"""Faults of the process: it dies, or is interrupted."""
 
 from __future__ import annotations
 
