@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core.sites import Effect
@@ -47,6 +48,48 @@ class Live:
             del self._known[key]
 
 
+@dataclasses.dataclass
+class _Device:
+    """An emulated device of ``total`` bytes; see :func:`emulated`."""
+
+    effect: Effect
+    total: int
+    largest: int | None
+    pieces: bool
+    taken: int
+    peak: int = 0
+
+    @property
+    def live(self) -> Live:
+        """What is alive in this process."""
+        live: Live | None = self.effect.memory.get("live")
+        if live is None:
+            live = self.effect.memory["live"] = Live()
+        return live
+
+    def refuses(self, live: int, wanted: int) -> str:
+        """Why so many bytes do not fit beside those that are alive; nothing where they do."""
+        free = self.total - self.taken - live
+        if wanted > 0 and wanted > free:
+            return "full"
+        limit = min(self.largest or wanted, max(free, 0) // 2 if self.pieces else wanted)
+        return "fragmented" if wanted > limit else ""
+
+    def strikes(self, func: Any, why: str, live: int, wanted: int) -> BaseException | None:
+        """The error to raise, put into the journal; None in a probe."""
+        error = out_of_memory(wanted, total=self.total, live=live, others=self.taken, fragmented=why == "fragmented")
+        details = {"operator": str(func), "wanted": size_text(wanted), "live": f"{size_text(live)} of {size_text(self.total)}"}
+        return error if self.effect.strike(error, **details, **({"why": why} if why != "full" else {})) else None
+
+    def keep(self, live: Live, storages: list[Any]) -> None:
+        """They fit."""
+        for storage in storages:
+            live.see(storage)
+        if live.peak > self.peak:
+            self.peak = live.peak
+            self.effect.remark(f"the peak was {size_text(live.peak)} of {size_text(self.total)}")
+
+
 def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0) -> Any:
     """A dispatch mode in which ``total`` bytes of tensors can be alive.
 
@@ -57,16 +100,14 @@ def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, t
     from torch.utils._python_dispatch import TorchDispatchMode
 
     seeded = torch.Tag.nondeterministic_seeded
-    peak = {"all": 0}  # over all processes
+    device = _Device(effect, total, largest, pieces, taken)
 
     class Budget(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if not effect.active:
                 return func(*args, **kwargs)
-            live: Live | None = effect.memory.get("live")
-            if live is None:
-                live = effect.memory["live"] = Live()
+            live = device.live
             given = list(_storages(torch.Tensor, (args, kwargs)))
             for storage in given:
                 if live.size_of(storage) is None:
@@ -74,46 +115,37 @@ def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, t
             random = torch.get_rng_state() if seeded in func.tags else None
             before = live.bytes
             result = func(*args, **kwargs)
-            new = [storage for storage in _storages(torch.Tensor, result) if live.size_of(storage) is None]
-            if _mutates(func):
-                new += [storage for storage in given if storage.nbytes() != live.size_of(storage)]
-            wanted = (
-                sum(storage.nbytes() - (live.size_of(storage) or 0) for storage in {id(one): one for one in new}.values()) if new else 0
-            )
-            refused = self._refused(before, wanted)
-            if refused is not None:
-                return self._fail(func, args, result, refused, before, wanted, random)
-            for storage in new:
-                live.see(storage)
-            if live.peak > peak["all"]:
-                peak["all"] = live.peak
-                effect.remark(f"the peak was {size_text(live.peak)} of {size_text(total)}")
-            return result
-
-        def _refused(self, live: int, wanted: int) -> str | None:
-            free = total - taken - live
-            if wanted > 0 and wanted > free:
-                return "full"
-            limit = min(largest or wanted, max(free, 0) // 2 if pieces else wanted)
-            return "fragmented" if wanted > limit else None
-
-        def _fail(self, func: Any, args: Any, result: Any, why: str, live: int, wanted: int, random: Any) -> Any:
-            error = out_of_memory(wanted, total=total, live=live, others=taken, fragmented=why == "fragmented")
-            text = f"{size_text(live)} of {size_text(total)}"
-            if not effect.strike(error, operator=str(func), wanted=size_text(wanted), live=text, **({"why": why} if why != "full" else {})):
+            new = _new(live, torch.Tensor, result, given if _mutates(func) else ())
+            wanted = sum(storage.nbytes() - (live.size_of(storage) or 0) for storage in new)
+            why = device.refuses(before, wanted)
+            error = device.strikes(func, why, before, wanted) if why else None
+            if error is None:
+                device.keep(live, new)
                 return result
             if random is not None:
                 torch.set_rng_state(random)  # the operator has not run
-            for storage in _storages(torch.Tensor, args) if _mutates(func) else ():
-                size = effect.memory["live"].size_of(storage)
-                if size is not None and storage.nbytes() > size:
-                    storage.resize_(size)
+            _shrink(live, new)
             try:
                 raise error
             finally:
                 del error  # this frame would keep the error, and with it all that its frames hold
 
     return Budget()
+
+
+def _new(live: Live, tensor: Any, result: Any, given: Iterable[Any]) -> list[Any]:
+    """Storages that an operator has made, or made larger, or smaller; each once."""
+    made = {id(storage): storage for storage in _storages(tensor, result) if live.size_of(storage) is None}
+    made.update({id(storage): storage for storage in given if storage.nbytes() != live.size_of(storage)})
+    return list(made.values())
+
+
+def _shrink(live: Live, storages: list[Any]) -> None:
+    """What did not fit has not become larger."""
+    for storage in storages:
+        size = live.size_of(storage)
+        if size is not None and storage.nbytes() > size:
+            storage.resize_(size)
 
 
 _mutating: dict[Any, bool] = {}
