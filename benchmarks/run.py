@@ -19,6 +19,7 @@ from typing import Any
 
 import arming
 import crashes
+import device
 import drift
 import exploration
 import images
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "exploration": exploration,
     "arming": arming,
     "crashes": crashes,
+    "device": device,
     "drift": drift,
     "images": images,
     "serving": serving,
