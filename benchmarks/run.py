@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import arming
+import bitflips
 import crashes
 import drift
 import exploration
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "steps": steps,
     "exploration": exploration,
     "arming": arming,
+    "bitflips": bitflips,
     "crashes": crashes,
     "drift": drift,
     "serving": serving,
