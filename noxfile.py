@@ -22,6 +22,9 @@ SERVE = ("httpx>=0.27", "fastapi")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
 """What they are measured against."""
+TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", "setuptools<81")
+JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
+"""It asks for Python < 3.10, and works on 3.11; scikit-learn and pkg_resources are what it imports."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 
 
@@ -77,7 +80,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
-    _install_with_torch(session, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
 
 
@@ -89,8 +92,10 @@ def corpus(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def peers(session: nox.Session) -> None:
-    """Other tools on the same training script, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
-    _install_with_torch(session, *PROCESS, *PEERS)
+    """Other tools on the same script, and the same table; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
+    _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS)
+    session.install(*JENGA)
+    session.run("python", "benchmarks/tables.py", "--json", "peers-tables.json")
     session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
 
 

@@ -26,6 +26,7 @@ import plugin_load
 import serving
 import steps
 import storage
+import tables
 import visits
 import worlds
 from timing import Figure
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "drift": drift,
     "serving": serving,
     "storage": storage,
+    "tables": tables,
     "worlds": worlds,
 }
 PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")

@@ -120,6 +120,15 @@ EXAMPLES = [
         "Drifted: the column",
     ),
     Example(
+        "Features from a table whose columns stand in another order: nothing is raised, and every prediction is suspect",
+        "features",
+        "test_unsound_features",
+        "test_sound_features",
+        r"schema_drift\(at=0, kind='reordered'\)",  # the one file that is read
+        "data.table 0 (kind=reordered)",
+        "SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run",
+    ),
+    Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",
         "lightning",
         "test_unsound_resume",
@@ -136,6 +145,24 @@ EXAMPLES = [
         r"gpu_oom\(at=.*\)",
         "train.backward 0",
         NOT_RECOVERED,
+    ),
+    Example(
+        "The same retry as the optimizer sees it: which step is given another gradient than that of its batch",
+        "oom",
+        "test_unsound_effective_batch",
+        "test_sound_effective_batch",
+        r"gpu_oom\(at=.*\)",
+        "train.backward 0",
+        "BatchDiffers: the effective batch is not that of the golden run",
+    ),
+    Example(
+        "A machine that is taken away: SIGTERM, 30 s, SIGKILL; and a handler whose note is read when the epoch is over",
+        "preempt",
+        "test_unsound_handler",
+        "test_sound_handler",
+        r"preempt\(at=0\)",
+        "train.step 0 (handler=",
+        "NoEmergencySave: no emergency save: no file changed between SIGTERM at train.step 0 and SIGKILL, 30 s later",
     ),
     Example(
         "A loss guard that skips batches above a limit: NaN is above nothing, and one missing value ends the training",

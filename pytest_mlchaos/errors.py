@@ -16,10 +16,13 @@ Exception
         ├── NeverStruck                               a declared fault struck nowhere
         ├── CrashSwallowed                            user code went on after its process was gone
         ├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
+        ├── Interrupted                               an injected KeyboardInterrupt reached the test
         ├── GaveUp                                    the subject did not finish within its restarts
         ├── TrialTimeout                              a trial took longer than its time-out
         ├── StateDiffers                              two states are not the same
         ├── NotRecovered                              a run, or one resumed from a crash state, did not end in the golden run's state
+        ├── BatchDiffers                              an optimizer step was given another gradient than in the golden run
+        ├── NoEmergencySave                           a process that was told to end did not save, or not in time, or in vain
         ├── Drifted                                   values are distributed otherwise than the reference
         ├── Worse                                     a metric is worse by more than the margin
         ├── Inconclusive                              too few seeds to tell: no pass
@@ -114,6 +117,10 @@ class CrashNotRestarted(Verdict):
     """A crash left the test body: run the subject under ``mlchaos.run``, which restarts it."""
 
 
+class Interrupted(Verdict):
+    """An injected ``KeyboardInterrupt`` left the test body: nothing handled it, and nothing restarted the subject."""
+
+
 class GaveUp(Verdict):
     """The subject did not return within ``max_restarts`` restarts."""
 
@@ -132,6 +139,14 @@ class StateDiffers(Verdict):
 
 class NotRecovered(Verdict):
     """A run under faults, or one resumed from a crash state, did not end in the state of its golden run."""
+
+
+class BatchDiffers(Verdict):
+    """An optimizer step was given another gradient than in the golden run: samples twice, or missing, or scaled otherwise."""
+
+
+class NoEmergencySave(Verdict):
+    """A process got SIGTERM, and did not save its state, or not in time, or the restart did not go on from it."""
 
 
 class ServiceFailed(Verdict):

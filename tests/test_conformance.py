@@ -13,6 +13,7 @@ import pytest
 from conftest import HAS_TORCH
 from pytest_mlchaos import Fault, faults
 from pytest_mlchaos.core.faults import FAULTS, create, register
+from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.reports.catalogue import catalogue, sections
 from pytest_mlchaos.testing import PROMISES, Case, conformance, strike
 
@@ -50,6 +51,18 @@ def test_every_fault_says_what_it_imitates_and_what_it_does_not(name):
     assert parts["Imitates"]
     assert parts["Fidelity"]
     assert f"chaos.{name}(" in catalogue()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.skipif(not HAS_TORCH, reason="some cases need torch")
+def test_the_example_of_each_fault_strikes(name):
+    """The catalogue's example, read as it stands there, on what the fault is checked on."""
+    (fault,) = Schedule.parse(sections(FAULTS[name])["Example"]).faults
+    assert type(fault) is FAULTS[name]
+    if name not in NEEDS_ITS_WORLD:
+        case = dataclasses.replace(CASES[name], fault=fault)
+        assert next(entry.visit for entry in case.struck(case.payloads(), *case.due).journal) == case.due[0]
+        CHECKS["does_something"](case)
 
 
 left = []

@@ -677,6 +677,18 @@ def test_hundreds_of_files(record):
     assert [len(tree) for tree in one.trees()] == [1, *(2 + number // 2 for number in range(600))]
 
 
+def test_a_long_call_that_writes_several_times_is_looked_into(record):
+    """What one call of a C function writes while it computes is not only seen when it ends."""
+
+    def program(root):
+        compute = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600000) select count(*) from n;"
+        db = sqlite3.connect(root / "db", isolation_level=None)
+        db.executescript("create table t (a);" + "".join(f"insert into t values ({n}); {compute}" for n in range(4)))
+        db.close()
+
+    assert len({tree["db"] for tree in record(program).trees() if "db" in tree}) > 3
+
+
 def test_what_was_preallocated_is_not_cut(record):
     """A file that got its length first, by a call that then filled it, has no beginnings that could be left."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -42,6 +42,10 @@ class Clock(Protocol):
         """From now on time passes by itself."""
         ...
 
+    def set_alarm(self, seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
+        """Call ``ring()`` once so many seconds have passed; gives what takes that back. One alarm at a time."""
+        ...
+
 
 class RealClock:
     """``clock="real"``: an injected delay is really waited for."""
@@ -63,6 +67,10 @@ class RealClock:
     def become_real(self, reason: str) -> None:
         """It is."""
 
+    def set_alarm(self, seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
+        """In a thread of its own."""
+        return _timer(seconds, ring)
+
 
 class VirtualClock:
     """``clock="virtual"``: time passes where code waits, and nowhere else; a wait takes no time.
@@ -78,7 +86,11 @@ class VirtualClock:
         self.others: Callable[[], str] = str
         self._thread = threading.get_ident()
         self._passed = 0.0
+        self.wall_shift = 0.0
+        """Seconds by which what is shown of the time of day is off."""
         self._real_since: float | None = None
+        self._alarm: tuple[float, Callable[[], None]] | None = None
+        self._stop_timer: Callable[[], None] | None = None
         # a short binary fraction: sums of times round alike in each run; and never before what an earlier clock has shown
         self._start = max(math.ceil(monotonic() * 1024) / 1024, VirtualClock.furthest)
 
@@ -109,8 +121,26 @@ class VirtualClock:
         return self._start + self.passed()
 
     def skip(self, seconds: float) -> None:
-        """Let time pass, at once."""
+        """Let time pass, at once; up to an alarm, if that comes before."""
+        if self._alarm is not None and self._passed + seconds >= self._alarm[0]:
+            (when, ring), self._alarm = self._alarm, None
+            before, self._passed = self._passed, max(self._passed, when)
+            ring()
+            seconds -= self._passed - before
         self._passed += seconds
+
+    def set_alarm(self, seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
+        """Where time jumps over that moment, in the thread that waits; in a thread of its own once time is real."""
+        if self.is_real:
+            return _timer(seconds, ring)
+        self._alarm = self._passed + seconds, ring
+
+        def stop() -> None:
+            self._alarm = None
+            if self._stop_timer is not None:
+                self._stop_timer()
+
+        return stop
 
     def end(self) -> None:
         """The trial is over: the next clock goes on from here, for what outlives trials has seen this time."""
@@ -159,3 +189,20 @@ class VirtualClock:
         if self._real_since is None:
             self.reason = reason
             self._real_since = monotonic()
+            if self._alarm is not None:
+                (when, ring), self._alarm = self._alarm, None
+                self._stop_timer = _timer(max(0.0, when - self._passed), ring)
+
+
+def _timer(seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
+    """Ring after so many real seconds; gives what takes that back."""
+    timer = threading.Timer(seconds, ring)
+    timer.name, timer.daemon = "mlchaos-alarm", True
+    timer.start()
+
+    def stop() -> None:
+        timer.cancel()
+        if threading.current_thread() is not timer:
+            timer.join()
+
+    return stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import BadArgument, UnknownFault
-from .sites import Key, Visit, derive_seed
+from .sites import Effect, Key, Visit, derive_seed
 from .values import check_fields, did_you_mean, index, shown
 
 __all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "fields_of", "find", "is_drawn", "register", "type_hints"]
@@ -91,6 +92,8 @@ class Fault:
     """The package that it cannot work without, and the extra that installs it."""
     random: ClassVar[bool] = True
     """Whether it draws numbers from ``visit.seed``: then the schedule's seed is part of what reproduces it."""
+    lasting: ClassVar[bool] = False
+    """Whether it observes the visits behind its last strike, too, as long as there is something in its memory."""
     explored: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given.
 
@@ -134,6 +137,20 @@ class Fault:
         """Whether it may strike in a process of these attributes (``rank``, ``world_size``); the test's own has none."""
         return True
 
+    def surround(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
+        """Of a fault that is ``ambient``: what is open from the beginning of the test's body (or of a fresh process) to its end."""
+        raise NotImplementedError(f"{type(self).__name__} must define surround(self, effect)")
+
+    @property
+    def ambient(self) -> bool:
+        """Whether it is at work all the time, and strikes where it has an effect: no visit is chosen for it."""
+        return False
+
+    @property
+    def own_process(self) -> str:
+        """Why it works only in a process of the subject's own (``isolation="process"``); nothing where it works anywhere."""
+        return ""
+
     @property
     def key(self) -> Key:
         """What its visits are counted by."""
@@ -143,7 +160,7 @@ class Fault:
     def fixed(self) -> bool:
         """Whether nothing is left to be drawn."""
         values = {name: getattr(self, name) for name in fields_of(type(self))}
-        pinned = self.at is not None or self.p is not None
+        pinned = self.ambient or self.at is not None or self.p is not None
         return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.explored)
 
     def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from .journal import Strike
 
-__all__ = ["Attempt", "FileState", "Outcome", "Output", "RankRecord", "Record", "WorldRecord", "tell"]
+__all__ = ["Attempt", "FileState", "Gradients", "Outcome", "Output", "Preemption", "RankRecord", "Record", "WorldRecord", "tell"]
 
 Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
@@ -24,6 +24,38 @@ class Attempt:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Gradients:
+    """What one optimizer step was given: samples whose backward pass came to its end since the step before, and the norm of each gradient.
+
+    ``norms``: a float for each parameter that has a gradient; None where nothing could be measured.
+    """
+
+    samples: int
+    norms: tuple[float, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Preemption:
+    """One SIGTERM, and what became of it.
+
+    ``where``: the site and visit. ``handled``: whether the process had a handler for it. ``lasted``: seconds from the signal to the end
+    of the process, on the trial's clock; ``killed``: whether SIGKILL ended it. ``saved``: files that changed meanwhile, ``cut``: those of
+    them that were open for writing at the end, ``unmoved``: those under a name for the time being; relative to the work directory.
+    ``more_steps``: optimizer steps that were taken after the first of them was written.
+    """
+
+    where: str
+    grace: float
+    handled: bool
+    lasted: float
+    killed: bool
+    saved: tuple[str, ...]
+    cut: tuple[str, ...]
+    unmoved: tuple[str, ...]
+    more_steps: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Record:
     """A subject that returned, after as many attempts as it took; ``kept`` is a copy of its value as it was then."""
 
@@ -33,6 +65,10 @@ class Record:
     duration: float
     parameters: Sequence[Sequence[Any]] = ()
     kept: Any = None
+    gradients: Sequence[Sequence[Gradients]] = ()
+    """Of each attempt, what its optimizer steps were given; empty where nobody watched."""
+    preemptions: Sequence[Preemption | None] = ()
+    """Of each attempt, the signal that announced its end, if one did."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 from ..errors import FaultError
 
-__all__ = ["SITES", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
+__all__ = ["SITES", "Effect", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Key: TypeAlias = "str | tuple[str, str]"
@@ -77,6 +77,32 @@ class Stream(Protocol):
         ...
 
 
+class Effect(Protocol):
+    """What a fault that is at work all the time is told, and tells."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it may strike now: not in a golden run, not more often than ``times``, not once the process is dead."""
+        ...
+
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """The fault's own, for as long as the (simulated) process lives."""
+        ...
+
+    def strike(self, error: BaseException | None = None, **details: Any) -> bool:
+        """Record that it strikes now; ``error``, if one is about to be raised, counts as injected. False: do not strike, it is a probe."""
+        ...
+
+    def claim(self, error: Callable[[BaseException], bool]) -> None:
+        """Errors for which this holds are the fault's doing, whoever raises them."""
+        ...
+
+    def remark(self, text: str) -> None:
+        """What is to be said where it never strikes: how near it came."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Visit:
     """One passing of a site, as a fault sees it.
@@ -100,6 +126,7 @@ class Visit:
     process: contextlib.ExitStack | None = None
     memory: dict[Any, Any] = field(default_factory=dict)
     deferred: bool = False
+    actions: list[Callable[[], None]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
     scheduled: Callable[[int], bool] = bool
@@ -119,6 +146,13 @@ class Visit:
     def sleep(self, seconds: float) -> None:
         """Delay the operation by so many seconds (a coroutine awaits them)."""
         self.delay += seconds
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` once the faults of this visit have struck and their delays are over, as the code that passes here would.
+
+        What it does makes visits of its own, and what it raises the operation raises.
+        """
+        self.actions.append(action)
 
     def note(self, **details: Any) -> None:
         """Add to the journal's entry: shapes, counts, names; never values of the user's data."""

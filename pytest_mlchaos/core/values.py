@@ -11,10 +11,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from ..errors import BadArgument
 
-__all__ = ["check_fields", "check_share", "did_you_mean", "index", "parse_duration", "shown", "type_matches"]
+__all__ = ["check_fields", "check_share", "did_you_mean", "index", "parse_duration", "parse_size", "shown", "size_text", "type_matches"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B\s*")
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]*)\s*")
 
 
@@ -58,6 +59,26 @@ def parse_duration(value: object, what: str = "a duration") -> float:
     if not match or unit not in _UNITS:
         raise BadArgument(f"expected {what} in seconds, or a text such as '150ms', '2s' or '5m', but got {shown(value)}")
     return float(match[1]) * _UNITS[unit]
+
+
+def parse_size(value: object, what: str = "a size") -> int:
+    """Bytes of ``1048576``, ``"512MiB"``, ``"2GB"``; more than none."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    size = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if not size:
+        raise BadArgument(f"expected {what} in bytes, or a text such as '512MiB' or '2GB', but got {shown(value)}")
+    return size
+
+
+def size_text(size: float) -> str:
+    """``"312.5 MiB"``, ``"96 B"``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def _is_literal(value: object, hint: Any) -> bool:

@@ -12,7 +12,9 @@ from ..core.sites import Visit
 from ..errors import FaultError, MlchaosError, SimulatedCrash
 from .places import is_users
 
-__all__ = ["broken", "comes_from", "is_meant"]
+__all__ = ["broken", "comes_from", "is_meant", "mark"]
+
+_MARK = "_mlchaos_injected"
 
 
 def broken(fault: Fault, error: Exception, what: str) -> FaultError:
@@ -50,11 +52,16 @@ def comes_from(error: BaseException | None, origins: Sequence[BaseException]) ->
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if any(error is origin for origin in origins):
+        if any(error is origin for origin in origins) or getattr(error, _MARK, False):
             return True
         seen.add(id(error))
         error = error.__cause__ or (None if _is_users(error) else error.__context__)
     return False
+
+
+def mark(error: BaseException) -> None:
+    """Say of an exception that it is a fault's doing, without keeping it."""
+    setattr(error, _MARK, True)
 
 
 def _innermost(error: BaseException) -> TracebackType | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.clock import Clock, RealClock
 from ..core.journal import Journal
+from ..core.runs import Preemption
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import MlchaosError, SimulatedCrash
@@ -69,10 +70,14 @@ class Controller(Strikes):
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
+        self.claims: list[Callable[[BaseException], bool]] = []
         self.interrupt: Callable[[], None] | None = None
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self.process = contextlib.ExitStack()  # closed when the process ends: the attempt, or else the body
         self.elsewhere: dict[int, Tally] = {}
+        self.preempted: Any = None  # the Notice of the process that is under way, once it was told to end
+        self.signalled: str | None = None  # the site at which a signal's handler is running
+        self.roots: tuple[Path, ...] = ()  # the directories that a supervised subject works in
         self.supervised = 0  # attempts under way: what is opened in one dies with it, what the test holds does not
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
@@ -144,6 +149,9 @@ class Controller(Strikes):
 
     def go_on_from(self, tally: Tally) -> None:
         """Visits are counted on from another process; what failed there is added."""
+        for plan in self.plans:
+            if plan.fault.ambient:
+                plan.struck = tally.struck.get(plan.place, 0)
         for key, visit in tally.passed.items():
             lane = self._open(key)
             lane.go_on_from(visit)
@@ -179,10 +187,35 @@ class Controller(Strikes):
             plan.memory = {}
         self.process.close()
 
+    def at_work(self, plan: Plan) -> bool:
+        """Whether a fault that waits for no visit may strike now: no golden run, no dead process, no work of the tool's own."""
+        return plan in self.plans and not self._closed and self.crash is None and not getattr(self._applying, "on", False)
+
     @contextlib.contextmanager
-    def on_crash(self, freeze: Callable[[], None]) -> Iterator[None]:
-        """Call ``freeze`` at the moment of a crash, before any code unwinds."""
-        self._on_crash.append(freeze)
+    def watching_steps(self, on_step: Callable[[], None]) -> Iterator[None]:
+        """Call ``on_step`` at each optimizer step."""
+        lane = self._lanes.get("train.step") or self._open("train.step")
+        count = lane.advance
+
+        def advance() -> int:
+            on_step()
+            return count()
+
+        lane.advance = advance
+        try:
+            yield
+        finally:
+            lane.advance = count
+
+    def failed(self, site: str) -> None:
+        """An operation that was counted has not happened."""
+        if site in self._lanes:
+            self._lanes[site].failed += 1
+
+    @contextlib.contextmanager
+    def on_crash(self, freeze: Callable[[], None], *, first: bool = False) -> Iterator[None]:
+        """Call ``freeze`` at the moment of a crash, before any code unwinds; ``first``: before others."""
+        self._on_crash.insert(0 if first else len(self._on_crash), freeze)
         try:
             yield
         finally:
@@ -210,7 +243,7 @@ class Controller(Strikes):
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Whether an exception is one that a fault raised, or was raised ``from`` one."""
-        return comes_from(error, self.injected)
+        return comes_from(error, self.injected) or (error is not None and any(claim(error) for claim in self.claims))
 
     # -- the slow path -----------------------------------------------------------------------------------------
 
@@ -274,6 +307,13 @@ class Controller(Strikes):
             lane.failed += visit.error is not None
             self._schedule(lane)
         return visit
+
+    def die(self, crash: SimulatedCrash) -> None:
+        """The process is killed at no visit."""
+        self.inject(crash)
+
+    def preemption_over(self, told: Preemption) -> None:
+        """A process that was told to end has ended; for processes that tell another one what happens."""
 
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing; a crash ends the process."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.clock import Clock
 from ..core.sites import Visit
+from .scopes import within
 
 __all__ = ["Gate", "pause"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -53,7 +54,10 @@ class Gate:
         self.check()
 
     def check(self) -> None:
-        """Raise what the faults raise."""
+        """Do what the faults want done here, and raise what they raise."""
+        while self.visit.actions:
+            with within(""):  # a signal handler's files, say, are no part of the operation
+                self.visit.actions.pop(0)()
         if isinstance(self.visit.error, StopIteration):
             raise StopIteration  # a fresh one, that nobody holds: a traceback keeps the loader alive, and its workers
         if self.visit.error is not None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from typing import Any
 
-from ..core.runs import Attempt, Record, tell
+from ..core.runs import Attempt, Gradients, Preemption, Record, tell
 from ..core.schedule import Schedule
 from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
 from . import randomness
 from .controller import Controller
+from .effects import surround
 from .fresh import Ended, FreshProcesses
 from .lanes import Tally
 from .patching import Patches
@@ -26,7 +27,7 @@ from .processes import stacks
 from .processes.child import join_threads, print_error
 from .processes.child import tell as tell_home
 from .processes.shipping import dumps
-from .supervise import Watch, check_subject, first_line
+from .supervise import Watch, check_subject, first_line, gradients_of
 from .surroundings import Surroundings
 from .telling import Heard, TellingClock, TellingController, absorb, site_modules, tell_before_exit
 from .trial import arm
@@ -44,6 +45,7 @@ class _Order:
     schedule: bytes
     sites: Sequence[str]
     own: Sequence[Path]
+    roots: Sequence[Path]
     probing: bool
     attempt: int
     resumed: Tally
@@ -81,6 +83,8 @@ class IsolatedSupervisor:
         controller, start = self._controller, monotonic()
         first_strike = len(controller.journal)
         attempts: list[Attempt] = []
+        gradients: list[Sequence[Gradients]] = []
+        preemptions: list[Preemption | None] = []
         while True:
             before = controller.tally()
             steps = controller.count("train.step", succeeded=True)
@@ -89,8 +93,11 @@ class IsolatedSupervisor:
             controller.go_on_from(_later(before, heard))
             end, value, parameters = self._judged(ended, heard, attempts)
             attempts.append(Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps))
+            gradients.append(heard.gradients)
+            preemptions.append(heard.preempted)
             if end is None:
-                return _record(value, parameters, attempts, controller.journal[first_strike:], start)
+                record = _record(value, parameters, attempts, controller.journal[first_strike:], start, gradients)
+                return dataclasses.replace(record, preemptions=preemptions)
             if len(attempts) > max_restarts:
                 raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
 
@@ -107,7 +114,7 @@ class IsolatedSupervisor:
             except Exception as error:
                 raise GoldenRunFailed(f"the subject fails without any fault: {first_line(error)}") from error
         steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
-        return _record(value, parameters, [Attempt(end or "returned", steps)], (), start)
+        return _record(value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients])
 
     def _process(self, schedule: Schedule, number: int, resumed: Tally, *, probing: bool) -> tuple[Ended, Heard]:
         """One attempt: a process, from its start to its end, and what it told."""
@@ -118,6 +125,7 @@ class IsolatedSupervisor:
                 schedule=_packed((schedule, self._watch), "the faults cannot be sent to the subject's process (where=?)"),
                 sites=site_modules(),
                 own=controller.own,
+                roots=self._disk.roots,
                 probing=probing,
                 attempt=number,
                 resumed=resumed,
@@ -172,8 +180,11 @@ def _time_left(controller: Controller) -> float | None:
     return max(0.01, left - min(1.0, left / 4))
 
 
-def _record(value: bytes, parameters: bytes, attempts: list[Attempt], faults: Any, start: float) -> Record:
-    return Record(_unpacked(value), tuple(attempts), faults, monotonic() - start, _unpacked(parameters), _unpacked(value))
+def _record(
+    value: bytes, parameters: bytes, attempts: list[Attempt], faults: Any, start: float, gradients: Sequence[Sequence[Gradients]]
+) -> Record:
+    passed = monotonic() - start
+    return Record(_unpacked(value), tuple(attempts), faults, passed, _unpacked(parameters), _unpacked(value), gradients)
 
 
 def _unpacked(data: bytes) -> Any:
@@ -220,6 +231,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         return None
     controller = TellingController(tell_home, {}, schedule, TellingClock(tell_home), probing=order.probing, own=order.own)
     controller.go_on_from(order.resumed)
+    controller.roots = tuple(order.roots)
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
         tell_before_exit(controller, patches)
         arm(controller, patches, everything=order.probing)
@@ -229,7 +241,11 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
             randomness.restore(order.random)
         try:
             with watch() as trained, controller.attempt(), controller.resources, controller.process:
-                end, value, parameters = _attempt(controller, functools.partial(subject, *args), trained)
+                surround(controller, fresh=True)
+                try:
+                    end, value, parameters = _attempt(controller, functools.partial(subject, *args), trained)
+                finally:
+                    tell_home("gradients", gradients_of(trained))
         finally:
             join_threads()  # the faults strike in them too
             controller.report()
@@ -239,8 +255,12 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
 
 def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callable[[], Any]) -> tuple[str | None, Any, Any]:
     try:
-        return None, subject(), trained()
-    except (Exception, SystemExit) as error:
+        value = subject()
+        end = None if controller.preempted is None else controller.preempted.ending("it returned")
+        return end, value, trained()
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if controller.preempted is not None:
+            return controller.preempted.ending(f"the process ended with {first_line(error)}"), None, ()
         if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
             raise
         print_error(error)

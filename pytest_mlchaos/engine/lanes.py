@@ -30,6 +30,7 @@ class Plan:
         self.visits_struck: list[int] = []
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
+        self.remark = ""
         self.observes = type(fault).observe is not Fault.observe
         self._seed = seed
         self.begin_again()
@@ -59,6 +60,8 @@ class Plan:
     @property
     def next_due(self) -> int:
         """A visit before which nothing is due any more: mostly the next that is."""
+        if self.observes and self.fault.lasting and self.memory:
+            return 0
         if self._next == NEVER or (self.fault.times is not None and self.struck >= self.fault.times):
             return NEVER
         return 0 if self.observes else self._next

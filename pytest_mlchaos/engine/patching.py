@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 __all__ = ["FUNCTIONS", "Patches", "aliases"]
@@ -63,6 +63,13 @@ class Patches:
             self._together.append((original, replacement))
         else:
             self._replace([(original, replacement)])
+
+    def replace_for_others(self, pairs: Sequence[tuple[object, object]], ours: Container[str]) -> None:
+        """As :meth:`replace_everywhere`, for pairs of (original, replacement), but not in the packages ``ours``."""
+        self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
+        for module, name, place in list(_bound([original for original, _ in pairs])):
+            if module.__name__.partition(".")[0] not in ours:
+                self.set(module, name, pairs[place][1])
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

@@ -13,8 +13,9 @@ from ..core.journal import Strike
 from ..core.runs import Attempt, FileState, Output, Record
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
 from . import randomness
-from .controller import Controller
+from .controller import Controller, current
 from .supervise import Supervisor, check_subject, first_line, kept, swallowed
+from .tables import is_table
 
 __all__ = ["Pipeline"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -113,10 +114,16 @@ def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:
     return contextlib.nullcontext(tuple)
 
 
+def _passed(argument: Any) -> Any:
+    """A table that a pipeline is given passes the site of tables; anything else is what it is."""
+    controller = current()
+    return controller.visit("data.table", argument) if controller is not None and is_table(argument) else argument
+
+
 def _drained(pipeline: Callable[..., Any], *args: Any) -> Any:
     """What a pipeline returns; a generator or another iterator is read to its end, for there it does its work."""
     try:
-        value = pipeline(*args)
+        value = pipeline(*map(_passed, args))
     except SystemExit as end:
         if end.code:
             raise

@@ -26,6 +26,11 @@ class Source:
         self._raised: int | None = None
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._ended and not self._ready
+
+    @property
     def prepared(self) -> bool:
         """Whether a fault has decided what comes next."""
         return self._ended or bool(self._ready)

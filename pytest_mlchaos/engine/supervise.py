@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..core.runs import Attempt, Record, tell
+from ..core.runs import Attempt, Gradients, Preemption, Record, tell
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
 from . import randomness
 from .controller import Controller
+from .effects import refuse_in_process
 from .inputs import Inputs, copied
 from .surroundings import Surroundings
 from .workdirs import WorkDirs
 
-__all__ = ["Supervisor", "check_subject", "first_line", "kept", "swallowed"]
+__all__ = ["Supervisor", "check_subject", "first_line", "gradients_of", "kept", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
@@ -37,6 +38,7 @@ class Supervisor:
         workdirs: Iterable[Path] = (),
     ) -> None:
         check_subject(subject, "mlchaos.run")
+        refuse_in_process([plan.fault for plan in controller.plans])
         self._controller = controller
         self._watch = watch
         with controller.without_faults():  # what the tool itself calls is nobody's visit
@@ -54,15 +56,22 @@ class Supervisor:
         controller = self._controller
         first_strike, start = len(controller.journal), controller.clock.now()
         attempts: list[Attempt] = []
+        gradients: list[Sequence[Gradients]] = []
+        preemptions: list[Preemption | None] = []
         while True:
             subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
             steps = self._steps()
+            controller.preempted, controller.roots = None, self._disk.roots
             with controller.on_crash(self._freeze):
-                value, parameters, ended = self._attempt(subject, attempts)
+                value, parameters, ended = self._attempt(subject, attempts, gradients)
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
+            preemptions.append(None if controller.preempted is None else controller.preempted.told())
+            controller.preempted = None
             if ended is None:
                 strikes = controller.journal[first_strike:]
-                return Record(value, tuple(attempts), strikes, controller.clock.now() - start, parameters, kept(value))
+                return Record(
+                    value, tuple(attempts), strikes, controller.clock.now() - start, parameters, kept(value), gradients, preemptions
+                )
             if len(attempts) > max_restarts:
                 raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
 
@@ -71,7 +80,8 @@ class Supervisor:
         controller, start = self._controller, self._controller.clock.now()
         with self._undisturbed() as subject, self._watch() as trained:
             value = subject()
-            return Record(value, (Attempt("returned", self._steps()),), (), controller.clock.now() - start, trained(), kept(value))
+            attempts, passed = (Attempt("returned", self._steps()),), controller.clock.now() - start
+            return Record(value, attempts, (), passed, trained(), kept(value), [gradients_of(trained)])
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[Callable[[], Any]]:
@@ -105,20 +115,27 @@ class Supervisor:
         with self._controller.without_faults():
             self._disk.freeze()
 
-    def _attempt(self, subject: Callable[[], Any], before: list[Attempt]) -> tuple[Any, Any, str | None]:
+    def _attempt(
+        self, subject: Callable[[], Any], before: list[Attempt], gradients: list[Sequence[Gradients]]
+    ) -> tuple[Any, Any, str | None]:
         """(value, trained parameters, None), or why the process ended."""
         controller = self._controller
-        with self._watch() as trained:
+        with self._watch() as trained, contextlib.ExitStack() as ending:
+            ending.callback(lambda: gradients.append(gradients_of(trained)))
             try:
                 with controller.attempt():
                     value = subject()
             except SimulatedCrash as crash:
                 return None, (), str(crash)
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 if controller.broken is not None:
                     raise controller.broken from error
                 if controller.crash is not None:
                     return None, (), str(controller.crash)
+                if isinstance(error, KeyboardInterrupt) and not controller.is_injected(error):
+                    raise
+                if controller.preempted is not None:
+                    return None, (), controller.preempted.ending(f"the process ended with {first_line(error)}")
                 if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
                     self._tell(error, before)
                     raise
@@ -129,6 +146,8 @@ class Supervisor:
                     return None, (), str(controller.crash)
                 controller.restart()  # told once
                 raise CrashSwallowed(place)
+            if controller.preempted is not None:
+                return None, (), controller.preempted.ending("it returned")
             return value, trained(), None
 
     def _tell(self, error: BaseException, before: list[Attempt]) -> None:
@@ -141,6 +160,12 @@ def check_subject(subject: Any, caller: str) -> None:
     if not callable(subject) or inspect.iscoroutinefunction(subject):
         what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
         raise BadArgument(f"{caller} expects a plain callable as its subject but got {what}")
+
+
+def gradients_of(trained: Callable[[], Any]) -> Sequence[Gradients]:
+    """What each optimizer step was given, where the watch over a run says so."""
+    found: Sequence[Gradients] = getattr(trained, "gradients", list)()
+    return found
 
 
 def kept(value: Any) -> Any:

@@ -1,27 +1,36 @@
-"""What a process starts with besides memory and disk: its working directory and its environment."""
+"""What a process starts with besides memory and disk: its working directory, its environment, and nobody who handles its signals."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 
 __all__ = ["Surroundings"]
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Surroundings:
-    """The working directory and the environment as they are now; as a context, they come back at its end."""
+    """The working directory, the environment and the signal handlers as they are now; as a context, they come back at its end."""
 
     def __init__(self) -> None:
         self._here = os.getcwd()
         self._environment = dict(os.environ)
+        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def restore(self) -> None:
-        """Make both as they were."""
+        """Make all as it was."""
         with contextlib.suppress(FileNotFoundError):
             os.chdir(self._here)  # by its name: another directory may have it now
         if dict(os.environ) != self._environment:
             os.environ.clear()
             os.environ.update(self._environment)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._handlers.items():
+                if handler is not None and signal.getsignal(number) is not handler:  # None: not ours to set (C code's)
+                    signal.signal(number, handler)
 
     def __enter__(self) -> Surroundings:
         return self

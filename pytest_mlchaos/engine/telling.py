@@ -7,13 +7,14 @@ import math
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..core.clock import RealClock
 from ..core.journal import Strike
+from ..core.runs import Gradients, Preemption
 from ..core.sites import SITES, Key, Visit
-from ..errors import FaultError, MlchaosError
+from ..errors import FaultError, MlchaosError, SimulatedCrash
 from .controller import Controller
 from .lanes import Lane, Plan, Tally
 from .patching import Patches
@@ -65,6 +66,17 @@ class TellingController(Controller):
     def _told(self, plan: Plan, strike: Strike) -> None:
         self._striking = plan
         self._send("strike", plan.place, strike)
+
+    def die(self, crash: SimulatedCrash) -> None:
+        """The process is killed at no visit."""
+        self._striking = None
+        if self.signalled is not None:  # an operation that waits for a signal's handler does not happen
+            self._send("failed", self.signalled)
+        super().die(crash)
+
+    def preemption_over(self, told: Preemption) -> None:
+        """What became of SIGTERM, before SIGKILL comes."""
+        self._send("preempted", told)
 
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing; a crash ends the process."""
@@ -118,6 +130,8 @@ class Heard:
         self.failures: dict[Key, int] = {}
         self.names: dict[str, dict[str, None]] = {}
         self.broken: MlchaosError | None = None
+        self.preempted: Preemption | None = None
+        self.gradients: Sequence[Gradients] = ()
         self.crash: str | None = None
         self.unusable: str | None = None
         self.halted: float | None = None
@@ -151,6 +165,12 @@ class Heard:
     def _on_broken(self, text: str, data: bytes | None) -> None:
         error = pickle.loads(data) if data else None
         self.broken = error if isinstance(error, MlchaosError) else FaultError(text)
+
+    def _on_preempted(self, told: Preemption) -> None:
+        self.preempted = told
+
+    def _on_gradients(self, gradients: Sequence[Gradients]) -> None:
+        self.gradients = gradients
 
     def _on_unusable(self, text: str) -> None:
         self.unusable = text

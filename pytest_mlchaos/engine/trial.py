@@ -11,9 +11,10 @@ from pathlib import Path
 from ..core.clock import RealClock, VirtualClock
 from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
-from ..errors import CrashNotRestarted, CrashSwallowed, SimulatedCrash
+from ..errors import CrashNotRestarted, CrashSwallowed, Interrupted, SimulatedCrash
 from . import randomness, virtual_time
 from .controller import Controller
+from .effects import surround
 from .patching import Patches
 from .supervise import swallowed
 from .surroundings import Surroundings
@@ -65,9 +66,16 @@ def trial(
         randomness.seed_all("trial")
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
+                surround(controller)
                 yield controller
         except SimulatedCrash as crash:
             raise CrashNotRestarted(f"{crash}, and nothing restarted it: {crash.cure}") from None
+        except KeyboardInterrupt as error:
+            if not controller.is_injected(error):
+                raise
+            raise Interrupted(
+                "KeyboardInterrupt (injected by mlchaos) left the test: run the subject under mlchaos.run(train, ...)"
+            ) from error
         except Exception as error:
             if controller.broken is not None and error is not controller.broken:
                 raise controller.broken from error

@@ -27,7 +27,7 @@ from ..core.clock import VirtualClock
 from .bystanders import TOOLS, WAITING, at_work, package_of
 from .patching import FUNCTIONS, Patches
 
-__all__ = ["install", "settle"]
+__all__ = ["install", "installed", "settle", "wall"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _REAL_TIME = WAITING | TOOLS
@@ -92,7 +92,7 @@ def _nanoseconds(name: str, shown: Callable[[VirtualClock], float]) -> Callable[
 
 _CLOCKS: dict[str, Callable[[VirtualClock], float]] = {
     "monotonic": lambda clock: clock.now(),
-    "time": lambda clock: _wall + clock.passed(),
+    "time": lambda clock: _wall + clock.passed() + clock.wall_shift,
     "perf_counter": lambda clock: _counter + clock.passed(),
 }
 _VIRTUAL: dict[str, Callable[..., Any]] = {
@@ -130,6 +130,16 @@ def install(clock: VirtualClock, patches: Patches) -> None:
     process = multiprocessing.process.BaseProcess
     patches.set(process, "start", _watched(process.start, clock, lambda started: f"the process {started.name} was started"))
     patches.set(subprocess.Popen, "__init__", _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"))
+
+
+def installed() -> VirtualClock | None:
+    """The clock that user code lives by, if it is a virtual one."""
+    return _clock
+
+
+def wall() -> float:
+    """The time of day that user code is shown: seconds since the epoch."""
+    return _real["time"]() if _clock is None else _CLOCKS["time"](_clock)
 
 
 def settle() -> None:

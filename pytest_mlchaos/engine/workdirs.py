@@ -48,6 +48,11 @@ class WorkDirs:
         self._frozen: Path | None = None
         self._prints: list[Fingerprint] = []
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The directories (and files)."""
+        return tuple(self._roots)
+
     @classmethod
     def of(cls, subject: Any, args: tuple[Any, ...], scratch: Path, more: Iterable[Path] = ()) -> WorkDirs:
         """The directories that a subject may work in: the working directory, what it and its arguments name, and ``more``."""

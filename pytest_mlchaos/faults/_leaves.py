@@ -24,7 +24,7 @@ class Leaf:
     @property
     def is_torch(self) -> bool:
         """Whether it is a torch tensor (else a NumPy array)."""
-        return _is_tensor(self.value)
+        return is_tensor(self.value)
 
     @property
     def size(self) -> int:
@@ -138,17 +138,17 @@ def _bits(tensor: Any) -> Any:
 
 def _cast(values: Any, like: Any) -> Any:
     """Values in the dtype of ``like``: an integer field stays one."""
-    if _is_tensor(values):
+    if is_tensor(values):
         return values.to(like.dtype)
     return values.astype(like.dtype) if hasattr(values, "astype") else values
 
 
-def _is_tensor(value: Any) -> bool:
+def is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
 
@@ -172,7 +172,7 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def leaves(value: Any, path: Path = ()) -> Iterator[Leaf]:
     """Every tensor and array in a batch, in order."""
-    if _is_tensor(value) or _is_array(value):
+    if is_tensor(value) or is_array(value):
         yield Leaf(path, value)
         return
     for name, child in children(value):
@@ -213,7 +213,7 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
 
 def describe(value: Any) -> str:
     """The types and shapes in a batch: ``{x: float32[8, 3], y: int64[8]}``."""
-    if _is_tensor(value) or _is_array(value):
+    if is_tensor(value) or is_array(value):
         return Leaf((), value).shape_and_type()
     parts = [f"{name}: {describe(child)}" for name, child in list(children(value))[:8]]
     return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__

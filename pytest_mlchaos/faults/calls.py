@@ -37,6 +37,8 @@ class CallFailure(Fault):
 
     Fidelity: the function's own code does not run (or runs to its end): what it half-does before it fails in production
     is not simulated. Copies of the function in closures, containers and default arguments are not reached.
+
+    Example: @chaos.call_failure(target="json:loads", error="TimeoutError", at=0)
     """
 
     site = "call"
@@ -85,6 +87,8 @@ class CallDelay(Fault):
     Imitates: a slow dependency, a saturated network.
 
     Fidelity: the delay passes in front of the call, not inside it; time-outs that the callee itself enforces do not see it.
+
+    Example: @chaos.call_delay(target="json:loads", delay="2s", at=0)
     """
 
     site = "call"

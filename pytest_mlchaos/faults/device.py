@@ -6,13 +6,18 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from ..core.faults import Fault, is_drawn, register
-from ..core.sites import Key, Visit
-from ..core.values import shown
+from ..core.sites import Effect, Key, Visit
+from ..core.values import parse_size, shown
 from ..errors import BadArgument
+from ._devices import capped, has_cuda
+from ._memory import emulated
+from ._modes import beneath
 
 __all__ = ["GpuOom"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+MEMORY = "device.memory"
+_LARGE = 80 * 2**30
 _SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 
 
@@ -22,14 +27,26 @@ class GpuOom(Fault):
 
     ``phase``: ``"forward"`` (a call of the model), ``"backward"`` or ``"optimizer"`` (the step). ``op`` counts, from 0, the operators of
     that phase that allocate their result; when neither it nor ``at`` is given, both are searched.
-    ``at`` counts the phases: ``at=7`` is the eighth backward pass.
+    ``at`` counts the phases: ``at=7`` is the eighth backward pass; ``at=7, times=2`` makes the retry fail as well.
+
+    ``budget``: emulates a device of that memory instead (``@chaos.gpu_oom(budget="512MiB")``), from the beginning of the test's body to
+    its end: the storages of all tensors that are alive count, each once, whatever views there are of it; an operator whose result does
+    not fit fails, at most ``times`` times. ``fragmentation=True``: what is free lies in pieces, and an allocation finds at most half of
+    it in one; ``largest``: or so many bytes. Then ``at``, ``p``, ``phase`` and ``op`` have no meaning. The journal says how much was
+    alive; a test whose tensors fit fails, with the peak.
 
     Imitates: CUDA out of memory. The operator does not run and everything before it has, so the half-finished step is in
     the state that a real one leaves: after ``backward``, some gradients are written and others are not; after
     ``optimizer``, some parameters are updated. Works on CPU-only machines, and on operators of any device.
 
+    With a ``budget`` where there is a CUDA device, torch's caching allocator is capped instead, so that the error is the real one.
+
     Fidelity: operators are seen at the dispatcher, so memory that a kernel takes for itself (workspaces, in-place operators'
-    temporaries) does not count, nor do allocations in code that runs as one compiled graph. The numbers in the message are made up.
+    temporaries) does not count, nor do allocations in code that runs as one compiled graph. The numbers in the message are made up;
+    with a ``budget`` they are those of the emulated device. On a CPU a budget counts every tensor of the test's thread, a data set in
+    memory too; an allocation is known by the operator's result, which is dropped, and its random numbers with it.
+
+    Example: ``@chaos.gpu_oom(phase="backward", op=3, at=7)``
 
     Source: the CUDA caching allocator's error, https://pytorch.org/docs/stable/notes/cuda.html#memory-management
     """
@@ -40,16 +57,47 @@ class GpuOom(Fault):
     explored = ("op",)
     phase: Literal["forward", "backward", "optimizer"] = "backward"
     op: int = 0
+    budget: Any = None
+    largest: Any = None
+    fragmentation: bool = False
 
     def check(self) -> None:
-        """Refuse an operator's number below 0."""
+        """Refuse an operator's number below 0, sizes that are none, and visits of what strikes by itself."""
+        for name in ("budget", "largest"):
+            value = getattr(self, name)
+            if value is not None and not is_drawn(value):
+                parse_size(value, f"gpu_oom: {name}")
+        if self.fragmentation and self.budget is None:
+            raise BadArgument("gpu_oom: fragmentation=True says that free memory lies in pieces, so it needs a budget; or give largest=")
+        if self.ambient and (any(v is not None for v in (self.at, self.p, self.where)) or self.phase != "backward" or self.op != 0):
+            raise BadArgument(
+                "gpu_oom: with budget or largest it strikes where memory runs out; at, p, where, phase and op say it otherwise"
+            )
         if not is_drawn(self.op) and self.op < 0:
             raise BadArgument(f"gpu_oom: expected op to be the number of an operator (0, 1, ...) but got {shown(self.op)}")
 
     @property
     def key(self) -> Key:
-        """The site of the phase."""
-        return _SITES[self.phase]
+        """The site of the phase; of a budget, the device's memory."""
+        return MEMORY if self.ambient else _SITES[self.phase]
+
+    @property
+    def ambient(self) -> bool:
+        """Whether memory decides where it strikes."""
+        return self.budget is not None or self.largest is not None
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is left to be drawn."""
+        return not any(map(is_drawn, (self.budget, self.largest, self.times))) if self.ambient else super().fixed
+
+    def surround(self, effect: Effect) -> AbstractContextManager[Any]:
+        """Watch what is alive; where there is a CUDA device, cap its allocator."""
+        total = _LARGE if self.budget is None else parse_size(self.budget)
+        largest = None if self.largest is None else parse_size(self.largest)
+        if has_cuda() and largest is None and not self.fragmentation:
+            return capped(effect, total)
+        return beneath(emulated(effect, total=total, largest=largest, pieces=self.fragmentation))
 
     def apply(self, visit: Visit) -> None:
         """Watch this one phase's operators, and fail the one asked for."""

@@ -31,6 +31,8 @@ class RankFailure(Fault):
 
     Source: gloo and NCCL abort a collective when a peer's connection breaks, and otherwise wait for the process group's time-out,
     https://pytorch.org/docs/stable/distributed.html
+
+    Example: @chaos.rank_failure(rank=1, mode="kill", at=5)
     """
 
     needs = ("torch", "torch")

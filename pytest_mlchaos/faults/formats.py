@@ -78,7 +78,7 @@ class WrongShape(DataFault):
 
     Fidelity: the values are all there, in the order that the new shape gives them, as if written so; strides are those of a fresh array.
 
-    Example: ``@chaos.wrong_shape(kind="extra_dim", fields=1, at=2)``
+    Example: ``@chaos.wrong_shape(kind="extra_dim", at=2)``
     """
 
     site = "data.batch"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 from ..core.crashes import CRASH_STATE
 from ..core.faults import Fault, register
 from ..core.sites import Key, Visit
-from ..errors import BadArgument, SimulatedCrash
+from ..engine.controller import current
+from ..engine.preemption import raised
+from ..errors import BadArgument, FaultError, SimulatedCrash
 
-__all__ = ["Crash"]
+__all__ = ["Crash", "Interrupt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -27,6 +31,8 @@ class Crash(Fault):
 
     Fidelity: at a site, so not in the middle of a write (``state`` is). In process, so ``finally`` blocks and ``__exit__`` still run (their
     effects on the test's directories are undone, others are not), and module-level state survives.
+
+    Example: ``@chaos.crash(at=7)``
     """
 
     random = False
@@ -51,3 +57,30 @@ class Crash(Fault):
     def apply(self, visit: Visit) -> None:
         """Die."""
         visit.fail(SimulatedCrash(f"the process died at {visit.site} {visit.index} (injected by mlchaos)"))
+
+
+@register
+class Interrupt(Fault):
+    """The process gets SIGINT, as from Ctrl-C: its handler runs, or ``KeyboardInterrupt`` is raised at the site.
+
+    ``site``: where it is then, any site, also one of your own. Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject
+    ends the attempt, and it is started again. In a test without it the test fails; the session goes on (a real Ctrl-C ends it, as ever).
+
+    Imitates: Ctrl-C, ``kill -INT``, a notebook whose cell is interrupted.
+
+    Fidelity: the signal comes at a site, in the main thread; Ctrl-C in a terminal reaches child processes as well, this does not.
+
+    Source: https://docs.python.org/3/library/signal.html#signal.default_int_handler
+
+    Example: ``@chaos.interrupt(site="train.forward", at=3)``
+    """
+
+    random = False
+    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+
+    def apply(self, visit: Visit) -> None:
+        """Raise the signal."""
+        controller = current()
+        if controller is None:
+            raise FaultError("interrupt needs a trial: a visit by hand has no process")
+        visit.afterwards(lambda: raised(controller, signal.SIGINT, visit.site))

@@ -23,6 +23,8 @@ class LatencySpike(CallDelay):
 
     Fidelity: the delay passes in front of the call; time-outs that the callee itself enforces do not see it. A delayed request
     takes none of the app's own resources meanwhile.
+
+    Example: @chaos.latency_spike(target="json:loads", delay="2s", at=[3, 4])
     """
 
     site = "serve.request"
@@ -45,6 +47,8 @@ class DependencyFailure(CallFailure):
     Fidelity: the function's own code does not run (or, with ``when="after"``, runs to its end), so what a client does inside before it
     gives up (its own retries, its pool's bookkeeping) is not simulated. Copies of the function in closures, containers and default
     arguments are not reached.
+
+    Example: @chaos.dependency_failure(target="json:loads", at=chaos.EVERY)
     """
 
     error: Any = "ConnectionError"

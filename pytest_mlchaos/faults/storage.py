@@ -77,6 +77,8 @@ class SlowStorage(Fault):
 
     Fidelity: the delay passes in front of the operation and the bytes behind it, each operation by itself: files that are read at the
     same time do not share the bandwidth. Time-outs inside a client do not see it.
+
+    Example: @chaos.slow_storage(path="*.pt", op="write", delay="5s", at=0)
     """
 
     site = "storage"
@@ -128,6 +130,8 @@ class FlakyStorage(Fault):
     argument), ``"after"`` comes before it.
 
     Source: errno(3), https://man7.org/linux/man-pages/man3/errno.3.html
+
+    Example: @chaos.flaky_storage(path="*.pt", op="write", error="ENOSPC", at=0)
     """
 
     site = "storage"
@@ -169,6 +173,8 @@ class TruncatedRead(Fault):
 
     Fidelity: sizes (``stat``, ``info``, a seek to the end) are those of the whole file. Memory maps, and libraries that read in C with a
     file descriptor of their own, see the whole file.
+
+    Example: @chaos.truncated_read(path="*.parquet", keep=0.5, at=0)
     """
 
     site = "storage.read"

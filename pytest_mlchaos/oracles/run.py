@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.runs import Record, tell
-from ..errors import BadArgument, Drifted, NotRecovered
+from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotRecovered
+from .batches import first_other_batch
 from .convergence import assert_converged
 from .drift import assert_no_drift
+from .emergency import emergency_save_missing
 from .state import first_difference
 
 __all__ = ["Run"]
@@ -20,6 +22,7 @@ class Run:
     """What became of a subject that was run, and restarted whenever a fault ended it.
 
     ``value``: what it returned at last. ``attempts``: its lives, with the reason why each ended. ``faults``: what struck during the run.
+    ``preemptions``: what became of each SIGTERM of ``preempt``.
     ``duration``: seconds, on the trial's clock. ``parameters``: the parameters that its last attempt trained, as they were
     at the end (one list of tensors an optimizer).
     """
@@ -31,6 +34,8 @@ class Run:
         self.duration = record.duration
         self.parameters = record.parameters
         self._kept = record.kept
+        self._gradients = record.gradients
+        self.preemptions = tuple(one for one in record.preemptions if one is not None)
         self._golden = golden
 
     def __repr__(self) -> str:
@@ -78,6 +83,37 @@ class Run:
             difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
         if difference is not None:
             raise NotRecovered(f"the run did not end in the state of its golden run\n  {difference}\n{self.story()}")
+
+    def assert_same_effective_batch(self, *, rtol: float = 1e-3, gradients: bool = True) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.BatchDiffers` unless each step was given the gradient that it has in the golden run.
+
+        That is what retries after an out-of-memory error get wrong: samples that count twice or not at all, another scale, gradients that
+        a failed attempt has left. Compared are the norms of all gradients, step by step; a batch that was split into micro-batches
+        gives the same up to rounding (``rtol``). ``gradients=False`` judges the numbers of samples alone, for models in
+        which the parts of a batch do not add up to it (dropout, batch norm). The first attempt is
+        held against the beginning of the golden run and the last against its end; attempts in between are not judged. A
+        subject that takes no torch optimizer step: ``BadArgument``.
+        """
+        golden = self.golden._gradients
+        if not golden or not golden[0]:
+            raise BadArgument("assert_same_effective_batch has nothing to judge: the golden run took no torch optimizer step")
+        difference = first_other_batch(self._gradients, golden[0], rtol=rtol, gradients=gradients)
+        if difference is not None:
+            raise BatchDiffers(f"the effective batch is not that of the golden run\n  {difference}\n{self.story()}")
+
+    def assert_emergency_save(self) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.NoEmergencySave` unless each ``preempt`` was answered by a save that was of use.
+
+        Between SIGTERM and the end of the process files below the work directories have changed, no save was cut off by SIGKILL
+        (a file that was open for writing, or had not been moved to its place), and the restart went on from it: no step was done again
+        but those that were taken after it. A process that had nothing to lose (no step is done again) need not save. Where another fault
+        has restarted the run, too, whose steps were done again cannot be told: then the files alone are judged. A run that no ``preempt``
+        struck passes (the trial without faults is one; a fault that never strikes fails its test anyway).
+        """
+        alone = len(self.preemptions) == self.restarts
+        fault = emergency_save_missing(self.preemptions, (lambda: self.lost_steps) if alone and self.steps else None)
+        if fault is not None:
+            raise NoEmergencySave(f"{fault}\n{self.story()}")
 
     def assert_converged(self, *, below: float, by: int | None = None, window: int = 1, key: str | None = None) -> None:
         """``assert_converged`` on the losses that the subject returned.

@@ -20,7 +20,7 @@ from ..errors import BadArgument, MlchaosError
 from ..oracles.crash_report import CrashReport
 from ..oracles.pipeline import PipelineRun
 from ..oracles.run import Run
-from ..sites import calls, dataloader, filesystems, torch_train, visits
+from ..sites import calls, dataloader, filesystems, torch_steps, torch_train, visits
 from ..sites.served import Served
 from .crashes import CrashTerms, Shown, asked_state, crashed_run, explored
 from .service import Service
@@ -81,7 +81,7 @@ class Mlchaos:
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {shown(isolation)}")
         if (asked := asked_state(self._controller)) is not None:
             return crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters)
-        given = (self._controller, subject, args, self._scratch, torch_train.trained_parameters, self._workdirs())
+        given = (self._controller, subject, args, self._scratch, torch_steps.trained, self._workdirs())
         supervisor: Supervisor | IsolatedSupervisor
         if (isolation or self._settings().isolation) == "process":
             supervisor = IsolatedSupervisor(fresh_processes(), *given)

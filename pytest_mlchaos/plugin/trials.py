@@ -109,7 +109,12 @@ class Trials:
                 error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid, self._body.clock))
             raise
         if silent := [plan.fault for plan in controller.plans if not plan.total]:
-            hint = _unused_state(silent) or _absent(silent) or text.names_seen(silent, controller.passed(), controller.names)
+            hint = (
+                _remarks(controller)
+                or _unused_state(silent)
+                or _absent(silent)
+                or text.names_seen(silent, controller.passed(), controller.names)
+            )
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
 
     def _pinned(self, schedule: Schedule) -> Schedule:
@@ -182,7 +187,7 @@ class Trials:
             for (one, _), plan in zip(owners, controller.plans, strict=True)
         ]
         for one in declared:
-            if not any(probe.visits for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
+            if not any(probe.visits or probe.fault.ambient for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
                 hint = _absent([one.fault]) or text.names_seen([one.fault], controller.passed(), controller.names)
                 raise NeverStruck(text.never_struck([one.fault], controller.passed(), hint))
         return Space(probes, settings.max_faults, seed), controller.passed()
@@ -212,6 +217,11 @@ class Trials:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+
+
+def _remarks(controller: Controller) -> str:
+    """How near faults came that are at work all the time, and never struck."""
+    return "\n".join(plan.remark for plan in controller.plans if plan.remark and not plan.total)
 
 
 def _unused_state(faults: list[Any]) -> str:

@@ -40,12 +40,12 @@ def site_text(key: Key) -> str:
 
 
 def passed_sites(passed: Mapping[Key, int]) -> str:
-    """``train.step 20 times, data.batch 20 times``."""
-    if not passed:
-        return "no site at all"
-    return ", ".join(
-        f"{site_text(key)} {_counted(count, 'time')}" for key, count in sorted(passed.items(), key=lambda item: site_text(item[0]))
-    )
+    """``data.batch, train.step 20 times each, train.forward 40 times``."""
+    counts: dict[int, list[str]] = {}
+    for key in sorted(passed, key=site_text):
+        counts.setdefault(passed[key], []).append(site_text(key))
+    groups = [f"{', '.join(names)} {_counted(count, 'time')}{' each' if len(names) > 1 else ''}" for count, names in counts.items()]
+    return ", ".join(groups) or "no site at all"
 
 
 def struck(strikes: Sequence[Strike]) -> list[str]:
@@ -112,6 +112,9 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
     """The error for declared faults that struck nowhere."""
     lines = []
     for fault in faults:
+        if fault.ambient:
+            lines.append(f"{fault!r} never struck")
+            continue
         count = passed.get(fault.key, 0)
         seen = f"{site_text(fault.key)} was passed {_counted(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
         lines.append(f"{fault!r} never struck: {seen}{_why(fault, count)}")

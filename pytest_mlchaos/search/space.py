@@ -60,7 +60,7 @@ class Probe:
     @property
     def is_open(self) -> bool:
         """Whether its visits are to be chosen."""
-        return self.fault.at is None and self.fault.p is None
+        return self.fault.at is None and self.fault.p is None and not self.fault.ambient
 
     @property
     def is_drawn(self) -> bool:

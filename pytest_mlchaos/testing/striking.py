@@ -73,5 +73,8 @@ def _handed_out(controller: Controller, source: Source) -> Iterator[Any]:
         except StopIteration:
             return
         except BaseException as error:  # noqa: BLE001  # how the visit ended is the outcome
-            item = error
-        yield item
+            yield error
+            if source.ended:
+                return
+        else:
+            yield item

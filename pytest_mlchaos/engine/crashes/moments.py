@@ -9,6 +9,7 @@ import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from time import process_time  # by name: whoever patches the module's attributes leaves this alone
 from typing import Any
 
 from ..bystanders import alone
@@ -48,14 +49,14 @@ def watched(recorder: Recorder) -> Iterator[None]:
             _monitor(patches, pending, look)
         else:
             _profile(patches, pending, look)
-        with _beside(recorder, look):
+        with _beside(recorder, look, busy):
             yield
     with within(OURS):
         drain(closely=True)
 
 
 @contextlib.contextmanager
-def _beside(recorder: Recorder, look: Callable[[], None]) -> Iterator[None]:
+def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
     """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do.
 
     What Python code writes is taken in at its own moments, before this thread's patience ends: so its states are the same each time.
@@ -63,10 +64,17 @@ def _beside(recorder: Recorder, look: Callable[[], None]) -> Iterator[None]:
     over, me = threading.Event(), os.getpid()
 
     def watch() -> None:
+        busy.on = True  # where every thread is watched, this one's own calls are no moments
         while not over.is_set() and os.getpid() == me:
             ready, _, _ = select.select([recorder.fd], [], [], _LOOKS)
-            if ready and not over.wait(_LONG) and recorder.pending() and alone():
+            drained, worked = recorder.drained, process_time()
+            if not ready or not recorder.pending() or over.wait(_LONG):
+                continue
+            at_work = process_time() - worked > _LONG / 2  # it may as well be waiting for its turn
+            if at_work and recorder.drained == drained and recorder.pending() and alone():  # in the same call, all the while
+                busy.on = False
                 look()
+                busy.on = True
 
     thread = threading.Thread(target=watch, name="mlchaos-watch", daemon=True)
     profile = threading.getprofile() if hasattr(threading, "getprofile") else None

@@ -43,6 +43,7 @@ class Recorder:
         self._history = History(os.path.realpath(root), contents)
         self._lock = threading.RLock()
         self._draining = False
+        self.drained = 0  # how often it has looked
         self._owner = os.getpid()
         self._inotify = Inotify()
         self.pending, self.fd = self._inotify.pending, self._inotify.fd
@@ -98,6 +99,7 @@ class Recorder:
             if self._draining:
                 return
             self._draining = True
+            self.drained += 1
             try:
                 self._drain(self._events())
                 if closely:

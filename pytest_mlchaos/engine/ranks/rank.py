@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from ...errors import BadArgument
 from .. import randomness
+from ..effects import surround
 from ..lanes import Tally
 from ..patching import Patches
 from ..processes.child import Start, become, exit_code, leave, print_error, shipped_error
@@ -111,7 +112,8 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
         arm(controller, patches, everything=job.probing)
         randomness.seed_all("rank", rank, job.attempt)
         try:
-            with watch() as trained:
+            with watch() as trained, controller.resources:
+                surround(controller, fresh=True)
                 _send_home(send, functools.partial(subject, *args), trained)
         except SystemExit as stop:
             send("raised", *shipped_error(stop))

@@ -1,0 +1,1 @@
+"""A job on a machine that may be taken away: it gets SIGTERM, and 30 seconds."""

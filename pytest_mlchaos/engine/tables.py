@@ -1,0 +1,27 @@
+"""What counts as a table, told without importing any library."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["is_frame", "is_table"]
+
+_FRAMES = {"pandas": ("DataFrame", "Series"), "pyarrow": ("Table", "RecordBatch"), "polars": ("DataFrame",)}
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a pandas DataFrame or Series, a pyarrow Table or RecordBatch, or a polars DataFrame."""
+    for library, names in _FRAMES.items():
+        module = sys.modules.get(library)
+        if module is not None and any(isinstance(value, getattr(module, name, ())) for name in names):
+            return True
+    return False
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is a frame, or a NumPy array with fields or with two axes."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return value.dtype.names is not None or value.ndim == 2
+    return is_frame(value)

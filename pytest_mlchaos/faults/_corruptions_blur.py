@@ -1,0 +1,152 @@
+"""Blurs of images: Gaussian, defocus, glass, motion and zoom blur. What the functions take and return: ``_corruptions_noise.py``."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["cv2", "defocus_blur", "gaussian", "gaussian_blur", "glass_blur", "motion_blur", "moved", "zoom_blur", "zoom_maps"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def cv2() -> Any:
+    """OpenCV, imported when it is needed."""
+    import cv2 as opencv
+
+    return opencv
+
+
+def gaussian(image: Any, sigma: float, *, truncate: float = 4.0, border: str = "BORDER_REPLICATE") -> Any:
+    """An image behind a Gaussian filter that is cut off at so many standard deviations."""
+    size = 2 * int(truncate * sigma + 0.5) + 1
+    return cv2().GaussianBlur(image, (size, size), sigmaX=sigma, borderType=getattr(cv2(), border)).reshape(image.shape)
+
+
+def gaussian_blur(images: Any, top: float, sigma: float, rngs: Sequence[Any]) -> Any:
+    """A Gaussian of this standard deviation, in pixels."""
+    for image in images:
+        image[:] = gaussian(image, sigma)
+    return images
+
+
+@functools.cache
+def _disk(radius: int, softness: float) -> Any:
+    """A disk of this radius whose rim is softened by a Gaussian: a kernel of sum 1."""
+    import numpy as np
+
+    reach = np.arange(-8, 9) if radius <= 8 else np.arange(-radius, radius + 1)
+    inside = (reach[:, None] ** 2 + reach[None] ** 2 <= radius**2).astype(np.float32)
+    size = 3 if radius <= 8 else 5
+    return cv2().GaussianBlur(inside / inside.sum(), (size, size), sigmaX=softness)
+
+
+def defocus_blur(images: Any, top: float, lens: tuple[int, float], rngs: Sequence[Any]) -> Any:
+    """A lens out of focus: (radius in pixels, softness of the rim)."""
+    kernel = _disk(*lens)
+    for image in images:
+        image[:] = cv2().filter2D(image, -1, kernel).reshape(image.shape)
+    return images
+
+
+def _sources(height: int, width: int, reach: int, rng: Any) -> Any:
+    """Of each pixel, the pixel that its value comes from.
+
+    Pixels are visited from the last to the first, and each takes the value that a random neighbour has at that moment: the published
+    code means to swap the two, but copies, as the arrays it works on are views. A neighbour that was visited before has its new value, so
+    the way is followed until it reaches one that was not.
+    """
+    import numpy as np
+
+    rows = np.arange(reach + 1, height - reach + 1)
+    columns = np.arange(reach + 1, width - reach + 1)
+    places = (rows[:, None] * width + columns).ravel()
+    steps = rng.integers(-reach, reach, (2, len(places)))
+    sources = np.arange(height * width)
+    sources[places] = places + steps[0] * width + steps[1]
+    visited = np.zeros(height * width, bool)
+    visited[places] = True
+    later = visited[sources] & (sources > np.arange(height * width))
+    while later.any():  # each round doubles the length of the ways that were followed
+        here = np.flatnonzero(later)
+        there = sources[here]
+        sources[here] = sources[there]
+        later[here] = later[there]
+    return sources
+
+
+def glass_blur(images: Any, top: float, glass: tuple[float, int, int], rngs: Sequence[Any]) -> Any:
+    """Frosted glass: (standard deviation of the blur, reach of the displaced pixels, rounds)."""
+    import numpy as np
+
+    sigma, reach, rounds = glass
+    height, width = images.shape[1:3]
+    for image, rng in zip(images, rngs, strict=True):
+        level = np.floor(gaussian(image, sigma) * (255 / top) + 1e-3).reshape(height * width, -1)
+        for _ in range(rounds):
+            level = level[_sources(height, width, reach, rng)]
+        image[:] = gaussian(level.reshape(image.shape), sigma) * (top / 255)
+    return images
+
+
+def moved(image: Any, radius: int, sigma: float, angle: float) -> Any:
+    """A picture [height, width, ...] taken while the camera moved: half a Gaussian along a line, in whole pixels, ``angle`` in degrees."""
+    import numpy as np
+
+    weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2 * sigma**2))
+    weights /= weights.sum()
+    turn = math.radians(angle)
+    taps: dict[tuple[int, int], float] = {}
+    for step, weight in enumerate(weights):
+        tap = -math.ceil(step * math.sin(turn) - 0.5), -math.ceil(step * math.cos(turn) - 0.5)
+        taps[tap] = taps.get(tap, 0.0) + float(weight)
+    height, width = image.shape[:2]
+    rim = 2 * radius
+    wide = cv2().copyMakeBorder(image, rim, rim, rim, rim, cv2().BORDER_REPLICATE)
+    blurred = np.zeros(wide[rim : rim + height, rim : rim + width].shape, np.float32)
+    for (down, right), weight in taps.items():
+        cv2().scaleAdd(wide[rim - down : rim - down + height, rim - right : rim - right + width], weight, blurred, blurred)
+    return blurred.reshape(image.shape)
+
+
+def motion_blur(images: Any, top: float, motion: tuple[int, float], rngs: Sequence[Any]) -> Any:
+    """The camera moves: (radius, standard deviation), in pixels, in a direction up to 45 degrees off the horizontal."""
+    for image, rng in zip(images, rngs, strict=True):
+        image[:] = moved(image, *motion, angle=rng.uniform(-45, 45))
+    return images
+
+
+@functools.lru_cache(maxsize=64)
+def zoom_maps(height: int, width: int, zoom: float, centred: bool = True) -> tuple[Any, Any]:
+    """Of each pixel of a picture zoomed into, its place (x, y) in the picture, float32 [height, width].
+
+    The middle part is stretched to at least the picture's size, corner on corner, and trimmed.
+    """
+    import numpy as np
+
+    def line(size: int) -> Any:
+        part = math.ceil(size / zoom)
+        stretched = round(part * zoom)
+        first = (size - part) // 2 if centred else 0
+        trimmed = (stretched - size) // 2
+        places = np.minimum(np.arange(size) + trimmed, stretched - 1)
+        return first + places * ((part - 1) / max(stretched - 1, 1))
+
+    x, y = np.meshgrid(line(width).astype(np.float32), line(height).astype(np.float32))
+    return x, y
+
+
+def zoom_blur(images: Any, top: float, zooms: tuple[float, float, float], rngs: Sequence[Any]) -> Any:
+    """The camera zooms in: the mean of pictures at the zooms from, below, in steps of."""
+    import numpy as np
+
+    factors = np.arange(*zooms)
+    height, width = images.shape[1:3]
+    for image in images:
+        total = image.copy()
+        for factor in factors:
+            x, y = zoom_maps(height, width, float(factor))
+            total += cv2().remap(image, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE).reshape(image.shape)
+        image[:] = total / (len(factors) + 1)
+    return images

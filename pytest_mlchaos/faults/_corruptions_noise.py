@@ -1,0 +1,148 @@
+"""Noise on images: Gaussian, shot, impulse and speckle noise.
+
+Here and in the files beside it, a corruption is a function of ``images`` (float32, [n, height, width, channels], its own to
+overwrite), ``top`` (the value of white: black is 0), the constants of a severity, and one random generator per image. It returns images
+of that shape; what lies outside 0 to ``top`` is cut off by the caller.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["gaussian_noise", "impulse_noise", "impulse_noise_8bit", "shot_noise", "speckle_noise", "standard_normals", "words"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+LEVELS = 255
+"""Shot noise looks probabilities up by brightness, in so many steps; what lies between two of them is added exactly."""
+CELLS = 1024
+"""Into so many equal parts are probabilities cut, to look most of them up at once."""
+UNCLEAR = 65535
+
+
+def words(rng: Any, count: int) -> Any:
+    """So many independent 16-bit words, each equally probable."""
+    import numpy as np
+
+    return np.asarray(rng.bit_generator.random_raw(-(-count // 4)), dtype="<u8").view("<u2")[:count]
+
+
+@functools.cache
+def _quantiles() -> Any:
+    """The 65,536 equally probable values of a standard normal variable: the middles of its quantiles, scaled to variance 1."""
+    import statistics
+
+    import numpy as np
+
+    normal = statistics.NormalDist()
+    half = np.array([normal.inv_cdf((step + 0.5) / 65536) for step in range(32768, 65536)])
+    half /= np.sqrt(np.mean(half**2))
+    return np.concatenate([-half[::-1], half]).astype(np.float32)
+
+
+def standard_normals(rng: Any, shape: tuple[int, ...]) -> Any:
+    """Standard normal numbers, to 16 bits of their distribution."""
+    return _quantiles().take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
+
+
+def _noise(shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tuple[int, ...]], Any]) -> Any:
+    import numpy as np
+
+    if len(rngs) == 1:
+        return draw(rngs[0], shape[1:])[None]
+    return np.stack([draw(rng, shape[1:]) for rng in rngs])
+
+
+def gaussian_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
+    """Normal noise of this standard deviation (of the white's value)."""
+    noise = _noise(images.shape, rngs, standard_normals)
+    noise *= scale * top
+    images += noise
+    return images
+
+
+def speckle_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
+    """Normal noise in proportion to the brightness."""
+    noise = _noise(images.shape, rngs, standard_normals)
+    noise *= scale
+    noise += 1
+    images *= noise
+    return images
+
+
+def impulse_noise(images: Any, top: float, amount: float, rngs: Sequence[Any]) -> Any:
+    """Such a share of the values becomes white or black, as probably."""
+    import numpy as np
+
+    for image, rng in zip(images, rngs, strict=True):
+        hit, white = _impulses(image.shape, amount, rng)
+        np.copyto(image, 0, where=hit)
+        np.copyto(image, top, where=white)
+    return images
+
+
+def _impulses(shape: tuple[int, ...], amount: float, rng: Any) -> tuple[Any, Any]:
+    """Which values are hit, and which of these become white."""
+    drawn = words(rng, math.prod(shape)).reshape(shape)
+    return drawn < round(amount * 65536), drawn < round(amount * 32768)
+
+
+def impulse_noise_8bit(image: Any, amount: float, rng: Any) -> Any:
+    """The same for an 8-bit picture: 255 is white."""
+    import numpy as np
+
+    hit, white = (mask.view(np.uint8) for mask in _impulses(image.shape, amount, rng))
+    hit -= 1  # 0 where it is hit, else 255
+    hit &= image
+    hit -= white  # 255 where it is white
+    return hit
+
+
+@functools.lru_cache(maxsize=8)
+def _poisson_tables(photons: float) -> tuple[Any, Any]:
+    """For each brightness step the distribution function of its photon counts; and for each cell of probability the one count in it.
+
+    [LEVELS + 1, counts] and [LEVELS + 1, CELLS]; a cell that holds several counts is marked as unclear.
+    """
+    import numpy as np
+
+    counts = np.arange(int(photons + 12 * math.sqrt(photons) + 30))
+    rates = photons * np.arange(LEVELS + 1)[:, None] / LEVELS
+    factorials = np.array([math.lgamma(count + 1) for count in counts])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(counts == 0, 0.0, counts * np.log(rates)) - rates - factorials
+    below = np.cumsum(np.exp(logs), axis=1)
+    edges = np.arange(CELLS + 1) / CELLS
+    at_edge = np.stack([np.searchsorted(row, edges, side="right") for row in below])
+    first, last = at_edge[:, :-1], np.stack([np.searchsorted(row, edges[1:], side="left") for row in below])
+    return below, np.where(first == last, first, UNCLEAR).astype(np.uint16)
+
+
+def _photons(levels: Any, photons: float, rng: Any) -> Any:
+    """A Poisson count for each brightness step, by the inverse of its distribution function."""
+    import numpy as np
+
+    below, cells = _poisson_tables(photons)
+    cell = words(rng, levels.size) & (CELLS - 1)
+    counts = cells.ravel().take(levels * np.int32(CELLS) + cell)
+    unclear = np.flatnonzero(counts == UNCLEAR)
+    exact = (cell[unclear] + rng.random(len(unclear))) / CELLS
+    counts[unclear] = (exact[:, None] >= below[levels[unclear]]).sum(axis=1)
+    return counts
+
+
+def shot_noise(images: Any, top: float, photons: float, rngs: Sequence[Any]) -> Any:
+    """Counts of photons, of which white is so many on average."""
+    import numpy as np
+
+    for image, rng in zip(images, rngs, strict=True):
+        flat = image.reshape(-1) * np.float32(LEVELS / top)
+        levels = (flat + np.float32(1e-3)).astype(np.int32)
+        counts = _photons(levels, photons, rng)
+        rest = flat - levels
+        if rest.max(initial=0) > 2e-3:  # brightness between the steps: Poisson counts add up
+            counts = counts + rng.poisson(np.maximum(rest, 0) * (photons / LEVELS))
+        np.multiply(counts, top / photons, out=image.reshape(-1), casting="unsafe")
+    return images

@@ -1,0 +1,133 @@
+"""Typing mistakes, and wrong encodings, in many strings at once: all characters are worked on as one array of code points."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["KINDS", "codes_of", "misread", "mistyped", "split"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+KINDS = ("neighbour", "transposition", "deletion", "insertion")
+_ROWS = ("1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")
+"""Keys, row by row; each row is shifted by about half a key to the right."""
+
+
+@functools.cache
+def _neighbours() -> Any:
+    """Of each ASCII character four keys next to its own (some twice): uint32 [128, 4]; characters without a key have themselves."""
+    import numpy as np
+
+    table = np.tile(np.arange(128, dtype=np.uint32)[:, None], 4)
+    places = {key: (row, column + row * 0.5) for row, keys in enumerate(_ROWS) for column, key in enumerate(keys)}
+    for key, (row, column) in places.items():
+        near = [other for other, (r, c) in places.items() if other != key and abs(r - row) <= 1 and abs(c - column) <= 1]
+        same = [other for other in near if other.isalpha() == key.isalpha()] or near
+        for case in {key, key.upper()} if key.isalpha() else {key}:
+            keys = [ord(other.upper() if case.isupper() else other) for other in same]
+            table[ord(case)] = [keys[turn % len(keys)] for turn in range(4)]
+    return table
+
+
+def codes_of(strings: Sequence[str]) -> tuple[Any, Any]:
+    """All characters, one after the other, as code points (uint8 where they fit, else uint32), and how many each string has."""
+    import numpy as np
+
+    text = "".join(strings)
+    try:
+        codes = np.frombuffer(text.encode("latin-1"), dtype="u1")
+    except UnicodeEncodeError:
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    return codes, np.fromiter(map(len, strings), np.int64, len(strings))
+
+
+_ENCODINGS = {1: ("u1", "latin-1"), 2: ("<u2", "utf-16-le"), 4: ("<u4", "utf-32-le")}
+
+
+def split(codes: Any, lengths: Any) -> list[str]:
+    """Strings of these lengths from code points (of two bytes: no surrogates), one after the other."""
+    import numpy as np
+
+    stored, encoding = _ENCODINGS[codes.dtype.itemsize]
+    text = codes.astype(stored, copy=False).tobytes().decode(encoding, "surrogatepass")
+    ends = np.cumsum(lengths)
+    return [text[start:end] for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+
+
+def misread(strings: Sequence[str], encoding: str) -> list[str]:
+    """The UTF-8 bytes of strings, read in another encoding; what has no meaning there becomes U+FFFD."""
+    import numpy as np
+
+    table = _table(encoding)
+    if table is None:
+        return [text.encode("utf-8", "surrogatepass").decode(encoding, "replace") for text in strings]
+    raw = np.frombuffer("".join(strings).encode("utf-8", "surrogatepass"), dtype=np.uint8)
+    starts = np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))  # of the characters
+    ends = starts[np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)))]
+    return split(table[raw], np.diff(ends, prepend=0))
+
+
+@functools.cache
+def _table(encoding: str) -> Any:
+    """Of an encoding of one byte per character what each byte means: uint16 [256]; None for other encodings."""
+    import numpy as np
+
+    alone = [bytes([byte]).decode(encoding, "replace") for byte in range(256)]
+    together = bytes(range(256)).decode(encoding, "replace")
+    return np.array(list(map(ord, alone)), np.uint16) if list(together) == alone else None
+
+
+def _hits(codes: Any, rate: float, rng: Any) -> Any:
+    """Positions of characters (white space apart) that are hit, each with the probability ``rate``; at least one."""
+    import numpy as np
+
+    hits = np.flatnonzero(rng.random(len(codes), dtype=np.float32) < rate)
+    hits = hits[codes[hits] > 32]
+    if not len(hits):
+        candidates = np.flatnonzero(codes > 32)
+        hits = candidates[rng.integers(len(candidates), size=min(1, len(candidates)))] if len(candidates) else candidates
+    return hits
+
+
+def mistyped(strings: Sequence[str], kind: str, rate: float, rng: Any) -> list[str]:
+    """The strings with typing mistakes; where none has a character to mistype, they stay as they are."""
+    import numpy as np
+
+    given, lengths = codes_of(strings)
+    hits = _hits(given, rate, rng)
+    if not len(hits):
+        return list(strings)
+    which = rng.integers(4, size=len(hits)) if kind == "any" else np.full(len(hits), KINDS.index(kind))
+    struck = given[hits]
+    near = np.where(struck < 127, _neighbours()[np.minimum(struck, 127), rng.integers(4, size=len(hits))], struck)
+    ends = np.cumsum(lengths)
+    after = np.minimum(hits + 1, len(given) - 1)
+    at_end = ends[np.searchsorted(ends, hits, side="right")] == hits + 1
+    next_too = np.append(np.diff(hits) == 1, False)  # the next one is hit as well: they would undo each other
+    swaps = (which == 1) & ~at_end & ~next_too & (struck != given[after])
+    slips = (which == 0) & (near != struck)
+    codes = given.copy()
+    codes[hits[swaps]], codes[after[swaps]] = given[after[swaps]], struck[swaps]
+    codes[hits[slips]] = near[slips]
+    twice = (which == 3) | ((which < 2) & ~swaps & ~slips)  # what has no neighbour to slip to is typed twice
+    gone = hits[which == 2]
+    typed = _retyped(codes, gone, hits[twice], near[twice])
+    longer = np.searchsorted(hits[twice], ends) - np.searchsorted(gone, ends)
+    return split(typed, lengths + np.diff(longer, prepend=0))
+
+
+def _retyped(codes: Any, gone: Any, before: Any, more: Any) -> Any:
+    """Code points without those at the places ``gone``, and with ``more`` behind those at the places ``before``; both in order."""
+    import numpy as np
+
+    kept = np.ones(len(codes), bool)
+    kept[gone] = False
+    left = codes[kept]
+    places = before - np.searchsorted(gone, before) + 1 + np.arange(len(before))
+    typed = np.empty(len(left) + len(before), codes.dtype)
+    old = np.ones(len(typed), bool)
+    old[places] = False
+    typed[places] = more
+    typed[old] = left
+    return typed

@@ -1,0 +1,150 @@
+"""Faults of clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import datetime
+import functools
+import gc
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..core.clock import VirtualClock
+from ..core.faults import Fault, is_drawn, register
+from ..core.sites import Visit
+from ..core.values import parse_duration, shown
+from ..engine import virtual_time
+from ..engine.bystanders import TOOLS, package_of
+from ..engine.patching import Patches
+from ..errors import BadArgument
+
+__all__ = ["ClockJump"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@register
+class ClockJump(Fault):
+    """The wall clock jumps ``by`` so much, ahead (``"1h"``) or back (``"-5m"``), at a visit, and stays so until the process ends.
+
+    ``site``: where, any site. What shows the time of day does so: ``time.time``, ``time_ns``, ``localtime``, ``gmtime``,
+    ``ctime`` and ``strftime`` of now, ``datetime.now``, ``utcnow`` and ``today``, ``date.today``. ``time.monotonic`` and
+    ``perf_counter`` go on as before.
+
+    Imitates: NTP that steps a clock that was wrong, a virtual machine that was suspended, a leap second, a host whose clock is off.
+
+    Fidelity: Python code is shown the other time; files' times, C code (NumPy's ``datetime64("now")``, pandas' ``Timestamp.now``) and child
+    processes see the real one.
+
+    Source: clock_settime(2), https://man7.org/linux/man-pages/man2/clock_settime.2.html
+
+    Example: ``@chaos.clock_jump(by="-5m", at=3)``
+    """
+
+    random = False
+    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    by: Any = 3600.0
+
+    def check(self) -> None:
+        """Turn ``by`` into seconds, with their sign."""
+        if not is_drawn(self.by):
+            object.__setattr__(self, "by", _signed(self.by))
+
+    def apply(self, visit: Visit) -> None:
+        """The clock is another from now on."""
+        visit.outlast(_shifted(self.by, virtual_time.installed()))
+
+
+def _signed(value: Any) -> float:
+    """Seconds of ``-300``, ``"1h"``, ``"-5m"``; not 0."""
+    back = isinstance(value, str) and re.match(r"\s*[-+]", value) is not None
+    text = value.strip()[1:] if back else value
+    number = isinstance(text, (int, float)) and not isinstance(text, bool) and math.isfinite(text)
+    seconds = float(text) if number else parse_duration(text, "clock_jump: by")
+    seconds = -seconds if back and value.strip()[0] == "-" else seconds
+    if not seconds:
+        raise BadArgument(f"clock_jump: expected by to be a time ahead ('1h') or back ('-5m') but got {shown(value)}")
+    return seconds
+
+
+@contextlib.contextmanager
+def _shifted(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
+    """The time of day is another by so many seconds; a virtual clock shows it itself in ``time.time``."""
+    with Patches() as patches:
+        if clock is not None:
+            clock.wall_shift += seconds
+        try:
+            wall = _shift_time(patches, seconds, virtual=clock is not None)
+            _shift_datetime(patches, wall)
+            yield
+        finally:
+            if clock is not None:
+                clock.wall_shift -= seconds
+
+
+def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[[], float]:
+    """The functions of ``time``; gives the one that tells the time of day as it is shown."""
+
+    def shifted(original: Callable[..., Any], by: float) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def read() -> Any:
+            return original() + (0 if package_of(sys._getframe(1)) in TOOLS else type(original())(by))
+
+        return read
+
+    def of_now(original: Callable[..., Any], place: int) -> Callable[..., Any]:
+        """A function that shows the time now where its argument in that place is missing."""
+
+        @functools.wraps(original)
+        def show(*args: Any) -> Any:
+            if (len(args) <= place or args[place] is None) and package_of(sys._getframe(1)) not in TOOLS:
+                now = wall()
+                args = (*args[:place], localtime(now) if place else now)
+            return original(*args)
+
+        return show
+
+    def wall() -> float:
+        return virtual_time.wall() if virtual else real() + seconds
+
+    real, localtime = time.time, time.localtime
+    shown = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1}
+    pairs = [(getattr(time, name), of_now(getattr(time, name), place)) for name, place in shown.items()]
+    if not virtual:
+        pairs += [(time.time, shifted(time.time, seconds)), (time.time_ns, shifted(time.time_ns, seconds * 1e9))]
+    patches.replace_for_others(pairs, TOOLS)
+    return wall
+
+
+def _shift_datetime(patches: Patches, wall: Callable[[], float]) -> None:
+    """``datetime.now`` and ``utcnow``, in the class itself: its instances, its pickles and its subclasses stay what they are.
+
+    (``today`` of it and of ``date`` asks ``time.time``.) CPython only: elsewhere a class written in C cannot be changed.
+    """
+    moment: Any = datetime.datetime
+    found = gc.get_referents(vars(moment))
+    members = found[0] if len(found) == 1 and isinstance(found[0], dict) and "now" in found[0] else None
+    if members is None:
+        return
+    real = members["now"], members["utcnow"]
+
+    def now(cls: Any, tz: Any = None) -> Any:
+        if package_of(sys._getframe(1)) in TOOLS:
+            return real[0].__get__(None, cls)(tz)
+        return cls.fromtimestamp(wall(), tz)
+
+    def utcnow(cls: Any) -> Any:
+        if package_of(sys._getframe(1)) in TOOLS:
+            return real[1].__get__(None, cls)()
+        return cls.fromtimestamp(wall(), datetime.UTC).replace(tzinfo=None)
+
+    def put(*methods: Any) -> None:
+        members["now"], members["utcnow"] = methods
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(moment))
+
+    patches.on_undo(lambda: put(*real))
+    put(classmethod(now), classmethod(utcnow))

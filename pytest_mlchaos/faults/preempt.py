@@ -1,0 +1,76 @@
+"""A process that is told to end, and is killed when its time is over."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from ..core.faults import Fault, is_drawn, register
+from ..core.sites import Visit
+from ..core.values import parse_duration
+from ..engine import preemption
+from ..engine.controller import current
+from ..errors import FaultError, SimulatedCrash
+from ._workers import terminate_workers
+
+__all__ = ["Preempt"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@register
+class Preempt(Fault):
+    """The process gets SIGTERM now, and SIGKILL when the ``grace`` is over (30 s, or ``"2m"``).
+
+    ``site``: where it is then: ``"train.step"``, ``"train.forward"``, ``"model.forward"`` (evaluation), ``"data.batch"``,
+    ``"storage.write"`` (inside a checkpoint), any other, also one of your own. ``workers=True``: DataLoader workers get SIGTERM as well,
+    as they do where the whole process group is told to end.
+
+    The signal is really raised: the process's handler runs at once, in the main thread, and the subject goes on until it exits or
+    the grace is over, on the trial's clock; then it is dead at the next wait or site. A process without a handler dies at once, as the
+    signal's default is. Under ``mlchaos.run`` it is started again, also when it returned in time, as a scheduler does with a job that
+    it has preempted; ``run.assert_emergency_save()`` judges what it did with its grace.
+
+    Imitates: SLURM's and Kubernetes' preemption, a spot instance that is reclaimed, a maintenance event, ``scancel``.
+
+    Fidelity: virtual time passes only where the code waits: a handler that computes for an hour is in time, one whose storage is slow
+    (``slow_storage``) or that sleeps is not. In process, ``finally`` blocks still run after SIGKILL (their effects on the test's
+    directories are undone). Under ``isolation="process"`` the kill is real, and so is the time. Handlers that C code has installed are
+    not called.
+
+    Source: https://slurm.schedmd.com/preempt.html,
+    https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
+
+    Example: ``@chaos.preempt(grace="30s", at=3)``
+    """
+
+    random = False
+    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    grace: Any = 30.0
+    workers: bool = False
+
+    def check(self) -> None:
+        """Turn ``grace`` into seconds."""
+        if not is_drawn(self.grace):
+            object.__setattr__(self, "grace", parse_duration(self.grace, f"{self.name}: grace"))
+
+    def apply(self, visit: Visit) -> None:
+        """Tell the process to end."""
+        controller = current()
+        if controller is None:
+            raise FaultError("preempt needs a trial: a visit by hand has no process")
+        where = f"{visit.site} {visit.index}"
+        handler = signal.getsignal(signal.SIGTERM)
+        if self.workers:
+            visit.note(workers=terminate_workers(controller, visit))
+        notice = preemption.notice(controller, where, self.grace)
+        visit.outlast(notice.open(handler is not signal.SIG_DFL))
+        if handler is signal.SIG_DFL:
+            visit.fail(SimulatedCrash(f"the process died of SIGTERM at {where}: it has no handler (injected by mlchaos)"))
+        visit.note(handler=getattr(handler, "__qualname__", "ignored" if handler is signal.SIG_IGN else type(handler).__name__))
+        visit.afterwards(lambda: self._deliver(controller, notice, visit.site))
+
+    def _deliver(self, controller: Any, notice: preemption.Notice, site: str) -> None:
+        preemption.raised(controller, signal.SIGTERM, site)
+        if site == "train.step" and threading.current_thread() is threading.main_thread():
+            notice.took_a_step()

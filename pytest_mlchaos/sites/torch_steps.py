@@ -1,0 +1,152 @@
+"""What optimizer steps are given: watched in supervised runs, so that they can be held against those of the golden run."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..core.runs import Gradients
+from ..engine.patching import Patches
+from .torch_train import trained_parameters, wrap_forward
+
+__all__ = ["Trained", "trained"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+MOST_STEPS = 100_000
+"""Steps of which gradients are kept: some bytes a parameter and step."""
+
+
+class Trained:
+    """What a run trains: called, it copies the parameters as they are then; ``gradients`` says what each step was given."""
+
+    def __init__(self, parameters: Callable[[], Any], steps: _Steps | None) -> None:
+        self._parameters = parameters
+        self._steps = steps
+
+    def __call__(self) -> Any:
+        """Copies of the parameters."""
+        return self._parameters()
+
+    def gradients(self) -> list[Gradients]:
+        """One entry for each optimizer step that came to its end."""
+        return [] if self._steps is None else self._steps.done()
+
+
+@contextlib.contextmanager
+def trained() -> Iterator[Trained]:
+    """Watch which optimizers step, and what with."""
+    with trained_parameters() as parameters:
+        if "torch" not in sys.modules:
+            yield Trained(parameters, None)
+            return
+        steps = _Steps()
+        with Patches() as patches:
+            steps.watch(patches)
+            yield Trained(parameters, steps)
+
+
+class _Steps:
+    """Samples whose backward pass came to its end, and gradients at the steps."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, Any]] = []
+        self._about: tuple[int, Any] | None = None
+        self._forwarded = self._samples = 0
+        self._first: weakref.ref[Any] | None = None
+
+    def done(self) -> list[Gradients]:
+        """What each step was given."""
+        return [Gradients(samples, None if norms is None else tuple(map(float, norms.tolist()))) for samples, norms in self._steps]
+
+    def watch(self, patches: Patches) -> None:
+        """Until the patches are undone."""
+        import torch
+        from torch.optim import optimizer
+
+        before = optimizer.register_optimizer_step_pre_hook(self._before_step)
+        optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)  # what a fault does to a step comes behind this
+        patches.on_undo(before.remove)
+        patches.on_undo(optimizer.register_optimizer_step_post_hook(self._after_step).remove)
+        patches.set(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward))
+        patches.set(optimizer.Optimizer, "zero_grad", self._zero_grad(optimizer.Optimizer.zero_grad))
+        recording = torch.is_grad_enabled
+        wrap_forward(patches, lambda module: module.training and recording(), lambda module: None, self._seen)
+
+    def _seen(self, module: Any, args: Any, kwargs: Any) -> None:
+        """A forward pass in training came to its end."""
+        self._forwarded += _leading(args) or _leading(kwargs.values())
+        self._first = weakref.ref(first) if (first := _trainable(module)) is not None else None
+
+    def _backward(self, original: Any) -> Any:
+        import torch
+
+        task: Callable[[], int] = torch._C._current_graph_task_id
+
+        @functools.wraps(original)
+        def run_backward(*args: Any, **kwargs: Any) -> Any:
+            if task() != -1:
+                return original(*args, **kwargs)
+            if self._first is not None and (first := self._first()) is not None and first.grad is None:
+                self._samples = 0  # gradients were cleared
+            forwarded, self._forwarded = self._forwarded, 0
+            result = original(*args, **kwargs)
+            self._samples += forwarded
+            return result
+
+        return run_backward
+
+    def _zero_grad(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._samples = 0
+            return original(optimizer, *args, **kwargs)
+
+        return zero_grad
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if len(self._steps) < MOST_STEPS:
+            self._about = self._samples, _norms(optimizer)
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if self._about is not None:
+            self._steps.append(self._about)
+        self._about, self._samples = None, 0
+
+
+def _trainable(module: Any) -> Any:
+    return next((parameter for parameter in module.parameters() if parameter.requires_grad), None)
+
+
+def _leading(values: Any) -> int:
+    """The leading dimension of the first tensor."""
+    for value in values:
+        shape = getattr(value, "shape", None)
+        if shape is not None and len(shape):
+            return int(shape[0])
+        if isinstance(value, (dict, list, tuple)):
+            inner = _leading(value.values() if isinstance(value, dict) else value)
+            if inner:
+                return inner
+    return 0
+
+
+def _norms(optimizer: Any) -> Any:
+    """The norms of an optimizer's gradients, in one tensor; None where there are none, or they have no norm."""
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    grads = [parameter.grad for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    if not grads:
+        return None
+    with contextlib.ExitStack() as stack:
+        if torch._C._len_torch_dispatch_stack():  # the measurement is nobody's operator
+            stack.enter_context(_disable_current_modes())
+        try:
+            with torch.no_grad():
+                return torch.stack([norm.float() for norm in torch._foreach_norm(grads)])
+        except (RuntimeError, NotImplementedError):  # sparse ones, several devices
+            return None

@@ -1,0 +1,447 @@
+"""Faults of tables on everything that tables are made of."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+
+from pytest_mlchaos import faults
+from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.errors import BadArgument, PayloadMismatch
+from pytest_mlchaos.faults._tables import places, table_of
+from pytest_mlchaos.oracles.state import first_difference
+from pytest_mlchaos.testing import strike
+
+faults.load()
+
+ROWS = 60
+
+
+def plain():
+    """Pandas with its default dtypes."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(
+        {
+            "number": np.arange(ROWS) * 1.5 + 20,
+            "count": np.arange(ROWS) % 7,
+            "more": np.arange(ROWS) * 3 % 11,
+            "flag": np.arange(ROWS) % 3 == 0,
+            "text": [f"Zürich {n % 5}" for n in range(ROWS)],
+            "time": pd.date_range("2024-01-01", periods=ROWS, freq="h"),
+            "code": pd.Categorical([["a", "b", "c"][n % 3] for n in range(ROWS)]),
+        }
+    )
+    frame.attrs["source"] = "test"
+    return frame
+
+
+def nullable():
+    """Pandas with nullable dtypes, values that are missing, a zone, and labels."""
+    pd = pytest.importorskip("pandas")
+    frame = plain().astype({"number": "Float64", "count": "Int64", "more": "Int64", "flag": "boolean", "text": "string[python]"})
+    frame["time"] = frame["time"].dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
+    frame.loc[[2, 9], ["count", "text", "number"]] = pd.NA
+    return frame.set_axis(pd.Index([f"row {n}" for n in range(ROWS)], name="key"))
+
+
+def objects():
+    """Pandas with texts as objects, one of them None."""
+    frame = plain()
+    frame["text"] = frame["text"].astype(object)
+    frame.loc[1, "text"] = None
+    return frame
+
+
+def arrow_backed():
+    """Pandas whose values Arrow holds."""
+    pytest.importorskip("pyarrow")
+    return plain().convert_dtypes(dtype_backend="pyarrow").assign(code=plain()["code"])
+
+
+def sparse():
+    """Pandas with a sparse column."""
+    pd = pytest.importorskip("pandas")
+    return plain().assign(count=pd.arrays.SparseArray(np.arange(ROWS) % 7, fill_value=0))
+
+
+def arrow():
+    """Arrow, in chunks, with metadata, and a value that is missing."""
+    pa = pytest.importorskip("pyarrow")
+    frame = plain()
+    frame.loc[4, ["number", "text"]] = None
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata({"source": "test"})
+    return pa.concat_tables([table.slice(3, 20), table.slice(30, 30), table.slice(10, 10)])
+
+
+def batch():
+    """Arrow, one batch."""
+    pytest.importorskip("pyarrow")
+    return arrow().combine_chunks().to_batches()[0]
+
+
+def polars():
+    """Polars."""
+    return pytest.importorskip("polars").from_arrow(arrow())
+
+
+def fields():
+    """NumPy with fields, read-only."""
+    frame = np.zeros(
+        ROWS, [("number", "f8"), ("count", "i4"), ("more", "i4"), ("flag", "?"), ("text", "U8"), ("time", "M8[s]"), ("code", "S2")]
+    )
+    frame["number"], frame["count"], frame["more"] = np.arange(ROWS) * 1.5 + 20, np.arange(ROWS) % 7, np.arange(ROWS) * 3 % 11
+    frame["flag"], frame["text"] = np.arange(ROWS) % 3 == 0, [f"Zürich {n % 5}" for n in range(ROWS)]
+    frame["time"], frame["code"] = (
+        np.datetime64("2024-01-01", "s") + np.arange(ROWS) * 3600,
+        [b"abc"[n % 3 : n % 3 + 1] for n in range(ROWS)],
+    )
+    frame.flags.writeable = False
+    return frame
+
+
+def records():
+    """NumPy's recarray."""
+    return fields().copy().view(np.recarray)
+
+
+CARRIERS = [plain, nullable, objects, arrow_backed, sparse, arrow, batch, polars, fields, records]
+VALUES = [
+    ("missing_values", {"column": "number"}, ["number"]),
+    ("missing_values", {"column": "count", "mechanism": "mnar"}, ["count"]),
+    ("missing_values", {"column": "more", "mechanism": "mar", "given": "text"}, ["more"]),
+    ("missing_values", {"column": ["text", "time"]}, ["text", "time"]),
+    ("missing_feature", {"column": "flag", "mode": "null"}, ["flag"]),
+    ("outliers", {}, ["number", "count", "more"]),
+    ("unseen_category", {"column": ["text", "code"]}, ["text", "code"]),
+    ("unseen_category", {"column": "count"}, ["count"]),
+    ("clock_skew", {"by": "-90s"}, ["time"]),
+    ("swapped_values", {"column": "number"}, ["number"]),
+    ("swapped_values", {"column": ["time", "code"]}, ["time", "code"]),
+    ("encoding_errors", {"column": "text"}, ["text"]),
+    ("encoding_errors", {"column": "text", "kind": "mojibake"}, ["text"]),
+    ("stale_feature", {"column": ["number", "text"], "lag": 2, "fraction": 0.5}, ["number", "text"]),
+    ("schema_drift", {"kind": "units", "column": "number"}, ["number"]),
+    ("schema_drift", {"kind": "units", "column": "count"}, ["count"]),
+    ("schema_drift", {"kind": "retyped", "column": ["count", "time"]}, ["count", "time"]),
+    ("schema_drift", {"kind": "category_codes", "column": "count"}, ["count"]),
+    ("schema_drift", {"kind": "time_zone"}, ["time"]),
+    ("schema_drift", {"kind": "float_for_int", "column": "more"}, ["more"]),
+]
+
+
+def struck(name, table, seed=0, **keywords):
+    """The table behind one strike; an error is raised."""
+    (outcome,) = strike(create(name, at=0, **keywords), [table], seed=seed).outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def listed(table, name):
+    """A column as Python's values; what is missing is None, times are texts."""
+    if hasattr(table, "schema"):
+        values = table[name].to_list() if hasattr(table[name], "to_list") else table.column(name).to_pylist()
+    else:
+        values = [value.isoformat() if hasattr(value, "isoformat") else value for value in table[name].tolist()]
+    return [None if str(value) in ("None", "nan", "<NA>", "NaT") else str(value) for value in values]
+
+
+def names(table):
+    """Of its columns."""
+    return list(table_of(table).names)
+
+
+@pytest.mark.parametrize(
+    ("fault", "keywords", "hit"), VALUES, ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None
+)
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_values_of_these_columns_alone_change_in_a_copy(carrier, fault, keywords, hit):
+    """Same library, same columns, same rows; the input is as it was, and so is every other column."""
+    given, before = carrier(), carrier()
+    after = struck(fault, given, **keywords)
+    assert type(after) is type(given)
+    assert names(after) == names(given) and len(after) == ROWS  # noqa: PT018
+    zone = fault == "schema_drift" and keywords["kind"] == "time_zone"
+    for name in names(before):
+        assert listed(given, name) == listed(before, name), "the input was modified"
+        if name not in hit:
+            assert listed(after, name) == listed(before, name), f"{name} is another"
+        elif keywords.get("kind") not in ("retyped", "float_for_int") and not zone:
+            assert listed(after, name) != listed(before, name), f"{name} is as it was"
+    if zone or keywords.get("kind") in ("retyped", "float_for_int"):
+        assert any(table_of(after).dtype(place) != table_of(before).dtype(place) for place in range(7)) or listed(after, "time") != listed(
+            before, "time"
+        )
+    if hasattr(given, "attrs"):
+        assert after.attrs == given.attrs
+        assert after.index.equals(given.index)
+        assert after.index.name == given.index.name
+    if hasattr(given, "schema") and hasattr(given.schema, "metadata"):
+        assert after.schema.metadata == given.schema.metadata
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_the_share_that_is_missing_is_exact(carrier):
+    """Of the values that there are; at least one."""
+    given = carrier()
+    present = sum(value is not None for value in listed(given, "number"))
+    for fraction in (0.001, 0.25, 0.9, 1.0):
+        left = sum(value is not None for value in listed(struck("missing_values", given, column="number", fraction=fraction), "number"))
+        assert present - left == max(1, round(fraction * present))
+
+
+def test_any_rows_may_be_hit():
+    """Each about as often as any other, and another seed hits others."""
+    hits = np.zeros(50)
+    for seed in range(600):
+        hits[places(np.random.Generator(np.random.SFC64(seed)), 50, 10)] += 1
+    assert hits.sum() == 6000
+    assert 80 < hits.min() <= hits.max() < 160
+    for size, count in itertools.product((1, 2, 7, 1000), (1, 2, 6, 7, 900, 1000)):
+        found = places(np.random.Generator(np.random.SFC64(count)), size, count)
+        assert len(set(found.tolist())) == len(found) == min(size, count)
+        assert (np.sort(found) == found).all()
+
+
+def test_values_go_missing_where_the_mechanism_says():
+    """At random: where another column is high; not at random: where they are high themselves."""
+    given = plain()
+    where = {
+        mechanism: struck("missing_values", given, column="number", fraction=0.2, mechanism=mechanism, given=other)["number"].isna()
+        for mechanism, other in (("mcar", None), ("mnar", None), ("mar", "more"))
+    }
+    assert given.number[where["mnar"]].min() > given.number.quantile(0.58)
+    assert given.more[where["mar"]].min() >= given.more.quantile(0.55)
+    assert given.number[where["mcar"]].min() < given.number.median()
+    assert where["mnar"].sum() == where["mar"].sum() == where["mcar"].sum() == 12
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_columns_drift(carrier):
+    """Renamed, dropped, added, and in another order: each column keeps its values."""
+    given = carrier()
+    renamed = struck("schema_drift", given, column="count", to="total")
+    assert names(renamed) == ["number", "total", *names(given)[2:]]
+    assert listed(renamed, "total") == listed(given, "count")
+    for gone in (struck("schema_drift", given, kind="dropped", column="count"), struck("missing_feature", given, column="count")):
+        assert names(gone) == [name for name in names(given) if name != "count"]
+    added = struck("schema_drift", given, kind="added", to="Unnamed: 0")
+    assert names(added) == ["Unnamed: 0", *names(given)]
+    assert listed(added, "Unnamed: 0") == [str(n) for n in range(ROWS)]
+    for seed in range(20):
+        reordered = struck("schema_drift", given, kind="reordered", seed=seed)
+        assert sorted(names(reordered)) == sorted(names(given))
+        assert names(reordered) != names(given)
+        assert all(listed(reordered, name) == listed(given, name) for name in names(given))
+    two = names(struck("schema_drift", given, kind="reordered", column=["number", "code"]))
+    assert two == ["code", *names(given)[1:-1], "number"]
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_rows_come_twice_or_in_another_order(carrier):
+    """Whole rows: their values stay together."""
+    given = carrier()
+
+    def rows(table):
+        return list(zip(*(listed(table, name) for name in names(table)), strict=True))
+
+    twice = rows(struck("duplicate_rows", given, fraction=0.1))
+    assert twice[:ROWS] == rows(given)
+    assert len(twice) == ROWS + 6
+    assert set(twice[ROWS:]) <= set(rows(given))
+    other = rows(struck("out_of_order_rows", given, fraction=0.2))
+    assert sorted(other, key=str) == sorted(rows(given), key=str)
+    assert sum(old != new for old, new in zip(rows(given), other, strict=True)) == 12
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_late_rows_turn_up_in_the_next_table_of_their_columns(carrier):
+    """Tables of other columns in between have nothing to do with it."""
+    tables = [carrier(), np.arange(8.0).reshape(4, 2), carrier(), carrier()]
+    first, _, second, third = strike(create("late_rows", at=[0, 1, 2], fraction=0.1), tables).outcomes
+    assert [len(table) for table in (first, second, third)] == [ROWS - 6, ROWS, ROWS]
+    late = set(range(ROWS)) - {listed(tables[0], "time").index(value) for value in listed(first, "time")} if carrier is plain else None
+    if late is not None:
+        assert listed(second, "time")[-6:] == [listed(tables[0], "time")[row] for row in sorted(late)]
+        assert list(second.index) == list(range(ROWS))
+        assert second.attrs == tables[0].attrs
+    assert third is tables[3]
+
+
+def test_a_stale_feature_is_that_of_an_earlier_row_or_table():
+    """Row by row; the first table has none before it, which is said."""
+    tables = [plain(), np.arange(8.0).reshape(4, 2), plain().assign(number=1.0), plain().assign(number=2.0)]
+    fault = create("stale_feature", column="number", behind="tables", at=3, lag=2)
+    outcomes = strike(fault, tables).outcomes
+    assert outcomes[3]["number"].tolist() == tables[0]["number"].tolist()
+    assert outcomes[3]["count"].tolist() == tables[3]["count"].tolist()
+    shifted = struck("stale_feature", plain(), column="number", lag=3)["number"].tolist()
+    assert shifted == [*plain()["number"][:3], *plain()["number"][: ROWS - 3]]
+    with pytest.raises(PayloadMismatch, match="there were 0 tables of its columns before it"):
+        struck("stale_feature", plain(), behind="tables")
+    with pytest.raises(PayloadMismatch, match="no row 60 rows before"):
+        struck("stale_feature", plain(), lag=60)
+
+
+def test_what_an_earlier_table_held_is_kept_whatever_its_owner_does_with_it():
+    """User code fills gaps in place."""
+    early, late = fields().copy(), fields().copy()
+    late["number"] = 7
+    with_owner = create("stale_feature", column="number", behind="tables", at=1)
+
+    def owner(table):
+        kept = table.copy()
+        table["number"] = -1.0
+        return kept
+
+    assert strike(with_owner, [early, late], operation=owner).outcomes[1]["number"].tolist() == fields()["number"].tolist()
+
+
+def test_an_array_with_two_axes_has_columns_without_names():
+    """Numbers name them; reordered, nothing tells."""
+    given = np.arange(12.0).reshape(4, 3)
+    after = struck("missing_values", given, column=1, fraction=1.0)
+    assert np.isnan(after[:, 1]).all()
+    assert (after[:, [0, 2]] == given[:, [0, 2]]).all()
+    assert struck("missing_values", given.astype(int), column=1).dtype == np.float64
+    moved = struck("schema_drift", given, kind="reordered")
+    assert sorted(moved[0].tolist()) == given[0].tolist()
+    assert moved[0].tolist() != given[0].tolist()
+    with pytest.raises(PayloadMismatch, match=r"ndarray\[4 rows x 3 columns\] .*its columns have no names"):
+        struck("schema_drift", given)
+
+
+def test_a_mapped_file_is_never_written(tmp_path):
+    """A copy in memory is changed."""
+    np.save(tmp_path / "x.npy", np.arange(12.0).reshape(6, 2))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    after = struck("outliers", mapped)
+    assert first_difference(np.asarray(mapped), np.load(tmp_path / "x.npy")) is None
+    assert not np.array_equal(after, mapped)
+
+
+@pytest.mark.parametrize(
+    ("fault", "keywords", "says"),
+    [
+        ("missing_values", {"column": "numbr"}, r"there is no column 'numbr' \(did you mean 'number'\?\)"),
+        ("missing_values", {"column": "number", "mechanism": "mar", "given": "txt"}, r"there is no column 'txt' \(did you mean 'text'\?\)"),
+        ("outliers", {"column": "text"}, r"the column 'text' is of the dtype \w+, and none of the kind float or integer"),
+        ("clock_skew", {"column": "count"}, "the column 'count' is of the dtype int64, and none of the kind time"),
+        ("encoding_errors", {"column": ["text", "code"]}, "the column 'code' is of the dtype category, and none of the kind text"),
+        ("unseen_category", {"column": "count", "value": 3}, "the column 'count' holds the value already"),
+        ("unseen_category", {"column": "count", "value": "x"}, "does not take the value; give another with value="),
+        ("swapped_values", {"between": "columns", "column": ["number", "count"]}, "their dtypes differ, float64 and int64"),
+        ("swapped_values", {"between": "columns", "column": ["count", "copy"]}, "they hold the same values"),
+        ("swapped_values", {"column": "constant"}, "has the same value in all rows that were drawn"),
+        ("stale_feature", {"column": "constant"}, "had the same values before"),
+        ("encoding_errors", {"column": "ascii", "kind": "mojibake"}, "holds ASCII alone"),
+        ("schema_drift", {"kind": "units", "column": "zeros"}, "holds zeros alone"),
+        ("schema_drift", {"to": "count", "column": "number"}, "there is a column 'count' already"),
+        ("schema_drift", {"kind": "retyped", "column": "text"}, "is of the dtype"),
+        ("schema_drift", {"kind": "category_codes", "column": "constant"}, "has fewer than two codes"),
+        ("missing_values", {"column": "nothing"}, "the column 'nothing' has no such values"),
+        ("missing_feature", {"column": "nothing", "mode": "null"}, "the column 'nothing' has no values"),
+        ("missing_feature", {"column": "twin"}, "2 columns are called 'twin'; without column= they are told by position"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name_shape_and_type(fault, keywords, says):
+    """Never a silent no-op."""
+    table = plain().assign(copy=lambda x: x["count"], constant=1, zeros=0.0, ascii="plain", nothing=float("nan"))
+    table.insert(len(table.columns), "twin", 1)
+    table.insert(len(table.columns), "twin", 2, allow_duplicates=True)
+    with pytest.raises(PayloadMismatch, match=rf"{fault} cannot work on DataFrame\[60 rows x 14 columns\] \(number: float64, .*{says}"):
+        struck(fault, table, **keywords)
+
+
+def test_columns_of_one_name_are_told_apart_by_position():
+    """Without column=, each is hit."""
+    pd = pytest.importorskip("pandas")
+    given = pd.DataFrame(np.arange(40.0).reshape(20, 2), columns=["a", "a"])
+    after = struck("missing_values", given, fraction=0.5)
+    assert after.isna().sum().tolist() == [10, 10]
+    assert list(after.columns) == ["a", "a"]
+    assert not given.isna().any(axis=None)
+
+
+def test_columns_that_are_not_hit_are_shared():
+    """No copy of what stays as it is."""
+    pa = pytest.importorskip("pyarrow")
+    given = plain()
+    after = struck("missing_values", given, column="count")
+    assert np.shares_memory(after["number"].to_numpy(), given["number"].to_numpy())
+    table = pa.table({"a": np.arange(9.0), "b": np.arange(9.0)})
+    fresh = struck("missing_values", table, column="a")
+    assert fresh["b"].chunk(0).buffers()[1].address == table["b"].chunk(0).buffers()[1].address
+    assert fresh["a"].chunk(0).buffers()[1].address == table["a"].chunk(0).buffers()[1].address
+    assert fresh["a"].null_count == 1
+
+
+def test_values_that_are_extreme_already_stay_in_their_dtype():
+    """Integers at the end of their range move the other way; infinities do not count."""
+    pd = pytest.importorskip("pandas")
+    given = pd.DataFrame({"small": np.array([0, 255, 0, 255], np.uint8), "large": np.array([np.inf, 1.0, 2.0, np.nan])})
+    after = struck("outliers", given, column="small", fraction=1.0)
+    assert after["small"].dtype == np.uint8
+    assert (after["small"] != given["small"]).all()
+    assert np.isfinite(struck("outliers", given[1:3], column="large", fraction=1.0)["large"]).all()
+
+
+def test_category_codes_mean_others():
+    """The values are the same, the list is in another order."""
+    pa = pytest.importorskip("pyarrow")
+    given = plain()
+    after = struck("schema_drift", given, kind="category_codes")
+    assert after["code"].astype(str).tolist() == given["code"].astype(str).tolist()
+    assert (after["code"].cat.codes != given["code"].cat.codes).all()
+    table = struck("schema_drift", pa.Table.from_pandas(given), kind="category_codes")
+    assert table["code"].to_pylist() == given["code"].tolist()
+    assert table["code"].chunk(0).dictionary.to_pylist() != list(given["code"].cat.categories)
+
+
+def test_a_zone_changes_the_clock_and_not_the_moment():
+    """Times without a zone read otherwise."""
+    pd = pytest.importorskip("pandas")
+    given = nullable()
+    after = struck("schema_drift", given, kind="time_zone", hours=-3.5)
+    assert (after["time"] == given["time"]).all()
+    assert after["time"].dt.hour.tolist() != given["time"].dt.hour.tolist()
+    naive = struck("schema_drift", plain(), kind="time_zone", hours=-3.5)
+    assert (naive["time"] - plain()["time"] == pd.Timedelta(hours=-3.5)).all()
+
+
+def test_severities_stand_for_shares():
+    """1 hardly to be noticed, 5 half of all; not both."""
+    missing = [
+        int(struck("missing_values", plain(), column="number", severity=severity)["number"].isna().sum()) for severity in range(1, 6)
+    ]
+    assert missing == [1, 3, 6, 15, 30]
+    with pytest.raises(BadArgument, match="severity=2 stands for fraction"):
+        create("missing_values", severity=2, fraction=0.3)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_one_seed_gives_one_table(carrier):
+    """And another seed another one."""
+    given = carrier()
+    one, two, other = (listed(struck("missing_values", given, column="number", seed=seed), "number") for seed in (1, 1, 2))
+    assert one == two != other
+
+
+def test_a_series_is_a_table_of_one_column():
+    """With its name and its index."""
+    given = nullable()["count"]
+    after = struck("outliers", given, fraction=0.2)
+    assert (after.name, after.dtype) == ("count", given.dtype)
+    assert after.index.equals(given.index)
+    assert (after.dropna() != given.dropna()).sum() == 12
+    with pytest.raises(PayloadMismatch, match="no column would be left"):
+        struck("missing_feature", given)
+
+
+def test_the_journal_says_what_was_hit_and_no_values():
+    """Names of columns and counts."""
+    (entry,) = strike(create("missing_values", at=0, column=["number", "text"]), [copy.copy(plain())]).journal
+    assert entry.details == {"columns": {"number": 6, "text": 6}}
