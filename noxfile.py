@@ -22,6 +22,9 @@ SERVE = ("httpx>=0.27", "fastapi")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
 """What they are measured against."""
+FLIP_PEERS = ("pytorchfi==0.6.0", "MRFI==2.1.0")
+"""They ask for torchvision, of which no bit is flipped: installed without what they depend on, but for these."""
+NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
 TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", "setuptools<81")
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It asks for Python < 3.10, and works on 3.11; scikit-learn and pkg_resources are what it imports."""
@@ -93,9 +96,11 @@ def corpus(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def peers(session: nox.Session) -> None:
     """Other tools on the same script, and the same table; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
-    _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS)
+    _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *NEEDED_BY_FLIP_PEERS)
+    session.install("--no-deps", *FLIP_PEERS)
     session.install(*JENGA)
     session.run("python", "benchmarks/tables.py", "--json", "peers-tables.json")
+    session.run("python", "benchmarks/bitflips.py", "--json", "peers-bitflips.json")
     session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
 
 

@@ -1,7 +1,7 @@
 """What one flipped bit costs, by the size of the model; and what it costs a call that a flip is armed but not due.
 
-``python benchmarks/bitflips.py [--quick]`` sets PyTorchFI and MRFI beside it, on the same models and in the same moments; ``nox -s peers``
-installs them.
+``python benchmarks/bitflips.py [--quick] [--json FILE]`` sets PyTorchFI and MRFI beside it, on the same models and in the same
+moments; ``nox -s peers`` installs them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import copy
 import functools
 import importlib.metadata
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from timing import Figure, Samples, Spread, compare, interleaved
@@ -270,4 +272,8 @@ def peers(quick: bool = False) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Flipped bits, beside PyTorchFI and MRFI.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look")
-    peers(parser.parse_args().quick)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    arguments = parser.parse_args()
+    table = peers(arguments.quick)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": table}, indent=2) + "\n", encoding="utf-8")
