@@ -17,6 +17,8 @@ ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 CUT_OFF = ("--timeout=600", "--timeout-method=thread")
 """A test that hangs ends the run, with the stacks of all threads."""
 LIGHTNING = "pytorch-lightning==2.6.6"
+TRANSFORMERS = ("transformers<5.99", "accelerate")
+"""Trainers that meet the faults unmodified."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
@@ -40,7 +42,7 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 @nox.session(python="3.11")
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
-    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, LIGHTNING, *TRANSFORMERS)
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
