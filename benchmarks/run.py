@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import arming
+import bitflips
 import crashes
 import device
 import drift
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "steps": steps,
     "exploration": exploration,
     "arming": arming,
+    "bitflips": bitflips,
     "crashes": crashes,
     "device": device,
     "drift": drift,
