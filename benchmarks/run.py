@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import arming
+import bitflips
 import crashes
+import device
 import drift
 import exploration
 import images
@@ -37,7 +39,9 @@ BENCHMARKS = {
     "steps": steps,
     "exploration": exploration,
     "arming": arming,
+    "bitflips": bitflips,
     "crashes": crashes,
+    "device": device,
     "drift": drift,
     "images": images,
     "serving": serving,

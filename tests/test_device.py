@@ -265,6 +265,41 @@ def test_a_run_that_halves_its_batch_recovers_and_its_golden_run_has_all_the_mem
     ).run(fresh=True, passed=1)
 
 
+def test_a_budget_is_there_in_each_example_and_each_trial(example):
+    """Of a property test of the user's own, and of an exploration of other faults; budgets can be drawn, too."""
+    example.with_tests(
+        """
+        import pytest, torch
+        from hypothesis import given, settings, strategies as st
+
+        @chaos.gpu_oom(budget="1MiB")
+        @settings(max_examples=5, deadline=None)
+        @given(st.integers(2, 4))
+        def test_examples(count):
+            with pytest.raises(torch.OutOfMemoryError):
+                torch.ones(count, 2**18)
+
+        def train(folder):
+            visit("my.site")
+            try:
+                torch.ones(2, 2**18)
+            except torch.OutOfMemoryError:
+                return "less"
+            return "all"
+
+        @chaos.gpu_oom(budget="1MiB")
+        @chaos.crash(site="my.site")
+        def test_explored(mlchaos, tmp_path):
+            run = mlchaos.run(train, tmp_path)
+            assert (run.value, run.golden.value) in [("less", "all"), ("all", "all")]
+
+        @chaos.gpu_oom(budget=chaos.one_of("1MiB", "4MiB"))
+        def test_drawn():
+            torch.ones(2, 2**18)
+        """
+    ).run("--tb=short", fresh=True, passed=2, failed=1).has("reproduce: @chaos.gpu_oom(budget='1MiB')")
+
+
 # -- the effective batch ---------------------------------------------------------------------------------------
 
 RETRIES = [
@@ -501,10 +536,42 @@ def test_a_slow_device_takes_its_time_in_the_phase_asked_for(example, phase, ste
     ).run(fresh=True, passed=1)
 
 
-def test_a_straggler_is_one_rank_alone():
-    """In a world; what has no rank is not it."""
-    fault = create("slow_compute", rank=1, at=0)
-    assert [fault.concerns(process) for process in ({}, {"rank": 0}, {"rank": 1})] == [False, False, True]
+@pytest.mark.skipif(sys.platform != "linux", reason="worlds need Linux")
+def test_a_straggler_is_one_rank_alone(example):
+    """In a world; a limit of the device's memory holds in each rank, and a rank that is told to end may save."""
+    example.with_file(
+        "ranks.py",
+        """
+        import os, signal, sys, torch
+        from pytest_mlchaos import visit
+
+        def train(folder):
+            rank = os.environ["RANK"]
+            signal.signal(signal.SIGTERM, lambda number, frame: (folder / rank).write_text("saved"))
+            model = torch.nn.Linear(2, 1)
+            model(torch.ones(1, 2)).sum().backward()
+            visit("my.site")
+            try:
+                torch.ones(2, 2**18)
+            except torch.OutOfMemoryError:
+                return "too little"
+        """,
+    ).with_tests(
+        """
+        import ranks
+
+        @chaos.slow_compute(rank=1, delay=0.05, at=0)
+        @chaos.gpu_oom(budget="1MiB")
+        @chaos.preempt(site="my.site", at=0, grace=20)
+        def test_world(mlchaos, tmp_path):
+            world = mlchaos.world(ranks=2).run(ranks.train, tmp_path)
+            world.assert_finished()
+            assert [rank.value for rank in world.ranks] == ["too little"] * 2
+            struck = [[strike.fault.partition("(")[0] for strike in rank.faults] for rank in world.ranks]
+            assert struck == [["preempt", "gpu_oom"], ["slow_compute", "preempt", "gpu_oom"]]
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+        """
+    ).run(fresh=True, passed=1)
 
 
 # -- real devices are looked at first --------------------------------------------------------------------------

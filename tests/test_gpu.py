@@ -116,3 +116,49 @@ def test_random_numbers_of_the_device_are_kept_and_restored():
         torch.randn(3, device="cuda")
         assert torch.equal(torch.randn(3, device="cuda"), first)
     assert "cuda" in randomness.captured()
+
+
+def test_a_budget_caps_the_real_allocator():
+    """The error is torch's own; the golden run and what comes afterwards have all of the memory."""
+    pytest.importorskip("pynvml")
+    with armed(create("gpu_oom", budget="64MiB", times=1)) as controller:
+        kept = torch.empty(16 * 2**20, dtype=torch.uint8, device="cuda")
+        with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory") as caught:
+            torch.empty(128 * 2**20, dtype=torch.uint8, device="cuda")
+        assert controller.is_injected(caught.value)
+        assert "(injected by mlchaos)" not in str(caught.value)
+        torch.empty(128 * 2**20, dtype=torch.uint8, device="cuda")
+        del kept
+    torch.empty(128 * 2**20, dtype=torch.uint8, device="cuda")
+    assert len(controller.journal) == 1
+
+
+def test_memory_that_somebody_else_takes_is_really_allocated():
+    """And given back."""
+    pytest.importorskip("pynvml")
+    model = nn.Linear(4, 1).cuda()
+    before = torch.cuda.mem_get_info()[0]
+    with armed(create("gpu_memory_pressure", free="256MiB", at=0)):
+        model(torch.ones(1, 4, device="cuda"))
+        assert torch.cuda.mem_get_info()[0] < 300 * 2**20
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(2**30, dtype=torch.uint8, device="cuda")
+    assert torch.cuda.mem_get_info()[0] > before - 2**28
+
+
+@pytest.mark.parametrize("kind", ["fallen_off_bus", "ecc", "illegal_access", "device_assert"])
+def test_a_lost_device_fails_and_the_host_does_not(kind):
+    """Whatever touches the device, until the process ends; tensors of the host are not concerned."""
+    model = nn.Linear(4, 1).cuda()
+    with armed(create("gpu_lost", kind=kind, phase="forward", at=0)):
+        for attempt in (
+            lambda: model(torch.ones(1, 4, device="cuda")),
+            lambda: model.weight.cpu(),
+            lambda: torch.ones(1, device="cuda"),
+            lambda: torch.ones(1).to("cuda"),
+            torch.cuda.synchronize,
+        ):
+            with pytest.raises(torch.AcceleratorError, match="CUDA error: "):
+                attempt()
+        nn.Linear(4, 1)(torch.ones(1, 4)).sum().backward()
+    assert model(torch.ones(1, 4, device="cuda")).shape == (1, 1)

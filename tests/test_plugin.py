@@ -181,7 +181,7 @@ def test_marks_fixture_and_options_describe_themselves(sensors):
     project.run("--markers").has("@pytest.mark.mlchaos(fault, at=None", "@pytest.mark.mlchaos_settings(max_trials")
     project.run("--fixtures").has("mlchaos", "judge the result")
     project.run("--help").has("--mlchaos-max-trials=N", "--mlchaos-replay=FAULTS", "mlchaos_max_faults", "mlchaos_production")
-    project.run("--mlchaos-faults").has("chaos.gpu_oom(phase='backward', op=0)", "Fidelity:", "Imitates:", "chaos.corrupt_batch")
+    project.run("--mlchaos-faults").has("chaos.gpu_oom(phase='backward', op=0,", "Fidelity:", "Imitates:", "chaos.corrupt_batch")
 
 
 def test_off_makes_marks_inert(sensors):

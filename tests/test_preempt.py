@@ -347,3 +347,29 @@ def test_a_run_that_something_else_restarted_too_is_judged_by_its_files(example)
                 mlchaos.run(train).assert_emergency_save()
         """
     ).run(passed=3)
+
+
+def test_a_second_sigterm_does_not_prolong_the_grace(example):
+    """Some schedulers tell a process more than once."""
+    example.with_tests(
+        """
+        import signal, time
+
+        def train(path):
+            if path.exists():
+                return path.read_text()
+            told = []
+            signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+            start = time.monotonic()
+            while True:
+                visit("my.site")
+                path.write_text(f"{len(told)} signals, {time.monotonic() - start:.0f} s")
+                time.sleep(2)
+
+        @chaos.preempt(site="my.site", at=[1, 3], grace=7)
+        def test_train(mlchaos, tmp_path):
+            run = mlchaos.run(train, tmp_path / "told")
+            assert (run.value, run.restarts) == ("2 signals, 8 s", 1)
+            assert round(run.preemptions[0].lasted, 3) == 7
+        """
+    ).run(passed=1)

@@ -75,6 +75,7 @@ class Controller(Strikes):
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self.process = contextlib.ExitStack()  # closed when the process ends: the attempt, or else the body
         self.elsewhere: dict[int, Tally] = {}
+        self.surround: Callable[[], None] = lambda: None  # opens what is open while the body runs
         self.preempted: Any = None  # the Notice of the process that is under way, once it was told to end
         self.signalled: str | None = None  # the site at which a signal's handler is running
         self.roots: tuple[Path, ...] = ()  # the directories that a supervised subject works in
@@ -177,9 +178,10 @@ class Controller(Strikes):
         """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
         self.resources.close()
         self.end_process()
-        self._lanes, self.crash, self.elsewhere = {}, None, {}
+        self._lanes, self.crash, self.elsewhere, self.preempted = {}, None, {}, None
         for plan in self.plans:
             plan.begin_again()
+        self.surround()
 
     def end_process(self) -> None:
         """What faults keep up, and remember, as long as the process lives is over."""

@@ -54,10 +54,15 @@ class PlanEffect:
 
 def surround(controller: Controller, *, fresh: bool = False) -> None:
     """Open what the ambient faults of the schedule keep open until the controller's body ends; ``fresh``: in the subject's own process."""
-    for plan in controller.plans:
-        fault = plan.fault
-        if fault.ambient and fault.concerns(controller.attributes) and (fresh or not fault.own_process):
-            controller.resources.enter_context(fault.surround(PlanEffect(controller, plan)))
+
+    def open_all() -> None:
+        for plan in controller.plans:
+            fault = plan.fault
+            if fault.ambient and fault.concerns(controller.attributes) and (fresh or not fault.own_process):
+                controller.resources.enter_context(fault.surround(PlanEffect(controller, plan)))
+
+    controller.surround = open_all  # the body may start over
+    open_all()
 
 
 def refuse_in_process(faults: list[Fault]) -> None:

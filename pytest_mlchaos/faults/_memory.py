@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core.sites import Effect
@@ -22,34 +24,70 @@ class Live:
         self.bytes = self.peak = 0
         self._known: dict[int, list[Any]] = {}
 
-    def see(self, storage: Any) -> int:
-        """Count a storage; gives how many bytes that adds (it may be known, and may have been resized)."""
+    def see(self, storage: Any) -> None:
+        """Count a storage, with the bytes that it has now."""
         key, size = storage._cdata, storage.nbytes()
         known = self._known.get(key)
         if known is not None and known[1]() is storage:
-            added = size - known[0]
+            self.bytes += size - known[0]
             known[0] = size
         else:
-            self._known[key] = [size, weakref.ref(storage, lambda gone: self._free(key, gone))]
-            added = size
-        self.bytes += added
+            self._known[key] = [size, weakref.ref(storage, functools.partial(self._free, key))]
+            self.bytes += size
         self.peak = max(self.peak, self.bytes)
-        return int(added)
 
-    def knows(self, storage: Any) -> bool:
-        """Whether a storage is counted already."""
+    def size_of(self, storage: Any) -> int | None:
+        """The bytes that a storage was counted with; None where it is not known."""
         known = self._known.get(storage._cdata)
-        return known is not None and known[1]() is storage
-
-    def size_of(self, storage: Any) -> int:
-        """The bytes that a storage was counted with."""
-        return int(self._known[storage._cdata][0])
+        return known[0] if known is not None and known[1]() is storage else None
 
     def _free(self, key: int, gone: Any) -> None:
         known = self._known.get(key)
         if known is not None and known[1] is gone:
             self.bytes -= known[0]
             del self._known[key]
+
+
+@dataclasses.dataclass
+class _Device:
+    """An emulated device of ``total`` bytes; see :func:`emulated`."""
+
+    effect: Effect
+    total: int
+    largest: int | None
+    pieces: bool
+    taken: int
+    peak: int = 0
+
+    @property
+    def live(self) -> Live:
+        """What is alive in this process."""
+        live: Live | None = self.effect.memory.get("live")
+        if live is None:
+            live = self.effect.memory["live"] = Live()
+        return live
+
+    def refuses(self, live: int, wanted: int) -> str:
+        """Why so many bytes do not fit beside those that are alive; nothing where they do."""
+        free = self.total - self.taken - live
+        if wanted > 0 and wanted > free:
+            return "full"
+        limit = min(self.largest or wanted, max(free, 0) // 2 if self.pieces else wanted)
+        return "fragmented" if wanted > limit else ""
+
+    def strikes(self, func: Any, why: str, live: int, wanted: int) -> BaseException | None:
+        """The error to raise, put into the journal; None in a probe."""
+        error = out_of_memory(wanted, total=self.total, live=live, others=self.taken, fragmented=why == "fragmented")
+        details = {"operator": str(func), "wanted": size_text(wanted), "live": f"{size_text(live)} of {size_text(self.total)}"}
+        return error if self.effect.strike(error, **details, **({"why": why} if why != "full" else {})) else None
+
+    def keep(self, live: Live, storages: list[Any]) -> None:
+        """They fit."""
+        for storage in storages:
+            live.see(storage)
+        if live.peak > self.peak:
+            self.peak = live.peak
+            self.effect.remark(f"the peak was {size_text(live.peak)} of {size_text(self.total)}")
 
 
 def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0) -> Any:
@@ -62,45 +100,31 @@ def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, t
     from torch.utils._python_dispatch import TorchDispatchMode
 
     seeded = torch.Tag.nondeterministic_seeded
-    peak = {"all": 0}  # over all processes
+    device = _Device(effect, total, largest, pieces, taken)
 
     class Budget(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
             if not effect.active:
-                return func(*args, **(kwargs or {}))
-            live: Live = effect.memory.setdefault("live", Live())
-            for storage in _storages(torch, (args, kwargs)):
-                live.see(storage)
+                return func(*args, **kwargs)
+            live = device.live
+            given = list(_storages(torch.Tensor, (args, kwargs)))
+            for storage in given:
+                if live.size_of(storage) is None:
+                    live.see(storage)
             random = torch.get_rng_state() if seeded in func.tags else None
             before = live.bytes
-            result = func(*args, **(kwargs or {}))
-            new = {storage._cdata: storage for storage in _storages(torch, (result, args))}
-            wanted = sum(storage.nbytes() for storage in new.values() if not live.knows(storage)) + _grown(live, new)
-            refused = self._refused(before, wanted)
-            if refused is None:
-                for storage in new.values():
-                    live.see(storage)
-                peak["all"] = max(peak["all"], live.peak)
-                effect.remark(f"the peak was {size_text(peak['all'])} of {size_text(total)}")
-                return result
-            return self._fail(func, args, result, refused, before, wanted, random)
-
-        def _refused(self, live: int, wanted: int) -> str | None:
-            free = total - taken - live
-            if wanted > 0 and wanted > free:
-                return "full"
-            limit = min(largest or wanted, max(free, 0) // 2 if pieces else wanted)
-            return "fragmented" if wanted > limit else None
-
-        def _fail(self, func: Any, args: Any, result: Any, why: str, live: int, wanted: int, random: Any) -> Any:
-            error = out_of_memory(wanted, total=total, live=live, others=taken, fragmented=why == "fragmented")
-            text = f"{size_text(live)} of {size_text(total)}"
-            if not effect.strike(error, operator=str(func), wanted=size_text(wanted), live=text, **({"why": why} if why != "full" else {})):
+            result = func(*args, **kwargs)
+            new = _new(live, torch.Tensor, result, given if _mutates(func) else ())
+            wanted = sum(storage.nbytes() - (live.size_of(storage) or 0) for storage in new)
+            why = device.refuses(before, wanted)
+            error = device.strikes(func, why, before, wanted) if why else None
+            if error is None:
+                device.keep(live, new)
                 return result
             if random is not None:
                 torch.set_rng_state(random)  # the operator has not run
-            if func.__name__.startswith("resize_"):
-                args[0].untyped_storage().resize_(effect.memory["live"].size_of(args[0].untyped_storage()))
+            _shrink(live, new)
             try:
                 raise error
             finally:
@@ -109,24 +133,49 @@ def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, t
     return Budget()
 
 
-def _grown(live: Live, new: dict[int, Any]) -> int:
-    """Bytes by which storages that are known have grown."""
-    return sum(max(0, storage.nbytes() - live.size_of(storage)) for storage in new.values() if live.knows(storage))
+def _new(live: Live, tensor: Any, result: Any, given: Iterable[Any]) -> list[Any]:
+    """Storages that an operator has made, or made larger, or smaller; each once."""
+    made = {id(storage): storage for storage in _storages(tensor, result) if live.size_of(storage) is None}
+    made.update({id(storage): storage for storage in given if storage.nbytes() != live.size_of(storage)})
+    return list(made.values())
 
 
-def _storages(torch: Any, values: Any) -> Iterator[Any]:
+def _shrink(live: Live, storages: list[Any]) -> None:
+    """What did not fit has not become larger."""
+    for storage in storages:
+        size = live.size_of(storage)
+        if size is not None and storage.nbytes() > size:
+            storage.resize_(size)
+
+
+_mutating: dict[Any, bool] = {}
+
+
+def _mutates(func: Any) -> bool:
+    """Whether an operator changes its arguments: it may make them larger."""
+    known = _mutating.get(func)
+    if known is None:
+        known = _mutating[func] = bool(func._schema.is_mutable)
+    return known
+
+
+def _storages(tensor: Any, value: Any) -> Iterator[Any]:
     """The storages behind all tensors in some values; a sparse tensor has those of its parts."""
-    pending = list(torch.utils._pytree.tree_leaves(values))
-    while pending:
-        leaf = pending.pop()
-        if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
-            try:
-                storage = leaf.untyped_storage()
-            except (NotImplementedError, RuntimeError):
-                pending.extend(_parts(leaf))
-            else:
-                if storage.device.type != "meta":  # a fake tensor's, which holds nothing
-                    yield storage
+    if isinstance(value, tensor):
+        try:
+            storage = value.untyped_storage()
+        except (NotImplementedError, RuntimeError):
+            yield from _storages(tensor, _parts(value))
+        else:
+            if storage.device.type != "meta":  # a fake tensor's, which holds nothing
+                yield storage
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            if part is not None and not isinstance(part, (int, float)):
+                yield from _storages(tensor, part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _storages(tensor, part)
 
 
 def _parts(tensor: Any) -> list[Any]:

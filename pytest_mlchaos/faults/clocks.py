@@ -1,4 +1,4 @@
-"""Faults of clocks."""
+"""Faults of the process: its clock."""
 
 from __future__ import annotations
 

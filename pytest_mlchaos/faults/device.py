@@ -1,4 +1,4 @@
-"""Faults of the device."""
+"""Faults of the device: it runs out of memory."""
 
 from __future__ import annotations
 

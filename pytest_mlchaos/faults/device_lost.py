@@ -1,4 +1,4 @@
-"""A device that is lost, and stays lost until the process ends."""
+"""Faults of the device: it is lost, and stays lost until the process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that somebody else takes: of the host, and of the device."""
+"""Faults of the device: memory that somebody else takes, the host's too."""
 
 from __future__ import annotations
 

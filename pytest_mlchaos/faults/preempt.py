@@ -1,4 +1,4 @@
-"""A process that is told to end, and is killed when its time is over."""
+"""Faults of the process: it is told to end, and killed when its time is over."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class Preempt(Fault):
         controller = current()
         if controller is None:
             raise FaultError("preempt needs a trial: a visit by hand has no process")
+        if controller.preempted is not None:  # told again, as some schedulers do: the grace that is under way stands
+            visit.note(again=True)
+            visit.afterwards(lambda: preemption.raised(controller, signal.SIGTERM, visit.site))
+            return
         where = f"{visit.site} {visit.index}"
         handler = signal.getsignal(signal.SIGTERM)
         if self.workers:

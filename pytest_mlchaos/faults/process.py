@@ -1,4 +1,4 @@
-"""Faults of the process."""
+"""Faults of the process: it dies, or is interrupted."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 class Crash(Fault):
     """The process is gone, as by SIGKILL: ``mlchaos.run`` starts the subject again.
 
-    ``site``: where it dies, before the operation there takes effect; any site, also one of your own. ``state``: instead of a visit,
-    what it leaves in the work directory, as ``mlchaos.explore_crashes`` names it (``"last.ckpt@0#3"``: that file cut at byte 0,
-    after step 3); then ``explore_crashes`` tries this state alone, and ``mlchaos.run(train, tmp_path)`` restarts from it.
+    ``site``: where it dies, before the operation there takes effect; any site, also one of your own. ``at=3, times=2``: the restart dies
+    at the next visit, too. ``state``: instead of a visit, what it leaves in the work directory, as ``mlchaos.explore_crashes`` names it
+    (``"last.ckpt@0#3"``: that file cut at byte 0, after step 3); then ``explore_crashes`` tries this state alone, and
+    ``mlchaos.run(train, tmp_path)`` restarts from it.
 
     Imitates: SIGKILL, the kernel's OOM killer, a node that fails, a spot instance that is taken away.
 

@@ -1,4 +1,4 @@
-"""Compute that is slow: a device that throttles, a straggler, a process that is given little of the CPU."""
+"""Faults of the device: it is slow, or the CPU beside it."""
 
 from __future__ import annotations
 

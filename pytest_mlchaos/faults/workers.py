@@ -1,4 +1,4 @@
-"""Faults of a DataLoader's worker processes."""
+"""Faults of the process: the workers of its DataLoaders."""
 
 from __future__ import annotations
 

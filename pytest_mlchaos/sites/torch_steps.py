@@ -18,6 +18,8 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MOST_STEPS = 100_000
 """Steps of which gradients are kept: some bytes a parameter and step."""
+ENOUGH = 8192
+"""Elements of a gradient whose norm stands for all of them."""
 
 
 class Trained:
@@ -56,6 +58,7 @@ class _Steps:
         self._steps: list[tuple[int, Any]] = []
         self._about: tuple[int, Any] | None = None
         self._forwarded = self._samples = 0
+        self._model: weakref.ref[Any] | None = None
         self._first: weakref.ref[Any] | None = None
 
     def done(self) -> list[Gradients]:
@@ -79,7 +82,9 @@ class _Steps:
     def _seen(self, module: Any, args: Any, kwargs: Any) -> None:
         """A forward pass in training came to its end."""
         self._forwarded += _leading(args) or _leading(kwargs.values())
-        self._first = weakref.ref(first) if (first := _trainable(module)) is not None else None
+        if self._model is None or self._model() is not module:
+            self._model = weakref.ref(module)
+            self._first = weakref.ref(first) if (first := _trainable(module)) is not None else None
 
     def _backward(self, original: Any) -> Any:
         import torch
@@ -108,13 +113,21 @@ class _Steps:
         return zero_grad
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if len(self._steps) < MOST_STEPS:
+        self._about = None
+        if len(self._steps) < MOST_STEPS and not _has_closure(args, kwargs):
             self._about = self._samples, _norms(optimizer)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if len(self._steps) < MOST_STEPS and _has_closure(args, kwargs):
+            self._about = self._samples, _norms(optimizer)
         if self._about is not None:
             self._steps.append(self._about)
         self._about, self._samples = None, 0
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether the step computes its gradients itself, by a function that it was given."""
+    return kwargs.get("closure") is not None or any(map(callable, args))
 
 
 def _trainable(module: Any) -> Any:
@@ -139,7 +152,7 @@ def _norms(optimizer: Any) -> Any:
     import torch
     from torch.utils._python_dispatch import _disable_current_modes
 
-    grads = [parameter.grad for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
     if not grads:
         return None
     with contextlib.ExitStack() as stack:
@@ -147,6 +160,7 @@ def _norms(optimizer: Any) -> Any:
             stack.enter_context(_disable_current_modes())
         try:
             with torch.no_grad():
-                return torch.stack([norm.float() for norm in torch._foreach_norm(grads)])
-        except (RuntimeError, NotImplementedError):  # sparse ones, several devices
+                grads = [grad if grad.numel() <= ENOUGH else grad.reshape(-1)[:ENOUGH] for grad in grads]
+                return torch.stack(torch._foreach_norm(grads, dtype=torch.float32))
+        except (RuntimeError, NotImplementedError):  # sparse ones, several devices, several types
             return None
