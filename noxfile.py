@@ -17,11 +17,18 @@ ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 CUT_OFF = ("--timeout=600", "--timeout-method=thread")
 """A test that hangs ends the run, with the stacks of all threads."""
 LIGHTNING = "pytorch-lightning==2.6.6"
+TRANSFORMERS = ("transformers<5.99", "accelerate")
+"""Trainers that meet the faults unmodified."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
+IMAGES = ("opencv-python-headless>=4.8", "pillow")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
 """What they are measured against."""
+IMAGE_PEERS = ("imagecorruptions==1.1.2", "setuptools<81")
+FLIP_PEERS = ("pytorchfi==0.6.0", "MRFI==2.1.0")
+"""They ask for torchvision, of which no bit is flipped: installed without what they depend on, but for these."""
+NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
 TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", "setuptools<81")
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It asks for Python < 3.10, and works on 3.11; scikit-learn and pkg_resources are what it imports."""
@@ -37,7 +44,7 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 @nox.session(python="3.11")
 def tests(session: nox.Session) -> None:
     """The tests, with torch, against the installed package."""
-    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS)
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
@@ -58,7 +65,7 @@ def oldest(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """What a user sees: the examples, of which the unsound ones must fail for the reason stated."""
-    _install_with_torch(session, LIGHTNING, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, LIGHTNING, *DATA, *SERVE, *STORAGE, *PROCESS)
     session.run("python", "examples/demo.py", *session.posargs)
 
 
@@ -80,7 +87,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
-    _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS)
+    _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
 
 
@@ -92,10 +99,13 @@ def corpus(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def peers(session: nox.Session) -> None:
-    """Other tools on the same script, and the same table; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
-    _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS)
+    """Other tools at the same work, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
+    _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *IMAGE_PEERS, *NEEDED_BY_FLIP_PEERS)
+    session.install("--no-deps", *FLIP_PEERS)
     session.install(*JENGA)
     session.run("python", "benchmarks/tables.py", "--json", "peers-tables.json")
+    session.run("python", "benchmarks/images.py", "--json", "peers-images.json")
+    session.run("python", "benchmarks/bitflips.py", "--json", "peers-bitflips.json")
     session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
 
 

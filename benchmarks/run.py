@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import arming
+import bitflips
 import crashes
 import device
 import drift
 import exploration
+import images
 import plugin_load
 import serving
 import steps
@@ -37,9 +39,11 @@ BENCHMARKS = {
     "steps": steps,
     "exploration": exploration,
     "arming": arming,
+    "bitflips": bitflips,
     "crashes": crashes,
     "device": device,
     "drift": drift,
+    "images": images,
     "serving": serving,
     "storage": storage,
     "tables": tables,

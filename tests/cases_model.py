@@ -67,6 +67,20 @@ def optimizer():
     return made
 
 
+def stepped(made):
+    """The weights after a step that is taken back."""
+    import torch
+
+    weight = made.param_groups[0]["params"][0]
+    with torch.no_grad():
+        before, momentum = weight.clone(), made.state[weight]["momentum_buffer"].clone()
+        made.step()
+        after = weight.clone()
+        weight.copy_(before)
+        made.state[weight]["momentum_buffer"].copy_(momentum)
+    return after
+
+
 SHARES = [{"fraction": 0}, {"fraction": 1.5}]
 LAYERS = [{"layer": " "}, {"layer": 3}]
 WRONG = [object, list]
@@ -78,6 +92,10 @@ CASES = {
         bad=[{"bit": 64}, {"bit": -1}, {"count": 0}, {"part": "biases"}, {"part": "gradients", "buffers": True}, *LAYERS],
         wrong=WRONG,
     ),
+    "bit_flip in activations": Case(create("bit_flip", part="activations", bit=30), model, operation=called),
+    "bit_flip in gradients": Case(create("bit_flip", part="gradients", count=2), roots, operation=backward, wrong=WRONG[:1]),
+    "bit_flip in an optimizer": Case(create("bit_flip", part="optimizer", bit=28), optimizer, operation=stepped, wrong=WRONG),
+    "quantization_error of activations": Case(create("quantization_error", part="activations", bits=3), model, operation=called),
     "stuck_neuron": Case(create("stuck_neuron", value=7.0), model, operation=called, bad=[{"index": -1}, *LAYERS], wrong=WRONG),
     "quantization_error": Case(
         create("quantization_error", bits=3), model, operation=called, bad=[{"bits": 1}, {"bits": 17}, *LAYERS], wrong=WRONG

@@ -389,6 +389,19 @@ def test_a_model_whose_bits_cannot_be_flipped_is_an_error_that_says_why(keywords
     assert "bit_flip" in str(caught.value)
 
 
+def test_a_scripted_model_has_weights_and_no_layers():
+    """It runs as one graph."""
+    model = torch.jit.script(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1)))
+    clean = model(torch.ones(1, 3))
+    with armed(create("bit_flip", layer="1.bias", bit=30, at=[0, 1])) as controller:
+        assert not torch.equal(model(torch.ones(1, 3)), clean)
+        assert torch.equal(model(torch.ones(1, 3)), clean), "the same bit twice"
+    assert torch.equal(model(torch.ones(1, 3)), clean)
+    assert len(controller.journal) == 2
+    with pytest.raises(PayloadMismatch, match="finds no layers"), armed(create("bit_flip", where="activations", at=0)):
+        model(torch.ones(1, 3))
+
+
 def test_where_names_a_part_or_is_a_predicate():
     """As every fault's ``where``, which the part's name takes the place of; what is printed says ``part``."""
     assert repr(create("bit_flip", where="gradients", at=3)) == "bit_flip(at=3, part='gradients')"

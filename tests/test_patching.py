@@ -93,3 +93,23 @@ def test_every_alias_is_replaced_and_restored_also_one_made_in_between(module):
         module.three = module.one
     assert sorted(name for _, name in aliases(original)) == ["one", "three", "two"]
     assert not list(aliases(replacement))
+
+
+def test_what_is_replaced_together_within_another_is_part_of_that_one(module):
+    """A library that is imported while others are being patched."""
+
+    def one():
+        return 1
+
+    def two():
+        return 2
+
+    module.one, module.two = one, two
+    with Patches() as patches:
+        with patches.together():
+            with patches.together():
+                patches.replace_everywhere(one, lambda: 10)
+            patches.replace_everywhere(two, lambda: 20)
+            assert module.one is one
+        assert (module.one(), module.two()) == (10, 20)
+    assert (module.one, module.two) == (one, two)

@@ -200,6 +200,9 @@ def library(monkeypatch):
             finally:
                 closed.append(True)
             return 'done'
+        async def stream_async():
+            yield [7]
+            yield [8]
         closed = []
     """
     exec("\n".join(line[8:] for line in source.splitlines()), module.__dict__)
@@ -245,6 +248,16 @@ def test_each_item_of_a_generator_is_a_visit_of_a_stream(library):
             next(iterator)
         assert end.value.value == "done"
     assert library.closed == [True]
+
+
+def test_each_item_of_an_asynchronous_generator_is_a_visit(library):
+    """It stays one; but it is no stream that could be reordered."""
+
+    async def items():
+        return [item async for item in library.stream_async()]
+
+    with armed(at_result("a_library:stream_async", lambda self, visit: visit.payload * 2, at=1)):
+        assert asyncio.run(items()) == [[7], [8, 8]]
 
 
 def test_results_of_a_failing_call_are_no_visit(library):

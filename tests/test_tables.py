@@ -73,7 +73,7 @@ def arrow():
     frame = plain()
     frame.loc[4, ["number", "text"]] = None
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata({"source": "test"})
-    return pa.concat_tables([table.slice(3, 20), table.slice(30, 30), table.slice(10, 10)])
+    return pa.concat_tables([table.slice(30, 30), table.slice(0, 20), table.slice(20, 10)])
 
 
 def batch():
@@ -214,6 +214,7 @@ def test_values_go_missing_where_the_mechanism_says():
         for mechanism, other in (("mcar", None), ("mnar", None), ("mar", "more"))
     }
     assert given.number[where["mnar"]].min() > given.number.quantile(0.58)
+    assert given.number[~where["mnar"]].max() > given.number[where["mnar"]].min()
     assert given.more[where["mar"]].min() >= given.more.quantile(0.55)
     assert given.number[where["mcar"]].min() < given.number.median()
     assert where["mnar"].sum() == where["mar"].sum() == where["mcar"].sum() == 12
@@ -286,10 +287,11 @@ def test_a_stale_feature_is_that_of_an_earlier_row_or_table():
         struck("stale_feature", plain(), lag=60)
 
 
-def test_what_an_earlier_table_held_is_kept_whatever_its_owner_does_with_it():
+@pytest.mark.parametrize("carrier", [plain, fields])
+def test_what_an_earlier_table_held_is_kept_whatever_its_owner_does_with_it(carrier):
     """User code fills gaps in place."""
-    early, late = fields().copy(), fields().copy()
-    late["number"] = 7
+    early, late = carrier().copy(), carrier().copy()
+    late["number"] = 7.0
     with_owner = create("stale_feature", column="number", behind="tables", at=1)
 
     def owner(table):
@@ -297,7 +299,7 @@ def test_what_an_earlier_table_held_is_kept_whatever_its_owner_does_with_it():
         table["number"] = -1.0
         return kept
 
-    assert strike(with_owner, [early, late], operation=owner).outcomes[1]["number"].tolist() == fields()["number"].tolist()
+    assert listed(strike(with_owner, [early, late], operation=owner).outcomes[1], "number") == listed(carrier(), "number")
 
 
 def test_an_array_with_two_axes_has_columns_without_names():
@@ -428,6 +430,53 @@ def test_one_seed_gives_one_table(carrier):
     given = carrier()
     one, two, other = (listed(struck("missing_values", given, column="number", seed=seed), "number") for seed in (1, 1, 2))
     assert one == two != other
+
+
+ODD = {
+    "bool": lambda pa: pa.array([True, None, False] * 4),
+    "date": lambda pa: pa.array(range(12), pa.int32()).cast(pa.date32()),
+    "zone": lambda pa: pa.array(range(12), pa.timestamp("us", "Asia/Tokyo")),
+    "decimal": lambda pa: pa.array(range(12), pa.int8()).cast(pa.decimal128(20, 2)),
+    "list": lambda pa: pa.array([[n] for n in range(12)]),
+    "struct": lambda pa: pa.array([{"a": n} for n in range(12)]),
+    "binary": lambda pa: pa.array([b"%d" % n for n in range(12)]),
+    "half": lambda pa: pa.array(np.arange(12, dtype=np.float16)),
+    "codes": lambda pa: pa.array([None if n == 3 else n % 3 for n in range(12)]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("backed", [False, True])
+def test_types_that_are_rarely_seen_can_miss_values_and_change_places(kind, backed):
+    """Arrow's, in a table of its own or in pandas; cut out of a longer one, too."""
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    given = pa.table({"x": ODD[kind](pa)}).slice(1)
+    values = given["x"].to_pylist()
+    if backed:
+        given = given.to_pandas(types_mapper=pd.ArrowDtype)
+    missing = struck("missing_values", given, fraction=0.5)
+    swapped = struck("swapped_values", given, fraction=1.0)
+    assert type(missing) is type(swapped) is type(given)
+    if backed:
+        assert missing.dtypes.equals(given.dtypes)
+        missing, swapped = (pa.array(frame["x"].array).to_pylist() for frame in (missing, swapped))
+    else:
+        assert missing.schema == given.schema
+        missing, swapped = missing["x"].to_pylist(), swapped["x"].to_pylist()
+    present = len(values) - values.count(None)
+    assert missing.count(None) - values.count(None) == round(present / 2)
+    assert all(new is None or new == old for new, old in zip(missing, values, strict=True))
+    assert sorted(map(str, swapped)) == sorted(map(str, values))
+    assert swapped != values
+
+
+def test_what_a_library_cannot_do_for_a_type_is_refused():
+    """Run-end encoding, which pyarrow takes no rows out of."""
+    pa, pc = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.compute")
+    given = pa.table({"x": pc.run_end_encode(pa.array([1, 1, 2, 2]))})
+    for fault, keywords in (("duplicate_rows", {}), ("swapped_values", {"column": "x"}), ("swapped_values", {})):
+        with pytest.raises(PayloadMismatch, match=rf"{fault} cannot work on Table\[4 rows x 1 columns\] \(x: run_end_encoded"):
+            struck(fault, given, **keywords)
 
 
 def test_a_series_is_a_table_of_one_column():

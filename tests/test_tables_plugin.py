@@ -62,10 +62,15 @@ def test_a_table_that_is_read_is_struck_and_the_file_is_not(people):
             assert list(pd.read_csv(csv)) == ["age"]
             assert list(pd.read_csv(csv)) == ["age", "city"]
 
+        @chaos.missing_feature(column="city", at=chaos.EVERY, where=lambda visit: visit.attributes["reader"] == "pandas.read_table")
+        def test_where(csv):
+            assert list(pd.read_csv(csv)) == ["age", "city"]
+            assert list(pd.read_table(csv, sep=",")) == ["age"]
+
         def test_afterwards(csv):
             assert mean_age(csv) == 35.0
             assert not hasattr(read_csv, "__wrapped__") and pd.read_csv is read_csv
-    """).run(fresh=True, passed=3)
+    """).run(fresh=True, passed=4)
 
 
 def test_a_call_of_a_reader_is_one_visit_whatever_it_calls(people):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,11 @@ class Plan:
         self.observes = type(fault).observe is not Fault.observe
         self._seed = seed
         self.begin_again()
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The fault as it prints; kept, for it is part of each strike."""
+        return repr(self.fault)
 
     def begin_again(self) -> None:
         """Visits are counted from 0 again."""

@@ -73,7 +73,13 @@ class Patches:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is replaced everywhere in here is replaced at its end, in one go: to look through all modules is what it costs."""
+        """What is replaced everywhere in here is replaced at its end, in one go: to look through all modules is what it costs.
+
+        One within another is part of that one.
+        """
+        if self._together is not None:
+            yield
+            return
         pairs: list[tuple[object, object]] = []
         self._together = pairs
         try:
@@ -140,12 +146,17 @@ def _bound(wanted: Sequence[object]) -> Iterator[tuple[types.ModuleType, str, in
     There are tens of thousands of names, and ``id()`` is slow: it tells each audit hook.
     """
     kinds = set(map(type, wanted))
-    quick = frozenset(wanted) if kinds <= FUNCTIONS else None
+    quick = frozenset(wanted) if all(map(_is_told_by_identity, kinds)) else None
     for module in list(sys.modules.values()):
         if isinstance(module, types.ModuleType):
             for name, held in vars(module).copy().items():
                 if type(held) in kinds and (quick is None or held in quick):
                     yield from ((module, name, place) for place, one in enumerate(wanted) if one is held)
+
+
+def _is_told_by_identity(kind: Any) -> bool:
+    """Whether objects of this type can be looked up in a set without calling anybody's code."""
+    return kind in FUNCTIONS or (kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__)
 
 
 def _rebind(pairs: Sequence[tuple[object, object]]) -> None:

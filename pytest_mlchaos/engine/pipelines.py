@@ -117,7 +117,9 @@ def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:
 def _passed(argument: Any) -> Any:
     """A table that a pipeline is given passes the site of tables; anything else is what it is."""
     controller = current()
-    return controller.visit("data.table", argument) if controller is not None and is_table(argument) else argument
+    if controller is None or not is_table(argument):
+        return argument
+    return controller.visit("data.table", argument, {"reader": "mlchaos.pipeline"})
 
 
 def _drained(pipeline: Callable[..., Any], *args: Any) -> Any:

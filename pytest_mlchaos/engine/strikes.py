@@ -65,7 +65,7 @@ class Strikes:
     def _apply(self, plan: Plan, visit: Visit) -> None:
         def record(details: Mapping[str, Any]) -> None:
             plan.visits_struck.append(visit.index)
-            strike = Strike(repr(plan.fault), visit.site, visit.index, {**about(), **details})
+            strike = Strike(plan.text, visit.site, visit.index, {**about(), **details})
             put_down(strike, self.clock.now() + visit.delay)
             self._struck(plan, strike)
             if visit.error is not None:
@@ -90,7 +90,7 @@ class Strikes:
 
     def note(self, plan: Plan, **details: Any) -> None:
         """A fault that is not bound to a visit has taken effect."""
-        self._struck(plan, Strike(repr(plan.fault), name_of(plan.fault.key), 0, details))
+        self._struck(plan, Strike(plan.text, name_of(plan.fault.key), 0, details))
 
     def _struck(self, plan: Plan, strike: Strike) -> None:
         plan.struck, plan.total = plan.struck + 1, plan.total + 1

@@ -7,7 +7,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["cv2", "defocus_blur", "gaussian", "gaussian_blur", "glass_blur", "motion_blur", "moved", "zoom_blur", "zoom_maps"]
+__all__ = [
+    "cv2",
+    "defocus_blur",
+    "defocus_blur_8bit",
+    "gaussian",
+    "gaussian_blur",
+    "glass_blur",
+    "motion_blur",
+    "moved",
+    "zoom_blur",
+    "zoom_maps",
+]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -48,6 +59,42 @@ def defocus_blur(images: Any, top: float, lens: tuple[int, float], rngs: Sequenc
     for image in images:
         image[:] = cv2().filter2D(image, -1, kernel).reshape(image.shape)
     return images
+
+
+def defocus_blur_8bit(image: Any, lens: tuple[int, float], rng: Any) -> Any:
+    """The same for an 8-bit picture: small disks are summed up column by column in whole numbers, and softened afterwards."""
+    import numpy as np
+
+    radius, softness = lens
+    if radius > 7:  # the softened rim reaches beyond the kernel that was published
+        blurred = cv2().filter2D(image.astype(np.float32), -1, _disk(*lens), delta=2**-10).reshape(image.shape)
+    else:
+        sums, count = _disk_sums(image, radius)
+        rim = cv2().getGaussianKernel(3, softness, cv2().CV_32F)
+        blurred = cv2().sepFilter2D(sums.astype(np.float32), -1, rim, rim / count, delta=2**-10).reshape(sums.shape)[1:-1, 1:-1]
+    return blurred.astype(np.uint8)
+
+
+def _disk_sums(image: Any, radius: int) -> tuple[Any, int]:
+    """The sums of all values within a radius, for each pixel and a rim of one; and of how many: up to a radius of 8."""
+    import numpy as np
+
+    height, width = (size + 2 for size in image.shape[:2])
+    rim = radius + 1
+    wide = cv2().copyMakeBorder(image, rim, rim, rim, rim, cv2().BORDER_REFLECT_101)
+    wide = wide.astype(np.uint16).reshape(*wide.shape[:2], -1)
+    column = wide[radius : radius + height].copy()  # of the height that was reached
+    total = np.zeros((height, width, wide.shape[2]), np.uint16)
+    count = 0
+    for reach in range(radius + 1):
+        if reach:
+            column += wide[radius - reach : radius - reach + height]
+            column += wide[radius + reach : radius + reach + height]
+        for right in range(-radius, radius + 1):
+            if right**2 + reach**2 <= radius**2 < right**2 + (reach + 1) ** 2:  # so high is the disk there
+                total += column[:, radius + right : radius + right + width]
+                count += 2 * reach + 1
+    return total, count
 
 
 def _sources(height: int, width: int, reach: int, rng: Any) -> Any:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["gaussian_noise", "impulse_noise", "impulse_noise_8bit", "shot_noise", "speckle_noise", "standard_normals", "words"]
+__all__ = ["gaussian_noise", "impulse_noise", "impulse_noise_8bit", "normals", "shot_noise", "speckle_noise", "words"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LEVELS = 255
@@ -29,9 +29,16 @@ def words(rng: Any, count: int) -> Any:
     return np.asarray(rng.bit_generator.random_raw(-(-count // 4)), dtype="<u8").view("<u2")[:count]
 
 
+@functools.lru_cache(maxsize=16)
+def _quantiles(scale: float) -> Any:
+    """The 65,536 equally probable values of a normal variable: the middles of its quantiles, scaled to this deviation."""
+    import numpy as np
+
+    return _unit_quantiles() * np.float32(scale)
+
+
 @functools.cache
-def _quantiles() -> Any:
-    """The 65,536 equally probable values of a standard normal variable: the middles of its quantiles, scaled to variance 1."""
+def _unit_quantiles() -> Any:
     import statistics
 
     import numpy as np
@@ -42,9 +49,9 @@ def _quantiles() -> Any:
     return np.concatenate([-half[::-1], half]).astype(np.float32)
 
 
-def standard_normals(rng: Any, shape: tuple[int, ...]) -> Any:
-    """Standard normal numbers, to 16 bits of their distribution."""
-    return _quantiles().take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
+def normals(rng: Any, shape: tuple[int, ...], scale: float = 1.0) -> Any:
+    """Normal numbers of this deviation, to 16 bits of their distribution."""
+    return _quantiles(scale).take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
 
 
 def _noise(shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tuple[int, ...]], Any]) -> Any:
@@ -57,16 +64,13 @@ def _noise(shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tup
 
 def gaussian_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
     """Normal noise of this standard deviation (of the white's value)."""
-    noise = _noise(images.shape, rngs, standard_normals)
-    noise *= scale * top
-    images += noise
+    images += _noise(images.shape, rngs, lambda rng, shape: normals(rng, shape, scale * top))
     return images
 
 
 def speckle_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
     """Normal noise in proportion to the brightness."""
-    noise = _noise(images.shape, rngs, standard_normals)
-    noise *= scale
+    noise = _noise(images.shape, rngs, lambda rng, shape: normals(rng, shape, scale))
     noise += 1
     images *= noise
     return images

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._corruptions_blur import cv2, gaussian, moved, zoom_maps
-from ._corruptions_noise import standard_normals
+from ._corruptions_noise import normals
 
 __all__ = ["LUMA", "fog", "frost", "plasma", "snow", "spatter"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -24,10 +24,13 @@ def _gray(image: Any) -> Any:
     return image if image.shape[-1] == 1 else cv2().cvtColor(image, cv2().COLOR_RGB2GRAY)[..., None]
 
 
-def _color(color: tuple[float, float, float], channels: int) -> Any:
+def _tinted(plane: Any, color: tuple[float, float, float], channels: int) -> Any:
+    """A picture of one colour, as bright as the plane says."""
     import numpy as np
 
-    return np.array(color if channels == 3 else [np.dot(color, LUMA)], np.float32)
+    if channels == 1:
+        return plane[..., None] * np.float32(np.dot(color, LUMA))
+    return cv2().merge([plane * np.float32(part) for part in color])
 
 
 def _flakes(height: int, width: int, constants: Sequence[float], rng: Any) -> Any:
@@ -36,7 +39,7 @@ def _flakes(height: int, width: int, constants: Sequence[float], rng: Any) -> An
 
     mean, spread, zoom, threshold, radius, sigma, _ = constants
     part = math.ceil(height / zoom), math.ceil(width / zoom)
-    noise = standard_normals(rng, part) * np.float32(spread) + np.float32(mean)  # all that the zoom is going to show
+    noise = normals(rng, part) * np.float32(spread) + np.float32(mean)  # all that the zoom is going to show
     x, y = zoom_maps(height, width, zoom, centred=False)
     layer = cv2().remap(noise, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE)
     layer[layer < threshold] = 0
@@ -161,15 +164,15 @@ def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[
     height, width, channels = images.shape[1:]
     mean, spread, blur, threshold, strength, mud = constants
     for image, rng in zip(images, rngs, strict=True):
-        noise = standard_normals(rng, (height, width)) * np.float32(spread) + np.float32(mean)
-        liquid = gaussian(noise, blur)
-        liquid[liquid < threshold] = 0
+        noise = normals(rng, (height, width))
+        noise *= spread
+        noise += mean
+        _, liquid = cv2().threshold(gaussian(noise, blur), threshold, 0, cv2().THRESH_TOZERO)
         if mud:
             cover = gaussian((liquid > threshold).astype(np.float32), strength)
             cover[cover < 0.8] = 0
-            image *= 1 - cover[..., None]
-            image += cover[..., None] * (_color(MUD, channels) * top)
+            image *= _tinted(1 - cover, (1, 1, 1), channels)
+            image += _tinted(cover * np.float32(top), MUD, channels)
         else:
-            light = np.minimum(_water(liquid)[..., None] * (_color(WATER, channels) * strength), 1)
-            image += light * np.float32(top)
+            image += _tinted(_water(liquid) * np.float32(strength * top), WATER, channels)
     return images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -157,27 +156,11 @@ def _changed_pil(picture: Picture, change: Change) -> Any:
 
 
 def _change(given: Any, fresh: Any, scale: Range, change: Change) -> None:
-    """Write the changed images into ``fresh``, some at a time, on all processors; both are [n, height, width, channels]."""
-    count, size = len(given), given[0].size
-    together = max(1, TOGETHER // size)
-    parts = [range(start, min(start + together, count)) for start in range(0, count, together)]
-    workers = min(len(parts), _processors())
-
-    def one(part: range) -> None:
-        fresh[part.start : part.stop] = _part(given[part.start : part.stop], part, scale, change)
-
-    if workers < 2:
-        for part in parts:
-            one(part)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(one, parts))
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Write the changed images into ``fresh``, some at a time; both are [n, height, width, channels]."""
+    together = max(1, TOGETHER // given[0].size)
+    for start in range(0, len(given), together):
+        part = range(start, min(start + together, len(given)))
+        fresh[start : part.stop] = _part(given[start : part.stop], part, scale, change)
 
 
 def _part(given: Any, numbers: range, scale: Range, change: Change) -> Any:

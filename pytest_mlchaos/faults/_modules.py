@@ -76,8 +76,9 @@ class LayerFault(Fault):
 def _live_modules() -> tuple[list[Any], set[int]]:
     """All modules there are, and which of them are inside another (by ``id``)."""
     torch = sys.modules["torch"]
-    modules = [item for item in gc.get_objects() if issubclass(type(item), torch.nn.Module)]
-    return modules, {id(child) for module in modules for child in module.__dict__.get("_modules", {}).values()}
+    found = [item for item in gc.get_objects() if issubclass(type(item), torch.nn.Module)]
+    modules = [module for module in found if "_modules" in module.__dict__]  # one that is being made has none yet
+    return modules, {id(child) for module in modules for child in module.__dict__["_modules"].values()}
 
 
 def _wholes(model: Any) -> list[tuple[str, Any]]:
@@ -122,6 +123,10 @@ def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
             continue
         seen.add(id(module))
         own = module.__dict__
+        if not isinstance(own.get("_parameters"), dict):  # a scripted module keeps them elsewhere
+            scripted = [*module.named_parameters(prefix[:-1]), *(module.named_buffers(prefix[:-1]) if buffers else ())]
+            found += [item for item in scripted if id(item[1]) not in seen]
+            continue
         for held in (own["_parameters"], own["_buffers"]) if buffers else (own["_parameters"],):
             for name, tensor in held.items():
                 if tensor is not None and id(tensor) not in seen:
@@ -135,17 +140,24 @@ def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
 def tensor_at(model: Any, name: str) -> Any:
     """The parameter or buffer of this name, or None."""
     *path, last = name.split(".")
-    for part in path:
-        model = model._modules.get(part)
-        if model is None:
-            return None
-    found = model._parameters.get(last)
-    return model._buffers.get(last) if found is None else found
+    try:
+        for part in path:
+            model = model._modules[part]
+        found = model._parameters.get(last)
+        return model._buffers.get(last) if found is None else found
+    except KeyError:
+        return None
+    except AttributeError:  # inside a scripted module
+        return getattr(model, last, None)
 
 
-def layers_of(model: Any) -> list[tuple[str, Any]]:
-    """The modules inside a model that have none inside themselves, with their names; a model of one layer is that layer."""
-    return [(name, module) for name, module in model.named_modules() if not module._modules]
+def layers_of(fault: Fault, model: Any, innermost: bool) -> list[tuple[str, Any]]:
+    """The modules inside a model, itself included, with their names; ``innermost``: those that have none inside themselves."""
+    scripted = sys.modules["torch"].jit.ScriptModule
+    found = [(name, module) for name, module in model.named_modules() if not isinstance(module, scripted)]
+    if not found:
+        raise PayloadMismatch(f"{fault.name} finds no layers in {type(model).__name__}, which runs as one graph")
+    return [item for item in found if not innermost or not item[1]._modules]
 
 
 def names_of(tensors: Iterable[Any]) -> dict[int, str]:

@@ -54,7 +54,10 @@ class TableFault(DataFault):
         import numpy as np
 
         table = self._table(visit)
-        return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
+        try:
+            return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
+        except NotImplementedError as why:  # how pyarrow says that it has no such operation for a type
+            raise self.refused(table, str(why)) from None
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """The table with the fault in it, as its library's own object; ``visit.note`` what was done."""
@@ -114,7 +117,7 @@ class ColumnFault(TableFault):
             try:
                 self._check_kind(column)
                 fresh, count = self.changed(column, Spot(table, place, rng, visit))
-            except Unfit as why:
+            except (Unfit, NotImplementedError) as why:  # the second is how pyarrow says what it has not for a type
                 if self.column is not None:
                     raise self.refused(table, f"the column {column.name!r} {why}") from None
                 continue

@@ -60,7 +60,7 @@ class ArrowColumn(Column):
     def numbers(self) -> Any:
         """A view of the buffer where no value is missing."""
         values = self._ticks()
-        return (values.fill_null(0) if values.null_count else values).to_numpy(zero_copy_only=False)
+        return (values.fill_null(False if self.kind == "boolean" else 0) if values.null_count else values).to_numpy(zero_copy_only=False)
 
     def codes(self) -> Any:
         """Numbers as they are, texts and categories by their rank."""
@@ -71,7 +71,7 @@ class ArrowColumn(Column):
             plain = self.array.dictionary_decode() if self.kind == "category" else self.array
             values = pc.rank(plain, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.float64)
         elif self.kind == "other":
-            raise Unfit("has no order")
+            raise Unfit(f"of the dtype {self.dtype} has no order to go by")
         else:
             values = self.numbers().astype(np.float64)
         nulls = self.nulls()
@@ -174,7 +174,7 @@ class ArrowColumn(Column):
             return self.array.cast(pa.timestamp(self.type.unit, tz=f"{sign}{minutes // 60:02}:{minutes % 60:02}"))
         ticks = round(seconds * self.ticks_per_second())
         if not ticks:
-            raise Unfit(f"its type {self.dtype} is too coarse for {seconds} s")
+            raise Unfit(f"of the type {self.dtype} is too coarse for {seconds} s")
         everywhere = np.arange(len(self.array))
         return self.with_numbers(everywhere, self.numbers() + ticks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +40,10 @@ class NumpyColumn(Column):
 
     def nulls(self) -> Any:
         """NaN, NaT, None, and the empty text where a dtype knows nothing else."""
+        return self._nulls
+
+    @functools.cached_property
+    def _nulls(self) -> Any:
         import numpy as np
 
         if self.values.dtype.kind == "f":
@@ -68,7 +73,7 @@ class NumpyColumn(Column):
         elif self.kind == "text":
             codes = np.unique(self.values.astype(str), return_inverse=True)[1].astype(np.float64)
         else:
-            raise Unfit("has no order")
+            raise Unfit(f"of the dtype {self.dtype} has no order to go by")
         nulls = self.nulls()
         if nulls is not None:
             codes[nulls] = np.nan
@@ -86,7 +91,7 @@ class NumpyColumn(Column):
             fresh[where] = ""  # what genfromtxt gives for a missing text
             return fresh
         else:
-            raise Unfit(f"its dtype {self.dtype} has no missing value")
+            raise Unfit(f"of the dtype {self.dtype} has no missing value")
         fresh[where] = None if kind == "O" else "NaT" if kind in "mM" else float("nan")
         return fresh
 
@@ -148,19 +153,19 @@ class NumpyColumn(Column):
 
         unit, count = np.datetime_data(self.values.dtype)
         if unit not in _SECONDS:
-            raise Unfit(f"its dtype {self.dtype} counts no seconds")
+            raise Unfit(f"of the dtype {self.dtype} counts no seconds")
         return 1 / (_SECONDS[unit] * count)
 
     def in_zone(self, seconds: int) -> Any:
         """They have no zone: the reading is another."""
         ticks = round(seconds * self.ticks_per_second())
         if not ticks:
-            raise Unfit(f"its dtype {self.dtype} is too coarse for {seconds} s")
+            raise Unfit(f"of the dtype {self.dtype} is too coarse for {seconds} s")
         return self.values + ticks
 
     def recoded(self, order: Any) -> Any:
         """There is no such dtype."""
-        raise Unfit(f"its dtype {self.dtype} has no list of categories")
+        raise Unfit(f"of the dtype {self.dtype} has no list of categories")
 
     def category_count(self) -> int:
         """There is no such dtype."""

@@ -56,7 +56,7 @@ class _ExtensionColumn(Column):
         if self._sparse:
             return np.asarray(self.array)
         if self.kind not in ("float", "integer", "boolean"):
-            raise Unfit(f"its dtype {self.dtype} holds no numbers")
+            raise Unfit(f"of the dtype {self.dtype} holds no numbers")
         return self.array.to_numpy(dtype=self.array.dtype.numpy_dtype, na_value=0)
 
     def codes(self) -> Any:
@@ -69,7 +69,7 @@ class _ExtensionColumn(Column):
         elif self.kind == "text":
             codes = pd.factorize(self.array, sort=True)[0].astype(np.float64)
         elif self.kind == "other":
-            raise Unfit("has no order")
+            raise Unfit(f"of the dtype {self.dtype} has no order to go by")
         else:
             codes = self.numbers().astype(np.float64)
         nulls = self.nulls()
@@ -91,7 +91,7 @@ class _ExtensionColumn(Column):
         try:
             fresh[where] = values
         except (TypeError, ValueError):
-            raise Unfit(f"its dtype {self.dtype} does not take such values") from None
+            raise Unfit(f"of the dtype {self.dtype} does not take such values") from None
         return fresh
 
     def with_numbers(self, where: Any, values: Any) -> Any:

@@ -227,16 +227,16 @@ def _problem(picture: Picture, layout: str | None) -> str | None:
 
 
 def _same(fresh: Any, given: Any) -> bool:
-    if hasattr(fresh, "equal"):
-        return bool(fresh.equal(given))
     import numpy as np
 
-    return bool(np.array_equal(np.asarray(fresh), np.asarray(given)))
+    if hasattr(fresh, "equal"):
+        return bool(fresh.equal(given))
+    return all(np.array_equal(*pair) for pair in zip(np.asarray(fresh), np.asarray(given), strict=True))  # mostly the first differs
 
 
 @contextlib.contextmanager
 def _one_thread_of_opencv(used: bool) -> Iterator[None]:
-    """OpenCV's own threads would not survive a fork into DataLoader workers; ours end with the strike."""
+    """OpenCV's own threads would not survive a fork into DataLoader workers."""
     if not used:
         yield
         return

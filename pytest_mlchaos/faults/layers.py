@@ -93,9 +93,10 @@ class StuckNeuron(LayerFault):
         """Hook the layer; it has struck once that is called."""
         model = checked_model(self, visit.payload)
         if self.layer is None:
-            found = [item for item in layers_of(model) if item[1]._parameters] or layers_of(model)
+            every = layers_of(self, model, innermost=True)
+            found = [item for item in every if item[1]._parameters] or every
         else:
-            found = self.inside(model, model.named_modules(), "layer")
+            found = self.inside(model, layers_of(self, model, innermost=False), "layer")
         visit.spare()
         if not found:
             return  # another part of the model is meant
@@ -239,7 +240,7 @@ class QuantizationError(LayerFault):
 
     @contextmanager
     def _rounding(self, visit: Visit, model: Any) -> Iterator[None]:
-        every = self.inside(model, layers_of(model) if self.layer is None else model.named_modules(), "layer")
+        every = self.inside(model, layers_of(self, model, self.layer is None), "layer")
         told = False
 
         def hook(module: Any, inputs: Any, output: Any) -> Any:

@@ -177,7 +177,7 @@ def _gradients(fault: BitFlip, visit: Visit) -> None:
 
 def _activations(fault: BitFlip, visit: Visit) -> None:
     model = checked_model(fault, visit.payload)
-    found = fault.inside(model, layers_of(model) if fault.layer is None else model.named_modules(), "layer")
+    found = fault.inside(model, layers_of(fault, model, fault.layer is None), "layer")
     if not found:
         visit.spare()  # another part of the model is meant
         return

@@ -62,7 +62,10 @@ def _emptied(column: Column) -> Any:
     nulls = column.nulls()
     if nulls is not None and nulls.all():
         raise Unfit(f"the column {column.name!r} has no values")
-    return column.without(np.arange(column.size))
+    try:
+        return column.without(np.arange(column.size))
+    except Unfit as why:
+        raise Unfit(f"the column {column.name!r} {why}") from None
 
 
 _FITS = {

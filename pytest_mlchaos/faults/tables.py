@@ -127,18 +127,15 @@ def _spread(values: Any, nulls: Any) -> float:
     import numpy as np
 
     present = values if nulls is None else values[~nulls]
-    count, total, squares, centre = 0, 0.0, 0.0, None
-    for start in range(0, len(present), BLOCK):
-        block = present[start : start + BLOCK].astype(np.float64)
-        if not np.isfinite(block.sum()):
-            block = block[np.isfinite(block)]
-        if not len(block):
-            continue
-        centre = block[0] if centre is None else centre
-        block -= centre
-        count, total = count + len(block), total + float(block.sum())
-        block *= block
-        squares += float(block.sum())
+    count, total, squares, centre = 0, 0.0, 0.0, 0.0
+    with np.errstate(all="ignore"):
+        for start in range(0, len(present), BLOCK):
+            off = present[start : start + BLOCK].astype(np.float64)
+            if not count or not np.isfinite(off.sum()):
+                off = off[np.isfinite(off)]
+                centre = float(off[0]) if not count and len(off) else centre
+            off -= centre
+            count, total, squares = count + len(off), total + float(off.sum()), squares + float(np.einsum("i,i->", off, off))
     variance = squares / count - (total / count) ** 2 if count else 0.0
     return variance**0.5 if np.isfinite(variance) and variance > 0 else 1.0
 

@@ -19,7 +19,10 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 SITE = "call.result"
 
 
-@site(SITE, "What a call of a dotted target has returned; of a generator, each item. Payload: that value.")
+@site(
+    SITE,
+    "What a call of a dotted target has returned; of a generator, each item. Payload: that value.",
+)
 def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
     """Wraps the one target that the key names."""
     if not isinstance(key, str):
@@ -27,22 +30,27 @@ def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
 
 
 def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) -> Any:
-    """``function`` with a visit behind it; a coroutine function stays one, and each item of a generator is a visit."""
+    """``function`` with a visit behind it; a coroutine function stays one, and each item of a generator is a visit.
+
+    A generator is a stream, too, whose items can be dropped and reordered; an asynchronous one is none.
+    """
     attributes = {"target": key[1]} if isinstance(key, tuple) else {}
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         return controller.visit(key, function(*args, **kwargs), attributes)
 
-    @functools.wraps(function)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
-        value = await function(*args, **kwargs)
+    async def through(value: Any) -> Any:
         gate = controller.begin(key, value, attributes)
         if gate is None:
             return value
         with gate:
             await gate.wait_async()
             return gate.payload
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        return await through(await function(*args, **kwargs))
 
     @functools.wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Any:
@@ -58,6 +66,17 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
         finally:
             items.close()
 
+    @functools.wraps(function)
+    async def generate_async(*args: Any, **kwargs: Any) -> Any:
+        items = function(*args, **kwargs)
+        try:
+            async for item in items:
+                yield await through(item)
+        finally:
+            await items.aclose()
+
+    if inspect.isasyncgenfunction(function):
+        return generate_async
     if inspect.iscoroutinefunction(function):
         return call_async
     return generate if inspect.isgeneratorfunction(function) else call

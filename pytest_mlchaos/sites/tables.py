@@ -27,7 +27,7 @@ FILES = (("pyarrow.parquet", "ParquetFile"), ("pyarrow.parquet", "ParquetDataset
 """Classes of open files, whose ``read…`` methods make visits."""
 
 
-@site(SITE, "A table that has been read, or is given to a pipeline. Payload: the table.")
+@site(SITE, "A table that has been read, or is given to a pipeline. Payload: the table. Attribute: the reader's name.")
 def arm_table(controller: Controller, patches: Patches, key: Key) -> None:
     """Wraps the readers of each library, now or as soon as it is imported."""
     passing = _Passing(controller)
@@ -41,17 +41,20 @@ def _wrap_readers(module: str, patches: Patches, passing: _Passing) -> None:
     """The module's readers, under every name by which they were imported."""
     loaded = sys.modules[module]
     names = TEXT_READERS if module == "numpy" else [name for name in dir(loaded) if name.startswith("read_")]
-    for name in names:
-        original = getattr(loaded, name)
-        if callable(original) and not inspect.isclass(original):
-            patches.replace_everywhere(original, passing.reader(original, is_table if module == "numpy" else is_frame))
+    counts = is_table if module == "numpy" else is_frame
+    with patches.together():  # replaced at its end: all are looked up before
+        for name in names:
+            original = getattr(loaded, name)
+            if not callable(original) or inspect.isclass(original):
+                continue
+            patches.replace_everywhere(original, passing.reader(original, counts, f"{module}.{name}"))
 
 
 def _wrap_methods(module: str, name: str, patches: Patches, passing: _Passing) -> None:
     cls = getattr(sys.modules[module], name, None)
     for method, original in list(vars(cls).items()) if cls is not None else ():
         if inspect.isfunction(original) and (method.startswith("read") or method == "iter_batches"):
-            patches.set(cls, method, passing.reader(original, is_frame))
+            patches.set(cls, method, passing.reader(original, is_frame, f"{module}.{name}.{method}"))
 
 
 class _Passing:
@@ -61,16 +64,16 @@ class _Passing:
         self.controller = controller
         self._here = threading.local()
 
-    def reader(self, original: Callable[..., Any], counts: Callable[[Any], bool]) -> Callable[..., Any]:
-        """A reader with a visit behind it."""
+    def reader(self, original: Callable[..., Any], counts: Callable[[Any], bool], name: str) -> Callable[..., Any]:
+        """A reader with a visit behind it, which has its name as an attribute."""
 
         @functools.wraps(original)
         def read(*args: Any, **kwargs: Any) -> Any:
-            return self.behind(lambda: original(*args, **kwargs), counts)
+            return self.behind(lambda: original(*args, **kwargs), counts, name)
 
         return read
 
-    def behind(self, call: Callable[[], Any], counts: Callable[[Any], bool]) -> Any:
+    def behind(self, call: Callable[[], Any], counts: Callable[[Any], bool], name: str) -> Any:
         """What a call gives, each table of it behind its visit."""
         if getattr(self._here, "on", False):
             return call()
@@ -79,26 +82,29 @@ class _Passing:
             found = call()
         finally:
             self._here.on = False
-        return self.passed(found, counts)
+        return self.passed(found, counts, name)
 
-    def passed(self, found: Any, counts: Callable[[Any], bool]) -> Any:
+    def passed(self, found: Any, counts: Callable[[Any], bool], name: str) -> Any:
         """A table; a list or a dict of tables (of a workbook's sheets, a page's tables); or something that gives one after the other."""
         if counts(found):
-            return self.controller.visit(SITE, found)
+            return self._visited(found, name)
         if isinstance(found, (list, dict)):
             items = list(found.items()) if isinstance(found, dict) else list(enumerate(found))
-            for name, table in items:
+            for place, table in items:
                 if counts(table):
-                    found[name] = self.controller.visit(SITE, table)
+                    found[place] = self._visited(table, name)
             return found
-        return _Chunks(found, self, counts) if isinstance(found, Iterator) else found
+        return _Chunks(found, self, counts, name) if isinstance(found, Iterator) else found
+
+    def _visited(self, table: Any, name: str) -> Any:
+        return self.controller.visit(SITE, table, {"reader": name})
 
 
 class _Chunks:
     """An iterator of tables, each behind its visit; everything else is the reader's own (``isinstance`` takes it for one)."""
 
-    def __init__(self, reader: Any, passing: _Passing, counts: Callable[[Any], bool]) -> None:
-        self._mlchaos = reader, passing, counts
+    def __init__(self, reader: Any, passing: _Passing, counts: Callable[[Any], bool], name: str) -> None:
+        self._mlchaos = reader, passing, counts, name
 
     @property  # type: ignore[misc]  # what isinstance asks when the type itself does not fit
     def __class__(self) -> Any:
@@ -108,8 +114,8 @@ class _Chunks:
         return self
 
     def __next__(self) -> Any:
-        reader, passing, counts = self._mlchaos
-        return passing.behind(reader.__next__, counts)
+        reader, passing, counts, source = self._mlchaos
+        return passing.behind(reader.__next__, counts, source)
 
     def __enter__(self) -> Any:
         self._mlchaos[0].__enter__()
@@ -121,6 +127,6 @@ class _Chunks:
     def __getattr__(self, name: str) -> Any:
         if name == "_mlchaos":
             raise AttributeError(name)
-        reader, passing, counts = self._mlchaos
+        reader, passing, counts, source = self._mlchaos
         found = getattr(reader, name)
-        return passing.reader(found, counts) if name in ("read", "get_chunk") else found
+        return passing.reader(found, counts, source) if name in ("read", "get_chunk") else found
