@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import functools
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -148,13 +150,29 @@ def _leading(values: Any) -> int:
 
 
 def _norms(optimizer: Any) -> Any:
-    """The norms of an optimizer's gradients, in one tensor; None where there are none, or they have no norm."""
-    import torch
-    from torch.utils._python_dispatch import _disable_current_modes
-
+    """The norms of an optimizer's gradients; None where there are none, or they have no norm."""
     grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
     if not grads:
         return None
+    try:
+        return array.array("d", map(_norm, grads))  # NumPy takes a third of the time that torch's operators take
+    except (RuntimeError, TypeError, AttributeError):
+        return _norms_by_torch(grads)
+
+
+def _norm(grad: Any) -> float:
+    """The norm of a plain gradient on the CPU; of a large one, of its first elements."""
+    values = grad.numpy()
+    if values.dtype.char not in "fd":
+        raise TypeError(values.dtype)
+    values = values.ravel()[:ENOUGH]
+    return math.sqrt(values.dot(values))
+
+
+def _norms_by_torch(grads: list[Any]) -> Any:
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
     with contextlib.ExitStack() as stack:
         if torch._C._len_torch_dispatch_stack():  # the measurement is nobody's operator
             stack.enter_context(_disable_current_modes())
