@@ -99,7 +99,7 @@ def corpus(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def peers(session: nox.Session) -> None:
-    """Other tools on the same script, tables, images and models; ``-- --points 6`` for a first look. It takes minutes; no part of CI."""
+    """Other tools at the same work, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
     _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *IMAGE_PEERS, *NEEDED_BY_FLIP_PEERS)
     session.install("--no-deps", *FLIP_PEERS)
     session.install(*JENGA)

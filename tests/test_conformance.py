@@ -14,7 +14,7 @@ from conftest import HAS_TORCH
 from pytest_mlchaos import Fault, faults
 from pytest_mlchaos.core.faults import FAULTS, create, register
 from pytest_mlchaos.core.schedule import Schedule
-from pytest_mlchaos.reports.catalogue import catalogue, sections
+from pytest_mlchaos.reports.catalogue import catalogue, layers, sections
 from pytest_mlchaos.testing import PROMISES, Case, conformance, strike
 
 faults.load()
@@ -51,6 +51,7 @@ def test_every_fault_says_what_it_imitates_and_what_it_does_not(name):
     assert parts["Imitates"]
     assert parts["Fidelity"]
     assert f"chaos.{name}(" in catalogue()
+    assert FAULTS[name] not in layers().get("Yours", ())
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

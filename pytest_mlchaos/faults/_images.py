@@ -157,6 +157,12 @@ def _changed_pil(picture: Picture, change: Change) -> Any:
 
 def _change(given: Any, fresh: Any, scale: Range, change: Change) -> None:
     """Write the changed images into ``fresh``, some at a time; both are [n, height, width, channels]."""
+    import numpy as np
+
+    if change.eight_bit is not None and given.dtype == np.uint8 and scale == Range(0, 255):
+        for number, image in enumerate(given):
+            fresh[number] = change.eight_bit(np.ascontiguousarray(image), number)
+        return
     together = max(1, TOGETHER // given[0].size)
     for start in range(0, len(given), together):
         part = range(start, min(start + together, len(given)))
@@ -167,8 +173,6 @@ def _part(given: Any, numbers: range, scale: Range, change: Change) -> Any:
     """Some images changed, in their own dtype."""
     import numpy as np
 
-    if change.eight_bit is not None and given.dtype == np.uint8 and scale == Range(0, 255):
-        return [change.eight_bit(np.ascontiguousarray(image), number) for image, number in zip(given, numbers, strict=True)]
     low, high = np.asarray(scale.low, np.float32), np.asarray(scale.high, np.float32)
     images = np.array(given, np.float32, order="C")
     if not scale.plain:

@@ -16,6 +16,7 @@ from ..errors import BadArgument
 
 __all__ = ["Afterwards", "CallDelay", "CallFailure", "error_name", "make_error"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Calls and services"
 
 
 def _check_target(fault: Fault, target: Any) -> None:

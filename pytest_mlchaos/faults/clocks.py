@@ -25,6 +25,7 @@ from ..errors import BadArgument
 
 __all__ = ["ClockJump"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The process"
 
 
 @register

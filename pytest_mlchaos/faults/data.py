@@ -15,6 +15,7 @@ from ._leaves import Leaf, rebuilt
 
 __all__ = ["CorruptBatch"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
 
 _MAGNITUDE = {"noise": 1.0, "scale": 1000.0}
 _CONSTANTS = {"nan": math.nan, "inf": math.inf, "zero": 0.0}

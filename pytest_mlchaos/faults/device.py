@@ -15,6 +15,7 @@ from ._modes import beneath
 
 __all__ = ["GpuOom"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The device and the host"
 
 MEMORY = "device.memory"
 _LARGE = 80 * 2**30

@@ -15,6 +15,7 @@ from ._modes import beneath
 
 __all__ = ["GpuLost"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The device and the host"
 
 _SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 _ERRORS = {

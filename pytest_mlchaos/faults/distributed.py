@@ -13,6 +13,7 @@ from ..errors import BadArgument, SimulatedCrash
 
 __all__ = ["RankFailure"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Ranks"
 
 
 @register

@@ -16,6 +16,7 @@ from ._leaves import Leaf, rebuilt
 
 __all__ = ["ClassImbalance", "DistributionShift", "LabelNoise"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
 
 
 def _check_labels(fault: Any) -> None:

@@ -13,6 +13,7 @@ from ._leaves import Leaf, rebuilt
 
 __all__ = ["WrongDtype", "WrongShape"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
 
 
 @register

@@ -15,6 +15,7 @@ from ._modules import LayerFault
 
 __all__ = ["ExplodingGradient", "NanGradient"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The model"
 
 
 def _change_all(fault: LayerFault, visit: Visit, change: Callable[[int, Any], Any]) -> None:

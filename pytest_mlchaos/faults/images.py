@@ -18,6 +18,7 @@ from ._leaves import Leaf, describe, rebuilt
 
 __all__ = ["CorruptImage"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Images and text"
 
 _NO_IMAGES = ("mask", "masks", "label", "labels", "target", "targets", "y")
 """Fields of these names are not taken for images unless they are named."""

@@ -16,6 +16,7 @@ from ._modules import LayerFault, checked_model, layers_of, tensors_of
 
 __all__ = ["QuantizationError", "StaleWeights", "StuckNeuron"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The model"
 
 
 def _inert(module: Any, inputs: Any, output: Any) -> None:

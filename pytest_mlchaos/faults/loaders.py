@@ -13,6 +13,7 @@ from .calls import error_name, make_error
 
 __all__ = ["LoaderFailure", "StreamInterruption"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
 
 
 @register

@@ -19,6 +19,7 @@ from ._modes import beneath
 
 __all__ = ["GpuMemoryPressure", "HostOom"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The device and the host"
 
 _SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 _ALLOCATION = ("can't allocate memory", "bad allocation", "std::bad_alloc", "Cannot allocate memory", "cannot allocate memory")

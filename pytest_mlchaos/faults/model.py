@@ -18,6 +18,7 @@ from ._modules import LayerFault, checked_model, layers_of, names_of, tensor_at,
 
 __all__ = ["BitFlip"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The model"
 
 _SITES = {"weights": "model.forward", "activations": "model.forward", "gradients": "train.backward", "optimizer": "train.step"}
 _known: weakref.WeakKeyDictionary[Any, dict[Any, Cells]] = weakref.WeakKeyDictionary()

@@ -16,6 +16,7 @@ from ._workers import terminate_workers
 
 __all__ = ["Preempt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The process"
 
 
 @register

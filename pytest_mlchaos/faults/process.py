@@ -13,6 +13,7 @@ from ..errors import BadArgument, FaultError, SimulatedCrash
 
 __all__ = ["Crash", "Interrupt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The process"
 
 
 @register

@@ -10,6 +10,7 @@ from .calls import CallDelay, CallFailure
 
 __all__ = ["DependencyFailure", "LatencySpike"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Calls and services"
 
 
 @register

@@ -16,6 +16,7 @@ from ..errors import BadArgument
 
 __all__ = ["CpuStarved", "SlowCompute"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The device and the host"
 
 _SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 _used = time.process_time

@@ -19,6 +19,7 @@ from .calls import Afterwards
 
 __all__ = ["FlakyStorage", "SlowStorage", "TruncatedRead"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Storage"
 
 Op = Literal["open", "read", "write", "rename", "remove"]
 WORDS = {"timeout": errno.ETIMEDOUT, "throttled": errno.EBUSY}

@@ -13,6 +13,7 @@ from ._data import DataFault
 
 __all__ = ["DelayBatch", "DropBatch", "DuplicateBatch", "EmptyBatch", "ReorderBatches", "ShortBatch", "StaleBatch"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
 
 
 def _check_number(fault: DataFault, name: str, least: int) -> None:

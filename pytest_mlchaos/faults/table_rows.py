@@ -14,6 +14,7 @@ from ._tables import Column, Table, Unfit, places, table_of
 
 __all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Tables"
 
 
 STALE_SHARES = {"fraction": (0.1, 0.25, 0.5, 0.75, 1.0)}

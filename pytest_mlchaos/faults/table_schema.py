@@ -13,6 +13,7 @@ from ._tables import NUMBERS, Column, Table, Unfit
 
 __all__ = ["MissingFeature", "SchemaDrift"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Tables"
 
 
 @register

@@ -10,6 +10,7 @@ from ._tables import Column, Unfit, places
 
 __all__ = ["EncodingErrors"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Tables"
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

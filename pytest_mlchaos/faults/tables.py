@@ -14,6 +14,7 @@ from ._tables import NUMBERS, Column, Table, Unfit, places
 
 __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Tables"
 
 
 BLOCK = 32_768

@@ -14,6 +14,7 @@ from ._typos import codes_of, misread, mistyped, split
 
 __all__ = ["Mojibake", "PromptLength", "Truncation", "Typos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Images and text"
 
 
 @register

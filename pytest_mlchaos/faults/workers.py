@@ -19,6 +19,7 @@ from ._workers import claim_deaths, claim_timeout, workers_of
 
 __all__ = ["WorkerDeath"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The process"
 
 _PATIENCE = 5.0
 """Seconds that a process may take to die of SIGKILL."""

@@ -18,6 +18,7 @@ _COMMON = {field.name for field in dataclasses.fields(Fault)}
 _SECTION = re.compile(r"^(Imitates|Fidelity|Source|Example):\s*", re.MULTILINE)
 _PROSE = ("Imitates", "Fidelity", "Source")
 WIDTH = 96
+OTHERS = "Yours"
 
 
 def sections(fault: type[Fault]) -> dict[str, str]:
@@ -41,18 +42,11 @@ def parameters(fault: type[Fault]) -> list[str]:
 
 
 def layers() -> dict[str, list[type[Fault]]]:
-    """The registered faults, by what they are faults of: the first sentence of their file; yours come last."""
+    """The registered faults by layer, as the ``LAYER`` of their file names it; those of files that name none come last."""
     found: dict[str, list[type[Fault]]] = {}
-    ours = [fault for fault in FAULTS.values() if fault.__module__.startswith(__name__.partition(".")[0])]
-    for fault in sorted(ours, key=lambda fault: (_layer(fault), fault.name)):
-        found.setdefault(_layer(fault), []).append(fault)
-    others = sorted((fault for fault in FAULTS.values() if fault not in ours), key=lambda fault: fault.name)
-    return {**found, "Faults of your own": others} if others else found
-
-
-def _layer(fault: type[Fault]) -> str:
-    doc = inspect.cleandoc(sys.modules[fault.__module__].__doc__ or "")
-    return re.split(r"[.:]", " ".join(doc.split()), maxsplit=1)[0]
+    for fault in sorted(FAULTS.values(), key=lambda fault: fault.name):
+        found.setdefault(getattr(sys.modules[fault.__module__], "LAYER", OTHERS), []).append(fault)
+    return dict(sorted(found.items(), key=lambda item: (item[0] == OTHERS, item[0])))
 
 
 def _site(fault: type[Fault]) -> str:
