@@ -137,6 +137,7 @@ def wrap_forward(
     inside: set[int] = set()
     models: dict[int, weakref.ref[Any]] = {}
     original = torch.nn.Module.__call__
+    torchs_own = original is getattr(torch.nn.Module, "_wrapped_call_impl", None) and hasattr(torch.nn.Module, "_compiled_call_impl")
     thread = threading.get_ident
 
     def is_model(module: Any) -> bool:
@@ -153,6 +154,8 @@ def wrap_forward(
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         me = thread()
         if me in inside or not (counts(self) and is_model(self)):
+            if torchs_own and self._compiled_call_impl is None:  # all that the original would do, one frame less for each layer
+                return self._call_impl(*args, **kwargs)
             return original(self, *args, **kwargs)
         gate = begin(self)
         inside.add(me)
