@@ -681,7 +681,7 @@ def test_a_long_call_that_writes_several_times_is_looked_into(record):
     """What one call of a C function writes while it computes is not only seen when it ends."""
 
     def program(root):
-        compute = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600000) select count(*) from n;"
+        compute = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500000) select count(*) from n;"
         db = sqlite3.connect(root / "db", isolation_level=None)
         db.executescript("create table t (a);" + "".join(f"insert into t values ({n}); {compute}" for n in range(4)))
         db.close()

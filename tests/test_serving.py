@@ -534,8 +534,9 @@ PATH = sys.path
 NAMES = globals()
 
 
-def test_a_golden_run_leaves_the_containers_of_other_modules_alone(serving):
+def test_a_golden_run_leaves_the_containers_of_other_modules_alone(serving, monkeypatch):
     """A user's name for one (``from sys import path``) does not make it the user's; nor is a module's dict of names restored."""
+    monkeypatch.setitem(globals(), "PATH", sys.path)  # another test may have put another list there
 
     def app(entry):
         found = entry in PATH, "a_new_name" in NAMES

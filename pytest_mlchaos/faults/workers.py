@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from ..core.faults import Fault, is_drawn, register
@@ -102,10 +103,23 @@ def _kill(pid: int) -> None:
 @contextlib.contextmanager
 def _stopped(pid: int) -> Iterator[None]:
     """The process does not go on; at the end it is killed."""
+    _rests(pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(RuntimeError):  # of torch's handler: the loader is of no use any more
+            _kill(pid)
+
+
+def _rests(pid: int) -> None:
+    """Wait a moment until the process waits for work: stopped in the middle of a message, it would block whoever reads that (Linux)."""
+    until, idle = _now() + _PATIENCE / 10, 0
+    while idle < 3 and _now() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        idle = idle + 1 if state == "S" else 0
+        _sleep(0.002)

@@ -45,7 +45,7 @@ def layers() -> dict[str, list[type[Fault]]]:
     """The registered faults by layer, as the ``LAYER`` of their file names it; those of files that name none come last."""
     found: dict[str, list[type[Fault]]] = {}
     for fault in sorted(FAULTS.values(), key=lambda fault: fault.name):
-        found.setdefault(getattr(sys.modules[fault.__module__], "LAYER", OTHERS), []).append(fault)
+        found.setdefault(getattr(sys.modules.get(fault.__module__), "LAYER", OTHERS), []).append(fault)
     return dict(sorted(found.items(), key=lambda item: (item[0] == OTHERS, item[0])))
 
 

@@ -70,7 +70,7 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
             drained, worked = recorder.drained, process_time()
             if not ready or not recorder.pending() or over.wait(_LONG):
                 continue
-            at_work = process_time() - worked > _LONG / 2  # it may as well be waiting for its turn
+            at_work = process_time() - worked > _LONG / 4  # it may as well be waiting for its turn
             if at_work and recorder.drained == drained and recorder.pending() and alone():  # in the same call, all the while
                 busy.on = False
                 look()
