@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from ..core.faults import Fault, is_drawn, register
@@ -15,6 +14,7 @@ from ..core.sites import Visit
 from ..core.values import shown
 from ..engine.blame import mark
 from ..engine.controller import current
+from ..engine.hangs import hang
 from ..errors import BadArgument, FaultError, PayloadMismatch
 from ._workers import claim_deaths, claim_timeout, workers_of
 
@@ -29,7 +29,7 @@ _sleep, _now = time.sleep, time.monotonic
 
 @register
 class WorkerDeath(Fault):
-    """A worker process of the DataLoader is killed (``how="killed"``, by SIGKILL), or hangs (``"hangs"``, by SIGSTOP).
+    """A worker process of the DataLoader is killed (``how="killed"``, by SIGKILL), or hangs (``"hangs"``: its main thread never goes on).
 
     ``worker``: which one, from 0; where neither it nor ``at`` is given, both are searched. ``at`` counts the batches: the worker goes when
     this one is about to reach the loop. The DataLoader notices a death by itself and raises; of a worker that hangs it
@@ -38,8 +38,9 @@ class WorkerDeath(Fault):
     Imitates: the kernel's OOM killer, a crash in a decoder, shared memory that ran out (killed); a storage mount that blocks, a lock that
     was held at the fork (hangs).
 
-    Fidelity: the process is real, and so is its death. What it had loaded ahead is still handed out if the loop goes on. A worker that was
-    stopped is killed when the process that it belongs to ends.
+    Fidelity: the process is real, and so is its death. What it had loaded ahead is still handed out if the loop goes on. A worker that
+    hangs is killed when the process that it belongs to ends. One that was not forked but spawned is stopped as a whole (SIGSTOP): a batch
+    of it that is on its way is then never complete, and the loader's ``timeout`` does not end the wait for it.
 
     Source: https://pytorch.org/docs/stable/data.html#multi-process-data-loading
 
@@ -103,23 +104,10 @@ def _kill(pid: int) -> None:
 @contextlib.contextmanager
 def _stopped(pid: int) -> Iterator[None]:
     """The process does not go on; at the end it is killed."""
-    _rests(pid)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
+        hang(pid)
     try:
         yield
     finally:
         with contextlib.suppress(RuntimeError):  # of torch's handler: the loader is of no use any more
             _kill(pid)
-
-
-def _rests(pid: int) -> None:
-    """Wait a moment until the process waits for work: stopped in the middle of a message, it would block whoever reads that (Linux)."""
-    until, idle = _now() + _PATIENCE / 10, 0
-    while idle < 3 and _now() < until:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        idle = idle + 1 if state == "S" else 0
-        _sleep(0.002)

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller, current
+from ..engine.hangs import let_children_hang
 from ..engine.patching import Patches
 from ..engine.streams import Source
 
@@ -23,6 +24,7 @@ SITE = "data.batch"
 @site(SITE, "A batch, about to reach the training loop. Payload: the batch.", needs="torch")
 def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
     """Each batch is a visit."""
+    let_children_hang(patches)
     sources: weakref.WeakKeyDictionary[Any, Source] = weakref.WeakKeyDictionary()
 
     def following(iterator: Any, original: Callable[[Any], Any]) -> Any:

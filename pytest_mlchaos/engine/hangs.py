@@ -1,0 +1,47 @@
+"""Child processes that can be made to hang: their main thread, and nothing else of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from .patching import Patches
+
+__all__ = ["hang", "let_children_hang"]
+
+_SIGNAL = getattr(signal, "SIGRTMAX", 0) - (3 if hasattr(signal, "SIGRTMAX") else 0)
+"""One that no scheduler sends."""
+_sleep = time.sleep
+
+
+def let_children_hang(patches: Patches) -> None:
+    """Processes that are forked from now on have what :func:`hang` needs."""
+    if not _SIGNAL or threading.current_thread() is not threading.main_thread():
+        return
+    owner, before = os.getpid(), signal.getsignal(_SIGNAL)
+
+    def wait_for_ever(number: int, frame: object) -> None:
+        while os.getpid() != owner:
+            _sleep(3600)
+
+    signal.signal(_SIGNAL, wait_for_ever)
+    patches.on_undo(lambda: signal.signal(_SIGNAL, before))
+
+
+def hang(pid: int) -> None:
+    """The main thread of a child process never goes on; other threads do, and hand out what is ready.
+
+    One that was not forked from here is stopped as a whole. Raises ``ProcessLookupError`` for one that is gone.
+    """
+    os.kill(pid, _SIGNAL if _catches(pid) else signal.SIGSTOP)
+
+
+def _catches(pid: int) -> bool:
+    try:
+        line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(line.split()[1], 16) >> (_SIGNAL - 1) & 1)
