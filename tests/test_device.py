@@ -514,6 +514,36 @@ def test_memory_that_somebody_else_takes_is_missing_from_then_on(taken):
     assert torch._C._len_torch_dispatch_stack() == 0
 
 
+def test_what_a_subject_has_before_somebody_comes_is_not_taken_from_what_is_left():
+    """Its weights have their place, however little is left beside them."""
+    model = nn.Linear(512, 512)
+    with armed(create("gpu_memory_pressure", at=1, free="500KiB", total="8MiB")):
+        for _ in range(4):
+            model(torch.ones(1, 512))
+        with pytest.raises(torch.OutOfMemoryError):
+            mib()
+
+
+@pytest.mark.parametrize("fault", [{"name": "gpu_oom"}, {"name": "gpu_lost"}])
+def test_a_model_in_evaluation_meets_the_faults_of_the_device_too(fault):
+    """With the phase that is any call."""
+    model = nn.Linear(4, 2).eval()
+    with torch.no_grad(), armed(create(fault["name"], phase="call", at=1)):
+        model(torch.ones(1, 4))
+        with pytest.raises(RuntimeError, match="CUDA"):
+            model(torch.ones(1, 4))
+
+
+@pytest.mark.filterwarnings("error")
+def test_gradients_that_float32_cannot_square_are_measured_silently():
+    """And their norm is finite."""
+    from pytest_mlchaos.sites.torch_steps import _norm
+
+    assert _norm(torch.full((4,), 1e30)) == pytest.approx(2e30)
+    assert _norm(torch.zeros(3)) == 0
+    assert _norm(torch.tensor([3e-20, 4e-20])) == pytest.approx(5e-20)
+
+
 @pytest.mark.parametrize(("phase", "steps"), [("forward", 1), ("backward", 1), ("optimizer", 1)])
 def test_a_slow_device_takes_its_time_in_the_phase_asked_for(example, phase, steps):
     """On the trial's clock."""

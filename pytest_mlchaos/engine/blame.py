@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Sequence
+from dataclasses import FrozenInstanceError
 from types import TracebackType
 
 from ..core.faults import Fault
@@ -38,7 +39,7 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
     if error is visit.error or isinstance(error, SimulatedCrash):
         return True
     trace = _innermost(error)
-    if trace is None or isinstance(error, (AssertionError, NotImplementedError, MlchaosError)):
+    if trace is None or isinstance(error, (AssertionError, NotImplementedError, FrozenInstanceError, MlchaosError)):
         return False
     module = sys.modules.get(type(fault).__module__)
     ours = trace.tb_frame.f_globals is getattr(module, "__dict__", None)

@@ -77,7 +77,7 @@ class _Device:
 
     def strikes(self, func: Any, why: str, live: int, wanted: int) -> BaseException | None:
         """The error to raise, put into the journal; None in a probe."""
-        error = out_of_memory(wanted, total=self.total, live=live, others=self.taken, fragmented=why == "fragmented")
+        error = out_of_memory(wanted, total=self.total, live=live, others=max(0, self.taken), fragmented=why == "fragmented")
         details = {"operator": str(func), "wanted": size_text(wanted), "live": f"{size_text(live)} of {size_text(self.total)}"}
         return error if self.effect.strike(error, **details, **({"why": why} if why != "full" else {})) else None
 
@@ -90,11 +90,11 @@ class _Device:
             self.effect.remark(f"the peak was {size_text(live.peak)} of {size_text(self.total)}")
 
 
-def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0) -> Any:
+def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0, free: bool = False) -> Any:
     """A dispatch mode in which ``total`` bytes of tensors can be alive.
 
-    ``taken``: of which another process holds so many. ``largest``: the most that one allocation can have.
-    ``pieces``: or half of what is free.
+    ``taken``: of which another process holds so many; ``free``: what is left is for what is new, and what was there before has its place.
+    ``largest``: the most that one allocation can have. ``pieces``: or half of what is free.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -112,6 +112,7 @@ def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, t
             for storage in given:
                 if live.size_of(storage) is None:
                     live.see(storage)
+                    device.taken -= storage.nbytes() if free else 0
             random = torch.get_rng_state() if seeded in func.tags else None
             before = live.bytes
             result = func(*args, **kwargs)
@@ -193,7 +194,7 @@ def out_of_memory(wanted: int, *, total: int, live: int, others: int = 0, fragme
     """The error of torch's CUDA allocator."""
     import torch
 
-    free = total - live - others
+    free = max(0, total - live - others)
     idle = free if fragmented else 0
     known = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
     error: BaseException = known(

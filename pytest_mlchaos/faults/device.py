@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Effect, Key, Visit
@@ -12,6 +12,7 @@ from ..errors import BadArgument
 from ._devices import capped, has_cuda
 from ._memory import emulated
 from ._modes import beneath
+from ._phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuOom"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -19,16 +20,16 @@ LAYER = "The device and the host"
 
 MEMORY = "device.memory"
 _LARGE = 80 * 2**30
-_SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 
 
 @register
 class GpuOom(Fault):
     """The device runs out of memory: ``torch.OutOfMemoryError`` at the ``op``-th allocating operator of a phase.
 
-    ``phase``: ``"forward"`` (a call of the model), ``"backward"`` or ``"optimizer"`` (the step). ``op`` counts, from 0, the operators of
-    that phase that allocate their result; when neither it nor ``at`` is given, both are searched.
-    ``at`` counts the phases: ``at=7`` is the eighth backward pass; ``at=7, times=2`` makes the retry fail as well.
+    ``phase``: ``"forward"`` (a call of the model in training), ``"call"`` (any call: evaluation, serving), ``"backward"`` or
+    ``"optimizer"`` (the step). ``op`` counts, from 0, the operators of that phase that allocate their result; when neither it nor ``at``
+    is given, both are searched. ``at`` counts the phases: ``at=7`` is the eighth backward pass; ``at=7, times=2`` makes the retry fail as
+    well.
 
     ``budget``: emulates a device of that memory instead (``@chaos.gpu_oom(budget="512MiB")``), from the beginning of the test's body to
     its end: the storages of all tensors that are alive count, each once, whatever views there are of it; an operator whose result does
@@ -56,7 +57,7 @@ class GpuOom(Fault):
     needs = ("torch", "torch")
     random = False
     explored = ("op",)
-    phase: Literal["forward", "backward", "optimizer"] = "backward"
+    phase: Phase = "backward"
     op: int = 0
     budget: Any = None
     largest: Any = None
@@ -80,7 +81,7 @@ class GpuOom(Fault):
     @property
     def key(self) -> Key:
         """The site of the phase; of a budget, the device's memory."""
-        return MEMORY if self.ambient else _SITES[self.phase]
+        return MEMORY if self.ambient else SITES_OF_PHASES[self.phase]
 
     @property
     def ambient(self) -> bool:

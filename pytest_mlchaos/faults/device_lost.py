@@ -12,12 +12,12 @@ from ..core.sites import Key, Visit
 from ..engine.blame import mark
 from ..engine.patching import Patches
 from ._modes import beneath
+from ._phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuLost"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The device and the host"
 
-_SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 _ERRORS = {
     "fallen_off_bus": ("unspecified launch failure", "cudaErrorLaunchFailure"),
     "ecc": ("uncorrectable ECC error encountered", "cudaErrorECCUncorrectable"),
@@ -33,8 +33,8 @@ class GpuLost(Fault):
     """The device fails, and each later operation on it does, until the process ends: ``torch.AcceleratorError``.
 
     ``kind``: ``"fallen_off_bus"`` (the driver has lost it), ``"ecc"`` (memory that cannot be corrected), ``"illegal_access"`` or
-    ``"device_assert"`` (an index out of range in a kernel), each with the text that torch gives it. ``phase``: ``"forward"`` (a call of the
-    model), ``"backward"`` or ``"optimizer"`` (the step); ``at`` counts these.
+    ``"device_assert"`` (an index out of range in a kernel), each with the text that torch gives it. ``phase``: ``"forward"`` (of the
+    model in training), ``"call"`` (any call of it), ``"backward"`` or ``"optimizer"`` (the step); ``at`` counts these.
 
     From then on whatever touches the device raises the same error: the next batch, ``loss.item()``, ``state_dict()``,
     ``torch.save`` of its tensors. Code that catches the error and tries again gets nowhere; a new process does.
@@ -56,12 +56,12 @@ class GpuLost(Fault):
     needs = ("torch", "torch")
     random = False
     kind: Literal["fallen_off_bus", "ecc", "illegal_access", "device_assert"] = "fallen_off_bus"
-    phase: Literal["forward", "backward", "optimizer"] = "backward"
+    phase: Phase = "backward"
 
     @property
     def key(self) -> Key:
         """The site of the phase."""
-        return _SITES[self.phase]
+        return SITES_OF_PHASES[self.phase]
 
     def apply(self, visit: Visit) -> None:
         """Fail now, and at each operation from now on."""

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Effect, Key, Visit
@@ -16,12 +16,12 @@ from ..errors import BadArgument
 from ._devices import guarded, has_cuda
 from ._memory import emulated
 from ._modes import beneath
+from ._phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuMemoryPressure", "HostOom"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The device and the host"
 
-_SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 _ALLOCATION = ("can't allocate memory", "bad allocation", "std::bad_alloc", "Cannot allocate memory", "cannot allocate memory")
 
 
@@ -120,10 +120,11 @@ class GpuMemoryPressure(Fault):
 
     That lasts until the process ends.
 
-    ``share``: instead, the share of the device that is taken (0.9). ``phase``: ``"forward"`` (a call of the model), ``"backward"`` or
-    ``"optimizer"``; ``at`` counts these. On a CUDA device the memory is really allocated. Elsewhere a device of ``total`` bytes is emulated
-    (80 GiB where it is not given), whose memory is the tensors', as for ``gpu_oom(budget=...)``: what the subject has already
-    counts when it is next used, and an operator whose result does not fit raises ``torch.OutOfMemoryError``.
+    ``share``: instead, the share of the device that is taken (0.9). ``phase``: ``"forward"`` (a call of the model in training),
+    ``"call"`` (any call: evaluation, serving), ``"backward"`` or ``"optimizer"``; ``at`` counts these. On a CUDA device the memory is
+    really allocated. Elsewhere a device of ``total`` bytes is emulated (80 GiB where it is not given), whose memory is the tensors', as
+    for ``gpu_oom(budget=...)``: ``free`` is left beside the tensors that are there already, and an operator whose result does not fit
+    raises ``torch.OutOfMemoryError``.
 
     Imitates: another process on the same GPU, a notebook that was left open, a memory leak, a fragmented cache.
 
@@ -141,7 +142,7 @@ class GpuMemoryPressure(Fault):
     free: Any = None
     share: float | None = None
     total: Any = None
-    phase: Literal["forward", "backward", "optimizer"] = "forward"
+    phase: Phase = "forward"
 
     def check(self) -> None:
         """Refuse sizes that are none, and both or none of them."""
@@ -159,12 +160,11 @@ class GpuMemoryPressure(Fault):
     @property
     def key(self) -> Key:
         """The site of the phase."""
-        return _SITES[self.phase]
+        return SITES_OF_PHASES[self.phase]
 
     def _taken(self, total: int) -> int:
-        if self.share is not None:
-            return int(total * self.share)
-        return max(0, total - parse_size(self.free))
+        """Of a device's memory, what is not left to the subject and what it has by now."""
+        return int(total * self.share) if self.share is not None else max(0, total - parse_size(self.free))
 
     def apply(self, visit: Visit) -> None:
         """Take the memory."""
@@ -174,7 +174,7 @@ class GpuMemoryPressure(Fault):
         total = 80 * 2**30 if self.total is None else parse_size(self.total)
         taken = self._taken(total)
         visit.note(free=size_text(total - taken))
-        visit.outlast(beneath(emulated(_Lasting(), total=total, largest=None, pieces=False, taken=taken)))
+        visit.outlast(beneath(emulated(_Lasting(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None)))
 
 
 class _Lasting:

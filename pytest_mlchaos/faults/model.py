@@ -60,6 +60,8 @@ class BitFlip(LayerFault):
 
     def __post_init__(self) -> None:
         if isinstance(self.where, (str, OneOf)):  # a part's name, and no predicate
+            if self.part not in (type(self).part, self.where):
+                raise BadArgument(f"bit_flip: where={self.where!r} and part={self.part!r} say different things; give one of them")
             object.__setattr__(self, "part", self.where)
             object.__setattr__(self, "where", None)
         super().__post_init__()

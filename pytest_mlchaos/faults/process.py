@@ -42,7 +42,9 @@ class Crash(Fault):
     state: str | None = None
 
     def check(self) -> None:
-        """A state is no visit."""
+        """A site has a name, and a state is no visit."""
+        if isinstance(self.site, str) and not self.site.strip():
+            raise BadArgument(f"crash: expected site to be a site's name but got {self.site!r}")
         if self.state is not None and (self.site != "train.step" or any(v is not None for v in (self.at, self.p, self.times, self.where))):
             raise BadArgument(f"crash: state={self.state!r} says where it strikes by itself; at, p, times, where and site are for visits")
 

@@ -7,18 +7,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Key, Visit
 from ..core.values import check_share, parse_duration, shown
 from ..errors import BadArgument
+from ._phases import SITES_OF_PHASES, Phase
 
 __all__ = ["CpuStarved", "SlowCompute"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The device and the host"
 
-_SITES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step"}
 _used = time.process_time
 
 
@@ -26,7 +26,8 @@ _used = time.process_time
 class SlowCompute(Fault):
     """A phase of a training step takes ``delay`` longer (seconds, or ``"150ms"``).
 
-    ``phase``: ``"forward"``, ``"backward"`` or ``"optimizer"``; ``at`` counts these. ``rank``: in a world, only that one: a straggler.
+    ``phase``: ``"forward"`` (of the model in training), ``"call"`` (any call of it), ``"backward"`` or ``"optimizer"``; ``at`` counts
+    these. ``rank``: in a world, only that one: a straggler.
 
     Imitates: a device that throttles because it is hot, a neighbour on the same host, a straggler among the ranks.
 
@@ -41,7 +42,7 @@ class SlowCompute(Fault):
     needs = ("torch", "torch")
     random = False
     delay: Any = 1.0
-    phase: Literal["forward", "backward", "optimizer"] = "forward"
+    phase: Phase = "forward"
     rank: int | None = None
 
     def check(self) -> None:
@@ -54,7 +55,7 @@ class SlowCompute(Fault):
     @property
     def key(self) -> Key:
         """The site of the phase."""
-        return _SITES[self.phase]
+        return SITES_OF_PHASES[self.phase]
 
     def concerns(self, process: Mapping[str, Any]) -> bool:
         """All processes, or the rank in question."""

@@ -53,7 +53,7 @@ def _difference(step: Gradients, golden: Gradients, rtol: float) -> str | None:
     wrong = [(norm, expected) for norm, expected in pairs if not _close(norm, expected, rtol, scale)]
     if not wrong:
         return None
-    return "; ".join(filter(None, (_samples(step, golden), _scale(wrong, len(pairs), rtol), _leftover(step, golden, wrong))))
+    return "; ".join(filter(None, (_samples(step, golden), _scale(wrong, len(pairs), rtol), _leftover(step, golden, wrong, len(pairs)))))
 
 
 def _close(norm: float, expected: float, rtol: float, scale: float) -> bool:
@@ -67,15 +67,20 @@ def _scale(wrong: Sequence[tuple[float, float]], count: int, rtol: float) -> str
     if any(map(math.isnan, ratios)):
         return "gradients are not numbers"
     if len(wrong) == count and max(ratios) - min(ratios) <= rtol * max(ratios) and max(ratios) < math.inf:
-        return f"the scale of the gradient is {ratios[0]:.3g} times that of the golden run"
+        times = round(ratios[0])
+        weights = f" (its parts were not weighted: loss / {times}?)" if times > 1 and abs(ratios[0] - times) < 0.1 else ""
+        return f"the scale of the gradient is {ratios[0]:.3g} times that of the golden run{weights}"
     lengths = f"{min(ratios):.3g}" if max(ratios) - min(ratios) < 0.005 else f"{min(ratios):.3g} to {max(ratios):.3g}"
     return f"the gradients of {len(wrong)} of {count} parameters are {lengths} times as long as in the golden run"
 
 
-def _leftover(step: Gradients, golden: Gradients, wrong: Sequence[tuple[float, float]]) -> str:
-    if step.samples < golden.samples or not any(norm > expected for norm, expected in wrong):
+def _leftover(step: Gradients, golden: Gradients, wrong: Sequence[tuple[float, float]], count: int) -> str:
+    """What fails half-way leaves some gradients too long, and others as they are; or none of them in the same ratio."""
+    ratios = [norm / expected for norm, expected in wrong if expected]
+    alike = len(wrong) == count and bool(ratios) and max(ratios) - min(ratios) < 0.01
+    if step.samples < golden.samples or not ratios or min(ratios) < 1 or alike:
         return ""
-    return "as if gradients of an attempt that failed were left over"
+    return "as if gradients of an attempt that failed were left over, or samples counted twice"
 
 
 def _samples(step: Gradients, golden: Gradients) -> str | None:

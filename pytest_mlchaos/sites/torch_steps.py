@@ -166,7 +166,11 @@ def _norm(grad: Any) -> float:
     if values.dtype.char not in "fd":
         raise TypeError(values.dtype)
     values = values.ravel()[:ENOUGH]
-    return math.sqrt(values.dot(values))
+    largest = float(abs(values).max()) if values.size else 0.0
+    if 1e-15 < largest < 1e15:
+        return math.sqrt(values.dot(values))
+    values = values.astype("d") / (largest or 1.0)  # their squares are beyond what float32 holds
+    return largest * math.sqrt(values.dot(values))
 
 
 def _norms_by_torch(grads: list[Any]) -> Any:

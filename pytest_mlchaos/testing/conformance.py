@@ -20,7 +20,7 @@ import pytest
 
 from ..core.faults import EVERY, Fault, type_hints
 from ..core.schedule import Schedule
-from ..core.values import type_matches
+from ..core.values import shown, type_matches
 from ..engine.controller import NO_ATTRIBUTES
 from ..engine.fresh import fresh_processes
 from ..errors import BadArgument, PayloadMismatch
@@ -54,6 +54,10 @@ class Case:
     sticky: bool = False
     bad: Sequence[Mapping[str, Any]] = ()
     wrong: Sequence[Callable[[], Any]] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.fault, Fault):
+            raise BadArgument(f"Case: expected a fault, an instance of its class, but got {shown(self.fault)}")
 
     @property
     def due(self) -> list[int]:
