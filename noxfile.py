@@ -50,9 +50,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def light(session: nox.Session) -> None:
-    """The tests that need no torch, on each Python, with the hard dependencies alone."""
-    session.install(".", "pytest-asyncio", "pytest-timeout")
-    session.run("pytest", *ASYNC, *CUT_OFF, *session.posargs)
+    """The tests that need no torch, on each Python, with the hard dependencies alone; on newer ones two at a time."""
+    parallel = ("-n", "2") if session.python != "3.11" else ()
+    session.install(".", "pytest-asyncio", "pytest-timeout", *(["pytest-xdist"] if parallel else []))
+    session.run("pytest", *parallel, *ASYNC, *CUT_OFF, *session.posargs)
 
 
 @nox.session(python="3.11")
