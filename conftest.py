@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import thread as pools
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items):
             for item in items:
                 if item.get_closest_marker("gpu"):
                     item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_configure():
+    """Behind a shell's ``&`` SIGINT is ignored, by all that is started here too: what some tests send would not arrive."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

@@ -69,6 +69,21 @@ def test_a_handler_of_the_users_runs_instead(example):
     ).run(passed=2)
 
 
+def test_an_interrupt_arrives_where_a_shell_has_it_ignored(example):
+    """As it does for background jobs, of CI systems too."""
+    example.with_tests(
+        """
+        import signal
+
+        @chaos.interrupt(site="my.step", at=0)
+        def test_it():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            with pytest.raises(KeyboardInterrupt):
+                visit("my.step")
+        """
+    ).run(passed=1)
+
+
 def test_an_interrupt_that_leaves_a_test_fails_it_and_no_other(example):
     """The session goes on; a Ctrl-C of the user's ends it."""
     tests = """

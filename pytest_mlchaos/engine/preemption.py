@@ -115,6 +115,8 @@ def raised(controller: Controller, signum: int, site: str) -> None:
     """Raise a signal as it would come; what its handler raises is the fault's doing, and the operation at ``site`` has not happened."""
     controller.signalled = site
     try:
+        if signum == signal.SIGINT and signal.getsignal(signum) is signal.SIG_IGN:
+            raise KeyboardInterrupt  # a shell's background job ignores it, where Python's handler would be
         signal.raise_signal(signum)
     except BaseException as error:
         mark(error)

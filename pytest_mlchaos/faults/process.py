@@ -72,7 +72,8 @@ class Interrupt(Fault):
 
     Imitates: Ctrl-C, ``kill -INT``, a notebook whose cell is interrupted.
 
-    Fidelity: the signal comes at a site, in the main thread; Ctrl-C in a terminal reaches child processes as well, this does not.
+    Fidelity: the signal comes at a site, in the main thread; Ctrl-C in a terminal reaches child processes as well, this does not. Where
+    SIGINT is ignored, as shells have it for background jobs, it is raised all the same.
 
     Source: https://docs.python.org/3/library/signal.html#signal.default_int_handler
 
