@@ -73,7 +73,7 @@ def test_an_interrupt_arrives_where_a_shell_has_it_ignored(example):
     """As it does for background jobs, of CI systems too."""
     example.with_tests(
         """
-        import signal
+        import pytest, signal
 
         @chaos.interrupt(site="my.step", at=0)
         def test_it():
