@@ -287,6 +287,26 @@ def test_a_stale_feature_is_that_of_an_earlier_row_or_table():
         struck("stale_feature", plain(), lag=60)
 
 
+GAPS = {
+    "pandas": lambda pd, values: pd.DataFrame({"v": values}, dtype="float64"),
+    "nullable": lambda pd, values: pd.DataFrame({"v": pd.array(values, dtype="Int64")}),
+    "texts": lambda pd, values: pd.DataFrame({"v": [value and str(value) for value in values]}, dtype=object),
+    "NA": lambda pd, values: pd.DataFrame({"v": [pd.NA if value is None else value for value in values]}, dtype=object),
+    "arrow": lambda pd, values: pytest.importorskip("pyarrow").table({"v": values}),
+    "numpy": lambda pd, values: np.array([(np.nan if value is None else value,) for value in values], dtype=[("v", "f8")]),
+}
+
+
+@pytest.mark.parametrize("carrier", GAPS)
+def test_a_stale_feature_comes_with_its_gaps(carrier):
+    """All of a column is the earlier one: what is missing now is filled, and what was missing then is missing."""
+    pd = pytest.importorskip("pandas")
+    earlier, now = (GAPS[carrier](pd, values) for values in ([1, 2, 3, None, 5], [9, None, None, 8, None]))
+    assert listed(strike(create("stale_feature", behind="tables", at=1), [earlier, now]).outcomes[1], "v") == listed(earlier, "v")
+    before = listed(now, "v")
+    assert listed(struck("stale_feature", now), "v") == [before[0], *before[:-1]]
+
+
 @pytest.mark.parametrize("carrier", [plain, fields])
 def test_what_an_earlier_table_held_is_kept_whatever_its_owner_does_with_it(carrier):
     """User code fills gaps in place."""

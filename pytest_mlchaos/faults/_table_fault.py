@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from ..core.faults import is_drawn
@@ -14,11 +14,13 @@ from ._data import DataFault
 from ._leaves import describe
 from ._tables import Column, Table, Unfit, places, table_of
 
-__all__ = ["SHARES", "ColumnFault", "Spot", "TableFault", "rows_of"]
+__all__ = ["SHARES", "TRIES", "ColumnFault", "Spot", "TableFault", "rows_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SHARES = {"fraction": (0.01, 0.05, 0.1, 0.25, 0.5)}
 """What ``fraction`` is at the severities 1 to 5."""
+TRIES = 8
+"""How often places are drawn again whose values would be as before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,16 +150,14 @@ class ColumnFault(TableFault):
         raise NotImplementedError
 
 
-def rows_of(column: Column, fraction: float, rng: Any, among: Callable[[Any], Any] | None = None) -> Any:
-    """Places of so large a share of a column's values, drawn evenly; at least one. ``among`` narrows down the places that there are."""
+def rows_of(column: Column, fraction: float, rng: Any) -> Any:
+    """Places of so large a share of a column's values, drawn evenly; at least one."""
     import numpy as np
 
     size, nulls = column.size, column.nulls()
-    if nulls is None and among is None:
+    if nulls is None:
         return places(rng, size, max(1, round(fraction * size)))
-    present = np.flatnonzero(~nulls) if nulls is not None else np.arange(size)
-    if among is not None:
-        present = among(present)
+    present = np.flatnonzero(~nulls)
     if not len(present):
         raise Unfit("has no such values")
     return present[places(rng, len(present), max(1, round(fraction * len(present))))]

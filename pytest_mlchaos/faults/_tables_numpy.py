@@ -138,6 +138,8 @@ class NumpyColumn(Column):
         """Element by element; NaN is as NaN."""
         assert isinstance(other, NumpyColumn)  # columns of one table are of one kind
         ours, theirs = self.values[where], other.values[there]
+        if ours.dtype.kind == "O" and ours.ndim == 1:
+            return _same_objects(ours, theirs)
         return (ours == theirs) | ((ours != ours) & (theirs != theirs))
 
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
@@ -191,6 +193,18 @@ def _missing(objects: Any) -> Any:
     if pandas is not None:
         return pandas.isna(objects)
     return np.fromiter((value is None or value != value for value in objects), bool, len(objects))
+
+
+def _same_objects(ours: Any, theirs: Any) -> Any:
+    """Missing is as missing; of what has no truth value when it is compared, such as arrays, identity."""
+    import numpy as np
+
+    gone, lacking = _missing(ours), _missing(theirs)
+    both = gone & lacking
+    try:
+        return np.asarray(ours == theirs, dtype=bool) | both
+    except (TypeError, ValueError):
+        return np.fromiter((one is other for one, other in zip(ours, theirs, strict=True)), bool, len(ours)) | both
 
 
 def _kind_of_objects(values: Any) -> str:
