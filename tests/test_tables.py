@@ -411,6 +411,56 @@ def test_values_that_are_extreme_already_stay_in_their_dtype():
     assert np.isfinite(struck("outliers", given[1:3], column="large", fraction=1.0)["large"]).all()
 
 
+@pytest.mark.parametrize(
+    ("fault", "keywords"),
+    [
+        ("encoding_errors", {}),
+        ("missing_values", {}),
+        ("missing_feature", {"mode": "null"}),
+        ("stale_feature", {}),
+        ("unseen_category", {}),
+        ("swapped_values", {}),
+        ("swapped_values", {"between": "columns"}),
+    ],
+)
+@pytest.mark.parametrize("series", [False, True])
+def test_a_column_of_objects_stays_one(fault, keywords, series):
+    """Texts are no other dtype behind a fault, and what is missing is None."""
+    pd = pytest.importorskip("pandas")
+    given = pd.DataFrame({name: pd.Series([f"{name}{n}" for n in range(9)] + [None], dtype=object) for name in "ab"})
+    if series and "between" not in keywords:
+        (after,) = struck(fault, given["a"], **keywords).to_frame().items()
+    else:
+        (after, *_) = struck(fault, given, column=["a", "b"] if "between" in keywords else "a", **keywords).items()
+    assert after[1].dtype == object
+    assert {type(value) for value in after[1]} <= {str, type(None)}
+    assert after[1].tolist() != given["a"].tolist()
+
+
+def test_what_is_missing_is_no_text_behind_another_type():
+    """Retyped, a gap is a gap: of NumPy's own texts, the empty one."""
+    pd = pytest.importorskip("pandas")
+    given = pd.DataFrame(
+        {
+            "float": [1.5, None],
+            "time": [pd.Timestamp("2024"), pd.NaT],
+            "zone": [pd.Timestamp("2024", tz="UTC"), pd.NaT],
+            "Int": pd.array([1, None], dtype="Int64"),
+            "sparse": pd.arrays.SparseArray([1.0, None]),
+        }
+    )
+    for name in given:
+        for after in (
+            struck("schema_drift", given, kind="retyped", column=name)[name],
+            struck("schema_drift", given[name], kind="retyped"),
+        ):
+            assert after.isna().tolist() == [False, True], name
+            assert isinstance(after[0], str), name
+    for array in (np.array([(1.5,), (np.nan,)], dtype=[("x", "f8")]), np.array([("2024",), ("NaT",)], dtype=[("x", "M8[s]")])):
+        assert [bool(text) for text in struck("schema_drift", array, kind="retyped")["x"]] == [True, False]
+    assert struck("schema_drift", np.array([[1.5, np.nan], [np.nan, 2.5]]), kind="retyped").tolist() == [["1.5", ""], ["", "2.5"]]
+
+
 def test_category_codes_mean_others():
     """The values are the same, the list is in another order."""
     pa = pytest.importorskip("pyarrow")

@@ -174,8 +174,11 @@ class NumpyColumn(Column):
         return 0
 
     def as_text(self) -> Any:
-        """Texts of as many characters as it takes."""
-        return self.values.astype("U")
+        """Texts of as many characters as it takes; what is missing is an empty one."""
+        texts, nulls = self.values.astype("U"), self.nulls()
+        if nulls is not None:
+            texts[nulls] = ""
+        return texts
 
     def as_float(self) -> Any:
         """As float64."""
@@ -247,6 +250,8 @@ class NumpyTable(Table):
 
         if not self.named:
             dtype = np.result_type(self.value.dtype, *columns.values()) if self.value.dtype.kind != "O" else self.value.dtype
+            if dtype.kind == "U" and self.value.dtype.kind != "U":  # all come as texts then
+                columns = {place: columns.get(place, self.column(place).as_text()) for place in range(len(self.names))}
             fresh = self._like(self.value.astype(dtype))
             for place, values in columns.items():
                 fresh[:, place] = values
