@@ -461,6 +461,47 @@ def test_what_is_missing_is_no_text_behind_another_type():
     assert struck("schema_drift", np.array([[1.5, np.nan], [np.nan, 2.5]]), kind="retyped").tolist() == [["1.5", ""], ["", "2.5"]]
 
 
+UNITS = {
+    "pandas": lambda pd, x: pd.DataFrame({"x": x}),
+    "nullable": lambda pd, x: pd.DataFrame({"x": pd.array(x)}),
+    "sparse": lambda pd, x: pd.DataFrame({"x": pd.arrays.SparseArray(x, fill_value=x.dtype.type(0))}),
+    "backed": lambda pd, x: UNITS["arrow"](pd, x).to_pandas(types_mapper=pd.ArrowDtype),
+    "arrow": lambda pd, x: pytest.importorskip("pyarrow").table({"x": x}),
+    "numpy": lambda pd, x: x.view([("x", x.dtype)]),
+    "axes": lambda pd, x: x[:, None],
+}
+
+
+@pytest.mark.parametrize("carrier", UNITS)
+@pytest.mark.parametrize(
+    ("dtype", "last", "factor", "wide"),
+    [
+        ("int8", 99, 1000, "int32"),
+        ("int8", 99, 100, "int16"),
+        ("int8", 9, -2, "int8"),
+        ("uint8", 99, 1000, "uint32"),
+        ("uint16", 99, -1000, "int32"),
+        ("int32", 99, 0.5, "int32"),
+        ("int64", 2**53 + 1, 1000, "int64"),
+        ("int64", 2**62, 1000.5, "float64"),
+        ("float16", 99, 1000, "float32"),
+        ("float32", 99, 1e300, "float64"),
+    ],
+)
+def test_other_units_widen_a_dtype_that_they_do_not_fit(carrier, dtype, last, factor, wide):
+    """No value ends at the end of its dtype's range: it is the product, in the smallest dtype that holds all."""
+    pd = pytest.importorskip("pandas")
+    if (carrier, dtype) == ("nullable", "float16"):
+        pytest.skip("pandas has no such dtype")
+    given = np.array([0, 1, 50, last], dtype)
+    after = struck("schema_drift", UNITS[carrier](pd, given), kind="units", column=0 if carrier == "axes" else "x", factor=factor)
+    values = after[:, 0] if carrier == "axes" else np.asarray(after["x"])
+    product = [round(value * factor) if "int" in wide else value * factor for value in given.tolist()]
+    assert values.tolist() == (product if "int" in wide else pytest.approx(product, rel=1e-6))
+    known = {"float32": "float", "float64": "double"} if carrier in ("arrow", "backed") else {}
+    assert known.get(wide, wide) in table_of(after).dtype(0).lower()
+
+
 def test_category_codes_mean_others():
     """The values are the same, the list is in another order."""
     pa = pytest.importorskip("pyarrow")

@@ -51,6 +51,10 @@ class Column(abc.ABC):
         """The column with other numbers (or ticks) at these places; in its dtype."""
 
     @abc.abstractmethod
+    def of_type(self, dtype: Any) -> Column:
+        """A column of numbers as one of another of NumPy's dtypes, which can hold them."""
+
+    @abc.abstractmethod
     def texts(self, where: Any) -> list[str]:
         """The texts at these places."""
 

@@ -109,6 +109,12 @@ class ArrowColumn(Column):
         made = pa.array(fresh, mask=self.nulls())
         return made.view(self.type) if self.kind == "time" else made.cast(self.type)
 
+    def of_type(self, dtype: Any) -> Column:
+        """As Arrow's type of the same name."""
+        import pyarrow as pa
+
+        return ArrowColumn(self.name, self.array.cast(pa.from_numpy_dtype(dtype), safe=False))
+
     def texts(self, where: Any) -> list[str]:
         """As Python's."""
         found: list[str] = self._at(where).to_pylist()

@@ -101,6 +101,10 @@ class NumpyColumn(Column):
         fresh[where] = values.astype(fresh.dtype) if fresh.dtype.kind == "M" else fitted(values, fresh.dtype)
         return fresh
 
+    def of_type(self, dtype: Any) -> Column:
+        """As that."""
+        return NumpyColumn(self.name, self.values.astype(dtype))
+
     def texts(self, where: Any) -> list[str]:
         """Bytes as Latin-1."""
         found = self.values[where].tolist()

@@ -109,6 +109,14 @@ class _ExtensionColumn(Column):
             return (plain if zone is None else plain.tz_localize("UTC").tz_convert(zone)).array
         return self._set(where, fitted(values, self.array.dtype.numpy_dtype))
 
+    def of_type(self, dtype: Any) -> Column:
+        """As the nullable dtype of the same name, or sparse."""
+        import pandas as pd
+
+        if self._sparse:
+            return _ExtensionColumn(self.name, self.array.astype(pd.SparseDtype(dtype, dtype.type(self.array.dtype.fill_value))))
+        return _ExtensionColumn(self.name, self.array.astype(dtype.name.replace("i", "I", 1).replace("uI", "UI").replace("f", "F")))
+
     def texts(self, where: Any) -> list[str]:
         """As Python's."""
         return [str(text) for text in self.array[where]]
