@@ -502,6 +502,22 @@ def test_other_units_widen_a_dtype_that_they_do_not_fit(carrier, dtype, last, fa
     assert known.get(wide, wide) in table_of(after).dtype(0).lower()
 
 
+@pytest.mark.parametrize(("old", "column", "index"), [("v", "new", "key"), ("key", "v", "new")])
+def test_a_renamed_column_of_arrows_leaves_pandas_its_index(old, column, index):
+    """What pandas has noted in the metadata goes by the new name; other metadata stays."""
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    frame = pd.DataFrame({"v": range(3)}, index=pd.Index(list("abc"), name="key"))
+    given = pa.Table.from_pandas(frame)
+    given = given.replace_schema_metadata({**given.schema.metadata, "source": "test"})
+    after = struck("schema_drift", given, column=old, to="new")
+    assert after.schema.metadata[b"source"] == b"test"
+    assert after.to_pandas().equals(frame.rename(columns={"v": column}).rename_axis(index))
+    assert (list(after.to_pandas()), after.to_pandas().index.name) == ([column], index)
+    assert given.to_pandas().equals(frame)
+    odd = pa.table({"v": [1]}).replace_schema_metadata({"pandas": "odd"})
+    assert struck("schema_drift", odd, column="v").schema.metadata == odd.schema.metadata
+
+
 def test_category_codes_mean_others():
     """The values are the same, the list is in another order."""
     pa = pytest.importorskip("pyarrow")

@@ -234,6 +234,21 @@ def _plain(values: Any) -> Any:
     return values.dictionary_decode() if hasattr(values, "dictionary_decode") else values
 
 
+def _noted(metadata: Any, old: str, new: str) -> Any:
+    """A schema's metadata, with another name for a column where pandas has noted its columns (and which of them are its index)."""
+    import json
+
+    try:
+        notes = json.loads(metadata[b"pandas"])
+        for column in notes["columns"]:
+            if column.get("field_name", column["name"]) == old:
+                column.update(name=new, field_name=new)
+        notes["index_columns"] = [new if index == old else index for index in notes["index_columns"]]
+    except (TypeError, KeyError, ValueError, AttributeError):  # none, or not as pandas writes it
+        return metadata
+    return {**metadata, b"pandas": json.dumps(notes).encode()}
+
+
 class ArrowTable(Table):
     """A pyarrow Table or RecordBatch; the metadata of its schema and fields is kept."""
 
@@ -276,8 +291,9 @@ class ArrowTable(Table):
         return self._back(self._table.select(list(positions)))
 
     def renamed(self, place: int, name: Any) -> Any:
-        """Shared."""
-        return self._back(self._table.rename_columns([name if here == place else old for here, old in enumerate(self.names)]))
+        """Shared; what pandas has noted on its columns goes by the new name."""
+        fresh = self._table.rename_columns([name if here == place else old for here, old in enumerate(self.names)])
+        return self._back(fresh.replace_schema_metadata(_noted(self._table.schema.metadata, self.names[place], name)))
 
     def numbered(self, name: Any) -> Any:
         """Shared, with one more."""
