@@ -541,6 +541,34 @@ def test_a_zone_changes_the_clock_and_not_the_moment():
     assert (naive["time"] - plain()["time"] == pd.Timedelta(hours=-3.5)).all()
 
 
+@pytest.mark.parametrize(
+    ("zone", "start", "hours", "offset"),
+    [
+        ("Asia/Tokyo", "2024-01-01", 2.0, "11h"),
+        ("Europe/Berlin", "2024-07-01", 2.0, "4h"),
+        ("Europe/Berlin", "2024-01-01", -3.5, "-2.5h"),
+        ("UTC", "2024-01-01", 2.0, "2h"),
+        ("Asia/Tokyo", "2024-01-01", -9.0, "0h"),
+        ("+02:00", "2024-01-01", 2.0, "4h"),
+    ],
+)
+def test_the_clock_is_ahead_of_the_columns_own_zone(zone, start, hours, offset):
+    """By the offset that the first time has there; none is a day or more from UTC."""
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    given = pd.DataFrame({"t": [pd.NaT, *pd.date_range(start, periods=3, tz=zone)]})
+    table = pa.table({"t": pa.array(given["t"].dt.tz_convert("UTC")).cast(pa.timestamp("ns", zone))})
+    for one in (given, table, table.to_pandas(types_mapper=pd.ArrowDtype)):
+        after = struck("schema_drift", one, kind="time_zone", hours=hours)
+        times = (after if one is not table else after.to_pandas())["t"]
+        assert times[1].utcoffset() == pd.Timedelta(offset)
+        assert [time == old for time, old in zip(times[1:], given["t"][1:], strict=True)] == [True] * 3
+        with pytest.raises(PayloadMismatch, match="the column 't' has no values"):
+            struck("schema_drift", one[:1] if one is not table else one.slice(0, 1), kind="time_zone", hours=hours, column="t")
+    if zone == "Asia/Tokyo":
+        with pytest.raises(PayloadMismatch, match=r"the column 't' would be \+32 h from UTC"):
+            struck("schema_drift", given, kind="time_zone", hours=23.0, column="t")
+
+
 def test_severities_stand_for_shares():
     """1 hardly to be noticed, 5 half of all; not both."""
     missing = [

@@ -1,15 +1,14 @@
-"""Arrow's tables and record batches, and those of polars, which are Arrow's in memory."""
+"""Arrow's tables and record batches."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._tables import Column, Table, Unfit
+from ._tables import Column, Table, Unfit, ahead
 from ._tables_numpy import fitted
 
-__all__ = ["ArrowColumn", "ArrowTable", "PolarsTable"]
+__all__ = ["ArrowColumn", "ArrowTable"]
 
 _TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -176,13 +175,29 @@ class ArrowColumn(Column):
         import pyarrow as pa
 
         if getattr(self.type, "tz", None) is not None:
-            sign, minutes = "-" if seconds < 0 else "+", abs(seconds) // 60
-            return self.array.cast(pa.timestamp(self.type.unit, tz=f"{sign}{minutes // 60:02}:{minutes % 60:02}"))
+            zone = str(ahead(self._offset(), seconds)).removeprefix("UTC") or "+00:00"
+            return self.array.cast(pa.timestamp(self.type.unit, tz=zone))
         ticks = round(seconds * self.ticks_per_second())
         if not ticks:
             raise Unfit(f"of the type {self.dtype} is too coarse for {seconds} s")
         everywhere = np.arange(len(self.array))
         return self.with_numbers(everywhere, self.numbers() + ticks)
+
+    def _offset(self) -> Any:
+        """From UTC, of the first time that there is."""
+        import datetime
+
+        import pyarrow as pa
+
+        present = self._ticks().drop_null()
+        if not len(present):
+            raise Unfit("has no values")
+        since = datetime.timedelta(seconds=present[0].as_py() // int(self.ticks_per_second()))
+        try:
+            moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + since
+            return moment.astimezone(pa.lib.string_to_tzinfo(self.type.tz)).utcoffset()
+        except (OverflowError, ValueError, LookupError) as why:  # beyond the year 9999, or a zone that this machine does not know
+            raise Unfit(f"of the dtype {self.dtype} has a first time that is not known in its zone: {why}") from None
 
     def recoded(self, order: Any) -> Any:
         """The dictionary in another order, and each index changed to match."""
@@ -318,26 +333,3 @@ class ArrowTable(Table):
 
         more = pa.Table.from_batches([other]) if self._batch else other
         return self._back(pa.concat_tables([self._table, more.replace_schema_metadata(self._table.schema.metadata)]))
-
-
-class PolarsTable(ArrowTable):
-    """A polars DataFrame, as Arrow's table and back."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__(value.to_arrow())
-        self.value = value
-
-    def _back(self, table: Any) -> Any:
-        return sys.modules["polars"].from_arrow(table)
-
-    def kept(self) -> Any:
-        """Its columns never change."""
-        return self.value.clone()
-
-    def followed_by(self, other: Any) -> Any:
-        """As polars does it."""
-        return sys.modules["polars"].concat([self.value, other])
-
-    def dtype(self, place: int) -> str:
-        """Polars' own word."""
-        return str(self.value.dtypes[place])

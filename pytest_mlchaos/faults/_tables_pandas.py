@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._tables import Column, Table, Unfit
+from ._tables import Column, Table, Unfit, ahead
 from ._tables_arrow import ArrowColumn
 from ._tables_numpy import NumpyColumn, fitted
 
@@ -166,8 +165,11 @@ class _ExtensionColumn(Column):
         return {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[self.array.unit]
 
     def in_zone(self, seconds: int) -> Any:
-        """The same moments."""
-        return self.array.tz_convert(datetime.timezone(datetime.timedelta(seconds=seconds)))
+        """The same moments; by the offset that the first has."""
+        present = self.array[~self.array.isna()]
+        if not len(present):
+            raise Unfit("has no values")
+        return self.array.tz_convert(ahead(present[0].utcoffset(), seconds))
 
     def recoded(self, order: Any) -> Any:
         """The list in another order."""

@@ -95,8 +95,8 @@ class SchemaDrift(TableFault):
       named, each code stands for another one.
     - ``"units"``: numbers are 1000 times what they were (``factor``). Integers are rounded, and come in the smallest dtype, from their
       own on, that holds them all: of 64 bits at most, beyond that float64; float16 and float32 are widened where they would overflow.
-    - ``"time_zone"``: times stand on the clock of a zone two hours ahead (``hours``): with a zone, the same moments; without, other
-      readings.
+    - ``"time_zone"``: times stand on the clock of a zone two hours ahead of their own (``hours``): with a zone, the same moments, at a
+      constant offset from UTC, which is that of the first time in its zone and these hours; without, other readings.
     - ``"float_for_int"``: integers come as floating-point numbers.
 
     ``column``: a name or a list of names; without it, one is drawn among those that fit (``"reordered"``: all of them).
