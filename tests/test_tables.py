@@ -569,6 +569,41 @@ def test_the_clock_is_ahead_of_the_columns_own_zone(zone, start, hours, offset):
             struck("schema_drift", given, kind="time_zone", hours=23.0, column="t")
 
 
+@pytest.mark.parametrize("dtype", ["f4", "i2", "?", "M8[s]", "U3", "O"])
+def test_a_field_that_has_an_array_in_each_row_is_hit_row_by_row(dtype):
+    """All of a row's array is missing, or moves, together; other fields stay."""
+    given = np.zeros(20, dtype=[("a", "f8"), ("v", dtype, (3,)), ("b", dtype)])
+    given["v"], given["b"] = np.arange(60).reshape(20, 3), np.arange(20)
+    if dtype == "f4":
+        given["v"][4, 1] = np.nan  # a gap within an array is none of the row
+    gone = "NaT" if dtype == "M8[s]" else "" if dtype == "U3" else None if dtype == "O" else np.nan
+
+    def missing(table):
+        return [sum(str(value) == str(gone) for value in row.ravel()) for row in table["v"]]
+
+    after = struck("missing_values", given, column="v", fraction=0.5)
+    assert sum(count == 3 for count in missing(after)) == 10
+    assert (after["a"] == given["a"]).all()
+    assert after["v"].shape == (20, 3)
+    assert missing(struck("missing_feature", given, column="v", mode="null")) == [3] * 20
+    assert missing(struck("stale_feature", after, column="v")) == [missing(after)[0], *missing(after)[:-1]]
+    if dtype != "?":
+        swapped = struck("swapped_values", given, column="v")
+        assert sorted(map(str, swapped["v"])) == sorted(map(str, given["v"]))
+        assert sum(map(str.__ne__, map(str, swapped["v"]), map(str, given["v"]))) == 2
+    assert struck("missing_values", given)["a"].tolist().count(0.0) == 18
+    with pytest.raises(PayloadMismatch, match="their dtypes differ"):
+        struck("swapped_values", given, column=["v", "b"], between="columns")
+    with pytest.raises(PayloadMismatch, match=r"the column 'v' is of the dtype .+\[3\], and none of the kind"):
+        struck("outliers", given, column="v")
+
+
+def test_a_field_that_has_fields_itself_is_refused_by_name():
+    """It has no missing value."""
+    with pytest.raises(PayloadMismatch, match=r"the column 'v' of the dtype .* has no missing value"):
+        struck("missing_values", np.zeros(4, dtype=[("a", "f8"), ("v", [("x", "f8")])]), column="v")
+
+
 def test_severities_stand_for_shares():
     """1 hardly to be noticed, 5 half of all; not both."""
     missing = [
