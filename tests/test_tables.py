@@ -604,6 +604,54 @@ def test_a_field_that_has_fields_itself_is_refused_by_name():
         struck("missing_values", np.zeros(4, dtype=[("a", "f8"), ("v", [("x", "f8")])]), column="v")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("featur_257", "'feature_257'"), ("TOTAL", "'total'"), ("300", "300"), (57, "'57'"), ("nothing like it", None)]
+)
+def test_a_misspelt_column_of_a_wide_table_gets_the_nearest_of_all_names(wrong, meant):
+    """However far behind it stands, in another case, or a number."""
+    pd = pytest.importorskip("pandas")
+    wide = pd.DataFrame([[0.0] * 303] * 2, columns=[*(f"feature_{n}" for n in range(300)), "57", 300, "total"])
+    with pytest.raises(PayloadMismatch) as error:
+        struck("missing_values", wide, column=wrong)
+    assert str(error.value).endswith(f"there is no column {wrong!r}" + (f" (did you mean {meant}?)" if meant else ""))
+
+
+@pytest.mark.parametrize("kind", ["timedelta", "period", "duration", "time", "decimal"])
+def test_spans_of_time_have_an_order(kind):
+    """The highest of them go missing."""
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    numbers = [None, *range(1, 20)]
+    given = {
+        "timedelta": lambda: pd.DataFrame({"x": pd.to_timedelta(numbers, unit="s")}),
+        "period": lambda: pd.DataFrame({"x": pd.PeriodIndex([pd.NaT if n is None else pd.Period(2000 + n, freq="Y") for n in numbers])}),
+        "duration": lambda: pa.table({"x": pa.array(numbers, pa.duration("s"))}),
+        "time": lambda: pa.table({"x": pa.array(numbers, pa.time32("s"))}),
+        "decimal": lambda: pa.table({"x": pa.array(numbers, pa.int8()).cast(pa.decimal128(20, 2))}),
+    }[kind]()
+    after = struck("missing_values", given, fraction=0.25, mechanism="mnar")
+    column = after["x"].isna().tolist() if hasattr(after, "isna") else after["x"].is_null().to_pylist()
+    assert sum(column) == 6  # a quarter of 19, in a window of the ten highest
+    assert column[:10] == [True] + [False] * 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "keywords", "says"),
+    [
+        ("duplicate_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
+        ("late_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
+        ("out_of_order_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
+        ("swapped_values", {"column": "x"}, "the column 'x' is of the dtype string_view, for which its library has no such operation$"),
+        ("stale_feature", {"column": "x"}, "the column 'x' is of the dtype string_view, for which its library has no such operation$"),
+    ],
+)
+def test_what_arrow_has_not_for_a_type_is_said_by_column_and_type(fault, keywords, says):
+    """And not in the library's own words."""
+    pa = pytest.importorskip("pyarrow")
+    given = pa.table({"n": range(9), "x": pa.array(list("abcdefghi")).cast(pa.string_view())})
+    with pytest.raises(PayloadMismatch, match=rf"{fault} cannot work on Table\[9 rows x 2 columns\] .*: {says}"):
+        struck(fault, given, **keywords)
+
+
 def test_severities_stand_for_shares():
     """1 hardly to be noticed, 5 half of all; not both."""
     missing = [

@@ -58,8 +58,10 @@ class TableFault(DataFault):
         table = self._table(visit)
         try:
             return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
-        except NotImplementedError as why:  # how pyarrow says that it has no such operation for a type
+        except Unfit as why:
             raise self.refused(table, str(why)) from None
+        except NotImplementedError:  # how pyarrow says that it has no such operation for a type
+            raise self.refused(table, "its library has no such operation for the dtype of one of its columns") from None
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """The table with the fault in it, as its library's own object; ``visit.note`` what was done."""
@@ -92,8 +94,7 @@ class TableFault(DataFault):
             return found[0]
         if found:
             raise self.refused(table, f"{len(found)} columns are called {name!r}; without column= they are told by position")
-        close = did_you_mean(name, [known for known in table.names if isinstance(known, str)]) if isinstance(name, str) else ""
-        raise self.refused(table, f"there is no column {name!r}{close}")
+        raise self.refused(table, f"there is no column {name!r}{_near(name, table.names)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -119,8 +120,10 @@ class ColumnFault(TableFault):
             try:
                 self._check_kind(column)
                 fresh, count = self.changed(column, Spot(table, place, rng, visit))
-            except (Unfit, NotImplementedError) as why:  # the second is how pyarrow says what it has not for a type
+            except (Unfit, NotImplementedError) as error:  # the second is how pyarrow says what it has not for a type
                 if self.column is not None:
+                    lacks = f"is of the dtype {column.dtype}, for which its library has no such operation"
+                    why = lacks if isinstance(error, NotImplementedError) else str(error)
                     raise self.refused(table, f"the column {column.name!r} {why}") from None
                 continue
             columns[place], hits[str(column.name)] = fresh, count
@@ -148,6 +151,18 @@ class ColumnFault(TableFault):
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """The column with the fault in it, and how many of its values were hit. Raises ``Unfit`` where it cannot be."""
         raise NotImplementedError
+
+
+def _near(name: str | int, names: list[Any]) -> str:
+    """The nearest of all columns' names: as written, else whatever their case, or whether they are numbers."""
+    exact = did_you_mean(str(name), [known for known in names if isinstance(known, str)])
+    folded = {str(known).casefold(): known for known in names if isinstance(name, str) or isinstance(known, str)}
+    if exact or not folded:
+        return exact
+    import difflib
+
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=1)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
 
 def rows_of(column: Column, fraction: float, rng: Any) -> Any:

@@ -66,11 +66,12 @@ class ArrowColumn(Column):
         import numpy as np
         import pyarrow.compute as pc
 
-        if self.kind in ("text", "category"):
+        if self.kind in ("text", "category", "other"):
             plain = self.array.dictionary_decode() if self.kind == "category" else self.array
-            values = pc.rank(plain, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.float64)
-        elif self.kind == "other":
-            raise Unfit(f"of the dtype {self.dtype} has no order to go by")
+            try:
+                values = pc.rank(plain, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.float64)
+            except NotImplementedError:
+                raise Unfit(f"of the dtype {self.dtype} has no order to go by") from None
         else:
             values = self.numbers().astype(np.float64)
         nulls = self.nulls()
@@ -321,7 +322,15 @@ class ArrowTable(Table):
         """A copy in that order."""
         import pyarrow as pa
 
-        return self._back(self._table.take(pa.array(rows)))
+        try:
+            return self._back(self._table.take(pa.array(rows)))
+        except NotImplementedError:
+            for name, values in zip(self.names, self._table.columns, strict=True):
+                try:
+                    values.take(pa.array([0]))
+                except NotImplementedError:
+                    raise Unfit(f"Arrow takes no rows out of {name!r}, which is of the type {values.type}") from None
+            raise
 
     def kept(self) -> Any:
         """It never changes."""

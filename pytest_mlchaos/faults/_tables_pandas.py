@@ -67,6 +67,8 @@ class _ExtensionColumn(Column):
             codes = self.array.codes.astype(np.float64)
         elif self.kind == "text":
             codes = pd.factorize(self.array, sort=True)[0].astype(np.float64)
+        elif isinstance(self.array.dtype, pd.PeriodDtype):
+            codes = self.array.asi8.astype(np.float64)
         elif self.kind == "other":
             raise Unfit(f"of the dtype {self.dtype} has no order to go by")
         else:
