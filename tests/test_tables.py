@@ -287,6 +287,26 @@ def test_a_stale_feature_is_that_of_an_earlier_row_or_table():
         struck("stale_feature", plain(), lag=60)
 
 
+GAPS = {
+    "pandas": lambda pd, values: pd.DataFrame({"v": values}, dtype="float64"),
+    "nullable": lambda pd, values: pd.DataFrame({"v": pd.array(values, dtype="Int64")}),
+    "texts": lambda pd, values: pd.DataFrame({"v": [value and str(value) for value in values]}, dtype=object),
+    "NA": lambda pd, values: pd.DataFrame({"v": [pd.NA if value is None else value for value in values]}, dtype=object),
+    "arrow": lambda pd, values: pytest.importorskip("pyarrow").table({"v": values}),
+    "numpy": lambda pd, values: np.array([(np.nan if value is None else value,) for value in values], dtype=[("v", "f8")]),
+}
+
+
+@pytest.mark.parametrize("carrier", GAPS)
+def test_a_stale_feature_comes_with_its_gaps(carrier):
+    """All of a column is the earlier one: what is missing now is filled, and what was missing then is missing."""
+    pd = pytest.importorskip("pandas")
+    earlier, now = (GAPS[carrier](pd, values) for values in ([1, 2, 3, None, 5], [9, None, None, 8, None]))
+    assert listed(strike(create("stale_feature", behind="tables", at=1), [earlier, now]).outcomes[1], "v") == listed(earlier, "v")
+    before = listed(now, "v")
+    assert listed(struck("stale_feature", now), "v") == [before[0], *before[:-1]]
+
+
 @pytest.mark.parametrize("carrier", [plain, fields])
 def test_what_an_earlier_table_held_is_kept_whatever_its_owner_does_with_it(carrier):
     """User code fills gaps in place."""
@@ -391,6 +411,113 @@ def test_values_that_are_extreme_already_stay_in_their_dtype():
     assert np.isfinite(struck("outliers", given[1:3], column="large", fraction=1.0)["large"]).all()
 
 
+@pytest.mark.parametrize(
+    ("fault", "keywords"),
+    [
+        ("encoding_errors", {}),
+        ("missing_values", {}),
+        ("missing_feature", {"mode": "null"}),
+        ("stale_feature", {}),
+        ("unseen_category", {}),
+        ("swapped_values", {}),
+        ("swapped_values", {"between": "columns"}),
+    ],
+)
+@pytest.mark.parametrize("series", [False, True])
+def test_a_column_of_objects_stays_one(fault, keywords, series):
+    """Texts are no other dtype behind a fault, and what is missing is None."""
+    pd = pytest.importorskip("pandas")
+    given = pd.DataFrame({name: pd.Series([f"{name}{n}" for n in range(9)] + [None], dtype=object) for name in "ab"})
+    if series and "between" not in keywords:
+        (after,) = struck(fault, given["a"], **keywords).to_frame().items()
+    else:
+        (after, *_) = struck(fault, given, column=["a", "b"] if "between" in keywords else "a", **keywords).items()
+    assert after[1].dtype == object
+    assert {type(value) for value in after[1]} <= {str, type(None)}
+    assert after[1].tolist() != given["a"].tolist()
+
+
+def test_what_is_missing_is_no_text_behind_another_type():
+    """Retyped, a gap is a gap: of NumPy's own texts, the empty one."""
+    pd = pytest.importorskip("pandas")
+    given = pd.DataFrame(
+        {
+            "float": [1.5, None],
+            "time": [pd.Timestamp("2024"), pd.NaT],
+            "zone": [pd.Timestamp("2024", tz="UTC"), pd.NaT],
+            "Int": pd.array([1, None], dtype="Int64"),
+            "sparse": pd.arrays.SparseArray([1.0, None]),
+        }
+    )
+    for name in given:
+        for after in (
+            struck("schema_drift", given, kind="retyped", column=name)[name],
+            struck("schema_drift", given[name], kind="retyped"),
+        ):
+            assert after.isna().tolist() == [False, True], name
+            assert isinstance(after[0], str), name
+    for array in (np.array([(1.5,), (np.nan,)], dtype=[("x", "f8")]), np.array([("2024",), ("NaT",)], dtype=[("x", "M8[s]")])):
+        assert [bool(text) for text in struck("schema_drift", array, kind="retyped")["x"]] == [True, False]
+    assert struck("schema_drift", np.array([[1.5, np.nan], [np.nan, 2.5]]), kind="retyped").tolist() == [["1.5", ""], ["", "2.5"]]
+
+
+UNITS = {
+    "pandas": lambda pd, x: pd.DataFrame({"x": x}),
+    "nullable": lambda pd, x: pd.DataFrame({"x": pd.array(x)}),
+    "sparse": lambda pd, x: pd.DataFrame({"x": pd.arrays.SparseArray(x, fill_value=x.dtype.type(0))}),
+    "backed": lambda pd, x: UNITS["arrow"](pd, x).to_pandas(types_mapper=pd.ArrowDtype),
+    "arrow": lambda pd, x: pytest.importorskip("pyarrow").table({"x": x}),
+    "numpy": lambda pd, x: x.view([("x", x.dtype)]),
+    "axes": lambda pd, x: x[:, None],
+}
+
+
+@pytest.mark.parametrize("carrier", UNITS)
+@pytest.mark.parametrize(
+    ("dtype", "last", "factor", "wide"),
+    [
+        ("int8", 99, 1000, "int32"),
+        ("int8", 99, 100, "int16"),
+        ("int8", 9, -2, "int8"),
+        ("uint8", 99, 1000, "uint32"),
+        ("uint16", 99, -1000, "int32"),
+        ("int32", 99, 0.5, "int32"),
+        ("int64", 2**53 + 1, 1000, "int64"),
+        ("int64", 2**62, 1000.5, "float64"),
+        ("float16", 99, 1000, "float32"),
+        ("float32", 99, 1e300, "float64"),
+    ],
+)
+def test_other_units_widen_a_dtype_that_they_do_not_fit(carrier, dtype, last, factor, wide):
+    """No value ends at the end of its dtype's range: it is the product, in the smallest dtype that holds all."""
+    pd = pytest.importorskip("pandas")
+    if (carrier, dtype) == ("nullable", "float16"):
+        pytest.skip("pandas has no such dtype")
+    given = np.array([0, 1, 50, last], dtype)
+    after = struck("schema_drift", UNITS[carrier](pd, given), kind="units", column=0 if carrier == "axes" else "x", factor=factor)
+    values = after[:, 0] if carrier == "axes" else np.asarray(after["x"])
+    product = [round(value * factor) if "int" in wide else value * factor for value in given.tolist()]
+    assert values.tolist() == (product if "int" in wide else pytest.approx(product, rel=1e-6))
+    known = {"float32": "float", "float64": "double"} if carrier in ("arrow", "backed") else {}
+    assert known.get(wide, wide) in table_of(after).dtype(0).lower()
+
+
+@pytest.mark.parametrize(("old", "column", "index"), [("v", "new", "key"), ("key", "v", "new")])
+def test_a_renamed_column_of_arrows_leaves_pandas_its_index(old, column, index):
+    """What pandas has noted in the metadata goes by the new name; other metadata stays."""
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    frame = pd.DataFrame({"v": range(3)}, index=pd.Index(list("abc"), name="key"))
+    given = pa.Table.from_pandas(frame)
+    given = given.replace_schema_metadata({**given.schema.metadata, "source": "test"})
+    after = struck("schema_drift", given, column=old, to="new")
+    assert after.schema.metadata[b"source"] == b"test"
+    assert after.to_pandas().equals(frame.rename(columns={"v": column}).rename_axis(index))
+    assert (list(after.to_pandas()), after.to_pandas().index.name) == ([column], index)
+    assert given.to_pandas().equals(frame)
+    odd = pa.table({"v": [1]}).replace_schema_metadata({"pandas": "odd"})
+    assert struck("schema_drift", odd, column="v").schema.metadata == odd.schema.metadata
+
+
 def test_category_codes_mean_others():
     """The values are the same, the list is in another order."""
     pa = pytest.importorskip("pyarrow")
@@ -412,6 +539,117 @@ def test_a_zone_changes_the_clock_and_not_the_moment():
     assert after["time"].dt.hour.tolist() != given["time"].dt.hour.tolist()
     naive = struck("schema_drift", plain(), kind="time_zone", hours=-3.5)
     assert (naive["time"] - plain()["time"] == pd.Timedelta(hours=-3.5)).all()
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "hours", "offset"),
+    [
+        ("Asia/Tokyo", "2024-01-01", 2.0, "11h"),
+        ("Europe/Berlin", "2024-07-01", 2.0, "4h"),
+        ("Europe/Berlin", "2024-01-01", -3.5, "-2.5h"),
+        ("UTC", "2024-01-01", 2.0, "2h"),
+        ("Asia/Tokyo", "2024-01-01", -9.0, "0h"),
+        ("+02:00", "2024-01-01", 2.0, "4h"),
+    ],
+)
+def test_the_clock_is_ahead_of_the_columns_own_zone(zone, start, hours, offset):
+    """By the offset that the first time has there; none is a day or more from UTC."""
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    given = pd.DataFrame({"t": [pd.NaT, *pd.date_range(start, periods=3, tz=zone)]})
+    table = pa.table({"t": pa.array(given["t"].dt.tz_convert("UTC")).cast(pa.timestamp("ns", zone))})
+    for one in (given, table, table.to_pandas(types_mapper=pd.ArrowDtype)):
+        after = struck("schema_drift", one, kind="time_zone", hours=hours)
+        times = (after if one is not table else after.to_pandas())["t"]
+        assert times[1].utcoffset() == pd.Timedelta(offset)
+        assert [time == old for time, old in zip(times[1:], given["t"][1:], strict=True)] == [True] * 3
+        with pytest.raises(PayloadMismatch, match="the column 't' has no values"):
+            struck("schema_drift", one[:1] if one is not table else one.slice(0, 1), kind="time_zone", hours=hours, column="t")
+    if zone == "Asia/Tokyo":
+        with pytest.raises(PayloadMismatch, match=r"the column 't' would be \+32 h from UTC"):
+            struck("schema_drift", given, kind="time_zone", hours=23.0, column="t")
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i2", "?", "M8[s]", "U3", "O"])
+def test_a_field_that_has_an_array_in_each_row_is_hit_row_by_row(dtype):
+    """All of a row's array is missing, or moves, together; other fields stay."""
+    given = np.zeros(20, dtype=[("a", "f8"), ("v", dtype, (3,)), ("b", dtype)])
+    given["v"], given["b"] = np.arange(60).reshape(20, 3), np.arange(20)
+    if dtype == "f4":
+        given["v"][4, 1] = np.nan  # a gap within an array is none of the row
+    gone = "NaT" if dtype == "M8[s]" else "" if dtype == "U3" else None if dtype == "O" else np.nan
+
+    def missing(table):
+        return [sum(str(value) == str(gone) for value in row.ravel()) for row in table["v"]]
+
+    after = struck("missing_values", given, column="v", fraction=0.5)
+    assert sum(count == 3 for count in missing(after)) == 10
+    assert (after["a"] == given["a"]).all()
+    assert after["v"].shape == (20, 3)
+    assert missing(struck("missing_feature", given, column="v", mode="null")) == [3] * 20
+    assert missing(struck("stale_feature", after, column="v")) == [missing(after)[0], *missing(after)[:-1]]
+    if dtype != "?":
+        swapped = struck("swapped_values", given, column="v")
+        assert sorted(map(str, swapped["v"])) == sorted(map(str, given["v"]))
+        assert sum(map(str.__ne__, map(str, swapped["v"]), map(str, given["v"]))) == 2
+    assert struck("missing_values", given)["a"].tolist().count(0.0) == 18
+    with pytest.raises(PayloadMismatch, match="their dtypes differ"):
+        struck("swapped_values", given, column=["v", "b"], between="columns")
+    with pytest.raises(PayloadMismatch, match=r"the column 'v' is of the dtype .+\[3\], and none of the kind"):
+        struck("outliers", given, column="v")
+
+
+def test_a_field_that_has_fields_itself_is_refused_by_name():
+    """It has no missing value."""
+    with pytest.raises(PayloadMismatch, match=r"the column 'v' of the dtype .* has no missing value"):
+        struck("missing_values", np.zeros(4, dtype=[("a", "f8"), ("v", [("x", "f8")])]), column="v")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("featur_257", "'feature_257'"), ("TOTAL", "'total'"), ("300", "300"), (57, "'57'"), ("nothing like it", None)]
+)
+def test_a_misspelt_column_of_a_wide_table_gets_the_nearest_of_all_names(wrong, meant):
+    """However far behind it stands, in another case, or a number."""
+    pd = pytest.importorskip("pandas")
+    wide = pd.DataFrame([[0.0] * 303] * 2, columns=[*(f"feature_{n}" for n in range(300)), "57", 300, "total"])
+    with pytest.raises(PayloadMismatch) as error:
+        struck("missing_values", wide, column=wrong)
+    assert str(error.value).endswith(f"there is no column {wrong!r}" + (f" (did you mean {meant}?)" if meant else ""))
+
+
+@pytest.mark.parametrize("kind", ["timedelta", "period", "duration", "time", "decimal"])
+def test_spans_of_time_have_an_order(kind):
+    """The highest of them go missing."""
+    pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    numbers = [None, *range(1, 20)]
+    given = {
+        "timedelta": lambda: pd.DataFrame({"x": pd.to_timedelta(numbers, unit="s")}),
+        "period": lambda: pd.DataFrame({"x": pd.PeriodIndex([pd.NaT if n is None else pd.Period(2000 + n, freq="Y") for n in numbers])}),
+        "duration": lambda: pa.table({"x": pa.array(numbers, pa.duration("s"))}),
+        "time": lambda: pa.table({"x": pa.array(numbers, pa.time32("s"))}),
+        "decimal": lambda: pa.table({"x": pa.array(numbers, pa.int8()).cast(pa.decimal128(20, 2))}),
+    }[kind]()
+    after = struck("missing_values", given, fraction=0.25, mechanism="mnar")
+    column = after["x"].isna().tolist() if hasattr(after, "isna") else after["x"].is_null().to_pylist()
+    assert sum(column) == 6  # a quarter of 19, in a window of the ten highest
+    assert column[:10] == [True] + [False] * 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "keywords", "says"),
+    [
+        ("duplicate_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
+        ("late_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
+        ("out_of_order_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
+        ("swapped_values", {"column": "x"}, "the column 'x' is of the dtype string_view, for which its library has no such operation$"),
+        ("stale_feature", {"column": "x"}, "the column 'x' is of the dtype string_view, for which its library has no such operation$"),
+    ],
+)
+def test_what_arrow_has_not_for_a_type_is_said_by_column_and_type(fault, keywords, says):
+    """And not in the library's own words."""
+    pa = pytest.importorskip("pyarrow")
+    given = pa.table({"n": range(9), "x": pa.array(list("abcdefghi")).cast(pa.string_view())})
+    with pytest.raises(PayloadMismatch, match=rf"{fault} cannot work on Table\[9 rows x 2 columns\] .*: {says}"):
+        struck(fault, given, **keywords)
 
 
 def test_severities_stand_for_shares():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from ..core.faults import is_drawn
@@ -14,11 +14,13 @@ from ._data import DataFault
 from ._leaves import describe
 from ._tables import Column, Table, Unfit, places, table_of
 
-__all__ = ["SHARES", "ColumnFault", "Spot", "TableFault", "rows_of"]
+__all__ = ["SHARES", "TRIES", "ColumnFault", "Spot", "TableFault", "rows_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SHARES = {"fraction": (0.01, 0.05, 0.1, 0.25, 0.5)}
 """What ``fraction`` is at the severities 1 to 5."""
+TRIES = 8
+"""How often places are drawn again whose values would be as before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,8 +58,10 @@ class TableFault(DataFault):
         table = self._table(visit)
         try:
             return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
-        except NotImplementedError as why:  # how pyarrow says that it has no such operation for a type
+        except Unfit as why:
             raise self.refused(table, str(why)) from None
+        except NotImplementedError:  # how pyarrow says that it has no such operation for a type
+            raise self.refused(table, "its library has no such operation for the dtype of one of its columns") from None
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """The table with the fault in it, as its library's own object; ``visit.note`` what was done."""
@@ -90,8 +94,7 @@ class TableFault(DataFault):
             return found[0]
         if found:
             raise self.refused(table, f"{len(found)} columns are called {name!r}; without column= they are told by position")
-        close = did_you_mean(name, [known for known in table.names if isinstance(known, str)]) if isinstance(name, str) else ""
-        raise self.refused(table, f"there is no column {name!r}{close}")
+        raise self.refused(table, f"there is no column {name!r}{_near(name, table.names)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -117,8 +120,10 @@ class ColumnFault(TableFault):
             try:
                 self._check_kind(column)
                 fresh, count = self.changed(column, Spot(table, place, rng, visit))
-            except (Unfit, NotImplementedError) as why:  # the second is how pyarrow says what it has not for a type
+            except (Unfit, NotImplementedError) as error:  # the second is how pyarrow says what it has not for a type
                 if self.column is not None:
+                    lacks = f"is of the dtype {column.dtype}, for which its library has no such operation"
+                    why = lacks if isinstance(error, NotImplementedError) else str(error)
                     raise self.refused(table, f"the column {column.name!r} {why}") from None
                 continue
             columns[place], hits[str(column.name)] = fresh, count
@@ -148,16 +153,26 @@ class ColumnFault(TableFault):
         raise NotImplementedError
 
 
-def rows_of(column: Column, fraction: float, rng: Any, among: Callable[[Any], Any] | None = None) -> Any:
-    """Places of so large a share of a column's values, drawn evenly; at least one. ``among`` narrows down the places that there are."""
+def _near(name: str | int, names: list[Any]) -> str:
+    """The nearest of all columns' names: as written, else whatever their case, or whether they are numbers."""
+    exact = did_you_mean(str(name), [known for known in names if isinstance(known, str)])
+    folded = {str(known).casefold(): known for known in names if isinstance(name, str) or isinstance(known, str)}
+    if exact or not folded:
+        return exact
+    import difflib
+
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=1)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+def rows_of(column: Column, fraction: float, rng: Any) -> Any:
+    """Places of so large a share of a column's values, drawn evenly; at least one."""
     import numpy as np
 
     size, nulls = column.size, column.nulls()
-    if nulls is None and among is None:
+    if nulls is None:
         return places(rng, size, max(1, round(fraction * size)))
-    present = np.flatnonzero(~nulls) if nulls is not None else np.arange(size)
-    if among is not None:
-        present = among(present)
+    present = np.flatnonzero(~nulls)
     if not len(present):
         raise Unfit("has no such values")
     return present[places(rng, len(present), max(1, round(fraction * len(present))))]

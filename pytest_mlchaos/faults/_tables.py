@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
+import datetime
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["NUMBERS", "Column", "Table", "Unfit", "places", "table_of"]
+__all__ = ["NUMBERS", "Column", "Table", "Unfit", "ahead", "places", "table_of"]
 
 NUMBERS = ("float", "integer")
 SHOWN = 12
@@ -51,6 +52,10 @@ class Column(abc.ABC):
         """The column with other numbers (or ticks) at these places; in its dtype."""
 
     @abc.abstractmethod
+    def of_type(self, dtype: Any) -> Column:
+        """A column of numbers as one of another of NumPy's dtypes, which can hold them."""
+
+    @abc.abstractmethod
     def texts(self, where: Any) -> list[str]:
         """The texts at these places."""
 
@@ -80,7 +85,7 @@ class Column(abc.ABC):
 
     @abc.abstractmethod
     def in_zone(self, seconds: int) -> Any:
-        """Times on the clock of a zone so many seconds ahead: with a zone, the same moments; without, another reading."""
+        """Times on the clock of a zone so many seconds ahead of their own: with a zone, the same moments; without, another reading."""
 
     @abc.abstractmethod
     def recoded(self, order: Any) -> Any:
@@ -155,6 +160,16 @@ class Table(abc.ABC):
         return f"{type(self.value).__name__}[{self.rows} rows x {len(self.names)} columns] ({', '.join(columns + more)})"
 
 
+def ahead(now: datetime.timedelta | None, seconds: int) -> datetime.timezone:
+    """The zone that is so many seconds ahead of one with this offset from UTC; whole minutes, which is what dtypes can name."""
+    minutes = round(((now or datetime.timedelta()).total_seconds() + seconds) / 60)
+    if not round(seconds / 60):
+        raise Unfit(f"has whole minutes between its zone and UTC, and {seconds} s are none")
+    if abs(minutes) >= 24 * 60:
+        raise Unfit(f"would be {minutes / 60:+g} h from UTC, and no zone is a day or more from it")
+    return datetime.timezone(datetime.timedelta(minutes=minutes))
+
+
 def table_of(value: Any) -> Table | None:
     """The value as a table, or None where it is none."""
     library = type(value).__module__.partition(".")[0]
@@ -168,7 +183,7 @@ def table_of(value: Any) -> Table | None:
 
         return ArrowTable(value)
     if library == "polars" and type(value).__name__ == "DataFrame":
-        from ._tables_arrow import PolarsTable
+        from ._tables_polars import PolarsTable
 
         return PolarsTable(value)
     if numpy is not None and isinstance(value, numpy.ndarray) and not isinstance(value, numpy.ma.MaskedArray):

@@ -1,15 +1,14 @@
-"""Arrow's tables and record batches, and those of polars, which are Arrow's in memory."""
+"""Arrow's tables and record batches."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._tables import Column, Table, Unfit
+from ._tables import Column, Table, Unfit, ahead
 from ._tables_numpy import fitted
 
-__all__ = ["ArrowColumn", "ArrowTable", "PolarsTable"]
+__all__ = ["ArrowColumn", "ArrowTable"]
 
 _TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -67,11 +66,12 @@ class ArrowColumn(Column):
         import numpy as np
         import pyarrow.compute as pc
 
-        if self.kind in ("text", "category"):
+        if self.kind in ("text", "category", "other"):
             plain = self.array.dictionary_decode() if self.kind == "category" else self.array
-            values = pc.rank(plain, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.float64)
-        elif self.kind == "other":
-            raise Unfit(f"of the dtype {self.dtype} has no order to go by")
+            try:
+                values = pc.rank(plain, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.float64)
+            except NotImplementedError:
+                raise Unfit(f"of the dtype {self.dtype} has no order to go by") from None
         else:
             values = self.numbers().astype(np.float64)
         nulls = self.nulls()
@@ -108,6 +108,12 @@ class ArrowColumn(Column):
         fresh[where] = fitted(values, fresh.dtype)
         made = pa.array(fresh, mask=self.nulls())
         return made.view(self.type) if self.kind == "time" else made.cast(self.type)
+
+    def of_type(self, dtype: Any) -> Column:
+        """As Arrow's type of the same name."""
+        import pyarrow as pa
+
+        return ArrowColumn(self.name, self.array.cast(pa.from_numpy_dtype(dtype), safe=False))
 
     def texts(self, where: Any) -> list[str]:
         """As Python's."""
@@ -170,13 +176,29 @@ class ArrowColumn(Column):
         import pyarrow as pa
 
         if getattr(self.type, "tz", None) is not None:
-            sign, minutes = "-" if seconds < 0 else "+", abs(seconds) // 60
-            return self.array.cast(pa.timestamp(self.type.unit, tz=f"{sign}{minutes // 60:02}:{minutes % 60:02}"))
+            zone = str(ahead(self._offset(), seconds)).removeprefix("UTC") or "+00:00"
+            return self.array.cast(pa.timestamp(self.type.unit, tz=zone))
         ticks = round(seconds * self.ticks_per_second())
         if not ticks:
             raise Unfit(f"of the type {self.dtype} is too coarse for {seconds} s")
         everywhere = np.arange(len(self.array))
         return self.with_numbers(everywhere, self.numbers() + ticks)
+
+    def _offset(self) -> Any:
+        """From UTC, of the first time that there is."""
+        import datetime
+
+        import pyarrow as pa
+
+        present = self._ticks().drop_null()
+        if not len(present):
+            raise Unfit("has no values")
+        since = datetime.timedelta(seconds=present[0].as_py() // int(self.ticks_per_second()))
+        try:
+            moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + since
+            return moment.astimezone(pa.lib.string_to_tzinfo(self.type.tz)).utcoffset()
+        except (OverflowError, ValueError, LookupError) as why:  # beyond the year 9999, or a zone that this machine does not know
+            raise Unfit(f"of the dtype {self.dtype} has a first time that is not known in its zone: {why}") from None
 
     def recoded(self, order: Any) -> Any:
         """The dictionary in another order, and each index changed to match."""
@@ -228,6 +250,21 @@ def _plain(values: Any) -> Any:
     return values.dictionary_decode() if hasattr(values, "dictionary_decode") else values
 
 
+def _noted(metadata: Any, old: str, new: str) -> Any:
+    """A schema's metadata, with another name for a column where pandas has noted its columns (and which of them are its index)."""
+    import json
+
+    try:
+        notes = json.loads(metadata[b"pandas"])
+        for column in notes["columns"]:
+            if column.get("field_name", column["name"]) == old:
+                column.update(name=new, field_name=new)
+        notes["index_columns"] = [new if index == old else index for index in notes["index_columns"]]
+    except (TypeError, KeyError, ValueError, AttributeError):  # none, or not as pandas writes it
+        return metadata
+    return {**metadata, b"pandas": json.dumps(notes).encode()}
+
+
 class ArrowTable(Table):
     """A pyarrow Table or RecordBatch; the metadata of its schema and fields is kept."""
 
@@ -270,8 +307,9 @@ class ArrowTable(Table):
         return self._back(self._table.select(list(positions)))
 
     def renamed(self, place: int, name: Any) -> Any:
-        """Shared."""
-        return self._back(self._table.rename_columns([name if here == place else old for here, old in enumerate(self.names)]))
+        """Shared; what pandas has noted on its columns goes by the new name."""
+        fresh = self._table.rename_columns([name if here == place else old for here, old in enumerate(self.names)])
+        return self._back(fresh.replace_schema_metadata(_noted(self._table.schema.metadata, self.names[place], name)))
 
     def numbered(self, name: Any) -> Any:
         """Shared, with one more."""
@@ -284,7 +322,15 @@ class ArrowTable(Table):
         """A copy in that order."""
         import pyarrow as pa
 
-        return self._back(self._table.take(pa.array(rows)))
+        try:
+            return self._back(self._table.take(pa.array(rows)))
+        except NotImplementedError:
+            for name, values in zip(self.names, self._table.columns, strict=True):
+                try:
+                    values.take(pa.array([0]))
+                except NotImplementedError:
+                    raise Unfit(f"Arrow takes no rows out of {name!r}, which is of the type {values.type}") from None
+            raise
 
     def kept(self) -> Any:
         """It never changes."""
@@ -296,26 +342,3 @@ class ArrowTable(Table):
 
         more = pa.Table.from_batches([other]) if self._batch else other
         return self._back(pa.concat_tables([self._table, more.replace_schema_metadata(self._table.schema.metadata)]))
-
-
-class PolarsTable(ArrowTable):
-    """A polars DataFrame, as Arrow's table and back."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__(value.to_arrow())
-        self.value = value
-
-    def _back(self, table: Any) -> Any:
-        return sys.modules["polars"].from_arrow(table)
-
-    def kept(self) -> Any:
-        """Its columns never change."""
-        return self.value.clone()
-
-    def followed_by(self, other: Any) -> Any:
-        """As polars does it."""
-        return sys.modules["polars"].concat([self.value, other])
-
-    def dtype(self, place: int) -> str:
-        """Polars' own word."""
-        return str(self.value.dtypes[place])

@@ -27,13 +27,16 @@ def fitted(values: Any, dtype: Any) -> Any:
 
 
 class NumpyColumn(Column):
-    """A one-dimensional array; what changes it gives another one, of the same dtype if that can hold it."""
+    """An array; what changes it gives another one, of the same dtype if that can hold it.
+
+    Of more than one axis is a field that has an array in each row: such a value is missing where all of it is.
+    """
 
     def __init__(self, name: Any, values: Any) -> None:
         self.name = name
         self.values = values
         self.size = len(values)
-        self.dtype = str(values.dtype)
+        self.dtype = str(values.dtype) if values.ndim == 1 else f"{values.dtype}{list(values.shape[1:])}"
         self.kind = _KINDS.get(values.dtype.kind, "other") if values.ndim == 1 else "other"
         if self.kind == "other" and values.dtype.kind == "O" and values.ndim == 1:
             self.kind = _kind_of_objects(values)
@@ -48,27 +51,29 @@ class NumpyColumn(Column):
 
         if self.values.dtype.kind == "f":
             with np.errstate(all="ignore"):
-                if not np.isnan(np.add.reduce(self.values)):  # several times faster than to ask for each
+                if not np.isnan(np.add.reduce(self.values, axis=None)):  # several times faster than to ask for each
                     return None
-        if self.values.dtype.kind in "fcM":
-            found = np.isnan(self.values) if self.values.dtype.kind != "M" else np.isnat(self.values)
+        if self.values.dtype.kind in "fcmM":
+            found = np.isnan(self.values)  # NaT, too
         elif self.values.dtype.kind == "O":
             found = _missing(self.values)
-        elif self.values.dtype.kind in "US" and self.values.ndim == 1:
+        elif self.values.dtype.kind in "US":
             found = self.values == self.values.dtype.type()
         else:
             return None
+        if found.ndim > 1:
+            found = found.all(axis=tuple(range(1, found.ndim)))
         return found if found.any() else None
 
     def numbers(self) -> Any:
-        """The array itself; of times, int64."""
-        return self.values.view("i8") if self.values.dtype.kind == "M" else self.values
+        """The array itself; of times and spans of time, int64."""
+        return self.values.view("i8") if self.values.dtype.kind in "mM" else self.values
 
     def codes(self) -> Any:
         """Numbers as they are, texts by their rank."""
         import numpy as np
 
-        if self.kind in (*NUMBERS_AND_TIMES, "boolean"):
+        if self.kind in (*NUMBERS_AND_TIMES, "boolean") or (self.values.dtype.kind == "m" and self.values.ndim == 1):
             codes = self.numbers().astype(np.float64)
         elif self.kind == "text":
             codes = np.unique(self.values.astype(str), return_inverse=True)[1].astype(np.float64)
@@ -82,11 +87,11 @@ class NumpyColumn(Column):
     def without(self, where: Any) -> Any:
         """Integers and truth values become float64, as when a file with gaps is read."""
         kind = self.values.dtype.kind
-        if kind in "iub" and self.values.ndim == 1:
+        if kind in "iub":
             fresh = self.values.astype("f8")
-        elif kind in "fcMmO" and self.values.ndim == 1:
+        elif kind in "fcMmO":
             fresh = self.values.copy()
-        elif self.kind == "text":
+        elif kind in "US":
             fresh = self.values.copy()
             fresh[where] = ""  # what genfromtxt gives for a missing text
             return fresh
@@ -100,6 +105,10 @@ class NumpyColumn(Column):
         fresh = self.values.copy()
         fresh[where] = values.astype(fresh.dtype) if fresh.dtype.kind == "M" else fitted(values, fresh.dtype)
         return fresh
+
+    def of_type(self, dtype: Any) -> Column:
+        """As that."""
+        return NumpyColumn(self.name, self.values.astype(dtype))
 
     def texts(self, where: Any) -> list[str]:
         """Bytes as Latin-1."""
@@ -138,7 +147,11 @@ class NumpyColumn(Column):
         """Element by element; NaN is as NaN."""
         assert isinstance(other, NumpyColumn)  # columns of one table are of one kind
         ours, theirs = self.values[where], other.values[there]
-        return (ours == theirs) | ((ours != ours) & (theirs != theirs))
+        if ours.dtype.kind == "O":
+            found = _same_objects(ours.ravel(), theirs.ravel()).reshape(ours.shape)
+        else:
+            found = (ours == theirs) | ((ours != ours) & (theirs != theirs))
+        return found.all(axis=tuple(range(1, found.ndim)))
 
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
         """Element by element."""
@@ -172,8 +185,11 @@ class NumpyColumn(Column):
         return 0
 
     def as_text(self) -> Any:
-        """Texts of as many characters as it takes."""
-        return self.values.astype("U")
+        """Texts of as many characters as it takes; what is missing is an empty one."""
+        texts, nulls = self.values.astype("U"), self.nulls()
+        if nulls is not None:
+            texts[nulls] = ""
+        return texts
 
     def as_float(self) -> Any:
         """As float64."""
@@ -190,7 +206,19 @@ def _missing(objects: Any) -> Any:
     pandas = sys.modules.get("pandas")
     if pandas is not None:
         return pandas.isna(objects)
-    return np.fromiter((value is None or value != value for value in objects), bool, len(objects))
+    return np.fromiter((value is None or value != value for value in objects.ravel()), bool, objects.size).reshape(objects.shape)
+
+
+def _same_objects(ours: Any, theirs: Any) -> Any:
+    """Missing is as missing; of what has no truth value when it is compared, such as arrays, identity."""
+    import numpy as np
+
+    gone, lacking = _missing(ours), _missing(theirs)
+    both = gone & lacking
+    try:
+        return np.asarray(ours == theirs, dtype=bool) | both
+    except (TypeError, ValueError):
+        return np.fromiter((one is other for one, other in zip(ours, theirs, strict=True)), bool, len(ours)) | both
 
 
 def _kind_of_objects(values: Any) -> str:
@@ -233,6 +261,8 @@ class NumpyTable(Table):
 
         if not self.named:
             dtype = np.result_type(self.value.dtype, *columns.values()) if self.value.dtype.kind != "O" else self.value.dtype
+            if dtype.kind == "U" and self.value.dtype.kind != "U":  # all come as texts then
+                columns = {place: columns.get(place, self.column(place).as_text()) for place in range(len(self.names))}
             fresh = self._like(self.value.astype(dtype))
             for place, values in columns.items():
                 fresh[:, place] = values

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._tables import Column, Table, Unfit
+from ._tables import Column, Table, Unfit, ahead
 from ._tables_arrow import ArrowColumn
 from ._tables_numpy import NumpyColumn, fitted
 
@@ -68,6 +67,8 @@ class _ExtensionColumn(Column):
             codes = self.array.codes.astype(np.float64)
         elif self.kind == "text":
             codes = pd.factorize(self.array, sort=True)[0].astype(np.float64)
+        elif isinstance(self.array.dtype, pd.PeriodDtype):
+            codes = self.array.asi8.astype(np.float64)
         elif self.kind == "other":
             raise Unfit(f"of the dtype {self.dtype} has no order to go by")
         else:
@@ -108,6 +109,14 @@ class _ExtensionColumn(Column):
             plain = pd.DatetimeIndex(ticks.view(f"M8[{self.array.unit}]"))
             return (plain if zone is None else plain.tz_localize("UTC").tz_convert(zone)).array
         return self._set(where, fitted(values, self.array.dtype.numpy_dtype))
+
+    def of_type(self, dtype: Any) -> Column:
+        """As the nullable dtype of the same name, or sparse."""
+        import pandas as pd
+
+        if self._sparse:
+            return _ExtensionColumn(self.name, self.array.astype(pd.SparseDtype(dtype, dtype.type(self.array.dtype.fill_value))))
+        return _ExtensionColumn(self.name, self.array.astype(dtype.name.replace("i", "I", 1).replace("uI", "UI").replace("f", "F")))
 
     def texts(self, where: Any) -> list[str]:
         """As Python's."""
@@ -158,8 +167,11 @@ class _ExtensionColumn(Column):
         return {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[self.array.unit]
 
     def in_zone(self, seconds: int) -> Any:
-        """The same moments."""
-        return self.array.tz_convert(datetime.timezone(datetime.timedelta(seconds=seconds)))
+        """The same moments; by the offset that the first has."""
+        present = self.array[~self.array.isna()]
+        if not len(present):
+            raise Unfit("has no values")
+        return self.array.tz_convert(ahead(present[0].utcoffset(), seconds))
 
     def recoded(self, order: Any) -> Any:
         """The list in another order."""
@@ -171,11 +183,32 @@ class _ExtensionColumn(Column):
 
     def as_text(self) -> Any:
         """As pandas writes them."""
-        return self.array.astype("str")
+        import numpy as np
+
+        return _texts(np.asarray(self.array.astype("str"), dtype=object), self.nulls())
 
     def as_float(self) -> Any:
         """Nullable numbers stay so."""
         return self.array.astype("float64" if self._sparse else "Float64")
+
+
+class _PlainColumn(NumpyColumn):
+    """A column of one of NumPy's dtypes."""
+
+    def as_text(self) -> Any:
+        """As texts of pandas', which can be missing."""
+        return _texts(self.values.astype("U").astype(object), self.nulls())
+
+
+def _texts(texts: Any, nulls: Any) -> Any:
+    """Texts in the dtype that pandas infers for them; what was missing is missing."""
+    import pandas as pd
+
+    if nulls is not None:
+        texts = texts.copy()
+        texts[nulls] = None
+    inferred = pd.Series(texts).infer_objects()
+    return texts if inferred.dtype == object else inferred.array
 
 
 class _ArrowBacked(ArrowColumn):
@@ -187,13 +220,11 @@ class _ArrowBacked(ArrowColumn):
 
 
 def _held(array: Any, values: Any) -> Any:
-    """Columns that others have made, as pandas holds them: Arrow's as the array was, NumPy's texts as pandas' own."""
+    """Columns that others have made, as pandas holds them: Arrow's as the array was."""
     import numpy as np
     import pandas as pd
 
-    if isinstance(values, np.ndarray):
-        return pd.Series(values.astype(object)).infer_objects().array if values.dtype.kind == "U" else values
-    if isinstance(values, pd.api.extensions.ExtensionArray):
+    if isinstance(values, (np.ndarray, pd.api.extensions.ExtensionArray)):
         return values
     if isinstance(array.dtype, pd.StringDtype):
         return pd.array(values, dtype=array.dtype)
@@ -223,7 +254,7 @@ class PandasTable(Table):
         series, name = self._column(place), self.names[place]
         dtype = series.dtype
         if isinstance(dtype, np.dtype):
-            return NumpyColumn(name, series.to_numpy())
+            return _PlainColumn(name, series.to_numpy())
         if isinstance(dtype, pd.ArrowDtype) or (isinstance(dtype, pd.StringDtype) and dtype.storage == "pyarrow"):
             return _ArrowBacked(name, series.array)
         return _ExtensionColumn(name, series.array)
@@ -237,12 +268,14 @@ class PandasTable(Table):
         import pandas as pd
 
         if self._series:
-            fresh = self.value._constructor(_held(self.value.array, columns[0]), index=self.value.index, name=self.value.name)
+            held = _held(self.value.array, columns[0])
+            fresh = self.value._constructor(held, index=self.value.index, name=self.value.name, dtype=held.dtype)
             return fresh.__finalize__(self.value)
         fresh = self.value.copy(deep=False)
         for place, values in columns.items():
             held = _held(self._column(place).array, values)
-            fresh.isetitem(place, pd.Series(held, index=fresh.index, copy=False))  # a bare array would be copied once more
+            series = pd.Series(held, index=fresh.index, dtype=held.dtype, copy=False)  # objects stay objects
+            fresh.isetitem(place, series)  # a bare array would be copied once more
         return fresh
 
     def arranged(self, positions: Sequence[int]) -> Any:

@@ -9,7 +9,7 @@ from ..core.faults import is_drawn, register
 from ..core.sites import Visit
 from ..core.values import index, shown
 from ..errors import BadArgument
-from ._table_fault import SHARES, ColumnFault, Spot, TableFault, rows_of
+from ._table_fault import SHARES, TRIES, ColumnFault, Spot, TableFault
 from ._tables import Column, Table, Unfit, places, table_of
 
 __all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
@@ -117,10 +117,10 @@ class LateRows(TableFault):
 class StaleFeature(ColumnFault):
     """Values of a column are those of an earlier time.
 
-    ``column``: a name or a list of names; without it, all columns. ``fraction``: the share of a column's values that is hit (1), at
-    least one. ``behind``: ``"rows"``, they come from ``lag`` rows before in the same table (the first ``lag`` rows stay as they are);
-    ``"tables"``, from the same row of the table ``lag`` tables before, among those of the same columns (as far as that one goes): so it
-    cannot strike the first such table.
+    ``column``: a name or a list of names; without it, all columns. ``fraction``: the share of the rows that is hit (1), at least one:
+    a row that has no value now gets the earlier one, and where the earlier one is missing, it is missing now. ``behind``: ``"rows"``,
+    they come from ``lag`` rows before in the same table (the first ``lag`` rows stay as they are); ``"tables"``, from the same row of
+    the table ``lag`` tables before, among those of the same columns (as far as that one goes): so it cannot strike the first such table.
 
     Imitates: a feature store that was not refreshed, a cache that outlived its data, a join with yesterday's snapshot.
 
@@ -164,8 +164,12 @@ class StaleFeature(ColumnFault):
             earlier = table_of(spot.visit.memory[spot.table.schema()][0])
             assert earlier is not None  # a copy of a table
             source, lag = earlier.column(spot.place), 0
-        last = source.size + lag
-        where = rows_of(column, self.scaled("fraction"), spot.rng, lambda present: present[(present >= lag) & (present < last)])
-        if column.same(where, source, where - lag).all():
-            raise Unfit("had the same values before")
-        return column.replaced(where, source, where - lag), len(where)
+        rows = min(column.size, source.size + lag) - lag  # those that have an earlier one, whether or not either holds a value
+        count = max(1, round(self.scaled("fraction") * rows))
+        for _ in range(TRIES):
+            where = places(spot.rng, rows, count) + lag
+            if not column.same(where, source, where - lag).all():
+                return column.replaced(where, source, where - lag), len(where)
+            if count >= rows:
+                break
+        raise Unfit("had the same values before")

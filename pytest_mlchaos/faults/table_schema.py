@@ -93,9 +93,10 @@ class SchemaDrift(TableFault):
     - ``"dropped"``: a column is gone.
     - ``"category_codes"``: a category's list of values is in another order, so that its codes mean others; of integers, which must be
       named, each code stands for another one.
-    - ``"units"``: numbers are 1000 times what they were (``factor``).
-    - ``"time_zone"``: times stand on the clock of a zone two hours ahead (``hours``): with a zone, the same moments; without, other
-      readings.
+    - ``"units"``: numbers are 1000 times what they were (``factor``). Integers are rounded, and come in the smallest dtype, from their
+      own on, that holds them all: of 64 bits at most, beyond that float64; float16 and float32 are widened where they would overflow.
+    - ``"time_zone"``: times stand on the clock of a zone two hours ahead of their own (``hours``): with a zone, the same moments, at a
+      constant offset from UTC, which is that of the first time in its zone and these hours; without, other readings.
     - ``"float_for_int"``: integers come as floating-point numbers.
 
     ``column``: a name or a list of names; without it, one is drawn among those that fit (``"reordered"``: all of them).
@@ -131,8 +132,8 @@ class SchemaDrift(TableFault):
             if self.kind == "added" or ((self.kind == "reordered") != several and self.kind in ("reordered", "renamed")):
                 wanted = {"added": "no column", "reordered": "a list of columns", "renamed": "one column"}[self.kind]
                 raise BadArgument(f"schema_drift: kind={self.kind!r} takes {wanted}, but got {shown(self.column)}")
-        if not is_drawn(self.factor) and self.factor in (0, 1):
-            raise BadArgument(f"schema_drift: expected factor to change numbers but got {shown(self.factor)}")
+        if not is_drawn(self.factor) and (self.factor in (0, 1) or not abs(self.factor) < float("inf")):
+            raise BadArgument(f"schema_drift: expected factor to change numbers, and to be finite, but got {shown(self.factor)}")
         if not is_drawn(self.hours) and (not self.hours or abs(self.hours) >= 24):
             raise BadArgument(f"schema_drift: expected hours to be an offset below 24 h, not 0, but got {shown(self.hours)}")
 
@@ -219,7 +220,38 @@ class SchemaDrift(TableFault):
         old = column.numbers()[where]
         if not old.any():
             raise Unfit("holds zeros alone, which no factor changes")
-        return column.with_numbers(where, old.astype(np.float64) * self.factor if column.kind == "integer" else old * self.factor)
+        new, dtype = _integers(old, self.factor) if column.kind == "integer" else _floats(old, self.factor)
+        held = column if dtype == old.dtype.newbyteorder("=") else column.of_type(dtype)
+        return held.with_numbers(where, new)
+
+
+def _integers(old: Any, factor: float) -> tuple[Any, Any]:
+    """Integers times a factor, and the smallest dtype that holds them, from their own on. A whole factor loses no digit."""
+    import numpy as np
+
+    whole = float(factor).is_integer()
+    new = None if whole else np.rint(old.astype(np.float64) * factor)
+    ends = (int(old.min()) * int(factor), int(old.max()) * int(factor)) if new is None else (int(new.min()), int(new.max()))
+    sign = "u" if old.dtype.kind == "u" and min(ends) >= 0 else "i"
+    for dtype in (np.dtype(f"{sign}{size}") for size in (1, 2, 4, 8) if size >= old.dtype.itemsize):
+        limits = np.iinfo(dtype)
+        if limits.min <= min(ends) and max(ends) <= limits.max:
+            return (old.astype(f"{sign}8") * int(factor) if new is None else new), dtype
+    return old.astype(np.float64) * factor, np.dtype(np.float64)
+
+
+def _floats(old: Any, factor: float) -> tuple[Any, Any]:
+    """Numbers times a factor, and the smallest dtype in which what was finite still is; float64 at most."""
+    import numpy as np
+
+    finite = np.isfinite(old)
+    for dtype in (np.dtype(f"f{size}") for size in (2, 4) if size >= old.dtype.itemsize):
+        with np.errstate(over="ignore", invalid="ignore"):
+            new = old.astype(dtype) * dtype.type(factor)
+        if np.isfinite(new[finite]).all():
+            return new, dtype
+    dtype = max(old.dtype.newbyteorder("="), np.dtype(np.float64), key=lambda dtype: dtype.itemsize)
+    return old.astype(dtype) * factor, dtype
 
 
 def _recoded(column: Column, rng: Any) -> Any:

@@ -9,7 +9,7 @@ from ..core.faults import is_drawn, register
 from ..core.sites import Visit
 from ..core.values import parse_duration, shown
 from ..errors import BadArgument
-from ._table_fault import SHARES, ColumnFault, Spot, rows_of
+from ._table_fault import SHARES, TRIES, ColumnFault, Spot, rows_of
 from ._tables import NUMBERS, Column, Table, Unfit, places
 
 __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
@@ -291,9 +291,6 @@ class SwappedValues(ColumnFault):
             if not column.same(where, column, there).all():
                 return column.replaced(where, column, there), len(where)
         raise Unfit("has the same value in all rows that were drawn")
-
-
-TRIES = 8
 
 
 def _listed(column: Any) -> tuple[Any, ...]:
