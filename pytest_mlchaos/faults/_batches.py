@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from ..core.faults import is_drawn
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
-from ._leaves import Leaf, children, describe, leaves, rebuilt
+from ._leaves import Leaf, describe, leaves, rebuilt
+from ._samples import Field, Unclear, fields_of_samples
 
 __all__ = ["Batch", "copied", "field_name", "wanted_fields"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -100,29 +102,43 @@ class Batch:
                 raise self.refuse(leaf, problem)
         return found
 
-    def samples(self) -> int:
-        """How many samples it holds: the length of the first axis, on which all of its arrays must agree."""
-        arrays = [leaf for leaf in self.leaves if leaf.has_axes()]
-        for leaf in arrays:
+    def fields(self) -> list[Field]:
+        """The arrays and lists that hold an entry for each sample; what tells them is the rule in :mod:`._samples`."""
+        for leaf in self.leaves:
             if (problem := leaf.layout_problem()) is not None:
                 raise self.refuse(leaf, problem)
-        lengths = {leaf.length() for leaf in arrays}
-        if len(lengths) > 1:
-            raise self.mismatch("cannot tell the axis of the samples, because the first axes differ,", "")
-        if not lengths:
+        try:
+            found = fields_of_samples(self.payload)
+        except Unclear as error:
+            raise self.mismatch(str(error), "") from None
+        if not found:
             raise self.mismatch("found no arrays that hold samples", "")
-        return lengths.pop()
+        return found
+
+    def samples(self) -> int:
+        """How many samples it holds: all of its fields agree on that."""
+        return self.fields()[0].length
+
+    def places(self, leaf: Leaf) -> tuple[Field, int | None]:
+        """The field that an array belongs to, and its sample's place in it; None for an array of all samples."""
+        for field in self.fields():
+            depth = len(field.path)
+            if leaf.path[:depth] == field.path:
+                return field, None if field.path == leaf.path else leaf.path[depth]
+        raise self.refuse(leaf, "has no axis of samples")
 
     def taken(self, order: Any) -> Any:
-        """The batch made of the samples at these places, in this order, in all fields; lists of texts and numbers go along."""
-        samples = self.samples()
-        replaced: dict[Any, Any] = {leaf.path: leaf.reordered(order) for leaf in self.leaves if leaf.has_axes()}
-        replaced |= {path: type(value)(value[int(place)] for place in order) for path, value in _lists(self.payload, samples)}
-        return rebuilt(self.payload, replaced)
+        """The batch made of the samples at these places, in this order, in all fields: arrays and lists, whatever they hold."""
+        return rebuilt(self.payload, {field.path: _reordered(field, order) for field in self.fields()})
 
 
-def _lists(value: Any, samples: int, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    """The plain lists and tuples of one text or number a sample, with the ways to them."""
-    if type(value) in (list, tuple) and len(value) == samples and all(isinstance(item, (str, bytes, int, float)) for item in value):
-        return [(path, value)] if samples else []
-    return [found for name, child in children(value) for found in _lists(child, samples, (*path, name))]
+def _reordered(field: Field, order: Any) -> Any:
+    value = field.value
+    if not isinstance(value, (list, tuple, collections.deque)):
+        return Leaf(field.path, value).reordered(order)
+    seen: set[int] = set()
+    items = []
+    for place in map(int, order):
+        items.append(copied(value[place]) if place in seen else value[place])  # two samples do not share one array
+        seen.add(place)
+    return type(value)(items)
