@@ -417,6 +417,8 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
         ("class_imbalance", {}, (x(), torch.rand(6)), "it has no class for each of the 6 samples"),
         ("distribution_shift", {"kind": "label"}, (x(), torch.zeros(6)), "found a single class"),
         ("distribution_shift", {"fields": 1}, (x(), y()), "it is not floating-point"),
+        ("distribution_shift", {}, torch.full((8, 2), torch.nan), "so that nothing was changed"),
+        ("distribution_shift", {"kind": "concept"}, (x(), torch.full((6,), -100)), "cannot change the field"),
         ("wrong_dtype", {"dtype": "str"}, x(), "it is a tensor, which has no such type"),
         ("wrong_dtype", {"dtype": "float32"}, x(), "it has that type already"),
         ("wrong_dtype", {"dtype": "bfloat16"}, np.ones(3), "it is a NumPy array, which has no such type"),

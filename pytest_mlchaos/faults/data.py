@@ -91,6 +91,10 @@ class CorruptBatch(DataFault):
         for leaf in chosen:
             if self.kind in _FLOATS_ONLY and not leaf.is_float:
                 raise batch.refuse(leaf, "is not floating-point")
+            if self.kind in _CONSTANTS and not leaf.holds(_CONSTANTS[self.kind]):
+                raise batch.refuse(leaf, f"is of a type that has no {self.kind}")
+            if self.kind == "saturate" and leaf.is_complex:
+                raise batch.refuse(leaf, "holds complex numbers, of which none is the greatest")
         return chosen
 
     def _in_samples(self, batch: Batch, chosen: list[Leaf], rng: Any) -> tuple[list[Leaf], Any]:
@@ -121,15 +125,15 @@ def _changed(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
     if fault.kind in _CONSTANTS:
         return leaf.changed(places, lambda _: _CONSTANTS[fault.kind])
     if fault.kind == "saturate":
-        greatest = leaf.value.max()
+        greatest = (leaf.value.float() if leaf.is_narrow else leaf.value).max()
         return leaf.changed(places, lambda _: greatest)
     if fault.kind == "flip_sign":
         return leaf.changed(places, lambda old: -old)
     magnitude = fault.magnitude if fault.magnitude is not None else _MAGNITUDE[fault.kind]
     if fault.kind == "scale":
         return leaf.changed(places, lambda old: old * magnitude)
-    noise = leaf.like(rng.standard_normal(len(places)) * magnitude * leaf.spread())
-    return leaf.changed(places, lambda old: old + noise)
+    noise = rng.standard_normal(len(places)) * magnitude * leaf.spread()
+    return leaf.changed(places, lambda old: old + Leaf((), old).like(noise))
 
 
 def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
