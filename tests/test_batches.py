@@ -267,6 +267,42 @@ def test_whole_samples_of_a_list_are_corrupted():
     assert sorted(float(item.isnan().float().mean()) for item in after) == [0.0] * 4 + [1.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("batch", "labels"),
+    [
+        ({"label_ids": y(), "idx": torch.arange(6)}, "label_ids"),
+        ({"targetClass": y(), "target_mask": torch.ones(6, 2)}, "targetClass"),
+        ({"labels": y(), "label_ids": y(), "x": x()}, "labels"),
+        ({"kind": y(), "x": x(), "digit": y()}, "digit"),
+        ({"x": x(), "rows": torch.eye(6)}, "rows"),
+        ([x(), torch.rand(6, 2)], 1),
+    ],
+)
+def test_labels_are_found_by_name_and_else_by_what_they_look_like(batch, labels):
+    """All other fields are the same objects."""
+    after = struck("label_noise", batch, fraction=1.0)
+    for name, value in enumerate(batch) if isinstance(batch, list) else batch.items():
+        assert (after[name] is value) == (name != labels)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"input_ids": torch.ones(6, 3, dtype=torch.long), "attention_mask": torch.ones(6, 3, dtype=torch.long)},
+        [torch.ones(6, 3, dtype=torch.long), torch.ones(6, 3, dtype=torch.long)],
+        {"x": x(), "idx": torch.arange(6)},
+        {"x": x(), "z": x()},
+        {"x": x(), "z": y(), "label": ["cat", "dog"] * 3},
+        [image() for _ in range(4)],
+    ],
+)
+def test_a_batch_without_labels_is_refused(batch):
+    """Rather than anything else being struck, with a hint at ``fields=``."""
+    for name, keywords in (("label_noise", {}), ("corrupt_batch", {"kind": "shuffle_labels"})):
+        with pytest.raises(PayloadMismatch, match=r"found no labels in the batch .*; name them with fields="):
+            struck(name, batch, **keywords)
+
+
 def test_labels_become_other_classes():
     """Exactly the share; the features are the same objects; ignored positions stay."""
     for seed in range(20):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.faults import is_drawn
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
-from ._leaves import Leaf, describe, leaves, rebuilt
+from ._leaves import Leaf, children, describe, leaves, rebuilt
 from ._samples import Field, Unclear, fields_of_samples
 
 __all__ = ["Batch", "copied", "field_name", "wanted_fields"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _LABEL_NAMES = ("labels", "label", "targets", "target", "y")
+_NO_LABELS = frozenset(("id", "ids", "idx", "index", "indices", "mask", "masks", "len", "length", "lengths", "weight", "weights"))
+"""Words in the names of fields that go along with labels, or are whole numbers without being any."""
 
 
 def wanted_fields(owner: str, fields: Any) -> Any:
@@ -32,6 +35,25 @@ def wanted_fields(owner: str, fields: Any) -> Any:
 def field_name(leaf: Leaf) -> str:
     """The path to a field, with dots."""
     return ".".join(map(str, leaf.path)) or "batch"
+
+
+def _words(name: Any) -> list[str]:
+    return re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", str(name)).lower())
+
+
+def _is_label_name(name: Any) -> bool:
+    return str(name).lower() in _LABEL_NAMES
+
+
+def _has_label_name(name: Any) -> bool:
+    """Whether it is called ``label_ids`` or ``target_class``, and not ``target_mask``."""
+    words = set(_words(name))
+    return bool(re.search("label|target", str(name).lower())) and not words & (_NO_LABELS - {"id", "ids", "idx", "index", "indices"})
+
+
+def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
+    """Whether a field anywhere in it is called so."""
+    return any(rule(name) or _named(child, rule) for name, child in children(value))
 
 
 def copied(payload: Any) -> Any:
@@ -77,15 +99,36 @@ class Batch:
         return matching
 
     def labels(self, fields: Any = None) -> list[Leaf]:
-        """The fields with labels: those named, or called so, or else the last of several."""
+        """The fields with labels: those named, or those that :meth:`told_labels` finds."""
         if fields is not None:
             return self.named(fields)
-        found = self.leaves
-        named = [leaf for leaf in found if leaf.path and str(leaf.path[-1]).lower() in _LABEL_NAMES]
-        labels = named or (found[-1:] if len(found) > 1 else [])
+        labels = self.told_labels()
         if not labels:
             raise self.mismatch("found no labels")
         return labels
+
+    def told_labels(self) -> list[Leaf]:
+        """The fields called as labels are; or with that in their name; or else the last of several, if it looks like labels."""
+        found = self.leaves
+        for rule in (_is_label_name, _has_label_name):
+            named = [leaf for leaf in found if leaf.path and rule(leaf.path[-1])]
+            if named or _named(self.payload, rule):  # or it is what they are in that is called so; if they are no arrays, there are none
+                return named or [leaf for leaf in found if any(map(rule, leaf.path))]
+        return found[-1:] if len(found) > 1 and self._looks_like_labels(found[-1], found[:-1]) else []
+
+    def _looks_like_labels(self, last: Leaf, others: list[Leaf]) -> bool:
+        """By name, as few numbers a sample as labels are; by position, anything but one more field of the same kind."""
+        if last.problem() is not None:
+            return True  # which is then refused by what it is
+        shape = tuple(last.value.shape)
+        single = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        if not isinstance(last.path[-1], str):
+            return single or any((tuple(leaf.value.shape), leaf.value.dtype) != (shape, last.value.dtype) for leaf in others)
+        if _NO_LABELS & set(_words(last.path[-1])):
+            return False
+        values = last.numpy()
+        one_hot = len(shape) == 2 and bool(((values == 0) | (values == 1)).all()) and bool((values.sum(1) == 1).all())
+        return one_hot or (single and not last.is_float)
 
     def floats(self, fields: Any = None) -> list[Leaf]:
         """The fields named, or else all that hold floating-point numbers."""

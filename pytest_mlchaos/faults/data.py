@@ -34,7 +34,7 @@ class CorruptBatch(DataFault):
     second axis: channels of images, columns of features), or ``"block"`` (one stretch of memory).
     ``fraction``: the share of the elements, samples or channels of a field that is hit, at least one (for ``"shuffle_labels"``: of the
     samples, at least two). ``fields``: names, positions or dotted paths (``"inputs.pixels"``) of the fields to hit; without it all
-    floating-point fields, and for labels the field that is called so, or else the last one.
+    floating-point fields, and labels are found as by ``label_noise``.
 
     Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested. The loop gets a
     changed copy; the original objects are never modified, and fields that are not hit are the same objects.

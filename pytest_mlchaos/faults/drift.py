@@ -47,8 +47,10 @@ class LabelNoise(DataFault):
     """Some labels of a batch are wrong.
 
     ``fraction``: the share that is (at least one label). ``fields``: names, positions or dotted paths; without it the field that is
-    called so (``labels``, ``targets``, ``y``), or else the last one. ``classes``: how many classes there are; without it those
-    that are in the batch.
+    called ``label``, ``labels``, ``target``, ``targets`` or ``y``, else those that have "label" or "target" in their name
+    (``label_ids``), else the last one, if it looks like labels: by name, whole numbers or truth values, one a sample, or one-hot rows;
+    by position, anything but an array of the same shape and type as the others. Where none does, the batch is refused.
+    ``classes``: how many classes there are; without it those that are in the batch.
 
     By what the labels are: integers become another class, each one equally likely (negative ones mean "to be ignored", and stay);
     truth values and floats that are all 0 or 1 are flipped, one-hot rows have their 1 elsewhere; other floats (targets of a
@@ -103,9 +105,8 @@ class ClassImbalance(DataFault):
     """A class is nearly absent from a batch: samples of the other classes are repeated in the places of its own.
 
     ``label``: the number of the class; without it one that is in the batch, chosen at random. ``keep``: the share of its samples that stay.
-    ``fields``: the field of labels, by name, position or dotted path; without it the one that is called so, or else the last.
-    Labels are integers, truth values or one-hot rows, one a sample; samples are told
-    as in ``short_batch``. At batches without the class no strike is recorded.
+    ``fields``: the field of labels, by name, position or dotted path; without it found as by ``label_noise``.
+    Labels are integers, truth values or one-hot rows, one a sample; samples are told as in ``short_batch``. At batches without the class no strike is recorded.
 
     Imitates: a filter that removes what matters, rare events that a sampled log lost, a region that stops reporting.
 
@@ -203,7 +204,7 @@ class DistributionShift(DataFault):
     def _features(self, batch: Batch) -> list[Leaf]:
         chosen = batch.checked(batch.floats(self.fields))
         if self.fields is None and len(batch.leaves) > 1:
-            labels = {leaf.path for leaf in batch.labels()}
+            labels = {leaf.path for leaf in batch.told_labels()}
             chosen = [leaf for leaf in chosen if leaf.path not in labels] or chosen
         for leaf in chosen:
             if not leaf.is_float:

@@ -135,7 +135,8 @@ class DelayBatch(DataFault):
 
     Imitates: slow storage, a cold cache, a starved preprocessing worker, a back-pressured queue.
 
-    Fidelity: the loop waits at the loader; workers go on loading ahead meanwhile.
+    Fidelity: the loop waits at the loader; workers go on loading ahead meanwhile. With workers time is real, also where the clock is
+    virtual elsewhere: the delay is really waited for, and severities 4 and 5 (1 and 10 minutes) go beyond a test's default time limit.
 
     Example: ``@chaos.delay_batch(delay="30s", at=2)``
     """
