@@ -187,6 +187,122 @@ def test_texts_and_numbers_of_the_samples_go_with_them():
     assert (after["text"], after["ids"], after["scale"], after["classes"]) == (["a", "b"], (1, 2), batch["scale"], ["a", "b"])
 
 
+def image(*shape):
+    """An image, with its channels in front."""
+    return torch.rand(3, *(shape or (16, 16)))
+
+
+@pytest.mark.parametrize("kind", ["class_imbalance", "distribution_shift", "short_batch", "empty_batch"])
+def test_lists_of_whatever_go_with_their_samples(kind):
+    """Dicts, objects, tokens, None and tensors stay with the labels that they came with."""
+    things = [object() for _ in range(6)]
+    places = {id(thing): place for place, thing in enumerate(things)}
+    batch = {
+        "image": things,
+        "meta": [{"id": place} for place in range(6)],
+        "tokens": [["a"] * (place + 1) for place in range(6)],
+        "none": [None] * 6,
+        "boxes": [torch.full((place + 1, 4), float(place)) for place in range(6)],
+        "y": y(),
+    }
+    keywords = {"class_imbalance": {"label": 0, "keep": 0.0}, "distribution_shift": {"kind": "label"}}.get(kind, {})
+    after = struck(kind, batch, **keywords)
+    order = [places[id(thing)] for thing in after["image"]]
+    assert order != list(range(6))
+    assert [item["id"] for item in after["meta"]] == order
+    assert [len(item) - 1 for item in after["tokens"]] == order
+    assert [len(item) - 1 for item in after["boxes"]] == order
+    assert len(after["none"]) == len(order)
+    assert after["y"].tolist() == y()[order].tolist()
+
+
+def target(boxes):
+    """What detection has of an image."""
+    return {"boxes": torch.rand(boxes, 4), "labels": torch.arange(boxes)}
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [image() for _ in range(4)],
+        ([image() for _ in range(4)], [target(2 + place) for place in range(4)]),
+        tuple(zip(*[(image(20 + place, 9), target(2)) for place in range(4)], strict=True)),
+        [(image(), place) for place in range(4)],
+        [{"x": image(), "y": torch.tensor(place)} for place in range(4)],
+        ([image() for _ in range(4)], torch.arange(4)),
+        ([torch.ones(place + 1) for place in range(4)], torch.arange(4)),
+    ],
+)
+def test_a_list_of_samples_loses_samples_and_not_their_channels(batch):
+    """As collate functions of detection and of one's own hand them out."""
+    for name, keywords, left in (("short_batch", {"size": 2}, 2), ("empty_batch", {}, 0)):
+        after = struck(name, batch, **keywords)
+        assert type(after) is type(batch)
+        expected = batch[:left] if isinstance(batch, list) else tuple(field[:left] for field in batch)
+        assert_same_state(after, expected)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"image": [object()] * 5, "y": y()}, "the lengths of image (5), y (6) differ"),
+        ({"boxes": [torch.ones(2, 4), torch.ones(3, 4)], "y": y()}, "the lengths of boxes.0 (2), boxes.1 (3), y (6) differ"),
+        ([torch.ones(5, 2)] * 3, "cannot tell whether the batch is a list of samples or of fields"),
+        ([image(), image()], "cannot tell whether the batch is a list of samples or of fields"),
+        ({"x": [torch.ones(6, 2)] * 6, "y": y()}, "cannot tell whether x (6) is a list of samples or of fields of 6 samples"),
+        (([image()] * 2, [target(3), target(3)]), "is a list of samples or of fields"),
+        ([torch.ones(3), torch.ones(4)], "the lengths of 0 (3), 1 (4) differ"),
+    ],
+)
+def test_a_batch_whose_samples_cannot_be_told_is_refused(batch, message):
+    """It names the fields and their lengths."""
+    with pytest.raises(PayloadMismatch) as caught:
+        struck("empty_batch", batch)
+    assert message in str(caught.value)
+
+
+def test_whole_samples_of_a_list_are_corrupted():
+    """All of the items drawn, and nothing of the others."""
+    after = struck("corrupt_batch", [image() for _ in range(8)], pattern="samples", fraction=0.5)
+    assert sorted(float(item.isnan().float().mean()) for item in after) == [0.0] * 4 + [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("batch", "labels"),
+    [
+        ({"label_ids": y(), "idx": torch.arange(6)}, "label_ids"),
+        ({"targetClass": y(), "target_mask": torch.ones(6, 2)}, "targetClass"),
+        ({"labels": y(), "label_ids": y(), "x": x()}, "labels"),
+        ({"kind": y(), "x": x(), "digit": y()}, "digit"),
+        ({"x": x(), "rows": torch.eye(6)}, "rows"),
+        ([x(), torch.rand(6, 2)], 1),
+    ],
+)
+def test_labels_are_found_by_name_and_else_by_what_they_look_like(batch, labels):
+    """All other fields are the same objects."""
+    after = struck("label_noise", batch, fraction=1.0)
+    for name, value in enumerate(batch) if isinstance(batch, list) else batch.items():
+        assert (after[name] is value) == (name != labels)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"input_ids": torch.ones(6, 3, dtype=torch.long), "attention_mask": torch.ones(6, 3, dtype=torch.long)},
+        [torch.ones(6, 3, dtype=torch.long), torch.ones(6, 3, dtype=torch.long)],
+        {"x": x(), "idx": torch.arange(6)},
+        {"x": x(), "z": x()},
+        {"x": x(), "z": y(), "label": ["cat", "dog"] * 3},
+        [image() for _ in range(4)],
+    ],
+)
+def test_a_batch_without_labels_is_refused(batch):
+    """Rather than anything else being struck, with a hint at ``fields=``."""
+    for name, keywords in (("label_noise", {}), ("corrupt_batch", {"kind": "shuffle_labels"})):
+        with pytest.raises(PayloadMismatch, match=r"found no labels in the batch .*; name them with fields="):
+            struck(name, batch, **keywords)
+
+
 def test_labels_become_other_classes():
     """Exactly the share; the features are the same objects; ignored positions stay."""
     for seed in range(20):
@@ -321,7 +437,7 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
             "short_batch",
             {},
             (x(), torch.ones(5)),
-            "cannot tell the axis of the samples, because the first axes differ, in the batch",
+            "cannot tell the samples, because the lengths of 0 (6), 1 (5) differ, in the batch",
         ),
         ("short_batch", {"size": 9}, x(), "cannot leave 9 of 6 samples in the batch float32[6, 3]; empty_batch leaves none"),
         ("short_batch", {}, torch.ones(1, 3), "cannot leave 1 of 1 samples"),
@@ -337,6 +453,8 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
         ("class_imbalance", {}, (x(), torch.rand(6)), "it has no class for each of the 6 samples"),
         ("distribution_shift", {"kind": "label"}, (x(), torch.zeros(6)), "found a single class"),
         ("distribution_shift", {"fields": 1}, (x(), y()), "it is not floating-point"),
+        ("distribution_shift", {}, torch.full((8, 2), torch.nan), "so that nothing was changed"),
+        ("distribution_shift", {"kind": "concept"}, (x(), torch.full((6,), -100)), "cannot change the field"),
         ("wrong_dtype", {"dtype": "str"}, x(), "it is a tensor, which has no such type"),
         ("wrong_dtype", {"dtype": "float32"}, x(), "it has that type already"),
         ("wrong_dtype", {"dtype": "bfloat16"}, np.ones(3), "it is a NumPy array, which has no such type"),

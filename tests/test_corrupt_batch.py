@@ -127,6 +127,28 @@ def test_noise_and_scale_go_by_the_magnitude():
     assert torch.equal(corrupted(field, kind="scale"), field * 1000)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
+@pytest.mark.parametrize("kind", ["saturate", "noise", "scale", "flip_sign", "zero"])
+def test_numbers_that_torch_hardly_computes_with_are_corrupted_or_refused(dtype, kind):
+    """Those of 8 bits by way of float32; of complex ones, none is the greatest."""
+    batch = x().to(dtype)
+    if kind == "saturate" and dtype.is_complex:
+        with pytest.raises(PayloadMismatch, match="holds complex numbers, of which none is the greatest"):
+            corrupted(batch, kind=kind)
+        return
+    after = corrupted(batch, kind=kind, **({"magnitude": 2.0} if kind == "scale" else {}))
+    assert after.dtype == dtype
+    wide = {"saturate": torch.full((4, 3), 12.0), "scale": x() * 2, "flip_sign": -x(), "zero": x() * 0}
+    assert (after.cfloat() != x()).any()
+    assert kind == "noise" or torch.equal(after, wide[kind].to(dtype))
+
+
+def test_a_type_without_infinity_is_refused():
+    """Rather than given its greatest number."""
+    with pytest.raises(PayloadMismatch, match="is of a type that has no inf"):
+        corrupted(x().to(torch.float8_e4m3fn), kind="inf")
+
+
 @pytest.mark.parametrize("fields", ["x", ["x"], ["x", "nested.z"], "nested"])
 def test_fields_are_chosen_by_name_and_path(fields):
     """Only what was named is hit."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.faults import is_drawn
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
 from ._leaves import Leaf, children, describe, leaves, rebuilt
+from ._samples import Field, Unclear, fields_of_samples
 
 __all__ = ["Batch", "copied", "field_name", "wanted_fields"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _LABEL_NAMES = ("labels", "label", "targets", "target", "y")
+_NO_LABELS = frozenset(("id", "ids", "idx", "index", "indices", "mask", "masks", "len", "length", "lengths", "weight", "weights"))
+"""Words in the names of fields that go along with labels, or are whole numbers without being any."""
 
 
 def wanted_fields(owner: str, fields: Any) -> Any:
@@ -30,6 +35,25 @@ def wanted_fields(owner: str, fields: Any) -> Any:
 def field_name(leaf: Leaf) -> str:
     """The path to a field, with dots."""
     return ".".join(map(str, leaf.path)) or "batch"
+
+
+def _words(name: Any) -> list[str]:
+    return re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", str(name)).lower())
+
+
+def _is_label_name(name: Any) -> bool:
+    return str(name).lower() in _LABEL_NAMES
+
+
+def _has_label_name(name: Any) -> bool:
+    """Whether it is called ``label_ids`` or ``target_class``, and not ``target_mask``."""
+    words = set(_words(name))
+    return bool(re.search("label|target", str(name).lower())) and not words & (_NO_LABELS - {"id", "ids", "idx", "index", "indices"})
+
+
+def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
+    """Whether a field anywhere in it is called so."""
+    return any(rule(name) or _named(child, rule) for name, child in children(value))
 
 
 def copied(payload: Any) -> Any:
@@ -75,15 +99,36 @@ class Batch:
         return matching
 
     def labels(self, fields: Any = None) -> list[Leaf]:
-        """The fields with labels: those named, or called so, or else the last of several."""
+        """The fields with labels: those named, or those that :meth:`told_labels` finds."""
         if fields is not None:
             return self.named(fields)
-        found = self.leaves
-        named = [leaf for leaf in found if leaf.path and str(leaf.path[-1]).lower() in _LABEL_NAMES]
-        labels = named or (found[-1:] if len(found) > 1 else [])
+        labels = self.told_labels()
         if not labels:
             raise self.mismatch("found no labels")
         return labels
+
+    def told_labels(self) -> list[Leaf]:
+        """The fields called as labels are; or with that in their name; or else the last of several, if it looks like labels."""
+        found = self.leaves
+        for rule in (_is_label_name, _has_label_name):
+            named = [leaf for leaf in found if leaf.path and rule(leaf.path[-1])]
+            if named or _named(self.payload, rule):  # or it is what they are in that is called so; if they are no arrays, there are none
+                return named or [leaf for leaf in found if any(map(rule, leaf.path))]
+        return found[-1:] if len(found) > 1 and self._looks_like_labels(found[-1], found[:-1]) else []
+
+    def _looks_like_labels(self, last: Leaf, others: list[Leaf]) -> bool:
+        """By name, as few numbers a sample as labels are; by position, anything but one more field of the same kind."""
+        if last.problem() is not None:
+            return True  # which is then refused by what it is
+        shape = tuple(last.value.shape)
+        single = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        if not isinstance(last.path[-1], str):
+            return single or any((tuple(leaf.value.shape), leaf.value.dtype) != (shape, last.value.dtype) for leaf in others)
+        if _NO_LABELS & set(_words(last.path[-1])):
+            return False
+        values = last.numpy()
+        one_hot = len(shape) == 2 and bool(((values == 0) | (values == 1)).all()) and bool((values.sum(1) == 1).all())
+        return one_hot or (single and not last.is_float)
 
     def floats(self, fields: Any = None) -> list[Leaf]:
         """The fields named, or else all that hold floating-point numbers."""
@@ -100,29 +145,43 @@ class Batch:
                 raise self.refuse(leaf, problem)
         return found
 
-    def samples(self) -> int:
-        """How many samples it holds: the length of the first axis, on which all of its arrays must agree."""
-        arrays = [leaf for leaf in self.leaves if leaf.has_axes()]
-        for leaf in arrays:
+    def fields(self) -> list[Field]:
+        """The arrays and lists that hold an entry for each sample; what tells them is the rule in :mod:`._samples`."""
+        for leaf in self.leaves:
             if (problem := leaf.layout_problem()) is not None:
                 raise self.refuse(leaf, problem)
-        lengths = {leaf.length() for leaf in arrays}
-        if len(lengths) > 1:
-            raise self.mismatch("cannot tell the axis of the samples, because the first axes differ,", "")
-        if not lengths:
+        try:
+            found = fields_of_samples(self.payload)
+        except Unclear as error:
+            raise self.mismatch(str(error), "") from None
+        if not found:
             raise self.mismatch("found no arrays that hold samples", "")
-        return lengths.pop()
+        return found
+
+    def samples(self) -> int:
+        """How many samples it holds: all of its fields agree on that."""
+        return self.fields()[0].length
+
+    def places(self, leaf: Leaf) -> tuple[Field, int | None]:
+        """The field that an array belongs to, and its sample's place in it; None for an array of all samples."""
+        for field in self.fields():
+            depth = len(field.path)
+            if leaf.path[:depth] == field.path:
+                return field, None if field.path == leaf.path else leaf.path[depth]
+        raise self.refuse(leaf, "has no axis of samples")
 
     def taken(self, order: Any) -> Any:
-        """The batch made of the samples at these places, in this order, in all fields; lists of texts and numbers go along."""
-        samples = self.samples()
-        replaced: dict[Any, Any] = {leaf.path: leaf.reordered(order) for leaf in self.leaves if leaf.has_axes()}
-        replaced |= {path: type(value)(value[int(place)] for place in order) for path, value in _lists(self.payload, samples)}
-        return rebuilt(self.payload, replaced)
+        """The batch made of the samples at these places, in this order, in all fields: arrays and lists, whatever they hold."""
+        return rebuilt(self.payload, {field.path: _reordered(field, order) for field in self.fields()})
 
 
-def _lists(value: Any, samples: int, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    """The plain lists and tuples of one text or number a sample, with the ways to them."""
-    if type(value) in (list, tuple) and len(value) == samples and all(isinstance(item, (str, bytes, int, float)) for item in value):
-        return [(path, value)] if samples else []
-    return [found for name, child in children(value) for found in _lists(child, samples, (*path, name))]
+def _reordered(field: Field, order: Any) -> Any:
+    value = field.value
+    if not isinstance(value, (list, tuple, collections.deque)):
+        return Leaf(field.path, value).reordered(order)
+    seen: set[int] = set()
+    items = []
+    for place in map(int, order):
+        items.append(copied(value[place]) if place in seen else value[place])  # two samples do not share one array
+        seen.add(place)
+    return type(value)(items)

@@ -32,6 +32,16 @@ class Leaf:
         return int(self.value.numel() if self.is_torch else self.value.size)
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether it is a floating-point tensor of 8 bits or less, which torch only stores: it is worked on as float32."""
+        return self.is_torch and bool(self.value.is_floating_point()) and self.value.element_size() == 1
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether it holds complex numbers."""
+        return bool(self.value.is_complex()) if self.is_torch else self.value.dtype.kind == "c"
+
+    @property
     def is_float(self) -> bool:
         """Whether it holds floating-point (or complex) numbers."""
         if self.is_torch:
@@ -90,10 +100,15 @@ class Leaf:
         """The standard deviation of its finite elements; 1 where they are all equal."""
         import numpy as np
 
-        values = self.value.detach().to(device="cpu", dtype=sys.modules["torch"].float64).numpy() if self.is_torch else self.value
-        values = np.asarray(values, dtype=np.float64)
+        values = np.asarray(self.numpy(), dtype=np.complex128 if self.is_complex else np.float64)
         finite = values[np.isfinite(values)]
         return float(finite.std()) or 1.0 if finite.size else 1.0
+
+    def holds(self, number: float) -> bool:
+        """Whether its type has this number: not all types of 8 bits have infinity, or zero."""
+        import numpy as np
+
+        return not self.is_narrow or bool(np.array_equal(Leaf((), self.like(np.array([number]))).numpy(), [number], equal_nan=True))
 
     def same_bits(self, other: Leaf) -> bool:
         """Whether another has the same values, sign of zero included; NaN is like NaN."""
@@ -113,9 +128,11 @@ class Leaf:
             torch = sys.modules["torch"]
             with torch.no_grad():
                 fresh = self.value.detach().clone(memory_format=torch.contiguous_format)
+                fresh = fresh.float() if self.is_narrow else fresh
                 flat = fresh.view(-1)
                 where = torch.as_tensor(places, device=fresh.device)
                 flat[where] = _cast(change(flat[where]), flat)
+                fresh = fresh.to(self.value.dtype)
             return fresh.requires_grad_(self.value.requires_grad)
         fresh = self.value.copy()
         fresh.flat[places] = _cast(change(fresh.flat[places]), fresh)
@@ -127,7 +144,8 @@ class Leaf:
 
         if self.is_torch:
             torch = sys.modules["torch"]
-            return self.value[torch.as_tensor(np.asarray(order, dtype=np.int64), device=self.value.device)]
+            value = self.value.view(torch.uint8) if self.is_narrow else self.value
+            return value[torch.as_tensor(np.asarray(order, dtype=np.int64), device=self.value.device)].view(self.value.dtype)
         return self.value[np.asarray(order, dtype=np.int64)]
 
 

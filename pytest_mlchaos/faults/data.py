@@ -29,11 +29,12 @@ class CorruptBatch(DataFault):
     ``kind``: ``"nan"``, ``"inf"``; ``"zero"``; ``"saturate"`` (the greatest value of the field, as a sensor at its limit gives);
     ``"noise"`` (Gaussian, ``magnitude`` times the field's own standard deviation, 1 by default); ``"scale"`` (times ``magnitude``, 1000 by
     default: a wrong unit); ``"flip_sign"``; ``"shuffle_labels"`` (labels change places within the batch).
-    ``pattern``: where: ``"elements"`` (here and there), ``"samples"`` (whole rows of the first axis), ``"channels"`` (whole slices of the
+    ``pattern``: where: ``"elements"`` (here and there), ``"samples"`` (whole rows of the first axis, or
+    whole items of a list of samples; see ``short_batch`` for how these are told), ``"channels"`` (whole slices of the
     second axis: channels of images, columns of features), or ``"block"`` (one stretch of memory).
     ``fraction``: the share of the elements, samples or channels of a field that is hit, at least one (for ``"shuffle_labels"``: of the
     samples, at least two). ``fields``: names, positions or dotted paths (``"inputs.pixels"``) of the fields to hit; without it all
-    floating-point fields, and for labels the field that is called so, or else the last one.
+    floating-point fields, and labels are found as by ``label_noise``.
 
     Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested. The loop gets a
     changed copy; the original objects are never modified, and fields that are not hit are the same objects.
@@ -70,7 +71,10 @@ class CorruptBatch(DataFault):
         batch = Batch(f"corrupt_batch(kind={self.kind!r})", visit.payload)
         chosen = self._chosen(batch)
         rng = np.random.default_rng(visit.seed)
-        change = _shuffled if self.kind == "shuffle_labels" else _corrupted
+        if self.pattern == "samples":
+            chosen, change = self._in_samples(batch, chosen, rng)
+        else:
+            change = _shuffled if self.kind == "shuffle_labels" else _corrupted
         hits = {leaf.path: change(self, batch, leaf, rng) for leaf in chosen}
         if all(Leaf((), hits[leaf.path]).same_bits(leaf) for leaf in chosen):
             if self.scaled("fraction") == 1 and self.kind != "shuffle_labels":
@@ -87,24 +91,49 @@ class CorruptBatch(DataFault):
         for leaf in chosen:
             if self.kind in _FLOATS_ONLY and not leaf.is_float:
                 raise batch.refuse(leaf, "is not floating-point")
+            if self.kind in _CONSTANTS and not leaf.holds(_CONSTANTS[self.kind]):
+                raise batch.refuse(leaf, f"is of a type that has no {self.kind}")
+            if self.kind == "saturate" and leaf.is_complex:
+                raise batch.refuse(leaf, "holds complex numbers, of which none is the greatest")
         return chosen
+
+    def _in_samples(self, batch: Batch, chosen: list[Leaf], rng: Any) -> tuple[list[Leaf], Any]:
+        """The arrays to change where whole samples are hit, and how: of lists of samples, all of some samples."""
+        import numpy as np
+
+        held = {leaf.path: batch.places(leaf) for leaf in chosen}
+        lists = {field.path: field for field, place in held.values() if place is not None}
+        drawn = {path: set(_share(self, field.length, rng).tolist()) for path, field in lists.items()}
+        hit = [leaf for leaf in chosen if held[leaf.path][1] is None or held[leaf.path][1] in drawn[held[leaf.path][0].path]]
+        if not hit:
+            raise batch.mismatch("found no numbers in the samples that were drawn", "")
+
+        def change(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+            whole = held[leaf.path][1] is not None
+            return _changed(fault, leaf, np.arange(leaf.size) if whole else _places(fault, batch, leaf, rng), rng)
+
+        return hit, change
 
 
 def _corrupted(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
     """A copy of the leaf with the share of its elements changed."""
-    places = _places(fault, batch, leaf, rng)
+    return _changed(fault, leaf, _places(fault, batch, leaf, rng), rng)
+
+
+def _changed(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
+    """A copy of the leaf with these elements changed."""
     if fault.kind in _CONSTANTS:
         return leaf.changed(places, lambda _: _CONSTANTS[fault.kind])
     if fault.kind == "saturate":
-        greatest = leaf.value.max()
+        greatest = (leaf.value.float() if leaf.is_narrow else leaf.value).max()
         return leaf.changed(places, lambda _: greatest)
     if fault.kind == "flip_sign":
         return leaf.changed(places, lambda old: -old)
     magnitude = fault.magnitude if fault.magnitude is not None else _MAGNITUDE[fault.kind]
     if fault.kind == "scale":
         return leaf.changed(places, lambda old: old * magnitude)
-    noise = leaf.like(rng.standard_normal(len(places)) * magnitude * leaf.spread())
-    return leaf.changed(places, lambda old: old + noise)
+    noise = rng.standard_normal(len(places)) * magnitude * leaf.spread()
+    return leaf.changed(places, lambda old: old + Leaf((), old).like(noise))
 
 
 def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
@@ -119,9 +148,16 @@ def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
     if axis is not None and len(shape) <= axis:
         raise batch.refuse(leaf, f"has no axis of {fault.pattern}")
     count = leaf.size if axis is None else shape[axis]
-    hit = max(1, round(fraction * count))
-    chosen = np.arange(count) if hit == count else np.sort(rng.choice(count, hit, replace=False))
+    chosen = _share(fault, count, rng)
     return chosen if axis is None else np.take(np.arange(leaf.size).reshape(shape), chosen, axis).ravel()
+
+
+def _share(fault: CorruptBatch, count: int, rng: Any) -> Any:
+    """The share of so many things that is hit, in order."""
+    import numpy as np
+
+    hit = max(1, round(fault.scaled("fraction") * count))
+    return np.arange(count) if hit == count else np.sort(rng.choice(count, hit, replace=False))
 
 
 def _shuffled(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:

@@ -35,13 +35,22 @@ def _labels(fault: Any, batch: Batch) -> Leaf:
     return found[0]
 
 
+def _replaced(batch: Batch, chosen: list[Leaf], fresh: dict[Any, Any]) -> Any:
+    """The batch with other fields, if any of them is another."""
+    if all(Leaf((), fresh[leaf.path]).same_bits(leaf) for leaf in chosen):
+        raise batch.refuse(chosen[0], "is as it would be already, so that nothing was changed")
+    return rebuilt(batch.payload, fresh)
+
+
 @register
 class LabelNoise(DataFault):
     """Some labels of a batch are wrong.
 
     ``fraction``: the share that is (at least one label). ``fields``: names, positions or dotted paths; without it the field that is
-    called so (``labels``, ``targets``, ``y``), or else the last one. ``classes``: how many classes there are; without it those
-    that are in the batch.
+    called ``label``, ``labels``, ``target``, ``targets`` or ``y``, else those that have "label" or "target" in their name
+    (``label_ids``), else the last one, if it looks like labels: by name, whole numbers or truth values, one a sample, or one-hot rows;
+    by position, anything but an array of the same shape and type as the others. Where none does, the batch is refused.
+    ``classes``: how many classes there are; without it those that are in the batch.
 
     By what the labels are: integers become another class, each one equally likely (negative ones mean "to be ignored", and stay);
     truth values and floats that are all 0 or 1 are flipped, one-hot rows have their 1 elsewhere; other floats (targets of a
@@ -80,7 +89,7 @@ class LabelNoise(DataFault):
         rng = np.random.default_rng(visit.seed)
         hits = {leaf.path: self._noisy(Labels(batch, leaf), rng) for leaf in chosen}
         visit.note(fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
-        return rebuilt(visit.payload, hits)
+        return _replaced(batch, chosen, hits)
 
     def _noisy(self, labels: Labels, rng: Any) -> Any:
         places = labels.places()
@@ -96,8 +105,8 @@ class ClassImbalance(DataFault):
     """A class is nearly absent from a batch: samples of the other classes are repeated in the places of its own.
 
     ``label``: the number of the class; without it one that is in the batch, chosen at random. ``keep``: the share of its samples that stay.
-    ``fields``: the field of labels, by name, position or dotted path; without it the one that is called so, or else the last.
-    Labels are integers, truth values or one-hot rows, one a sample. At batches without the class no strike is recorded.
+    ``fields``: the field of labels, by name, position or dotted path; without it found as by ``label_noise``.
+    Labels are integers, truth values or one-hot rows, one a sample; samples are told as in ``short_batch``. At batches without the class no strike is recorded.
 
     Imitates: a filter that removes what matters, rare events that a sampled log lost, a region that stops reporting.
 
@@ -185,16 +194,17 @@ class DistributionShift(DataFault):
         visit.note(kind=self.kind)
         magnitude = self.scaled("magnitude")
         if self.kind == "covariate":
-            return rebuilt(visit.payload, {leaf.path: self._moved(visit, leaf, magnitude) for leaf in self._features(batch)})
+            chosen = self._features(batch)
+            return _replaced(batch, chosen, {leaf.path: self._moved(visit, leaf, magnitude) for leaf in chosen})
         if self.kind == "label":
             return self._resampled(visit, batch, magnitude)
         chosen = batch.checked(batch.labels(self.fields))
-        return rebuilt(visit.payload, {leaf.path: Labels(batch, leaf).renamed(min(1.0, magnitude), self.classes) for leaf in chosen})
+        return _replaced(batch, chosen, {leaf.path: Labels(batch, leaf).renamed(min(1.0, magnitude), self.classes) for leaf in chosen})
 
     def _features(self, batch: Batch) -> list[Leaf]:
         chosen = batch.checked(batch.floats(self.fields))
         if self.fields is None and len(batch.leaves) > 1:
-            labels = {leaf.path for leaf in batch.labels()}
+            labels = {leaf.path for leaf in batch.told_labels()}
             chosen = [leaf for leaf in chosen if leaf.path not in labels] or chosen
         for leaf in chosen:
             if not leaf.is_float:

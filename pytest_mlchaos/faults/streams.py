@@ -135,7 +135,8 @@ class DelayBatch(DataFault):
 
     Imitates: slow storage, a cold cache, a starved preprocessing worker, a back-pressured queue.
 
-    Fidelity: the loop waits at the loader; workers go on loading ahead meanwhile.
+    Fidelity: the loop waits at the loader; workers go on loading ahead meanwhile. With workers time is real, also where the clock is
+    virtual elsewhere: the delay is really waited for, and severities 4 and 5 (1 and 10 minutes) go beyond a test's default time limit.
 
     Example: ``@chaos.delay_batch(delay="30s", at=2)``
     """
@@ -199,8 +200,14 @@ class StaleBatch(DataFault):
 class ShortBatch(DataFault):
     """A batch has fewer samples: the last ones are missing, in all fields alike.
 
-    ``fraction``: the share that is missing (at least one sample is, and one stays). ``size``: instead, how many are left. The axis of
-    the samples is the first one, and all arrays must agree on its length; lists of texts or numbers of that length are cut as well.
+    ``fraction``: the share that is missing (at least one sample is, and one stays). ``size``: instead, how many are left.
+
+    What holds an entry for each sample: arrays, along their first axis, and lists and tuples of that length, whatever is in them (texts,
+    images, dicts, None, arrays of other first axes). Dicts, dataclasses and named tuples are structures of such fields, and so are lists
+    and tuples of arrays that agree on the first axis (``[x, y]``). A list is one of samples if its items are dicts or tuples alike that
+    hold single numbers or first axes that differ, or three or more images of 1 or 3 channels; so a list of images next to one of dicts
+    is cut in both. Where fields disagree on the number of samples, or both readings are possible, the batch is refused; tuples, dicts
+    and one array for the labels make it plain.
 
     Imitates: the last batch of an epoch without ``drop_last``, a consumer's time-out, rows that a filter has removed.
 
@@ -236,7 +243,9 @@ class ShortBatch(DataFault):
 
 @register
 class EmptyBatch(DataFault):
-    """A batch has no samples at all: each array has the length 0, and its other axes are as they were.
+    """A batch has no samples at all: each array and list of samples has the length 0, and the other axes are as they were.
+
+    How samples are told: as in ``short_batch``.
 
     Imitates: a filter that removes every row, a collate function that skips broken samples, a consumer that timed out.
 
