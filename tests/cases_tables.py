@@ -62,7 +62,15 @@ CASES = {
     "schema_drift": Case(
         create("schema_drift", kind="units"),
         people,
-        bad=[{"kind": "gone"}, {"to": "x"}, {"hours": 1.0}, {"factor": 1.0}, {"kind": "added", "column": "age"}, {"severity": 1}],
+        bad=[
+            {"kind": "gone"},
+            {"to": "x"},
+            {"hours": 1.0},
+            {"factor": 1.0},
+            {"factor": float("nan")},
+            {"kind": "added", "column": "age"},
+            {"severity": 1},
+        ],
         wrong=[*NO_TABLES, lambda: people()[["city"]]],
     ),
     "outliers": Case(

@@ -623,7 +623,9 @@ def test_spans_of_time_have_an_order(kind):
     numbers = [None, *range(1, 20)]
     given = {
         "timedelta": lambda: pd.DataFrame({"x": pd.to_timedelta(numbers, unit="s")}),
-        "period": lambda: pd.DataFrame({"x": pd.PeriodIndex([pd.NaT if n is None else pd.Period(2000 + n, freq="Y") for n in numbers])}),
+        "period": lambda: pd.DataFrame(
+            {"x": pd.PeriodIndex([pd.NaT if n is None else pd.Period(str(2000 + n), freq="Y") for n in numbers])}
+        ),
         "duration": lambda: pa.table({"x": pa.array(numbers, pa.duration("s"))}),
         "time": lambda: pa.table({"x": pa.array(numbers, pa.time32("s"))}),
         "decimal": lambda: pa.table({"x": pa.array(numbers, pa.int8()).cast(pa.decimal128(20, 2))}),

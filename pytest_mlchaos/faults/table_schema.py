@@ -87,7 +87,7 @@ class SchemaDrift(TableFault):
 
     - ``"renamed"``: a column has another name (``to``; without it its own with ``_1`` behind).
     - ``"reordered"``: the columns stand in another order (with ``column``, a list: those among each other), each with its name.
-    - ``"retyped"``: numbers, truth values and times come as texts.
+    - ``"retyped"``: numbers, truth values and times come as texts; what is missing stays missing (in NumPy's arrays: an empty text).
     - ``"added"``: one more column in front (``to``; without it ``"Unnamed: 0"``), which counts the rows, as where an index was written
       to a file.
     - ``"dropped"``: a column is gone.
