@@ -277,6 +277,47 @@ def test_arguments_and_results_of_a_method_are_struck(example):
     ).run(fresh=True, passed=4)
 
 
+def test_an_argument_is_found_by_its_name_however_it_is_given(example):
+    """By position too, also inside of it; and what is called model is left alone in both forms."""
+    example.with_file(
+        "app.py",
+        """
+        def answer(model, prompt, messages=()):
+            return [model, prompt, *(message["content"] for message in messages)]
+
+        async def answer_later(prompt, /):
+            return prompt
+        """,
+    ).with_tests(
+        """
+        import asyncio
+        import pytest
+        from app import answer, answer_later
+
+        @chaos.truncation(length=2, fields="prompt", target="app:answer", side="arguments", at=[0, 1])
+        def test_by_name():
+            assert answer("tiny", "hello") == ["tiny", "he"]
+            assert answer("tiny", prompt="hello") == ["tiny", "he"]
+
+        @chaos.truncation(length=2, fields="messages.0.content", target="app:answer", side="arguments", at=0)
+        def test_inside():
+            assert answer("tiny", "hello", [{"content": "one"}, {"content": "two"}]) == ["tiny", "hello", "on", "two"]
+
+        @chaos.truncation(length=2, target="app:answer", side="arguments", at=[0, 1])
+        def test_identifiers():
+            assert answer("tiny", "hello") == answer(model="tiny", prompt="hello") == ["tiny", "he"]
+
+        @chaos.truncation(length=2, fields="prompt", target="app:answer_later", side="arguments", at=0)
+        def test_coroutine():
+            assert asyncio.run(answer_later("hello")) == "he"
+
+        @chaos.truncation(length=2, fields="promt", target="app:answer", side="arguments", at=0)
+        def test_no_such():
+            answer("tiny", "hello")
+        """
+    ).run(fresh=True, passed=4, failed=1).has("there is no text 'promt'", "model, prompt, messages")
+
+
 def test_a_list_of_strings_is_one_place():
     """Many strings are worked on together."""
     many = [f"text number {number}" for number in range(1000)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -145,6 +146,7 @@ class Batch:
                 raise self.refuse(leaf, problem)
         return found
 
+    @functools.cached_property
     def fields(self) -> list[Field]:
         """The arrays and lists that hold an entry for each sample; what tells them is the rule in :mod:`._samples`."""
         for leaf in self.leaves:
@@ -160,11 +162,11 @@ class Batch:
 
     def samples(self) -> int:
         """How many samples it holds: all of its fields agree on that."""
-        return self.fields()[0].length
+        return self.fields[0].length
 
     def places(self, leaf: Leaf) -> tuple[Field, int | None]:
         """The field that an array belongs to, and its sample's place in it; None for an array of all samples."""
-        for field in self.fields():
+        for field in self.fields:
             depth = len(field.path)
             if leaf.path[:depth] == field.path:
                 return field, None if field.path == leaf.path else leaf.path[depth]
@@ -172,7 +174,7 @@ class Batch:
 
     def taken(self, order: Any) -> Any:
         """The batch made of the samples at these places, in this order, in all fields: arrays and lists, whatever they hold."""
-        return rebuilt(self.payload, {field.path: _reordered(field, order) for field in self.fields()})
+        return rebuilt(self.payload, {field.path: _reordered(field, order) for field in self.fields})
 
 
 def _reordered(field: Field, order: Any) -> Any:

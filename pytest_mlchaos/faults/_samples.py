@@ -48,7 +48,7 @@ def fields_of_samples(batch: Any) -> list[Field]:
     doubts: list[str] = []
     found = list(_votes(batch, doubts))
     if not any(field.sure for field in found) and doubts:
-        raise Unclear(f"cannot tell whether {doubts[0]} is a list of samples or of fields")
+        raise Unclear(f"cannot tell whether {doubts[0]} is a list of samples or of fields; a dict or a tuple of fields says it,")
     voting = [field for field in found if field.sure] or found
     if not voting:
         return []

@@ -12,6 +12,7 @@ from ..core.sites import Key, Visit
 from ..core.values import shown
 from ..errors import BadArgument, PayloadMismatch
 from ._data import DataFault
+from ._leaves import children
 from ._text import Texts, described, replaced, texts
 
 __all__ = ["TextFault"]
@@ -27,7 +28,7 @@ class TextFault(DataFault):
 
     ``fields``: names, positions or dotted paths of the strings; a name is found at any depth. Without it all strings are struck, but
     those called role, type, id or model. With ``side="arguments"`` the strings among the arguments of calls of ``target`` are struck: a
-    position is that of a positional argument (from 0, ``self`` included), a name that of a keyword.
+    position is that of a positional argument (from 0, ``self`` included), a name that of a parameter, however it is given.
     """
 
     kinds: ClassVar[tuple[type, ...]] = (str,)
@@ -56,7 +57,7 @@ class TextFault(DataFault):
 
     def apply(self, visit: Visit) -> Any:
         """Hand on a changed copy."""
-        chosen = list(self._chosen(visit.payload))
+        chosen = list(self._chosen(visit.payload, visit.attributes.get("parameters", ())))
         strings = [string for place in chosen for string in place.strings] if len(chosen) != 1 else chosen[0].strings
         fresh = self.change(strings, visit.seed)
         changed = sum(map(operator.ne, fresh, strings))
@@ -69,17 +70,22 @@ class TextFault(DataFault):
         """What kind of text it cannot change."""
         return "they are empty"
 
-    def _chosen(self, payload: Any) -> Iterator[Texts]:
+    def _chosen(self, payload: Any, parameters: Sequence[str]) -> Iterator[Texts]:
         wanted = self.fields if isinstance(self.fields, tuple) else (self.fields,)
         single = any(part.isdigit() for name in wanted for part in str(name).split("."))
-        found = [place for place in texts(payload, self.kinds, single=single) if not self._is_self(place, payload)]
+        roots: list[tuple[tuple[Any, ...], Any]] = [((), payload)]
+        if self.side == "arguments":  # several texts among the arguments are several places, not one list
+            roots = [((side, name), given) for side, held in enumerate(payload) for name, given in children(held)]
+        places = (place for path, root in roots for place in texts(root, self.kinds, path, single=single))
+        found = [place for place in places if not self._is_self(place, payload)]
         if self.fields is None:
-            struck = [place for place in found if not (place.path and str(place.path[-1]).lower() in _NO_TEXT)]
+            struck = [place for place in found if "".join(self._words(place.path, parameters)[-1:]).lower() not in _NO_TEXT]
         else:
-            struck = [place for place in found if any(self._is_at(name, place.path) for name in wanted)]
+            struck = [place for place in found if any(self._is_at(name, place.path, parameters) for name in wanted)]
             for name in wanted:
-                if not any(self._is_at(name, place.path) for place in found):
-                    raise PayloadMismatch(f"{self.name}: there is no text {name!r} in {described(payload)}")
+                if not any(self._is_at(name, place.path, parameters) for place in found):
+                    hint = f"; the function's parameters are {', '.join(parameters)}" if parameters else ""
+                    raise PayloadMismatch(f"{self.name}: there is no text {name!r} in {described(payload)}{hint}")
         if not struck:
             raise PayloadMismatch(f"{self.name} found no text in {described(payload)}; name it with fields=")
         yield from struck
@@ -91,11 +97,19 @@ class TextFault(DataFault):
         owner = (self.target or "").replace(":", ".").split(".")[-2:][0]
         return any(cls.__name__ == owner for cls in type(payload[0][0]).__mro__)
 
-    def _is_at(self, name: str | int, path: tuple[Any, ...]) -> bool:
+    def _words(self, path: tuple[Any, ...], parameters: Sequence[str]) -> tuple[str, ...]:
+        """The way to a string; an argument given by position is called as its parameter."""
+        words = tuple(map(str, path))
+        if self.side == "arguments" and len(path) > 1 and path[0] == 0 and path[1] < len(parameters):
+            return (words[0], parameters[path[1]], *words[2:])
+        return words
+
+    def _is_at(self, name: str | int, path: tuple[Any, ...], parameters: Sequence[str]) -> bool:
         words = tuple(map(str, path))
         if self.side == "arguments":  # (0, position, ...) or (1, keyword, ...)
             words = words[1:] if isinstance(name, str) or words[0] == "0" else ()
         if isinstance(name, int):
             return words[:1] == (str(name),)
         parts = tuple(name.split("."))
-        return any(words[start : start + len(parts)] == parts for start in range(len(words)))
+        ways = (words, self._words(path, parameters)[1:]) if self.side == "arguments" else (words,)
+        return any(way[start : start + len(parts)] == parts for way in ways for start in range(len(way)))

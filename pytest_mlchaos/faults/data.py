@@ -28,7 +28,8 @@ class CorruptBatch(DataFault):
 
     ``kind``: ``"nan"``, ``"inf"``; ``"zero"``; ``"saturate"`` (the greatest value of the field, as a sensor at its limit gives);
     ``"noise"`` (Gaussian, ``magnitude`` times the field's own standard deviation, 1 by default); ``"scale"`` (times ``magnitude``, 1000 by
-    default: a wrong unit); ``"flip_sign"``; ``"shuffle_labels"`` (labels change places within the batch).
+    default: a wrong unit); ``"flip_sign"``; ``"shuffle_labels"`` (labels change places along the first axis of their
+    array: within the batch, or, where each sample has an array of labels as in detection, within the sample).
     ``pattern``: where: ``"elements"`` (here and there), ``"samples"`` (whole rows of the first axis, or
     whole items of a list of samples; see ``short_batch`` for how these are told), ``"channels"`` (whole slices of the
     second axis: channels of images, columns of features), or ``"block"`` (one stretch of memory).

@@ -106,7 +106,8 @@ class ClassImbalance(DataFault):
 
     ``label``: the number of the class; without it one that is in the batch, chosen at random. ``keep``: the share of its samples that stay.
     ``fields``: the field of labels, by name, position or dotted path; without it found as by ``label_noise``.
-    Labels are integers, truth values or one-hot rows, one a sample; samples are told as in ``short_batch``. At batches without the class no strike is recorded.
+    Labels are integers, truth values or one-hot rows, one a sample; samples are told as in ``short_batch``.
+    At batches without the class no strike is recorded.
 
     Imitates: a filter that removes what matters, rare events that a sampled log lost, a region that stops reporting.
 

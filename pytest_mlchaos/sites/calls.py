@@ -47,10 +47,11 @@ def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], 
 
 def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]) -> Any:
     """``function`` with a visit in front; a coroutine function stays one, a generator function too."""
+    attributes = {"target": key[1], "parameters": positional(function)}
 
     def begin(args: Any, kwargs: Any) -> Any:
         active = controller()
-        return active and active.begin(key, (args, kwargs), {"target": key[1]})
+        return active and active.begin(key, (args, kwargs), attributes)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -99,6 +100,15 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         (inspect.isgeneratorfunction, generate),
     )
     return alike(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function)
+
+
+def positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the parameters that can be given by position, in order; none where a function does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD))
 
 
 def alike(wrapper: Any, function: Any) -> Any:
