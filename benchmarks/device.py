@@ -23,7 +23,7 @@ NEEDS = "torch"
 SIDES: dict[str, Callable[[], Any]] = {
     "bare": contextlib.nullcontext,
     "optimizers are remembered": trained_parameters,
-    "gradients are recorded": trained,
+    "gradients are recorded, behind a strike": trained,
     "memory is counted": lambda: trial(Schedule((create("gpu_oom", budget="1GB"),)), Patches()),
 }
 

@@ -27,11 +27,13 @@ class Attempt:
 class Gradients:
     """What one optimizer step was given: samples whose backward pass came to its end since the step before, and the norm of each gradient.
 
-    ``norms``: a float for each parameter that has a gradient; None where nothing could be measured.
+    ``norms``: a float for each parameter that has a gradient; None where nothing could be measured. ``untouched``: nothing had
+    struck by then, so that it is the golden run's step, and was not measured.
     """
 
     samples: int
     norms: tuple[float, ...] | None
+    untouched: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

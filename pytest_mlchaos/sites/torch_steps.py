@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.runs import Gradients
+from ..engine.controller import current
 from ..engine.patching import Patches
 from .torch_train import trained_parameters, wrap_forward
 
@@ -57,7 +58,7 @@ class _Steps:
     """Samples whose backward pass came to its end, and gradients at the steps."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[int, Any]] = []
+        self._steps: list[tuple[int, Any] | None] = []
         self._about: tuple[int, Any] | None = None
         self._forwarded = self._samples = 0
         self._model: weakref.ref[Any] | None = None
@@ -65,7 +66,7 @@ class _Steps:
 
     def done(self) -> list[Gradients]:
         """What each step was given."""
-        return [Gradients(samples, None if norms is None else tuple(map(float, norms.tolist()))) for samples, norms in self._steps]
+        return [_UNTOUCHED if about is None else Gradients(about[0], _floats(about[1])) for about in self._steps]
 
     def watch(self, patches: Patches) -> None:
         """Until the patches are undone."""
@@ -116,15 +117,28 @@ class _Steps:
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._about = None
-        if len(self._steps) < MOST_STEPS and not _has_closure(args, kwargs):
+        if len(self._steps) < MOST_STEPS and not _has_closure(args, kwargs) and _touched():
             self._about = self._samples, _norms(optimizer)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if len(self._steps) < MOST_STEPS and _has_closure(args, kwargs):
-            self._about = self._samples, _norms(optimizer)
-        if self._about is not None:
+        if len(self._steps) < MOST_STEPS:
+            if _has_closure(args, kwargs) and _touched():
+                self._about = self._samples, _norms(optimizer)
             self._steps.append(self._about)
         self._about, self._samples = None, 0
+
+
+_UNTOUCHED = Gradients(0, None, untouched=True)
+
+
+def _touched() -> bool:
+    """Whether a fault has struck, or there is none (a golden run): before that, steps are those of the golden run."""
+    controller = current()
+    return controller is None or not controller.plans or any(plan.struck for plan in controller.plans)
+
+
+def _floats(norms: Any) -> tuple[float, ...] | None:
+    return None if norms is None else tuple(map(float, norms.tolist()))
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:
