@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import importlib.util
-import math
 import os
 import re
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Key, Visit
 from ..core.storage import Operation
-from ..core.values import did_you_mean, parse_duration, shown
+from ..core.values import did_you_mean, parse_duration, parse_size, shown
 from ..errors import BadArgument, MissingExtra
 from .calls import Afterwards
 
@@ -25,7 +25,6 @@ Op = Literal["open", "read", "write", "rename", "remove"]
 WORDS = {"timeout": errno.ETIMEDOUT, "throttled": errno.EBUSY}
 COMMON = ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "ENOENT", "ESTALE", "EBUSY", "EAGAIN", "ECONNRESET", "EXDEV")
 ERRNOS = {name: number for number, name in errno.errorcode.items()} | WORDS
-_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B(?:/s)?\s*")
 
 
 def _key(site: str, path: Any) -> Key:
@@ -216,8 +215,8 @@ def _rate(value: Any) -> float:
     """Bytes in a second of ``1e6``, ``"10MB/s"``, ``"64KiB/s"``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
         return float(value)
-    match = _RATE.fullmatch(value) if isinstance(value, str) else None
-    if not match or float(match[1]) <= 0:
-        forms = "in bytes per second, or as a text such as '10MB/s' or '64KiB/s',"
-        raise BadArgument(f"slow_storage: expected bandwidth {forms} but got {shown(value)}")
-    return float(match[1]) * math.pow(1024 if match[3] else 1000, " KMGT".index(match[2].upper() or " "))
+    if isinstance(value, str):
+        with contextlib.suppress(BadArgument):  # which would speak of a size
+            return float(parse_size(value.strip().removesuffix("/s")))
+    forms = "in bytes per second, or as a text such as '10MB/s' or '64KiB/s',"
+    raise BadArgument(f"slow_storage: expected bandwidth {forms} but got {shown(value)}")
