@@ -46,7 +46,7 @@ def test_visits_are_taken_from_numpy_too():
     ("name", "keywords", "message"),
     [
         ("gpu_oom", {"fase": "x"}, "unknown keyword 'fase' (did you mean 'phase'?)"),
-        ("gpu_oom", {"phase": "sideways"}, "expected phase to be 'forward' or 'backward' or 'optimizer' or 'call' but got 'sideways' (str)"),
+        ("gpu_oom", {"phase": "sideways"}, "phase to be 'forward' or 'backward' or 'optimizer' or 'call' but got 'sideways' (str)"),
         ("gpu_oom", {"op": "3"}, "expected op to be int but got '3' (str)"),
         ("gpu_oom", {"op": -1}, "expected op to be the number of an operator"),
         ("gpu_oom", {"p": 1.5}, "expected p to be a probability"),
