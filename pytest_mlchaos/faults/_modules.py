@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from ..core.faults import Fault, is_drawn
+from ..core.faults import Fault, OneOf, is_drawn
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
 
-__all__ = ["LayerFault", "checked_model", "layers_of", "names_of", "tensor_at", "tensors_of"]
+__all__ = ["LayerFault", "checked_model", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _WRAPPERS = ("_orig_mod", "module")
@@ -170,3 +170,12 @@ def names_of(tensors: Iterable[Any]) -> dict[int, str]:
                 if id(tensor) in names:
                     names[id(tensor)].append(name)
     return {key: min(known, key=lambda name: (name.count("."), name)) for key, known in names.items() if known}
+
+
+def name_part(fault: Any) -> None:
+    """``where="gradients"`` names the ``part`` of a fault that has parts, and is no predicate; another ``part`` beside it is refused."""
+    if isinstance(fault.where, (str, OneOf)):
+        if fault.part not in (type(fault).part, fault.where):
+            raise BadArgument(f"{fault.name}: where={fault.where!r} and part={fault.part!r} say different things; give one of them")
+        object.__setattr__(fault, "part", fault.where)
+        object.__setattr__(fault, "where", None)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from ..core.faults import OneOf, is_drawn, register
+from ..core.faults import is_drawn, register
 from ..core.sites import Visit, derive_seed
 from ..core.values import shown
 from ..errors import BadArgument, PayloadMismatch
 from ._leaves import leaves, rebuilt
-from ._modules import LayerFault, checked_model, layers_of, tensors_of
+from ._modules import LayerFault, checked_model, layers_of, name_part, tensors_of
 
 __all__ = ["QuantizationError", "StaleWeights", "StuckNeuron"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -205,9 +205,7 @@ class QuantizationError(LayerFault):
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if isinstance(self.where, (str, OneOf)):  # a part's name, and no predicate
-            object.__setattr__(self, "part", self.where)
-            object.__setattr__(self, "where", None)
+        name_part(self)
         super().__post_init__()
 
     def check(self) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from ..core.faults import OneOf, is_drawn, register
+from ..core.faults import is_drawn, register
 from ..core.sites import Key, Visit, derive_seed
 from ..core.values import shown
 from ..errors import BadArgument, PayloadMismatch
 from ._bits import Cells, Flips, flip, problem, width
 from ._gradients import changing, gradients
 from ._leaves import leaves, rebuilt
-from ._modules import LayerFault, checked_model, layers_of, names_of, tensor_at, tensors_of
+from ._modules import LayerFault, checked_model, layers_of, name_part, names_of, tensor_at, tensors_of
 
 __all__ = ["BitFlip"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -59,11 +59,7 @@ class BitFlip(LayerFault):
     buffers: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.where, (str, OneOf)):  # a part's name, and no predicate
-            if self.part not in (type(self).part, self.where):
-                raise BadArgument(f"bit_flip: where={self.where!r} and part={self.part!r} say different things; give one of them")
-            object.__setattr__(self, "part", self.where)
-            object.__setattr__(self, "where", None)
+        name_part(self)
         super().__post_init__()
 
     def check(self) -> None:
