@@ -427,6 +427,28 @@ def test_threads(record):
         assert len({held for held in seen if held}) >= 2
 
 
+def test_a_thread_that_outlives_the_recording_is_let_go(record, tmp_path):
+    """It goes on undisturbed, and a file of its own, that got the number which the queue of events had, loses nothing."""
+    over, told, profiles = threading.Event(), [], []
+    (tmp_path / "own").write_bytes(b"mine" * 100)
+    later = []
+
+    def works():
+        over.wait()
+        told.append([file.read(4) for file in later])
+        profiles.append(sys.getprofile())
+
+    threads = []
+    record(lambda root: [(root / "a").write_text("a"), threads.append(threading.Thread(target=works)), threads[0].start()])
+    later += [open(tmp_path / "own", "rb", buffering=0) for _ in range(20)]  # noqa: SIM115 - closed below
+    over.set()
+    threads[0].join()
+    for file in later:
+        file.close()
+    assert told == [[b"mine"] * 20]
+    assert profiles == [None]
+
+
 def _child(root):
     for number in range(3):
         (root / f"{number}.tmp").write_bytes(b"x" * 1000)

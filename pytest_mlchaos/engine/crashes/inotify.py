@@ -60,7 +60,10 @@ class Inotify:
         ioctl, fd, request = fcntl.ioctl, self.fd, termios.FIONREAD
 
         def pending() -> int:
-            ioctl(fd, request, count)
+            try:
+                ioctl(fd, request, count)
+            except OSError:  # it has been closed, while this thread was on its way here
+                return 0
             return count[0]
 
         return pending

@@ -91,13 +91,19 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
     """Python 3.11: a profile function in this thread, and in those that are started from now on."""
 
+    over = False
+
     def moment(frame: Any, event: str, arg: Any) -> None:
-        if event != "call" and pending():
+        if over:
+            sys.setprofile(None)  # a thread that outlives the run: from here on it is not ours
+        elif event != "call" and pending():
             look()
 
     before = sys.getprofile(), threading.getprofile() if hasattr(threading, "getprofile") else None
 
     def undo() -> None:
+        nonlocal over
+        over = True
         sys.setprofile(before[0] if callable(before[0]) else None)
         threading.setprofile(before[1])
 

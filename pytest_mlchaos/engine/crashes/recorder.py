@@ -42,7 +42,7 @@ class Recorder:
     def __init__(self, root: Path, contents: Contents) -> None:
         self._history = History(os.path.realpath(root), contents)
         self._lock = threading.RLock()
-        self._draining = False
+        self._draining = self._closed = False
         self.drained = 0  # how often it has looked
         self._owner = os.getpid()
         self._inotify = Inotify()
@@ -80,9 +80,11 @@ class Recorder:
         self._history.step = step
 
     def close(self) -> None:
-        """Follow it no longer."""
-        self._inotify.close()
-        self._account.close()
+        """Follow it no longer. A thread that is about to look finds nothing."""
+        with self._lock:
+            self._closed = True
+            self._inotify.close()
+            self._account.close()
 
     def tree(self) -> Tree | None:
         """The directory as it was last seen."""
@@ -96,7 +98,7 @@ class Recorder:
         if os.getpid() != self._owner:
             return
         with self._lock:
-            if self._draining:
+            if self._draining or self._closed:
                 return
             self._draining = True
             self.drained += 1
