@@ -440,7 +440,7 @@ def test_a_thread_that_outlives_the_recording_is_let_go(record, tmp_path):
 
     threads = []
     record(lambda root: [(root / "a").write_text("a"), threads.append(threading.Thread(target=works)), threads[0].start()])
-    later += [open(tmp_path / "own", "rb", buffering=0) for _ in range(20)]  # noqa: SIM115 - closed below
+    later += [open(tmp_path / "own", "rb", buffering=0) for _ in range(20)]
     over.set()
     threads[0].join()
     for file in later:

@@ -90,7 +90,6 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
 
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
     """Python 3.11: a profile function in this thread, and in those that are started from now on."""
-
     over = False
 
     def moment(frame: Any, event: str, arg: Any) -> None:
