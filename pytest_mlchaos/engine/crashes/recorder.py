@@ -56,12 +56,9 @@ class Recorder:
         self._compare()
         self._history.resolve()
         self._history.settled(None)
-        for entry in self._history.tree.values():
-            if isinstance(entry, tuple):
-                entry[0].writers = 0  # nobody has begun yet
-        self._history.loose = self._history.unsynced = frozenset()
         for inode in self._history.inodes():
-            inode.synced = inode.last
+            inode.writers, inode.synced = 0, inode.last  # nobody has begun yet
+        self._history.loose = self._history.unsynced = frozenset()
         self._history.changes.clear()
         self.start = self.tree()
 
