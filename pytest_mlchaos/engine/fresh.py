@@ -14,7 +14,7 @@ import pickle
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..errors import BadArgument, MlchaosError
@@ -64,7 +64,7 @@ class Ended:
 class Task:
     """A function that runs in a fresh process. It ends within its timeout, whether somebody waits for it or not."""
 
-    def __init__(self, keeper: Kept, files: _Files, timeout: float | None, done: Callable[[Kept, Iterable[str]], object]) -> None:
+    def __init__(self, keeper: Kept, files: _Files, timeout: float | None, done: Callable[[Kept, Sequence[Iterable[str]]], object]) -> None:
         self._keeper = keeper
         self._files = files
         self._timeout = timeout
@@ -87,7 +87,7 @@ class Task:
                 raise
             finally:
                 self._files.close()
-                self._done(self._keeper, self._files.imported)
+                self._done(self._keeper, self._files.learned)
         return self._ended
 
     def end(self) -> None:
@@ -141,12 +141,12 @@ class FreshProcesses:
             keeper = self._ready(start, payload)
             files = _Files(payload)
             try:
-                keeper.begin(Job(start=start, files=self._modules.files, timeout=timeout), files.fds)
+                keeper.begin(self._job(start, timeout), files.fds)
             except OSError:  # its keeper was killed: once more, with a new one
                 keeper.close()
                 self._keepers.discard(keeper)
                 keeper = self._ready(start, payload)
-                keeper.begin(Job(start=start, files=self._modules.files, timeout=timeout), files.fds)
+                keeper.begin(self._job(start, timeout), files.fds)
         return Task(keeper, files, timeout, self._done)
 
     @within(OURS)
@@ -185,6 +185,9 @@ class FreshProcesses:
             keeper.close()
             self._keepers.discard(keeper)
 
+    def _job(self, start: Start, timeout: float | None) -> Job:
+        return Job(start=start, files=self._modules.files, timeout=timeout, sources=tuple(self._modules.sources))
+
     def _warmed(self, keeper: Kept, start: Start, modules: Iterable[str]) -> bool:
         """Whether a keeper has these, and may be used on; where it may not, the next one leaves them to each process."""
         wanted = [name for name in modules if name not in keeper.warm and name not in self._modules.unsafe]
@@ -194,9 +197,9 @@ class FreshProcesses:
         self._modules.unsafe.update(wanted)
         return False
 
-    def _done(self, keeper: Kept, imported: Iterable[str]) -> None:
+    def _done(self, keeper: Kept, learned: Sequence[Iterable[str]]) -> None:
         with self._lock:
-            self._modules.learn(imported)
+            self._modules.learn(*learned)
             if keeper.alive and keeper.generation == self._modules.generation:
                 self._idle.append(keeper)
             else:
@@ -229,7 +232,7 @@ class _Files:
     """What a process is given, and writes to: files in memory, where there are such."""
 
     def __init__(self, payload: bytes) -> None:
-        self.imported: list[str] = []
+        self.learned: Sequence[Iterable[str]] = ()
         self.fds = [_file() for _ in range(FILES)]
         pending = memoryview(payload)
         while pending:
@@ -244,7 +247,7 @@ class _Files:
         """What they say, and what the keeper says."""
         messages = list(Inbox().feed(self._read(1)))
         said: dict[str, Any] = {name: rest for name, *rest in messages}
-        self.imported += said.get("imported", [[]])[0]
+        self.learned = said.get("learned", ())
         if told is None:
             return Ended(
                 output=self._output(), stderr=_text(self._read(3)), started="the process that kept it was killed, or does not answer"

@@ -13,6 +13,7 @@ from ...core.crashes import Change, Ran, Trace, Tree
 from ...errors import BadArgument, MlchaosError
 from ..fresh import Ended, fresh_processes
 from ..processes import stacks
+from ..processes.shipping import Packed
 from ..scopes import OURS, within
 from ..surroundings import Surroundings
 from .contents import Contents
@@ -119,9 +120,8 @@ class Fresh:
         self.contents = contents
         self.start: Tree | None = None
         self.follow = False
-        self._subject = subject
+        self._order: Any = Packed((subject.fresh(), dataclasses.replace(terms, timeout=None)))
         self._timeout = terms.timeout
-        self._terms = dataclasses.replace(terms, timeout=None)
         self._disk = terms.place.holding(contents)
 
     def limit(self, seconds: float) -> None:
@@ -131,7 +131,7 @@ class Fresh:
     def golden(self, start: Tree | None) -> Golden:
         """A recorded run."""
         self._hold(start)
-        ended = fresh_processes().run(_golden_there, self._subject.fresh(), self._terms, self.contents.path, timeout=self._timeout)
+        ended = fresh_processes().run(_golden_there, self._order, self.contents.path, timeout=self._timeout)
         self.contents.refresh()
         if isinstance(ended.value, Golden):
             golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
@@ -144,8 +144,7 @@ class Fresh:
         """A run from that content."""
         self._hold(tree)
         store = self.contents.path if self.follow else None
-        order = (self._subject.fresh(), self._terms, number, on_step, store)
-        return _ran(fresh_processes().run(_resumed_there, *order, timeout=self._timeout))
+        return _ran(fresh_processes().run(_resumed_there, self._order, number, on_step, store, timeout=self._timeout))
 
     def leave(self, tree: Tree | None) -> None:
         """At the end: the directory holds this."""
@@ -188,14 +187,18 @@ def _followed(call: Callable[[], Any], terms: Terms, contents: Contents, number:
 # -- in the fresh process --------------------------------------------------------------------------------------
 
 
-def _golden_there(call: Callable[[], Any], terms: Terms, store: Path) -> Golden:
-    contents = Contents(store)
+_Order = tuple[Callable[[], Any], Terms]
+
+
+def _golden_there(order: _Order, store: Path) -> Golden:
+    contents, (call, terms) = Contents(store), order
     golden = _recorded(call, terms, contents, Leftovers())
     contents.close()
     return dataclasses.replace(golden, ran=_portable(golden.ran))
 
 
-def _resumed_there(call: Callable[[], Any], terms: Terms, number: int, on_step: OnStep | None, store: Path | None) -> Ran:
+def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Path | None) -> Ran:
+    call, terms = order
     if store is None:
         return _portable(resumed(call, terms, number, on_step))
     with opened(store.with_name(f"{store.name}-{number}")) as contents:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import linecache
 import os
 import pickle
 import select
@@ -48,11 +49,15 @@ QUIET = 0.03
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a fresh process starts with, and how long it may run (s). ``files``: None where the keeper has them already."""
+    """What a fresh process starts with, and how long it may run (s). ``files``: None where the keeper has them already.
+
+    ``sources``: files of which earlier processes have read lines, for tracebacks and warnings; the next ones shall have them at hand.
+    """
 
     start: Start
     files: SameFiles | None
     timeout: float | None
+    sources: Sequence[str] = ()
 
 
 def main(fds: Sequence[int]) -> NoReturn:
@@ -72,12 +77,15 @@ class _Gone(Exception):  # it is no error
 
 
 class _Keeper:
-    """One process at a time."""
+    """One process at a time. The next one is forked ahead, while the runner looks at how the last one ended; it waits for its job."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._files = SameFiles({})
         self._exits: dict[int, int] = {}
+        self._next: tuple[int, socket.socket] | None = None
+        self._settled = False
+        self._sources = 0
         os.setsid()
         adopt_orphans()
         self._woken, wake = os.pipe()
@@ -117,6 +125,8 @@ class _Keeper:
     def _warm(self, start: Start, files: SameFiles, modules: Sequence[str]) -> None:
         """Import the user's modules here, once. Tells whether they started a thread: then nothing may be forked from this process."""
         before = threads()
+        self._drop()
+        self._settled = False
         self._use(files)
         os.environ.clear()
         os.environ.update(start.environment)
@@ -135,25 +145,55 @@ class _Keeper:
 
     def _keep(self, job: Job, fds: Sequence[int]) -> None:
         if job.files is not None:
+            self._drop()
             self._use(job.files)
+        if len(job.sources) != self._sources:
+            self._drop()
+            self._sources = len(job.sources)
+            for file in job.sources:
+                linecache.getlines(file)
         self._exits.clear()
-        virtual_time.settle()
-        begun, keeper = time.monotonic(), os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            os.setpgid(0, 0)
-            die_with_parent(keeper)
-            os.close(self._woken)
-            self._control.close()
-            _run(job, self._files, *fds)
-        with contextlib.suppress(OSError):  # whoever of the two comes first
-            os.setpgid(pid, pid)
+        begun = time.monotonic()
+        pid, waiting = self._next or self._forked()
+        self._next = None
+        with waiting:
+            socket.send_fds(waiting, [JOB], list(fds))
+            write_message(waiting.fileno(), job)
         hung = self._watch(pid, None if job.timeout is None else begun + job.timeout, fds[-1])
         duration = time.monotonic() - begun
         code = os.waitstatus_to_exitcode(self._exits[pid])
         left = self._left(0.0 if hung or code < 0 else GRACE)
         self._tell("ended", code, hung, duration, left)
+        self._next = self._forked()
+
+    def _forked(self) -> tuple[int, socket.socket]:
+        """A process that waits for its job at the other end of that socket."""
+        if not self._settled:
+            virtual_time.settle()
+            self._settled = True
+        ours, theirs = socket.socketpair()
+        keeper, pid = os.getpid(), os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            os.setpgid(0, 0)
+            die_with_parent(keeper)
+            for end in (ours, self._control):
+                end.close()
+            os.close(self._woken)
+            _wait(theirs, self._files)
+        theirs.close()
+        with contextlib.suppress(OSError):  # whoever of the two comes first
+            os.setpgid(pid, pid)
+        return pid, ours
+
+    def _drop(self) -> None:
+        """The process that waits lacks something by now."""
+        if self._next is not None:
+            pid, waiting = self._next
+            self._next = None
+            _kill(pid)
+            waiting.close()
+            end_all([pid])
 
     def _ended(self, pid: int, status: int) -> None:
         self._exits[pid] = status
@@ -212,6 +252,21 @@ def _kill(pid: int) -> None:
 # -- in the fresh process --------------------------------------------------------------------------------------
 
 
+def _wait(keeper: socket.socket, files: SameFiles) -> NoReturn:
+    """Wait for the job, and be its process; without one, be gone."""
+    try:
+        with keeper:
+            _, fds, _, _ = socket.recv_fds(keeper, 1, FILES)
+            job = read_message(keeper.recv)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+    except BaseException:  # noqa: BLE001  # its keeper has ended
+        os._exit(1)
+    if job is None:
+        os._exit(1)
+    _run(job, files, *fds)
+
+
 def _run(job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
     """Be the fresh process, to its exit."""
     code = 1
@@ -223,14 +278,14 @@ def _run(job: Job, files: SameFiles, todo: int, messages: int, out: int, err: in
             become(job.start, files, out, err, stacks)
             os.close(out)
             os.close(err)
-            late = Late()
+            late, known = Late(), set(linecache.cache)
             function, args = _loaded(todo)
         except BaseException as error:  # noqa: BLE001  # whatever importing the user's modules raises
             send("unusable", f"{type(error).__name__}: {error}")
             traceback.print_exc()
         else:
             code = _call(send, function, args)
-            send("imported", late.imported())
+            send("learned", late.imported(), [file for file in linecache.cache if file not in known])
     except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
         traceback.print_exc()
     finally:

@@ -22,7 +22,8 @@ class Modules:
 
     ``libraries``: what is installed, in the order of import; the warm process has them. ``generation``: rises when keepers forked before
     lack something, or have it from another file. ``late``: libraries that an earlier process imported on its way; keepers import them, too.
-    ``unsafe``: modules that start threads, or end the process, and so are imported by each process.
+    ``unsafe``: modules that start threads, or end the process, and so are imported by each process. ``sources``: files of code of which
+    processes have read lines, as tracebacks do.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class Modules:
         self.generation = 0
         self.late: dict[str, None] = {}
         self.unsafe: set[str] = set()
+        self.sources: dict[str, None] = {}
         self._seen: set[str] = set()
         self._users: dict[str, ModuleType | None] = {}
 
@@ -50,9 +52,10 @@ class Modules:
         self.generation += bool(other or more)
         return bool(other or more)
 
-    def learn(self, names: Iterable[str]) -> None:
-        """A process has imported these libraries, in this order; the next ones shall find them there."""
+    def learn(self, names: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
+        """A process has imported these libraries, in this order, and read lines of these files; the next ones shall find them there."""
         self.late.update(dict.fromkeys(names))
+        self.sources.update(dict.fromkeys(sources))
 
     def wanted(self, payload: bytes) -> set[str]:
         """The user's modules that a pickle names, and maybe some more."""

@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import BadArgument
 from ..places import INSTALLED
 
-__all__ = ["SameFiles", "dumps", "same_files"]
+__all__ = ["Packed", "SameFiles", "dumps", "same_files"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -30,10 +30,24 @@ def dumps(value: Any) -> bytes:
         cloudpickle = None
     try:
         data: bytes = (cloudpickle or pickle).dumps(value)
+    except BadArgument:  # of something packed in it
+        raise
     except Exception as error:  # whatever a foreign __reduce__ raises
         cure = "" if cloudpickle else "; lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
         raise BadArgument(f"{type(error).__name__}: {error}{cure}") from error
     return data
+
+
+class Packed:
+    """Something that is pickled once, though it is sent to several processes; each gets a copy of its own."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._data = b""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._data = self._data or dumps(self._value)
+        return pickle.loads, (self._data,)
 
 
 @dataclasses.dataclass(frozen=True)
