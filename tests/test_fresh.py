@@ -159,7 +159,8 @@ def test_lines_of_code_that_one_has_read_are_at_hand_for_the_next(fresh):
     """A traceback there reads no file that an earlier one has read."""
     first, second = (fresh.run(_lines_read).value for _ in range(2))
     assert __file__ in first[1]
-    assert second[0] >= first[1] and second[1] == second[0]
+    assert second[0] >= first[1]
+    assert second[1] == second[0]
 
 
 def _born():
@@ -170,14 +171,15 @@ def _born():
 def test_the_next_one_is_forked_ahead_and_knows_what_was_imported_since(fresh, tmp_path, monkeypatch):
     """It is there before it is asked for; a module that is loaded later is in it all the same."""
     fresh.run(_born)
-    time.sleep(0.1)
+    time.sleep(0.5)
     asked = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
-    assert fresh.run(_born).value < asked - 5
+    assert fresh.run(_born).value < asked - 10
     (tmp_path / "came_later.py").write_text("import os\nHERE = os.getpid()\ndef told(): return HERE, os.getpid()\n")
     monkeypatch.syspath_prepend(tmp_path)
     told = importlib.import_module("came_later").told
     first, second = (fresh.run(told).value for _ in range(2))
-    assert first[0] == second[0] and len({*first, *second}) == 3  # imported once, by the keeper
+    assert first[0] == second[0]
+    assert len({*first, *second}) == 3
 
 
 def test_a_module_that_is_loaded_again_from_another_file_is_another_one_there_too(fresh, tmp_path, monkeypatch):
