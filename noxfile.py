@@ -59,8 +59,8 @@ def light(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """The tests that need no torch, with the oldest releases that the package accepts."""
-    session.install(".", "pytest==8.3.0", "hypothesis==6.100.0", "numpy==1.26.0", "pytest-asyncio<1", "pytest-timeout")
-    session.run("pytest", *ASYNC, *CUT_OFF, *session.posargs)
+    session.install(".", "pytest==8.3.0", "hypothesis==6.100.0", "numpy==1.26.0", "pytest-asyncio<1", "pytest-timeout", "pytest-xdist")
+    session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
 @nox.session(python="3.11")
