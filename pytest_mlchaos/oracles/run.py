@@ -76,7 +76,8 @@ class Run:
         if self.value is None and golden.value is None and not both_trained:
             raise BadArgument(
                 "assert_recovered has nothing to judge: the subject returned None and its last attempt took no torch optimizer step; "
-                "return the final state (model.state_dict(), the step, the metrics) from it"
+                "return the final state (model.state_dict(), the step, the metrics) from it, or let mlchaos.explore_crashes compare the "
+                "files that it leaves"
             )
         difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value")
         if difference is None and both_trained:

@@ -187,5 +187,5 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return [found] if found is not None else []
 
     keep = request.config.getoption("mlchaos_keep_state")
-    shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None)
+    shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None, request.node.path.parent)
     return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node), shown)

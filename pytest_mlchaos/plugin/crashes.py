@@ -52,10 +52,11 @@ RECORDED = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """What a report is to show besides: ``test`` is the test as it can be typed; ``keep``: where the states that it names are left."""
+    """About the test: ``test`` is how it can be typed; ``keep``: where states that a report names are left; ``folder``: where it lies."""
 
     test: str = ""
     keep: Path | None = None
+    folder: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from ..engine.controller import Controller, current
 from ..engine.fresh import fresh_processes
 from ..engine.isolated import IsolatedSupervisor
 from ..engine.pipelines import Pipeline
+from ..engine.scripts import script
 from ..engine.supervise import Supervisor
 from ..errors import BadArgument, MlchaosError
 from ..oracles.crash_report import CrashReport
@@ -196,6 +198,18 @@ class Mlchaos:
             timeout=timeout,
             grace=grace,
         )
+
+    def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:
+        """A script as a subject: ``mlchaos.run(mlchaos.script("train.py", "--out", tmp_path))``, and for all else that takes one.
+
+        It runs as the main module, as ``python train.py --out ...`` would run it: ``sys.argv`` is ``args`` as text, its folder is first on
+        ``sys.path``, and an exit code other than 0 is a ``SystemExit``. A relative ``path`` is looked for in the current directory, then in
+        that of the test. What it is called with comes behind ``args``, unless one of them names it: a work directory need not be given
+        twice. It returns nothing, so what it has trained and written is judged. Raises ``BadArgument`` where there is no such file.
+
+        Fidelity: a function call in a process that lives on, unless ``isolation="process"``; modules that it imports are imported once.
+        """
+        return script(path, args, self._shown.folder)
 
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
         """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""

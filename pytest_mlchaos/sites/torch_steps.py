@@ -6,13 +6,13 @@ import array
 import contextlib
 import functools
 import math
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.runs import Gradients
 from ..engine.controller import current
+from ..engine.imports import when_imported
 from ..engine.patching import Patches
 from .torch_train import trained_parameters, wrap_forward
 
@@ -28,30 +28,22 @@ ENOUGH = 8192
 class Trained:
     """What a run trains: called, it copies the parameters as they are then; ``gradients`` says what each step was given."""
 
-    def __init__(self, parameters: Callable[[], Any], steps: _Steps | None) -> None:
+    def __init__(self, parameters: Callable[[], Any], steps: _Steps) -> None:
         self._parameters = parameters
-        self._steps = steps
+        self.gradients = steps.done
 
     def __call__(self) -> Any:
         """Copies of the parameters."""
         return self._parameters()
 
-    def gradients(self) -> list[Gradients]:
-        """One entry for each optimizer step that came to its end."""
-        return [] if self._steps is None else self._steps.done()
-
 
 @contextlib.contextmanager
 def trained() -> Iterator[Trained]:
     """Watch which optimizers step, and what with."""
-    with trained_parameters() as parameters:
-        if "torch" not in sys.modules:
-            yield Trained(parameters, None)
-            return
-        steps = _Steps()
-        with Patches() as patches:
-            steps.watch(patches)
-            yield Trained(parameters, steps)
+    steps = _Steps()
+    with trained_parameters() as parameters, Patches() as patches:
+        when_imported("torch", patches, lambda: steps.watch(patches))
+        yield Trained(parameters, steps)
 
 
 class _Steps:

@@ -15,6 +15,7 @@ from typing import Any
 from ..core.sites import Key, site
 from ..engine.controller import Controller
 from ..engine.gate import Gate
+from ..engine.imports import when_imported
 from ..engine.patching import Patches
 
 __all__ = ["close_with", "trained_parameters", "wrap_forward"]
@@ -38,25 +39,22 @@ def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
 @contextlib.contextmanager
 def trained_parameters() -> Iterator[Callable[[], list[list[Any]]]]:
     """Watch which optimizers step; what is yielded copies their parameters, as they are when it is called."""
-    if "torch" not in sys.modules:
-        yield list
-        return
-    from torch.optim.optimizer import register_optimizer_step_pre_hook
-
     optimizers: dict[int, Any] = {}
 
     def remember(optimizer: Any, args: Any, kwargs: Any) -> None:
         optimizers[id(optimizer)] = optimizer
 
-    hook = register_optimizer_step_pre_hook(remember)
+    def watch() -> None:
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+        patches.on_undo(register_optimizer_step_pre_hook(remember).remove)
 
     def parameters() -> list[list[Any]]:
         return [[p.detach().clone() for group in o.param_groups for p in group["params"]] for o in optimizers.values()]
 
-    try:
+    with Patches() as patches:
+        when_imported("torch", patches, watch)
         yield parameters
-    finally:
-        hook.remove()
 
 
 def close_with(frame: FrameType, gate: Gate) -> None:
