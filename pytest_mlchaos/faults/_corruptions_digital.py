@@ -174,12 +174,9 @@ def pixelate_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> 
     bands = rows.sums(images.reshape(count * height, -1).take(rows.lines, axis=0).astype(np.uint16))
     turned = cv2().transpose(bands.reshape(-1, width, channels)).reshape(width, -1)
     boxes = columns.sums(turned.take(columns.lines, axis=0)).reshape(columns.steps[0], -1, channels)
-    coarse = np.empty(boxes.shape, np.uint8)
-    for across, size in columns.blocks:
-        for down, other in rows.blocks:
-            coarse[across, down] = (
-                cv2().convertScaleAbs(boxes[across, down], alpha=1 / (size * other), beta=2**-10).reshape(coarse[across, down].shape)
-            )
+    means = boxes.astype(np.float32)
+    means *= _shares(images.shape, kept)
+    coarse = cv2().convertScaleAbs(means).reshape(boxes.shape)
     wide = cv2().transpose(coarse.take(columns.box_of, axis=0)).reshape(rows.steps[0], -1)
     fresh[:] = wide.take(rows.box_of, axis=0).reshape(images.shape)
 
@@ -189,12 +186,12 @@ class _Cut:
     """How lines are cut into boxes of whole lines; the larger boxes come first.
 
     ``lines``: the first lines of all boxes, then the second ones of those that have some, and so on; ``steps``: how many boxes have so
-    many lines; ``blocks``: stretches of boxes of one size, with the size; ``box_of``: to which box each line belongs.
+    many lines; ``sizes``: of the boxes; ``box_of``: to which box each line belongs.
     """
 
     lines: Any
     steps: list[int]
-    blocks: list[tuple[slice, int]]
+    sizes: Any
     box_of: Any
 
     def sums(self, lines: Any) -> Any:
@@ -218,10 +215,18 @@ def _cut(size: int, kept: float, count: int) -> _Cut:
     starts = (np.arange(count)[:, None] * size + starts).ravel()[order]
     steps = [int((sizes > step).sum()) for step in range(sizes.max())]
     lines = np.concatenate([starts[:boxes] + step for step, boxes in enumerate(steps)])
-    edges = [*steps, 0]
-    blocks = [(slice(edges[most], edges[most - 1]), most) for most in range(1, len(edges)) if edges[most] < edges[most - 1]]
     place = np.argsort(order).reshape(count, -1)
-    return _Cut(lines, steps, blocks, place[:, box_of].ravel())
+    return _Cut(lines, steps, sizes[order], place[:, box_of].ravel())
+
+
+@functools.lru_cache(maxsize=8)
+def _shares(shape: tuple[int, ...], kept: float) -> Any:
+    """What a value adds to the mean of its box, float32 [boxes across, boxes down, channels]; a bit more, so that halves are rounded up."""
+    import numpy as np
+
+    count, height, width, channels = shape
+    areas = _cut(width, kept, 1).sizes[:, None] * _cut(height, kept, count).sizes
+    return np.repeat(((1 + 2**-20) / areas)[..., None], channels, axis=2).astype(np.float32)
 
 
 def jpeg_compression_8bit(images: Any, fresh: Any, quality: int, rngs: Sequence[Any]) -> None:
