@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._tables import Column, Table, Unfit
+from ._tables_copies import picked, with_others
 
-__all__ = ["NumpyColumn", "NumpyTable", "fitted", "with_others"]
+__all__ = ["NumpyColumn", "NumpyTable", "fitted"]
 
-BLOCK = 16_384
-"""So many values are worked on at once: they stay in the cache."""
 _KINDS = {"f": "float", "i": "integer", "u": "integer", "b": "boolean", "U": "text", "S": "text", "M": "time"}
 _SECONDS = {"W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -26,27 +25,6 @@ def fitted(values: Any, dtype: Any) -> Any:
     limits = np.iinfo(dtype)
     lowest, highest = float(limits.min), float(np.nextafter(float(limits.max), 0)) if dtype.itemsize == 8 else float(limits.max)
     return np.clip(np.rint(values), lowest, highest).astype(dtype)
-
-
-def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
-    """A copy of an array, of another dtype if need be, with others (or one other) in these places of its first axis.
-
-    Block by block where places ascend, so that what is copied is still in the processor's cache when others take its place.
-    """
-    import numpy as np
-
-    fresh = np.empty(values.shape, dtype=dtype or values.dtype)
-    if len(values) <= BLOCK or not isinstance(where, np.ndarray) or where.dtype.kind not in "iu" or (where[1:] < where[:-1]).any():
-        fresh[...] = values
-        fresh[where] = others
-        return fresh
-    one_each = isinstance(others, np.ndarray) and others.ndim > 0
-    starts = range(0, len(values), BLOCK)
-    cuts = [0, *np.searchsorted(where, [*starts[1:], len(values)]).tolist()]
-    for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
-        fresh[start : start + BLOCK] = values[start : start + BLOCK]
-        fresh[where[first:last]] = others[first:last] if one_each else others
-    return fresh
 
 
 class NumpyColumn(Column):
@@ -162,7 +140,7 @@ class NumpyColumn(Column):
     def same(self, where: Any, other: Column, there: Any) -> Any:
         """Element by element; NaN is as NaN."""
         assert isinstance(other, NumpyColumn)  # columns of one table are of one kind
-        ours, theirs = self.values[where], other.values[there]
+        ours, theirs = picked(self.values, where), picked(other.values, there)
         if ours.dtype.kind == "O":
             found = _same_objects(ours.ravel(), theirs.ravel()).reshape(ours.shape)
         else:
@@ -172,7 +150,7 @@ class NumpyColumn(Column):
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
         """Element by element."""
         assert isinstance(other, NumpyColumn)
-        return with_others(self.values, where, other.values[there])
+        return with_others(self.values, where, picked(other.values, there))
 
     def ticks_per_second(self) -> float:
         """By the dtype's unit."""
