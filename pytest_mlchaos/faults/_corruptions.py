@@ -21,10 +21,12 @@ class Corruption:
     function: Callable[..., Any]
     severities: tuple[Any, Any, Any, Any, Any]
     eight_bit: Callable[..., Any] | None = None
-    """A quicker way for an 8-bit picture, to the same result: (uint8 [height, width, channels], constants, generator) -> picture."""
+    """A quicker way for 8-bit pictures, to the same result: (uint8 [n, height, width, channels], where the result goes, constants,
+    generators)."""
     opencv: bool = True
     """Whether it needs OpenCV."""
     random: bool = True
+    """Whether it needs random generators; else they are None."""
 
 
 _ELASTIC = ((488, 170.8, 24.4), (488, 19.52, 48.8), (12.2, 2.44, 4.88), (17.08, 2.44, 4.88), (29.28, 2.44, 4.88))
@@ -71,5 +73,6 @@ KINDS: Mapping[str, Corruption] = {
             (0.65, 0.3, 1, 0.65, 1.5, 1),
             (0.67, 0.4, 1, 0.65, 1.5, 1),
         ),
+        weather.spatter_8bit,
     ),
 }

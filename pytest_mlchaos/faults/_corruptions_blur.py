@@ -61,40 +61,89 @@ def defocus_blur(images: Any, top: float, lens: tuple[int, float], rngs: Sequenc
     return images
 
 
-def defocus_blur_8bit(image: Any, lens: tuple[int, float], rng: Any) -> Any:
-    """The same for an 8-bit picture: small disks are summed up column by column in whole numbers, and softened afterwards."""
+def defocus_blur_8bit(images: Any, fresh: Any, lens: tuple[int, float], rngs: Sequence[Any]) -> None:
+    """The same for 8-bit pictures: small disks are summed up in whole numbers, and softened afterwards."""
     import numpy as np
 
     radius, softness = lens
-    if radius > 7:  # the softened rim reaches beyond the kernel that was published
-        blurred = cv2().filter2D(image.astype(np.float32), -1, _disk(*lens), delta=2**-10).reshape(image.shape)
-    else:
-        sums, count = _disk_sums(image, radius)
-        rim = cv2().getGaussianKernel(3, softness, cv2().CV_32F)
-        blurred = cv2().sepFilter2D(sums.astype(np.float32), -1, rim, rim / count, delta=2**-10).reshape(sums.shape)[1:-1, 1:-1]
-    return blurred.astype(np.uint8)
+    cut_off = 2**-10 - 0.5  # OpenCV rounds
+    height, width, channels = images.shape[1:]
+    rim = radius + 1
+    room = np.empty((5, (height + 2 * rim) * (width + 2 * rim) * channels), np.uint16)
+    for image, changed in zip(images, fresh, strict=True):
+        if radius > 7:  # the softened rim reaches beyond the kernel that was published
+            changed[:] = cv2().filter2D(image.astype(np.float32), cv2().CV_8U, _disk(*lens), delta=cut_off).reshape(image.shape)
+            continue
+        sums, count = _disk_sums(image, radius, room)
+        soften = cv2().getGaussianKernel(3, softness, cv2().CV_32F)
+        soft = cv2().sepFilter2D(sums.astype(np.float32), cv2().CV_8U, soften, soften / count, delta=cut_off)
+        changed[:] = soft.reshape(sums.shape)[1:-1, 1:-1]
 
 
-def _disk_sums(image: Any, radius: int) -> tuple[Any, int]:
-    """The sums of all values within a radius, for each pixel and a rim of one; and of how many: up to a radius of 8."""
+def _disk_sums(image: Any, radius: int, room: Any) -> tuple[Any, int]:
+    """The sums of all values within a radius (2 to 7), for each pixel and a rim of one; and of how many values.
+
+    All values lie in one line, in which a step down is a shift by a row. Columns of the disk are made longer by two pixels at a time, and
+    added up; the highest ones at once, without their ends. ``room``: scratch space, uint16 [5, values of the image with its borders].
+    """
     import numpy as np
 
-    height, width = (size + 2 for size in image.shape[:2])
     rim = radius + 1
     wide = cv2().copyMakeBorder(image, rim, rim, rim, rim, cv2().BORDER_REFLECT_101)
-    wide = wide.astype(np.uint16).reshape(*wide.shape[:2], -1)
-    column = wide[radius : radius + height].copy()  # of the height that was reached
-    total = np.zeros((height, width, wide.shape[2]), np.uint16)
-    count = 0
-    for reach in range(radius + 1):
-        if reach:
-            column += wide[radius - reach : radius - reach + height]
-            column += wide[radius + reach : radius + reach + height]
-        for right in range(-radius, radius + 1):
-            if right**2 + reach**2 <= radius**2 < right**2 + (reach + 1) ** 2:  # so high is the disk there
-                total += column[:, radius + right : radius + right + width]
-                count += 2 * reach + 1
-    return total, count
+    row, step, rows = wide[0].size, image.shape[-1], image.shape[0] + 2
+    length = rows * row - 2 * radius * step
+    single, pairs, _, column, total = room
+    single[:] = wide.reshape(-1)
+    whole, total = total[: rows * row].reshape(rows, -1, step), total[:length]
+
+    def at(values: Any, down: int, right: int) -> Any:
+        """The values so far from the upper left corner of the disk's square."""
+        return values[down * row + right * step :][:length]
+
+    np.add(at(single, 0, radius), at(single, 2 * radius, radius), out=total)
+    total += at(single, radius, 0)
+    total += at(single, radius, 2 * radius)
+    heights = [math.isqrt(radius**2 - right**2) for right in range(radius + 1)]
+    narrow = math.isqrt(2 * radius - 1)  # half the height of the outermost columns but one, and half the width of the highest ones
+    _sum_up(_runs(single, row, 2 * narrow + 1, room[1:3]), column)
+    for height in range(narrow, radius):
+        if height > narrow:
+            more = pairs[(2 * height - 1) * row : -row]
+            column[: len(more)] += more
+        for right in range(narrow + 1, radius):
+            if heights[right] == height:
+                total += at(column, radius - height, radius - right)
+                total += at(column, radius - height, radius + right)
+    for part, shift in _runs(column[: len(single) - 2 * (radius - 1) * row], step, 2 * narrow + 1, room[1:3]):
+        total += at(part[shift:], 1, radius - narrow)
+    return whole[:, : image.shape[1] + 2], sum(2 * height + 1 for height in heights[:0:-1] + heights)
+
+
+def _runs(values: Any, step: int, length: int, room: Any) -> list[tuple[Any, int]]:
+    """The sums over 1, 2, 4, ... values, each a step behind the one before, with shifts at which they add up to those over ``length``."""
+    import numpy as np
+
+    runs, done, count = [], 0, 1
+    for space in (*room, None):
+        if length & count:
+            runs.append((values, done * step))
+            done += count
+        if 2 * count > length or space is None:
+            break
+        end = len(values) - count * step
+        values = np.add(values[:end], values[count * step :], out=space[:end])
+        count *= 2
+    return runs
+
+
+def _sum_up(runs: list[tuple[Any, int]], total: Any) -> None:
+    """Add them up, from each place on that has them all."""
+    import numpy as np
+
+    end = min(len(values) - shift for values, shift in runs)
+    np.add(runs[0][0][:end], runs[1][0][runs[1][1] :][:end], out=total[:end])
+    for values, shift in runs[2:]:
+        total[:end] += values[shift:][:end]
 
 
 def _sources(height: int, width: int, reach: int, rng: Any) -> Any:

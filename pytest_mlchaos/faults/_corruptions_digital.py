@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -74,13 +75,14 @@ def saturate(images: Any, top: float, constants: tuple[float, float], rngs: Sequ
     return images
 
 
-def contrast_8bit(image: Any, kept: float, rng: Any) -> Any:
-    """The same for an 8-bit picture, by a table of what becomes of each level."""
+def contrast_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> None:
+    """The same for 8-bit pictures, by a table of what becomes of each level."""
     import numpy as np
 
-    means = np.array(cv2().mean(image)[: image.shape[-1]])
-    levels = (np.arange(256)[:, None] - means) * kept + means
-    return cv2().LUT(image, (np.clip(levels, 0, 255) + 2**-10).astype(np.uint8)[None]).reshape(image.shape)
+    for image, changed in zip(images, fresh, strict=True):
+        means = np.array(cv2().mean(image)[: image.shape[-1]])
+        levels = (np.arange(256)[:, None] - means) * kept + means
+        changed[:] = cv2().LUT(image, (np.clip(levels, 0, 255) + 2**-10).astype(np.uint8)[None]).reshape(image.shape)
 
 
 @functools.lru_cache(maxsize=8)
@@ -163,57 +165,84 @@ def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
     return images
 
 
-def pixelate_8bit(image: Any, kept: float, rng: Any) -> Any:
-    """The same for an 8-bit picture, rounded line by line and then column by column."""
+def pixelate_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> None:
+    """The same for 8-bit pictures, rounded. They lie below each other, and are turned, so that whole lines are moved and added up."""
     import numpy as np
 
-    color = image.shape[-1] == 3
-    pixels = (cv2().cvtColor(image, cv2().COLOR_RGB2RGBA) if color else image).view(np.uint32 if color else np.uint8)[..., 0]
-    row_of, column_of = (_boxes(size, kept)[2] for size in image.shape[:2])
-    coarse = _means_8bit(_means_8bit(pixels, 1, kept), 0, kept).take(column_of, axis=1).take(row_of, axis=0)
-    return cv2().cvtColor(coarse[..., None].view(np.uint8), cv2().COLOR_RGBA2RGB) if color else coarse[..., None]
+    count, height, width, channels = images.shape
+    rows, columns = _cut(height, kept, count), _cut(width, kept, 1)
+    bands = rows.sums(images.reshape(count * height, -1).take(rows.lines, axis=0).astype(np.uint16))
+    turned = cv2().transpose(bands.reshape(-1, width, channels)).reshape(width, -1)
+    boxes = columns.sums(turned.take(columns.lines, axis=0)).reshape(columns.steps[0], -1, channels)
+    means = boxes.astype(np.float32)
+    means *= _shares(images.shape, kept)
+    coarse = cv2().convertScaleAbs(means).reshape(boxes.shape)
+    wide = cv2().transpose(coarse.take(columns.box_of, axis=0)).reshape(rows.steps[0], -1)
+    fresh[:] = wide.take(rows.box_of, axis=0).reshape(images.shape)
 
 
-def _means_8bit(pixels: Any, axis: int, kept: float) -> Any:
-    """The rounded means over the boxes of an axis, of whole pixels of one or four bytes; boxes have the same size, or one more."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Cut:
+    """How lines are cut into boxes of whole lines; the larger boxes come first.
+
+    ``lines``: the first lines of all boxes, then the second ones of those that have some, and so on; ``steps``: how many boxes have so
+    many lines; ``sizes``: of the boxes; ``box_of``: to which box each line belongs.
+    """
+
+    lines: Any
+    steps: list[int]
+    sizes: Any
+    box_of: Any
+
+    def sums(self, lines: Any) -> Any:
+        """The sums over boxes of lines that were taken in this order; overwrites them."""
+        total = lines[: self.steps[0]]
+        first = self.steps[0]
+        for boxes in self.steps[1:]:
+            total[:boxes] += lines[first : first + boxes]
+            first += boxes
+        return total
+
+
+@functools.lru_cache(maxsize=64)
+def _cut(size: int, kept: float, count: int) -> _Cut:
+    """For ``count`` pictures behind each other, with so many lines each."""
     import numpy as np
 
-    starts, ends, _ = _boxes(pixels.shape[axis], kept)
-    sizes = ends - starts
-    last = pixels.shape[axis] - 1
-    sums: Any = None
-    for step in range(sizes.max()):
-        values = pixels.take(np.minimum(starts + step, last), axis=axis)[..., None].view(np.uint8)
-        if sums is None:
-            sums = values.astype(np.uint16)
-        elif step < sizes.min():
-            sums += values
-        else:
-            sums += values * _along(sizes > step, axis, np.uint8)
-    means = sums * _along(1 / sizes, axis, np.float32)
-    means += np.float32(0.5 + 2**-12)
-    return means.astype(np.uint8).view(pixels.dtype)[..., 0]
+    starts, ends, box_of = _boxes(size, kept)
+    sizes = np.tile(ends - starts, count)
+    order = np.argsort(-sizes, kind="stable")
+    starts = (np.arange(count)[:, None] * size + starts).ravel()[order]
+    steps = [int((sizes > step).sum()) for step in range(sizes.max())]
+    lines = np.concatenate([starts[:boxes] + step for step, boxes in enumerate(steps)])
+    place = np.argsort(order).reshape(count, -1)
+    return _Cut(lines, steps, sizes[order], place[:, box_of].ravel())
 
 
-def _along(values: Any, axis: int, dtype: Any) -> Any:
-    """A line of values as a factor of [height, width, bytes]."""
-    return values.astype(dtype)[:, None, None] if axis == 0 else values.astype(dtype)[:, None]
+@functools.lru_cache(maxsize=8)
+def _shares(shape: tuple[int, ...], kept: float) -> Any:
+    """What a value adds to the mean of its box, float32 [boxes across, boxes down, channels]; a bit more, so that halves are rounded up."""
+    import numpy as np
+
+    count, height, width, channels = shape
+    areas = _cut(width, kept, 1).sizes[:, None] * _cut(height, kept, count).sizes
+    return np.repeat(((1 + 2**-20) / areas)[..., None], channels, axis=2).astype(np.float32)
 
 
-def jpeg_compression_8bit(image: Any, quality: int, rng: Any) -> Any:
+def jpeg_compression_8bit(images: Any, fresh: Any, quality: int, rngs: Sequence[Any]) -> None:
     """Saved as JPEG of this quality, and read back."""
-    color = image.shape[-1] == 3
-    given = cv2().cvtColor(image, cv2().COLOR_RGB2BGR) if color else image
-    _, written = cv2().imencode(".jpg", given, [cv2().IMWRITE_JPEG_QUALITY, quality])
-    read = cv2().imdecode(written, cv2().IMREAD_COLOR if color else cv2().IMREAD_GRAYSCALE)
-    return cv2().cvtColor(read, cv2().COLOR_BGR2RGB, dst=read) if color else read[..., None]
+    color = images.shape[-1] == 3
+    for image, changed in zip(images, fresh, strict=True):
+        given = cv2().cvtColor(image, cv2().COLOR_RGB2BGR) if color else image
+        _, written = cv2().imencode(".jpg", given, [cv2().IMWRITE_JPEG_QUALITY, quality])
+        read = cv2().imdecode(written, cv2().IMREAD_COLOR if color else cv2().IMREAD_GRAYSCALE)
+        changed[:] = cv2().cvtColor(read, cv2().COLOR_BGR2RGB, dst=read) if color else read[..., None]
 
 
 def jpeg_compression(images: Any, top: float, quality: int, rngs: Sequence[Any]) -> Any:
     """The same for other pictures, by way of 8 bits."""
     import numpy as np
 
-    for image, rng in zip(images, rngs, strict=True):
-        picture = (image * np.float32(255 / top) + 0.5).astype(np.uint8)
-        image[:] = jpeg_compression_8bit(picture, quality, rng) * np.float32(top / 255)
-    return images
+    pictures = (images * np.float32(255 / top) + 0.5).astype(np.uint8)
+    jpeg_compression_8bit(pictures, pictures, quality, rngs)
+    return np.multiply(pictures, np.float32(top / 255), out=images)

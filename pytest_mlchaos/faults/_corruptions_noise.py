@@ -2,7 +2,8 @@
 
 Here and in the files beside it, a corruption is a function of ``images`` (float32, [n, height, width, channels], its own to
 overwrite), ``top`` (the value of white: black is 0), the constants of a severity, and one random generator per image. It returns images
-of that shape; what lies outside 0 to ``top`` is cut off by the caller.
+of that shape; what lies outside 0 to ``top`` is cut off by the caller. Some have a quicker way for 8-bit pictures: a function of
+``images`` (uint8, to be left as they are), ``fresh`` (of the same shape, where the result goes), the constants, and the generators.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ def words(rng: Any, count: int) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _quantiles(scale: float) -> Any:
-    """The 65,536 equally probable values of a normal variable: the middles of its quantiles, scaled to this deviation."""
+def _quantiles(scale: float, mean: float) -> Any:
+    """The 65,536 equally probable values of a normal variable: the middles of its quantiles, with this deviation and mean."""
     import numpy as np
 
-    return _unit_quantiles() * np.float32(scale)
+    return _unit_quantiles() * np.float32(scale) + np.float32(mean)
 
 
 @functools.cache
@@ -49,9 +50,9 @@ def _unit_quantiles() -> Any:
     return np.concatenate([-half[::-1], half]).astype(np.float32)
 
 
-def normals(rng: Any, shape: tuple[int, ...], scale: float = 1.0) -> Any:
-    """Normal numbers of this deviation, to 16 bits of their distribution."""
-    return _quantiles(scale).take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
+def normals(rng: Any, shape: tuple[int, ...], scale: float = 1.0, mean: float = 0.0) -> Any:
+    """Normal numbers of this deviation and mean, to 16 bits of their distribution."""
+    return _quantiles(scale, mean).take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
 
 
 def _noise(shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tuple[int, ...]], Any]) -> Any:
@@ -93,15 +94,15 @@ def _impulses(shape: tuple[int, ...], amount: float, rng: Any) -> tuple[Any, Any
     return drawn < round(amount * 65536), drawn < round(amount * 32768)
 
 
-def impulse_noise_8bit(image: Any, amount: float, rng: Any) -> Any:
-    """The same for an 8-bit picture: 255 is white."""
+def impulse_noise_8bit(images: Any, fresh: Any, amount: float, rngs: Sequence[Any]) -> None:
+    """The same for 8-bit pictures: 255 is white."""
     import numpy as np
 
-    hit, white = (mask.view(np.uint8) for mask in _impulses(image.shape, amount, rng))
-    hit -= 1  # 0 where it is hit, else 255
-    hit &= image
-    hit -= white  # 255 where it is white
-    return hit
+    for image, changed, rng in zip(images, fresh, rngs, strict=True):
+        hit, white = (mask.view(np.uint8) for mask in _impulses(image.shape, amount, rng))
+        hit -= 1  # 0 where it is hit, else 255
+        hit &= image
+        np.subtract(hit, white, out=changed)  # 255 where it is white
 
 
 @functools.lru_cache(maxsize=8)

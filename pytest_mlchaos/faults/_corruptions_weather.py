@@ -10,7 +10,7 @@ from typing import Any
 from ._corruptions_blur import cv2, gaussian, moved, zoom_maps
 from ._corruptions_noise import normals
 
-__all__ = ["LUMA", "fog", "frost", "plasma", "snow", "spatter"]
+__all__ = ["LUMA", "fog", "frost", "plasma", "snow", "spatter", "spatter_8bit"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LUMA = (0.299, 0.587, 0.114)
@@ -146,15 +146,21 @@ def fog(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[
 
 
 def _water(liquid: Any) -> Any:
-    """How much light drops of water reflect, 0 to 1: more towards their lit rims."""
+    """How much light drops of water reflect: more towards their lit rims; uint16."""
     import numpy as np
 
     drops = (liquid * 255).astype(np.uint8)
     away = cv2().distanceTransform(255 - cv2().Canny(drops, 50, 150), cv2().DIST_L2, 5)
-    away = cv2().blur(np.minimum(away, 20), (3, 3)).astype(np.uint8)
+    away = cv2().blur(np.minimum(away, 20, out=away), (3, 3)).astype(np.uint8)
     lit = cv2().filter2D(cv2().equalizeHist(away), cv2().CV_8U, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32))
-    light = drops * cv2().blur(lit, (3, 3)).astype(np.float32)
-    return light / max(float(light.max()), 1e-6)
+    return np.multiply(drops, cv2().blur(lit, (3, 3)), dtype=np.uint16)
+
+
+def _liquid(height: int, width: int, constants: Sequence[float], rng: Any) -> Any:
+    """Drops on the lens: smoothed noise above a threshold, else 0."""
+    mean, spread, blur, threshold = constants[:4]
+    noise = normals(rng, (height, width), spread, mean)
+    return cv2().threshold(gaussian(noise, blur), threshold, 0, cv2().THRESH_TOZERO)[1]
 
 
 def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[Any]) -> Any:
@@ -162,17 +168,32 @@ def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[
     import numpy as np
 
     height, width, channels = images.shape[1:]
-    mean, spread, blur, threshold, strength, mud = constants
+    *_, threshold, strength, mud = constants
     for image, rng in zip(images, rngs, strict=True):
-        noise = normals(rng, (height, width))
-        noise *= spread
-        noise += mean
-        _, liquid = cv2().threshold(gaussian(noise, blur), threshold, 0, cv2().THRESH_TOZERO)
+        liquid = _liquid(height, width, constants, rng)
         if mud:
             cover = gaussian((liquid > threshold).astype(np.float32), strength)
             cover[cover < 0.8] = 0
             image *= _tinted(1 - cover, (1, 1, 1), channels)
             image += _tinted(cover * np.float32(top), MUD, channels)
         else:
-            image += _tinted(_water(liquid) * np.float32(strength * top), WATER, channels)
+            light = _water(liquid)
+            image += _tinted(light * np.float32(strength * top / max(light.max(), 1)), WATER, channels)
     return images
+
+
+def spatter_8bit(images: Any, fresh: Any, constants: Sequence[float], rngs: Sequence[Any]) -> None:
+    """The same for 8-bit pictures: the light of water is added in whole steps."""
+    import numpy as np
+
+    height, width, channels = images.shape[1:]
+    if constants[-1]:
+        floats = spatter(images.astype(np.float32), 255, constants, rngs)
+        fresh[:] = np.clip(floats + np.float32(2**-10), 0, 255)
+        return
+    colors = WATER if channels == 3 else (float(np.dot(WATER, LUMA)),)
+    for image, changed, rng in zip(images, fresh, rngs, strict=True):
+        light = _water(_liquid(height, width, constants, rng))
+        brightest = constants[4] * 255 / max(int(light.max()), 1)
+        steps = {color: cv2().convertScaleAbs(light, alpha=color * brightest, beta=2**-10 - 0.5) for color in set(colors)}
+        changed[:] = cv2().add(image, cv2().merge([steps[color] for color in colors])).reshape(image.shape)

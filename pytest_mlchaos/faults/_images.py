@@ -28,11 +28,11 @@ class Change:
     """A change of images.
 
     ``floats``: of (float32 [n, height, width, channels], value of white, numbers of the images). ``eight_bit``, where there is one: of
-    (uint8 [height, width, channels], number of the image), for values from 0 to 255.
+    (uint8 [n, height, width, channels], where the result goes, numbers of the images), for values from 0 to 255.
     """
 
     floats: Callable[[Any, float, Sequence[int]], Any]
-    eight_bit: Callable[[Any, int], Any] | None = None
+    eight_bit: Callable[[Any, Any, Sequence[int]], None] | None = None
 
 
 Path = tuple[Any, ...]
@@ -159,14 +159,15 @@ def _change(given: Any, fresh: Any, scale: Range, change: Change) -> None:
     """Write the changed images into ``fresh``, some at a time; both are [n, height, width, channels]."""
     import numpy as np
 
-    if change.eight_bit is not None and given.dtype == np.uint8 and scale == Range(0, 255):
-        for number, image in enumerate(given):
-            fresh[number] = change.eight_bit(np.ascontiguousarray(image), number)
-        return
+    eight_bit = change.eight_bit if given.dtype == np.uint8 and scale == Range(0, 255) else None
     together = max(1, TOGETHER // given[0].size)
     for start in range(0, len(given), together):
         part = range(start, min(start + together, len(given)))
-        fresh[start : part.stop] = _part(given[start : part.stop], part, scale, change)
+        some = given[start : part.stop]
+        if eight_bit is not None:
+            eight_bit(np.ascontiguousarray(some), fresh[start : part.stop], part)
+        else:
+            fresh[start : part.stop] = _part(some, part, scale, change)
 
 
 def _part(given: Any, numbers: range, scale: Range, change: Change) -> Any:

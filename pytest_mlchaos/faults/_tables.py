@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import datetime
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["NUMBERS", "Column", "Table", "Unfit", "ahead", "places", "table_of"]
+__all__ = ["NUMBERS", "Column", "Table", "Unfit", "ahead", "all_same", "places", "table_of"]
 
 NUMBERS = ("float", "integer")
 SHOWN = 12
@@ -193,6 +194,12 @@ def table_of(value: Any) -> Table | None:
     return None
 
 
+def all_same(column: Column, where: Any, other: Column, there: Any) -> bool:
+    """Whether all values at these places are those of ``other`` at its places; mostly the first few tell."""
+    first = 64
+    return bool(column.same(where[:first], other, there[:first]).all()) and bool(column.same(where, other, there).all())
+
+
 def places(rng: Any, size: int, count: int) -> Any:
     """So many distinct numbers below ``size``, ascending; each set of them is as likely as any other.
 
@@ -207,24 +214,45 @@ def places(rng: Any, size: int, count: int) -> Any:
         others = np.ones(size, dtype=bool)
         others[places(rng, size, size - count)] = False
         return np.flatnonzero(others)
-    found = _distinct(rng, size, count)
-    surplus = len(found) - count
-    return np.delete(found, rng.choice(len(found), surplus, replace=False)) if surplus else found
+    if 8 * count > size:
+        found = _marked(rng, size, count)
+        surplus = len(found) - count
+        return np.delete(found, rng.choice(len(found), surplus, replace=False)) if surplus else found
+    drawn, new = _sorted(rng, size, count)
+    distinct = np.flatnonzero(new)
+    new[distinct[rng.choice(len(distinct), len(distinct) - count, replace=False)]] = False
+    return drawn[new].astype(np.intp)
 
 
-def _distinct(rng: Any, size: int, count: int) -> Any:
-    """At least so many distinct numbers below ``size``, and mostly few more: sorted, or marked where they are many."""
+def _draws(size: int, have: int, count: int) -> int:
+    """How many numbers to draw, so that mostly at least so many are distinct."""
+    return int(-size * math.log1p(-(count - have) / size) + 2 * count**0.5) + 1
+
+
+def _marked(rng: Any, size: int, count: int) -> Any:
+    """At least so many distinct numbers below ``size``, and mostly few more: for many of them."""
     import numpy as np
 
     dtype = np.uint32 if size < 2**32 else np.uint64
-    found, marked = np.empty(0, dtype=dtype), np.zeros(size if 8 * count > size else 0, dtype=bool)
+    found, marked = np.empty(0, dtype=np.intp), np.zeros(size, dtype=bool)
     while len(found) < count:
-        draws = int(-size * np.log1p(-(count - len(found)) / size) + 2 * count**0.5) + 1
-        drawn = rng.integers(0, size, draws, dtype=dtype)
-        if len(marked):
-            marked[drawn] = True
-            found = np.flatnonzero(marked)
-        else:
-            drawn = np.sort(np.concatenate([found, drawn]))
-            found = drawn[np.concatenate([[True], drawn[1:] != drawn[:-1]])]
-    return found.astype(np.intp)
+        marked[rng.integers(0, size, _draws(size, len(found), count), dtype=dtype)] = True
+        found = np.flatnonzero(marked)
+    return found
+
+
+def _sorted(rng: Any, size: int, count: int) -> tuple[Any, Any]:
+    """Sorted numbers below ``size``, and which of them differ from the one before, at least so many: for few of them."""
+    import numpy as np
+
+    dtype = np.uint32 if size < 2**32 else np.uint64
+    drawn, new, have = np.empty(0, dtype=dtype), np.empty(0, dtype=bool), 0
+    while have < count:
+        more = rng.integers(0, size, _draws(size, have, count), dtype=dtype)
+        drawn = np.concatenate([drawn, more]) if have else more
+        drawn.sort()
+        new = np.empty(len(drawn), dtype=bool)
+        new[0] = True
+        np.not_equal(drawn[1:], drawn[:-1], out=new[1:])
+        have = int(np.count_nonzero(new))
+    return drawn, new

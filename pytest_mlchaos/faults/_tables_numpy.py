@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._tables import Column, Table, Unfit
+from ._tables_copies import picked, with_others
 
 __all__ = ["NumpyColumn", "NumpyTable", "fitted"]
 
@@ -51,7 +52,7 @@ class NumpyColumn(Column):
 
         if self.values.dtype.kind == "f":
             with np.errstate(all="ignore"):
-                if not np.isnan(np.add.reduce(self.values, axis=None)):  # several times faster than to ask for each
+                if not self.values.size or not np.isnan(np.minimum.reduce(self.values, axis=None)):  # faster than to ask for each
                     return None
         if self.values.dtype.kind in "fcmM":
             found = np.isnan(self.values)  # NaT, too
@@ -87,24 +88,17 @@ class NumpyColumn(Column):
     def without(self, where: Any) -> Any:
         """Integers and truth values become float64, as when a file with gaps is read."""
         kind = self.values.dtype.kind
-        if kind in "iub":
-            fresh = self.values.astype("f8")
-        elif kind in "fcMmO":
-            fresh = self.values.copy()
-        elif kind in "US":
-            fresh = self.values.copy()
-            fresh[where] = ""  # what genfromtxt gives for a missing text
-            return fresh
-        else:
+        if kind in "US":
+            return with_others(self.values, where, "")  # what genfromtxt gives for a missing text
+        if kind not in "iubfcMmO":
             raise Unfit(f"of the dtype {self.dtype} has no missing value")
-        fresh[where] = None if kind == "O" else "NaT" if kind in "mM" else float("nan")
-        return fresh
+        nothing = None if kind == "O" else "NaT" if kind in "mM" else float("nan")
+        return with_others(self.values, where, nothing, "f8" if kind in "iub" else None)
 
     def with_numbers(self, where: Any, values: Any) -> Any:
         """In the same dtype."""
-        fresh = self.values.copy()
-        fresh[where] = values.astype(fresh.dtype) if fresh.dtype.kind == "M" else fitted(values, fresh.dtype)
-        return fresh
+        dtype = self.values.dtype
+        return with_others(self.values, where, values.astype(dtype) if dtype.kind == "M" else fitted(values, dtype))
 
     def of_type(self, dtype: Any) -> Column:
         """As that."""
@@ -146,7 +140,7 @@ class NumpyColumn(Column):
     def same(self, where: Any, other: Column, there: Any) -> Any:
         """Element by element; NaN is as NaN."""
         assert isinstance(other, NumpyColumn)  # columns of one table are of one kind
-        ours, theirs = self.values[where], other.values[there]
+        ours, theirs = picked(self.values, where), picked(other.values, there)
         if ours.dtype.kind == "O":
             found = _same_objects(ours.ravel(), theirs.ravel()).reshape(ours.shape)
         else:
@@ -156,9 +150,7 @@ class NumpyColumn(Column):
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
         """Element by element."""
         assert isinstance(other, NumpyColumn)
-        fresh = self.values.copy()
-        fresh[where] = other.values[there]
-        return fresh
+        return with_others(self.values, where, picked(other.values, there))
 
     def ticks_per_second(self) -> float:
         """By the dtype's unit."""

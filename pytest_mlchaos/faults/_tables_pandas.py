@@ -11,6 +11,9 @@ from ._tables_numpy import NumpyColumn, fitted
 
 __all__ = ["PandasTable"]
 
+LONG = 1 << 16
+"""So many rows are taken column by column."""
+
 
 class _ExtensionColumn(Column):
     """A column of an extension dtype: nullable numbers, categories, times with a zone, texts held as objects, sparse values."""
@@ -315,8 +318,20 @@ class PandasTable(Table):
         return value
 
     def taken(self, rows: Any) -> Any:
-        """A copy in that order."""
-        return self._counted(self.value.take(rows))
+        """A copy in that order; of long tables column by column, which needs no large stretch of memory."""
+        import numpy as np
+        import pandas as pd
+
+        if self._series or len(rows) < LONG:
+            return self._counted(self.value.take(rows))
+        rows, index, columns = np.asarray(rows), self.value.index.take(rows), {}
+        for place in range(len(self.names)):
+            series = self._column(place)
+            values = (series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array).take(rows)
+            columns[place] = pd.Series(values, index=index, dtype=values.dtype, copy=False)  # objects stay objects
+        fresh = self.value._constructor(pd.DataFrame(columns, index=index, copy=False))
+        fresh.columns = self.value.columns
+        return self._counted(fresh.__finalize__(self.value))
 
     def kept(self) -> Any:
         """A copy."""

@@ -113,16 +113,18 @@ class CorruptImage(DataFault):
         scale = fitting(picture, given, self.name)
 
         corruption = KINDS[self.kind]
-        eight_bit = corruption.eight_bit
+
+        def rngs(numbers: Sequence[int]) -> list[Any]:
+            return [np.random.default_rng((*seed, number)) if corruption.random else None for number in numbers]
 
         def floats(images: Any, top: float, numbers: Sequence[int]) -> Any:
-            return corruption.function(images, top, constants, [np.random.default_rng((*seed, number)) for number in numbers])
+            return corruption.function(images, top, constants, rngs(numbers))
 
-        def bytes_of(image: Any, number: int) -> Any:
-            assert eight_bit is not None
-            return eight_bit(image, constants, np.random.default_rng((*seed, number)))
+        def eight_bit(images: Any, fresh: Any, numbers: Sequence[int]) -> None:
+            assert corruption.eight_bit is not None
+            corruption.eight_bit(images, fresh, constants, rngs(numbers))
 
-        fresh = changed(picture, layout, scale, Change(floats, bytes_of if eight_bit else None))
+        fresh = changed(picture, layout, scale, Change(floats, eight_bit if corruption.eight_bit else None))
         if _same(fresh, picture.value):
             raise PayloadMismatch(
                 f"corrupt_image(kind={self.kind!r}) left {picture.name}, {picture.described()}, as it was: it shows nothing"

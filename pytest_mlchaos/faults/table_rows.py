@@ -10,7 +10,7 @@ from ..core.sites import Visit
 from ..core.values import index, shown
 from ..errors import BadArgument
 from ._table_fault import SHARES, TRIES, ColumnFault, Spot, TableFault
-from ._tables import Column, Table, Unfit, places, table_of
+from ._tables import Column, Table, Unfit, all_same, places, table_of
 
 __all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -168,7 +168,7 @@ class StaleFeature(ColumnFault):
         count = max(1, round(self.scaled("fraction") * rows))
         for _ in range(TRIES):
             where = places(spot.rng, rows, count) + lag
-            if not column.same(where, source, where - lag).all():
+            if not all_same(column, where, source, where - lag):
                 return column.replaced(where, source, where - lag), len(where)
             if count >= rows:
                 break

@@ -10,7 +10,7 @@ from ..core.sites import Visit
 from ..core.values import parse_duration, shown
 from ..errors import BadArgument
 from ._table_fault import SHARES, TRIES, ColumnFault, Spot, rows_of
-from ._tables import NUMBERS, Column, Table, Unfit, places
+from ._tables import NUMBERS, Column, Table, Unfit, all_same, places
 
 __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -288,7 +288,7 @@ class SwappedValues(ColumnFault):
             if len(where) < 2:
                 raise Unfit("has fewer than two values")
             there = np.roll(where, int(spot.rng.integers(1, len(where))))
-            if not column.same(where, column, there).all():
+            if not all_same(column, where, column, there):
                 return column.replaced(where, column, there), len(where)
         raise Unfit("has the same value in all rows that were drawn")
 

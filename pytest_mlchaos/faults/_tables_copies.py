@@ -1,0 +1,48 @@
+"""Copies of long arrays, with other values in some places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["picked", "with_others"]
+
+BLOCK = 16_384
+"""So many values are worked on at once: they stay in the cache."""
+
+
+def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
+    """A copy of an array, of another dtype if need be, with others (or one other) in these places of its first axis.
+
+    Block by block where places ascend, so that what is copied is still in the processor's cache when others take its place.
+    """
+    import numpy as np
+
+    fresh = np.empty(values.shape, dtype=dtype or values.dtype)
+    if len(values) <= BLOCK or not isinstance(where, np.ndarray) or where.dtype.kind not in "iu" or not _ascend(where):
+        fresh[...] = values
+        fresh[where] = others
+        return fresh
+    one_each = isinstance(others, np.ndarray) and others.ndim > 0
+    starts = range(0, len(values), BLOCK)
+    cuts = [0, *np.searchsorted(where, [*starts[1:], len(values)]).tolist()]
+    for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
+        fresh[start : start + BLOCK] = values[start : start + BLOCK]
+        fresh[_stretch(where[first:last])] = others[first:last] if one_each else others
+    return fresh
+
+
+def _ascend(places: Any) -> bool:
+    """Whether each is above the one before."""
+    return bool((places[1:] > places[:-1]).all())
+
+
+def _stretch(places: Any) -> Any:
+    """Ascending places; as a slice where each follows the one before."""
+    if len(places) and places[-1] - places[0] == len(places) - 1:
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
+
+
+def picked(values: Any, places: Any) -> Any:
+    """The values at these places; not copied where many follow each other."""
+    return values[_stretch(places) if len(places) > BLOCK and _ascend(places) else places]
