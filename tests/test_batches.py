@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import collections.abc
 import dataclasses
 import importlib.util
 import textwrap
@@ -35,6 +35,60 @@ class Record:
     y: Any
 
 
+class Plain:
+    """A batch as an object of some class, as torch's documentation has them."""
+
+    def __init__(self, x, y):
+        self.x, self.y, self.owner = x, y, self  # what leads back is no part of it
+
+
+class Slotted:
+    """One without a ``__dict__``."""
+
+    __slots__ = ("x", "y")
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+
+class Graph:
+    """What works like a mapping, as batches of graphs do, and is none; its names come in any order."""
+
+    def __init__(self, **fields):
+        self._fields = fields
+
+    def keys(self):
+        return set(self._fields)
+
+    def __getitem__(self, name):
+        return self._fields[name]
+
+    def __setitem__(self, name, value):
+        self._fields[name] = value
+
+
+class Table(Graph, collections.abc.MutableMapping):
+    """A mapping of one's own, which keeps its items in a dict."""
+
+    def __len__(self):
+        return len(self._fields)
+
+    def __iter__(self):
+        return iter(self._fields)
+
+    def __delitem__(self, name):
+        del self._fields[name]
+
+
+class Sparse:
+    """An array of a library that nobody here knows: its insides are no samples."""
+
+    shape = (3, 3)
+
+    def __init__(self):
+        self.data = self.indices = np.arange(2)
+
+
 class Encoding(collections.UserDict):
     """A batch as tokenizers return it."""
 
@@ -56,6 +110,11 @@ CONTAINERS = {
     "namedtuple": Pair,
     "dataclass": Record,
     "UserDict": lambda a, b: Encoding({"x": a, "y": b}),
+    "object": Plain,
+    "slots": Slotted,
+    "like a mapping": lambda a, b: Graph(x=a, y=b),
+    "MutableMapping": lambda a, b: Table(x=a, y=b),
+    "objects in a dict": lambda a, b: {"inputs": [Plain(a, 3.5)], "labels": b},
     "nested": lambda a, b: {"inputs": {"deep": [a, "text", None]}, "labels": b, "id": 7},
     "numpy": lambda a, b: {"x": a.numpy(), "y": b.numpy()},
 }
@@ -138,6 +197,16 @@ def test_a_loader_that_fails_behind_reordered_batches_fails_behind_them():
     assert sorted(found) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_copies_share_no_memory_whatever_a_batch_is_made_of(container):
+    """What a loop does to a batch in place does not show in the copy."""
+    with armed(create("duplicate_batch", at=0)):
+        first, second = batches([CONTAINERS[container](x(), y())])
+    for array in arrays(first):
+        array[...] = 7
+    assert_same_state(torch.as_tensor(arrays(second)[0]), x())
+
+
 def test_copies_share_no_memory():
     """What a loop does to a batch in place does not show in the copy, nor in a stale one."""
     for fault in (create("duplicate_batch", at=0), create("stale_batch", at=1)):
@@ -166,7 +235,9 @@ def test_samples_go_from_all_fields_alike(container):
         a, b = arrays(after)
         assert_same_state(torch.as_tensor(a), x()[:left])
         assert_same_state(torch.as_tensor(b), y()[:left])
-    assert_same_state(batch, CONTAINERS[container](x(), y()))
+        assert after is not batch
+    for before, now in zip((x(), y()), arrays(batch), strict=True):
+        assert_same_state(torch.as_tensor(now), before)
 
 
 def arrays(value):
@@ -175,7 +246,9 @@ def arrays(value):
         return [value]
     if isinstance(value, (dict, Encoding)):
         value = list(value.values())
-    elif isinstance(value, Record):
+    elif isinstance(value, Graph):
+        value = [value["x"], value["y"]]
+    elif isinstance(value, (Record, Plain, Slotted)):
         value = [value.x, value.y]
     return [found for child in value for found in arrays(child)] if isinstance(value, (list, tuple)) else []
 
@@ -444,6 +517,7 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
         ("short_batch", {}, torch.eye(3).to_sparse(), "it is a tensor of layout torch.sparse_coo"),
         ("short_batch", {}, torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "it is a nested tensor"),
         ("short_batch", {}, torch.ones(4, 2, device="meta"), "it is on the meta device"),
+        ("empty_batch", {}, Sparse(), "found no arrays that hold samples in the batch Sparse"),
         ("empty_batch", {}, {"text": "none"}, "found no arrays that hold samples in the batch dict(text: str)"),
         ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "no field 'label' with numbers in the batch dict(x: float32[6, 3]"),
         ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "(did you mean 'labels'?)"),
