@@ -200,6 +200,38 @@ def test_a_worker_is_really_killed(example):
     ).run(fresh=True, passed=3)
 
 
+def test_a_death_is_heard_of_whatever_ran_before_in_this_process(example):
+    """A trainer that puts back the handlers of all signals at its end leaves torch's loaders deaf: not those of a new process."""
+    example.with_tests(
+        """
+        import signal
+        import pytest, torch
+        from torch.utils.data import DataLoader
+
+        def train(folder=None):
+            before = signal.getsignal(signal.SIGCHLD)
+            try:
+                return [int(batch[0]) for batch in DataLoader(torch.arange(4), 1, num_workers=1, prefetch_factor=4)]
+            finally:
+                signal.signal(signal.SIGCHLD, before)
+
+        def test_before():
+            assert train() == [0, 1, 2, 3]
+
+        @chaos.worker_death(at=2)
+        def test_death(mlchaos):
+            with pytest.raises(RuntimeError, match="is killed by signal"):
+                train()
+
+        @chaos.worker_death(at=2, times=2)
+        def test_deaths(mlchaos, tmp_path):
+            run = mlchaos.run(train, tmp_path)
+            assert run.value == [0, 1, 2, 3] and run.restarts == 2
+            assert all("is killed by signal" in attempt.ended for attempt in run.attempts[:2])
+        """
+    ).run(fresh=True, passed=3)
+
+
 def test_a_worker_that_hangs_is_found_by_a_timeout_alone(example):
     """And is not left behind."""
     example.with_file("data.py", LOADER).with_tests(
