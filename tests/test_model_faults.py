@@ -66,6 +66,29 @@ def test_gradients_explode_by_the_factor():
         torch.testing.assert_close(parameter.grad, gradient * 1001)
 
 
+@pytest.mark.parametrize(
+    ("name", "keywords", "later"),
+    [
+        ("stuck_neuron", {"index": 0, "value": 9.0}, True),
+        ("quantization_error", {"part": "activations", "bits": 2}, False),
+        ("bit_flip", {"part": "activations", "bit": 30}, False),
+    ],
+)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_layers_of_a_compiled_model_are_struck_too(name, keywords, later, in_place):
+    """They run one by one in the calls that are struck, and as one graph again afterwards."""
+    model = small()
+    if in_place:
+        model.compile(backend="eager")
+    compiled = model if in_place else torch.compile(model, backend="eager")
+    clean = compiled(X)
+    with armed(create(name, layer="0", at=1, **keywords)) as controller:
+        results = [compiled(X) for _ in range(3)]
+    assert [bool(result.equal(clean)) for result in results] == [True, False, not later]
+    assert compiled(X).equal(clean)
+    assert [strike.visit for strike in controller.journal] == [1]
+
+
 def test_a_pass_that_fails_by_itself_is_not_struck():
     """Nothing wants gradients: the error is torch's own."""
     with armed(create("nan_gradient", at=0)) as controller, pytest.raises(RuntimeError, match="does not require grad"):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core.faults import Fault, OneOf, is_drawn
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
 
-__all__ = ["LayerFault", "checked_model", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
+__all__ = ["LayerFault", "checked_model", "layer_by_layer", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _WRAPPERS = ("_orig_mod", "module")
@@ -149,6 +150,15 @@ def tensor_at(model: Any, name: str) -> Any:
         return None
     except AttributeError:  # inside a scripted module
         return getattr(model, last, None)
+
+
+@contextlib.contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """Models that were compiled call their layers one by one meanwhile, as they are written: in a graph, hooks on layers are not called."""
+    torch = sys.modules["torch"]
+    stance = getattr(torch.compiler, "set_stance", None)  # of torch 2.6 and newer
+    with contextlib.nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager"):
+        yield
 
 
 def layers_of(fault: Fault, model: Any, innermost: bool) -> list[tuple[str, Any]]:
