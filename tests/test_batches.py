@@ -566,11 +566,12 @@ TRAINERS = {
             def __init__(self):
                 super().__init__()
                 self.layer = torch.nn.Linear(2, 3)
-                self.seen = []
+                self.seen, Model.sums = [], []
 
             def training_step(self, batch, index):
                 x, y = batch
                 self.seen.append([tuple(x.shape), y.tolist()])
+                self.sums.append(float(x.sum()))
                 return torch.nn.functional.cross_entropy(self.layer(x), y)
 
             def configure_optimizers(self):
@@ -592,10 +593,11 @@ TRAINERS = {
             def __init__(self):
                 super().__init__()
                 self.layer = torch.nn.Linear(2, 3)
-                self.seen = []
+                self.seen, Model.sums = [], []
 
             def forward(self, x, labels):
                 self.seen.append([tuple(x.shape), labels.tolist()])
+                self.sums.append(float(x.sum()))
                 return {"loss": torch.nn.functional.cross_entropy(self.layer(x), labels)}
 
         def train(folder, workers=0):
@@ -613,14 +615,57 @@ TRAINERS = {
 
 @pytest.mark.parametrize("library", TRAINERS)
 def test_an_unmodified_trainer_meets_them_all(example, library):
-    """Short, empty labels apart, dropped, duplicated, interrupted, and a loader that fails; with workers too."""
+    """Broken, short, empty, dropped, duplicated, shifted, late, interrupted, and a loader that fails; with workers too."""
     if importlib.util.find_spec(library) is None:  # not imported here: pytester would forget half of it
         pytest.skip(f"needs {library}")
     example.with_file("subject.py", textwrap.dedent(TRAINERS[library])).with_tests("""
         import pytest
-        from subject import train
+        from subject import Model, train
 
         WHOLE = [[(2, 2), [0, 1]], [(2, 2), [2, 0]], [(2, 2), [1, 2]], [(2, 2), [0, 1]]]
+
+        @chaos.corrupt_batch(kind="scale", magnitude=1000, at=1)
+        def test_corrupt(mlchaos, tmp_path):
+            assert train(tmp_path, workers=2) == WHOLE
+            assert Model.sums == [4, 4000, 4, 4]
+
+        @chaos.corrupt_batch(at=1)
+        def test_no_number(mlchaos, tmp_path):
+            train(tmp_path)
+            assert [number == number for number in Model.sums] == [True, False, True, True]
+
+        @chaos.empty_batch(at=1)
+        def test_empty(mlchaos, tmp_path):
+            assert train(tmp_path) == [WHOLE[0], [(0, 2), []], *WHOLE[2:]]
+
+        @chaos.class_imbalance(label=1, keep=0.0, at=chaos.EVERY)
+        def test_a_class_is_missing(mlchaos, tmp_path):
+            assert [labels for _, labels in train(tmp_path)] == [[0, 0], [2, 0], [2, 2], [0, 0]]
+
+        @chaos.distribution_shift(kind="concept", classes=3, at=range(2, 4))
+        def test_labels_mean_something_else(mlchaos, tmp_path):
+            assert [labels for _, labels in train(tmp_path)] == [[0, 1], [2, 0], [2, 0], [1, 2]]
+
+        @chaos.distribution_shift(magnitude=3.0, at=range(2, 4))
+        def test_features_are_higher(mlchaos, tmp_path):
+            assert train(tmp_path) == WHOLE
+            assert Model.sums == [4, 4, 16, 16]
+
+        @chaos.wrong_shape(kind="extra_dim", at=1)
+        def test_shape(mlchaos, tmp_path):
+            with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+                train(tmp_path)
+
+        @chaos.delay_batch(delay="1h", at=1)
+        def test_late(mlchaos, tmp_path):
+            start = mlchaos.clock.now()
+            assert train(tmp_path) == WHOLE
+            assert mlchaos.clock.now() - start >= 3600
+
+        @chaos.worker_death(at=2)
+        def test_death(mlchaos, tmp_path):
+            with pytest.raises(RuntimeError, match="DataLoader worker"):
+                train(tmp_path, workers=2)
 
         @chaos.drop_batch(at=1)
         def test_drop(mlchaos, tmp_path):
@@ -661,4 +706,4 @@ def test_an_unmodified_trainer_meets_them_all(example, library):
         def test_dtype(mlchaos, tmp_path):
             with pytest.raises(RuntimeError, match="dtype"):
                 train(tmp_path)
-    """).run("-p", "no:warnings", fresh=True, passed=9)
+    """).run("-p", "no:warnings", fresh=True, passed=18)
