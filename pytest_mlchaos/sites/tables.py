@@ -161,8 +161,8 @@ class _Chunks:
         return type(self._mlchaos[0])
 
     def __iter__(self) -> Any:
-        reader, *others = self._mlchaos
-        return self if isinstance(reader, Iterator) else _Chunks(iter(reader), *others)
+        reader, passing, counts, source = self._mlchaos
+        return self if isinstance(reader, Iterator) else _Chunks(iter(reader), passing, counts, source)
 
     def __next__(self) -> Any:
         reader, passing, counts, source = self._mlchaos
