@@ -55,6 +55,18 @@ def test_gradients_are_not_finite_in_one_pass():
         assert [int(gradient.isnan().sum()) for gradient in backward(model)] == [3, 1, 2, 1]
 
 
+def test_a_layer_is_named_as_in_the_model_whatever_holds_the_model():
+    """A trainer's module that has the whole model in it, and nothing else; with something else in it, names are whole."""
+    holder = nn.ModuleDict({"net": nn.ModuleDict({"inner": small()})})
+    for layer in ("2", "inner.2", "net.inner.2"):
+        with armed(create("nan_gradient", layer=layer, at=0)):
+            gradients = backward(holder["net"]["inner"])
+        assert [bool(gradient.isnan().all()) for gradient in gradients] == [False, False, True, True]
+    other = nn.ModuleDict({"net": small(), "head": nn.Linear(2, 2)})
+    with pytest.raises(PayloadMismatch, match="is called '2'"), armed(create("nan_gradient", layer="2", at=0)):
+        other["head"](other["net"](X)).sum().backward()
+
+
 def test_gradients_explode_by_the_factor():
     """Accumulated gradients of earlier passes are not touched."""
     model = small()

@@ -40,7 +40,11 @@ class LayerFault(Fault):
     def chosen(self, named: Iterable[tuple[str, Any]], owner: str, what: str) -> list[tuple[str, Any]]:
         """Those that are meant; where there are none, an error that names some of what is there."""
         known = list(named)
+        names = [name for name, _ in known]
         found = [item for item in known if self.matches(item[0])]
+        while not found and len({name.partition(".")[0] for name in names}) == 1 and all("." in name for name in names):
+            names = [name.partition(".")[2] for name in names]  # without what holds the whole model, as a trainer's module does
+            found = [item for name, item in zip(names, known, strict=True) if self.matches(name)]
         if not found and self.layer is not None:
             raise self._unknown([name for name, _ in known], owner, what)
         return found
