@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import collections.abc
 import dataclasses
 import importlib.util
 import textwrap
@@ -35,6 +35,60 @@ class Record:
     y: Any
 
 
+class Plain:
+    """A batch as an object of some class, as torch's documentation has them."""
+
+    def __init__(self, x, y):
+        self.x, self.y, self.owner = x, y, self  # what leads back is no part of it
+
+
+class Slotted:
+    """One without a ``__dict__``."""
+
+    __slots__ = ("x", "y")
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+
+class Graph:
+    """What works like a mapping, as batches of graphs do, and is none; its names come in any order."""
+
+    def __init__(self, **fields):
+        self._fields = fields
+
+    def keys(self):
+        return set(self._fields)
+
+    def __getitem__(self, name):
+        return self._fields[name]
+
+    def __setitem__(self, name, value):
+        self._fields[name] = value
+
+
+class Table(Graph, collections.abc.MutableMapping):
+    """A mapping of one's own, which keeps its items in a dict."""
+
+    def __len__(self):
+        return len(self._fields)
+
+    def __iter__(self):
+        return iter(self._fields)
+
+    def __delitem__(self, name):
+        del self._fields[name]
+
+
+class Sparse:
+    """An array of a library that nobody here knows: its insides are no samples."""
+
+    shape = (3, 3)
+
+    def __init__(self):
+        self.data = self.indices = np.arange(2)
+
+
 class Encoding(collections.UserDict):
     """A batch as tokenizers return it."""
 
@@ -56,6 +110,11 @@ CONTAINERS = {
     "namedtuple": Pair,
     "dataclass": Record,
     "UserDict": lambda a, b: Encoding({"x": a, "y": b}),
+    "object": Plain,
+    "slots": Slotted,
+    "like a mapping": lambda a, b: Graph(x=a, y=b),
+    "MutableMapping": lambda a, b: Table(x=a, y=b),
+    "objects in a dict": lambda a, b: {"inputs": [Plain(a, 3.5)], "labels": b},
     "nested": lambda a, b: {"inputs": {"deep": [a, "text", None]}, "labels": b, "id": 7},
     "numpy": lambda a, b: {"x": a.numpy(), "y": b.numpy()},
 }
@@ -138,6 +197,16 @@ def test_a_loader_that_fails_behind_reordered_batches_fails_behind_them():
     assert sorted(found) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_copies_share_no_memory_whatever_a_batch_is_made_of(container):
+    """What a loop does to a batch in place does not show in the copy."""
+    with armed(create("duplicate_batch", at=0)):
+        first, second = batches([CONTAINERS[container](x(), y())])
+    for array in arrays(first):
+        array[...] = 7
+    assert_same_state(torch.as_tensor(arrays(second)[0]), x())
+
+
 def test_copies_share_no_memory():
     """What a loop does to a batch in place does not show in the copy, nor in a stale one."""
     for fault in (create("duplicate_batch", at=0), create("stale_batch", at=1)):
@@ -166,7 +235,9 @@ def test_samples_go_from_all_fields_alike(container):
         a, b = arrays(after)
         assert_same_state(torch.as_tensor(a), x()[:left])
         assert_same_state(torch.as_tensor(b), y()[:left])
-    assert_same_state(batch, CONTAINERS[container](x(), y()))
+        assert after is not batch
+    for before, now in zip((x(), y()), arrays(batch), strict=True):
+        assert_same_state(torch.as_tensor(now), before)
 
 
 def arrays(value):
@@ -175,7 +246,9 @@ def arrays(value):
         return [value]
     if isinstance(value, (dict, Encoding)):
         value = list(value.values())
-    elif isinstance(value, Record):
+    elif isinstance(value, Graph):
+        value = [value["x"], value["y"]]
+    elif isinstance(value, (Record, Plain, Slotted)):
         value = [value.x, value.y]
     return [found for child in value for found in arrays(child)] if isinstance(value, (list, tuple)) else []
 
@@ -444,6 +517,7 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
         ("short_batch", {}, torch.eye(3).to_sparse(), "it is a tensor of layout torch.sparse_coo"),
         ("short_batch", {}, torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "it is a nested tensor"),
         ("short_batch", {}, torch.ones(4, 2, device="meta"), "it is on the meta device"),
+        ("empty_batch", {}, Sparse(), "found no arrays that hold samples in the batch Sparse"),
         ("empty_batch", {}, {"text": "none"}, "found no arrays that hold samples in the batch dict(text: str)"),
         ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "no field 'label' with numbers in the batch dict(x: float32[6, 3]"),
         ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "(did you mean 'labels'?)"),
@@ -492,11 +566,12 @@ TRAINERS = {
             def __init__(self):
                 super().__init__()
                 self.layer = torch.nn.Linear(2, 3)
-                self.seen = []
+                self.seen, Model.sums = [], []
 
             def training_step(self, batch, index):
                 x, y = batch
                 self.seen.append([tuple(x.shape), y.tolist()])
+                self.sums.append(float(x.sum()))
                 return torch.nn.functional.cross_entropy(self.layer(x), y)
 
             def configure_optimizers(self):
@@ -518,10 +593,11 @@ TRAINERS = {
             def __init__(self):
                 super().__init__()
                 self.layer = torch.nn.Linear(2, 3)
-                self.seen = []
+                self.seen, Model.sums = [], []
 
             def forward(self, x, labels):
                 self.seen.append([tuple(x.shape), labels.tolist()])
+                self.sums.append(float(x.sum()))
                 return {"loss": torch.nn.functional.cross_entropy(self.layer(x), labels)}
 
         def train(folder, workers=0):
@@ -539,14 +615,57 @@ TRAINERS = {
 
 @pytest.mark.parametrize("library", TRAINERS)
 def test_an_unmodified_trainer_meets_them_all(example, library):
-    """Short, empty labels apart, dropped, duplicated, interrupted, and a loader that fails; with workers too."""
+    """Broken, short, empty, dropped, duplicated, shifted, late, interrupted, and a loader that fails; with workers too."""
     if importlib.util.find_spec(library) is None:  # not imported here: pytester would forget half of it
         pytest.skip(f"needs {library}")
     example.with_file("subject.py", textwrap.dedent(TRAINERS[library])).with_tests("""
         import pytest
-        from subject import train
+        from subject import Model, train
 
         WHOLE = [[(2, 2), [0, 1]], [(2, 2), [2, 0]], [(2, 2), [1, 2]], [(2, 2), [0, 1]]]
+
+        @chaos.corrupt_batch(kind="scale", magnitude=1000, at=1)
+        def test_corrupt(mlchaos, tmp_path):
+            assert train(tmp_path, workers=2) == WHOLE
+            assert Model.sums == [4, 4000, 4, 4]
+
+        @chaos.corrupt_batch(at=1)
+        def test_no_number(mlchaos, tmp_path):
+            train(tmp_path)
+            assert [number == number for number in Model.sums] == [True, False, True, True]
+
+        @chaos.empty_batch(at=1)
+        def test_empty(mlchaos, tmp_path):
+            assert train(tmp_path) == [WHOLE[0], [(0, 2), []], *WHOLE[2:]]
+
+        @chaos.class_imbalance(label=1, keep=0.0, at=chaos.EVERY)
+        def test_a_class_is_missing(mlchaos, tmp_path):
+            assert [labels for _, labels in train(tmp_path)] == [[0, 0], [2, 0], [2, 2], [0, 0]]
+
+        @chaos.distribution_shift(kind="concept", classes=3, at=range(2, 4))
+        def test_labels_mean_something_else(mlchaos, tmp_path):
+            assert [labels for _, labels in train(tmp_path)] == [[0, 1], [2, 0], [2, 0], [1, 2]]
+
+        @chaos.distribution_shift(magnitude=3.0, at=range(2, 4))
+        def test_features_are_higher(mlchaos, tmp_path):
+            assert train(tmp_path) == WHOLE
+            assert Model.sums == [4, 4, 16, 16]
+
+        @chaos.wrong_shape(kind="extra_dim", at=1)
+        def test_shape(mlchaos, tmp_path):
+            with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+                train(tmp_path)
+
+        @chaos.delay_batch(delay="1h", at=1)
+        def test_late(mlchaos, tmp_path):
+            start = mlchaos.clock.now()
+            assert train(tmp_path) == WHOLE
+            assert mlchaos.clock.now() - start >= 3600
+
+        @chaos.worker_death(at=2)
+        def test_death(mlchaos, tmp_path):
+            with pytest.raises(RuntimeError, match="DataLoader worker"):
+                train(tmp_path, workers=2)
 
         @chaos.drop_batch(at=1)
         def test_drop(mlchaos, tmp_path):
@@ -587,4 +706,4 @@ def test_an_unmodified_trainer_meets_them_all(example, library):
         def test_dtype(mlchaos, tmp_path):
             with pytest.raises(RuntimeError, match="dtype"):
                 train(tmp_path)
-    """).run("-p", "no:warnings", fresh=True, passed=9)
+    """).run("-p", "no:warnings", fresh=True, passed=18)

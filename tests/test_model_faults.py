@@ -55,6 +55,18 @@ def test_gradients_are_not_finite_in_one_pass():
         assert [int(gradient.isnan().sum()) for gradient in backward(model)] == [3, 1, 2, 1]
 
 
+def test_a_layer_is_named_as_in_the_model_whatever_holds_the_model():
+    """A trainer's module that has the whole model in it, and nothing else; with something else in it, names are whole."""
+    holder = nn.ModuleDict({"net": nn.ModuleDict({"inner": small()})})
+    for layer in ("2", "inner.2", "net.inner.2"):
+        with armed(create("nan_gradient", layer=layer, at=0)):
+            gradients = backward(holder["net"]["inner"])
+        assert [bool(gradient.isnan().all()) for gradient in gradients] == [False, False, True, True]
+    other = nn.ModuleDict({"net": small(), "head": nn.Linear(2, 2)})
+    with pytest.raises(PayloadMismatch, match="is called '2'"), armed(create("nan_gradient", layer="2", at=0)):
+        other["head"](other["net"](X)).sum().backward()
+
+
 def test_gradients_explode_by_the_factor():
     """Accumulated gradients of earlier passes are not touched."""
     model = small()
@@ -64,6 +76,29 @@ def test_gradients_explode_by_the_factor():
         model(X).square().sum().backward()
     for parameter, gradient in zip(model.parameters(), clean, strict=True):
         torch.testing.assert_close(parameter.grad, gradient * 1001)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "later"),
+    [
+        ("stuck_neuron", {"index": 0, "value": 9.0}, True),
+        ("quantization_error", {"part": "activations", "bits": 2}, False),
+        ("bit_flip", {"part": "activations", "bit": 30}, False),
+    ],
+)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_layers_of_a_compiled_model_are_struck_too(name, keywords, later, in_place):
+    """They run one by one in the calls that are struck, and as one graph again afterwards."""
+    model = small()
+    if in_place:
+        model.compile(backend="eager")
+    compiled = model if in_place else torch.compile(model, backend="eager")
+    clean = compiled(X)
+    with armed(create(name, layer="0", at=1, **keywords)) as controller:
+        results = [compiled(X) for _ in range(3)]
+    assert [bool(result.equal(clean)) for result in results] == [True, False, not later]
+    assert compiled(X).equal(clean)
+    assert [strike.visit for strike in controller.journal] == [1]
 
 
 def test_a_pass_that_fails_by_itself_is_not_struck():

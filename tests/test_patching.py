@@ -47,6 +47,15 @@ def test_an_attribute_that_was_inherited_is_inherited_again(module):
     assert module.Child().hello() == "hello"
 
 
+def test_what_cannot_be_patched_is_told_once_and_harms_nothing(module):
+    """A type that is written in C: its own error comes out, at the patch and not at the end."""
+    with Patches() as patches:
+        patches.set(module, "number", 4)
+        with pytest.raises(TypeError, match="immutable type"):
+            patches.set(dict, "get", None)
+    assert module.number == 3
+
+
 def test_everything_is_undone_though_one_undo_fails(module):
     """The error comes out at the end."""
     patches = Patches()

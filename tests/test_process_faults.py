@@ -200,6 +200,67 @@ def test_a_worker_is_really_killed(example):
     ).run(fresh=True, passed=3)
 
 
+def test_a_death_is_heard_of_whatever_ran_before_in_this_process(example):
+    """A trainer that puts back the handlers of all signals at its end leaves torch's loaders deaf: not those of a new process."""
+    example.with_tests(
+        """
+        import signal
+        import pytest, torch
+        from torch.utils.data import DataLoader
+
+        def train(folder=None):
+            before = signal.getsignal(signal.SIGCHLD)
+            try:
+                return [int(batch[0]) for batch in DataLoader(torch.arange(4), 1, num_workers=1, prefetch_factor=4)]
+            finally:
+                signal.signal(signal.SIGCHLD, before)
+
+        def test_before():
+            assert train() == [0, 1, 2, 3]
+
+        @chaos.worker_death(at=2)
+        def test_death(mlchaos):
+            with pytest.raises(RuntimeError, match="is killed by signal"):
+                train()
+
+        @chaos.worker_death(at=2, times=2)
+        def test_deaths(mlchaos, tmp_path):
+            run = mlchaos.run(train, tmp_path)
+            assert run.value == [0, 1, 2, 3] and run.restarts == 2
+            assert all("is killed by signal" in attempt.ended for attempt in run.attempts[:2])
+        """
+    ).run(fresh=True, passed=3)
+
+
+def test_what_a_worker_passes_is_not_seen_and_the_reason_is_given(example):
+    """A fault that has nothing to strike in this process, while another one did the work."""
+    example.with_tests(
+        """
+        import pytest, torch
+        from torch.utils.data import DataLoader
+
+        def load(place):
+            return torch.tensor(place)
+
+        class Items:
+            def __len__(self):
+                return 2
+            def __getitem__(self, place):
+                return load(place)
+
+        @pytest.mark.parametrize("workers", [0, 1])
+        @chaos.call_failure(target="test_it:load", at=0)
+        def test_load(mlchaos, workers):
+            try:
+                list(DataLoader(Items(), num_workers=workers))
+            except RuntimeError as error:
+                assert "injected" in str(error)
+        """
+    ).run(fresh=True, passed=1, failed=1).has(
+        "what passes there, as in a DataLoader's worker, is not seen; num_workers=0 loads in this process"
+    )
+
+
 def test_a_worker_that_hangs_is_found_by_a_timeout_alone(example):
     """And is not left behind."""
     example.with_file("data.py", LOADER).with_tests(

@@ -88,6 +88,11 @@ def test_a_call_of_a_reader_is_one_visit_whatever_it_calls(people):
             FRAME.to_parquet(path / "t.parquet")
             FRAME.to_feather(path / "t.feather")
             FRAME.to_csv(path / "t.csv", index=False)
+            np.save(path / "t.npy", FRAME.to_records(index=False, column_dtypes={"city": "U9"}))
+            table = pa.Table.from_pandas(FRAME)
+            with pa.ipc.new_file(path / "t.arrow", table.schema) as file, pa.ipc.new_stream(path / "t.arrows", table.schema) as stream:
+                file.write(table)
+                stream.write(table)
 
         READERS = [
             lambda path: pd.read_parquet(path / "t.parquet"),
@@ -98,6 +103,15 @@ def test_a_call_of_a_reader_is_one_visit_whatever_it_calls(people):
             lambda path: next(iter(pq.ParquetFile(path / "t.parquet").iter_batches(batch_size=9))),
             lambda path: pyarrow.csv.read_csv(path / "t.csv"),
             lambda path: pyarrow.feather.read_table(path / "t.feather"),
+            lambda path: pa.ipc.open_file(path / "t.arrow").read_all(),
+            lambda path: pa.ipc.open_file(path / "t.arrow").get_batch(0),
+            lambda path: pa.ipc.open_file(path / "t.arrow").read_pandas(),
+            lambda path: pa.ipc.open_stream(path / "t.arrows").read_all(),
+            lambda path: next(iter(pa.ipc.open_stream(path / "t.arrows"))),
+            lambda path: pa.ipc.open_stream(path / "t.arrows").read_next_batch(),
+            lambda path: pa.csv.open_csv(path / "t.csv").read_all(),
+            lambda path: pa.Table.from_batches(pa.csv.open_csv(path / "t.csv")),
+            lambda path: np.load(path / "t.npy"),
             lambda path: np.genfromtxt(path / "t.csv", names=True, delimiter=",", dtype=None, encoding="utf-8"),
         ]
 
@@ -109,7 +123,13 @@ def test_a_call_of_a_reader_is_one_visit_whatever_it_calls(people):
                 assert names(table) == ["age"], number
                 assert len(mlchaos.journal) == number + 1, number
             assert pq.read_metadata(tmp_path / "t.parquet").num_rows == 4
-    """).run(fresh=True, passed=1)
+            np.save(tmp_path / "other.npy", np.ones((4, 2)))
+            assert np.load(tmp_path / "other.npy").shape == (4, 2)
+            assert isinstance(pa.csv.open_csv(tmp_path / "t.csv"), pa.RecordBatchReader)
+
+        def test_afterwards():
+            assert "read_all" not in vars(pa.ipc.RecordBatchFileReader)
+    """).run(fresh=True, passed=2)
 
 
 def test_each_chunk_of_a_reader_is_a_visit(people):
@@ -138,6 +158,59 @@ def test_each_chunk_of_a_reader_is_a_visit(people):
                 base.commit()
     """).run(fresh=True, passed=2)
     assert sqlite3.sqlite_version
+
+
+def test_what_is_read_lazily_is_struck_as_a_whole(example):
+    """When it is scanned; a query is planned by the columns that are left, and what a reader scans by itself is one visit."""
+    pytest.importorskip("polars")
+    example.with_tests("""
+        import polars as pl
+        import pytest
+        from polars import scan_parquet
+
+        @pytest.fixture
+        def path(tmp_path):
+            pl.DataFrame({"age": [20.0, 30.0, 40.0], "city": ["a", "b", "c"]}).write_parquet(tmp_path / "t.parquet")
+            return tmp_path / "t.parquet"
+
+        def ages(query):
+            return query.filter(pl.col("city") != "b").select("age").collect()["age"].to_list()
+
+        @chaos.missing_values(column="age", fraction=1.0, at=[1, 3])
+        def test_scan(path, mlchaos):
+            assert ages(scan_parquet(path)) == [20.0, 40.0]
+            assert ages(scan_parquet(path)) == [None, None]
+            assert pl.read_parquet(path)["age"].null_count() == 0
+            assert pl.read_parquet(path)["age"].null_count() == 3
+            assert ages(pl.collect_all([scan_parquet(path)])[0].lazy()) == [20.0, 40.0]
+            assert mlchaos.journal[0].details == {"columns": {"age": 3}}
+
+        @chaos.schema_drift(kind="dropped", column="age", at=0)
+        def test_drift(path):
+            with pytest.raises(pl.exceptions.ColumnNotFoundError):
+                ages(scan_parquet(path))
+            with pytest.raises(FileNotFoundError):
+                scan_parquet(path.with_name("other")).collect()
+
+        @chaos.missing_values(column="agee", at=0)
+        def test_typo(path):
+            scan_parquet(path).collect()
+    """).run(fresh=True, passed=2, failed=1).has("there is no column 'agee' (did you mean 'age'?)")
+
+
+def test_an_open_store_of_tables_is_struck(people):
+    """Whatever method gives the table, in chunks too."""
+    pytest.importorskip("tables")
+    people("""
+        @chaos.missing_values(column="age", fraction=1.0, at=[1, 3])
+        def test_store(tmp_path):
+            FRAME[["age"]].to_hdf(tmp_path / "t.h5", key="people", format="table")
+            with pd.HDFStore(tmp_path / "t.h5", "r") as store:
+                missing = [store[key]["age"].isna().all() for key in ("people", "people")]
+                missing += [chunk["age"].isna().all() for chunk in store.select("people", chunksize=2)]
+                assert missing == [False, True, False, True]
+                assert len(store.select("people")) == 4 and store.keys() == ["/people"]
+    """).run(fresh=True, passed=1)
 
 
 def test_a_library_that_the_body_imports_is_reached(example):

@@ -51,7 +51,11 @@ class Patches:
                 delattr(owner, name)
 
         self.on_undo(undo)
-        setattr(owner, name, value)
+        try:
+            setattr(owner, name, value)
+        except (AttributeError, TypeError):  # of a type that is written in C, say: there is nothing to undo
+            self._undo.pop()
+            raise
         self._made.append((owner, name, value, before))
 
     def replace_everywhere(self, original: object, replacement: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["is_frame", "is_table"]
+__all__ = ["has_fields", "is_frame", "is_table"]
 
 _FRAMES = {"pandas": ("DataFrame", "Series"), "pyarrow": ("Table", "RecordBatch"), "polars": ("DataFrame",)}
 
@@ -19,9 +19,15 @@ def is_frame(value: Any) -> bool:
     return False
 
 
+def has_fields(value: Any) -> bool:
+    """Whether it is a NumPy array with fields."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.names is not None
+
+
 def is_table(value: Any) -> bool:
     """Whether it is a frame, or a NumPy array with fields or with two axes."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
-        return value.dtype.names is not None or value.ndim == 2
+        return has_fields(value) or value.ndim == 2
     return is_frame(value)

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.faults import is_drawn
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
-from ._leaves import Leaf, children, describe, leaves, rebuilt
+from ._leaves import Leaf, describe, leaves, parts, rebuilt
 from ._samples import Field, Unclear, fields_of_samples
 
 __all__ = ["Batch", "copied", "field_name", "wanted_fields"]
@@ -54,12 +54,12 @@ def _has_label_name(name: Any) -> bool:
 
 def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
     """Whether a field anywhere in it is called so."""
-    return any(rule(name) or _named(child, rule) for name, child in children(value))
+    return any(rule(name) or _named(child, rule) for name, child in parts(value))
 
 
 def copied(payload: Any) -> Any:
     """A batch of its own: the arrays are copies."""
-    return rebuilt(payload, {leaf.path: leaf.copied() for leaf in leaves(payload)})
+    return rebuilt(payload, {leaf.path: leaf.copied() for leaf in leaves(payload, held=parts)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Batch:
     @property
     def leaves(self) -> list[Leaf]:
         """All arrays in it."""
-        return list(leaves(self.payload))
+        return list(leaves(self.payload, held=parts))
 
     def mismatch(self, problem: str, hint: str = "; name them with fields=") -> PayloadMismatch:
         """The error that it cannot be worked on."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import PayloadMismatch
-from ._leaves import Leaf, children, is_array, is_tensor
+from ._leaves import Leaf, is_array, is_tensor, parts
 
 __all__ = ["LAYOUTS", "SMALLEST", "Change", "Picture", "Range", "changed", "fitting", "layout_of", "pictures"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -93,7 +93,7 @@ def pictures(value: Any, path: Path = ()) -> Iterator[Picture]:
     if is_tensor(value) or is_array(value) or _is_pil(value):
         yield Picture(path, value)
         return
-    for name, child in children(value):
+    for name, child in parts(value):
         yield from pictures(child, (*path, name))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-__all__ = ["Leaf", "children", "describe", "leaves", "rebuilt"]
+from ..engine.tables import is_frame
+
+__all__ = ["Leaf", "children", "describe", "leaves", "parts", "rebuilt"]
 
 Path = tuple[Any, ...]
 
@@ -188,23 +191,80 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
             yield field.name, getattr(value, field.name, None)
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[Leaf]:
-    """Every tensor and array in a batch, in order."""
+def parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """What a batch holds: as of :func:`children`, or by attribute, where it is an object of some class that has arrays in it."""
+    if _is_container(value):
+        yield from children(value)
+        return
+    for name, child in _attributes(value):
+        try:
+            if _holds_arrays(child, frozenset((id(value),))):
+                yield name, child
+        except RecursionError:  # what leads back to where it is held is no part of a batch
+            continue
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, (Mapping, tuple, list, collections.deque)) or _is_record(value)
+
+
+def _is_like_a_mapping(value: Any) -> bool:
+    return all(hasattr(type(value), name) for name in ("keys", "__getitem__", "__setitem__"))
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    """The attributes of an object that is neither code, a table nor an array; the items of one that works like a mapping and is none."""
+    if type(value).__module__ == "builtins" or hasattr(value, "shape") or is_frame(value):
+        return []
+    if _is_like_a_mapping(value):
+        keys = value.keys
+        names = sorted(keys() if callable(keys) else keys, key=str)  # some keep them in a set, whose order is another in each process
+        return [(name, value[name]) for name in names]
+    if callable(value):
+        return []
+    return _variables(value)
+
+
+def _variables(value: Any) -> list[tuple[str, Any]]:
+    """Names and values of what an object keeps, in ``__dict__`` and in slots."""
+    slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
+    known = itertools.chain(getattr(value, "__dict__", ()), *((one,) if isinstance(one, str) else one for one in slots))
+    return [(name, getattr(value, name, None)) for name in dict.fromkeys(known) if not name.startswith("__")]
+
+
+def _holds_arrays(value: Any, above: frozenset[int]) -> bool:
+    """Whether there is an array anywhere in it; RecursionError where it leads back to something that it is in."""
+    if is_tensor(value) or is_array(value):
+        return True
+    held = list(children(value)) if _is_container(value) else _attributes(value)
+    if not held:
+        return False
+    if id(value) in above:
+        raise RecursionError
+    above |= {id(value)}
+    found = [_holds_arrays(child, above) for _, child in held]  # all of them: any may lead back
+    return any(found)
+
+
+def leaves(value: Any, path: Path = (), held: Any = children) -> Iterator[Leaf]:
+    """Every tensor and array in a batch, in order; ``held=parts`` looks into objects of any class, too."""
     if is_tensor(value) or is_array(value):
         yield Leaf(path, value)
         return
-    for name, child in children(value):
-        yield from leaves(child, (*path, name))
+    for name, child in held(value):
+        yield from leaves(child, (*path, name), held)
 
 
-def rebuilt(value: Any, replaced: Mapping[Path, Any], path: Path = ()) -> Any:
+def rebuilt(value: Any, replaced: Mapping[Path, Any]) -> Any:
     """The batch with some leaves replaced; whatever holds none of them is the same object."""
-    if path in replaced:
-        return replaced[path]
+    if not replaced or () in replaced:
+        return replaced.get((), value)
+    inside: dict[Any, dict[Path, Any]] = {}
+    for path, new in replaced.items():
+        inside.setdefault(path[0], {})[path[1:]] = new
     fresh = {}
-    for name, child in children(value):
-        new = rebuilt(child, replaced, (*path, name))
-        if new is not child:
+    for name, child in parts(value):
+        if name in inside and (new := rebuilt(child, inside[name])) is not child:
             fresh[name] = new
     return _with(value, fresh) if fresh else value
 
@@ -216,8 +276,8 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
     if isinstance(value, tuple):
         items = [fresh.get(place, child) for place, child in enumerate(value)]
         return type(value)(items)
-    if isinstance(value, (list, collections.deque, MutableMapping)):
-        copied = copy.copy(value)
+    if isinstance(value, (list, collections.deque, MutableMapping)) or (not _is_container(value) and _is_like_a_mapping(value)):
+        copied = _detached(value)
         for name, child in fresh.items():
             copied[name] = child
         return copied
@@ -229,9 +289,19 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
     return copied
 
 
+def _detached(value: Any) -> Any:
+    """A shallow copy whose items can be set: what a class of one's own keeps them in is copied, too."""
+    copied = copy.copy(value)
+    if not isinstance(value, (dict, list, collections.deque)) and not hasattr(type(value), "__copy__"):
+        for name, child in _variables(value):
+            if isinstance(child, (dict, list, collections.deque)):
+                object.__setattr__(copied, name, copy.copy(child))
+    return copied
+
+
 def describe(value: Any) -> str:
     """The types and shapes in a batch: ``{x: float32[8, 3], y: int64[8]}``."""
     if is_tensor(value) or is_array(value):
         return Leaf((), value).shape_and_type()
-    parts = [f"{name}: {describe(child)}" for name, child in list(children(value))[:8]]
-    return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__
+    held = [f"{name}: {describe(child)}" for name, child in list(parts(value))[:8]]
+    return f"{type(value).__name__}({', '.join(held)})" if held else type(value).__name__

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core.faults import Fault, OneOf, is_drawn
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
 
-__all__ = ["LayerFault", "checked_model", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
+__all__ = ["LayerFault", "checked_model", "layer_by_layer", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _WRAPPERS = ("_orig_mod", "module")
@@ -39,7 +40,11 @@ class LayerFault(Fault):
     def chosen(self, named: Iterable[tuple[str, Any]], owner: str, what: str) -> list[tuple[str, Any]]:
         """Those that are meant; where there are none, an error that names some of what is there."""
         known = list(named)
+        names = [name for name, _ in known]
         found = [item for item in known if self.matches(item[0])]
+        while not found and len({name.partition(".")[0] for name in names}) == 1 and all("." in name for name in names):
+            names = [name.partition(".")[2] for name in names]  # without what holds the whole model, as a trainer's module does
+            found = [item for name, item in zip(names, known, strict=True) if self.matches(name)]
         if not found and self.layer is not None:
             raise self._unknown([name for name, _ in known], owner, what)
         return found
@@ -149,6 +154,15 @@ def tensor_at(model: Any, name: str) -> Any:
         return None
     except AttributeError:  # inside a scripted module
         return getattr(model, last, None)
+
+
+@contextlib.contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """Models that were compiled call their layers one by one meanwhile, as they are written: in a graph, hooks on layers are not called."""
+    torch = sys.modules["torch"]
+    stance = getattr(torch.compiler, "set_stance", None)  # of torch 2.6 and newer
+    with contextlib.nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager"):
+        yield
 
 
 def layers_of(fault: Fault, model: Any, innermost: bool) -> list[tuple[str, Any]]:

@@ -1,7 +1,8 @@
 """How many samples a batch holds, and which of its arrays and lists hold one entry for each of them.
 
-The rule. A mapping, dataclass or named tuple is a structure of fields. An array of one axis or more is a field; its first axis is that of
-the samples. A list or tuple that holds no arrays is a field if its length is the number of samples. One that holds arrays is
+The rule. A mapping, dataclass, named tuple or object with arrays in its attributes is a structure of fields. An array of one axis or more
+is a field; its first axis is that of the samples. A list or tuple that holds no arrays is a field if its length is the number of samples.
+One that holds arrays is
 
 - a list of samples, if its items are alike and cannot be fields (dicts of the same keys, or tuples, with single numbers in them or with
   first axes that differ; three or more images of 1 or 3 channels), or if its length is the number of samples and its arrays have other
@@ -18,7 +19,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._leaves import Leaf, children, is_array, is_tensor, leaves
+from ._leaves import Leaf, is_array, is_tensor, leaves, parts
 
 __all__ = ["Field", "Unclear", "fields_of_samples"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -77,7 +78,7 @@ def _kind(item: Any) -> str:
     if isinstance(item, (str, bytes, int, float, complex)):
         return "plain"
     record = dataclasses.is_dataclass(item) and not isinstance(item, type)
-    return "structure" if record or isinstance(item, (Mapping, tuple)) else "object"
+    return "structure" if record or isinstance(item, (Mapping, tuple)) or any(parts(item)) else "object"
 
 
 def _kinds(items: Any) -> set[str]:
@@ -86,7 +87,7 @@ def _kinds(items: Any) -> set[str]:
 
 def _firsts(value: Any) -> set[int | None]:
     """The lengths of the first axes in it; None for a single number."""
-    return {leaf.length() if leaf.has_axes() and leaf.layout_problem() is None else None for leaf in leaves(value)}
+    return {leaf.length() if leaf.has_axes() and leaf.layout_problem() is None else None for leaf in leaves(value, held=parts)}
 
 
 def _are_images(items: Any) -> bool:
@@ -95,7 +96,7 @@ def _are_images(items: Any) -> bool:
 
 
 def _signature(item: Any) -> Any:
-    held = dict(children(item))
+    held = dict(parts(item))
     return tuple(held) if _kind(item) == "structure" else tuple(map(_kind, held.values()))
 
 
@@ -107,7 +108,7 @@ def _are_alike(items: Any) -> bool:
 def _are_samples(items: Any) -> bool:
     """Whether containers that are alike cannot be batches: they hold single numbers, or first axes that differ."""
     firsts = _firsts(items)
-    plain = any(_kind(child) == "plain" for item in items for _, child in children(item))
+    plain = any(_kind(child) == "plain" for item in items for _, child in parts(item))
     return _are_alike(items) and (plain or len(firsts) > 1 or None in firsts)
 
 
@@ -118,7 +119,7 @@ def _votes(value: Any, doubts: list[str], path: tuple[Any, ...] = (), sure: bool
             yield Field(path, value, int(value.shape[0]), sure)
         return
     if not _is_sequence(value) or not value:
-        for name, child in children(value):
+        for name, child in parts(value):
             yield from _votes(child, doubts, (*path, name), sure)
         return
     kinds, name = _kinds(value), ".".join(map(str, path)) or "the batch"
@@ -144,7 +145,7 @@ def _fields(value: Any, samples: int, arrays: bool, path: tuple[Any, ...] = ()) 
     if _is_sequence(value) and value and _is_list_of_samples(value, samples, arrays, path):
         yield Field(path, value, len(value))
         return
-    for name, child in children(value):
+    for name, child in parts(value):
         yield from _fields(child, samples, arrays, (*path, name))
 
 

@@ -12,7 +12,7 @@ from ..core.sites import Visit, derive_seed
 from ..core.values import shown
 from ..errors import BadArgument, PayloadMismatch
 from ._leaves import leaves, rebuilt
-from ._modules import LayerFault, checked_model, layers_of, name_part, tensors_of
+from ._modules import LayerFault, checked_model, layer_by_layer, layers_of, name_part, tensors_of
 
 __all__ = ["QuantizationError", "StaleWeights", "StuckNeuron"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -73,7 +73,8 @@ class StuckNeuron(LayerFault):
     Imitates: a stuck-at fault of an accelerator's register, a dead ReLU, a channel that a conversion left out.
 
     Fidelity: the value is stuck behind the layer, not inside it; all calls of that layer are hit, where hardware has it in one unit. A copy
-    of the model that is made meanwhile has it too, one that is saved has not. In a compiled graph there are no layers.
+    of the model that is made meanwhile has it too, one that is saved has not. A compiled model (``torch.compile``) runs layer by layer
+    from then on; in a scripted or exported graph there are no layers.
 
     Source: stuck-at faults as in Li et al., Understanding Error Propagation in Deep Learning Neural Network Accelerators, SC 2017
 
@@ -109,7 +110,8 @@ class StuckNeuron(LayerFault):
 def _hooked(module: Any, hook: _Stuck) -> Iterator[None]:
     handle = module.register_forward_hook(hook)
     try:
-        yield
+        with layer_by_layer():
+            yield
     finally:
         hook.over = True  # in copies of the model, too
         handle.remove()
@@ -191,7 +193,7 @@ class QuantizationError(LayerFault):
     Imitates: a model that is served in low precision, a conversion that was calibrated badly.
 
     Fidelity: rounded per tensor, and computed in the model's own type: no integer kernels, no scale per channel, no saturation. The
-    backward pass of a training step sees the exact weights.
+    backward pass of a training step sees the exact weights. For activations a compiled model (``torch.compile``) runs layer by layer.
 
     Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018
 
@@ -255,7 +257,8 @@ class QuantizationError(LayerFault):
 
         handles = [module.register_forward_hook(hook) for _, module in every]
         try:
-            yield
+            with layer_by_layer():
+                yield
         finally:
             for handle in handles:
                 handle.remove()

@@ -14,7 +14,7 @@ from ..errors import BadArgument, PayloadMismatch
 from ._bits import Cells, Flips, flip, problem, width
 from ._gradients import changing, gradients
 from ._leaves import leaves, rebuilt
-from ._modules import LayerFault, checked_model, layers_of, name_part, names_of, tensor_at, tensors_of
+from ._modules import LayerFault, checked_model, layer_by_layer, layers_of, name_part, names_of, tensor_at, tensors_of
 
 __all__ = ["BitFlip"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -42,9 +42,9 @@ class BitFlip(LayerFault):
     Imitates: a particle strike in memory without ECC, a marginal core that computes wrongly, a broken link between devices.
 
     Fidelity: bits flip between operations, in memory that a tensor owns; a flip inside a kernel, in an index or in code is not
-    imitated. Where an operation has saved an activation for its backward pass, that copy is sound. Models that run as one compiled
-    graph have no layers inside; parameters inside a reentrant checkpoint get no gradients that could be flipped. Complex numbers and
-    truth values are refused.
+    imitated. Where an operation has saved an activation for its backward pass, that copy is sound. For activations a compiled model
+    (``torch.compile``) runs layer by layer in that call; scripted and exported graphs have no layers inside. Parameters inside a
+    reentrant checkpoint get no gradients that could be flipped. Complex numbers and truth values are refused.
 
     Source: Dixit et al., Silent Data Corruptions at Scale, https://arxiv.org/abs/2102.11245
 
@@ -208,7 +208,8 @@ def _flipping(fault: BitFlip, visit: Visit, places: list[tuple[str, Any]]) -> It
 
     handles = [module.register_forward_hook(lambda _, __, output, name=name: hook(name, output)) for name, module in places]
     try:
-        yield
+        with layer_by_layer():
+            yield
     finally:
         for handle in handles:
             handle.remove()

@@ -203,8 +203,9 @@ class ShortBatch(DataFault):
     ``fraction``: the share that is missing (at least one sample is, and one stays). ``size``: instead, how many are left.
 
     What holds an entry for each sample: arrays, along their first axis, and lists and tuples of that length, whatever is in them (texts,
-    images, dicts, None, arrays of other first axes). Dicts, dataclasses and named tuples are structures of such fields, and so are lists
-    and tuples of arrays that agree on the first axis (``[x, y]``). A list is one of samples if its items are dicts or tuples alike that
+    images, dicts, None, arrays of other first axes). Dicts, dataclasses, named tuples and other
+    objects with arrays in their attributes are structures of such fields, and so are lists and tuples of arrays that agree on the first
+    axis (``[x, y]``). A list is one of samples if its items are dicts or tuples alike that
     hold single numbers or first axes that differ, or three or more images of 1 or 3 channels; so a list of images next to one of dicts
     is cut in both. Where fields disagree on the number of samples, or both readings are possible, the batch is refused; tuples, dicts
     and one array for the labels make it plain.

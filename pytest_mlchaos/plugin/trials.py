@@ -114,6 +114,7 @@ class Trials:
                 or _unused_state(silent)
                 or _absent(silent)
                 or text.names_seen(silent, controller.passed(), controller.names)
+                or _elsewhere(silent, controller)
             )
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
 
@@ -188,7 +189,11 @@ class Trials:
         ]
         for one in declared:
             if not any(probe.visits or probe.fault.ambient for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
-                hint = _absent([one.fault]) or text.names_seen([one.fault], controller.passed(), controller.names)
+                hint = (
+                    _absent([one.fault])
+                    or text.names_seen([one.fault], controller.passed(), controller.names)
+                    or _elsewhere([one.fault], controller)
+                )
                 raise NeverStruck(text.never_struck([one.fault], controller.passed(), hint))
         return Space(probes, settings.max_faults, seed), controller.passed()
 
@@ -222,6 +227,13 @@ class Trials:
 def _remarks(controller: Controller) -> str:
     """How near faults came that are at work all the time, and never struck."""
     return "\n".join(plan.remark for plan in controller.plans if plan.remark and not plan.total)
+
+
+def _elsewhere(faults: list[Any], controller: Controller) -> str:
+    """A hint where what was missed may have passed in another process."""
+    reason = controller.clock.reason
+    missed = "process" in reason and not all(controller.passed().get(fault.key) for fault in faults)
+    return f"{reason}: what passes there, as in a DataLoader's worker, is not seen; num_workers=0 loads in this process" if missed else ""
 
 
 def _unused_state(faults: list[Any]) -> str:

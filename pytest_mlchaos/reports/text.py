@@ -135,6 +135,8 @@ def _why(fault: Fault, count: int) -> str:
         name = name_of(fault.key)
         if isinstance(fault.key, tuple):
             return " in the test's own process" if name == "call" else ""
+        if name == "data.table":
+            return "; target='package.module:function' strikes at what any function returns"
         return "" if name in SITES else did_you_mean(name, SITES)
     if isinstance(fault.at, tuple) and min(fault.at) >= count:
         return f" (visits 0 to {count - 1})"

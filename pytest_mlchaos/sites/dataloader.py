@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ SITE = "data.batch"
 def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
     """Each batch is a visit."""
     let_children_hang(patches)
+    _hear_of_deaths(controller, patches)
     sources: weakref.WeakKeyDictionary[Any, Source] = weakref.WeakKeyDictionary()
 
     def following(iterator: Any, original: Callable[[Any], Any]) -> Any:
@@ -36,6 +38,35 @@ def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
 
     _wrap_iterators(patches, following)
     _on_reset(patches, lambda iterator: sources.pop(iterator, None))
+
+
+def _hear_of_deaths(controller: Controller, patches: Patches) -> None:
+    """Each simulated process hears of its workers' deaths, as a new one does.
+
+    torch sets its handler of SIGCHLD once, and is not told when somebody puts back what was there before, as trainers do at their end:
+    the next test in this process would learn of a death late, or not at all.
+    """
+    from torch.utils.data._utils import signal_handling
+
+    original = signal_handling._set_SIGCHLD_handler
+    known = False
+
+    def forget() -> None:
+        nonlocal known
+        known = False
+
+    @functools.wraps(original)
+    def set_handler() -> None:
+        nonlocal known
+        if not known:
+            known = True
+            controller.process.callback(forget)
+            if getattr(signal.getsignal(signal.SIGCHLD), "__module__", None) != signal_handling.__name__:
+                signal_handling._SIGCHLD_handler_set = False
+        original()
+
+    if hasattr(signal, "SIGCHLD"):
+        patches.set(signal_handling, "_set_SIGCHLD_handler", set_handler)
 
 
 def _on_reset(patches: Patches, forget: Callable[[Any], object]) -> None:

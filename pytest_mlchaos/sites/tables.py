@@ -6,25 +6,41 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from ..engine.tables import is_frame, is_table
+from ..engine.tables import has_fields, is_frame, is_table
 
 __all__ = ["arm_table"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "data.table"
-MODULES = ("pandas", "polars", "pyarrow.parquet", "pyarrow.csv", "pyarrow.json", "pyarrow.feather", "pyarrow.orc")
-"""Each public function of these that is called ``read_…`` makes visits, if it gives a table."""
-TEXT_READERS = ("loadtxt", "genfromtxt")
-"""NumPy's; what ``numpy.load`` gives is mostly no table."""
-FILES = (("pyarrow.parquet", "ParquetFile"), ("pyarrow.parquet", "ParquetDataset"), ("pyarrow.orc", "ORCFile"))
-"""Classes of open files, whose ``read…`` methods make visits."""
+MODULES = (
+    "pandas",
+    "polars",
+    "pyarrow.parquet",
+    "pyarrow.csv",
+    "pyarrow.json",
+    "pyarrow.feather",
+    "pyarrow.orc",
+    "pyarrow.ipc",
+)
+"""Each public function of these that is called ``read_…`` makes visits, if it gives a table; so does what ``open_csv`` opens."""
+NUMPY_READERS: dict[str, Callable[[Any], bool]] = {"loadtxt": is_table, "genfromtxt": is_table, "load": has_fields}
+"""NumPy's; what ``numpy.load`` gives is no table, unless it has fields."""
+FILES = {
+    ("pyarrow.parquet", "ParquetFile"): ("iter_batches",),
+    ("pyarrow.parquet", "ParquetDataset"): (),
+    ("pyarrow.orc", "ORCFile"): (),
+    ("pyarrow.ipc", "RecordBatchFileReader"): ("get_batch", "get_record_batch"),
+    ("pyarrow.ipc", "RecordBatchStreamReader"): ("__next__", "get_next_batch"),
+    ("pandas", "HDFStore"): ("get", "select", "select_column", "select_as_multiple"),
+}
+"""Classes of open files, whose ``read…`` methods, and those named, make visits."""
 
 
 @site(SITE, "A table that has been read, or is given to a pipeline. Payload: the table. Attribute: the reader's name.")
@@ -33,28 +49,40 @@ def arm_table(controller: Controller, patches: Patches, key: Key) -> None:
     passing = _Passing(controller)
     for module in (*MODULES, "numpy"):
         when_imported(module, patches, functools.partial(_wrap_readers, module, patches, passing))
-    for module, name in FILES:
-        when_imported(module, patches, functools.partial(_wrap_methods, module, name, patches, passing))
+    for (module, name), methods in FILES.items():
+        when_imported(module, patches, functools.partial(_wrap_methods, module, name, methods, patches, passing))
+    when_imported("polars", patches, functools.partial(_wrap_scans, "polars", patches, passing))
 
 
 def _wrap_readers(module: str, patches: Patches, passing: _Passing) -> None:
     """The module's readers, under every name by which they were imported."""
     loaded = sys.modules[module]
-    names = TEXT_READERS if module == "numpy" else [name for name in dir(loaded) if name.startswith("read_")]
-    counts = is_table if module == "numpy" else is_frame
+    names = NUMPY_READERS if module == "numpy" else [name for name in dir(loaded) if name.startswith("read_") or name == "open_csv"]
     with patches.together():  # replaced at its end: all are looked up before
         for name in names:
             original = getattr(loaded, name)
             if not callable(original) or inspect.isclass(original):
                 continue
+            counts = NUMPY_READERS[name] if module == "numpy" else is_frame
             patches.replace_everywhere(original, passing.reader(original, counts, f"{module}.{name}"))
 
 
-def _wrap_methods(module: str, name: str, patches: Patches, passing: _Passing) -> None:
+def _wrap_methods(module: str, name: str, methods: tuple[str, ...], patches: Patches, passing: _Passing) -> None:
     cls = getattr(sys.modules[module], name, None)
-    for method, original in list(vars(cls).items()) if cls is not None else ():
-        if inspect.isfunction(original) and (method.startswith("read") or method == "iter_batches"):
+    for method in dir(cls) if cls is not None else ():
+        original = getattr(cls, method)
+        if inspect.isroutine(original) and (method.startswith("read") or method in methods):
             patches.set(cls, method, passing.reader(original, is_frame, f"{module}.{name}.{method}"))
+
+
+def _wrap_scans(module: str, patches: Patches, passing: _Passing) -> None:
+    """What is read lazily makes its visit when it is scanned, and as a whole."""
+    loaded = sys.modules[module]
+    with patches.together():
+        for name in dir(loaded):
+            if name.startswith("scan_"):
+                original = getattr(loaded, name)
+                patches.replace_everywhere(original, passing.scan(original, f"{module}.{name}"))
 
 
 class _Passing:
@@ -72,6 +100,23 @@ class _Passing:
             return self.behind(lambda: original(*args, **kwargs), counts, name)
 
         return read
+
+    def scan(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """A lazy reader, with a visit of its whole table behind it: a query is planned by the columns that there are."""
+
+        @functools.wraps(original)
+        def scan(*args: Any, **kwargs: Any) -> Any:
+            found = original(*args, **kwargs)
+            if getattr(self._here, "on", False) or not hasattr(found, "collect"):
+                return found
+            try:
+                table = found.collect()
+            except Exception:  # noqa: BLE001  # whoever runs the query gets it
+                return found
+            struck = self._visited(table, name)
+            return found if struck is table else struck.lazy()
+
+        return scan
 
     def behind(self, call: Callable[[], Any], counts: Callable[[Any], bool], name: str) -> Any:
         """What a call gives, each table of it behind its visit."""
@@ -94,10 +139,15 @@ class _Passing:
                 if counts(table):
                     found[place] = self._visited(table, name)
             return found
-        return _Chunks(found, self, counts, name) if isinstance(found, Iterator) else found
+        gives_tables = isinstance(found, Iterator) or (isinstance(found, Iterable) and hasattr(found, "close"))
+        return _Chunks(found, self, counts, name) if gives_tables else found
 
     def _visited(self, table: Any, name: str) -> Any:
         return self.controller.visit(SITE, table, {"reader": name})
+
+
+READING = ("read", "get_chunk", "read_all", "read_next_batch", "read_pandas")
+"""What such readers give tables by, one by one or all."""
 
 
 class _Chunks:
@@ -111,7 +161,8 @@ class _Chunks:
         return type(self._mlchaos[0])
 
     def __iter__(self) -> Any:
-        return self
+        reader, passing, counts, source = self._mlchaos
+        return self if isinstance(reader, Iterator) else _Chunks(iter(reader), passing, counts, source)
 
     def __next__(self) -> Any:
         reader, passing, counts, source = self._mlchaos
@@ -129,4 +180,4 @@ class _Chunks:
             raise AttributeError(name)
         reader, passing, counts, source = self._mlchaos
         found = getattr(reader, name)
-        return passing.reader(found, counts, source) if name in ("read", "get_chunk") else found
+        return passing.reader(found, counts, source) if name in READING else found
