@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pytest_mlchaos.core.crashes import CrashState, Ran, StepRecord, Trace
@@ -220,3 +223,27 @@ def test_a_tolerance_judges_what_diverged_anew():
     with pytest.raises(NotRecovered):
         found.assert_recovers(atol=1e-4)
     found.assert_recovers(atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("value", "golden"),
+    [
+        ([[0, 0.5], [1, 0.25]], [(0, 0.5), (1, 0.25)]),
+        ({"best": np.array(0.5)}, {"best": 0.5}),
+        ({"better": True}, {"better": np.bool_(True)}),
+        (np.array([0.5, 0.25]), [0.5, 0.25]),
+        ({"path": "a/b"}, {"path": Path("a/b")}),
+        ([1, 2], deque([1, 2])),
+    ],
+)
+def test_what_a_file_format_makes_of_a_value_is_the_same_value(value, golden):
+    """A finished job that reads its result from JSON or NumPy files has lists for tuples, and arrays for numbers."""
+    judge = CrashJudge(Ran(value=golden, trace=GOLDEN))
+    assert judge.outcome(state(10), ran(trace(), value=value)).verdict == "recovered"
+    assert judge.differs(ran(GOLDEN, value=value)) is None
+
+
+@pytest.mark.parametrize(("value", "golden"), [([0, 0.5], (0, 0.25)), ("12", [1, 2]), (1, "1"), (np.array([1, 2]), [1, 2, 3]), ({}, [])])
+def test_what_holds_something_else_is_another_value(value, golden):
+    """No format makes a number of a text, or leaves out an entry."""
+    assert CrashJudge(Ran(value=golden, trace=GOLDEN)).outcome(state(10), ran(trace(), value=value)).verdict == "diverged"

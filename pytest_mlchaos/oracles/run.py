@@ -78,7 +78,7 @@ class Run:
                 "assert_recovered has nothing to judge: the subject returned None and its last attempt took no torch optimizer step; "
                 "return the final state (model.state_dict(), the step, the metrics) from it"
             )
-        difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value")
+        difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value", through_files=True)
         if difference is None and both_trained:
             difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
         if difference is not None:
