@@ -247,3 +247,27 @@ def test_what_a_file_format_makes_of_a_value_is_the_same_value(value, golden):
 def test_what_holds_something_else_is_another_value(value, golden):
     """No format makes a number of a text, or leaves out an entry."""
     assert CrashJudge(Ran(value=golden, trace=GOLDEN)).outcome(state(10), ran(trace(), value=value)).verdict == "diverged"
+
+
+def drawing(*places):
+    """Ten steps in two epochs of five, in which a generator is drawn from before these steps."""
+    return [step(n, **{"rng.torch": b"%d" % sum(place <= n for place in places)}) for n in range(10)]
+
+
+@pytest.mark.parametrize(("places", "component"), [((5,), "parameters"), ((1, 5, 7), "rng.torch")])
+def test_a_seed_that_only_loaders_draw_explains_no_other_parameters(places, component):
+    """A loader draws one when it is started, whether or not anybody uses it; drawn within an epoch, it is used."""
+    golden = trace(*drawing(*places), epochs=[0, 5])
+    lost = {"rng.torch": b"x"}
+    resumed = trace(step(5, **lost), step(6, **lost), step(7, parameters=b"x", **lost))
+    assert first_divergence(golden, resumed, 5).component == component
+
+
+def test_gradients_that_were_accumulated_before_the_crash_are_named():
+    """A step that is given but the last of its micro-batches has lost the gradients of those before."""
+    golden = trace(*(step(n, data=(b"%da" % n, b"%db" % n, b"%dc" % n)) for n in range(3)))
+    found = first_divergence(golden, trace(step(1, data=(b"1b", b"1c")), step(2)), 1)
+    assert (found.component, found.detail) == (
+        "data order",
+        "the gradients that were accumulated before are lost: the step has the last 2 of its 3 batches",
+    )

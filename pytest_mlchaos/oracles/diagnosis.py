@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..core.crashes import Divergence, StepRecord, Trace
 
@@ -119,6 +120,7 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
     moved = [name for name in MOVED if _differ(expected, step, name)]
     if not moved:
         return None
+    rngs = [name for name in rngs if _is_used_in_steps(golden, name)]
     if rngs and offset:
         since = min(_since(golden, resumed, at, offset, name) or 0 for name in rngs)
         return Divergence(at + since, rngs[0], _rng_detail(rngs))
@@ -162,7 +164,7 @@ def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
     ]
     if not wrong:
         return None
-    rngs = [name for name in RNGS if last >= 0 and _is_used(golden, name) and _since(golden, resumed, at, last, name) is not None]
+    rngs = [name for name in RNGS if last >= 0 and _is_used_in_steps(golden, name) and _since(golden, resumed, at, last, name) is not None]
     if rngs and wrong[0] in MOVED:
         return Divergence(at + (_since(golden, resumed, at, last, rngs[0]) or 0), rngs[0], _rng_detail(rngs))
     return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, though all steps began alike"))
@@ -177,6 +179,16 @@ def _is_used(golden: Trace, rng: str) -> bool:
     return len({step.digests.get(rng) for step in golden.steps}) > 1
 
 
+def _is_used_in_steps(golden: Trace, rng: str) -> bool:
+    """Whether the golden run draws from it elsewhere than where a loader is started, which draws a seed, if only for nobody.
+
+    Where each step starts one, that cannot be told.
+    """
+    drawn = {place for place, pair in enumerate(pairwise(golden.steps), 1) if _differ(*pair, rng)}
+    inside = set(range(1, len(golden.steps))) - set(golden.epochs)
+    return bool(drawn & inside if inside else drawn)
+
+
 def _rng_detail(rngs: Sequence[str]) -> str:
     others = f", nor {' and '.join(rngs[1:])}" if len(rngs) > 1 else ""
     return f"the random number generator's state is not restored{others}"
@@ -186,6 +198,8 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[st
     """Other data than in the golden run: the same in another order, or other random numbers in it."""
     place = at + offset
     step, expected = resumed.steps[offset], golden.steps[place]
+    if words := _lost_gradients(step.data, expected.data):
+        return Divergence(place, "data order", words)
     same_batches = bool(step.batches) and step.batches == expected.batches
     elsewhere = None if same_batches else _elsewhere(golden, step, place)
     if elsewhere is not None:
@@ -194,6 +208,13 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[st
         what = "so the data are other ones" if not same_batches else "so what is made of the same batch is another"
         return Divergence(place, rngs[0], f"{_rng_detail(rngs)}, {what}")
     return Divergence(place, "data order", "the data are other ones than in the run without a crash")
+
+
+def _lost_gradients(given: Sequence[bytes], expected: Sequence[bytes]) -> str:
+    """Of a step that is given but the last of its micro-batches: the gradients of the others are not in the checkpoint."""
+    if not 0 < len(given) < len(expected) or tuple(given) != tuple(expected[-len(given) :]):
+        return ""
+    return f"the gradients that were accumulated before are lost: the step has the last {len(given)} of its {len(expected)} batches"
 
 
 def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
