@@ -271,3 +271,13 @@ def test_gradients_that_were_accumulated_before_the_crash_are_named():
         "data order",
         "the gradients that were accumulated before are lost: the step has the last 2 of its 3 batches",
     )
+
+
+def test_a_finished_training_that_goes_on_is_named():
+    """Its first parameters are those of the end: it takes steps that the run without a crash did not take."""
+    resumed = trace(step(10, parameters=b"end"))
+    assert align(GOLDEN, resumed) == 10
+    found = first_divergence(GOLDEN, resumed, 10)
+    assert (found.step, found.component) == (10, "number of steps") and "1 more" in found.detail and "was complete" in found.detail
+    judged = CrashJudge(ran(GOLDEN)).outcome(state(10), ran(resumed, value=2))
+    assert (judged.resumed_at, judged.lost_steps) == (10, 0)

@@ -29,7 +29,7 @@ _HINTS = {
 def align(golden: Trace, resumed: Trace) -> int | None:
     """The step of the golden run from which a resumed run went on, told by its parameters; None where they never were so.
 
-    A run that takes no step at all had nothing left to do.
+    A run that takes no step at all had nothing left to do; one that goes on from the end does too much.
     """
     if not resumed.steps:
         return len(golden.steps)
@@ -40,7 +40,7 @@ def align(golden: Trace, resumed: Trace) -> int | None:
     counted = _by_count(golden, resumed)
     candidates = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") == parameters]
     if not candidates:
-        return None
+        return len(golden.steps) if parameters == golden.final.get("parameters") else None
     return max(candidates, key=lambda place: (_alike(golden.steps[place], first), place == counted, place))
 
 
@@ -64,7 +64,8 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
         place = at + offset
         if place >= len(golden.steps):
             more = len(resumed.steps) - offset
-            return Divergence(place, "number of steps", f"it took {more} more than the run without a crash")
+            done = "" if offset else ": the training was complete, and is not told from one that is not"
+            return Divergence(place, "number of steps", f"it took {more} more than the run without a crash{done}")
         found = _at_step(golden, resumed, at, offset, step)
         if found is not None:
             return found
