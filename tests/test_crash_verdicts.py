@@ -278,6 +278,8 @@ def test_a_finished_training_that_goes_on_is_named():
     resumed = trace(step(10, parameters=b"end"))
     assert align(GOLDEN, resumed) == 10
     found = first_divergence(GOLDEN, resumed, 10)
-    assert (found.step, found.component) == (10, "number of steps") and "1 more" in found.detail and "was complete" in found.detail
+    assert (found.step, found.component) == (10, "number of steps")
+    assert "1 more" in found.detail
+    assert "was complete" in found.detail
     judged = CrashJudge(ran(GOLDEN)).outcome(state(10), ran(resumed, value=2))
     assert (judged.resumed_at, judged.lost_steps) == (10, 0)
