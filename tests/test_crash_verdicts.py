@@ -249,18 +249,16 @@ def test_what_holds_something_else_is_another_value(value, golden):
     assert CrashJudge(Ran(value=golden, trace=GOLDEN)).outcome(state(10), ran(trace(), value=value)).verdict == "diverged"
 
 
-def drawing(*places):
-    """Ten steps in two epochs of five, in which a generator is drawn from before these steps."""
-    return [step(n, **{"rng.torch": b"%d" % sum(place <= n for place in places)}) for n in range(10)]
-
-
-@pytest.mark.parametrize(("places", "component"), [((5,), "parameters"), ((1, 5, 7), "rng.torch")])
-def test_a_seed_that_only_loaders_draw_explains_no_other_parameters(places, component):
-    """A loader draws one when it is started, whether or not anybody uses it; drawn within an epoch, it is used."""
-    golden = trace(*drawing(*places), epochs=[0, 5])
+@pytest.mark.parametrize(("idle", "component"), [(["rng.torch"], "parameters"), ([], "rng.torch")])
+def test_a_seed_that_loaders_draw_for_nobody_explains_nothing(idle, component):
+    """A loader without workers draws one when it is started: that its generator is another has no effect."""
+    golden = trace(*map(step, range(10)))
+    golden.idle = frozenset(idle)
     lost = {"rng.torch": b"x"}
     resumed = trace(step(5, **lost), step(6, **lost), step(7, parameters=b"x", **lost))
     assert first_divergence(golden, resumed, 5).component == component
+    other_data = trace(step(5, data=(b"x",), **lost))
+    assert first_divergence(golden, other_data, 5).component == ("data order" if idle else "rng.torch")
 
 
 def test_gradients_that_were_accumulated_before_the_crash_are_named():

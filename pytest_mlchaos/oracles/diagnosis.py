@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from ..core.crashes import Divergence, StepRecord, Trace
 
@@ -121,7 +120,6 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
     moved = [name for name in MOVED if _differ(expected, step, name)]
     if not moved:
         return None
-    rngs = [name for name in rngs if _is_used_in_steps(golden, name)]
     if rngs and offset:
         since = min(_since(golden, resumed, at, offset, name) or 0 for name in rngs)
         return Divergence(at + since, rngs[0], _rng_detail(rngs))
@@ -165,7 +163,7 @@ def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
     ]
     if not wrong:
         return None
-    rngs = [name for name in RNGS if last >= 0 and _is_used_in_steps(golden, name) and _since(golden, resumed, at, last, name) is not None]
+    rngs = [name for name in RNGS if last >= 0 and _is_used(golden, name) and _since(golden, resumed, at, last, name) is not None]
     if rngs and wrong[0] in MOVED:
         return Divergence(at + (_since(golden, resumed, at, last, rngs[0]) or 0), rngs[0], _rng_detail(rngs))
     return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, though all steps began alike"))
@@ -176,18 +174,8 @@ def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:
 
 
 def _is_used(golden: Trace, rng: str) -> bool:
-    """Whether the golden run draws from it."""
-    return len({step.digests.get(rng) for step in golden.steps}) > 1
-
-
-def _is_used_in_steps(golden: Trace, rng: str) -> bool:
-    """Whether the golden run draws from it elsewhere than where a loader is started, which draws a seed, if only for nobody.
-
-    Where each step starts one, that cannot be told.
-    """
-    drawn = {place for place, pair in enumerate(pairwise(golden.steps), 1) if _differ(*pair, rng)}
-    inside = set(range(1, len(golden.steps))) - set(golden.epochs)
-    return bool(drawn & inside if inside else drawn)
+    """Whether the golden run draws from it, for something that is used."""
+    return rng not in golden.idle and len({step.digests.get(rng) for step in golden.steps}) > 1
 
 
 def _rng_detail(rngs: Sequence[str]) -> str:
