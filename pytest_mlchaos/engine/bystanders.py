@@ -39,10 +39,10 @@ def alone() -> bool:
 
 
 def asleep() -> bool:
-    """Whether all threads of this process but the one that asks sleep: what happens now, others do. No, where the kernel does not tell."""
+    """Whether there is a child process, and all threads of this one but the one that asks sleep: what happens now is the child's doing."""
     me = str(threading.get_native_id())
     try:
-        return all(_state(task) == b"S" for task in _TASKS.iterdir() if task.name != me)
+        return bool(_busy_process()) and all(_state(task) == b"S" for task in _TASKS.iterdir() if task.name != me)
     except OSError:
         return False
 
