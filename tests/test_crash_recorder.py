@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 
 import numpy as np
@@ -471,6 +473,27 @@ def test_child_processes(method, record):
     trees = [dict.fromkeys(tree) for tree in record(program).trees()]
     for number in range(3):
         assert any(f"{number}" in tree and f"{number + 1}" not in tree for tree in trees)
+
+
+def _slow_child(root):
+    for number in range(4):
+        (root / "checkpoint").write_bytes(b"%d" % number * 1000)
+        time.sleep(0.15)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_a_child_writes_over_is_seen_while_its_parent_waits(method, record):
+    """A trainer in a process of its own writes one file again and again: each version was there, for as long as training took."""
+
+    def program(root):
+        process = multiprocessing.get_context(method).Process(target=_slow_child, args=(root,))
+        process.start()
+        multiprocessing.connection.wait([process.sentinel])
+        process.join()
+
+    one = record(program)
+    held = [tree["checkpoint"] for tree in one.trees() if "checkpoint" in tree]
+    assert {b"%d" % number * 1000 for number in range(4)} <= set(held)
 
 
 def test_a_fork_that_is_not_multiprocessing(record):

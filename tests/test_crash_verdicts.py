@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pytest_mlchaos.core.crashes import CrashState, Ran, StepRecord, Trace
@@ -220,3 +223,61 @@ def test_a_tolerance_judges_what_diverged_anew():
     with pytest.raises(NotRecovered):
         found.assert_recovers(atol=1e-4)
     found.assert_recovers(atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("value", "golden"),
+    [
+        ([[0, 0.5], [1, 0.25]], [(0, 0.5), (1, 0.25)]),
+        ({"best": np.array(0.5)}, {"best": 0.5}),
+        ({"better": True}, {"better": np.bool_(True)}),
+        (np.array([0.5, 0.25]), [0.5, 0.25]),
+        ({"path": "a/b"}, {"path": Path("a/b")}),
+        ([1, 2], deque([1, 2])),
+    ],
+)
+def test_what_a_file_format_makes_of_a_value_is_the_same_value(value, golden):
+    """A finished job that reads its result from JSON or NumPy files has lists for tuples, and arrays for numbers."""
+    judge = CrashJudge(Ran(value=golden, trace=GOLDEN))
+    assert judge.outcome(state(10), ran(trace(), value=value)).verdict == "recovered"
+    assert judge.differs(ran(GOLDEN, value=value)) is None
+
+
+@pytest.mark.parametrize(("value", "golden"), [([0, 0.5], (0, 0.25)), ("12", [1, 2]), (1, "1"), (np.array([1, 2]), [1, 2, 3]), ({}, [])])
+def test_what_holds_something_else_is_another_value(value, golden):
+    """No format makes a number of a text, or leaves out an entry."""
+    assert CrashJudge(Ran(value=golden, trace=GOLDEN)).outcome(state(10), ran(trace(), value=value)).verdict == "diverged"
+
+
+@pytest.mark.parametrize(("idle", "component"), [(["rng.torch"], "parameters"), ([], "rng.torch")])
+def test_a_seed_that_loaders_draw_for_nobody_explains_nothing(idle, component):
+    """A loader without workers draws one when it is started: that its generator is another has no effect."""
+    golden = trace(*map(step, range(10)))
+    golden.idle = frozenset(idle)
+    lost = {"rng.torch": b"x"}
+    resumed = trace(step(5, **lost), step(6, **lost), step(7, parameters=b"x", **lost))
+    assert first_divergence(golden, resumed, 5).component == component
+    other_data = trace(step(5, data=(b"x",), **lost))
+    assert first_divergence(golden, other_data, 5).component == ("data order" if idle else "rng.torch")
+
+
+def test_gradients_that_were_accumulated_before_the_crash_are_named():
+    """A step that is given but the last of its micro-batches has lost the gradients of those before."""
+    golden = trace(*(step(n, data=(b"%da" % n, b"%db" % n, b"%dc" % n)) for n in range(3)))
+    found = first_divergence(golden, trace(step(1, data=(b"1b", b"1c")), step(2)), 1)
+    assert (found.component, found.detail) == (
+        "data order",
+        "the gradients that were accumulated before are lost: the step has the last 2 of its 3 batches",
+    )
+
+
+def test_a_finished_training_that_goes_on_is_named():
+    """Its first parameters are those of the end: it takes steps that the run without a crash did not take."""
+    resumed = trace(step(10, parameters=b"end"))
+    assert align(GOLDEN, resumed) == 10
+    found = first_divergence(GOLDEN, resumed, 10)
+    assert (found.step, found.component) == (10, "number of steps")
+    assert "1 more" in found.detail
+    assert "was complete" in found.detail
+    judged = CrashJudge(ran(GOLDEN)).outcome(state(10), ran(resumed, value=2))
+    assert (judged.resumed_at, judged.lost_steps) == (10, 0)

@@ -142,6 +142,8 @@ class Trace:
     """Forward passes of models in training."""
     random: Mapping[str, tuple[bytes, bytes]] = dataclasses.field(default_factory=dict)
     """The global random number generators, at the run's start and at its end."""
+    idle: frozenset[str] = frozenset()
+    """The generators that nothing draws from between steps but loaders without workers, for a seed that they have no use for."""
     stopped: bool = False
     """Whether it was cut off at its horizon."""
 

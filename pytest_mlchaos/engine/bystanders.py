@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from time import sleep  # the real one
 
-__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "at_work", "package_of"]
+__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "asleep", "at_work", "package_of"]
 
 _OURS = __name__.partition(".")[0]
 WAITING = frozenset(
@@ -36,6 +36,23 @@ def alone() -> bool:
     """Whether the main thread is the only one that is part of what is tested, and has no child process."""
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread() and not _is_idle(thread))
     return not any(others) and not _busy_process()
+
+
+def asleep() -> bool:
+    """Whether there is a child process, and all threads of this one but the one that asks sleep: what happens now is the child's doing."""
+    me = str(threading.get_native_id())
+    try:
+        return bool(_busy_process()) and all(_state(task) == b"S" for task in _TASKS.iterdir() if task.name != me)
+    except OSError:
+        return False
+
+
+def _state(task: Path) -> bytes:
+    """``R`` (runs, or could), ``S`` (sleeps), ``D`` (waits for a disk), ...; a thread that has just ended sleeps."""
+    try:
+        return (task / "stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:
+        return b"S"
 
 
 def _busy_thread() -> str:

@@ -89,7 +89,9 @@ class CrashJudge:
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """A divergence, judged anew by other tolerances."""
-        if outcome.verdict != "diverged" or first_difference(outcome.value, self._golden.value, rtol=rtol, atol=atol) is not None:
+        if outcome.verdict != "diverged":
+            return outcome
+        if first_difference(outcome.value, self._golden.value, rtol=rtol, atol=atol, through_files=True) is not None:
             return outcome
         return dataclasses.replace(outcome, verdict="recovered", divergence=None)
 
@@ -106,7 +108,7 @@ class CrashJudge:
     def _difference(self, value: Any, ran: Ran) -> Divergence | None:
         """How the end differs: in what was returned, trained, or (where there is neither) left in files."""
         golden = self._golden
-        words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value")
+        words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value", through_files=True)
         if words is not None:
             return Divergence(self.steps, "returned value", words)
         trained = golden.trace.final.get("parameters"), ran.trace.final.get("parameters")
@@ -131,7 +133,7 @@ def _markers(value: Any, golden: Any, path: str = "") -> dict[str, int]:
     """Whole numbers that are 0 in what the golden run returned, and more here: such as the epoch that a run started with."""
     if isinstance(golden, Mapping) and isinstance(value, Mapping):
         inside = [(f"{path}[{key!r}]", value[key], golden[key]) for key in golden if key in value]
-    elif isinstance(golden, (list, tuple)) and type(value) is type(golden) and len(value) == len(golden):
+    elif isinstance(golden, (list, tuple)) and isinstance(value, (list, tuple)) and len(value) == len(golden):
         inside = [(f"{path}[{place}]", *pair) for place, pair in enumerate(zip(value, golden, strict=True))]
     else:
         is_one = type(golden) is int and type(value) is int and golden == 0 < value

@@ -28,7 +28,7 @@ _HINTS = {
 def align(golden: Trace, resumed: Trace) -> int | None:
     """The step of the golden run from which a resumed run went on, told by its parameters; None where they never were so.
 
-    A run that takes no step at all had nothing left to do.
+    A run that takes no step at all had nothing left to do; one that goes on from the end does too much.
     """
     if not resumed.steps:
         return len(golden.steps)
@@ -39,7 +39,7 @@ def align(golden: Trace, resumed: Trace) -> int | None:
     counted = _by_count(golden, resumed)
     candidates = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") == parameters]
     if not candidates:
-        return None
+        return len(golden.steps) if parameters == golden.final.get("parameters") else None
     return max(candidates, key=lambda place: (_alike(golden.steps[place], first), place == counted, place))
 
 
@@ -63,7 +63,8 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
         place = at + offset
         if place >= len(golden.steps):
             more = len(resumed.steps) - offset
-            return Divergence(place, "number of steps", f"it took {more} more than the run without a crash")
+            done = "" if offset else ": the training was complete, and is not told from one that is not"
+            return Divergence(place, "number of steps", f"it took {more} more than the run without a crash{done}")
         found = _at_step(golden, resumed, at, offset, step)
         if found is not None:
             return found
@@ -173,8 +174,8 @@ def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:
 
 
 def _is_used(golden: Trace, rng: str) -> bool:
-    """Whether the golden run draws from it."""
-    return len({step.digests.get(rng) for step in golden.steps}) > 1
+    """Whether the golden run draws from it, for something that is used."""
+    return rng not in golden.idle and len({step.digests.get(rng) for step in golden.steps}) > 1
 
 
 def _rng_detail(rngs: Sequence[str]) -> str:
@@ -186,6 +187,8 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[st
     """Other data than in the golden run: the same in another order, or other random numbers in it."""
     place = at + offset
     step, expected = resumed.steps[offset], golden.steps[place]
+    if words := _lost_gradients(step.data, expected.data):
+        return Divergence(place, "data order", words)
     same_batches = bool(step.batches) and step.batches == expected.batches
     elsewhere = None if same_batches else _elsewhere(golden, step, place)
     if elsewhere is not None:
@@ -194,6 +197,13 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[st
         what = "so the data are other ones" if not same_batches else "so what is made of the same batch is another"
         return Divergence(place, rngs[0], f"{_rng_detail(rngs)}, {what}")
     return Divergence(place, "data order", "the data are other ones than in the run without a crash")
+
+
+def _lost_gradients(given: Sequence[bytes], expected: Sequence[bytes]) -> str:
+    """Of a step that is given but the last of its micro-batches: the gradients of the others are not in the checkpoint."""
+    if not 0 < len(given) < len(expected) or tuple(given) != tuple(expected[-len(given) :]):
+        return ""
+    return f"the gradients that were accumulated before are lost: the step has the last {len(given)} of its {len(expected)} batches"
 
 
 def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:

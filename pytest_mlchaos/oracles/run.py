@@ -79,7 +79,7 @@ class Run:
                 "return the final state (model.state_dict(), the step, the metrics) from it, or let mlchaos.explore_crashes compare the "
                 "files that it leaves"
             )
-        difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value")
+        difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value", through_files=True)
         if difference is None and both_trained:
             difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
         if difference is not None:

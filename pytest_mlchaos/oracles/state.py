@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
@@ -33,9 +34,15 @@ def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: fl
         raise StateDiffers(difference)
 
 
-def first_difference(actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state") -> str | None:
-    """The first difference in words, or None."""
-    return next(_Comparison(rtol, atol).differences(actual, expected, name), None)
+def first_difference(
+    actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state", through_files: bool = False
+) -> str | None:
+    """The first difference in words, or None.
+
+    ``through_files``: one of the two may have been in a file, whose format does not keep each type: JSON makes a list of a tuple, NumPy an
+    array of a number. Then what holds the same is the same.
+    """
+    return next(_Comparison(rtol, atol, through_files).differences(actual, expected, name), None)
 
 
 def _loaded(library: str, kind: str, value: object) -> bool:
@@ -52,12 +59,26 @@ def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Number) or _loaded("numpy", "generic", value)
 
 
+def _plain(value: Any) -> Any:
+    """What the plainest of file formats would keep of it: a number, a text, a list."""
+    if isinstance(value, bool) or _loaded("numpy", "bool_", value):
+        return int(value)
+    if _loaded("numpy", "ndarray", value) or _loaded("torch", "Tensor", value):
+        return value.tolist()  # a number, where it has no dimension
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "popleft") or (isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))):
+        return list(value)
+    return value
+
+
 @dataclasses.dataclass
 class _Comparison:
     """One walk over two states, in step."""
 
     rtol: float
     atol: float
+    through_files: bool = False
     _open: set[tuple[int, int]] = dataclasses.field(default_factory=set)
 
     def differences(self, a: Any, b: Any, path: str) -> Iterator[str]:
@@ -73,6 +94,8 @@ class _Comparison:
             self._open.discard(pair)
 
     def _dispatch(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if self.through_files and type(a) is not type(b):
+            a, b = _plain(a), _plain(b)
         if _loaded("torch", "Tensor", a) and _loaded("torch", "Tensor", b):
             yield from self._tensors(a, b, path)
         elif _loaded("numpy", "ndarray", a) and _loaded("numpy", "ndarray", b):

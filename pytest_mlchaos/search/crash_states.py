@@ -59,18 +59,18 @@ class CrashStates:
     def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:
         if start is not None:
             yield _Found("start", 0, "", "before anything was written", start)
-        for place, change in enumerate(changes):
+        for place, (change, target) in enumerate(zip(changes, _renamed_to(changes), strict=True)):
             if self._torn and change.kind == "grew":
-                yield from self._cuts(changes, place)
+                yield from self._cuts(changes, place, target)
             if change.after is not None and change.kind not in ("closed", "synced"):
-                label, what = _named(changes, place)
+                label, what = _named(changes, place, target)
                 yield _Found(label, change.step, change.path, what, change.after)
             if self._power:
                 yield from self._power_losses(change)
 
     # -- torn writes -------------------------------------------------------------------------------------------
 
-    def _cuts(self, changes: Sequence[Change], place: int) -> Iterator[_Found]:
+    def _cuts(self, changes: Sequence[Change], place: int, target: str | None) -> Iterator[_Found]:
         """Lengths that this file had on its way, and that nobody has seen."""
         change = changes[place]
         content = _content(change.after, change.path)
@@ -82,7 +82,7 @@ class CrashStates:
             held = change.before.get(change.path)
             if change.start < size < content.size or (size == change.start == 0 and not isinstance(held, File)):
                 torn = self._with(change.before, change.path, self._contents.cut(content, size))
-                label, what = f"{_name(changes, place)}@{size}", f"{change.path} cut at byte {size} of {final}"
+                label, what = f"{_name(change.path, target)}@{size}", f"{change.path} cut at byte {size} of {final}"
                 yield _Found(label, change.step, change.path, what, torn, torn=True)
 
     def _with(self, tree: Tree, path: str, content: Content | None) -> Tree:
@@ -158,7 +158,8 @@ def _version(changes: Sequence[Change], place: int) -> tuple[int, int]:
     """From which length on, and up to which, a file was written in one go: since it was opened, until it was closed."""
     path = changes[place].path
     first = changes[place].start
-    for change in reversed(changes[:place]):
+    for earlier in range(place - 1, -1, -1):
+        change = changes[earlier]
         if change.path == path:
             if change.kind != "grew":
                 break
@@ -169,21 +170,22 @@ def _version(changes: Sequence[Change], place: int) -> tuple[int, int]:
 def _final(changes: Sequence[Change], place: int) -> int:
     """The length that a file has once it is closed."""
     path, size = changes[place].path, 0
-    for change in changes[place:]:
+    for later in range(place, len(changes)):
+        change = changes[later]
         if change.path == path or change.source == path:
             content = _content(change.after, path)
             if content is not None and change.kind in ("created", "grew", "rewritten"):
                 size = content.size
-            elif content is None or change is not changes[place]:
+            elif content is None or later > place:
                 break
     return size
 
 
-def _named(changes: Sequence[Change], place: int) -> tuple[str, str]:
-    """The label of the state behind a change, and it in words."""
+def _named(changes: Sequence[Change], place: int, target: str | None) -> tuple[str, str]:
+    """The label of the state behind a change, and it in words. ``target``: what it is renamed to."""
     change = changes[place]
     path, content = change.path or ".", _content(change.after, change.path)
-    name = _name(changes, place) or "."
+    name = _name(change.path, target) or "."
     if change.kind == "removed":
         return f"{path}~removed", f"{path} removed"
     if change.kind == "moved":
@@ -200,10 +202,8 @@ def _named(changes: Sequence[Change], place: int) -> tuple[str, str]:
     return name, f"{path} complete" if change.kind != "rewritten" else f"{path} rewritten in place"
 
 
-def _name(changes: Sequence[Change], place: int) -> str:
+def _name(path: str, target: str | None) -> str:
     """What a file is called in a state's id: by its path, or, where that is another in each run, by what it is renamed to."""
-    path = changes[place].path
-    target = _renamed_to(changes, place)
     if target is None:
         return path
     own, final = path.rpartition("/")[2], target.rpartition("/")[2]
@@ -212,21 +212,24 @@ def _name(changes: Sequence[Change], place: int) -> str:
     return path if is_stable else f"{target}~tmp"
 
 
-def _renamed_to(changes: Sequence[Change], place: int) -> str | None:
-    """The path that a file, or directory, gets later; None where it keeps its own."""
-    path = changes[place].path
-    for change in changes[place + 1 :]:
-        if change.kind == "moved" and change.source == path:
-            return change.path
-        if change.path == path and change.kind in ("removed", "created", "arrived", "moved"):
-            return None
-    return None
+def _renamed_to(changes: Sequence[Change]) -> list[str | None]:
+    """For each change the path that its file, or directory, gets later; None where it keeps its own."""
+    found: list[str | None] = [None] * len(changes)
+    later: dict[str, str | None] = {}
+    for place in range(len(changes) - 1, -1, -1):
+        change = changes[place]
+        found[place] = later.get(change.path)
+        if change.kind in ("removed", "created", "arrived", "moved"):
+            later[change.path] = None
+        if change.kind == "moved" and change.source is not None:
+            later[change.source] = change.path
+    return found
 
 
 def completed_writes(changes: Sequence[Change]) -> int:
     """How many files were brought to an end under the name that they keep."""
     return sum(
         _content(change.after, change.path) is not None
-        and (change.kind in ("moved", "arrived") or (change.kind == "closed" and _renamed_to(changes, place) is None))
-        for place, change in enumerate(changes)
+        and (change.kind in ("moved", "arrived") or (change.kind == "closed" and target is None))
+        for change, target in zip(changes, _renamed_to(changes), strict=True)
     )

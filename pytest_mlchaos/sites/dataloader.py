@@ -84,13 +84,24 @@ def _on_reset(patches: Patches, forget: Callable[[Any], object]) -> None:
     patches.set(base, "_reset", reset)
 
 
-def watch_batches(patches: Patches, on_batch: Callable[[Any], Any], on_epoch: Callable[[], object] = lambda: None) -> None:
-    """Call ``on_batch`` with each batch that a DataLoader's iterator hands out, and give what it returns; ``on_epoch`` when one is made."""
-    _wrap_iterators(patches, lambda iterator, original: on_batch(original(iterator)), on_epoch)
+def watch_batches(
+    patches: Patches,
+    on_batch: Callable[[Any], Any],
+    on_epoch: Callable[[], object] = lambda: None,
+    on_seeded: Callable[[bool], object] = lambda used: None,
+) -> None:
+    """Call ``on_batch`` with each batch that a DataLoader's iterator hands out, and give what it returns; ``on_epoch`` before one is made.
+
+    ``on_seeded`` is called once it has drawn its seed, with whether it has workers, which alone use it.
+    """
+    _wrap_iterators(patches, lambda iterator, original: on_batch(original(iterator)), on_epoch, on_seeded)
 
 
 def _wrap_iterators(
-    patches: Patches, on_next: Callable[[Any, Callable[[Any], Any]], Any], on_epoch: Callable[[], object] = lambda: None
+    patches: Patches,
+    on_next: Callable[[Any, Callable[[Any], Any]], Any],
+    on_epoch: Callable[[], object] = lambda: None,
+    on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
     """Call ``on_next(iterator, its own __next__)`` for each batch that is asked for, and give what it returns.
 
@@ -134,6 +145,7 @@ def _wrap_iterators(
         wrap_family(type(self))
         on_epoch()
         construct(self, *args, **kwargs)
+        on_seeded(bool(getattr(self, "_num_workers", 1)))
 
     patches.set(base, "__init__", constructed)
     pending = [base]

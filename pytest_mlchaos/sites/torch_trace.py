@@ -22,6 +22,7 @@ from .dataloader import watch_batches
 __all__ = ["traced"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+TORCH = "rng.torch"
 _NO_HYPERPARAMETERS = {"params", "lr", "initial_lr", "param_names"}
 
 
@@ -55,6 +56,8 @@ class _Tracer:
         self._open: dict[str, bytes] | None = None
         self._began = 0.0
         self._thread = threading.get_ident()
+        self._random: bytes | None = None
+        self._is_drawn = False
 
     def install(self, patches: Patches) -> None:
         """Torch is there: watch its optimizers, models, loaders, and who else keeps a state."""
@@ -66,7 +69,7 @@ class _Tracer:
         patches.on_undo(register_optimizer_step_post_hook(lambda *_: self._after()).remove)
         self._watch_forward(torch, patches)
         self._watch_backward(torch, patches)
-        watch_batches(patches, self._on_batch, self._on_epoch)
+        watch_batches(patches, self._on_batch, self._on_epoch, self._on_seeded)
         _remember(patches, lr_scheduler.LRScheduler, self._schedulers)
         _remember(patches, torch.nn.Module, self._copies, "__setstate__")  # what a deep copy calls, and what is unpickled
         scaler = getattr(torch.amp, "GradScaler", None)
@@ -77,6 +80,8 @@ class _Tracer:
         """The run has returned: what was trained, as it is now."""
         if self._optimizers or self._leaves:
             self.trace.final = self._digests(list(self._optimizers.values()))
+        if not self._is_drawn:
+            self.trace.idle = frozenset([TORCH])
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -91,7 +96,9 @@ class _Tracer:
 
     def _begin(self, optimizers: list[Any]) -> None:
         self._began = perf_counter() - self._start
-        self._open = {**self._digests(optimizers), **dict(random_states())}
+        random = dict(random_states())
+        self._look(random)
+        self._open = {**self._digests(optimizers), **random}
 
     def _after(self) -> None:
         digests, self._open = self._open, None
@@ -139,7 +146,17 @@ class _Tracer:
         self._batches.append(digest(batch))
         return batch
 
+    def _look(self, random: dict[str, bytes]) -> None:
+        """Whether torch's generator was drawn from since the last look; what came before the first step does not count."""
+        self._is_drawn |= bool(self.trace.steps) and random.get(TORCH) != self._random
+        self._random = random.get(TORCH)
+
+    def _on_seeded(self, used: bool) -> None:
+        if not used:
+            self._random = dict(random_states()).get(TORCH)
+
     def _on_epoch(self) -> None:
+        self._look(dict(random_states()))
         if not self.trace.epochs or self.trace.epochs[-1] != len(self.trace.steps):
             self.trace.epochs.append(len(self.trace.steps))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from time import process_time  # by name: whoever patches the module's attributes leaves this alone
 from typing import Any
 
-from ..bystanders import alone
+from ..bystanders import alone, asleep
 from ..patching import Patches
 from ..scopes import OURS, within
 from .recorder import Recorder
@@ -22,6 +22,7 @@ __all__ = ["EXDEV", "cross_device", "watched"]
 _TOOL = 4  # of sys.monitoring: 0 to 2 and 5 are for debuggers, coverage, profilers and optimisers
 EXDEV = 18
 _LOOKS, _LONG = 0.05, 0.01  # s: until a thread looks whether the run is over; how long a C function must take to be one that takes long
+_GOES_ON = 0.03  # s: when another process has written nothing for so long, it goes on with something else, and will write over it
 
 
 @contextlib.contextmanager
@@ -57,7 +58,9 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
-    """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do.
+    """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do; or sleeps.
+
+    Who sleeps may be waiting for a child process, which has the work directory to itself meanwhile.
 
     What Python code writes is taken in at its own moments, before this thread's patience ends: so its states are the same each time.
     """
@@ -67,11 +70,14 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
         busy.on = True  # where every thread is watched, this one's own calls are no moments
         while not over.is_set() and os.getpid() == me:
             ready, _, _ = select.select([recorder.fd], [], [], _LOOKS)
-            drained, worked = recorder.drained, process_time()
-            if not ready or not recorder.pending() or over.wait(_LONG):
+            drained, worked, waiting = recorder.drained, process_time(), recorder.pending()
+            if not ready or not waiting or over.wait(_LONG):
                 continue
+            if recorder.drained != drained or not recorder.pending():
+                continue  # it was not in the same call all the while
             at_work = process_time() - worked > _LONG / 4  # it may as well be waiting for its turn
-            if at_work and recorder.drained == drained and recorder.pending() and alone():  # in the same call, all the while
+            is_a_childs = asleep() and not over.wait(_GOES_ON) and recorder.pending() == waiting and asleep()
+            if is_a_childs or (at_work and alone()):
                 busy.on = False
                 look()
                 busy.on = True

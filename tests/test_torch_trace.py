@@ -1,0 +1,40 @@
+"""What the trace of a run on torch tells of random numbers. Needs torch."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+
+from pytest_mlchaos.sites.torch_trace import traced  # noqa: E402
+
+
+def trained(epochs=3, *, dropout=0.0, **loader):
+    """The trace of three epochs of two steps."""
+    with traced(lambda trace: None) as trace:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Dropout(dropout), torch.nn.Linear(2, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        batches = DataLoader(TensorDataset(torch.ones(4, 2)), batch_size=2, **loader)
+        for _ in range(epochs):
+            for (x,) in batches:
+                optimizer.zero_grad()
+                model(x).sum().backward()
+                optimizer.step()
+    assert len(trace.steps) == 2 * epochs
+    return trace
+
+
+def test_a_loaders_seed_without_workers_is_idle():
+    """Each epoch's loader draws one: torch's generator changes, and nothing depends on it."""
+    trace = trained()
+    assert len({step.digests["rng.torch"] for step in trace.steps}) == 3
+    assert trace.idle == {"rng.torch"}
+
+
+@pytest.mark.parametrize("draws", [{"dropout": 0.5}, {"shuffle": True}, {"num_workers": 1}], ids=str)
+def test_what_uses_the_generator_is_not_idle(draws):
+    """A layer in training, an order, and what workers are seeded with."""
+    assert trained(**draws).idle == frozenset()
