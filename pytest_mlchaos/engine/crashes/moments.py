@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
-import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ from typing import Any
 from ..bystanders import alone
 from ..patching import Patches
 from ..scopes import OURS, within
+from .comparing import Comparing
 from .recorder import Recorder
 
 __all__ = ["EXDEV", "cross_device", "watched"]
@@ -25,7 +26,7 @@ _LOOKS, _LONG = 0.05, 0.01  # s: until a thread looks whether the run is over; h
 
 
 @contextlib.contextmanager
-def watched(recorder: Recorder) -> Iterator[None]:
+def watched(recorder: Recorder | Comparing) -> Iterator[None]:
     """Drain the recorder whenever something may have been written: before and after each C function, and where Python functions return.
 
     What another thread or a child process writes in the meantime is seen then, too.
@@ -45,6 +46,8 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
     with Patches() as patches:
         _watch_syncs(recorder, patches)
+        if isinstance(recorder, Comparing):
+            patches.on_undo(recorder.listen(look))
         if hasattr(sys, "monitoring"):
             _monitor(patches, pending, look)
         else:
@@ -56,7 +59,7 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
+def _beside(recorder: Recorder | Comparing, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
     """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do.
 
     What Python code writes is taken in at its own moments, before this thread's patience ends: so its states are the same each time.
@@ -66,12 +69,13 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
     def watch() -> None:
         busy.on = True  # where every thread is watched, this one's own calls are no moments
         while not over.is_set() and os.getpid() == me:
-            ready, _, _ = select.select([recorder.fd], [], [], _LOOKS)
+            ready = recorder.wait(_LOOKS)
             drained, worked = recorder.drained, process_time()
-            if not ready or not recorder.pending() or over.wait(_LONG):
+            at_once = isinstance(recorder, Comparing) and recorder.has_children()  # what they write now is soon another thing
+            if not ready or not recorder.wait(0) or (not at_once and over.wait(_LONG)):
                 continue
             at_work = process_time() - worked > _LONG / 4  # it may as well be waiting for its turn
-            if at_work and recorder.drained == drained and recorder.pending() and alone():  # in the same call, all the while
+            if at_once or (at_work and recorder.drained == drained and recorder.wait(0) and alone()):  # in the same call, all the while
                 busy.on = False
                 look()
                 busy.on = True
@@ -136,7 +140,7 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
     monitoring.set_events(tool, monitoring.events.CALL | monitoring.events.PY_RETURN)
 
 
-def _watch_syncs(recorder: Recorder, patches: Patches) -> None:
+def _watch_syncs(recorder: Recorder | Comparing, patches: Patches) -> None:
     """What is written back by ``os.fsync``, ``os.fdatasync`` and ``os.sync`` outlives a power loss.
 
     Fidelity: what C++ or Rust writes back by itself is not seen, nor are files that were opened with ``O_SYNC`` or ``O_DSYNC``.
@@ -149,7 +153,7 @@ def _watch_syncs(recorder: Recorder, patches: Patches) -> None:
             patches.replace_everywhere(original, wrapper)
 
 
-def _all_synced(original: Callable[[], None], recorder: Recorder) -> Callable[[], None]:
+def _all_synced(original: Callable[[], None], recorder: Recorder | Comparing) -> Callable[[], None]:
     @functools.wraps(original)
     def sync() -> None:
         original()
@@ -159,15 +163,25 @@ def _all_synced(original: Callable[[], None], recorder: Recorder) -> Callable[[]
     return sync
 
 
-def _synced(original: Callable[[Any], None], recorder: Recorder) -> Callable[[Any], None]:
+def _synced(original: Callable[[Any], None], recorder: Recorder | Comparing) -> Callable[[Any], None]:
     @functools.wraps(original)
     def sync(fd: Any) -> None:
         original(fd)
         number = fd if isinstance(fd, int) else fd.fileno()
         with within(OURS), contextlib.suppress(OSError):
-            recorder.synced(os.readlink(f"/proc/self/fd/{number}"))
+            recorder.synced(_path_of(number))
 
     return sync
+
+
+def _path_of(fd: int) -> str:
+    """Where an open file lies. Raises ``OSError`` where the system does not tell: Linux and macOS do."""
+    if os.path.isdir("/proc/self/fd"):
+        return os.readlink(f"/proc/self/fd/{fd}")
+    fcntl = importlib.import_module("fcntl")
+    if not hasattr(fcntl, "F_GETPATH"):
+        raise OSError("this system does not tell where an open file lies")
+    return os.fsdecode(fcntl.fcntl(fd, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
 
 
 @contextlib.contextmanager

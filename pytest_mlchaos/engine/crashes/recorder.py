@@ -46,7 +46,7 @@ class Recorder:
         self.drained = 0  # how often it has looked
         self._owner = os.getpid()
         self._inotify = Inotify()
-        self.pending, self.fd = self._inotify.pending, self._inotify.fd
+        self.pending, self.wait = self._inotify.pending, self._inotify.wait
         self._account = Account()
         self._mapped: set[tuple[int, int]] = set()
         self._watches = Watches(self._inotify, self._history.root)
