@@ -62,7 +62,7 @@ class Comparing:
         self._unsynced: set[Key] = set()
         self._loose: frozenset[str] = frozenset()
         self._unclosed: dict[Key, bool] = {}  # and whether it was seen open here
-        self._marked, self._started = True, False
+        self._marked, self._opened, self._started = True, True, False
         self._known = False
         self.changes: list[Change] = []
         self.drained, self.step = 0, 0
@@ -113,6 +113,7 @@ class Comparing:
             self._started = self._started or event in STARTS
             if self._glances.cost < _SHORT or self._glances.differ():
                 look()
+            self._opened = self._opened or event == "open"
             self._marked = True
 
         return hear(heard)
@@ -135,29 +136,33 @@ class Comparing:
 
     def _look(self) -> None:
         self._marked = self._known = False
+        opened, self._opened = self._opened, False
         for _ in range(TRIES):
             began = perf_counter()
             listing = listed(self._root)
             listing_took = perf_counter() - began
             if listing is None:
                 continue
-            if listing == self._listing and not self._files.young and not self._unclosed:
+            if listing == self._listing and not self._files.young and not self._unclosed and not opened:
                 self._known = True
                 break
-            writing = self._written_here(listing)
+            writing = self._written_here(listing, opened=opened)
             tree = self._read(listing, writing)
             if tree is not None and listed(self._root) == listing:
                 self._take_in(listing, tree, writing)
                 self._known = True
                 break
         else:  # it never stood still: later, then
-            self._marked = True
+            self._marked, self._opened = True, opened
             listing_took = 0.0
         self._glances.looked(listing_took * 2)
 
-    def _written_here(self, listing: dict[str, Status]) -> set[Key]:
-        changed = {status.key for path, status in listing.items() if status.is_file and status != self._listing.get(path)}
-        return self._open.among(changed | self._unclosed.keys())
+    def _written_here(self, listing: dict[str, Status], *, opened: bool) -> set[Key]:
+        """The files that are open here; where none was opened since the last time, only few need to be asked for."""
+        return self._open.among(
+            {status.key for path, status in listing.items() if status.is_file and (opened or status != self._listing.get(path))}
+            | self._unclosed.keys()
+        )
 
     def _read(self, listing: dict[str, Status], writing: set[Key]) -> Tree | None:
         tree: dict[str, File | Link | Folder] = {}
@@ -179,7 +184,7 @@ class Comparing:
         before, after = self._seen, Seen(tree, {path: listing[path].key for path in tree})
         self._close_unchanged(after, writing)
         found = differences(
-            before, after, self._contents, lambda path: self._is_in_place(path, listing, writing), lambda path: listing[path].ctime
+            before, after, self._contents, lambda path: self._is_torn(path, listing), lambda path: listing[path].ctime
         )
         changed = [path for path in tree if not after.is_same(path, before)]
         self._unsynced.update(after.keys[path] for path in changed if isinstance(tree[path], File) and tree[path] != _held(before, after.keys[path]))
@@ -194,16 +199,20 @@ class Comparing:
         self._listing = listing
         self._files.forget_all_but(after.keys.values())
 
-    def _is_in_place(self, path: str, listing: dict[str, Status], writing: set[Key]) -> bool:
-        """Whether a new file was written under the name that it has.
+    def _is_torn(self, path: str, listing: dict[str, Status]) -> bool:
+        """Whether a file was written to, and nothing else was done, as far as times tell: so its beginnings were there on the way.
 
-        It is still being written here; or the last that was written to it came after the last that happened to its directory's names.
+        A new one: what was written to it came after the last change of its directory's names, so it had its name by then. One that was
+        there: no name has come and gone since (of a journal, say, that made the writing safe).
         """
         status, above = listing[path], os.path.dirname(path)
-        if status.key in writing:
-            return True
-        was_there = above in self._listing and self._listing[above].key == listing[above].key
-        return was_there and listing[above].mtime < status.mtime == status.ctime
+        names = {folder for folder, there in listing.items() if there.is_folder and there.mtime != self._mtime_of(folder)}
+        if path in self._listing:
+            return not names and self._files.is_fine
+        return names <= {above} and above in self._listing and listing[above].mtime < status.mtime == status.ctime
+
+    def _mtime_of(self, folder: str) -> int:
+        return self._listing[folder].mtime if folder in self._listing else -1
 
     def _note(self, kind: Kind, path: str, before: Tree, after: Tree, start: int = 0, source: str | None = None) -> None:
         unsynced = frozenset(path for path, key in self._seen.keys.items() if key in self._unsynced)
@@ -233,6 +242,8 @@ class Comparing:
             key = self._seen.keys[path]
             if isinstance(self._seen.tree[path], File) and (tells or key in writing):
                 self._unclosed.setdefault(key, False)
+        for key in writing:
+            self._unclosed.setdefault(key, True)
         for key, seen_open in list(self._unclosed.items()):
             if key in writing:
                 self._unclosed[key] = True

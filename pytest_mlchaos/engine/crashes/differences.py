@@ -39,8 +39,8 @@ class Difference:
     source: str | None = None
 
 
-def differences(before: Seen, after: Seen, contents: Contents, in_place: Callable[[str], bool], newest: Callable[[str], int]) -> list[Difference]:
-    """What happened. ``in_place``: whether a new file was written under its own name; ``newest``: when a path's status changed.
+def differences(before: Seen, after: Seen, contents: Contents, torn: Callable[[str], bool], newest: Callable[[str], int]) -> list[Difference]:
+    """What happened. ``torn``: whether a file was written to, and nothing else was done; ``newest``: when a path's status changed.
 
     Where several things happened, their order is not known: they are one change, and no content in between is made up.
     """
@@ -50,7 +50,7 @@ def differences(before: Seen, after: Seen, contents: Contents, in_place: Callabl
     if not gone and not came and not other:
         return []
     if not gone and not came and len({after.keys[path] for path in other}) == 1 and _are_files(before, after, other):
-        return [_written(before, after, contents, min(other))]
+        return [_written(before, after, contents, min(other), torn)]
     top = _top(gone)
     source = _source(before, after, top, _top(came | other))
     if source is not None:
@@ -59,7 +59,7 @@ def differences(before: Seen, after: Seen, contents: Contents, in_place: Callabl
         return [Difference("removed", top, after.tree)]
     top = _top(came)
     if not gone and not other and top is not None:
-        return _came(before, after, contents, top, in_place if len(came) == 1 else None)
+        return _came(before, after, contents, top, torn if len(came) == 1 else None)
     changed = [path for path in came | other if isinstance(after.tree[path], File)]
     return [Difference("arrived", max(changed, key=lambda path: (newest(path), path), default=""), after.tree)]
 
@@ -71,7 +71,7 @@ def _are_files(before: Seen, after: Seen, paths: set[str]) -> bool:
     )
 
 
-def _written(before: Seen, after: Seen, contents: Contents, path: str) -> Difference:
+def _written(before: Seen, after: Seen, contents: Contents, path: str, torn: Callable[[str], bool]) -> Difference:
     """A file holds something else."""
     old, new = before.tree[path], after.tree[path]
     assert isinstance(old, File)
@@ -80,7 +80,8 @@ def _written(before: Seen, after: Seen, contents: Contents, path: str) -> Differ
         return Difference("truncated", path, after.tree)
     if new.content.size <= old.content.size or not contents.begins_with(new.content, old.content):
         return Difference("rewritten", path, after.tree)
-    return Difference("grew", path, after.tree, _start(contents, new.content, old.content.size))
+    start = _start(contents, new.content, old.content.size) if torn(path) else new.content.size
+    return Difference("grew", path, after.tree, start)
 
 
 def _start(contents: Contents, content: Content, size: int) -> int:
@@ -111,15 +112,15 @@ def _source(before: Seen, after: Seen, origin: str | None, path: str | None) -> 
     return Difference("moved", path, after.tree, source=origin) if tree == after.tree and keys == after.keys else None
 
 
-def _came(before: Seen, after: Seen, contents: Contents, path: str, in_place: Callable[[str], bool] | None) -> list[Difference]:
-    """Something is new. ``in_place`` None: and so is what lies below it."""
+def _came(before: Seen, after: Seen, contents: Contents, path: str, torn: Callable[[str], bool] | None) -> list[Difference]:
+    """Something is new. ``torn`` None: and so is what lies below it."""
     node: Node = after.tree[path]
-    if in_place is not None and not isinstance(node, File):
+    if torn is not None and not isinstance(node, File):
         return [Difference("link" if isinstance(node, Link) else "folder", path, after.tree)]
-    if in_place is not None and isinstance(node, File) and after.keys[path] not in before.keys.values():
+    if torn is not None and isinstance(node, File) and after.keys[path] not in before.keys.values():
         if not node.content.size:
             return [Difference("created", path, after.tree)]
-        if in_place(path):
+        if torn(path):
             empty = {**after.tree, path: dataclasses.replace(node, content=EMPTY)}
             return [Difference("created", path, empty), Difference("grew", path, after.tree, _start(contents, node.content, 0))]
     return [Difference("arrived", path, after.tree)]

@@ -65,7 +65,7 @@ class Glances:
     def looked(self, took: float) -> None:
         """The whole has been looked at."""
         self._looked = self._glanced = self._asked = perf_counter()
-        self.cost = self.cost + (took - self.cost) / 4 if self.cost else took
+        self.cost = min(took, 1.5 * self.cost) if self.cost else took  # a busy machine is none that is slow
 
     def known(self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]) -> None:
         """What the paths are like now. ``writing``: the files that are open here."""

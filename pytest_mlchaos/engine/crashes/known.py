@@ -8,13 +8,15 @@ import stat
 from collections.abc import Callable, Iterable
 from time import monotonic  # by name: whoever patches the module's attributes leaves this alone
 
-from ...core.crashes import File
+from ...core.crashes import Content, File
 from .contents import SMALL, Contents, Growing, opened
 from .listing import Status
 
 __all__ = ["KnownFiles"]
 
 Key = tuple[int, int]
+_FINE = 500_000
+"""ns: two times that differ by less, and do differ, are no ticks of a slow clock."""
 _GRAIN, _COARSE = 0.02, 2.1
 """s: what is done within that time after a change may bear the same times. FAT counts two seconds, most others far less than these."""
 
@@ -43,6 +45,8 @@ class KnownFiles:
 
     def __init__(self, contents: Contents, void: Callable[[int, set[bytes]], None]) -> None:
         self.young: set[Key] = set()
+        self.is_fine = False
+        """Whether the times of files are known to tell things apart that are done one right after the other."""
         self._contents = contents
         self._void = void
         self._known: dict[Key, _Known] = {}
@@ -74,6 +78,7 @@ class KnownFiles:
             if same and key not in self.young and not ended:
                 return known.file if known.file.mode == stat.S_IMODE(status.mode) else self._keep(known, known.file.content, status)
         if not same:
+            self.is_fine = self.is_fine or 0 < status.mtime - known.stamp[1] < _FINE
             known.stamp, known.since = stamp, monotonic()
         self._read(known, path, status, change, same=same, whole=key not in writing)
         old = known.read - known.since >= (_GRAIN if status.mtime % 1_000_000_000 else _COARSE)
@@ -81,8 +86,8 @@ class KnownFiles:
         assert known.file is not None
         return known.file
 
-    def _keep(self, known: _Known, content: object, status: Status) -> File:
-        known.file = File(content, stat.S_IMODE(status.mode), status.mtime)  # type: ignore[arg-type]
+    def _keep(self, known: _Known, content: Content, status: Status) -> File:
+        known.file = File(content, stat.S_IMODE(status.mode), status.mtime)
         return known.file
 
     def _read(self, known: _Known, path: str, status: Status, change: int, *, same: bool, whole: bool) -> None:
@@ -96,17 +101,25 @@ class KnownFiles:
                 known.supposed_from = known.supposed_from if known.supposed else change
                 known.supposed.add(before.content.digest)
                 return
-            content = self._contents.put(fd, status.size, known.growing, whole=whole and bool(known.supposed))
+            content = before.content if same and before is not None and known.supposed else self._contents.put(fd, status.size, known.growing)
+            if known.growing.supposed:
+                known.supposed_from = known.supposed_from if known.supposed else change
+                known.supposed.add(content.digest)
+            if whole and known.supposed:
+                content = self._verified(known, fd, content)
+            elif not known.growing.supposed:
+                known.supposed = set()
         if content.size != status.size:
             raise FileNotFoundError(path)
-        if known.growing.supposed:
-            known.supposed_from = known.supposed_from if known.supposed else change
-            known.supposed.add(content.digest)
-        elif known.supposed:
-            if before is not None and not self._contents.begins_with(content, before.content):
-                self._void(known.supposed_from, known.supposed)
-            known.supposed = set()
         self._keep(known, content, status)
+
+    def _verified(self, known: _Known, fd: int, content: Content) -> Content:
+        """It is read as a whole."""
+        read = self._contents.put(fd, content.size, known.growing, whole=True)
+        if read != content:
+            self._void(known.supposed_from, known.supposed)
+        known.supposed = set()
+        return read
 
 
 def _looks_the_same(fd: int, growing: Growing) -> bool:
