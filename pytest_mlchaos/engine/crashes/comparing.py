@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -19,7 +20,7 @@ from .glances import Glances
 from .hearing import STARTS, hear
 from .history import moved
 from .known import KnownFiles
-from .listing import OpenFiles, Status, listed
+from .listing import OpenFiles, Status, has_fine_times, listed
 
 __all__ = ["Comparing"]
 
@@ -46,8 +47,8 @@ class Comparing:
     def __init__(self, root: Path, contents: Contents) -> None:
         if not hasattr(os, "pread"):
             raise BadArgument(
-                f"mlchaos.explore_crashes follows files as POSIX systems have them, and {sys.platform} is none: run it on Linux or macOS (in "
-                "a container, or under WSL, say)"
+                f"mlchaos.explore_crashes follows files as POSIX systems have them, and {sys.platform} is none: run it on Linux or macOS "
+                "(under WSL, say)"
             )
         self._root = os.path.realpath(root)
         self._contents = contents
@@ -55,6 +56,7 @@ class Comparing:
         self._draining = self._closed = False
         self._owner = os.getpid()
         self._files = KnownFiles(contents, self._void)
+        self._files.is_fine = _are_on_one_device(self._root, contents.path.parent) and has_fine_times(str(contents.path.parent))
         self._open = OpenFiles()
         self._glances = Glances(self._root)
         self._listing: dict[str, Status] = {}
@@ -86,7 +88,11 @@ class Comparing:
 
     def pending(self) -> bool:
         """Whether something has changed, or may have: asked at each return of a function, so it costs next to nothing mostly."""
-        return not self._closed and self._glances.due(marked=self._marked, young=bool(self._files.young))
+        return not self._closed and self._glances.due(self._has_more, marked=self._marked, young=bool(self._files.young))
+
+    def _has_more(self) -> bool:
+        self._opened = more = self._open.has_more()
+        return more
 
     def wait(self, seconds: float) -> bool:
         """Wait until something has changed, so long at most."""
@@ -183,11 +189,11 @@ class Comparing:
     def _take_in(self, listing: dict[str, Status], tree: Tree, writing: set[Key]) -> None:
         before, after = self._seen, Seen(tree, {path: listing[path].key for path in tree})
         self._close_unchanged(after, writing)
-        found = differences(
-            before, after, self._contents, lambda path: self._is_torn(path, listing), lambda path: listing[path].ctime
-        )
+        found = differences(before, after, self._contents, lambda path: self._is_torn(path, listing), lambda path: listing[path].ctime)
         changed = [path for path in tree if not after.is_same(path, before)]
-        self._unsynced.update(after.keys[path] for path in changed if isinstance(tree[path], File) and tree[path] != _held(before, after.keys[path]))
+        self._unsynced.update(
+            after.keys[path] for path in changed if isinstance(tree[path], File) and tree[path] != _held(before, after.keys[path])
+        )
         self._seen = after
         self._set_loose(before, found, changed)
         tree_before = before.tree
@@ -209,6 +215,8 @@ class Comparing:
         names = {folder for folder, there in listing.items() if there.is_folder and there.mtime != self._mtime_of(folder)}
         if path in self._listing:
             return not names and self._files.is_fine
+        if self.has_children():
+            return False  # they do more than one thing at a time
         return names <= {above} and above in self._listing and listing[above].mtime < status.mtime == status.ctime
 
     def _mtime_of(self, folder: str) -> int:
@@ -292,6 +300,12 @@ class Comparing:
         self._unsynced.clear()
         self._loose = frozenset()
         self._note("synced", "", self._seen.tree, self._seen.tree)
+
+
+def _are_on_one_device(path: str, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_dev == os.stat(other).st_dev
+    return False
 
 
 def _held(seen: Seen, key: Key) -> object:

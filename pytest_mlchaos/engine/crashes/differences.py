@@ -39,7 +39,9 @@ class Difference:
     source: str | None = None
 
 
-def differences(before: Seen, after: Seen, contents: Contents, torn: Callable[[str], bool], newest: Callable[[str], int]) -> list[Difference]:
+def differences(
+    before: Seen, after: Seen, contents: Contents, torn: Callable[[str], bool], newest: Callable[[str], int]
+) -> list[Difference]:
     """What happened. ``torn``: whether a file was written to, and nothing else was done; ``newest``: when a path's status changed.
 
     Where several things happened, their order is not known: they are one change, and no content in between is made up.
@@ -67,7 +69,8 @@ def differences(before: Seen, after: Seen, contents: Contents, torn: Callable[[s
 def _are_files(before: Seen, after: Seen, paths: set[str]) -> bool:
     """Whether they were, and are, the same plain files."""
     return all(
-        isinstance(before.tree[path], File) and isinstance(after.tree[path], File) and before.keys[path] == after.keys[path] for path in paths
+        isinstance(before.tree[path], File) and isinstance(after.tree[path], File) and before.keys[path] == after.keys[path]
+        for path in paths
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter  # by name: whoever patches the module's attributes leaves this alone
 
 from .listing import Status
@@ -14,8 +14,8 @@ _RECENT = 8
 """How many paths that have changed last are looked at."""
 _SHARE = 20
 """Of the time that passes, one part in so many is spent on looks that nothing asks for."""
-_LONG = 1e-5
-"""s: a call that takes so long may have written a file in C++."""
+_SHORT, _LONG = 4e-6, 1e-5
+"""s: a call of C++ that takes longer may have opened a file, or written one."""
 _YOUNG = 0.02
 _SLOW = 0.002
 """s: a look that takes longer than this is not taken twice in a row."""
@@ -38,14 +38,16 @@ class Glances:
         self._asked = self._glanced = self._looked = perf_counter()
         self._takes = 0.0
 
-    def due(self, *, marked: bool, young: bool) -> bool:
-        """Whether it is time for a look at the whole."""
+    def due(self, has_more: Callable[[], bool], *, marked: bool, young: bool) -> bool:
+        """Whether it is time for a look at the whole. ``has_more``: asks whether something was opened."""
         now = perf_counter()
         took, self._asked = now - self._asked, now
         since = now - self._looked
         if self.cost > _SLOW and since < self.cost:
             return False
         if marked or (self._open and _differ(self._open)):
+            return True
+        if took > _SHORT and has_more():
             return True
         if took < max(_LONG, 2 * self._takes) and now - self._glanced < _SHARE * self._takes:
             self._asked = perf_counter()

@@ -15,13 +15,15 @@ Heard = Callable[[str, tuple[Any, ...]], None]
 
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "_posixsubprocess.fork_exec"})
 """Another process is started, which may write as well."""
-_NAMES = frozenset(f"os.{name}" for name in ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime"))
+_NAMES = frozenset(
+    f"os.{name}" for name in ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime")
+)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _listeners: list[Heard] = []
 
 
 def hear(listener: Heard) -> Callable[[], None]:
-    """Tell it of each operation that may change files, of the mappings, and of the processes that are started; until what is returned is called."""
+    """Tell it of operations that may change files, of mappings, and of processes that are started; until what is returned is called."""
     _install()
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)

@@ -174,7 +174,15 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
                 f"mlchaos.explore_crashes: the subject has changed the current directory, to {directory}, and left it so: the next "
                 "process begins in the old one. Use absolute paths, or contextlib.chdir"
             )
-        return Golden(ran, recorder.start, recorder.changes, recorder.tree(), tuple(running), tuple(before.in_globals()), isinstance(recorder, Comparing))
+        return Golden(
+            ran,
+            recorder.start,
+            recorder.changes,
+            recorder.tree(),
+            tuple(running),
+            tuple(before.in_globals()),
+            isinstance(recorder, Comparing),
+        )
     finally:
         recorder.close()
 

@@ -10,13 +10,11 @@ from time import monotonic  # by name: whoever patches the module's attributes l
 
 from ...core.crashes import Content, File
 from .contents import SMALL, Contents, Growing, opened
-from .listing import Status
+from .listing import Status, are_fine
 
 __all__ = ["KnownFiles"]
 
 Key = tuple[int, int]
-_FINE = 500_000
-"""ns: two times that differ by less, and do differ, are no ticks of a slow clock."""
 _GRAIN, _COARSE = 0.02, 2.1
 """s: what is done within that time after a change may bear the same times. FAT counts two seconds, most others far less than these."""
 
@@ -46,7 +44,7 @@ class KnownFiles:
     def __init__(self, contents: Contents, void: Callable[[int, set[bytes]], None]) -> None:
         self.young: set[Key] = set()
         self.is_fine = False
-        """Whether the times of files are known to tell things apart that are done one right after the other."""
+        """Whether the times of files tell things apart that are done one right after the other, as far as is known."""
         self._contents = contents
         self._void = void
         self._known: dict[Key, _Known] = {}
@@ -78,10 +76,10 @@ class KnownFiles:
             if same and key not in self.young and not ended:
                 return known.file if known.file.mode == stat.S_IMODE(status.mode) else self._keep(known, known.file.content, status)
         if not same:
-            self.is_fine = self.is_fine or 0 < status.mtime - known.stamp[1] < _FINE
+            self.is_fine = self.is_fine or are_fine(known.stamp[1], status.mtime)
             known.stamp, known.since = stamp, monotonic()
         self._read(known, path, status, change, same=same, whole=key not in writing)
-        old = known.read - known.since >= (_GRAIN if status.mtime % 1_000_000_000 else _COARSE)
+        old = self.is_fine or known.read - known.since >= (_GRAIN if status.mtime % 1_000_000_000 else _COARSE)
         (self.young.discard if old and key not in self._mapped else self.young.add)(key)
         assert known.file is not None
         return known.file
@@ -101,7 +99,9 @@ class KnownFiles:
                 known.supposed_from = known.supposed_from if known.supposed else change
                 known.supposed.add(before.content.digest)
                 return
-            content = before.content if same and before is not None and known.supposed else self._contents.put(fd, status.size, known.growing)
+            content = (
+                before.content if same and before is not None and known.supposed else self._contents.put(fd, status.size, known.growing)
+            )
             if known.growing.supposed:
                 known.supposed_from = known.supposed_from if known.supposed else change
                 known.supposed.add(content.digest)
