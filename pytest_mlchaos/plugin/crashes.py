@@ -46,7 +46,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
 
-COMPARED = "the states were found by comparing the directory with what it was: this system tells of no changes; some between two looks may be missed"
+COMPARED = "states were found by comparing the directory with what it was, as this system tells of no changes: some may be missed"
 RECORDED = 5.0
 """How many times as long as another a run may take that is recorded."""
 

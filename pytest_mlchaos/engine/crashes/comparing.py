@@ -58,13 +58,14 @@ class Comparing:
         self._files = KnownFiles(contents, self._void)
         self._files.is_fine = _are_on_one_device(self._root, contents.path.parent) and has_fine_times(str(contents.path.parent))
         self._open = OpenFiles()
-        self._glances = Glances(self._root)
+        self._glances = Glances(self._root, self._has_more)
+        self.pending = self._glances.due
         self._listing: dict[str, Status] = {}
         self._seen = Seen({}, {})
         self._unsynced: set[Key] = set()
         self._loose: frozenset[str] = frozenset()
         self._unclosed: dict[Key, bool] = {}  # and whether it was seen open here
-        self._marked, self._opened, self._started = True, True, False
+        self._opened, self._started = True, False
         self._known = False
         self.changes: list[Change] = []
         self.drained, self.step = 0, 0
@@ -86,18 +87,14 @@ class Comparing:
 
     # -- when to look ------------------------------------------------------------------------------------------
 
-    def pending(self) -> bool:
-        """Whether something has changed, or may have: asked at each return of a function, so it costs next to nothing mostly."""
-        return not self._closed and self._glances.due(self._has_more, marked=self._marked, young=bool(self._files.young))
-
     def _has_more(self) -> bool:
-        self._opened = more = self._open.has_more()
-        return more
+        self._opened = self._opened or self._open.has_more()
+        return self._opened
 
     def wait(self, seconds: float) -> bool:
         """Wait until something has changed, so long at most."""
         end = perf_counter() + seconds
-        while not self._glances.differ():
+        while not self._glances.has_changed():
             left = end - perf_counter()
             if left <= 0 or self._closed:
                 return False
@@ -120,7 +117,7 @@ class Comparing:
             if self._glances.cost < _SHORT or self._glances.differ():
                 look()
             self._opened = self._opened or event == "open"
-            self._marked = True
+            self._glances.marked = True
 
         return hear(heard)
 
@@ -141,7 +138,7 @@ class Comparing:
                 self._draining = False
 
     def _look(self) -> None:
-        self._marked = self._known = False
+        self._known = self._glances.marked = False
         opened, self._opened = self._opened, False
         for _ in range(TRIES):
             began = perf_counter()
@@ -159,9 +156,8 @@ class Comparing:
                 self._known = True
                 break
         else:  # it never stood still: later, then
-            self._marked, self._opened = True, opened
-            listing_took = 0.0
-        self._glances.looked(listing_took * 2)
+            self._opened = opened
+        self._glances.looked(listing_took * 2, marked=not self._known or self._glances.marked, young=bool(self._files.young))
 
     def _written_here(self, listing: dict[str, Status], *, opened: bool) -> set[Key]:
         """The files that are open here; where none was opened since the last time, only few need to be asked for."""

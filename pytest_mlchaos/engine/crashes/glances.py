@@ -26,33 +26,40 @@ Stamp = tuple[int, int, int, int]
 class Glances:
     """Asks the paths that change: directories and files of late, and files that are open to be written.
 
-    ``cost``: seconds that a look at the whole takes.
+    ``cost``: seconds that a look at the whole takes. ``marked``: something is known to be going on; ``young``: files may change without a
+    trace. ``has_more``: asks whether something was opened.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, has_more: Callable[[], bool]) -> None:
         self.cost = 0.0
+        self.marked = self.young = False
         self._root = root
+        self._has_more = has_more
         self._recent: dict[str, None] = {"": None}
         self._watched: list[tuple[str, Stamp]] = []
         self._open: list[tuple[str, Stamp]] = []
-        self._asked = self._glanced = self._looked = perf_counter()
-        self._takes = 0.0
+        self._asked = self._looked = perf_counter()
+        self._next = self._takes = 0.0
 
-    def due(self, has_more: Callable[[], bool], *, marked: bool, young: bool) -> bool:
-        """Whether it is time for a look at the whole. ``has_more``: asks whether something was opened."""
+    def due(self) -> bool:
+        """Whether it is time for a look at the whole: asked at each return of a function, so it costs next to nothing mostly."""
         now = perf_counter()
         took, self._asked = now - self._asked, now
+        if took < _SHORT and now < self._next and not self.marked and not self._open:
+            return False
+        found = self._is_due(now, took)
+        self._asked = perf_counter()
+        return found
+
+    def _is_due(self, now: float, took: float) -> bool:
         since = now - self._looked
         if self.cost > _SLOW and since < self.cost:
             return False
-        if marked or (self._open and _differ(self._open)):
+        if self.marked or _differ(self._open) or (took > _SHORT and self._has_more()):
             return True
-        if took > _SHORT and has_more():
-            return True
-        if took < max(_LONG, 2 * self._takes) and now - self._glanced < _SHARE * self._takes:
-            self._asked = perf_counter()
+        if now < self._next and took < max(_LONG, 2 * self._takes):
             return False
-        if took > 2 * self.cost or since > max(_SHARE * self.cost, _YOUNG if young else 0):
+        if took > 2 * self.cost or since > max(_SHARE * self.cost, _YOUNG if self.young else 0):
             return True
         return self.differ()
 
@@ -60,14 +67,21 @@ class Glances:
         """Whether the paths that change have done so since the last look."""
         began = perf_counter()
         found = _differ(self._watched)
-        self._glanced = self._asked = perf_counter()
-        self._takes = self._glanced - began
+        self._asked = perf_counter()
+        self._takes = _steadied(self._takes, self._asked - began)
+        self._next = self._asked + _SHARE * self._takes
         return found
 
-    def looked(self, took: float) -> None:
+    def has_changed(self) -> bool:
+        """As ``differ``, for another thread than the one that is looked at."""
+        return _differ(self._watched)
+
+    def looked(self, took: float, *, marked: bool, young: bool) -> None:
         """The whole has been looked at."""
-        self._looked = self._glanced = self._asked = perf_counter()
-        self.cost = min(took, 1.5 * self.cost) if self.cost else took  # a busy machine is none that is slow
+        self.marked, self.young = marked, young
+        self._looked = self._asked = perf_counter()
+        self._next = self._looked + _SHARE * self._takes
+        self.cost = _steadied(self.cost, took)
 
     def known(self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]) -> None:
         """What the paths are like now. ``writing``: the files that are open here."""
@@ -83,6 +97,11 @@ class Glances:
 
     def _stamped(self, path: str, status: Status) -> tuple[str, Stamp]:
         return os.path.join(self._root, path) if path else self._root, (status.key[1], status.size, status.mtime, status.ctime)
+
+
+def _steadied(before: float, took: float) -> float:
+    """A machine that is busy for a moment is none that is slow."""
+    return min(took, 1.5 * before) if before else took
 
 
 def _differ(paths: list[tuple[str, Stamp]]) -> bool:
