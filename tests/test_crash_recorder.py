@@ -629,7 +629,7 @@ class Counting:
 
 @pytest.mark.parametrize(("pieces", "size"), [(100, 1 << 20), (2000, 100), (1000, 5000)])
 def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch, by):
-    """A file that grows piece by piece is kept once, and read about twice, however many pieces there are."""
+    """A file that grows piece by piece is kept once, and read two or three times, however many pieces there are."""
     counting = Counting()
     monkeypatch.setattr(contents_module, "os", counting)
 
@@ -641,7 +641,9 @@ def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch, by):
     one = Recorded(program, tmp_path / "work", tmp_path / "store", by=by)
     assert len({change.after["a"].content.digest for change in one.changes if "a" in change.after}) == pieces + 1
     assert one.contents.kept == pieces * size
-    assert counting.read <= 2 * pieces * size + pieces * (6 * (1 << 12)) + min(pieces * size, 1 << 17) ** 2 // size
+    assert (
+        counting.read <= (2 if by == "events" else 3) * pieces * size + pieces * (6 * (1 << 12)) + min(pieces * size, 1 << 17) ** 2 // size
+    )
     one.contents.close()
 
 
@@ -848,7 +850,7 @@ def test_libraries(module, write, record, by):
 
     one = record(program, lambda root: write(root))
     final = (one.root / "step1").stat().st_size
-    in_one_call = by == "comparing" and module in ("safetensors", "xgboost")
+    in_one_call = by == "comparing" and module in ("safetensors", "xgboost")  # which nobody looks into
     assert (
         in_one_call
         or any(state.torn or 0 < len(tree.get("file") or b"") < final or tree.get("file") == b"" for state, tree in one.states())

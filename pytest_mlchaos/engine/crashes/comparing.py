@@ -276,6 +276,15 @@ class Comparing:
 
     # -- power losses ------------------------------------------------------------------------------------------
 
+    def path_of(self, fd: int) -> str:
+        """Where an open file, or directory, lies. Raises ``OSError`` for one that is not in here."""
+        self.drain()
+        status = os.fstat(fd)
+        for path, listed_as in self._listing.items():
+            if listed_as.key == (status.st_dev, status.st_ino):
+                return os.path.join(self._root, path)
+        raise FileNotFoundError(fd)
+
     def synced(self, path: str) -> None:
         """A file, or a directory, has been written back: a power loss leaves it as it is."""
         self.drain()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import os
 import sys
 import threading
@@ -169,19 +168,9 @@ def _synced(original: Callable[[Any], None], recorder: Recorder | Comparing) -> 
         original(fd)
         number = fd if isinstance(fd, int) else fd.fileno()
         with within(OURS), contextlib.suppress(OSError):
-            recorder.synced(_path_of(number))
+            recorder.synced(recorder.path_of(number) if isinstance(recorder, Comparing) else os.readlink(f"/proc/self/fd/{number}"))
 
     return sync
-
-
-def _path_of(fd: int) -> str:
-    """Where an open file lies. Raises ``OSError`` where the system does not tell: Linux and macOS do."""
-    if os.path.isdir("/proc/self/fd"):
-        return os.readlink(f"/proc/self/fd/{fd}")
-    fcntl = importlib.import_module("fcntl")
-    if not hasattr(fcntl, "F_GETPATH"):
-        raise OSError("this system does not tell where an open file lies")
-    return os.fsdecode(fcntl.fcntl(fd, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
 
 
 @contextlib.contextmanager
