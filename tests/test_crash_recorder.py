@@ -393,6 +393,21 @@ def test_mappings(tmp_path, record):
     assert not any(state.torn for state, _ in one.states())
 
 
+def test_two_mappings_make_no_state_that_never_was(record):
+    """A result is written through one mapping, then its flag through another: no content has the flag without the result."""
+
+    def program(root):
+        results = np.memmap(root / "results", dtype="u1", mode="w+", shape=(8,))
+        flags = np.memmap(root / "flags", dtype="u1", mode="w+", shape=(8,))
+        for number in range(8):
+            results[number] = number + 1
+            flags[number] = 1
+
+    for tree in record(program).trees():
+        flags = tree.get("flags") or b""
+        assert tree.get("results", b"")[: sum(flags)] == bytes(range(1, sum(flags) + 1))
+
+
 @pytest.mark.skipif(not inotify.available(), reason="needs inotify")
 def test_mappings_at_each_step(tmp_path):
     """And at each step, again and again."""

@@ -334,6 +334,7 @@ class Recorder:
         """Files that have changed and raised no event: what writes through a mapping into memory raises none."""
         history = self._history
         self._mapped |= mapped_files()
+        noted = history.noted()
         for inode in history.inodes()[:_MOST_FILES]:
             held, status = inode.versions[-1], status_of(history.at(min(inode.paths)))
             if isinstance(held, File) and status is not None:
@@ -341,6 +342,7 @@ class Recorder:
                 if changed or inode.key in self._mapped:
                     history.version(inode, min(inode.paths), "grew", None)
                     inode.growing = None
+        history.merge(noted)
         written = self._account.since()
         history.resolve()
         history.settled(written)
