@@ -143,7 +143,6 @@ def test_a_file_is_closed_once_nobody_has_it_open(follow):
 
 def test_a_database_that_another_opened_is_not_cut_without_its_journal(follow):
     """A call that writes a journal, the database, and removes the journal has changed the directory's names."""
-
     sizes = {0}
 
     def commit(root):

@@ -644,7 +644,7 @@ class Counting:
 
 @pytest.mark.parametrize(("pieces", "size"), [(100, 1 << 20), (2000, 100), (1000, 5000)])
 def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch, by):
-    """A file that grows piece by piece is kept once, and read two or three times, however many pieces there are."""
+    """A file that grows piece by piece is kept once, and read twice (compared: a few times), however many pieces there are."""
     counting = Counting()
     monkeypatch.setattr(contents_module, "os", counting)
 
@@ -657,7 +657,7 @@ def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch, by):
     assert len({change.after["a"].content.digest for change in one.changes if "a" in change.after}) == pieces + 1
     assert one.contents.kept == pieces * size
     assert (
-        counting.read <= (2 if by == "events" else 3) * pieces * size + pieces * (6 * (1 << 12)) + min(pieces * size, 1 << 17) ** 2 // size
+        counting.read <= (2 if by == "events" else 10) * pieces * size + pieces * (6 * (1 << 12)) + min(pieces * size, 1 << 17) ** 2 // size
     )
     one.contents.close()
 
