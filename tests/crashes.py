@@ -8,12 +8,16 @@ import sys
 import textwrap
 
 from pytest_mlchaos.core.crashes import File, Folder, Link
+from pytest_mlchaos.engine.crashes.comparing import Comparing
 from pytest_mlchaos.engine.crashes.contents import Contents
 from pytest_mlchaos.engine.crashes.moments import watched
 from pytest_mlchaos.engine.crashes.recorder import Recorder
 from pytest_mlchaos.search.crash_states import CrashStates
 
-__all__ = ["Recorded", "plain", "really", "walked"]
+__all__ = ["BY", "Recorded", "plain", "really", "walked"]
+
+BY = {"events": Recorder, "comparing": Comparing}
+"""How a directory is followed: as on Linux, and as elsewhere."""
 
 
 def walked(root):
@@ -50,13 +54,13 @@ def plain(tree, contents):
 class Recorded:
     """A program that was recorded while it wrote to ``root``."""
 
-    def __init__(self, program, root, store, *, prepare=None):
+    def __init__(self, program, root, store, *, prepare=None, by="events"):
         root.mkdir(parents=True, exist_ok=True)
         if prepare is not None:
             prepare(root)
         self.root = root
         self.contents = Contents(store)
-        recorder = Recorder(root, self.contents)
+        recorder = BY[by](root, self.contents)
         try:
             with watched(recorder):
                 program(root)

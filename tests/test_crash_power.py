@@ -7,15 +7,15 @@ import pytest
 from pytest_mlchaos.engine.crashes import inotify
 from tests.crashes import Recorded
 
-pytestmark = pytest.mark.skipif(not inotify.available(), reason="needs inotify")
 
-
-@pytest.fixture
-def losses(tmp_path):
+@pytest.fixture(params=["events", "comparing"])
+def losses(tmp_path, request):
     """The torn states of a program that only a power loss leaves, by what they hold."""
+    if request.param == "events" and not inotify.available():
+        pytest.skip("needs inotify")
 
     def losses(program, prepare=None):
-        one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare).checked()
+        one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare, by=request.param).checked()
         process = [tree for _, tree in one.states()]
         found = [tree for _, tree in one.states(power=True) if tree not in process]
         one.contents.close()

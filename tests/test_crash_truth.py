@@ -12,7 +12,6 @@ from pytest_mlchaos.engine.crashes import inotify
 from tests.crash_kills import PROGRAMS, prepare
 from tests.crashes import Recorded
 
-pytestmark = pytest.mark.skipif(not inotify.available(), reason="needs inotify")
 NEEDS = {"torch_path": ["torch"], "torch_file": ["torch"], "safetensors": ["torch", "safetensors"]}
 LIMITS = [0, 1, 499, 2999, 8192, 12_345, 14_999, 19_999]
 
@@ -25,14 +24,22 @@ def name(request):
     return request.param
 
 
+@pytest.fixture(params=["events", "comparing"])
+def by(request):
+    """How the directory is followed."""
+    if request.param == "events" and not inotify.available():
+        pytest.skip("needs inotify")
+    return request.param
+
+
 @pytest.fixture
-def states(name, tmp_path):
+def states(name, tmp_path, by):
     """Its crash states, with what they hold."""
     program = PROGRAMS[name]
     if name in NEEDS:
         (tmp_path / "warm").mkdir()
         program(tmp_path / "warm")
-    one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare).checked()
+    one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare, by=by).checked()
     yield one.states()
     one.contents.close()
 
@@ -57,7 +64,7 @@ def shape(tree):
     return {".tmp" if path.startswith(".tmp") else path: len(held) if path == "db-journal" else held for path, held in tree.items()}
 
 
-def test_killed_at_every_event(name, states, killed):
+def test_killed_at_every_event(name, states, killed, by):
     """The states that are not torn are exactly the contents that a kill leaves between two calls (and inside one, for other languages)."""
     real = [shape(tree) for tree in killed[0]]
     made = [shape(tree) for state, tree in states if not state.torn]
@@ -67,9 +74,11 @@ def test_killed_at_every_event(name, states, killed):
 
 
 @pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"database", "archive"}), indirect=True)
-def test_killed_at_a_byte(name, states, killed):
+def test_killed_at_a_byte(name, states, killed, by):
     """What is left when a file may not get longer than so many bytes is a state, or a state's file that is cut elsewhere."""
     everything = [shape(tree) for _, tree in states]
+    if (name, by) == ("safetensors", "comparing"):
+        pytest.skip("what one call writes, and renames, is seen when it is complete")
     for tree in map(shape, killed[1]):
         assert tree in everything or any(_differ_by_a_cut(tree, other, everything) for other in everything), _short(tree)
 

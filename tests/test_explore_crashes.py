@@ -373,13 +373,3 @@ def test_a_resumed_run_that_hangs_is_cut_off_and_said_to_hang(project):
             assert {o.verdict for o in report.failures} == {"hung"} and "resume did not end: it stood in " in str(report)
             assert "waits" in str(report)
     """).run("--mlchaos-clock=real", passed=2)
-
-
-def test_without_inotify_it_is_said(project):
-    """Elsewhere than on Linux, with the cure."""
-    project("""
-        def test_it(mlchaos, tmp_path, monkeypatch):
-            monkeypatch.setattr("pytest_mlchaos.engine.crashes.inotify.available", lambda: False)
-            with pytest.raises(ValueError, match="by inotify, which Linux has"):
-                mlchaos.explore_crashes(train, tmp_path)
-    """).run(passed=1)

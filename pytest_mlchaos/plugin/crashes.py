@@ -46,6 +46,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
 
+COMPARED = "states were found by comparing the directory with what it was, as this system tells of no changes: some may be missed"
 RECORDED = 5.0
 """How many times as long as another a run may take that is recorded."""
 
@@ -285,6 +286,8 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
     notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
     if begun.golden.changed and not begun.host.is_fresh:
         notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")
+    if begun.golden.compared:
+        notes.append(COMPARED)
     return CrashReport(
         steps=begun.judge.steps,
         writes=completed,

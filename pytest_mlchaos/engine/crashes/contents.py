@@ -217,6 +217,11 @@ class Contents:
             else:
                 yield from _read(self._fd, offset, offset + length)
 
+    def part(self, content: Content, start: int, size: int) -> bytes:
+        """So many bytes of a content, or what there is of them."""
+        pieces = _sliced(content.pieces, start, size)
+        return b"".join(self.blocks(Content(size, b"", pieces)))
+
     def write(self, content: Content, fd: int) -> None:
         """Write a content to an open, empty file."""
         for offset, length in content.pieces:

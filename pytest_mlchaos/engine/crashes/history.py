@@ -169,6 +169,16 @@ class History:
             for at, change in grown:  # not from front to back: its beginnings are no states
                 self.changes[at] = dataclasses.replace(change, start=_size(change))
 
+    def noted(self) -> int:
+        """How many changes are still to be filled in."""
+        return len(self._drafts)
+
+    def merge(self, first: int) -> None:
+        """The changes from that one on came in an order that nobody knows: they are one."""
+        drafts = self._drafts[first:]
+        if len(drafts) > 1:
+            self._drafts[first:] = [dataclasses.replace(drafts[-1], kind="arrived", before=drafts[0].before, names=None)]
+
     def lose(self) -> None:
         """It never stood still: nobody knows what it holds."""
         for inode in self.dirty:

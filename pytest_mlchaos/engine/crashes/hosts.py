@@ -16,6 +16,7 @@ from ..processes import stacks
 from ..processes.shipping import Packed
 from ..scopes import OURS, within
 from ..surroundings import Surroundings
+from .comparing import Comparing
 from .contents import Contents
 from .leftovers import Leftovers
 from .runs import Subject, Terms, collected, recorded, resumed
@@ -36,6 +37,8 @@ class Golden:
     end: Tree | None
     running: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    compared: bool = False
+    """Whether what lies between two looks at the directory was not seen."""
 
 
 class Host(Protocol):
@@ -170,7 +173,15 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
                 f"mlchaos.explore_crashes: the subject has changed the current directory, to {directory}, and left it so: the next "
                 "process begins in the old one. Use absolute paths, or contextlib.chdir"
             )
-        return Golden(ran, recorder.start, recorder.changes, recorder.tree(), tuple(running), tuple(before.in_globals()))
+        return Golden(
+            ran,
+            recorder.start,
+            recorder.changes,
+            recorder.tree(),
+            tuple(running),
+            tuple(before.in_globals()),
+            isinstance(recorder, Comparing),
+        )
     finally:
         recorder.close()
 

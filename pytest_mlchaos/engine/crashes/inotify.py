@@ -7,12 +7,11 @@ import contextlib
 import ctypes
 import importlib
 import os
+import select
 import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-
-from ...errors import BadArgument
 
 __all__ = ["Event", "Inotify", "available"]
 
@@ -35,7 +34,7 @@ class Event(NamedTuple):
 
 
 def available() -> bool:
-    """Whether this system has it."""
+    """Whether this system has it; elsewhere directories are compared (``comparing.py``)."""
     return sys.platform == "linux"
 
 
@@ -43,16 +42,15 @@ class Inotify:
     """A queue of events. ``pending`` says, in half a microsecond, whether there are any."""
 
     def __init__(self) -> None:
-        if not available():
-            raise BadArgument(
-                f"mlchaos.explore_crashes follows a work directory by inotify, which Linux has and {sys.platform} has not: run it on Linux "
-                "(in a container, say), or give it a URL, such as 'memory://run'"
-            )
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1: the limit of user instances (fs.inotify.max_user_instances) may be reached")
         self.pending = self._asker()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there are events, so long at most."""
+        return bool(select.select([self.fd], [], [], seconds)[0])
 
     def _asker(self) -> Callable[[], int]:
         count = array.array("i", [0])

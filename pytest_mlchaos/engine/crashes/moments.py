@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 from ..bystanders import alone, asleep
 from ..patching import Patches
 from ..scopes import OURS, within
+from .comparing import Comparing
 from .recorder import Recorder
 
 __all__ = ["EXDEV", "cross_device", "watched"]
@@ -26,7 +26,7 @@ _GOES_ON = 0.03  # s: when another process has written nothing for so long, it g
 
 
 @contextlib.contextmanager
-def watched(recorder: Recorder) -> Iterator[None]:
+def watched(recorder: Recorder | Comparing) -> Iterator[None]:
     """Drain the recorder whenever something may have been written: before and after each C function, and where Python functions return.
 
     What another thread or a child process writes in the meantime is seen then, too.
@@ -46,6 +46,8 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
     with Patches() as patches:
         _watch_syncs(recorder, patches)
+        if isinstance(recorder, Comparing):
+            patches.on_undo(recorder.listen(look))
         if hasattr(sys, "monitoring"):
             _monitor(patches, pending, look)
         else:
@@ -57,7 +59,7 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
+def _beside(recorder: Recorder | Comparing, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
     """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do; or sleeps.
 
     Who sleeps may be waiting for a child process, which has the work directory to itself meanwhile.
@@ -69,15 +71,7 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
     def watch() -> None:
         busy.on = True  # where every thread is watched, this one's own calls are no moments
         while not over.is_set() and os.getpid() == me:
-            ready, _, _ = select.select([recorder.fd], [], [], _LOOKS)
-            drained, worked, waiting = recorder.drained, process_time(), recorder.pending()
-            if not ready or not waiting or over.wait(_LONG):
-                continue
-            if recorder.drained != drained or not recorder.pending():
-                continue  # it was not in the same call all the while
-            at_work = process_time() - worked > _LONG / 4  # it may as well be waiting for its turn
-            is_a_childs = asleep() and not over.wait(_GOES_ON) and recorder.pending() == waiting and asleep()
-            if is_a_childs or (at_work and alone()):
+            if recorder.wait(_LOOKS) and _is_time(recorder, over):
                 busy.on = False
                 look()
                 busy.on = True
@@ -92,6 +86,18 @@ def _beside(recorder: Recorder, look: Callable[[], None], busy: threading.local)
     finally:
         over.set()
         thread.join()
+
+
+def _is_time(recorder: Recorder | Comparing, over: threading.Event) -> bool:
+    """Whether to look from beside, now that something has changed."""
+    if isinstance(recorder, Comparing) and recorder.has_children():
+        return True  # what they have written is soon another thing
+    drained, worked, waiting = recorder.drained, process_time(), recorder.pending()
+    if over.wait(_LONG) or recorder.drained != drained or not recorder.wait(0):
+        return False  # it was not in the same call all the while
+    if process_time() - worked > _LONG / 4:  # it may as well be waiting for its turn
+        return alone()
+    return asleep() and not over.wait(_GOES_ON) and recorder.pending() == waiting and asleep()
 
 
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
@@ -142,7 +148,7 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
     monitoring.set_events(tool, monitoring.events.CALL | monitoring.events.PY_RETURN)
 
 
-def _watch_syncs(recorder: Recorder, patches: Patches) -> None:
+def _watch_syncs(recorder: Recorder | Comparing, patches: Patches) -> None:
     """What is written back by ``os.fsync``, ``os.fdatasync`` and ``os.sync`` outlives a power loss.
 
     Fidelity: what C++ or Rust writes back by itself is not seen, nor are files that were opened with ``O_SYNC`` or ``O_DSYNC``.
@@ -155,7 +161,7 @@ def _watch_syncs(recorder: Recorder, patches: Patches) -> None:
             patches.replace_everywhere(original, wrapper)
 
 
-def _all_synced(original: Callable[[], None], recorder: Recorder) -> Callable[[], None]:
+def _all_synced(original: Callable[[], None], recorder: Recorder | Comparing) -> Callable[[], None]:
     @functools.wraps(original)
     def sync() -> None:
         original()
@@ -165,13 +171,13 @@ def _all_synced(original: Callable[[], None], recorder: Recorder) -> Callable[[]
     return sync
 
 
-def _synced(original: Callable[[Any], None], recorder: Recorder) -> Callable[[Any], None]:
+def _synced(original: Callable[[Any], None], recorder: Recorder | Comparing) -> Callable[[Any], None]:
     @functools.wraps(original)
     def sync(fd: Any) -> None:
         original(fd)
         number = fd if isinstance(fd, int) else fd.fileno()
         with within(OURS), contextlib.suppress(OSError):
-            recorder.synced(os.readlink(f"/proc/self/fd/{number}"))
+            recorder.synced(recorder.path_of(number) if isinstance(recorder, Comparing) else os.readlink(f"/proc/self/fd/{number}"))
 
     return sync
 

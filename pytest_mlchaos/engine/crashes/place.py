@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...core.crashes import Change, Tree
+from . import inotify
+from .comparing import Comparing
 from .contents import Contents
 from .disk import Disk, digests
 from .moments import watched
@@ -74,9 +76,9 @@ class Local:
     def __str__(self) -> str:
         return str(self._root)
 
-    def recorder(self, contents: Contents) -> Recorder:
-        """By events of the filesystem."""
-        return Recorder(self._root, contents)
+    def recorder(self, contents: Contents) -> Recorder | Comparing:
+        """By events of the filesystem; where the system tells of none, by comparing."""
+        return Recorder(self._root, contents) if inotify.available() else Comparing(self._root, contents)
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """At each call of a C function."""

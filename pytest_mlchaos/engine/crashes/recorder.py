@@ -46,7 +46,7 @@ class Recorder:
         self.drained = 0  # how often it has looked
         self._owner = os.getpid()
         self._inotify = Inotify()
-        self.pending, self.fd = self._inotify.pending, self._inotify.fd
+        self.pending, self.wait = self._inotify.pending, self._inotify.wait
         self._account = Account()
         self._mapped: set[tuple[int, int]] = set()
         self._watches = Watches(self._inotify, self._history.root)
@@ -334,6 +334,7 @@ class Recorder:
         """Files that have changed and raised no event: what writes through a mapping into memory raises none."""
         history = self._history
         self._mapped |= mapped_files()
+        noted = history.noted()
         for inode in history.inodes()[:_MOST_FILES]:
             held, status = inode.versions[-1], status_of(history.at(min(inode.paths)))
             if isinstance(held, File) and status is not None:
@@ -341,6 +342,7 @@ class Recorder:
                 if changed or inode.key in self._mapped:
                     history.version(inode, min(inode.paths), "grew", None)
                     inode.growing = None
+        history.merge(noted)
         written = self._account.since()
         history.resolve()
         history.settled(written)

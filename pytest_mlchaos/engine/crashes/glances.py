@@ -1,0 +1,115 @@
+"""When a directory that is compared is to be looked at: a few paths tell, at a glance, and now and then all of it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter  # by name: whoever patches the module's attributes leaves this alone
+
+from .listing import Status
+
+__all__ = ["Glances"]
+
+_RECENT = 8
+"""How many paths that have changed last are looked at."""
+_SHARE = 20
+"""Of the time that passes, one part in so many is spent on looks that nothing asks for."""
+_SHORT, _LONG = 4e-6, 1e-5
+"""s: a call of C++ that takes longer may have opened a file, or written one."""
+_YOUNG = 0.02
+_SLOW = 0.002
+"""s: a look that takes longer than this is not taken twice in a row."""
+
+Stamp = tuple[int, int, int, int]
+
+
+class Glances:
+    """Asks the paths that change: directories and files of late, and files that are open to be written.
+
+    ``cost``: seconds that a look at the whole takes. ``marked``: something is known to be going on; ``young``: files may change without a
+    trace. ``has_more``: asks whether something was opened.
+    """
+
+    def __init__(self, root: str, has_more: Callable[[], bool]) -> None:
+        self.cost = 0.0
+        self.marked = self.young = False
+        self._root = root
+        self._has_more = has_more
+        self._recent: dict[str, None] = {"": None}
+        self._watched: list[tuple[str, Stamp]] = []
+        self._open: list[tuple[str, Stamp]] = []
+        self._asked = self._looked = perf_counter()
+        self._next = self._takes = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time for a look at the whole: asked at each return of a function, so it costs next to nothing mostly."""
+        now = perf_counter()
+        took, self._asked = now - self._asked, now
+        if took < _SHORT and now < self._next and not self.marked and not self._open:
+            return False
+        found = self._is_due(now, took)
+        self._asked = perf_counter()
+        return found
+
+    def _is_due(self, now: float, took: float) -> bool:
+        since = now - self._looked
+        if self.cost > _SLOW and since < self.cost:
+            return False
+        if self.marked or _differ(self._open) or (took > _SHORT and self._has_more()):
+            return True
+        if now < self._next and took < max(_LONG, 2 * self._takes):
+            return False
+        if took > 2 * self.cost or since > max(_SHARE * self.cost, _YOUNG if self.young else 0):
+            return True
+        return self.differ()
+
+    def differ(self) -> bool:
+        """Whether the paths that change have done so since the last look."""
+        began = perf_counter()
+        found = _differ(self._watched)
+        self._asked = perf_counter()
+        self._takes = _steadied(self._takes, self._asked - began)
+        self._next = self._asked + _SHARE * self._takes
+        return found
+
+    def has_changed(self) -> bool:
+        """As ``differ``, for another thread than the one that is looked at."""
+        return _differ(self._watched)
+
+    def looked(self, took: float, *, marked: bool, young: bool) -> None:
+        """The whole has been looked at."""
+        self.marked, self.young = marked, young
+        self._looked = self._asked = perf_counter()
+        self._next = self._looked + _SHARE * self._takes
+        self.cost = _steadied(self.cost, took)
+
+    def known(self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]) -> None:
+        """What the paths are like now. ``writing``: the files that are open here."""
+        for path in changed:
+            for one in (path, os.path.dirname(path)):
+                self._recent.pop(one, None)
+                self._recent[one] = None
+        kept = [path for path in self._recent if path in listing and path][-_RECENT:]
+        self._recent = dict.fromkeys(["", *kept])
+        self._watched = [self._stamped(path, listing[path]) for path in self._recent if path in listing]
+        paths = [path for path, status in listing.items() if status.is_file and status.key in writing][:_RECENT]
+        self._open = [self._stamped(path, listing[path]) for path in paths]
+
+    def _stamped(self, path: str, status: Status) -> tuple[str, Stamp]:
+        return os.path.join(self._root, path) if path else self._root, (status.key[1], status.size, status.mtime, status.ctime)
+
+
+def _steadied(before: float, took: float) -> float:
+    """A machine that is busy for a moment is none that is slow."""
+    return min(took, 1.5 * before) if before else took
+
+
+def _differ(paths: list[tuple[str, Stamp]]) -> bool:
+    for path, stamp in paths:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return True
+        if (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) != stamp:
+            return True
+    return False

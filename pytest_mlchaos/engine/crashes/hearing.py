@@ -1,0 +1,48 @@
+"""Python's audit events: a file operation of Python code is heard of before it is done."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Heard", "hear"]
+
+Heard = Callable[[str, tuple[Any, ...]], None]
+"""Called with an event and its arguments, in front of what they announce."""
+
+STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "_posixsubprocess.fork_exec"})
+"""Another process is started, which may write as well."""
+_NAMES = frozenset(
+    f"os.{name}" for name in ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime")
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_listeners: list[Heard] = []
+
+
+def hear(listener: Heard) -> Callable[[], None]:
+    """Tell it of operations that may change files, of mappings, and of processes that are started; until what is returned is called."""
+    _install()
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _listeners:
+        return
+    if event in _NAMES or event in STARTS or event == "mmap.__new__" or (event == "open" and _is_written(arguments)):
+        for listener in tuple(_listeners):
+            listener(event, arguments)
+
+
+def _is_written(arguments: tuple[Any, ...]) -> bool:
+    flags = arguments[2] if len(arguments) > 2 else None
+    return not isinstance(flags, int) or bool(flags & _WRITES)
+
+
+@functools.cache
+def _install() -> None:
+    """Once in a process: Python never takes a hook away."""
+    sys.addaudithook(_hook)
