@@ -157,12 +157,15 @@ class _Keeper:
         pid, waiting = self._next or self._forked()
         self._next = None
         with waiting:
-            socket.send_fds(waiting, [JOB], list(fds))
-            write_message(waiting.fileno(), job)
-        hung = self._watch(pid, None if job.timeout is None else begun + job.timeout, fds[-1])
+            with contextlib.suppress(OSError):  # it has been killed: its end says so
+                socket.send_fds(waiting, [JOB], list(fds))
+                write_message(waiting.fileno(), job)
+            hung, code = self._watch(pid, waiting, None if job.timeout is None else begun + job.timeout, fds[-1])
         duration = time.monotonic() - begun
-        code = os.waitstatus_to_exitcode(self._exits[pid])
-        left = self._left(0.0 if hung or code < 0 else GRACE)
+        left: tuple[str, ...] = ()
+        if code is None:
+            code = os.waitstatus_to_exitcode(self._exits[pid])
+            left = self._left(0.0 if hung or code < 0 else GRACE)
         self._tell("ended", code, hung, duration, left)
         self._next = self._forked()
 
@@ -198,9 +201,10 @@ class _Keeper:
     def _ended(self, pid: int, status: int) -> None:
         self._exits[pid] = status
 
-    def _watch(self, pid: int, deadline: float | None, stacks: int) -> bool:
-        """Wait until the process has ended; True when it had to be cut off."""
+    def _watch(self, pid: int, waiting: socket.socket, deadline: float | None, stacks: int) -> tuple[bool, int | None]:
+        """Wait until the process has ended: whether it had to be cut off, and its exit code, where it has told that and leaves nobody."""
         hung = False
+        woken_by = [self._control.fileno(), self._woken, waiting.fileno()]
         while reap(self._ended) and pid not in self._exits:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -208,16 +212,20 @@ class _Keeper:
                 self._ask(pid, stacks)
                 _kill(pid)
                 continue
-            control = self._control.fileno()
-            ready, _, _ = select.select([control, self._woken], [], [], left)
+            ready, _, _ = select.select(woken_by, [], [], left)
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 4096)
-            if control in ready:
+            if self._control.fileno() in ready:
                 if self._control.recv(1) != END:
                     raise _Gone
                 _kill(pid)
-        return hung
+            elif waiting.fileno() in ready:
+                with contextlib.suppress(OSError):  # it was killed with its job unread
+                    if told := waiting.recv(1):
+                        return hung, told[0]
+                woken_by.remove(waiting.fileno())
+        return hung, None
 
     def _ask(self, pid: int, stacks: int) -> None:
         """Have the process write where it stands, and wait until it has."""
@@ -255,19 +263,18 @@ def _kill(pid: int) -> None:
 def _wait(keeper: socket.socket, files: SameFiles) -> NoReturn:
     """Wait for the job, and be its process; without one, be gone."""
     try:
-        with keeper:
-            _, fds, _, _ = socket.recv_fds(keeper, 1, FILES)
-            job = read_message(keeper.recv)
+        _, fds, _, _ = socket.recv_fds(keeper, 1, FILES)
+        job = read_message(keeper.recv)
         for fd in fds:
             os.set_inheritable(fd, False)
     except BaseException:  # noqa: BLE001  # its keeper has ended
         os._exit(1)
     if job is None:
         os._exit(1)
-    _run(job, files, *fds)
+    _run(keeper, job, files, *fds)
 
 
-def _run(job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
+def _run(keeper: socket.socket, job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
     """Be the fresh process, to its exit."""
     code = 1
     try:
@@ -289,7 +296,7 @@ def _run(job: Job, files: SameFiles, todo: int, messages: int, out: int, err: in
     except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
         traceback.print_exc()
     finally:
-        leave(code)
+        leave(code, keeper)
 
 
 def _loaded(todo: int) -> Any:
