@@ -477,6 +477,27 @@ def test_a_thread_that_outlives_the_recording_is_let_go(record, tmp_path):
     assert profiles == [None]
 
 
+def test_a_thread_that_is_being_started_or_ended_keeps_nobody_from_looking(record):
+    """It holds the lock of ``threading`` meanwhile, and may itself be waiting for the one that looks."""
+    held, written, in_time = threading.Event(), threading.Event(), []
+
+    def program(root):
+        def starts_or_ends():
+            with threading._active_limbo_lock:
+                held.set()
+                in_time.append(written.wait(5))
+
+        thread = threading.Thread(target=starts_or_ends)
+        thread.start()
+        held.wait()
+        (root / "a").write_text("a")
+        written.set()
+        thread.join()
+
+    record(program)
+    assert in_time == [True]
+
+
 def _child(root):
     for number in range(3):
         (root / f"{number}.tmp").write_bytes(b"x" * 1000)

@@ -51,8 +51,9 @@ def test_it_runs_as_the_main_module_with_its_arguments(project, capsys):
     """).run(passed=1)
 
 
-@pytest.mark.parametrize("given", ['"--out"', '"--out", tmp_path', 'f"--out={tmp_path}"'])
-@pytest.mark.parametrize("isolation", ["in-process", "process"])
+@pytest.mark.parametrize(
+    ("given", "isolation"), [('"--out"', "in-process"), ('"--out", tmp_path', "process"), ('f"--out={tmp_path}"', "in-process")]
+)
 def test_its_crash_states_are_explored(project, given, isolation):
     """With the work directory behind its arguments, or among them; in this process and in fresh ones."""
     project(f"""

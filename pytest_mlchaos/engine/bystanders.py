@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from time import sleep  # the real one
 
-__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "asleep", "at_work", "package_of"]
+__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "asleep", "at_work", "package_of", "threads"]
 
 _OURS = __name__.partition(".")[0]
 WAITING = frozenset(
@@ -32,9 +32,14 @@ def at_work() -> str:
     return _busy_process() or _busy_thread()
 
 
+def threads() -> list[threading.Thread]:
+    """What ``threading.enumerate`` gives, without its lock: whoever is interrupted to look may hold that."""
+    return [*list(threading._active.values()), *list(threading._limbo.values())]  # type: ignore[attr-defined]
+
+
 def alone() -> bool:
     """Whether the main thread is the only one that is part of what is tested, and has no child process."""
-    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread() and not _is_idle(thread))
+    others = (thread for thread in threads() if thread is not threading.main_thread() and not _is_idle(thread))
     return not any(others) and not _busy_process()
 
 
@@ -57,7 +62,7 @@ def _state(task: Path) -> bytes:
 
 def _busy_thread() -> str:
     """Why time is real while a thread of this process is at work, or nothing."""
-    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread() and not _is_idle(thread)]
+    others = [thread for thread in threads() if thread.ident != threading.get_ident() and not _is_idle(thread)]
     if not others:
         return ""
     sleep(GRACE)

@@ -6,6 +6,8 @@ import contextlib
 import os
 import threading
 
+from ..bystanders import threads
+
 __all__ = ["Account", "mapped_files"]
 
 
@@ -51,8 +53,8 @@ class Account:
 
 def _others() -> set[int]:
     """Who else may write: this thread's child processes, and the other threads, by their numbers."""
-    threads = (thread for thread in threading.enumerate() if not thread.name.startswith("mlchaos"))
-    found = {thread.native_id or 0 for thread in threads if thread is not threading.current_thread()}
+    others = (thread for thread in threads() if not thread.name.startswith("mlchaos"))
+    found = {thread.native_id or 0 for thread in others if thread.ident != threading.get_ident()}
     with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children:
         found |= set(map(int, children.read().split()))
     return found
