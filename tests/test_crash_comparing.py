@@ -254,7 +254,7 @@ def test_nobody_listens_any_more_behind_a_run(tmp_path):
 def test_what_a_look_costs_does_not_grow_with_each_return(tmp_path, monkeypatch):
     """A program that computes and writes nothing is looked at as a whole now and then, however many functions return."""
     looks = []
-    monkeypatch.setattr(Comparing, "_look", lambda self, look=Comparing._look: looks.append(1) or look(self))
+    monkeypatch.setattr(Comparing, "_look", lambda self, closely, look=Comparing._look: looks.append(1) or look(self, closely))
 
     def program(root):
         (root / "a").write_text("a")

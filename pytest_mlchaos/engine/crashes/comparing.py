@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter, sleep  # by name: whoever patches the module's attributes leaves these alone
@@ -16,6 +15,7 @@ from ...core.crashes import Change, File, Folder, Kind, Link, Tree
 from ...errors import BadArgument
 from .contents import Contents
 from .differences import Difference, Key, Seen, differences
+from .following import Following
 from .glances import Glances
 from .hearing import STARTS, hear
 from .history import moved
@@ -31,7 +31,7 @@ _SHORT = 0.001
 _OFTEN, _SELDOM = 0.002, 0.01
 
 
-class Comparing:
+class Comparing(Following):
     """Follows one directory as ``Recorder`` does, on any POSIX system. ``changes`` is what it saw.
 
     The whole directory is listed, what has changed is read, and it is listed again: each content that is told of was really there at
@@ -50,11 +50,9 @@ class Comparing:
                 f"mlchaos.explore_crashes follows files as POSIX systems have them, and {sys.platform} is none: run it on Linux or macOS "
                 "(under WSL, say)"
             )
+        super().__init__()
         self._root = os.path.realpath(root)
         self._contents = contents
-        self._lock = threading.RLock()
-        self._draining = self._closed = False
-        self._owner = os.getpid()
         self._files = KnownFiles(contents, self._void)
         self._files.is_fine = _are_on_one_device(self._root, contents.path.parent) and has_fine_times(str(contents.path.parent))
         self._open = OpenFiles()
@@ -68,18 +66,13 @@ class Comparing:
         self._opened, self._started = True, False
         self._known = False
         self.changes: list[Change] = []
-        self.drained, self.step = 0, 0
+        self.step = 0
         self.drain()
         self._unclosed.clear()
         self._unsynced.clear()
         self._loose = frozenset()
         self.changes.clear()
         self.start = self.tree()
-
-    def close(self) -> None:
-        """Follow it no longer."""
-        with self._lock:
-            self._closed = True
 
     def tree(self) -> Tree | None:
         """The directory as it was last seen; None if it never stood still since."""
@@ -123,21 +116,8 @@ class Comparing:
 
     # -- looking -----------------------------------------------------------------------------------------------
 
-    def drain(self, *, closely: bool = False) -> None:
-        """Take in what has happened since the last time. There is no look that is closer than another."""
-        if os.getpid() != self._owner:
-            return
-        with self._lock:
-            if self._draining or self._closed:
-                return
-            self._draining = True
-            self.drained += 1
-            try:
-                self._look()
-            finally:
-                self._draining = False
-
-    def _look(self) -> None:
+    def _look(self, closely: bool) -> None:
+        """There is no look that is closer than another."""
         self._known = self._glances.marked = False
         opened, self._opened = self._opened, False
         for _ in range(TRIES):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from . import inotify
 from .accounts import Account, mapped_files
 from .batches import QUIET, ahead, all_quiet
 from .contents import EMPTY, Contents
+from .following import Following
 from .history import History, moved
 from .inodes import Inode
 from .inotify import Event, Inotify
@@ -29,7 +29,7 @@ _MOST_FILES = 256
 _RENAMING = 0.0005
 
 
-class Recorder:
+class Recorder(Following):
     """Follows one directory. ``changes`` is what it saw; ``step`` is what the next ones are put down to.
 
     Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could
@@ -40,11 +40,8 @@ class Recorder:
     """
 
     def __init__(self, root: Path, contents: Contents) -> None:
+        super().__init__()
         self._history = History(os.path.realpath(root), contents)
-        self._lock = threading.RLock()
-        self._draining = self._closed = False
-        self.drained = 0  # how often it has looked
-        self._owner = os.getpid()
         self._inotify = Inotify()
         self.pending, self.wait = self._inotify.pending, self._inotify.wait
         self._account = Account()
@@ -79,7 +76,7 @@ class Recorder:
     def close(self) -> None:
         """Follow it no longer. A thread that is about to look finds nothing."""
         with self._lock:
-            self._closed = True
+            super().close()
             self._inotify.close()
             self._account.close()
 
@@ -87,24 +84,10 @@ class Recorder:
         """The directory as it was last seen."""
         return self._history.frozen(self._history.tree)
 
-    def drain(self, *, closely: bool = False) -> None:
-        """Take in what has happened since the last time. ``closely``: also what raised no event.
-
-        A process that was forked off this one has the same queue of events: it must leave them to this one.
-        """
-        if os.getpid() != self._owner:
-            return
-        with self._lock:
-            if self._draining or self._closed:
-                return
-            self._draining = True
-            self.drained += 1
-            try:
-                self._drain(self._events())
-                if closely:
-                    self._look_closely()
-            finally:
-                self._draining = False
+    def _look(self, closely: bool) -> None:
+        self._drain(self._events())
+        if closely:
+            self._look_closely()
 
     def synced(self, path: str) -> None:
         """A file, or a directory, has been written back: a power loss leaves it as it is."""
