@@ -71,7 +71,11 @@ def example(_everything_is_loaded, pytester, monkeypatch):
 
 @pytest.fixture(scope="session")
 def _everything_is_loaded():
-    """Pytester forgets the modules that a run in this process imports: what registers itself, or loads once, is loaded before."""
+    """Load what registers itself, or is slow to import: pytester forgets the modules that a run in this process imports."""
+    import hypothesis.internal.conjecture.optimiser
+    import hypothesis.strategies._internal.flatmapped
+    import numpy.random  # noqa: F401
+
     import pytest_mlchaos.plugin.fixture
     import pytest_mlchaos.plugin.trials
     import pytest_mlchaos.reports.catalogue
@@ -81,6 +85,8 @@ def _everything_is_loaded():
 
     faults.load()
     sites.load()
+    if importlib.util.find_spec("trio") is not None:
+        import trio.testing  # noqa: F401  # anyio's plugin imports it in each run
     if HAS_TORCH:
         import torch  # noqa: F401
         from torch.utils.data import DataLoader  # noqa: F401
