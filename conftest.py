@@ -73,7 +73,7 @@ def example(_everything_is_loaded, pytester, monkeypatch):
 def _everything_is_loaded():
     """Load what registers itself, or is slow to import: pytester forgets the modules that a run in this process imports."""
     import hypothesis.internal.conjecture.optimiser
-    import hypothesis.strategies._internal.flatmapped
+    import hypothesis.strategies._internal.flatmapped  # noqa: F401
     import numpy.random  # noqa: F401
 
     import pytest_mlchaos.plugin.fixture
