@@ -106,7 +106,10 @@ class Verdict(MlchaosError, AssertionError):
 
 
 class NeverStruck(Verdict):
-    """A fault was declared and never struck, so the test proved nothing about it."""
+    """A fault was declared and never struck, so the test proved nothing about it.
+
+    ``@chaos.settings(allow_quiet=True)`` permits that.
+    """
 
 
 class CrashSwallowed(Verdict):

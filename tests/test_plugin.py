@@ -655,6 +655,57 @@ def test_each_declaration_has_to_strike(sensors):
     assert outcome.text.count("stuck_sensor(at=500) never struck") >= 2
 
 
+QUIET_TESTS = """
+    {mark}
+    @chaos.stuck_sensor(at=500)
+    @chaos.stuck_sensor(at=1)
+    def test_fixed(): read()
+    {mark}
+    @chaos.stuck_sensor(at=500)
+    @chaos.stuck_sensor
+    def test_explored(): read()
+    {mark}
+    @chaos.stuck_sensor
+    def test_no_visit(): pass
+    {mark}
+    @chaos.stuck_sensor(value=chaos.one_of(1.0, 2.0))
+    def test_no_visit_of_any_variant(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "args", "ini"),
+    [
+        ("@chaos.settings(allow_quiet=True)", [], ""),
+        ("", ["--mlchaos-allow-quiet"], ""),
+        ("@chaos.settings(allow_quiet=False)", ["--mlchaos-allow-quiet=true"], ""),
+        ("", [], "mlchaos_allow_quiet = true"),
+    ],
+)
+def test_allow_quiet_permits_faults_that_strike_nothing(sensors, mark, args, ini):
+    """With a fixed schedule, in an exploration, and if no visit exists."""
+    sensors(QUIET_TESTS.format(mark=mark)).with_ini(ini).run(*args, passed=4)
+
+
+def test_without_allow_quiet_a_silent_fault_fails(sensors):
+    """The command line can take the permission back."""
+    sensors(QUIET_TESTS.format(mark="")).run(failed=4)
+    sensors(QUIET_TESTS.format(mark="@chaos.settings(allow_quiet=True)")).run("--mlchaos-allow-quiet=false", failed=4)
+
+
+def test_allow_quiet_hides_no_failure(sensors):
+    """Faults that do strike are judged as ever."""
+    outcome = sensors("""
+        @chaos.settings(allow_quiet=True)
+        @chaos.stuck_sensor(at=1)
+        def test_fixed(): assert 0.0 not in read()
+        @chaos.settings(allow_quiet=True)
+        @chaos.stuck_sensor
+        def test_explored(): assert 0.0 not in read()
+    """).run(failed=2)
+    assert outcome.reproduce == ["@chaos.stuck_sensor(at=1)", "@chaos.stuck_sensor(at=0)"]
+
+
 def test_what_the_user_pinned_is_not_shrunk(sensors):
     """A fixed and an open fault of one kind: only the open one moves."""
     outcome = sensors("""

@@ -127,6 +127,8 @@ def test_every_visit_is_every_visit():
         ({"seed": -1}, "seed to be a whole number"),
         ({"timeout": "soon"}, "expected timeout in seconds"),
         ({"clock": "sundial"}, "expected clock to be 'virtual' or 'real'"),
+        ({"allow_quiet": "perhaps"}, "allow_quiet must be true or false, got 'perhaps' (str)"),
+        ({"allow_quiet": 2}, "allow_quiet must be true or false, got 2 (int)"),
         ({"max_trails": 3}, "did you mean 'max_trials'?"),
     ],
 )
@@ -141,3 +143,5 @@ def test_settings_come_as_text_or_as_values():
     """The ini file and the command line give texts, the mark gives values."""
     assert parse_settings({"max_trials": "7", "timeout": "2m"}, Settings()) == parse_settings({"max_trials": 7, "timeout": 120}, Settings())
     assert parse_settings({"timeout": "none"}, Settings()).timeout is None
+    assert parse_settings({"allow_quiet": " True"}, Settings()).allow_quiet is parse_settings({"allow_quiet": True}, Settings()).allow_quiet
+    assert parse_settings({"allow_quiet": "off"}, Settings(allow_quiet=True)).allow_quiet is False

@@ -20,6 +20,12 @@ class Setting:
     text: str
     parse: Callable[[str, Any], Any]
     metavar: str
+    implied: str | None = None
+    """The value if the command-line option has none; None if it needs one."""
+
+
+_TRUE = ("true", "yes", "on", "1")
+_FALSE = ("false", "no", "off", "0")
 
 
 def _count(name: str, value: Any) -> int:
@@ -45,6 +51,15 @@ def _duration(name: str, value: Any) -> float | None:
     return seconds
 
 
+def _truth(name: str, value: Any) -> bool:
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text is True or text in _TRUE:
+        return True
+    if text is False or text in _FALSE:
+        return False
+    raise BadArgument(f"{name} must be true or false, got {shown(value)}")
+
+
 def _choice(*choices: str) -> Callable[[str, Any], str]:
     def parse(name: str, value: Any) -> str:
         if value not in choices:
@@ -54,8 +69,8 @@ def _choice(*choices: str) -> Callable[[str, Any], str]:
     return parse
 
 
-def _setting(default: Any, text: str, parse: Callable[[str, Any], Any], metavar: str) -> Any:
-    return dataclasses.field(default=default, metadata={"setting": Setting(text, parse, metavar)})
+def _setting(default: Any, text: str, parse: Callable[[str, Any], Any], metavar: str, implied: str | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"setting": Setting(text, parse, metavar, implied)})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +95,7 @@ class Settings:
     )
     timeout: float | None = _setting(60.0, "time that one trial may take, or none", _duration, "TIME")
     budget: float | None = _setting(None, "time that exploring one test may take, or none", _duration, "TIME")
+    allow_quiet: bool = _setting(False, "true: a declared fault may strike nothing; false: then the test fails", _truth, "BOOL", "true")
 
     @classmethod
     def table(cls) -> dict[str, Setting]:

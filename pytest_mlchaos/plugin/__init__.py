@@ -35,7 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options: those of :class:`~pytest_mlchaos.core.settings.Settings`, on the command line and in the ini file, and a few more."""
     group = parser.getgroup("mlchaos", "chaos tests of machine-learning code (pytest-mlchaos)")
     for name, setting in Settings.table().items():
-        group.addoption(f"--mlchaos-{name.replace('_', '-')}", dest=f"mlchaos_{name}", metavar=setting.metavar, help=setting.text)
+        optional: dict[str, Any] = {} if setting.implied is None else {"nargs": "?", "const": setting.implied}
+        group.addoption(
+            f"--mlchaos-{name.replace('_', '-')}", dest=f"mlchaos_{name}", metavar=setting.metavar, help=setting.text, **optional
+        )
         parser.addini(f"mlchaos_{name}", f"{setting.text} (as --mlchaos-{name.replace('_', '-')})")
     group.addoption(
         "--mlchaos-replay", dest="mlchaos_replay", metavar="FAULTS", help="run the selected chaos tests under these faults: 'gpu_oom(at=7)'"

@@ -108,7 +108,8 @@ class Trials:
             if is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
                 error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid, self._body.clock))
             raise
-        if silent := [plan.fault for plan in controller.plans if not plan.total]:
+        silent = [plan.fault for plan in controller.plans if not plan.total]
+        if silent and not settings.allow_quiet:
             hint = (
                 _remarks(controller)
                 or _unused_state(silent)
@@ -147,7 +148,8 @@ class Trials:
         struck: set[int | None] = set()
         found = explore(space, functools.partial(self._judge, settings=settings, struck=struck), settings, self._item.nodeid)
         if not found.failures:
-            self._check_struck(declared, struck, passed)
+            if not settings.allow_quiet:
+                self._check_struck(declared, struck, passed)
             if self._skipped is not None and not self._judged:
                 raise self._skipped  # under every fault: nothing was tested
             return
@@ -187,7 +189,7 @@ class Trials:
             Probe(plan.fault, one.given, tuple(plan.eligible), plan.measures)
             for (one, _), plan in zip(owners, controller.plans, strict=True)
         ]
-        for one in declared:
+        for one in declared if not settings.allow_quiet else ():
             if not any(probe.visits or probe.fault.ambient for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
                 hint = (
                     _absent([one.fault])
