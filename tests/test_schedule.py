@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mlchaos import Schedule, faults
-from pytest_mlchaos.core.faults import EVERY, create
+from pytest_mlchaos.core.faults import EVERY, create, following
 from pytest_mlchaos.errors import BadArgument, UnknownFault
+from pytest_mlchaos.testing import strike
 
 faults.load()
 
@@ -118,3 +119,87 @@ def test_an_unknown_fault_is_named_with_its_likely_spelling():
     """A typo gets the name that was probably meant."""
     with pytest.raises(UnknownFault, match=r"unknown fault 'gpu_omm' \(did you mean 'gpu_oom'\?\)"):
         Schedule.parse("gpu_omm(at=1)")
+
+
+HUGE = [range(5, 3 * 10**7), range(10**12), range(0, 10**30, 7), range(10**12, -1, -3)]
+
+
+@pytest.mark.parametrize("visits", HUGE, ids=str)
+def test_a_huge_range_of_visits_stays_a_range(visits):
+    """It prints short, reads back, is counted and is matched by arithmetic, however far it reaches."""
+    schedule = Schedule((create("crash", at=visits),))
+    (fault,) = schedule.faults
+    assert isinstance(fault.at, range)
+    assert len(schedule.line) < 80
+    assert Schedule.parse(schedule.line) == schedule
+    assert schedule.weight[0] == (max(visits[0], visits[-1]) - min(visits[0], visits[-1])) // abs(visits.step) + 1
+    assert [fault.strikes_at(visit, 0) for visit in (*range(12), 10**12, 10**30)] == [
+        visit in visits for visit in (*range(12), 10**12, 10**30)
+    ]
+
+
+@pytest.mark.parametrize("visits", HUGE, ids=str)
+def test_the_next_visit_of_a_huge_range_is_found_by_arithmetic(visits):
+    """The controller asks for the next one that is due, from any visit on."""
+    at = create("crash", at=visits).at
+    for start in (0, 1, 5, 6, 7, 10**6 + 1):
+        found = following(at, start)
+        assert found is not None
+        assert found in visits
+        assert not any(visit in visits for visit in range(start, found))
+    assert following(at, 10**31) is None
+
+
+def test_a_huge_range_strikes_at_its_visits_alone():
+    """The first and the last visits that a trial passes are as the range says."""
+    struck = strike(create("crash", site="my.site", at=range(2, 10**12, 2), times=1), [0] * 5)
+    assert [entry.visit for entry in struck.journal] == [2]
+
+
+@pytest.mark.parametrize(
+    ("given", "printed"),
+    [
+        ([4, 3, 2, 1], "range(1, 5)"),
+        (range(4, 0, -1), "range(1, 5)"),
+        ([9, 3, 6, 0], "range(0, 10, 3)"),
+        (range(0, 12, 3), "range(0, 10, 3)"),
+        (range(3), "[0, 1, 2]"),
+        ([0, 1, 2, 4], "[0, 1, 2, 4]"),
+        (range(7, 8), "7"),
+        ([7, 7], "7"),
+    ],
+)
+def test_equal_visits_are_equal_however_they_were_given(given, printed):
+    """A list and a range of the same numbers have one form, so that no schedule is tried twice."""
+    assert repr(create("crash", at=given)) == f"crash(at={printed})"
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        *(range(-1, 10**12), range(10**12, -2, -1), range(5, 5), range(10**12, 5), [], [-1], [0, "1"], [True], [None]),
+        *(True, -1, 1.0, "3", b"3", float("nan"), float("inf"), {1: 2}, [0.5]),
+    ],
+    ids=repr,
+)
+def test_what_is_not_a_visit_number_is_refused(at):
+    """Negative numbers, empty ranges and other types get one clear line, at once."""
+    with pytest.raises(BadArgument, match="crash: expected at to be a visit number"):
+        create("crash", at=at)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crash(at=range('3'))", "is not a range"),
+        ("crash(at=range(1, 9, 0))", "is not a range"),
+        ("crash(at=range())", "is not a range"),
+        ("crash(at=1, at=2)", "given twice"),
+        ("crash(at=chaos.one_of())", "a plain value"),
+        ("crash(at=" + "(" * 5000 + ")" * 5000 + ")", "expected faults such as"),
+    ],
+)
+def test_a_bad_replay_line_is_refused_in_one_line(text, message):
+    """What Python itself would refuse is the user's mistake, too."""
+    with pytest.raises(BadArgument, match=message):
+        Schedule.parse(text)

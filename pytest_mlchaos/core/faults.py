@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import inspect
+import operator
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ from ..errors import BadArgument, UnknownFault
 from .sites import Effect, Key, Visit, derive_seed
 from .values import check_fields, did_you_mean, index, shown
 
-__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "fields_of", "find", "is_drawn", "register", "type_hints"]
+__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "fields_of", "find", "following", "is_drawn", "register", "type_hints"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 F = TypeVar("F", bound="type[Fault]")
@@ -50,19 +52,53 @@ def is_drawn(value: object) -> bool:
 
 
 def _visits(owner: str, at: Any) -> Any:
-    """``at`` in its one form: None, EVERY, something to draw, or a tuple of distinct visit numbers."""
+    """Return ``at`` in its one form: None, EVERY, something to draw, or distinct visit numbers in order.
+
+    More than three numbers at one distance are a range: it costs the same however far it reaches.
+    """
     if at is None or at is EVERY or is_drawn(at):
         return at
-    single = index(at)
-    items = [at] if single is not None else at
-    if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
-        items = [None]
-    numbers = [index(item) for item in items]
-    if not numbers or None in numbers:
+    numbers = at if isinstance(at, range) else _listed(at)
+    if not numbers or min(numbers[0], numbers[-1]) < 0:
         raise BadArgument(
             f"{owner}: expected at to be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY but got {shown(at)}"
         )
-    return tuple(sorted({number for number in numbers if number is not None}))
+    return _compact(numbers)
+
+
+def _listed(at: Any) -> tuple[int, ...]:
+    """Return the distinct numbers of a number or a list, in order; nothing if any item is not a visit number."""
+    single = index(at)
+    items = [at] if single is not None else at
+    if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
+        return ()
+    numbers = [index(item) for item in items]
+    return () if None in numbers else tuple(sorted({number for number in numbers if number is not None}))
+
+
+def _compact(numbers: tuple[int, ...] | range) -> tuple[int, ...] | range:
+    """Return numbers in order as a range if they are more than three at one distance, else as a tuple.
+
+    Nothing here calls ``len`` on a range: it overflows above 2**63.
+    """
+    if isinstance(numbers, range):
+        first, last = sorted((numbers[0], numbers[-1]))
+        ordered = range(first, last + 1, abs(numbers.step))
+        return ordered if last - first > 2 * ordered.step else tuple(ordered)
+    if len(numbers) > 3:
+        ordered = range(numbers[0], numbers[-1] + 1, numbers[1] - numbers[0])
+        if len(ordered) == len(numbers) and all(map(operator.eq, ordered, numbers)):
+            return ordered
+    return numbers
+
+
+def following(visits: tuple[int, ...] | range, start: int) -> int | None:
+    """Return the first of these visits from ``start`` on, or None."""
+    if isinstance(visits, range):
+        found = visits.start + max(0, -(-(start - visits.start) // visits.step)) * visits.step
+        return found if found in visits else None
+    place = bisect.bisect_left(visits, start)
+    return visits[place] if place < len(visits) else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -169,7 +205,7 @@ class Fault:
             return derive_seed(seed, self.name, place, visit) < self.p * 2**64
         if self.is_row:
             return bool(visit >= self.at[0])
-        return self.at is EVERY or (self.at is not None and visit in self.at)
+        return self.at is EVERY or (self.at is not None and following(self.at, visit) == visit)
 
     @property
     def is_row(self) -> bool:
@@ -188,10 +224,7 @@ class Fault:
 
 def _printed(name: str, value: Any) -> str:
     if name == "at" and isinstance(value, tuple):
-        numbers = list(value)
-        if len(numbers) > 3 and numbers == list(range(numbers[0], numbers[-1] + 1)):
-            return f"range({numbers[0]}, {numbers[-1] + 1})"
-        return repr(numbers[0]) if len(numbers) == 1 else repr(numbers)
+        return repr(value[0]) if len(value) == 1 else repr(list(value))
     if callable(value):
         return f"<{getattr(value, '__name__', 'a predicate')}>"
     return repr(value)

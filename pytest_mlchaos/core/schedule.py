@@ -46,8 +46,13 @@ class Schedule:
     @property
     def weight(self) -> tuple[int, int, int, str]:
         """What makes a schedule small: few strikes, at early visits, few words."""
-        visits = [number for fault in self.faults for number in (fault.at if isinstance(fault.at, tuple) else ())]
-        return len(visits) or len(self.faults), sum(visits), len(self.line), self.line
+        counts = [visits_of(fault.at) for fault in self.faults if isinstance(fault.at, (tuple, range))]
+        return (
+            sum(count for count, _ in counts) or len(self.faults),
+            sum(total for _, total in counts),
+            len(self.line),
+            self.line,
+        )
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
@@ -68,6 +73,14 @@ class Schedule:
         return cls(tuple(faults), seed)
 
 
+def visits_of(at: tuple[int, ...] | range) -> tuple[int, int]:
+    """Return how many visits there are, and their sum."""
+    if not isinstance(at, range):
+        return len(at), sum(at)
+    count = (at[-1] - at[0]) // at.step + 1  # len() overflows above 2**63
+    return count, count * (at[0] + at[-1]) // 2
+
+
 def _seed(keywords: dict[str, Any]) -> int:
     seed = index(keywords.get("seed"))
     if seed is None or len(keywords) != 1:
@@ -81,7 +94,7 @@ def _calls(text: str) -> list[ast.expr]:
         source = "\n".join(part.strip() for part in source.replace(";", "\n").splitlines()) + "\ndef _(): ..."
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two come from deep nesting
         raise BadArgument(f"expected faults such as 'gpu_oom(at=7); crash(at=9)' but got {shown(text)}") from None
     found: list[ast.expr] = []
     for statement in body:
@@ -106,8 +119,11 @@ def _name(node: ast.expr, text: str) -> str:
 def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
     if not isinstance(node, ast.Call):
         return {}
-    if node.args or any(keyword.arg is None for keyword in node.keywords):
+    names = [keyword.arg for keyword in node.keywords]
+    if node.args or None in names:
         raise BadArgument(f"faults take keywords only, as in gpu_oom(at=7), but got {shown(ast.unparse(node))}")
+    if len(set(names)) < len(names):
+        raise BadArgument(f"a keyword is given twice in {shown(ast.unparse(node))}; give it once")
     return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
 
 
@@ -116,8 +132,11 @@ def _value(node: ast.expr) -> Any:
         case ast.Attribute(value=ast.Name(id="chaos"), attr="EVERY") | ast.Name(id="EVERY"):
             return EVERY
         case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
-            return range(*(_value(argument) for argument in arguments))
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="chaos"), attr="one_of"), args=arguments, keywords=[]):
+            try:
+                return range(*(_value(argument) for argument in arguments))
+            except (TypeError, ValueError) as error:
+                raise BadArgument(f"{ast.unparse(node)} is not a range: {error}") from None
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="chaos"), attr="one_of"), args=[_, *_] as arguments, keywords=[]):
             return OneOf(tuple(_value(argument) for argument in arguments))
         case ast.Name(id="nan" | "inf" as word):
             return float(word)
@@ -125,5 +144,5 @@ def _value(node: ast.expr) -> Any:
             return float("-inf")
     try:
         return ast.literal_eval(node)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, MemoryError, RecursionError):
         raise BadArgument(f"expected a plain value but got {shown(ast.unparse(node))}") from None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.faults import EVERY, Fault
+from ..core.faults import EVERY, Fault, following
 from ..core.sites import Key
 
 __all__ = ["NEVER", "Lane", "Plan", "Tally", "most_passed"]
@@ -83,9 +82,8 @@ class Plan:
             return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.place)), start + LOOK_AHEAD)
         if fault.is_row:
             return int(max(start, fault.at[0]))
-        visits = fault.at if isinstance(fault.at, tuple) else ()
-        place = bisect.bisect_left(visits, start)
-        return visits[place] if place < len(visits) else NEVER
+        visit = following(fault.at, start) if isinstance(fault.at, (tuple, range)) else None
+        return NEVER if visit is None else visit
 
 
 class Lane:

@@ -138,7 +138,7 @@ def _why(fault: Fault, count: int) -> str:
         if name == "data.table":
             return "; target='package.module:function' strikes at what any function returns"
         return "" if name in SITES else did_you_mean(name, SITES)
-    if isinstance(fault.at, tuple) and min(fault.at) >= count:
+    if isinstance(fault.at, (tuple, range)) and fault.at[0] >= count:
         return f" (visits 0 to {count - 1})"
     if fault.where is not None:
         return ", and where= held for none that was due"
