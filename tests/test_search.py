@@ -210,3 +210,29 @@ def test_a_harmful_parameter_is_found_and_made_as_small_as_may_be():
     probes = [Probe(declared("left_knock", 0), frozenset(), tuple(range(60)), {"force": 30})]
     found = explore(Space(probes, 3, 0), lambda s: Cause("Bug", "here", "") if fails(s) else None, Settings(), "test")
     assert [failure.smallest.line for failure in found.failures] == ["left_knock(at=40, force=13)"]
+
+
+@pytest.mark.parametrize("fails_at", [7, 0])
+def test_a_parameter_that_was_given_is_not_shrunk(fails_at):
+    """The smallest schedule keeps the value that the user wrote, though another one fails as well."""
+    given = Probe(declared("left_knock", 0, force=7), frozenset({"force"}), tuple(range(20)), {"force": 10})
+    smallest = minimise(
+        Schedule((declared("left_knock", 0, at=[9], force=7),)),
+        Space([given], 3, 0),
+        lambda schedule: all(fault.force >= fails_at or fault.force == 0 for fault in schedule.faults),
+    )
+    assert smallest.line == "left_knock(at=0, force=7)"
+
+
+def test_a_search_over_two_strikes_keeps_what_was_given():
+    """Also where several strikes are tried as a single one with other parameters."""
+    given = Probe(declared("left_knock", 0, force=7), frozenset({"force"}), tuple(range(200)), {"force": 10})
+    seen = set()
+
+    def trial(schedule):
+        seen.update(fault.force for fault in schedule.faults)
+        return Cause("Bug", "here", "") if any(visit >= 3 for fault in schedule.faults for visit in fault.at) else None
+
+    found = explore(Space([given], 3, 0), trial, Settings(seed=0, max_trials=20), "test")
+    assert [failure.smallest.line for failure in found.failures] == ["left_knock(at=3, force=7)"]
+    assert seen == {7}

@@ -86,7 +86,7 @@ def _with(schedule: Schedule, place: int, fault: Fault) -> Schedule:
 def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     """Each explored parameter as small as may be, searched by halves; its default if that will do."""
     for place, fault in enumerate(schedule.faults):
-        for name in fault.explored if space.open_visits(fault) else ():
+        for name in space.searched_parameters(fault):
 
             def changed(value: int, place: int = place, name: str = name, schedule: Schedule = schedule) -> Schedule:
                 keywords: dict[str, Any] = {name: value}

@@ -67,14 +67,19 @@ class Probe:
         """Whether a parameter is the user's own strategy: then only Hypothesis can choose."""
         return any(is_drawn(getattr(self.fault, name)) for name in fields_of(type(self.fault)))
 
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The explored parameters that were not given."""
+        return tuple(name for name in self.fault.explored if name not in self.given)
+
     def at_turn(self, turn: int) -> dict[str, Any]:
         """Explored parameters at one turn of a sweep: far from the turns before, however many there are."""
-        reaches = {name: self.measures.get(name, 0) for name in self.fault.explored if name not in self.given}
+        reaches = {name: self.measures.get(name, 0) for name in self.searched}
         return {name: int(turn * GOLDEN_RATIO % 1 * reach) for name, reach in reaches.items() if reach > 1}
 
     def combinations(self, limit: int) -> list[dict[str, Any]]:
         """All values of the explored parameters; none where there are none, or more than the limit."""
-        reaches = {name: self.measures.get(name, 0) for name in self.fault.explored if name not in self.given}
+        reaches = {name: self.measures.get(name, 0) for name in self.searched}
         if not reaches or not 1 < math.prod(max(1, reach) for reach in reaches.values()) <= limit:
             return []
         values = itertools.product(*(range(max(1, reach)) for reach in reaches.values()))
@@ -85,9 +90,9 @@ class Probe:
         import hypothesis.strategies as st
 
         drawn = {name: getattr(self.fault, name) for name in fields_of(type(self.fault)) if is_drawn(getattr(self.fault, name))}
-        for name in self.fault.explored:
+        for name in self.searched:
             wanted = self.is_open or getattr(self.fault, name) is None
-            if wanted and name not in self.given and self.measures.get(name, 0) > 1:
+            if wanted and self.measures.get(name, 0) > 1:
                 drawn[name] = st.integers(0, self.measures[name] - 1)
         return drawn
 
@@ -219,7 +224,7 @@ class Space:
         """The fault with each explored parameter over its range, a few values of it."""
         for probe in self.probes:
             if self._comes_from(fault, probe):
-                for name in set(fault.explored) - probe.given:
+                for name in probe.searched:
                     reach = probe.measures.get(name, 0)
                     for value in range(0, reach, max(1, reach // PARAMETER_VALUES)):
                         keywords: dict[str, Any] = {name: value}
@@ -240,6 +245,13 @@ class Space:
         for probe in self.probes:
             if self._comes_from(fault, probe):
                 return probe.visits
+        return ()
+
+    def searched_parameters(self, fault: Fault) -> tuple[str, ...]:
+        """Return the parameters that the search chose; those that the user gave, or drew, are not among them."""
+        for probe in self.probes:
+            if self._comes_from(fault, probe):
+                return probe.searched
         return ()
 
     def _comes_from(self, fault: Fault, probe: Probe) -> bool:
