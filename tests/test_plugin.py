@@ -293,6 +293,38 @@ def test_a_fault_that_never_struck_fails_the_test_by_name(sensors):
     )
 
 
+def test_a_rank_outside_of_a_world_is_named(sensors):
+    """The fault waits for a rank of a world, and the test has none."""
+    sensors("""
+        @chaos.stuck_sensor(at=3, rank=1)
+        def test_it(): read()
+    """).run(failed=1).has("stuck_sensor(at=3, rank=1) never struck", "but not in rank 1 of a world (mlchaos.world)")
+
+
+def test_a_predicate_prints_as_the_visits_that_it_chose(sensors):
+    """The pinned line was run, and failed in the same way."""
+    sensors("""
+        @chaos.stuck_sensor(at=chaos.EVERY, where=lambda visit: visit.index == 4, value=-1.0)
+        def test_it():
+            assert min(read()) >= 0
+    """).run(failed=1).has("reproduce: @chaos.stuck_sensor(at=4, value=-1.0)")
+
+
+def test_a_line_that_does_not_reproduce_is_not_shown(sensors):
+    """A predicate that depends on more than the visit cannot be replaced by visits."""
+    outcome = sensors("""
+        calls = []
+
+        @chaos.stuck_sensor(at=chaos.EVERY, where=lambda visit: calls.append(visit.index) or visit.index == 4, value=-1.0)
+        def test_it():
+            calls.clear()
+            values = read()
+            assert not calls or min(values) >= 0
+    """).run(failed=1)
+    outcome.has("reproduce: run this test as it is", "does not print")
+    assert not outcome.reproduce
+
+
 def test_never_struck_hides_no_exception_that_came_before(sensors):
     """The user's own error is the news."""
     outcome = sensors("""

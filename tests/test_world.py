@@ -356,6 +356,39 @@ def test_each_rank_counts_its_own_visits(mlchaos):
     assert [(strike.visit, strike.details["rank"]) for strike in mlchaos.journal] == [(1, 0), (1, 1)]
 
 
+@chaos.corrupt_batch(kind="nan", fraction=1.0, at=1, rank=1)
+def test_every_fault_can_be_bound_to_a_rank(mlchaos):
+    """The keyword rank= replaces a predicate on the visit."""
+
+    def subject():
+        return [bool(batch.isnan().any()) for batch in DataLoader(torch.ones(3), batch_size=1)]
+
+    run = mlchaos.world().run(subject)
+    assert [rank.value for rank in run.ranks] == [[False, False, False], [False, True, False]]
+
+
+WHERE_JOB = """
+    import torch
+
+    def subject():
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        for _ in range(3):
+            optimizer.step()
+    """
+
+
+def test_a_predicate_on_the_rank_prints_as_visits_and_rank(example):
+    """The line to paste strikes the same rank at the same visit, and was run before it was shown."""
+    example.with_file("job.py", WHERE_JOB).with_tests("""
+        from job import subject
+
+        @chaos.crash(at=[1, 2], where=lambda visit: visit.attributes["rank"] == 1 and visit.index > 1)
+        def test_it(mlchaos):
+            mlchaos.world().run(subject).assert_finished()
+    """).run(failed=1).has("reproduce: @chaos.crash(at=2, rank=1)")
+
+
 def test_ranks_that_drift_apart_are_found(mlchaos):
     """The message names ranks and entry."""
     with pytest.raises(OutOfSync, match=r"rank 1 and rank 0 ended in different states\n  trained parameters\[0\]\[0\]\[0\]: differs"):

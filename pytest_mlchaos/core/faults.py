@@ -117,7 +117,7 @@ class Fault:
             def apply(self, visit):
                 return self.value
 
-    ``at``, ``p``, ``times`` and ``where`` say at which visits it strikes; every fault takes them.
+    ``at``, ``p``, ``times``, ``where`` and ``rank`` say at which visits it strikes; every fault takes them.
     The docstring of a fault says what it imitates and, after ``Fidelity:``, what it does not.
     """
 
@@ -140,6 +140,7 @@ class Fault:
     p: float | None = None
     times: int | None = None
     where: Callable[[Visit], bool] | None = None
+    rank: int | None = None
     _origin: int | None = dataclasses.field(default=None, compare=False)
     """Which of a test's declarations it comes from; it travels with copies, and is no part of what the fault is."""
 
@@ -154,6 +155,8 @@ class Fault:
             raise BadArgument(f"{self.name}: expected times to be 1 or more but got {shown(self.times)}")
         if self.where is not None and not callable(self.where):
             raise BadArgument(f"{self.name}: expected where to be a predicate on the visit but got {shown(self.where)}")
+        if self.rank is not None and not is_drawn(self.rank) and index(self.rank) is None:
+            raise BadArgument(f"{self.name}: expected rank to be the number of a rank (0, 1, ...) but got {shown(self.rank)}")
         self.check()
 
     def check(self) -> None:
@@ -170,8 +173,8 @@ class Fault:
         """Called at the first visits of the trial without faults: measure what ``explored`` parameters range over."""
 
     def concerns(self, process: Mapping[str, Any]) -> bool:
-        """Whether it may strike in a process of these attributes (``rank``, ``world_size``); the test's own has none."""
-        return True
+        """Return True if it may strike in a process with these attributes (``rank``, ``world_size``). The test's own process has none."""
+        return self.rank is None or process.get("rank") == self.rank
 
     def surround(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
         """Of a fault that is ``ambient``: what is open from the beginning of the test's body (or of a fresh process) to its end."""

@@ -22,6 +22,10 @@ class Strike:
     def __str__(self) -> str:
         return f"{self.fault} struck {self.site} {self.visit}"
 
+    def of_rank(self, rank: int) -> Strike:
+        """Return the strike as one of this rank."""
+        return dataclasses.replace(self, details={"rank": rank, **self.details})
+
     def as_dict(self) -> dict[str, Any]:
         """The strike as plain data."""
         return {"fault": self.fault, "site": self.site, "visit": self.visit, **({"details": dict(self.details)} if self.details else {})}

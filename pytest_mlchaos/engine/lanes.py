@@ -26,7 +26,7 @@ class Plan:
         self.fault = fault
         self.place = place
         self.total = 0
-        self.visits_struck: list[int] = []
+        self.strikes: list[tuple[int | None, int]] = []  # the rank (None outside of a world) and the visit of each
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
         self.remark = ""

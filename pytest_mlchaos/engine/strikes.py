@@ -64,7 +64,7 @@ class Strikes:
 
     def _apply(self, plan: Plan, visit: Visit) -> None:
         def record(details: Mapping[str, Any]) -> None:
-            plan.visits_struck.append(visit.index)
+            plan.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(plan.text, visit.site, visit.index, {**about(), **details})
             put_down(strike, self.clock.now() + visit.delay)
             self._struck(plan, strike)

@@ -186,13 +186,13 @@ class Heard:
         return Tally(dict(self.passed), struck)
 
 
-def absorb(controller: Controller, heard: Heard, worded: Callable[[Strike], Strike] = lambda strike: strike) -> None:
+def absorb(controller: Controller, heard: Heard, rank: int | None = None) -> None:
     """Take over what happened in a process; visits are counted on by whoever comes next."""
     for place, strike in heard.strikes:
         plan = controller.plans[place]
         plan.total += 1
-        plan.visits_struck.append(strike.visit)
-        controller.journal.append(worded(strike))
+        plan.strikes.append((rank, strike.visit))
+        controller.journal.append(strike if rank is None else strike.of_rank(rank))
     for place, visits in heard.eligible.items():
         controller.plans[place].eligible = sorted({*controller.plans[place].eligible, *visits})
     for place, measures in heard.measures.items():

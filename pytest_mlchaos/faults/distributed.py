@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ..core.faults import Fault, is_drawn, register
+from ..core.faults import Fault, register
 from ..core.sites import Visit
-from ..core.values import shown
-from ..errors import BadArgument, SimulatedCrash
+from ..errors import SimulatedCrash
 
 __all__ = ["RankFailure"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -40,17 +39,11 @@ class RankFailure(Fault):
     random = False
     explored = ("rank",)
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
-    rank: int | None = None
     mode: Literal["kill", "hang", "raise"] = "kill"
 
-    def check(self) -> None:
-        """Refuse a rank below 0."""
-        if self.rank is not None and not is_drawn(self.rank) and self.rank < 0:
-            raise BadArgument(f"rank_failure: expected rank to be the number of a rank (0, 1, ...) but got {shown(self.rank)}")
-
     def concerns(self, process: Mapping[str, Any]) -> bool:
-        """The rank in question; never the test's own process."""
-        return "rank" in process and self.rank in (None, process["rank"])
+        """Return True in the ranks that may be struck. The test's own process is never one of them."""
+        return "rank" in process and super().concerns(process)
 
     def probe(self, visit: Visit) -> None:
         """Any rank of this world may be the one."""

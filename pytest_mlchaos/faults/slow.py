@@ -6,13 +6,12 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Key, Visit
-from ..core.values import check_share, parse_duration, shown
-from ..errors import BadArgument
+from ..core.values import check_share, parse_duration
 from ._phases import SITES_OF_PHASES, Phase
 
 __all__ = ["CpuStarved", "SlowCompute"]
@@ -43,23 +42,16 @@ class SlowCompute(Fault):
     random = False
     delay: Any = 1.0
     phase: Phase = "forward"
-    rank: int | None = None
 
     def check(self) -> None:
         """Turn ``delay`` into seconds."""
         if not is_drawn(self.delay):
             object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
-        if self.rank is not None and not is_drawn(self.rank) and self.rank < 0:
-            raise BadArgument(f"slow_compute: expected rank to be the number of a rank (0, 1, ...) but got {shown(self.rank)}")
 
     @property
     def key(self) -> Key:
         """The site of the phase."""
         return SITES_OF_PHASES[self.phase]
-
-    def concerns(self, process: Mapping[str, Any]) -> bool:
-        """All processes, or the rank in question."""
-        return self.rank is None or process.get("rank") == self.rank
 
     def apply(self, visit: Visit) -> None:
         """Delay the phase."""

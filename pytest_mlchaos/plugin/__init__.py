@@ -25,7 +25,7 @@ _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _trials: pytest.StashKey[trials.Trials] = pytest.StashKey()
 
 _MARKS = (
-    "mlchaos(fault, at=None, p=None, times=None, where=None, **parameters): break the code under test; written as a decorator, "
+    "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): break the code under test; written as a decorator, "
     "@chaos.gpu_oom(at=7). `pytest --mlchaos-faults` lists the faults. Select with -m mlchaos or -m \"mlchaos(fault='gpu_oom')\".",
     f"mlchaos_settings({', '.join(Settings.table())}): how one chaos test is explored; written as @chaos.settings(...).",
 )

@@ -13,11 +13,13 @@ import pytest
 from .. import sites
 from ..core import safety
 from ..core.crashes import CRASH_STATE
+from ..core.faults import Fault
 from ..core.journal import Strike
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..core.sites import SITES, Key, name_of
 from ..engine.controller import Controller
+from ..engine.lanes import Plan
 from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, NeverStruck, NotReproducible
 from ..reports import text
@@ -106,7 +108,8 @@ class Trials:
             controller = self._body.run(schedule, settings, strikes)
         except BaseException as error:
             if is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
-                error.add_note(text.one_trial(self._pinned(schedule), strikes, self._nodeid, self._body.clock))
+                clock, (shown, caveat) = self._body.clock, self._printable(schedule, settings, cause_of(error))
+                error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
             raise
         silent = [plan.fault for plan in controller.plans if not plan.total]
         if silent and not settings.allow_quiet:
@@ -119,13 +122,24 @@ class Trials:
             )
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
 
-    def _pinned(self, schedule: Schedule) -> Schedule:
-        """The schedule as it can be pasted: a predicate does not print, so its fault is pinned to where it struck."""
-        faults = list(schedule.faults)
-        for plan in self._body.controller.plans if self._body.controller is not None else ():
-            if plan.fault.where is not None and plan.visits_struck:
-                faults[plan.place] = dataclasses.replace(plan.fault, at=plan.visits_struck, where=None, times=None, p=None)
-        return dataclasses.replace(schedule, faults=tuple(faults))
+    def _printable(self, schedule: Schedule, settings: Settings, cause: Cause) -> tuple[Schedule, str]:
+        """Return the schedule as it can be pasted, and what to say if it does not fail in the same way.
+
+        A predicate does not print. Its fault is pinned to the visits and ranks that it struck, and the result is run once.
+        """
+        plans = self._body.controller.plans if self._body.controller is not None else []
+        if not any(plan.fault.where is not None for plan in plans):
+            return schedule, ""
+        faults = [fault for plan in plans for fault in (_pinned(plan) if plan.fault.where is not None else [plan.fault])]
+        pinned = dataclasses.replace(schedule, faults=tuple(faults))
+        try:
+            self._body.run(pinned, settings)
+        except BaseException as error:  # a failed replay must not replace the failure that it explains
+            if not is_failure(error) and not isinstance(error, (*SKIPPED, Abort)):
+                raise
+            if is_failure(error) and cause_of(error) == cause:
+                return pinned, ""
+        return schedule, text.does_not_print(schedule)
 
     def _all_passed(self, controller: Controller, settings: Settings) -> dict[Key, int]:
         """What the test passes at all: one more trial, without faults, that watches every site."""
@@ -224,6 +238,16 @@ class Trials:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+
+
+def _pinned(plan: Plan) -> list[Fault]:
+    """Return the fault of a plan at the visits that it struck: one for all ranks if it struck them alike, else one for each rank."""
+    visits: dict[int | None, list[int]] = {}
+    for rank, visit in plan.strikes:
+        visits.setdefault(rank, []).append(visit)
+    ranks = [plan.fault.rank] if len(visits) > 1 and len({tuple(sorted(each)) for each in visits.values()}) == 1 else list(visits)
+    some = next(iter(visits.values()), [])
+    return [dataclasses.replace(plan.fault, at=visits.get(rank, some), rank=rank, where=None, times=None, p=None) for rank in ranks if some]
 
 
 def _remarks(controller: Controller) -> str:

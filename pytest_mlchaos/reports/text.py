@@ -100,12 +100,20 @@ def explored(
     return "\n".join([*lines, *struck(strikes), *real_clock(clock), *reproduce(groups[0].smallest, nodeid)])
 
 
-def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str) -> str:
-    """The report of one failed trial under a fixed schedule."""
+def does_not_print(schedule: Schedule) -> str:
+    """Explain why no line to paste is given: a predicate chose the visits, and pinned to them the test does not fail in the same way."""
+    faults = "; ".join(repr(fault) for fault in schedule.faults if fault.where is not None)
+    return (
+        f"  reproduce: run this test as it is. where= of {faults} does not print, and pinned to the visits struck the test did not fail so"
+    )
+
+
+def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str, caveat: str = "") -> str:
+    """Return the report of one failed trial under a fixed schedule; ``caveat`` replaces a line to paste that would not reproduce it."""
     head = f"mlchaos: failed under {_counted(len(schedule.faults), 'declared fault')}, {_counted(len(strikes), 'strike')}"
     if not strikes:
         return "\n".join(["mlchaos: no fault had struck when this failed", *real_clock(clock)])
-    return "\n".join([head, *struck(strikes), *real_clock(clock), *reproduce(schedule, nodeid)])
+    return "\n".join([head, *struck(strikes), *real_clock(clock), *([caveat] if caveat else reproduce(schedule, nodeid))])
 
 
 def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = "") -> str:
@@ -142,7 +150,9 @@ def _why(fault: Fault, count: int) -> str:
         return f" (visits 0 to {count - 1})"
     if fault.where is not None:
         return ", and where= held for none that was due"
+    if fault.rank is not None:
+        return f", but not in rank {fault.rank} of a world (mlchaos.world)"
     if fault.p is not None:
         return f", and p={fault.p} hit none of them with this seed: raise p, or take another with @chaos.settings(seed=...)"
-    far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.explored)
+    far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.explored if getattr(fault, name) is not None)
     return ", and it found nothing to do there" + (f" (is {far} too far?)" if far else "")

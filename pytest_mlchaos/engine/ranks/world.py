@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic  # the real clock, whatever the test's own code is shown
@@ -146,7 +145,7 @@ def _check_started(live: Live) -> None:
 
 def _check_ranks(schedule: Schedule, ranks: int) -> None:
     for fault in schedule.faults:
-        rank = getattr(fault, "rank", None)
+        rank = fault.rank
         if isinstance(rank, int) and rank >= ranks:
             raise BadArgument(
                 f"{fault.name}: expected rank to be below {ranks}, for this is a world of {ranks} ranks, but got {shown(rank)}"
@@ -155,7 +154,7 @@ def _check_ranks(schedule: Schedule, ranks: int) -> None:
 
 def _absorb(controller: Controller, rank: Rank) -> None:
     """Take over what happened in a rank. Called in the order of the ranks, so that the journal depends on the schedule alone."""
-    absorb(controller, rank, functools.partial(_of_rank, rank=rank.number))
+    absorb(controller, rank, rank.number)
     told = rank.tally()
     tally = controller.elsewhere.setdefault(rank.number, Tally())
     tally.passed.update(told.passed)
@@ -173,11 +172,10 @@ def _check_where(controller: Controller, live: Live) -> None:
                 common = min(rank.passed.get(plan.fault.key, 0) for rank in (one, other))
                 held = [[visit for visit in rank.eligible.get(plan.place, []) if visit < common] for rank in (one, other)]
                 if held[0] != held[1]:
-                    raise BadArgument(f"{plan.fault.name}: where= tells ranks apart, and its visits are to be searched; pin them with at=")
-
-
-def _of_rank(strike: Strike, rank: int) -> Strike:
-    return dataclasses.replace(strike, details={"rank": rank, **strike.details})
+                    raise BadArgument(
+                        f"{plan.fault.name}: where= tells ranks apart, and its visits are to be searched; "
+                        "choose the rank with rank=, or pin the visits with at="
+                    )
 
 
 def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tuple[Strike, ...], duration: float) -> WorldRecord:
@@ -191,7 +189,7 @@ def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tup
             lag=None if live.failure is None else rank.left - live.failure[0],
             steps=rank.steps,
             joined=rank.joined,
-            faults=tuple(_of_rank(strike, rank.number) for _, strike in rank.strikes),
+            faults=tuple(strike.of_rank(rank.number) for _, strike in rank.strikes),
             stack=rank.stack,
             output=rank.output,
             load_value=rank.load_value,
