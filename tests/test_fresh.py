@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import linecache
 import os
 import random
 import signal
@@ -130,6 +132,85 @@ def test_the_users_modules_are_imported_once_for_all(fresh):
 def file_of_this():
     """Where this module comes from."""
     return __file__
+
+
+def here():
+    """The file and line of the caller's code, and the file's line as a traceback shows it."""
+    frame = sys._getframe(1)
+    return frame.f_code.co_filename, frame.f_lineno, linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+
+
+def code_made_locally():
+    """Functions of each kind that no module holds, and what they return here."""
+    decorated_by = "a wrapper"
+
+    def wrapped(function):
+        def wrapper():
+            return decorated_by, here(), function()
+
+        return wrapper
+
+    class Local:
+        inherited = staticmethod(lambda: [here()])
+
+        def method(self):
+            return (lambda: [here() for _ in range(2)])(), next(here() for _ in (self,))
+
+        @property
+        def attribute(self):
+            return here()
+
+        @classmethod
+        def of_class(cls):
+            def nested():
+                return here(), cls.__name__
+
+            return nested()
+
+    class Child(Local):
+        def __call__(self):
+            return super().method(), self.attribute
+
+    def generator():
+        yield here()
+        yield here()
+
+    return {
+        "lambda": lambda: here(),
+        "decorated": wrapped(lambda: here()),
+        "method": Local().method,
+        "property": lambda: Local().attribute,
+        "classmethod": Local.of_class,
+        "staticmethod": Local.inherited,
+        "callable of a subclass": Child(),
+        "partial": functools.partial(lambda x: (x, here()), 1),
+        "generator": lambda: list(generator()),
+        "default": lambda made=lambda: here(): made(),
+        "eval": eval("lambda: here()", globals()),
+    }
+
+
+@pytest.mark.parametrize("kind", code_made_locally())
+def test_code_that_is_sent_keeps_its_file_and_lines(fresh, kind):
+    """Whatever kind of function it is, and however deep the code is nested; so do functions that come home."""
+    pytest.importorskip("cloudpickle")
+    function = code_made_locally()[kind]
+    assert fresh.run(function).value == function()
+    assert fresh.run(lambda: function).value() == function()
+
+
+def test_a_traceback_and_a_stack_name_the_users_line_of_a_local_function(fresh):
+    """With the text of the line, though the code came by cloudpickle."""
+    pytest.importorskip("cloudpickle")
+
+    def subject(ends):
+        if ends:
+            raise LookupError("mine")  # this line
+        time.sleep(600)  # that line
+
+    line = subject.__code__.co_firstlineno + 2
+    assert f'File "{__file__}", line {line}, in subject\n    raise LookupError("mine")  # this line\n' in fresh.run(subject, True).traceback
+    assert f'File "{__file__}", line {line + 1} in subject' in fresh.run(subject, False, timeout=0.3).stack
 
 
 def test_libraries_are_there_before_they_are_asked_for(fresh):

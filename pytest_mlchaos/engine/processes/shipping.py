@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
-from types import ModuleType
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, ModuleType
 from typing import Any
 
 from ...errors import BadArgument
@@ -29,13 +32,39 @@ def dumps(value: Any) -> bytes:
     except ImportError:
         cloudpickle = None
     try:
-        data: bytes = (cloudpickle or pickle).dumps(value)
+        data = _by_value(value, cloudpickle) if cloudpickle else pickle.dumps(value)
     except BadArgument:  # of something packed in it
         raise
     except Exception as error:  # whatever a foreign __reduce__ raises
         cure = "" if cloudpickle else "; lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
         raise BadArgument(f"{type(error).__name__}: {error}{cure}") from error
     return data
+
+
+def _by_value(value: Any, cloudpickle: ModuleType) -> bytes:
+    file = io.BytesIO()
+    _pickler(cloudpickle)(file).dump(value)
+    return file.getvalue()
+
+
+@functools.cache
+def _pickler(cloudpickle: ModuleType) -> Callable[[io.BytesIO], pickle.Pickler]:
+    """Return cloudpickle's pickler, but for one thing: code objects keep their file.
+
+    Since 3.1.3 cloudpickle writes ``<dynamic-code>`` instead. Such a frame has no source line, and counts as generated code, not as
+    the user's.
+    """
+    base: Any = cloudpickle.Pickler
+
+    def reduce_code(code: CodeType) -> tuple[Any, ...]:
+        return _code_of_file, (code.co_filename, *base.dispatch_table[CodeType](code))  # nested code objects pass here too
+
+    return type("Pickler", (base,), {"dispatch_table": ChainMap({CodeType: reduce_code}, base.dispatch_table)})
+
+
+def _code_of_file(filename: str, make: Callable[..., CodeType], args: tuple[Any, ...]) -> CodeType:
+    """Make a code object in the receiving process, and give it the file that it was written in."""
+    return make(*args).replace(co_filename=filename)
 
 
 class Packed:
