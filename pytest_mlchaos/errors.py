@@ -25,7 +25,7 @@ Exception
         ├── NoEmergencySave                           a process that was told to end did not save, or not in time, or in vain
         ├── Drifted                                   values are distributed otherwise than the reference
         ├── Worse                                     a metric is worse by more than the margin
-        ├── Inconclusive                              too few seeds to tell: no pass
+        ├── Inconclusive                              too few seeds, or crash states, were tried to tell: no pass
         ├── SilentlyDifferent                         another output than the golden run's, and no error
         ├── Incomplete                                a part of the golden run's output is missing
         ├── HalfWritten                               an error that left a file neither old nor whole
@@ -193,7 +193,7 @@ class Worse(Verdict):
 
 
 class Inconclusive(Verdict):
-    """The seeds tell neither that a metric is worse nor that it is not: a failure, with how many would probably do."""
+    """What was tried decides nothing: too few seeds for a metric, or crash states for which no budget was left. It is a failure."""
 
 
 class SilentlyDifferent(Verdict):

@@ -171,6 +171,15 @@ def test_an_entry_that_only_says_where_a_run_went_on_is_no_divergence(began, ver
     assert {outcome.verdict for outcome in outcomes} == {verdict}
 
 
+def test_an_entry_seen_at_one_step_is_undecided():
+    """A further state could show that it is in one ratio to the step; seen at two steps in no ratio, it is a failure."""
+    judge = CrashJudge(ran(GOLDEN, {"loss": 1, "epoch": 0}))
+    runs = {at: ran(trace(*map(step, range(at, 10))), {"loss": 1, "epoch": epoch}) for at, epoch in ((4, 2), (8, 3))}
+    one, two = (judge.outcome(state(at, at=at), run) for at, run in runs.items())
+    assert judge.undecided(judge.finish([one])) == [one]
+    assert not judge.undecided(judge.finish([one, two]))
+
+
 def test_nothing_to_judge_is_an_error():
     """No value, no trained parameters, no file."""
     with pytest.raises(BadArgument, match="nothing to judge"):

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 SUBJECTS = '''
-import json, os, pathlib, pickle, random, threading, time
+import itertools, json, os, pathlib, pickle, random, threading, time
 import pytest
 
 def save(state, file, atomic):
@@ -373,3 +373,96 @@ def test_a_resumed_run_that_hangs_is_cut_off_and_said_to_hang(project):
             assert {o.verdict for o in report.failures} == {"hung"} and "resume did not end: it stood in " in str(report)
             assert "waits" in str(report)
     """).run("--mlchaos-clock=real", passed=2)
+
+
+TICKS = """
+        @pytest.fixture(autouse=True)
+        def ticks(monkeypatch):
+            # The budget's clock moves by one second each time that it is read: once for each state.
+            monkeypatch.setattr("pytest_mlchaos.plugin.crashes.perf_counter", itertools.count().__next__)
+"""
+
+
+def test_a_budget_that_runs_out_leaves_no_verdict(project):
+    """The report says how many states were not tried, a warning too, and it is no pass."""
+    project(f"""{TICKS}
+        def test_it(mlchaos, tmp_path):
+            with pytest.warns(UserWarning, match="crash states were not tried"):
+                report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process")
+            tried, states, untried = len(report.outcomes), len(report.states), len(report.untried)
+            assert 3 < tried < states and tried + untried == states and not report.failures
+            assert f"{{untried}} of {{states}} crash states were not tried: the setting budget=6 (seconds) ran out" in str(report)
+            assert f"{{tried}} of {{states}} crash states in" in str(report) and "these recover" in str(report)
+            report.assert_recovers()
+    """).run("--mlchaos-budget=6", failed=1).has("Inconclusive", "crash states were not tried")
+
+
+def test_a_failure_within_the_budget_is_a_failure(project):
+    """What was found does not depend on the states that were not tried."""
+    project(f"""{TICKS}
+        def test_it(mlchaos, tmp_path):
+            with pytest.warns(UserWarning, match="not tried"):
+                report = mlchaos.explore_crashes(in_place, tmp_path, isolation="in-process")
+            report.assert_recovers()
+    """).run("--mlchaos-budget=8", failed=1).has("NotRecovered", "EOFError", "crash states were not tried")
+
+
+def test_explorations_of_one_test_share_the_budget(project):
+    """The budget is for one test: the second exploration finds it used up, and starts no further run."""
+    project(f"""{TICKS}
+        @pytest.mark.filterwarnings("ignore:mlchaos")
+        def test_it(mlchaos, tmp_path):
+            for name in ("a", "b"):
+                (tmp_path / name).mkdir()
+            mlchaos.explore_crashes(train, tmp_path / "a", isolation="in-process")
+            report = mlchaos.explore_crashes(train, tmp_path / "b", isolation="in-process")
+            assert [outcome.state.id for outcome in report.outcomes] == ["start#0"]
+            assert len(report.untried) == len(report.states) - 1
+    """).run("--mlchaos-budget=6", passed=1)
+
+
+def test_a_budget_ends_the_search_for_second_crashes(project):
+    """With depth=2, the report says how many states were not crashed again."""
+    project(f"""{TICKS}
+        def test_it(mlchaos, tmp_path):
+            with pytest.warns(UserWarning, match="no second crash was tried behind"):
+                mlchaos.explore_crashes(train, tmp_path, 2, isolation="in-process", depth=2, torn_writes=False)
+    """).run("--mlchaos-budget=6", passed=1)
+
+
+def test_a_state_that_is_asked_for_is_tried_without_a_budget(project):
+    """A replay tries its one state however little time the settings give."""
+    project("""
+        @chaos.crash(state="start#0")
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process")
+            report.assert_recovers()
+            assert len(report.outcomes) == 1 and not report.untried
+    """).run("--mlchaos-budget=0.000001", passed=1)
+
+
+def test_the_timeout_of_the_settings_holds_for_resumed_runs(project):
+    """A test that sets it waits no longer for a resumed run that hangs."""
+    project("""
+        def waits(workdir):
+            lock = pathlib.Path(workdir) / "lock"
+            while lock.exists():
+                time.sleep(0.01)
+            lock.touch()
+            lock.unlink()
+            return 1
+
+        @chaos.settings(timeout=1, clock="real")
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(waits, tmp_path, isolation="in-process")
+            assert {o.verdict for o in report.failures} == {"hung"} and max(o.duration for o in report.failures) < 10
+    """).run(passed=1)
+
+
+@pytest.mark.parametrize("jobs", [10**6, 10**30])
+def test_jobs_are_at_most_the_processors(project, jobs):
+    """However many are asked for."""
+    project(f"""
+        def test_it(mlchaos, tmp_path):
+            mlchaos.explore_crashes(train, tmp_path, 2, jobs={jobs}, torn_writes=False).assert_recovers()
+    """).run(passed=1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState
 from ..core.values import index, shown
-from ..errors import BadArgument, NotRecovered
+from ..errors import BadArgument, Inconclusive, NotRecovered
 
 __all__ = ["CrashReport"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -18,7 +18,8 @@ _ORDER = ("failed", "hung", "restarted", "diverged")
 class CrashReport:
     """What became of a subject that was resumed from every crash state.
 
-    ``steps``: of the run without a crash. ``states``: the crash states, in the order of time; ``outcomes``: one for each. ``notes``: what
+    ``steps``: of the run without a crash. ``states``: the crash states, in the order of time; ``outcomes``: one for each that was tried.
+    ``untried``: the states that were not, because the setting ``budget`` ran out. ``notes``: what
     else is to be known (that the runs were made in fresh processes, say, and why). ``duration``: seconds that it took.
     """
 
@@ -34,6 +35,8 @@ class CrashReport:
         rejudged: Callable[[CrashOutcome, float, float], CrashOutcome] | None = None,
         test: str = "",
         root: str = "",
+        untried: Sequence[CrashState] = (),
+        left_out: str = "",
     ) -> None:
         self.steps = steps
         self.states = list(states)
@@ -44,6 +47,8 @@ class CrashReport:
         self._rejudged = rejudged
         self._test = test
         self._root = root
+        self.untried = list(untried)
+        self._left_out = left_out
 
     def __repr__(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
@@ -75,6 +80,8 @@ class CrashReport:
     def assert_recovers(self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless the subject recovers from every crash state.
 
+        Raise :class:`~pytest_mlchaos.errors.Inconclusive` if it recovers from all that were tried, and the budget ended before the rest.
+
         To recover is to end as the run without a crash did: in the same returned value, which may differ by ``atol + rtol *
         abs(expected)``, and the same trained parameters. ``max_lost_steps``: more steps than this must never have to be done again.
         """
@@ -88,6 +95,8 @@ class CrashReport:
         slow = [o for o in outcomes if max_lost_steps is not None and o.lost_steps is not None and o.lost_steps > max_lost_steps]
         if slow or any(outcome.verdict != "recovered" for outcome in outcomes):
             raise NotRecovered(self.text(outcomes, slow, max_lost_steps))
+        if self._left_out:
+            raise Inconclusive(self.text(outcomes))
 
     # -- in words ----------------------------------------------------------------------------------------------
 
@@ -98,7 +107,7 @@ class CrashReport:
         outcomes = self.outcomes if outcomes is None else outcomes
         failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
         groups = _grouped(failures)
-        lines = [self._head(outcomes, failures)]
+        lines = [self._head(outcomes, failures), *([f"  {self._left_out}"] if self._left_out else [])]
         for group in groups[:SHOWN_GROUPS]:
             lines += _group(group, self._root)
         if len(groups) > SHOWN_GROUPS:
@@ -118,7 +127,7 @@ class CrashReport:
     def _head(self, outcomes: Sequence[CrashOutcome], failures: Sequence[CrashOutcome]) -> str:
         good = len(outcomes) - len(failures)
         verdict = (
-            "all recover"
+            ("these recover" if self.untried else "all recover")
             if not failures
             else f"{good} recover{'s' if good == 1 else ''}, {len(failures)} do{'es' if len(failures) == 1 else ''} not"
         )
@@ -127,7 +136,9 @@ class CrashReport:
             if self.steps
             else _counted(self.writes, "file write")
         )
-        return f"mlchaos: {_counted(len(outcomes), 'crash state')} in {over}, checked in {self.duration:.1f} s: {verdict}"
+        tried = f"{len(outcomes)} of " if self.untried else ""
+        states = _counted(len(self.states), "crash state")
+        return f"mlchaos: {tried}{states} in {over}, checked in {self.duration:.1f} s: {verdict}"
 
     def _costs(self) -> str:
         if not self.steps:

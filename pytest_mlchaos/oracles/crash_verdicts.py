@@ -87,6 +87,11 @@ class CrashJudge:
         )
         return list(_from_scratch(judged, progress))
 
+    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the failures that differ in markers alone, one of which was seen at one step only: a second step could explain it."""
+        pairs = _marker_pairs(outcomes)
+        return [o for o in outcomes if o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers)]
+
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """A divergence, judged anew by other tolerances."""
         if outcome.verdict != "diverged":
@@ -154,15 +159,20 @@ def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
 
 def _judged_markers(outcomes: Sequence[CrashOutcome]) -> Iterator[CrashOutcome]:
     """What only says where a run went on from is no divergence: it is that step, or in one ratio to it in all runs."""
-    pairs: dict[str, set[tuple[int, int]]] = {}
-    for outcome in outcomes:
-        for name, number in outcome.markers.items():
-            pairs.setdefault(name, set()).add((outcome.resumed_at or 0, number))
-    tell = {name for name, found in pairs.items() if _in_ratio(found)}
+    tell = {name for name, found in _marker_pairs(outcomes).items() if _in_ratio(found)}
     for outcome in outcomes:
         if outcome.markers and outcome.markers.keys() <= tell:
             outcome = dataclasses.replace(outcome, verdict="recovered", divergence=None, value=None)
         yield outcome
+
+
+def _marker_pairs(outcomes: Sequence[CrashOutcome]) -> dict[str, set[tuple[int, int]]]:
+    """Return by marker the distinct pairs of the step that a run went on from, and the marker's value."""
+    pairs: dict[str, set[tuple[int, int]]] = {}
+    for outcome in outcomes:
+        for name, number in outcome.markers.items():
+            pairs.setdefault(name, set()).add((outcome.resumed_at or 0, number))
+    return pairs
 
 
 def _in_ratio(pairs: set[tuple[int, int]]) -> bool:

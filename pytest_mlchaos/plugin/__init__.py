@@ -23,6 +23,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _trials: pytest.StashKey[trials.Trials] = pytest.StashKey()
+_began: pytest.StashKey[list[float]] = pytest.StashKey()
 
 _MARKS = (
     "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): break the code under test; written as a decorator, "
@@ -190,5 +191,6 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return [found] if found is not None else []
 
     keep = request.config.getoption("mlchaos_keep_state")
-    shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None, request.node.path.parent)
+    began = request.node.stash.setdefault(_began, [])
+    shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None, request.node.path.parent, began)
     return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node), shown)

@@ -6,10 +6,12 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import re
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +20,7 @@ from typing import Any
 from ..core.clock import VirtualClock
 from ..core.crashes import CRASH_STATE, CrashState, Folder
 from ..core.runs import Attempt, Record, tell
+from ..core.settings import Settings
 from ..core.values import index, parse_duration, shown
 from ..engine import randomness
 from ..engine.controller import Controller
@@ -53,11 +56,22 @@ RECORDED = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """About the test: ``test`` is how it can be typed; ``keep``: where states that a report names are left; ``folder``: where it lies."""
+    """About the test: ``test`` is how it can be typed; ``keep``: where states that a report names are left; ``folder``: where it lies.
+
+    ``began``: when the test's first exploration began, in a list; all of them share the budget.
+    """
 
     test: str = ""
     keep: Path | None = None
     folder: Path | None = None
+    began: list[float] = dataclasses.field(default_factory=list)
+
+    def is_over(self, budget: float | None) -> Callable[[], bool]:
+        """Return a function that returns True once the explorations of this test have taken this many seconds."""
+        if not self.began:
+            self.began.append(perf_counter())
+        end = math.inf if budget is None else self.began[0] + budget
+        return lambda: perf_counter() > end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,30 +110,71 @@ class CrashTerms:
         if self.timeout is not None:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
-    def plan(self, only: str | None) -> Plan:
-        """What is to be explored."""
-        return Plan(torn_writes=self.torn_writes, power=self.durability == "power", horizon=self.horizon, depth=self.depth, only=only)
+    def plan(self, only: str | None, is_over: Callable[[], bool]) -> Plan:
+        """Return what is to be explored; a state that was asked for is tried however long that takes."""
+        return Plan(
+            torn_writes=self.torn_writes,
+            power=self.durability == "power",
+            horizon=self.horizon,
+            depth=self.depth,
+            only=only,
+            is_over=is_over if only is None else lambda: False,
+        )
+
+    @property
+    def crew(self) -> int:
+        """Return how many runs are made at a time: ``jobs``, and at most one for each processor."""
+        return min(self.jobs, _processors())
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def explored(
-    controller: Controller, subject: Callable[..., Any], workdir: Any, args: tuple[Any, ...], terms: CrashTerms, scratch: Path, shown: Shown
+    controller: Controller,
+    subject: Callable[..., Any],
+    workdir: Any,
+    args: tuple[Any, ...],
+    terms: CrashTerms,
+    scratch: Path,
+    shown: Shown,
+    settings: Settings,
 ) -> CrashReport:
     """Explore, and report."""
     check_subject(subject, CALLER)
+    is_over = shown.is_over(settings.budget)
     start = perf_counter()
     asked = asked_state(controller)
     with contextlib.ExitStack() as stack:
-        crew = _begun(stack, controller, subject, workdir, args, terms, scratch)
-        plan = terms.plan(asked and asked[1])
+        crew = _begun(stack, controller, subject, workdir, args, terms, scratch, _most(settings))
+        plan = terms.plan(asked and asked[1], is_over)
         begun, found = confirmed(crew, explore(crew, plan), plan)
         begun.host.leave(begun.golden.end)
-        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test, os.path.abspath(str(workdir)))
+        left_out = _left_out(found, settings)
+        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test, os.path.abspath(str(workdir)), left_out)
         if shown.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
                 report.notes.append(f"kept: {_kept(state, shown.keep, begun.host.contents)} ({state.id})")
     if asked is not None:
         controller.note(asked[0], state=asked[1])
+    if left_out:
+        warnings.warn(f"{CALLER}: {left_out}", stacklevel=3)
     return report
+
+
+def _most(settings: Settings) -> float:
+    """Return the seconds that a test which sets ``timeout`` allows one run. The default is not a decision of the user's."""
+    return math.inf if settings.timeout in (None, Settings().timeout) else settings.timeout
+
+
+def _left_out(found: Exploration, settings: Settings) -> str:
+    """Return what the budget left out, in words."""
+    parts = [
+        *([f"{len(found.untried)} of {len(found.states)} crash states were not tried"] if found.untried else []),
+        *([f"no second crash was tried behind {found.unlisted} of them"] if found.unlisted else []),
+    ]
+    return f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise it" if parts else ""
 
 
 def _begun(
@@ -130,6 +185,7 @@ def _begun(
     args: tuple[Any, ...],
     terms: CrashTerms,
     scratch: Path,
+    most: float = math.inf,
 ) -> list[Begun]:
     """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes, until the stack ends.
 
@@ -155,14 +211,14 @@ def _begun(
     def hosts(job: int, place: Path) -> Hosts:
         contents = stack.enter_context(opened(home / f"contents-{job}"))
         given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
-        return _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual)
+        return _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual, most)
 
     first = begin(hosts(0, root))
-    others = [_beside(home / str(job) / root.name) for job in range(1, terms.jobs)]
+    others = [_beside(home / str(job) / root.name) for job in range(1, terms.crew)]
     return [first, *(begin_beside(first, hosts(job, place)) for job, place in enumerate(others, 1))]
 
 
-def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms, virtual: bool) -> Hosts:
+def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms, virtual: bool, most: float) -> Hosts:
     """Where runs may be made."""
 
     def fresh() -> Fresh:
@@ -175,6 +231,7 @@ def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms,
         judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol),
         root=str(runs.place),
         timeout=terms.timeout,
+        most=most,
     )
 
 
@@ -281,7 +338,7 @@ def _home(scratch: Path) -> Iterator[Path]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _report(found: Exploration, begun: Begun, duration: float, test: str, root: str) -> CrashReport:
+def _report(found: Exploration, begun: Begun, duration: float, test: str, root: str, left_out: str) -> CrashReport:
     completed = completed_writes(begun.golden.changes)
     notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
     if begun.golden.changed and not begun.host.is_fresh:
@@ -298,4 +355,6 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
         rejudged=begun.judge.again,
         test=test,
         root=root,
+        untried=found.untried,
+        left_out=left_out,
     )

@@ -116,15 +116,18 @@ class Mlchaos:
         - ``durability``: with ``"power"``, also without the data and names that no ``fsync`` has written back.
         - ``isolation``: ``"in-process"``; ``"process"``: each run in a fresh one, which is sent what it needs (pickle, or cloudpickle);
           ``"auto"``: in process, unless two runs without a crash differ there, leave something running, or fail there alone.
-        - ``jobs``: states that are resumed at a time, in processes. ``depth``: 2 crashes the runs that resume, too.
+        - ``jobs``: states that are resumed at a time, in processes, at most one for each processor.
+        - ``depth``: 2 crashes the runs that resume, too.
         - ``horizon``: end a resumed run as recovered once so many steps in a row were the golden run's.
         - ``cross_device``: a rename into ``workdir`` from outside fails, as from a temporary directory on another filesystem.
-        - ``timeout``: of one run (seconds, ``"2m"``). Without it: the setting for the golden run, then 30 s and ten times as long as that.
+        - ``timeout``: of one run (seconds, ``"2m"``). Without it: the setting for the golden run, then 30 s and ten times as long as that
+          (at most the setting, if you set it).
         - ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``.
         - ``storage_options``: of fsspec's, for a URL. ``allow_remote``: it may be on another machine.
 
-        Returns a :class:`~pytest_mlchaos.CrashReport`. Raises ``BadArgument`` for wrong arguments, or a subject that writes nothing
-        there, takes no step, or leaves something changed or running; ``GoldenRunFailed``; ``NonDeterministicSubject`` if two runs differ.
+        Returns a :class:`~pytest_mlchaos.CrashReport`; when the setting ``budget`` runs out first, it says which states were not tried.
+        Raises ``BadArgument`` for wrong arguments, or a subject that writes nothing there, takes no step, or leaves something
+        changed or running; ``GoldenRunFailed``; ``NonDeterministicSubject`` if two runs differ.
 
         Imitates: SIGKILL, the kernel's OOM killer, preempted and failing nodes; ``durability="power"``, a power loss.
 
@@ -146,7 +149,7 @@ class Mlchaos:
             storage_options=storage_options,
             allow_remote=allow_remote,
         )
-        return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown)
+        return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown, self._settings())
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,10 @@ class Judge(Protocol):
         """The verdicts on all, in the order of time: what they say of each other."""
         ...
 
+    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the failures among finished outcomes that the outcome of a further state could turn into recoveries."""
+        ...
+
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """A divergence, judged anew by other tolerances."""
         ...
@@ -52,13 +57,17 @@ class Judge(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hosts:
-    """Where runs may be made, in the words of ``isolation=``; ``timeout``: seconds for one run, None for what it needs."""
+    """Where runs may be made, in the words of ``isolation=``; ``timeout``: seconds for one run, None for what it needs.
+
+    ``most``: seconds that one run may take at most without a ``timeout``.
+    """
 
     here: Callable[[], Host] | None
     fresh: Callable[[], Host] | None
     judge: Callable[[Ran], Judge]
     root: Path | str
     timeout: float | None
+    most: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +167,7 @@ def _golden(hosts: Hosts, host: Host) -> Golden:
 
 
 def _limit(hosts: Hosts, golden: Golden) -> float:
-    return hosts.timeout or PATIENCE + TIMES * golden.ran.duration
+    return hosts.timeout or min(hosts.most, PATIENCE + TIMES * golden.ran.duration)
 
 
 def _left_running(golden: Golden) -> BadArgument:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState, Ran, Trace
 from ..core.values import did_you_mean
@@ -28,14 +28,21 @@ class Plan:
     only: str | None = None
     lenient: bool = False
     """Whether a state that is not there is no error."""
+    is_over: Callable[[], bool] = lambda: False
+    """Return True once the time for all of it has passed: no further run is started."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Exploration:
-    """What was found: an outcome for each state."""
+    """What was found: an outcome for each state that was tried.
+
+    ``untried``: the states that the time did not suffice for; ``unlisted``: how many states were not crashed a second time for it.
+    """
 
     states: Sequence[CrashState]
     outcomes: Sequence[CrashOutcome]
+    untried: Sequence[CrashState] = ()
+    unlisted: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +68,28 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
     ]
     wanted = states if plan.only is None else path_to(states, plan.only, lenient=plan.lenient)
     outcomes = _resumed(crew, wanted, [{state.id: state for state in found} for found in others], plan, {"start#0": first.second})
+    unlisted = 0
     for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
-        deeper = [further for state in wanted for further in _behind(first, makers[0], state, known)]
+        deeper: list[CrashState] = []
+        for place, state in enumerate(wanted):
+            if plan.is_over():
+                unlisted += len(wanted) - place
+                break
+            deeper += _behind(first, makers[0], state, known)
         if plan.only is not None:
             deeper, outcomes = path_to(deeper, plan.only, level, lenient=plan.lenient), []
         outcomes += _resumed(crew[:1], deeper, [], plan, {})
         states, wanted = [*states, *deeper], deeper
-    chosen = states if plan.only is None else wanted
-    return Exploration(chosen, first.judge.finish(outcomes))
+    return _sorted_out(states if plan.only is None else wanted, first.judge.finish(outcomes), first.judge, unlisted)
+
+
+def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], judge: Judge, unlisted: int) -> Exploration:
+    """Return what was found; where states were left out, without the outcomes that only those could decide."""
+    if len(outcomes) < len(states):
+        unsure = {outcome.state.id for outcome in judge.undecided(outcomes)}
+        outcomes = [outcome for outcome in outcomes if outcome.state.id not in unsure]
+    tried = {outcome.state.id for outcome in outcomes}
+    return Exploration(states, outcomes, [state for state in states if state.id not in tried], unlisted)
 
 
 def confirmed(crew: Sequence[Begun], found: Exploration, plan: Plan) -> tuple[Begun, Exploration]:
@@ -90,7 +111,9 @@ def confirmed(crew: Sequence[Begun], found: Exploration, plan: Plan) -> tuple[Be
     except MlchaosError:
         return begun, found
     for outcome in examples.values():
-        there = explore([fresh], dataclasses.replace(plan, only=outcome.state.id, lenient=True)).outcomes
+        # An unconfirmed failure is not a finding, so this run is made whatever the budget.
+        one = dataclasses.replace(plan, only=outcome.state.id, lenient=True, is_over=lambda: False)
+        there = explore([fresh], one).outcomes
         if there and there[0].verdict == "recovered" and outcome.verdict != "restarted":
             why = f"in one process that lives on, {outcome.state.id} {outcome.verdict}; in a fresh one it recovers"
             return dataclasses.replace(fresh, why=why), explore([fresh], plan)
@@ -106,7 +129,7 @@ def states_of(begun: Begun, plan: Plan) -> list[CrashState]:
 def _resumed(
     crew: Sequence[Begun], states: Sequence[CrashState], others: Sequence[Mapping[str, CrashState]], plan: Plan, known: Mapping[str, Ran]
 ) -> list[CrashOutcome]:
-    """An outcome for each state, in their order; the members of the crew work at the same time."""
+    """An outcome for each state that there was time for, in their order; the members of the crew work at the same time."""
     found: list[CrashOutcome | None] = [None] * len(states)
     failures: list[BaseException] = []
     stop = threading.Event()
@@ -117,11 +140,12 @@ def _resumed(
         try:
             for place in range(len(states)):
                 mine = states[place] if not member else others[member - 1].get(states[place].id)
-                if stop.is_set():
+                if mine is None or _owner(states[place], place, crew, others) != member:
+                    continue
+                ran = known.get(mine.id) if not member else None
+                if stop.is_set() or (ran is None and plan.is_over()):
                     return
-                if _owner(states[place], place, crew, others) == member and mine is not None:
-                    ran = known.get(mine.id) if not member else None
-                    found[place] = begun.judge.outcome(states[place], ran or begun.host.resume(mine.tree, place + 2, on_step))
+                found[place] = begun.judge.outcome(states[place], ran or begun.host.resume(mine.tree, place + 2, on_step))
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             failures.append(error)
             stop.set()
