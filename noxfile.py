@@ -33,6 +33,11 @@ TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", "setuptools<81")
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It asks for Python < 3.10, and works on 3.11; scikit-learn and pkg_resources are what it imports."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
+FSSPEC = "https://github.com/fsspec/filesystem_spec"
+"""Its releases on PyPI have no tests."""
+STORING = ("test_shutil", "test_tempfile", "test_zipfile", "test_tarfile", "test_gzip", "test_fileinput", "test_shelve", "test_pathlib")
+"""Modules of the standard library's own tests that work with files."""
+NEEDED_BY_FSSPEC = ("aiohttp", "requests", "tqdm", "jinja2", "cloudpickle", "pyarrow", "zarr", "dask", "lz4", "zstandard", "pytest-mock")
 
 
 def _install_with_torch(session: nox.Session, *packages: str) -> None:
@@ -90,6 +95,17 @@ def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios within one run; ``-- --quick`` for a short one."""
     _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
+
+
+@nox.session(python="3.11")
+def transparency(session: nox.Session) -> None:
+    """Other projects' tests, plain and with faults armed that never strike, must end alike; ``-- FOLDER``: a checkout of fsspec."""
+    session.install(".", "pytest-asyncio", "pytest-timeout", *NEEDED_BY_FSSPEC, *DATA)
+    checkout = pathlib.Path(session.posargs[0]) if session.posargs else pathlib.Path(session.create_tmp()) / "fsspec"
+    if not checkout.exists():
+        session.run("git", "clone", "--quiet", "--depth", "1", FSSPEC, str(checkout), external=True)
+    session.run("python", "tests/armed_quiet.py", "--faults", "storage", "--stdlib", *STORING)
+    session.run("python", "tests/armed_quiet.py", "--faults", "storage", str(checkout), "--timeout=120", *ASYNC)
 
 
 @nox.session(python="3.11")

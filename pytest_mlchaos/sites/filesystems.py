@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..engine.stand_ins import Proxy
 from .fsspec_files import Access, Call, end_early, wrapped
 from .storage import Passage, Place, Storage
 from .watched_files import Watched
@@ -38,18 +39,13 @@ def watched(fs: T) -> T:
     return stands_for
 
 
-class _Filesystem:
-    """Stands for a filesystem-like object; ``isinstance`` takes it for one of that kind."""
+class _Filesystem(Proxy):
+    """Stands for a filesystem-like object."""
 
-    def __init__(self, fs: Any) -> None:
-        self._mlchaos_fs = fs
+    __slots__ = ()
 
-    @property  # type: ignore[misc]  # what isinstance asks when the type itself does not fit
-    def __class__(self) -> Any:
-        return type(self._mlchaos_fs)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._mlchaos_fs, name)
+    def __getattribute__(self, name: str) -> Any:
+        found = object.__getattribute__(self, name) if name == "__class__" or name.startswith("_mlchaos") else getattr(self._mlchaos, name)
         return _method(found, name) if name in METHODS and callable(found) else found
 
 
@@ -66,7 +62,8 @@ def _method(function: Callable[..., Any], name: str) -> Any:
 
     def trim(passage: Passage | None, owner: Any, call: Call, result: Any) -> Any:
         if METHODS[name] == "open":
-            return Watched(result, lambda storage: place(storage, owner, call))
+            path = call[0]
+            return Watched(result, lambda storage: storage.remote(os.fspath(path))) if isinstance(path, (str, os.PathLike)) else result
         if passage is not None and name in DOWNLOADS:
             end_early(passage, call[1])
         return passage.cut(result) if passage is not None and METHODS[name] == "read" else result

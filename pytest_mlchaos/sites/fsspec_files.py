@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -56,8 +57,7 @@ def install(storage: Storage, patches: Patches) -> None:
 
 
 def _filesystems(patches: Patches) -> None:
-    import fsspec.spec as spec
-
+    spec: Any = sys.modules["fsspec.spec"]  # an import would load the package again if the test has taken it out
     meta: Any = spec._Cached
     created = meta.__init__
 
@@ -75,8 +75,7 @@ def _filesystems(patches: Patches) -> None:
 
 def _asynchronous(patches: Patches) -> None:
     """Filesystems that exist already call coroutines that were bound before they were wrapped: here they all pass."""
-    import fsspec.asyn as asyn
-
+    asyn: Any = sys.modules["fsspec.asyn"]
     original: Any = asyn.sync
 
     @functools.wraps(original)
@@ -191,7 +190,8 @@ def _method(function: Callable[..., Any], name: str) -> Any:
         return passage.cut(result) if passage is not None and name == "cat_file" else result
 
     def opened(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
-        return _watched(result, lambda storage: place(storage, fs, call))
+        where = _address(fs, call[0])
+        return result if where is None else _watched(result, where)
 
     return wrapped(function, Access(op, place, size, opened if op == "open" else trim), _names(function))
 
@@ -266,22 +266,30 @@ def _names(method: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(method).parameters)[1:]
 
 
+def _address(fs: Any, path: Any) -> tuple[str, tuple[str, ...]] | None:
+    """A path of a filesystem, and the protocols before it; None for what is not a path."""
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+    return fs._strip_protocol(os.fspath(path)), protocols
+
+
 def _remote(storage: Storage, fs: Any, path: Any) -> Place | None:
     """The place of a path of a filesystem; a list of them is found by each."""
     if isinstance(path, (list, tuple, set)):
         places = [found for item in path if (found := _remote(storage, fs, item)) is not None]
         return places[0].together(places[1:]) if places else None
-    if not isinstance(path, (str, os.PathLike)):
-        return None
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-    return storage.remote(fs._strip_protocol(os.fspath(path)), protocols)
+    where = _address(fs, path)
+    return None if where is None else storage.remote(*where)
 
 
-def _watched(file: Any, place: Callable[[Storage], Place | None]) -> Any:
-    """A file object whose reads and writes are visits: those of buffered files are already."""
-    from fsspec.spec import AbstractBufferedFile
+def _watched(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
+    """A file object whose reads and writes are visits: those of buffered files are already.
 
-    return file if isinstance(file, (AbstractBufferedFile, Watched)) else Watched(file, place)
+    It holds the path alone: a filesystem may be freed before its file, and finish an archive then.
+    """
+    buffered = getattr(sys.modules.get("fsspec.spec"), "AbstractBufferedFile", ())
+    return file if isinstance(file, buffered) or issubclass(type(file), Watched) else Watched(file, lambda storage: storage.remote(*where))
 
 
 def _length(data: Any) -> int | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ def install(storage: Storage, patches: Patches) -> None:
 
 
 def _wrap_module(module: str, patches: Patches) -> None:
-    loaded = importlib.import_module(module)
+    loaded = sys.modules[module]
     for _, name, op, position, keyword in (entry for entry in FUNCTIONS if entry[0] == module):
         original = getattr(loaded, name)
         patches.replace_everywhere(original, _wrapped(original, op, position, keyword))
