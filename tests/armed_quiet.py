@@ -15,11 +15,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import test
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import test
 
 LATE = 10**9
 """A visit that no test reaches."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections.abc
 import gc
+import inspect
 import io
+import math
+import os
 import pickle
 import sys
+import time
 import weakref
 
 import pytest
 
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.stand_ins import Proxy
+from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.sites.watched_files import Watched
 from tests.storage import armed
 
@@ -177,3 +185,127 @@ def test_a_stand_in_is_told_from_what_it_stands_for():
     file = Watched(Odd(), lambda storage: None)
     assert issubclass(type(file), Proxy)
     assert not issubclass(type(Odd()), Proxy)
+
+
+# -- functions that have a wrapper ---------------------------------------------------------------------------------
+
+
+def test_built_in_functions_kept_in_a_class_take_no_self(quiet, tmp_path):
+    """They are no descriptors, and neither is what stands for them."""
+    (tmp_path / "a").write_text("content")
+    with trial(Schedule((create("flaky_storage", at=LATE), create("call_delay", target="math:sqrt", at=LATE))), Patches(), clock="virtual"):
+
+        class Tools:
+            now, wait, reader, low, renamer, remover = time.monotonic, time.sleep, open, os.open, os.rename, os.remove
+            root = math.sqrt
+
+        tools = Tools()
+        assert tools.now() < tools.now()
+        tools.wait(3)
+        with tools.reader(tmp_path / "a") as file:
+            assert file.read() == "content"
+        os.close(tools.low(tmp_path / "a", os.O_RDONLY))
+        tools.renamer(tmp_path / "a", tmp_path / "b")
+        tools.remover(tmp_path / "b")
+        assert tools.root(4) == 2
+
+
+@pytest.mark.parametrize("name", ["os:remove", "os:open", "io:open", "time:sleep", "math:sqrt"])
+def test_a_stand_in_of_a_built_in_function_passes_for_one(name):
+    """To ``inspect``, ``isinstance``, ``pickle`` and by its attributes."""
+    module, _, function = name.partition(":")
+    before = getattr(sys.modules[module], function)
+    signature = _signature(before)
+    with trial(Schedule((create("flaky_storage", at=LATE), create("call_delay", target="math:sqrt", at=LATE))), Patches(), clock="virtual"):
+        held = getattr(sys.modules[module], function)
+        assert held is not before
+        assert inspect.isbuiltin(held)
+        assert not inspect.isfunction(held)
+        assert (held.__name__, held.__module__, repr(held)) == (before.__name__, before.__module__, repr(before))
+        assert _signature(held) == signature
+        assert pickle.loads(pickle.dumps(held)) is held
+    assert getattr(sys.modules[module], function) is before
+
+
+def _signature(function):
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return None
+
+
+class Talks:
+    """Generators that answer what is sent, as methods: plain and asynchronous."""
+
+    def __init__(self):
+        self.log = []
+
+    def plain(self):
+        got = "start"
+        try:
+            while got != "end":
+                try:
+                    got = yield got
+                except KeyError as error:
+                    got = f"caught {error}"
+            return "done"
+        finally:
+            self.log.append("closed")
+
+    async def later(self):
+        got = "start"
+        try:
+            while got != "end":
+                try:
+                    got = yield got
+                except KeyError as error:
+                    got = f"caught {error}"
+        finally:
+            self.log.append("closed")
+
+
+@pytest.mark.parametrize("fault", ["call_delay", "stale_batch"])
+def test_what_is_sent_to_a_generator_reaches_it(quiet, fault):
+    """Values, errors and its result too."""
+    with quiet(create(fault, target=f"{__name__}:Talks.plain", at=LATE)):
+        talks = Talks()
+        talk = talks.plain()
+        assert inspect.isgenerator(talk)
+        assert [next(talk), talk.send("a"), talk.throw(KeyError("b")), next(talk)] == ["start", "a", "caught 'b'", None]
+        with pytest.raises(StopIteration) as stopped:
+            talk.send("end")
+        assert stopped.value.value == "done"
+        with pytest.raises(ValueError, match="own"):
+            _begun(talks.plain()).throw(ValueError("own"))
+        _begun(talks.plain()).close()
+        assert talks.log == ["closed"] * 3
+
+
+def _begun(generator):
+    next(generator)
+    return generator
+
+
+@pytest.mark.parametrize("fault", ["call_delay", "stale_batch"])
+def test_what_is_sent_to_an_asynchronous_generator_reaches_it(quiet, fault):
+    """Values, errors and its end: it is closed when the generator is, not when the loop is."""
+    with quiet(create(fault, target=f"{__name__}:Talks.later", at=LATE)):
+        talks = Talks()
+
+        async def main():
+            talk = talks.later()
+            assert inspect.isasyncgenfunction(Talks.later)
+            assert [await anext(talk), await talk.asend("a"), await talk.athrow(KeyError("b"))] == ["start", "a", "caught 'b'"]
+            with pytest.raises(StopAsyncIteration):
+                await talk.asend("end")
+            begun = talks.later()
+            await anext(begun)
+            await begun.aclose()
+            assert talks.log == ["closed"] * 2
+            begun = talks.later()
+            await anext(begun)
+            with pytest.raises(ValueError, match="own"):
+                await begun.athrow(ValueError("own"))
+
+        asyncio.run(main())
+        assert talks.log == ["closed"] * 3

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
-__all__ = ["Proxy", "delegate", "unbound"]
+__all__ = ["Proxy", "delegating", "unbound"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -43,27 +44,46 @@ def unbound(wrapper: Any, original: Any) -> Any:
     return made
 
 
-async def delegate(items: AsyncGenerator[Any, Any], through: Callable[[Any], Awaitable[Any]] | None = None) -> AsyncGenerator[Any, Any]:
-    """``yield from`` for an asynchronous generator: values, errors and the end are passed on to it; ``through`` changes its items."""
-    resume: Callable[[], Awaitable[Any]] = items.__anext__
-    try:
-        while True:
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def delegating(
+    function: Callable[..., AsyncGenerator[Any, Any]],
+    entered: Callable[[tuple[Any, ...], dict[str, Any]], contextlib.AbstractAsyncContextManager[Arguments]],
+    through: Callable[[Any], Awaitable[Any]],
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """An asynchronous generator function that is to ``function`` what ``yield from`` is to a plain generator.
+
+    Values and errors that are sent reach the generator, and so does the end. It runs in the context that ``entered`` gives, which may
+    change the arguments; ``through`` gives what becomes of each item.
+    """
+
+    @functools.wraps(function)
+    async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        async with entered(args, kwargs) as (args, kwargs):
+            items = function(*args, **kwargs)
+            resume: Any = items.__anext__()
             try:
-                item = await resume()
-            except StopAsyncIteration:
-                return
-            if through is not None:
-                item = await through(item)
-            try:
-                sent = yield item
-            except GeneratorExit:
-                raise
-            except BaseException as error:  # noqa: BLE001  # the generator has the say
-                resume = functools.partial(items.athrow, error)
-            else:
-                resume = functools.partial(items.asend, sent)
-    finally:
-        await items.aclose()
+                while True:
+                    try:
+                        item = await resume
+                    except StopAsyncIteration:
+                        return
+                    del resume  # it may hold an error, whose traceback holds this frame
+                    item = await through(item)
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001  # the generator has the say
+                        resume = items.athrow(error)
+                    else:
+                        resume = items.asend(sent)
+                    del item
+            finally:
+                await items.aclose()
+
+    return generate
 
 
 _OWN = frozenset(

@@ -25,7 +25,8 @@ from typing import Any
 
 from ..core.clock import VirtualClock
 from .bystanders import TOOLS, WAITING, at_work, package_of
-from .patching import FUNCTIONS, Patches
+from .patching import Patches
+from .stand_ins import unbound
 
 __all__ = ["install", "installed", "settle", "wall"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -100,9 +101,9 @@ _VIRTUAL: dict[str, Callable[..., Any]] = {
     **{name: _seconds(name, shown) for name, shown in _CLOCKS.items()},
     **{f"{name}_ns": _nanoseconds(f"{name}_ns", shown) for name, shown in _CLOCKS.items()},
 }
+_VIRTUAL = {name: unbound(functools.wraps(_real[name])(function), _real[name]) for name, function in _VIRTUAL.items()}
 _FUNCTIONS = frozenset((*_real.values(), *_VIRTUAL.values()))
-for _name, _function in _VIRTUAL.items():
-    _function.__module__, _function.__name__, _function.__qualname__ = "time", _name, _name  # how they are pickled, too
+_KINDS = frozenset(map(type, _FUNCTIONS))
 
 
 def install(clock: VirtualClock, patches: Patches) -> None:
@@ -170,7 +171,7 @@ class _Names:
         replacements = {function: new[name] for name, function in old.items()}
         for module, name in self._found:
             held = getattr(sys.modules.get(module), name, None)
-            if type(held) in FUNCTIONS and held in replacements:
+            if type(held) in _KINDS and held in replacements:
                 setattr(sys.modules[module], name, replacements[held])
 
     def _search(self) -> None:
@@ -181,7 +182,7 @@ class _Names:
                 names = vars(content)
                 self._seen[module] = (weakref.ref(content), len(names))
                 if module == "time" or module.partition(".")[0] not in _REAL_TIME:
-                    found = ((name, held) for name, held in list(names.items()) if type(held) in FUNCTIONS)
+                    found = ((name, held) for name, held in list(names.items()) if type(held) in _KINDS)
                     self._found.update((module, name) for name, held in found if held in _FUNCTIONS)
 
     def _knows(self, module: str, content: types.ModuleType) -> bool:

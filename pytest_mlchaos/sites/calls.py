@@ -7,13 +7,14 @@ import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ..core.sites import Key, site
 from ..core.values import did_you_mean, shown
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
+from ..engine.stand_ins import delegating, unbound
 from ..errors import TargetNotFound
 from .awaitables import call_in_loop, in_event_loop
 
@@ -35,6 +36,7 @@ def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], 
     """Put a wrapper in the place of a dotted target, under every name by which it was imported."""
     owner, name, kind, function = resolve(target)
     wrapper = alike(wrap(function), function)
+    wrapper = wrapper if kind else unbound(wrapper, function)
     if inspect.ismodule(owner):
         patches.set(owner, name, wrapper)
         patches.replace_everywhere(function, wrapper)
@@ -84,22 +86,23 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
                 args, kwargs = gate.payload
             return (yield from function(*args, **kwargs))
 
-    @functools.wraps(function)
-    async def generate_async(*args: Any, **kwargs: Any) -> Any:
+    @contextlib.asynccontextmanager
+    async def entered(args: Any, kwargs: Any) -> AsyncIterator[Any]:
         gate = begin(args, kwargs)
         with gate or contextlib.nullcontext():
             if gate is not None:
                 await gate.wait_async()
-                args, kwargs = gate.payload
-            async for item in function(*args, **kwargs):
-                yield item
+            yield (args, kwargs) if gate is None else gate.payload
+
+    async def unchanged(item: Any) -> Any:
+        return item
 
     kinds = (
         (inspect.iscoroutinefunction, call_async),
-        (inspect.isasyncgenfunction, generate_async),
+        (inspect.isasyncgenfunction, delegating(function, entered, unchanged)),
         (inspect.isgeneratorfunction, generate),
     )
-    return alike(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function)
+    return alike(unbound(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function), function)
 
 
 def positional(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
 from ..engine.scopes import OURS, inside, within
+from ..engine.stand_ins import unbound
 from .storage import OUR_NAMES, Passage, Place, Storage, active, mechanism
 
 __all__ = ["File", "is_watched"]
@@ -136,7 +137,7 @@ def raw_of(file: Any) -> Any:
 @mechanism
 def install(storage: Storage, patches: Patches) -> None:
     """Wraps ``open`` under all its names, and keeps libraries from going around what it returns."""
-    patches.replace_everywhere(io.open, _opener(io.open))
+    patches.replace_everywhere(io.open, unbound(_opener(io.open), io.open))
     for shortcut in ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE", "_HAS_FCOPYFILE"):  # copies that go around file objects
         if hasattr(shutil, shortcut):
             patches.set(shutil, shortcut, False)

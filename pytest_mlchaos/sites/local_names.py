@@ -10,6 +10,7 @@ from typing import Any
 
 from ..engine.patching import Patches
 from ..engine.scopes import inside, within
+from ..engine.stand_ins import unbound
 from .storage import Place, Storage, active, begin, mechanism
 
 __all__: list[str] = []
@@ -21,11 +22,12 @@ EVENTS = {"open": "open", "os.rename": "rename", "os.remove": "remove"}
 @mechanism
 def install(storage: Storage, patches: Patches) -> None:
     """Wraps the functions under all their names; an audit hook sees the calls that were reached otherwise."""
-    replaced = [
+    wrapped = [
         (os.open, _opener(os.open)),
         *((function, _renamer(function)) for function in (os.rename, os.replace)),
         *((function, _remover(function)) for function in (os.remove, os.unlink)),
     ]
+    replaced = [(original, unbound(wrapper, original)) for original, wrapper in wrapped]
     for original, wrapper in replaced:
         patches.replace_everywhere(original, wrapper)
     for supports in (os.supports_dir_fd, os.supports_follow_symlinks):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller
 from ..engine.patching import Patches
+from ..engine.stand_ins import delegating, unbound
 from ..engine.streams import Source
 from .calls import replace
 
@@ -55,28 +57,37 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
     @functools.wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Any:
         items = function(*args, **kwargs)
-        source = Source(key, items.__next__, attributes)
+        resume: Callable[[], Any] = items.__next__
+
+        def pull() -> Any:
+            nonlocal resume
+            asked, resume = resume, items.__next__
+            return asked()
+
+        source = Source(key, pull, attributes)
         try:
             while True:
                 try:
                     item = source.following(controller)
                 except StopIteration as end:
                     return end.value
-                yield item
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # the generator has the say
+                    resume = functools.partial(items.throw, error)
+                else:
+                    resume = items.__next__ if sent is None else functools.partial(items.send, sent)
         finally:
             items.close()
 
-    @functools.wraps(function)
-    async def generate_async(*args: Any, **kwargs: Any) -> Any:
-        items = function(*args, **kwargs)
-        try:
-            async for item in items:
-                yield await through(item)
-        finally:
-            await items.aclose()
+    @contextlib.asynccontextmanager
+    async def entered(args: Any, kwargs: Any) -> AsyncIterator[Any]:
+        yield args, kwargs
 
     if inspect.isasyncgenfunction(function):
-        return generate_async
+        return delegating(function, entered, through)
     if inspect.iscoroutinefunction(function):
         return call_async
-    return generate if inspect.isgeneratorfunction(function) else call
+    return generate if inspect.isgeneratorfunction(function) else unbound(call, function)

@@ -13,6 +13,7 @@ from ..core.sites import Key, site
 from ..engine.controller import Controller
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
+from ..engine.stand_ins import Proxy, unbound
 from ..engine.tables import has_fields, is_frame, is_table
 
 __all__ = ["arm_table"]
@@ -64,7 +65,7 @@ def _wrap_readers(module: str, patches: Patches, passing: _Passing) -> None:
             if not callable(original) or inspect.isclass(original):
                 continue
             counts = NUMPY_READERS[name] if module == "numpy" else is_frame
-            patches.replace_everywhere(original, passing.reader(original, counts, f"{module}.{name}"))
+            patches.replace_everywhere(original, unbound(passing.reader(original, counts, f"{module}.{name}"), original))
 
 
 def _wrap_methods(module: str, name: str, methods: tuple[str, ...], patches: Patches, passing: _Passing) -> None:
@@ -150,34 +151,26 @@ READING = ("read", "get_chunk", "read_all", "read_next_batch", "read_pandas")
 """What such readers give tables by, one by one or all."""
 
 
-class _Chunks:
-    """An iterator of tables, each behind its visit; everything else is the reader's own (``isinstance`` takes it for one)."""
+class _Chunks(Proxy):
+    """An iterator of tables, each behind its visit; everything else is the reader's own."""
+
+    __slots__ = ("_mlchaos_passing",)
 
     def __init__(self, reader: Any, passing: _Passing, counts: Callable[[Any], bool], name: str) -> None:
-        self._mlchaos = reader, passing, counts, name
-
-    @property  # type: ignore[misc]  # what isinstance asks when the type itself does not fit
-    def __class__(self) -> Any:
-        return type(self._mlchaos[0])
+        super().__init__(reader)
+        self._mlchaos_passing = passing, counts, name
 
     def __iter__(self) -> Any:
-        reader, passing, counts, source = self._mlchaos
-        return self if isinstance(reader, Iterator) else _Chunks(iter(reader), passing, counts, source)
+        iterator = iter(self._mlchaos)
+        return self if iterator is self._mlchaos else _Chunks(iterator, *self._mlchaos_passing)
 
     def __next__(self) -> Any:
-        reader, passing, counts, source = self._mlchaos
-        return passing.behind(reader.__next__, counts, source)
-
-    def __enter__(self) -> Any:
-        self._mlchaos[0].__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._mlchaos[0].__exit__(*error)
+        passing, counts, source = self._mlchaos_passing
+        return passing.behind(self._mlchaos.__next__, counts, source)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_mlchaos":
-            raise AttributeError(name)
-        reader, passing, counts, source = self._mlchaos
-        found = getattr(reader, name)
-        return passing.reader(found, counts, source) if name in READING else found
+        found = super().__getattr__(name)
+        if name not in READING:
+            return found
+        passing, counts, source = self._mlchaos_passing
+        return passing.reader(found, counts, source)
