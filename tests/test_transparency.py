@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import sys
+import tempfile
 import time
 import weakref
 
@@ -309,3 +310,26 @@ def test_what_is_sent_to_an_asynchronous_generator_reaches_it(quiet, fault):
 
         asyncio.run(main())
         assert talks.log == ["closed"] * 3
+
+
+# -- what outlives a trial -----------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_a_library_makes_once_outlives_the_trial(quiet):
+    """As that of ``multiprocessing``, which it remembers, and removes at the end of the process."""
+    with quiet():
+        kept = tempfile.mkdtemp()
+        remembered = tempfile.gettempdir()
+    assert os.path.isdir(kept)
+    os.mkdir(os.path.join(remembered, "later"))
+    with quiet():
+        assert os.listdir(tempfile.gettempdir()) == []
+
+
+def test_trials_that_leave_no_temporary_file_share_a_directory(quiet):
+    """So an exploration of many trials makes one."""
+    with quiet():
+        first = tempfile.gettempdir()
+        tempfile.TemporaryFile().close()
+    with quiet():
+        assert tempfile.gettempdir() == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -150,19 +151,36 @@ def _name_temporary_files(storage: Storage, patches: Patches) -> None:
     names = getattr(tempfile, "_RandomNameSequence", None)
     if names is None or not hasattr(tempfile, "_name_sequence") or not storage.controller.own:
         return
-    folder = os.path.join(storage.controller.own[0], f"{OUR_NAMES}{secrets.token_hex(8)}")
-    with within(OURS):
-        os.makedirs(folder, mode=0o700)
-    patches.on_undo(functools.partial(_remove, folder))
+    folder = _folder(os.fspath(storage.controller.own[0]))
+    patches.on_undo(functools.partial(_leave, folder))
     patches.set(tempfile, "tempdir", folder)
     sequence = names()
     sequence._rng, sequence._rng_pid = random.Random("mlchaos"), os.getpid()
     patches.set(tempfile, "_name_sequence", sequence)
 
 
-def _remove(folder: str) -> None:
+_empty: set[tuple[int, str]] = set()
+"""Folders for temporary files in which earlier trials of this process, by its number, left nothing."""
+
+
+def _folder(parent: str) -> str:
+    """An empty folder for a trial's temporary files: an earlier one if possible, so that its path may be kept from trial to trial."""
     with within(OURS):
-        shutil.rmtree(folder, ignore_errors=True)
+        for process, folder in list(_empty):
+            if process == os.getpid() and os.path.dirname(folder) == parent:
+                _empty.discard((process, folder))
+                if os.path.isdir(folder) and not os.listdir(folder):
+                    return folder
+        folder = os.path.join(parent, f"{OUR_NAMES}{secrets.token_hex(4)}")  # short: the path of a socket may have 107 characters
+        os.makedirs(folder, mode=0o700)
+        return folder
+
+
+def _leave(folder: str) -> None:
+    """Nothing is removed: libraries make a directory once and use it as long as the process lives, and pytest removes all of it later."""
+    with within(OURS), contextlib.suppress(OSError):
+        if not os.listdir(folder):
+            _empty.add((os.getpid(), folder))
 
 
 def _through_file_objects(patches: Patches) -> None:
