@@ -6,13 +6,15 @@ import collections
 import contextlib
 import operator
 import sys
+import threading
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from .patching import Patches
 from .places import is_users
 
-__all__ = ["GlobalContainers"]
+__all__ = ["GlobalContainers", "user_modules", "watched_imports"]
 
 _MAPPINGS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 _CONTAINERS = frozenset((*_MAPPINGS, list, set, collections.deque))
@@ -22,37 +24,97 @@ class GlobalContainers:
     """The contents of the plain containers (dicts, lists, sets, deques) in the globals of user modules, and of those nested in them.
 
     Contents are put back in place, so that a container stays the same object under all its names. Objects that are held are not
-    copied: what changed inside of an instance, a class or a closure stays changed, and so does a name that was bound anew.
+    copied: what changed inside of an instance, a class or a closure stays changed, and so does a name that was bound anew. A container
+    that holds modules stays as it is. So does what an import did (see :meth:`following_imports`): the module stays imported, and would
+    not do it again.
     """
 
     def __init__(self, also: Iterable[Any] = ()) -> None:
-        self._kept = [(container, _content(container)) for container in _reached([*(held for _, held in _global_containers()), *also])]
+        self._kept = {id(container): (container, _content(container)) for container in _users_containers(also)}
 
     def restore(self) -> None:
         """Make the contents those of the start."""
-        self._restore()
+        changed = [(container, content) for container, content in self._kept.values() if not _same(_content(container), content)]
+        others = _of_other_modules() if changed else set()
+        for container, content in changed:
+            if id(container) not in others and not _holds_modules(content) and not _holds_modules(_content(container)):
+                _fill(container, content)
 
     def changed(self) -> list[str]:
         """The global names (``module.name``) of containers whose contents, or those nested in them, are others now."""
-        others = {id(container) for container, content in self._kept if not _same(_content(container), content)}
+        others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
         return [name for name, held in _global_containers() if others & {id(container) for container in _reached([held])}] if others else []
 
     @contextlib.contextmanager
     def as_at_the_start(self) -> Iterator[None]:
         """The contents of the start; what they are now comes back at the end."""
-        now = GlobalContainers(container for container, _ in self._kept)
-        self._restore()
+        now = GlobalContainers(container for container, _ in self._kept.values())
+        self.restore()
         try:
             yield
         finally:
-            now._restore()
+            now.restore()
 
-    def _restore(self) -> None:
-        changed = [(container, content) for container, content in self._kept if not _same(_content(container), content)]
-        others = _of_other_modules() if changed else set()
-        for container, content in changed:
-            if id(container) not in others:
-                _fill(container, content)
+    @contextlib.contextmanager
+    def following_imports(self) -> Iterator[None]:
+        """What is done while a module is imported in here belongs to the start: it is done once in a process."""
+        before: dict[int, tuple[Any, list[Any]]] = {}
+
+        def begin() -> None:
+            before.update(self._now())
+
+        def end() -> None:
+            self._take_over(before)
+            before.clear()
+
+        with watched_imports(begin, end):
+            yield
+
+    def _now(self) -> dict[int, tuple[Any, list[Any]]]:
+        containers = _users_containers(container for container, _ in self._kept.values())
+        return {id(container): (container, _content(container)) for container in containers}
+
+    def _take_over(self, before: dict[int, tuple[Any, list[Any]]]) -> None:
+        for key, (container, content) in self._now().items():
+            if key not in before:
+                self._kept[key] = container, content
+            elif key in self._kept and not _same(before[key][1], content):
+                self._kept[key] = container, _with_changes(container, self._kept[key][1], before[key][1], content)
+
+
+@contextlib.contextmanager
+def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
+    """Call ``begin`` before a module that was not loaded runs, and ``end`` after it; what it imports in turn is a part of that."""
+    from importlib import _bootstrap  # type: ignore[attr-defined]  # no public hook surrounds the execution of every module
+
+    load = _bootstrap._load_unlocked
+    watching = threading.local()
+
+    def _load_unlocked(spec: Any) -> Any:
+        if getattr(watching, "on", False):
+            return load(spec)
+        watching.on = True
+        begin()
+        try:
+            return load(spec)
+        finally:
+            end()
+            watching.on = False
+
+    # Python leaves the frames of importlib out of tracebacks, if nothing is between them.
+    _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
+    with Patches() as patches:
+        patches.set(_bootstrap, "_load_unlocked", _load_unlocked)
+        yield
+
+
+def user_modules() -> Iterator[types.ModuleType]:
+    """The user's modules that are loaded."""
+    for module in list(sys.modules.values()):
+        if issubclass(type(module), types.ModuleType):
+            file = vars(module).get("__file__")
+            if isinstance(file, str) and is_users(file):
+                yield module
 
 
 def _content(container: Any) -> list[Any]:
@@ -63,46 +125,66 @@ def _same(one: list[Any], other: list[Any]) -> bool:
     return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
+def _holds_modules(content: list[Any]) -> bool:
+    return any(isinstance(held, types.ModuleType) for held in content)
+
+
 def _fill(container: Any, content: list[Any]) -> None:
     container.clear()
     if isinstance(container, dict):
-        half = len(content) // 2
-        for key, value in zip(content[:half], content[half:], strict=True):
+        for key, value in _items(content):
             container[key] = value
     else:
         (container.update if isinstance(container, set) else container.extend)(content)
 
 
-def _modules() -> Iterator[tuple[bool, dict[str, Any]]]:
-    """The names of each module (its own among them), and whether it is the user's."""
-    for module in list(sys.modules.values()):
-        if issubclass(type(module), types.ModuleType):
-            file = vars(module).get("__file__")
-            yield isinstance(file, str) and is_users(file), vars(module)
+def _items(content: list[Any]) -> Iterator[tuple[Any, Any]]:
+    half = len(content) // 2
+    return zip(content[:half], content[half:], strict=True)
+
+
+def _with_changes(container: Any, start: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
+    """What a container held at the start, with what came and went between ``before`` and ``after``."""
+    if isinstance(container, dict):
+        found, old, new = dict(_items(start)), dict(_items(before)), dict(_items(after))
+        for key in old.keys() - new.keys():
+            found.pop(key, None)
+        found.update((key, value) for key, value in new.items() if key not in old or old[key] is not value)
+        return _content(found)
+    if _same(after[: len(before)], before):
+        return [*start, *after[len(before) :]]
+    gone, there = set(map(id, before)) - set(map(id, after)), set(map(id, before))
+    return [*(item for item in start if id(item) not in gone), *(item for item in after if id(item) not in there)]
+
+
+def _users_containers(also: Iterable[Any]) -> list[Any]:
+    return _reached([*(held for _, held in _global_containers()), *also])
 
 
 def _global_containers() -> Iterator[tuple[str, Any]]:
     """The containers in the globals of user modules, and their names."""
-    for users, names in _modules():
-        if users:
-            for name, value in list(names.items()):
-                if type(value) in _CONTAINERS and not name.startswith("__"):
-                    yield f"{names.get('__name__')}.{name}", value
+    for module in user_modules():
+        for name, value in list(vars(module).items()):
+            if type(value) in _CONTAINERS and not name.startswith("__"):
+                yield f"{module.__name__}.{name}", value
 
 
 def _of_other_modules() -> set[int]:
     """What user modules have a name for, too, and what is not theirs: another module's container (``sys.path``), a module's names."""
-    found = set()
-    for users, names in _modules():
-        found.add(id(names))
-        if not users:
-            found.update(id(value) for value in list(names.values()) if type(value) in _CONTAINERS)
+    users = {id(module) for module in user_modules()}
+    found = {id(sys.modules)}
+    for module in list(sys.modules.values()):
+        if issubclass(type(module), types.ModuleType):
+            found.add(id(vars(module)))
+            if id(module) not in users:
+                found.update(id(value) for value in list(vars(module).values()) if type(value) in _CONTAINERS)
     return found
 
 
 def _reached(roots: Iterable[Any]) -> list[Any]:
     """Containers, and those in them, once each; what a module's own names hold is not followed."""
-    seen = {id(names) for _, names in _modules()}
+    seen = {id(vars(module)) for module in list(sys.modules.values()) if issubclass(type(module), types.ModuleType)}
+    seen.add(id(sys.modules))
     found, to_see = [], list(roots)
     while to_see:
         value = to_see.pop()

@@ -55,6 +55,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             execute = loader.exec_module
 
             def executed(module: types.ModuleType) -> None:
+                vars(loader).pop("exec_module", None)  # the loader outlives the trial
                 execute(module)
                 if self._action is not None:
                     self._action()

@@ -1,21 +1,382 @@
-"""Which code is the user's own: what a report names."""
+"""Which code is the user's own: what reports name, and what is put back between runs."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import inspect
+import json
+import os
+import sys
 import sysconfig
+import types
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["INSTALLED", "PACKAGE", "is_users", "user_place"]
+from .scopes import OURS, within
+
+__all__ = [
+    "INTERPRETER",
+    "PACKAGE",
+    "Project",
+    "add_folder",
+    "current_project",
+    "for_project",
+    "is_installed",
+    "is_users",
+    "set_project",
+    "take_subject",
+    "user_place",
+]
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
 """This package's folder."""
-INSTALLED = tuple({text for path in sysconfig.get_paths().values() for text in (path, str(Path(path).resolve())) if path})
-"""Where the standard library and installed packages lie."""
+INTERPRETER = tuple(
+    {
+        text
+        for name, path in sysconfig.get_paths().items()
+        if path and name not in ("data", "scripts")  # a project may lie in an environment's folder
+        for text in (os.path.normcase(path), os.path.normcase(os.path.realpath(path)))
+    }
+)
+"""Folders of the standard library and of this interpreter's packages."""
+_LIBRARIES = frozenset({"site-packages", "dist-packages", "__pypackages__"})
+_ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
+_CYTHON = (".pyx", ".pxi", ".pxd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """The user's folders, and the top-level packages of the subject and of the test, which are the user's even where they are installed."""
+
+    folders: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    @classmethod
+    def of_test(cls, folders: Iterable[str | os.PathLike[str]], module: object) -> Project:
+        """The project of a test: these folders, and the package of the test's module."""
+        return cls(tuple(dict.fromkeys(os.fspath(folder) for folder in folders)), tuple(_packages_of(getattr(module, "__name__", ""), "")))
+
+    def __add__(self, other: Project) -> Project:
+        return Project(
+            tuple(dict.fromkeys((*self.folders, *other.folders))),
+            tuple(dict.fromkeys((*self.packages, *other.packages))),
+        )
+
+
+_project = Project()
+_known: dict[str, bool] = {}
+"""What was found out for the project that is set."""
+
+
+def current_project() -> Project:
+    """Return the project whose code counts as the user's; without any folder, all code does that is not installed."""
+    return _project
+
+
+def set_project(project: Project) -> None:
+    """Use this project from now on, as a new process does that is sent its parent's."""
+    global _project
+    if project != _project:
+        _project = project
+        _known.clear()
+
+
+@contextlib.contextmanager
+def for_project(project: Project) -> Iterator[None]:
+    """Use this project, and the subjects that are added meanwhile, until the end of the context."""
+    before = _project
+    set_project(project)
+    try:
+        yield
+    finally:
+        set_project(before)
+
+
+def take_subject(subject: Any) -> None:
+    """Count a subject's folder and its top-level package as the user's.
+
+    A function or class counts wherever it is installed. An object or its bound method (``trainer.fit``, a FastAPI app) is often a
+    library's: its class counts unless it was installed from a package index.
+    """
+    found = Project()
+    for module, file, is_object in _origins(subject):
+        if file and not _is_generated(file) and module.partition(".")[0] not in {*sys.stdlib_module_names, _OURS}:
+            packages = _packages_of(module, file)
+            if not is_object or not _is_from_an_index(file):
+                found += Project((os.path.dirname(os.path.abspath(file)),), tuple(packages))
+    set_project(_project + found)
+
+
+def add_folder(folder: str | os.PathLike[str]) -> None:
+    """Count a folder as one of the project's."""
+    set_project(_project + Project((os.fspath(folder),)))
 
 
 def is_users(filename: str) -> bool:
-    """Whether code of this file is neither the standard library's, nor an installed package's, nor ours, nor generated."""
-    return not filename.startswith((*INSTALLED, PACKAGE, "<"))
+    """Return True for a file of the user's own code.
+
+    The user's code lies in the project (pytest's root, the test's folder, the subject's folder, an editable install) and not in an
+    environment's folder for packages, nor among the files of an installed distribution. The top-level packages of the subject and of the
+    test are the user's wherever they are. Generated code and Cython's files never are: a report could not show their lines.
+    """
+    found = _known.get(filename)
+    if found is None:
+        found = _known[filename] = _is_users(filename)
+    return found
+
+
+def _is_users(filename: str) -> bool:
+    if _is_generated(filename):
+        return False
+    file = _file(filename) if os.path.isabs(filename) else _file(os.path.abspath(filename))
+    if file.is_ours:
+        return False
+    if any(file.is_below(package) for package in _project.packages):
+        return True
+    if file.is_standard or (file.is_packaged and file.real_is_packaged):
+        return False
+    if not _project.folders:
+        return not is_installed(filename)
+    return any(_belongs(file, folder) for folder in (*_project.folders, *_editable_folders(tuple(sys.path))))
+
+
+def _is_generated(filename: str) -> bool:
+    if filename.startswith("<") or filename.endswith(_CYTHON):
+        return True
+    return not os.path.isabs(filename) and not os.path.exists(filename)  # compiled code names files of another machine's folders
+
+
+def _belongs(file: _File, folder: str) -> bool:
+    """Return True if a file is part of the project in that folder: it lies there, and nothing installed it there.
+
+    The true path decides where a link leads into the project, for example out of a folder for packages; else the path that Python knows.
+    """
+    given, real = _both(folder)
+    if _is_below(file.real, real):
+        return not _is_packaged(file.real, real) and not _is_recorded(file.given, given)
+    if _is_below(file.given, given):
+        return not _is_packaged(file.given, given) and not file.real_is_packaged
+    return False
+
+
+def is_installed(filename: str) -> bool:
+    """Return True for a file of an environment, or of a distribution that was installed into any folder of ``sys.path``."""
+    file = _file(os.path.abspath(filename))
+    return file.is_ours or file.is_standard or _is_packaged(file.given, "") or _is_packaged(file.real, "")
+
+
+def _is_packaged(path: str, project: str) -> bool:
+    """Return True for a file of an environment or of a distribution; an environment that holds the whole project does not count."""
+    folder = os.path.dirname(path)
+    if _is_library(folder) or any(root != project and _is_below(root, project) for root in _environments(folder)):
+        return True
+    return _is_recorded(path, project)
+
+
+def _is_recorded(path: str, project: str) -> bool:
+    """Return True if an installed distribution lists this file: one in a folder of the project's, or in one of ``sys.path``."""
+    searched = _searched(tuple(sys.path))
+    return any(path in _recorded(folder) for folder in _above(path) if (project and _is_below(folder, project)) or folder in searched)
+
+
+# -- folders ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A file as Python names it, and with its links followed; what is known of it in every project."""
+
+    given: str
+    real: str
+    is_ours: bool
+    is_standard: bool
+    is_packaged: bool
+    real_is_packaged: bool
+
+    def is_below(self, folder: str) -> bool:
+        given, real = _both(folder)
+        return _is_below(self.real, real) or _is_below(self.given, given)
+
+
+@functools.cache
+def _file(path: str) -> _File:
+    given, real = _normal(path), _real(path)
+    return _File(
+        given=given,
+        real=real,
+        is_ours=any(_is_below(one, folder) for one in (given, real) for folder in _both(PACKAGE)),
+        is_standard=any(_is_below(one, folder) for one in (given, real) for folder in INTERPRETER),
+        is_packaged=_is_library(os.path.dirname(given)),
+        real_is_packaged=_is_library(os.path.dirname(real)),
+    )
+
+
+def _normal(path: str) -> str:
+    return os.path.normcase(os.path.normpath(path))
+
+
+@functools.cache
+def _both(folder: str) -> tuple[str, str]:
+    """A folder as it is named, and with its links followed."""
+    return _normal(os.path.abspath(folder)), _normal(os.path.realpath(folder))
+
+
+@functools.cache
+def _searched(search: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(path for entry in search for path in _both(entry or os.getcwd()))
+
+
+def _real(path: str) -> str:
+    """The path with its links followed; folders are remembered, as files share them."""
+    folder, name = os.path.split(path)
+    return _normal(os.path.realpath(path) if not name or os.path.islink(path) else os.path.join(_real_folder(folder), name))
+
+
+@functools.cache
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Return True if a normal path is this folder, or lies in it; everything lies in ``""``."""
+    return not folder or path == folder or path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders that a file lies in, the innermost first."""
+    while (folder := os.path.dirname(path)) != path:
+        yield folder
+        path = folder
+
+
+@functools.cache
+def _is_library(folder: str) -> bool:
+    """Return True for a folder that holds installed packages, or lies in one; an egg is one."""
+    parent, name = os.path.split(folder)
+    return name in _LIBRARIES or name.endswith(".egg") or (parent != folder and _is_library(parent))
+
+
+@functools.cache
+def _environments(folder: str) -> tuple[str, ...]:
+    """The virtual environments (and conda's) that a folder lies in."""
+    parent = os.path.dirname(folder)
+    own = (folder,) if any(os.path.exists(os.path.join(folder, mark)) for mark in _ENVIRONMENT_MARKS) else ()
+    return own if parent == folder else (*own, *_environments(parent))
+
+
+def _recorded(folder: str) -> frozenset[str]:
+    """The files that distributions installed into this folder (or zip file); those of editable installs are not among them."""
+    found = _records.get(folder)
+    if found is None:
+        _records[folder] = frozenset()  # the answer to a storage site that asks about the files read here
+        with within(OURS):
+            found = _records[folder] = frozenset(_listed(folder))
+    return found
+
+
+_records: dict[str, frozenset[str]] = {}
+
+
+def _listed(folder: str) -> Iterator[str]:
+    for distribution in importlib.metadata.distributions(path=[folder]):
+        text = distribution.read_text("RECORD")
+        base = folder
+        if text is None:
+            text = distribution.read_text("installed-files.txt") or ""
+            base = str(getattr(distribution, "_path", folder))
+        for line in text.splitlines():
+            name = line.rsplit(",", 2)[0].strip('"') if line.count(",") >= 2 else line
+            yield os.path.normcase(f"{base}{os.sep}{name}") if ".." not in name else _normal(os.path.join(base, name))
+
+
+@functools.cache
+def _editable_folders(search: tuple[str, ...]) -> tuple[str, ...]:
+    """The source folders of editable installs."""
+    found: dict[str, None] = {}
+    for entry in search:
+        with contextlib.suppress(OSError), within(OURS):
+            for name in os.listdir(entry or "."):
+                if name.endswith(".dist-info"):
+                    origin = _origin_of(os.path.join(entry, name))
+                    if origin.get("dir_info", {}).get("editable"):
+                        found[urllib.request.url2pathname(urllib.parse.urlsplit(origin["url"]).path)] = None
+                elif name.endswith(".egg-link"):
+                    found[Path(entry, name).read_text(encoding="utf-8").partition("\n")[0].strip()] = None
+    return tuple(found)
+
+
+def _origin_of(dist_info: str) -> dict[str, Any]:
+    """Where a distribution was installed from, if that was no index (PEP 610)."""
+    try:
+        with open(os.path.join(dist_info, "direct_url.json"), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# -- subjects --------------------------------------------------------------------------------------------------
+
+
+_OURS = __name__.partition(".")[0]
+
+
+def _origins(subject: Any) -> Iterator[tuple[str, str, bool]]:
+    """The module and the file of what a subject is made of, and whether it is an object of a class."""
+    if isinstance(subject, functools.partial):
+        for part in (subject.func, *filter(callable, (*subject.args, *subject.keywords.values()))):
+            yield from _origins(part)
+        return
+    if isinstance(subject, types.MethodType) and not isinstance(subject.__self__, type):
+        yield from _origins_in(type(subject.__self__).__module__, is_object=True)
+        return
+    with contextlib.suppress(ValueError):  # wrappers that wrap each other
+        subject = inspect.unwrap(subject)
+    if isinstance(subject, types.MethodType):
+        subject = subject.__self__
+    if isinstance(subject, type):
+        yield from _origins_in(subject.__module__, is_object=False)
+    elif isinstance(subject, types.FunctionType):
+        yield subject.__module__ or "", subject.__code__.co_filename, False
+    elif isinstance(getattr(subject, "__qualname__", None), str):  # a function of a compiled module
+        yield from _origins_in(subject.__module__ or "", is_object=False)
+    else:
+        yield from _origins_in(type(subject).__module__, is_object=True)
+
+
+def _origins_in(module: str, *, is_object: bool) -> Iterator[tuple[str, str, bool]]:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if isinstance(file, str):
+        yield module, file, is_object
+
+
+def _packages_of(module: str, file: str) -> list[str]:
+    """The folders of the top-level package that a module belongs to; a module without a package is a file.
+
+    A namespace is shared with others: there, it is the first package below.
+    """
+    parts = module.split(".") if module != "__main__" else []  # which is pytest's
+    for count in range(1, len(parts) + 1):
+        names = getattr(sys.modules.get(".".join(parts[:count])), "__dict__", {})
+        if isinstance(names.get("__file__"), str):
+            return [str(folder) for folder in names["__path__"]] if "__path__" in names else [names["__file__"]]
+    return [file] if file else []
+
+
+def _is_from_an_index(file: str) -> bool:
+    """Return True for a file of a distribution that was not installed from the user's own folder or repository."""
+    path = os.path.abspath(file)
+    for folder in _above(path):
+        for distribution in importlib.metadata.distributions(path=[folder]):
+            if (record := distribution.read_text("RECORD")) and f"\n{Path(os.path.relpath(path, folder)).as_posix()}," in f"\n{record}":
+                return not _origin_of(str(getattr(distribution, "_path", "")))
+    return False
 
 
 def user_place(error: BaseException) -> str:

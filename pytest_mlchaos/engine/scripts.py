@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument
+from .places import add_folder
 
 __all__ = ["script"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -25,6 +26,7 @@ def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | N
     for place in dict.fromkeys([Path.cwd(), *([beside] if beside is not None else [])]):
         file = place / path
         if file.is_file():
+            add_folder(file.resolve().parent)
             return functools.partial(_run, str(file.resolve()), args)
     folder = (Path.cwd() / path).parent
     close = did_you_mean(Path(path).name, [one.name for one in folder.glob("*.py")])

@@ -131,13 +131,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if not _is_chaos(item):
         return (yield)
     from ..engine.patching import Patches
+    from ..engine.places import Project, for_project
     from .trials import Trials
 
+    project = Project.of_test((item.config.rootpath, item.path.parent), getattr(item, "module", None))
     patches = item.stash[_patches] = Patches()
     item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # an item with marks and fixtures is a Function
     item.runtest = item.stash[_trials]  # type: ignore[method-assign]  # what pytest calls next
     try:
-        return (yield)
+        with for_project(project):
+            return (yield)
     finally:
         del item.runtest
         if item.stash[_trials].declares:

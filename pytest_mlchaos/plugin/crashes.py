@@ -343,6 +343,8 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
     notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
     if begun.golden.changed and not begun.host.is_fresh:
         notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")
+    if begun.golden.kept and not begun.host.is_fresh:
+        notes.append(f"left in this process, where a later run finds it: {', '.join(begun.golden.kept[:3])}")
     if begun.golden.compared:
         notes.append(COMPARED)
     return CrashReport(

@@ -16,6 +16,7 @@ from ..engine.controller import Controller, current
 from ..engine.fresh import fresh_processes
 from ..engine.isolated import IsolatedSupervisor
 from ..engine.pipelines import Pipeline
+from ..engine.places import take_subject
 from ..engine.scripts import script
 from ..engine.supervise import Supervisor
 from ..errors import BadArgument, MlchaosError
@@ -81,6 +82,7 @@ class Mlchaos:
             raise BadArgument(f"mlchaos.run: expected max_restarts to be 0 or more but got {shown(max_restarts)}")
         if isolation not in (None, "in-process", "process"):
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {shown(isolation)}")
+        take_subject(subject)
         if (asked := asked_state(self._controller)) is not None:
             return crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters)
         given = (self._controller, subject, args, self._scratch, torch_steps.trained, self._workdirs())
@@ -149,6 +151,7 @@ class Mlchaos:
             storage_options=storage_options,
             allow_remote=allow_remote,
         )
+        take_subject(subject)
         return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown, self._settings())
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
@@ -158,6 +161,7 @@ class Mlchaos:
         again: an error, also one of its own, is an outcome (``run.error``), and so is a crash. ``run.again()`` calls it once more after the
         fault has cleared. Returns a :class:`~pytest_mlchaos.PipelineRun`.
         """
+        take_subject(pipeline)
         calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
         return PipelineRun(calls.run(), calls.golden, calls.again)
 
@@ -175,6 +179,7 @@ class Mlchaos:
         if not seconds:
             raise BadArgument(f"mlchaos.serve: expected timeout to be longer than nothing but got {shown(timeout)}")
         controller = self._controller
+        take_subject(app)
         workdirs = self._workdirs()
         served = Served(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
         return Service(served, lambda: not controller.drawn and bool(controller.journal))  # without any strike, NeverStruck says more

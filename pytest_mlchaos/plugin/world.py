@@ -12,6 +12,7 @@ from ..core.faults import FAULTS
 from ..core.sites import SITES
 from ..core.values import index, parse_duration, shown
 from ..engine.controller import Controller
+from ..engine.places import take_subject
 from ..engine.processes.forkserver import ForkServer
 from ..engine.ranks.agent import ENTRY
 from ..engine.ranks.world import Terms, WorldSupervisor
@@ -75,6 +76,7 @@ class World:
         A rank that fails raises nothing here: judge the :class:`~pytest_mlchaos.WorldRun`. Raises ``BadArgument`` for what cannot be
         sent to another process.
         """
+        take_subject(subject)
         watch = torch_train.trained_parameters
         supervisor = WorldSupervisor(_server(), self._controller(), self._terms, subject, args, self._scratch, watch, self._workdirs())
         return WorldRun(supervisor.run(), lambda: WorldRun(supervisor.golden()))

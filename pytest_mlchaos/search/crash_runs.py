@@ -93,7 +93,10 @@ def begin(hosts: Hosts) -> Begun:
         return _twice(hosts, hosts.fresh())
     here, failure = hosts.here(), None
     try:
-        begun = _twice(hosts, here)
+        golden = _golden(hosts, here)
+        if golden.kept and not golden.running and (apart := _apart(hosts, here, golden)) is not None:
+            return apart
+        begun = _twice(hosts, here, golden)
         if not begun.golden.running:
             return begun if hosts.fresh is None else dataclasses.replace(begun, elsewhere=functools.partial(_elsewhere, hosts, begun))
         why = f"it leaves {begun.golden.running[0]} running"
@@ -114,6 +117,19 @@ def begin(hosts: Hosts) -> Begun:
         raise failure from None
 
 
+def _apart(hosts: Hosts, here: Host, golden: Golden) -> Begun | None:
+    """In fresh processes, for a subject that binds names of its modules anew: in this process, a later run would find that. None if it cannot."""
+    if hosts.fresh is None:
+        return None
+    try:
+        here.leave(here.start)
+        return dataclasses.replace(
+            _twice(hosts, hosts.fresh()), why=f"it leaves a value in {golden.kept[0]}, where the next run would find it"
+        )
+    except MlchaosError:  # for example, it cannot be sent there
+        return None
+
+
 def _elsewhere(hosts: Hosts, here: Begun) -> Begun:
     assert hosts.fresh is not None
     here.host.leave(here.golden.start)
@@ -130,8 +146,8 @@ def begin_beside(first: Begun, hosts: Hosts) -> Begun:
     return Begun(host, golden, first.second, hosts.judge(golden.ran))
 
 
-def _twice(hosts: Hosts, host: Host) -> Begun:
-    golden = _golden(hosts, host)
+def _twice(hosts: Hosts, host: Host, golden: Golden | None = None) -> Begun:
+    golden = golden or _golden(hosts, host)
     host.limit(_limit(hosts, golden))
     host.follow = not golden.ran.trace.steps
     judge = hosts.judge(golden.ran)

@@ -83,6 +83,7 @@ class Served:
             self._requests = Requests() if self._kind == "asgi" else None
         self._driver = self._made(app, lifespan, timeout)
         controller.resources.push(self)
+        controller.resources.enter_context(self._globals.following_imports())
         self._open = True
         with controller.attempt():
             self._driver.start()

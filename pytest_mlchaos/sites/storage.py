@@ -22,7 +22,7 @@ from ..core.storage import OPERATIONS, Operation
 from ..engine.controller import Controller
 from ..engine.gate import Gate, pause
 from ..engine.patching import Patches
-from ..engine.places import INSTALLED, PACKAGE
+from ..engine.places import INTERPRETER, PACKAGE, is_installed
 from ..engine.scopes import inside, within
 from ..engine.workdirs import KEPT_COPIES
 
@@ -237,7 +237,7 @@ class Storage:
         if found is None:
             own = next((root for root in self._own if path.startswith(root)), None)
             ours = own is not None and path[len(own) :].startswith(OUR_NAMES) and "/" not in path[len(own) :]  # a folder, not what is in it
-            if ours or KEPT_COPIES in path or (own is None and (_FOREIGN.search(path) or path.startswith(self._foreign))):
+            if ours or KEPT_COPIES in path or (own is None and self._is_foreign(path)):
                 found = Place(self, "", (), own=False)
             else:
                 relative = _relative(path, own)
@@ -246,6 +246,9 @@ class Storage:
         if given != path and os.path.isabs(given):
             self._places[given] = found
         return found
+
+    def _is_foreign(self, path: str) -> bool:
+        return bool(_FOREIGN.search(path)) or path.startswith(self._foreign) or is_installed(path)
 
     def descriptor(self, number: int) -> Place | None:
         """The place of an open file descriptor, where the system tells its path."""
@@ -294,5 +297,5 @@ def _relative(path: str, own: str | None) -> str:
 @functools.cache
 def _interpreter() -> tuple[str, ...]:
     """Where the interpreter and installed packages lie, and this package: no fault touches that."""
-    roots = {*INSTALLED, sys.prefix, sys.base_prefix, PACKAGE}
+    roots = {*INTERPRETER, sys.prefix, sys.base_prefix, PACKAGE}
     return tuple(f"{Path(root).as_posix()}/" for root in roots if root != "/")

@@ -29,7 +29,9 @@ OnStep = Callable[[Trace], None]
 
 @dataclasses.dataclass(frozen=True)
 class Golden:
-    """A recorded run, and what it did to its directory. ``running``: threads and processes that it left; ``changed``: names in modules."""
+    """A recorded run, and what it did to its directory. ``running``: threads and processes that it left;
+    ``changed``: containers in modules; ``kept``: names in modules that it bound anew, which stay so in its process.
+    """
 
     ran: Ran
     start: Tree | None
@@ -37,6 +39,7 @@ class Golden:
     end: Tree | None
     running: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     compared: bool = False
     """Whether what lies between two looks at the directory was not seen."""
 
@@ -66,7 +69,7 @@ class Host(Protocol):
 
 
 class InProcess:
-    """Runs in this process. What a run leaves in user modules' globals, and in the directory, is undone before the next."""
+    """Runs in this process. What a run leaves in containers of user modules, and in the directory, is undone before the next."""
 
     is_fresh = False
 
@@ -88,7 +91,9 @@ class InProcess:
         """A recorded run."""
         self._reset(start)
         try:
-            golden = _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
+            with self._before.following_imports():
+                golden = _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
+            self._before.look()
             self.start = golden.start if start is None else self.start
             return golden
         finally:
@@ -97,14 +102,16 @@ class InProcess:
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
         """A run from that content."""
         self._reset(tree)
-        if self.follow:
-            return _followed(self._subject.fresh(), self._terms, self.contents, number)
-        return resumed(self._subject.fresh(), self._terms, number, on_step)
+        with self._before.following_imports():
+            if self.follow:
+                return _followed(self._subject.fresh(), self._terms, self.contents, number)
+            return resumed(self._subject.fresh(), self._terms, number, on_step)
 
     def leave(self, tree: Tree | None) -> None:
         """At the end: the directory holds this."""
         collected()
         self._reset(tree)
+        self._before.leave()
 
     def _reset(self, tree: Tree | None) -> None:
         with within(OURS):
@@ -179,7 +186,8 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
             recorder.changes,
             recorder.tree(),
             tuple(running),
-            tuple(before.in_globals()),
+            tuple(before.in_containers()),
+            tuple(before.bound_anew()),
             isinstance(recorder, Comparing),
         )
     finally:

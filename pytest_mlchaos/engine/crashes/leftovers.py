@@ -1,8 +1,9 @@
-"""What a run has left behind in its process: threads, child processes, names of user modules that are bound anew, another directory."""
+"""What a run has left behind in its process: threads, child processes, state of user modules, another directory."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -10,10 +11,10 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 from ..bystanders import OUR_PROCESSES
-from ..global_containers import GlobalContainers
-from ..places import is_users
+from ..global_containers import GlobalContainers, user_modules, watched_imports
 
 __all__ = ["Leftovers"]
 
@@ -29,29 +30,43 @@ class Leftovers:
         self._threads = set(threading.enumerate())
         self._processes = set(_children())
         self._directory = os.getcwd()
-        self._names = _user_names()
+        self._state = _State()
         self._containers = GlobalContainers()
+        self._as_left: GlobalContainers | None = None
+
+    @contextlib.contextmanager
+    def following_imports(self) -> Iterator[None]:
+        """What imports do in here is no run's doing: it stays, and counts as there before."""
+        before: list[_State] = []
+        with (
+            self._containers.following_imports(),
+            watched_imports(lambda: before.append(_State()), lambda: self._state.take_over(before.pop())),
+        ):
+            yield
 
     def restore(self) -> None:
-        """Put back what user modules hold in their globals, names that were bound anew among it."""
-        for module, names in self._names.items():
-            held = vars(module)
-            for name, value in names.items():
-                if held.get(name) is not value:
-                    held[name] = value
-            for name in held.keys() - names.keys():
-                del held[name]
+        """Put back the plain containers of user modules."""
         self._containers.restore()
 
-    def in_globals(self) -> list[str]:
-        """Names of user modules whose value is another object now, or whose content has changed."""
-        found = [
-            f"{module.__name__}.{name}"
-            for module, names in self._names.items()
-            for name, value in vars(module).items()
-            if names.get(name, _ABSENT) is not value and not name.startswith("__") and not isinstance(value, types.ModuleType)
-        ]
-        return found + [name for name in self._containers.changed() if name not in found]
+    def leave(self) -> None:
+        """At the end: as at the start, if that can be. Else as after the first run: half of its traces gone would suit no program."""
+        if self._as_left is not None:
+            self._as_left.restore()
+        else:
+            self._containers.restore()
+
+    def look(self) -> None:
+        """After the first run: see if it changed more than containers."""
+        if self._as_left is None and (self.bound_anew() or self._state.changed()):
+            self._as_left = GlobalContainers()
+
+    def in_containers(self) -> list[str]:
+        """Names of containers whose content has changed."""
+        return self._containers.changed()
+
+    def bound_anew(self) -> list[str]:
+        """Names of user modules that hold another value now, which is not put back: a later process would not find it."""
+        return self._state.bound_anew()
 
     def directory(self) -> str | None:
         """The current directory, if it is another one."""
@@ -80,16 +95,64 @@ class Leftovers:
 
 
 _ABSENT = object()
+_IMPORTED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType)
+"""What a name is bound to where something is imported late."""
+_PLAIN = (int, float, complex, str, bytes, type(None))
+_CACHED = type(functools.lru_cache(lambda: None))
 
 
-def _user_names() -> dict[types.ModuleType, dict[str, object]]:
-    """What the names of user modules are bound to."""
-    found = {}
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(module, types.ModuleType) and isinstance(file, str) and is_users(file):
-            found[module] = dict(vars(module))
-    return found
+class _State:
+    """What is not put back: values of the names of user modules, attributes of their classes and objects, sizes of their caches."""
+
+    def __init__(self) -> None:
+        self._modules = {module: dict(vars(module)) for module in user_modules()}
+        self._others = {id(holder): (holder, held) for holder, held in self._holders()}
+
+    def bound_anew(self) -> list[str]:
+        """The names (``module.name``) that were bound anew, but to something imported."""
+        return [
+            f"{module.__name__}.{name}"
+            for module, names in self._modules.items()
+            for name, value in vars(module).items()
+            if not _is_same(names.get(name, _ABSENT), value) and not name.startswith("__") and not isinstance(value, _IMPORTED)
+        ]
+
+    def changed(self) -> bool:
+        """Return True if a class, an object or a cache has changed."""
+        found = {id(holder): held for holder, held in self._holders()}
+        return any(
+            key in found and (found[key].keys() != held.keys() or not all(_is_same(found[key][name], held[name]) for name in held))
+            for key, (_, held) in self._others.items()
+        )
+
+    def take_over(self, before: _State) -> None:
+        """What has changed since ``before`` was so at the start."""
+        for module, names in self._modules.items():
+            old = before._modules.get(module, {})
+            names.update((name, value) for name, value in vars(module).items() if old.get(name, _ABSENT) is not value)
+        for holder, held in self._holders():
+            earlier = before._others.get(id(holder), (holder, {}))[1]
+            kept = self._others.get(id(holder))
+            if kept is not None:
+                kept[1].update((name, value) for name, value in held.items() if earlier.get(name, _ABSENT) is not value)
+        for module in user_modules():
+            self._modules.setdefault(module, dict(vars(module)))
+
+    def _holders(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The classes, objects and caches in the names of user modules, and what each holds."""
+        for module, names in self._modules.items():
+            for value in names.values():
+                if isinstance(value, _CACHED):
+                    yield value, {"size": value.cache_info().currsize}
+                elif isinstance(value, type):
+                    if value.__module__ == module.__name__:
+                        yield value, dict(vars(value))
+                elif sys.modules.get(type(value).__module__) in self._modules:
+                    yield value, dict(getattr(value, "__dict__", None) or {})
+
+
+def _is_same(one: object, other: object) -> bool:
+    return one is other or (type(one) is type(other) and isinstance(one, _PLAIN) and one == other)
 
 
 def _children() -> list[int]:

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
-from ..places import PACKAGE
+from ..places import PACKAGE, Project, current_project, set_project
 from .family import children
 from .shipping import SameFiles, dumps
 from .wire import Outbox
@@ -38,6 +38,7 @@ class Start:
     sys_path: Sequence[str]
     argv: Sequence[str]
     write_bytecode: bool
+    project: Project
 
     @classmethod
     def here(cls) -> Start:
@@ -48,6 +49,7 @@ class Start:
             sys_path=[os.path.abspath(path) for path in sys.path],
             argv=list(sys.argv),
             write_bytecode=not sys.dont_write_bytecode,
+            project=current_project(),
         )
 
 
@@ -70,6 +72,7 @@ def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> N
     sys.path[:], sys.argv[:], sys.dont_write_bytecode = start.sys_path, start.argv, not start.write_bytecode
     if files not in sys.meta_path:
         sys.meta_path.insert(0, files)
+    set_project(start.project)
     _use_threads(os.environ.get("OMP_NUM_THREADS", ""))
 
 

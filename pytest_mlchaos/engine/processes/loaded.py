@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable
 from types import FrameType, ModuleType
 
-from ..places import INSTALLED, is_users
-from .shipping import SameFiles, same_files
+from ..places import is_users
+from .shipping import SameFiles, is_found_by_name, same_files
 
 __all__ = ["Late", "Modules"]
 
@@ -20,7 +20,7 @@ _SEARCHED = 1 << 24
 class Modules:
     """What is loaded here, and so is imported there beforehand.
 
-    ``libraries``: what is installed, in the order of import; the warm process has them. ``generation``: rises when keepers forked before
+    ``libraries``: all but the user's, in the order of import; the warm process has them. ``generation``: rises when keepers forked before
     lack something, or have it from another file. ``late``: libraries that an earlier process imported on its way; keepers import them, too.
     ``unsafe``: modules that start threads, or end the process, and so are imported by each process. ``sources``: files of code of which
     processes have read lines, as tracebacks do.
@@ -99,9 +99,9 @@ def _is_ours(name: str) -> bool:
 
 
 def _is_library(name: str, module: object) -> bool:
-    """Whether a module is an installed one that can be imported by its name. (``pytest.__main__`` would run.)"""
+    """Return True for a module that is not the user's, and can be imported by its name. (``pytest.__main__`` would run.)"""
     spec = getattr(module, "__spec__", None)
     if getattr(spec, "name", None) != name or name.rpartition(".")[2] == "__main__":
         return False
     file = getattr(module, "__file__", None)
-    return _is_ours(name) or (isinstance(file, str) and file.startswith(INSTALLED))
+    return _is_ours(name) or (isinstance(file, str) and not is_users(file) and is_found_by_name(name))

@@ -8,17 +8,19 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
+import os
 import pickle
 import sys
+import zipimport
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 
 from ...errors import BadArgument
-from ..places import INSTALLED
+from ..places import is_users
 
-__all__ = ["Packed", "SameFiles", "dumps", "same_files"]
+__all__ = ["Packed", "SameFiles", "dumps", "is_found_by_name", "same_files"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -98,16 +100,45 @@ class SameFiles(importlib.abc.MetaPathFinder):
 
 
 def same_files() -> SameFiles:
-    """The modules of this process that belong to nothing installed."""
+    """The user's modules in this process, and others that no search by their name would find."""
     found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
     for name, module in list(sys.modules.items()):
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-        if name != "__main__" and isinstance(file, str) and file.endswith(".py") and not file.startswith(INSTALLED):
+        if name == "__main__" or not isinstance(file, str) or not file.endswith(".py") or _is_zipped(module):
+            continue
+        if is_users(file) or not is_found_by_name(name):
             found[name] = (file, _folders(module))
     for name in list(found):
         while name := name.rpartition(".")[0]:  # packages without a file, or made up by pytest's import mode
-            found.setdefault(name, (None, _folders(sys.modules.get(name))))
+            if _is_without_file(sys.modules.get(name)):
+                found.setdefault(name, (None, _folders(sys.modules.get(name))))
     return SameFiles(found)
+
+
+def is_found_by_name(name: str) -> bool:
+    """Return True if a search of ``sys.path`` finds the top-level package of this module where it is loaded from."""
+    names = getattr(sys.modules.get(name.partition(".")[0]), "__dict__", {})
+    files = [str(folder) for folder in names.get("__path__") or ()] or [str(names.get("__file__"))]
+    search = _search(tuple(sys.path), os.getcwd())
+    return any(os.path.dirname(os.path.abspath(file)) in search for file in files)
+
+
+@functools.lru_cache(8)
+def _search(entries: tuple[str, ...], here: str) -> frozenset[str]:
+    return frozenset(os.path.join(here, entry) if not os.path.isabs(entry) else os.path.normpath(entry) for entry in entries)
+
+
+def _is_zipped(module: object) -> bool:
+    """Return True for a module out of a zip file: it has no file of its own."""
+    return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), zipimport.zipimporter)
+
+
+def _is_without_file(package: object) -> bool:
+    """Return True for a package that is not loaded, or was made without a file.
+
+    An object that has taken a module's place (``torch.backends.cudnn``) has one: it is found in its package.
+    """
+    return package is None or (type(package) is ModuleType and vars(package).get("__file__") is None)
 
 
 def _folders(package: object) -> Sequence[str] | None:
