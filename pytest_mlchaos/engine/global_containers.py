@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib
 import operator
 import sys
 import threading
@@ -85,9 +86,8 @@ class GlobalContainers:
 @contextlib.contextmanager
 def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
     """Call ``begin`` before a module that was not loaded runs, and ``end`` after it; what it imports in turn is a part of that."""
-    from importlib import _bootstrap  # type: ignore[attr-defined]  # no public hook surrounds the execution of every module
-
-    load = _bootstrap._load_unlocked
+    bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of every module
+    load = bootstrap._load_unlocked
     watching = threading.local()
 
     def _load_unlocked(spec: Any) -> Any:
@@ -104,7 +104,7 @@ def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> I
     # Python leaves the frames of importlib out of tracebacks, if nothing is between them.
     _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
     with Patches() as patches:
-        patches.set(_bootstrap, "_load_unlocked", _load_unlocked)
+        patches.set(bootstrap, "_load_unlocked", _load_unlocked)
         yield
 
 

@@ -118,14 +118,13 @@ def begin(hosts: Hosts) -> Begun:
 
 
 def _apart(hosts: Hosts, here: Host, golden: Golden) -> Begun | None:
-    """In fresh processes, for a subject that binds names of its modules anew: in this process, a later run would find that. None if it cannot."""
+    """Begin in fresh processes, as a run binds a name of a module anew: in this process, the next would find that. None if it cannot."""
     if hosts.fresh is None:
         return None
+    why = f"it leaves a value in {golden.kept[0]}, where the next run would find it"
     try:
         here.leave(here.start)
-        return dataclasses.replace(
-            _twice(hosts, hosts.fresh()), why=f"it leaves a value in {golden.kept[0]}, where the next run would find it"
-        )
+        return dataclasses.replace(_twice(hosts, hosts.fresh()), why=why)
     except MlchaosError:  # for example, it cannot be sent there
         return None
 
