@@ -30,7 +30,7 @@ OnStep = Callable[[Trace], None]
 @dataclasses.dataclass(frozen=True)
 class Golden:
     """A recorded run, and what it did to its directory. ``running``: threads and processes that it left;
-    ``changed``: containers in modules; ``kept``: names in modules that it bound anew, which stay so in its process.
+    ``changed``: names in modules that are put back; ``kept``: those that are not.
     """
 
     ran: Ran
@@ -69,7 +69,7 @@ class Host(Protocol):
 
 
 class InProcess:
-    """Runs in this process. What a run leaves in containers of user modules, and in the directory, is undone before the next."""
+    """Runs in this process. What a run leaves in user modules' globals, and in the directory, is undone before the next."""
 
     is_fresh = False
 
@@ -93,7 +93,6 @@ class InProcess:
         try:
             with self._before.following_imports():
                 golden = _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
-            self._before.look()
             self.start = golden.start if start is None else self.start
             return golden
         finally:
@@ -172,6 +171,7 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
     try:
         ran = recorded(call, terms, recorder)
         running = before.running()
+        before.look()
         with within(OURS):
             recorder.drain()
         directory = before.directory()
@@ -186,8 +186,8 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
             recorder.changes,
             recorder.tree(),
             tuple(running),
-            tuple(before.in_containers()),
-            tuple(before.bound_anew()),
+            tuple(before.in_globals()),
+            tuple(before.kept()),
             isinstance(recorder, Comparing),
         )
     finally:

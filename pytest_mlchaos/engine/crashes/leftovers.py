@@ -44,29 +44,35 @@ class Leftovers:
         ):
             yield
 
+    def look(self) -> None:
+        """After the first run: see if it changed what cannot be put back."""
+        if self._as_left is None and self._state.changed():
+            self._as_left = GlobalContainers()
+
     def restore(self) -> None:
-        """Put back the plain containers of user modules."""
+        """Put back the plain containers of user modules, and what their names were bound to if nothing else has changed.
+
+        A class, an object or a cache may say that a name has its value already: then the name keeps it.
+        """
         self._containers.restore()
+        if self._as_left is None:
+            self._state.bind_again()
 
     def leave(self) -> None:
-        """At the end: as at the start, if that can be. Else as after the first run: half of its traces gone would suit no program."""
+        """At the end: as at the start, or as after the first run if half of its traces would stay: no program would be in such a state."""
         if self._as_left is not None:
             self._as_left.restore()
         else:
-            self._containers.restore()
+            self.restore()
 
-    def look(self) -> None:
-        """After the first run: see if it changed more than containers."""
-        if self._as_left is None and (self.bound_anew() or self._state.changed()):
-            self._as_left = GlobalContainers()
+    def in_globals(self) -> list[str]:
+        """What is put back: names of user modules that hold another value now, or whose content has changed."""
+        names = self._state.bound_anew() if self._as_left is None else []
+        return names + [name for name in self._containers.changed() if name not in names]
 
-    def in_containers(self) -> list[str]:
-        """Names of containers whose content has changed."""
-        return self._containers.changed()
-
-    def bound_anew(self) -> list[str]:
-        """Names of user modules that hold another value now, which is not put back: a later process would not find it."""
-        return self._state.bound_anew()
+    def kept(self) -> list[str]:
+        """Names of user modules that hold another value now, and keep it: a new process would not find it."""
+        return [] if self._as_left is None else self._state.bound_anew()
 
     def directory(self) -> str | None:
         """The current directory, if it is another one."""
@@ -102,7 +108,7 @@ _CACHED = type(functools.lru_cache(lambda: None))
 
 
 class _State:
-    """What is not put back: values of the names of user modules, attributes of their classes and objects, sizes of their caches."""
+    """Values of the names of user modules, and what is not put back: attributes of their classes and objects, sizes of their caches."""
 
     def __init__(self) -> None:
         self._modules = {module: dict(vars(module)) for module in user_modules()}
@@ -110,12 +116,22 @@ class _State:
 
     def bound_anew(self) -> list[str]:
         """The names (``module.name``) that were bound anew, but to something imported."""
-        return [
-            f"{module.__name__}.{name}"
-            for module, names in self._modules.items()
-            for name, value in vars(module).items()
-            if not _is_same(names.get(name, _ABSENT), value) and not name.startswith("__") and not isinstance(value, _IMPORTED)
-        ]
+        return [f"{module.__name__}.{name}" for module, name in self._bound_anew()]
+
+    def bind_again(self) -> None:
+        """Bind those names to what they were bound to."""
+        for module, name in list(self._bound_anew()):
+            before = self._modules[module].get(name, _ABSENT)
+            if before is not _ABSENT:
+                vars(module)[name] = before
+            else:
+                del vars(module)[name]
+
+    def _bound_anew(self) -> Iterator[tuple[types.ModuleType, str]]:
+        for module, names in self._modules.items():
+            for name, value in vars(module).items():
+                if not _is_same(names.get(name, _ABSENT), value) and not name.startswith("__") and not isinstance(value, _IMPORTED):
+                    yield module, name
 
     def changed(self) -> bool:
         """Return True if a class, an object or a cache has changed."""
