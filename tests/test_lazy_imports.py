@@ -273,5 +273,18 @@ def test_a_module_attribute_that_an_import_sets_is_no_runs_doing(module, tmp_pat
         module.count = int("1000")
     assert before.in_globals() == []
     module.count += 1
+    module.late = print
     assert before.in_globals() == ["of_the_user.count"]
     monkeypatch.delitem(sys.modules, "sets")
+
+
+def test_a_function_that_a_run_replaces_comes_back_and_so_does_a_name_that_it_deletes(module):
+    """The next run would wrap the wrapper."""
+    module.step, module.spare = (lambda: 1), 2000
+    step, before = module.step, Leftovers()
+    module.step = lambda: step() + 1
+    del module.spare
+    assert sorted(before.in_globals()) == ["of_the_user.spare", "of_the_user.step"]
+    before.restore()
+    assert module.step is step
+    assert module.spare == 2000

@@ -101,8 +101,7 @@ class Leftovers:
 
 
 _ABSENT = object()
-_IMPORTED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType)
-"""What a name is bound to where something is imported late."""
+_IMPORTED = (type, types.FunctionType, types.BuiltinFunctionType)
 _PLAIN = (int, float, complex, str, bytes, type(None))
 _CACHED = type(functools.lru_cache(lambda: None))
 
@@ -115,7 +114,7 @@ class _State:
         self._others = {id(holder): (holder, held) for holder, held in self._holders()}
 
     def bound_anew(self) -> list[str]:
-        """The names (``module.name``) that were bound anew, but to something imported."""
+        """The names (``module.name``) that were bound anew, or deleted; those that an import has filled are not among them."""
         return [f"{module.__name__}.{name}" for module, name in self._bound_anew()]
 
     def bind_again(self) -> None:
@@ -129,8 +128,9 @@ class _State:
 
     def _bound_anew(self) -> Iterator[tuple[types.ModuleType, str]]:
         for module, names in self._modules.items():
-            for name, value in vars(module).items():
-                if not _is_same(names.get(name, _ABSENT), value) and not name.startswith("__") and not isinstance(value, _IMPORTED):
+            for name, value in {**dict.fromkeys(names, _ABSENT), **vars(module)}.items():
+                before = names.get(name, _ABSENT)
+                if not _is_same(before, value) and not name.startswith("__") and not _is_late(before, value):
                     yield module, name
 
     def changed(self) -> bool:
@@ -165,6 +165,11 @@ class _State:
                         yield value, dict(vars(value))
                 elif sys.modules.get(type(value).__module__) in self._modules:
                     yield value, dict(getattr(value, "__dict__", None) or {})
+
+
+def _is_late(before: object, value: object) -> bool:
+    """Return True for the value of a name that waits for an import: it stays imported."""
+    return isinstance(value, types.ModuleType) or (isinstance(value, _IMPORTED) and (before is None or before is _ABSENT))
 
 
 def _is_same(one: object, other: object) -> bool:
