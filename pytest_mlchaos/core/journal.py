@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -32,14 +33,22 @@ class Strike:
 
 
 class Journal(Sequence[Strike]):
-    """The strikes of one trial, in the order in which they happened."""
+    """The strikes of one trial, in the order in which they happened.
+
+    As text (:meth:`lines`) they have an order that no thread decides: process after process, and in each by site, visit and what struck.
+    """
 
     def __init__(self) -> None:
         self._strikes: list[Strike] = []
+        self._ends: set[int] = set()  # how many strikes there were when a process ended
 
     def append(self, strike: Strike) -> None:
         """Record one more."""
         self._strikes.append(strike)
+
+    def end_process(self) -> None:
+        """The strikes so far come before all that follow, in any order of lines."""
+        self._ends.add(len(self._strikes))
 
     @overload
     def __getitem__(self, item: int) -> Strike: ...
@@ -58,5 +67,13 @@ class Journal(Sequence[Strike]):
         return f"<Journal of {len(self)} strikes>"
 
     def lines(self, **context: Any) -> list[str]:
-        """One JSON object a strike, keys in a fixed order: equal journals are equal byte for byte."""
-        return [json.dumps({**context, **strike.as_dict()}, sort_keys=True, default=str) for strike in self._strikes]
+        """Return one JSON object for each strike, in a fixed order of lines and keys: equal journals are equal byte for byte."""
+        lines = []
+        for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):
+            told = [(strike.site, strike.visit, _line(strike, context)) for strike in self._strikes[start:end]]
+            lines += [line for _, _, line in sorted(told)]
+        return lines
+
+
+def _line(strike: Strike, context: Mapping[str, Any]) -> str:
+    return json.dumps({**context, **strike.as_dict()}, sort_keys=True, default=str)

@@ -18,13 +18,13 @@ from ..core.journal import Journal
 from ..core.runs import Preemption
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
-from ..errors import MlchaosError, SimulatedCrash
+from ..errors import BadArgument, MlchaosError, SimulatedCrash
 from .blame import comes_from
 from .gate import Gate
 from .lanes import NEVER, Lane, Plan, Tally, most_passed
 from .strikes import Strikes
 
-__all__ = ["Controller", "current"]
+__all__ = ["Controller", "SubjectOf", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 NO_ATTRIBUTES: Mapping[str, Any] = {}
@@ -49,6 +49,31 @@ def current() -> Controller | None:
     return _active[-1] if _active else None
 
 
+class SubjectOf:
+    """Refuses nested runs: they would count the visits, and end the process, of one another.
+
+    The refusal is kept, because a subject may catch it. (A generator of contextlib's would show its code in what a subject raises.)
+    """
+
+    def __init__(self, controller: Controller, caller: str) -> None:
+        self._controller = controller
+        self._caller = caller
+
+    def __enter__(self) -> None:
+        controller = self._controller
+        if controller.inside:
+            error = BadArgument(
+                f"{self._caller} was called inside the subject of {controller.inside}, or beside it in a thread, and runs cannot be "
+                "nested: call it in the test, after the other one has returned"
+            )
+            controller.broken = controller.broken or error
+            raise error
+        controller.inside = self._caller
+
+    def __exit__(self, *_: object) -> None:
+        self._controller.inside = ""
+
+
 class Controller(Strikes):
     """Counts visits, strikes what is due, keeps the journal.
 
@@ -56,6 +81,7 @@ class Controller(Strikes):
     test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
     """
 
+    inside = ""  # the entry point whose subject is running
     attributes: Mapping[str, Any] = NO_ATTRIBUTES  # of every visit in this process: its rank, in a world
 
     def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False, own: Iterable[Path] = ()) -> None:
@@ -185,6 +211,7 @@ class Controller(Strikes):
 
     def end_process(self) -> None:
         """What faults keep up, and remember, as long as the process lives is over."""
+        self.journal.end_process()
         for plan in self.plans:
             plan.memory = {}
         self.process.close()
@@ -232,6 +259,10 @@ class Controller(Strikes):
         finally:
             self.supervised -= 1
             self.end_process()
+
+    def subject_of(self, caller: str) -> SubjectOf:
+        """Return a context manager that refuses another run while the subject of this one runs."""
+        return SubjectOf(self, caller)
 
     @contextlib.contextmanager
     def without_faults(self) -> Iterator[None]:

@@ -230,6 +230,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         tell_home("unusable", f"{type(error).__name__}: {error}")
         return None
     controller = TellingController(tell_home, {}, schedule, TellingClock(tell_home), probing=order.probing, own=order.own)
+    controller.inside = "mlchaos.run"
     controller.go_on_from(order.resumed)
     controller.roots = tuple(order.roots)
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):

@@ -193,6 +193,7 @@ def absorb(controller: Controller, heard: Heard, rank: int | None = None) -> Non
         plan.total += 1
         plan.strikes.append((rank, strike.visit))
         controller.journal.append(strike if rank is None else strike.of_rank(rank))
+    controller.journal.end_process()
     for place, visits in heard.eligible.items():
         controller.plans[place].eligible = sorted({*controller.plans[place].eligible, *visits})
     for place, measures in heard.measures.items():

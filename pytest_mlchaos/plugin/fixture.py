@@ -38,7 +38,8 @@ T = TypeVar("T")
 class Mlchaos:
     """Runs a subject under the test's faults, and what code needs that no hook reaches.
 
-    It works in the body of the test that asked for it; each trial has a fresh one.
+    It works in the body of the test that asked for it; each trial has a fresh one. ``run``, ``explore_crashes``, ``pipeline`` and a world's
+    ``run`` are called in the test itself, not inside each other's subjects; a subject may use everything else, ``serve`` too.
     """
 
     def __init__(
@@ -83,15 +84,16 @@ class Mlchaos:
         if isolation not in (None, "in-process", "process"):
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {shown(isolation)}")
         take_subject(subject)
-        if (asked := asked_state(self._controller)) is not None:
-            return crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters)
-        given = (self._controller, subject, args, self._scratch, torch_steps.trained, self._workdirs())
-        supervisor: Supervisor | IsolatedSupervisor
-        if (isolation or self._settings().isolation) == "process":
-            supervisor = IsolatedSupervisor(fresh_processes(), *given)
-        else:
-            supervisor = Supervisor(*given)
-        return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
+        with self._controller.subject_of("mlchaos.run"):
+            if (asked := asked_state(self._controller)) is not None:
+                return crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters)
+            given = (self._controller, subject, args, self._scratch, torch_steps.trained, self._workdirs())
+            supervisor: Supervisor | IsolatedSupervisor
+            if (isolation or self._settings().isolation) == "process":
+                supervisor = IsolatedSupervisor(fresh_processes(), *given)
+            else:
+                supervisor = Supervisor(*given)
+            return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
 
     def explore_crashes(
         self,
@@ -152,7 +154,8 @@ class Mlchaos:
             allow_remote=allow_remote,
         )
         take_subject(subject)
-        return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown, self._settings())
+        with self._controller.subject_of("mlchaos.explore_crashes"):
+            return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown, self._settings())
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.
@@ -162,8 +165,9 @@ class Mlchaos:
         fault has cleared. Returns a :class:`~pytest_mlchaos.PipelineRun`.
         """
         take_subject(pipeline)
-        calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
-        return PipelineRun(calls.run(), calls.golden, calls.again)
+        with self._controller.subject_of("mlchaos.pipeline"):
+            calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
+            return PipelineRun(calls.run(), calls.golden, calls.again)
 
     def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
         """Start ``app`` and serve it in process: ``service.drive(requests)`` sends it requests.

@@ -78,8 +78,10 @@ class World:
         """
         take_subject(subject)
         watch = torch_train.trained_parameters
-        supervisor = WorldSupervisor(_server(), self._controller(), self._terms, subject, args, self._scratch, watch, self._workdirs())
-        return WorldRun(supervisor.run(), lambda: WorldRun(supervisor.golden()))
+        controller = self._controller()
+        with controller.subject_of("mlchaos.world"):
+            supervisor = WorldSupervisor(_server(), controller, self._terms, subject, args, self._scratch, watch, self._workdirs())
+            return WorldRun(supervisor.run(), lambda: WorldRun(supervisor.golden()))
 
 
 def _check_backend(backend: str, ranks: int) -> None:

@@ -105,6 +105,7 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
         return 1
     attributes = {"rank": rank, "world_size": job.ranks}
     controller = TellingController(send, attributes, schedule, TellingClock(send), probing=job.probing, own=job.own)
+    controller.inside = "mlchaos.world"
     controller.go_on_from(job.resumed.get(rank, Tally()))
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
         adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
