@@ -320,7 +320,7 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
         ("return train(workdir)", "jobs=2, isolation='in-process'", "needs processes"),
         ("return train(workdir)", "horizon=-1", "expected horizon to be 1 or more"),
         ("return train(workdir)", "timeout=0", "expected timeout to be longer than nothing"),
-        ("return train(workdir)", "rtol=-1", "expected rtol and atol of 0 or more"),
+        ("return train(workdir)", "rtol=-1", "expected rtol to be a number of 0 or more"),
     ],
 )
 def test_what_cannot_be_explored_gets_one_clear_error(project, body, call, says):

@@ -101,6 +101,19 @@ def following(visits: tuple[int, ...] | range, start: int) -> int | None:
     return visits[place] if place < len(visits) else None
 
 
+def _is_predicate(where: Any) -> bool:
+    """Return True for what can be called with one visit. A class, or a coroutine function, would hold for every visit."""
+    if not callable(where) or isinstance(where, type) or inspect.iscoroutinefunction(where):
+        return False
+    try:
+        inspect.signature(where).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # a function of C that does not say what it takes
+    return True
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Fault:
     """What goes wrong at a visit of one site.
@@ -153,10 +166,14 @@ class Fault:
             raise BadArgument(f"{self.name}: expected p to be a probability above 0 and up to 1 but got {shown(self.p)}")
         if self.times is not None and not is_drawn(self.times) and self.times < 1:
             raise BadArgument(f"{self.name}: expected times to be 1 or more but got {shown(self.times)}")
-        if self.where is not None and not callable(self.where):
-            raise BadArgument(f"{self.name}: expected where to be a predicate on the visit but got {shown(self.where)}")
+        if self.where is not None and not _is_predicate(self.where):
+            raise BadArgument(
+                f"{self.name}: expected where to be a predicate on the visit, a function of one argument, but got {shown(self.where)}"
+            )
         if self.rank is not None and not is_drawn(self.rank) and index(self.rank) is None:
             raise BadArgument(f"{self.name}: expected rank to be the number of a rank (0, 1, ...) but got {shown(self.rank)}")
+        if "site" in fields_of(type(self)) and isinstance(site := getattr(self, "site", None), str) and not site.strip():
+            raise BadArgument(f"{self.name}: expected site to be the name of a site but got {shown(site)}")
         self.check()
 
     def check(self) -> None:
@@ -240,7 +257,7 @@ def type_hints(cls: type[Fault]) -> dict[str, Any]:
     """The annotations of a fault's own parameters; what cannot be resolved is not checked."""
     if cls not in _HINTS:
         try:
-            hints = typing.get_type_hints(cls)
+            hints = typing.get_type_hints(cls, include_extras=True)
         except (NameError, AttributeError, TypeError):
             hints = {}
         _HINTS[cls] = {name: hints[name] for name in fields_of(cls) if name in hints and name not in ("at", "where")}

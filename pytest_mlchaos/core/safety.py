@@ -6,19 +6,30 @@ import fnmatch
 import os
 from collections.abc import Iterable
 
-from ..errors import InjectionForbidden
+from ..errors import BadArgument, InjectionForbidden
+from .values import shown
 
-__all__ = ["PRODUCTION", "refuse_production"]
+__all__ = ["PRODUCTION", "check_patterns", "refuse_production"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PRODUCTION = ("ENV=prod*", "ENVIRONMENT=prod*", "APP_ENV=prod*", "DEPLOY_ENV=prod*")
 """Environment variables that mark production: ``NAME=pattern``, without regard to case."""
 
 
+def check_patterns(patterns: Iterable[str]) -> None:
+    """Refuse what is not ``NAME=pattern``: it would protect nothing."""
+    for pattern in patterns:
+        name, equals, _ = pattern.partition("=")
+        if not equals or not name.strip():
+            raise BadArgument(f"mlchaos_production: expected NAME=pattern, such as 'ENV=prod*', but got {shown(pattern)}")
+
+
 def refuse_production(patterns: Iterable[str] = PRODUCTION) -> None:
     """Raise :class:`~pytest_mlchaos.errors.InjectionForbidden` where no fault may be injected."""
     if os.environ.get("MLCHAOS_FORBID", "").lower() not in ("", "0", "false", "no"):
         raise InjectionForbidden("faults are forbidden here: MLCHAOS_FORBID is set; unset it, or run with --mlchaos-off")
+    patterns = list(patterns)
+    check_patterns(patterns)
     for pattern in patterns:
         name, _, value = pattern.partition("=")
         found = os.environ.get(name.strip())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadArgument
-from .values import did_you_mean, index, parse_duration, shown
+from .values import did_you_mean, parse_duration, parse_whole, shown
 
 __all__ = ["Setting", "Settings", "parse_settings"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -29,14 +29,14 @@ _FALSE = ("false", "no", "off", "0")
 
 
 def _count(name: str, value: Any) -> int:
-    number = index(int(value) if isinstance(value, str) and value.strip().isdigit() else value)
+    number = parse_whole(value)
     if not number:
         raise BadArgument(f"expected {name} to be a whole number of 1 or more but got {shown(value)}")
     return number
 
 
 def _seed(name: str, value: Any) -> int | None:
-    number = index(int(value) if isinstance(value, str) and value.strip().isdigit() else value)
+    number = parse_whole(value)
     if value is not None and number is None:
         raise BadArgument(f"expected {name} to be a whole number of 0 or more but got {shown(value)}")
     return number

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
 import operator
+import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from ..errors import BadArgument
 
-__all__ = ["check_fields", "check_share", "did_you_mean", "index", "parse_duration", "parse_size", "shown", "size_text", "type_matches"]
+__all__ = [
+    "CALLABLE",
+    "COUNT",
+    "FLAG",
+    "ITERABLE",
+    "MAPPING",
+    "NAME",
+    "NUMBER",
+    "PATH",
+    "PATTERNS",
+    "RATE",
+    "TEXT",
+    "TOLERANCE",
+    "WHOLE",
+    "Finite",
+    "Rule",
+    "check_fields",
+    "check_share",
+    "checked",
+    "did_you_mean",
+    "index",
+    "optional",
+    "parse_duration",
+    "parse_size",
+    "parse_whole",
+    "shown",
+    "size_text",
+    "type_matches",
+]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+P = ParamSpec("P")
+R = TypeVar("R")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B\s*")
+_MOST_DIGITS = 300
+LONGEST = 1e9
+"""Seconds (31 years): a longer wait overflows the system's timers."""
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]*)\s*")
 
 
@@ -52,18 +89,33 @@ def check_share(owner: str, name: str, value: float) -> None:
 
 def parse_duration(value: object, what: str = "a duration") -> float:
     """Seconds of ``2``, ``0.5``, ``"150ms"``, ``"2s"``, ``"5m"``, ``"1h"``."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return float(value)
+    seconds = _seconds(value)
+    if seconds is None:
+        raise BadArgument(f"expected {what} in seconds, or a text such as '150ms', '2s' or '5m', but got {shown(value)}")
+    if seconds > LONGEST:
+        raise BadArgument(f"expected {what} to be at most {LONGEST:.0e} seconds but got {shown(value)}")
+    return seconds
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(min(value, 2 * LONGEST))  # an int may be too large for a float
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     unit = match and (match[2] or "s")
-    if not match or unit not in _UNITS:
-        raise BadArgument(f"expected {what} in seconds, or a text such as '150ms', '2s' or '5m', but got {shown(value)}")
-    return float(match[1]) * _UNITS[unit]
+    return float(match[1]) * _UNITS[unit] if match and unit in _UNITS else None
+
+
+def parse_whole(value: object) -> int | None:
+    """Return a whole number of 0 or more, also from text in ASCII digits; None for anything else."""
+    if not isinstance(value, str):
+        return index(value)
+    digits = value.strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else None
 
 
 def parse_size(value: object, what: str = "a size") -> int:
-    """Bytes of ``1048576``, ``"512MiB"``, ``"2GB"``; more than none."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    """Bytes of ``1048576``, ``"512MiB"``, ``"2GB"``; more than none, and no more than a file can have."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     size = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")) if match else 0
@@ -81,6 +133,15 @@ def size_text(size: float) -> str:
     return f"{size:.1f}".removesuffix(".0") + f" {unit}"
 
 
+def _is_float(number: float) -> bool:
+    """Return False for an int that is too large for a float."""
+    try:
+        float(number)
+    except OverflowError:
+        return False
+    return True
+
+
 def _is_literal(value: object, hint: Any) -> bool:
     return any(value == choice and type(value) is type(choice) for choice in get_args(hint))
 
@@ -90,6 +151,9 @@ def type_matches(value: object, hint: Any) -> bool:
     if hint is Any:
         return True
     origin = get_origin(hint)
+    if origin is Annotated:
+        base, *rules = get_args(hint)
+        return type_matches(value, base) and all(rule.holds(value) for rule in rules if isinstance(rule, Rule))
     if origin is Literal:
         return _is_literal(value, hint)
     if origin in (Union, types.UnionType):
@@ -99,7 +163,7 @@ def type_matches(value: object, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and _is_float(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint) if isinstance(hint, type) else True
@@ -107,6 +171,8 @@ def type_matches(value: object, hint: Any) -> bool:
 
 def _expected(hint: Any) -> str:
     origin = get_origin(hint)
+    if origin is Annotated:
+        return " or ".join(rule.words for rule in get_args(hint) if isinstance(rule, Rule)) or _expected(get_args(hint)[0])
     if origin is Literal:
         return " or ".join(map(repr, get_args(hint)))
     if origin in (Union, types.UnionType):
@@ -122,3 +188,74 @@ def check_fields(owner: str, instance: object, hints: typing.Mapping[str, Any], 
         value = getattr(instance, name)
         if not skip(value) and not type_matches(value, hint):
             raise BadArgument(f"{owner}: expected {name} to be {_expected(hint)} but got {shown(value)}")
+
+
+# -- rules for the arguments of functions ------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """What one argument must be: in words, and as a predicate."""
+
+    words: str
+    holds: Callable[[Any], object]
+
+
+def _is_real(value: object) -> bool:
+    """Return True for a finite number, NumPy's included."""
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _is_series(value: object) -> bool:
+    """Return True for what can be iterated. It is not tried: a loader would start its workers."""
+    if isinstance(value, (str, bytes, Mapping, type)) or getattr(value, "shape", None) == ():
+        return False
+    return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+
+
+def optional(rule: Rule) -> Rule:
+    """Return the rule that also allows None."""
+    return Rule(rule.words, lambda value: value is None or rule.holds(value))
+
+
+Finite = Annotated[float, Rule("a finite number", _is_real)]
+"""The annotation of a fault's parameter that may be neither NaN nor infinite."""
+FLAG = Rule("True or False", lambda value: isinstance(value, bool))
+WHOLE = Rule("0 or more", lambda value: index(value) is not None)
+COUNT = Rule("1 or more", index)
+NUMBER = Rule("a finite number", _is_real)
+TOLERANCE = Rule("a number of 0 or more", lambda value: _is_real(value) and value >= 0)
+RATE = Rule("a number above 0", lambda value: _is_real(value) and value > 0)
+NAME = Rule("a name", lambda value: isinstance(value, str) and value.strip())
+TEXT = Rule("a text", lambda value: isinstance(value, str))
+ITERABLE = Rule("a list or another iterable", _is_series)
+MAPPING = Rule("a dict", lambda value: isinstance(value, Mapping))
+CALLABLE = Rule("a function", callable)
+PATH = Rule("a path", lambda value: isinstance(value, (str, os.PathLike)) and not isinstance(os.fspath(value), bytes))
+PATTERNS = Rule(
+    "a pattern of file names, such as '*.log', or a list of them",
+    lambda value: isinstance(value, str) or _is_series(value),
+)
+
+
+def checked(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that refuses arguments which break a rule, in one line that names ``owner`` and the argument."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            __tracebackhide__ = True
+            for name, value in signature.bind(*args, **kwargs).arguments.items():
+                if name in rules and not rules[name].holds(value):
+                    raise BadArgument(f"{owner}: expected {name} to be {rules[name].words} but got {shown(value)}")
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate

@@ -12,7 +12,7 @@ from ..core.faults import Fault
 from ..core.journal import Journal, Strike
 from ..core.schedule import Schedule
 from ..core.sites import Visit, derive_seed, name_of
-from ..errors import MlchaosError
+from ..errors import BadArgument, MlchaosError
 from .blame import broken, is_meant
 from .lanes import Lane, Plan
 from .scopes import about, put_down
@@ -60,7 +60,18 @@ class Strikes:
 
     def _wanted(self, plan: Plan, visit: Visit) -> bool:
         where = plan.fault.where
-        return where is None or bool(self._guarded(plan.fault, lambda: where(visit), "where="))
+        if where is None:
+            return True
+        try:
+            return bool(where(visit))
+        except Exception as error:  # whatever a user's code raises
+            mistake = BadArgument(
+                f"{plan.fault.name}: where= raised {type(error).__name__}: {error}, at visit {visit.index} of {visit.site}. It takes the "
+                "visit, and returns True if the fault may strike there"
+            )
+            mistake.__cause__ = error
+            self._tool_error(plan.fault, mistake, "where=")
+            raise
 
     def _apply(self, plan: Plan, visit: Visit) -> None:
         def record(details: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ import ctypes
 import datetime
 import functools
 import gc
-import math
 import re
 import sys
 import time
@@ -64,9 +63,9 @@ def _signed(value: Any) -> float:
     """Seconds of ``-300``, ``"1h"``, ``"-5m"``; not 0."""
     back = isinstance(value, str) and re.match(r"\s*[-+]", value) is not None
     text = value.strip()[1:] if back else value
-    number = isinstance(text, (int, float)) and not isinstance(text, bool) and math.isfinite(text)
-    seconds = float(text) if number else parse_duration(text, "clock_jump: by")
-    seconds = -seconds if back and value.strip()[0] == "-" else seconds
+    number = isinstance(text, (int, float)) and not isinstance(text, bool)
+    seconds = parse_duration(abs(text) if number else text, "clock_jump: by")
+    seconds = -seconds if (number and text < 0) or (back and value.strip()[0] == "-") else seconds
     if not seconds:
         raise BadArgument(f"clock_jump: expected by to be a time ahead ('1h') or back ('-5m') but got {shown(value)}")
     return seconds

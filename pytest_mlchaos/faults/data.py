@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ..core.faults import is_drawn, register
 from ..core.sites import Visit
-from ..core.values import check_share, shown
+from ..core.values import Finite, check_share, shown
 from ..errors import BadArgument, PayloadMismatch
 from ._batches import Batch, field_name, wanted_fields
 from ._data import DataFault
@@ -52,7 +52,7 @@ class CorruptBatch(DataFault):
     kind: Literal["nan", "inf", "zero", "saturate", "noise", "scale", "flip_sign", "shuffle_labels"] = "nan"
     fraction: float = 1.0
     fields: Any = None
-    magnitude: float | None = None
+    magnitude: Finite | None = None
     pattern: Literal["elements", "samples", "channels", "block"] = "elements"
 
     def check(self) -> None:

@@ -213,7 +213,7 @@ def _error(name: str, operation: Operation) -> OSError:
 
 def _rate(value: Any) -> float:
     """Bytes in a second of ``1e6``, ``"10MB/s"``, ``"64KiB/s"``."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**63:
         return float(value)
     if isinstance(value, str):
         with contextlib.suppress(BadArgument):  # which would speak of a size

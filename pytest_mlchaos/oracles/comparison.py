@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from statistics import NormalDist, fmean, variance
 from typing import Any
 
-from ..core.values import shown
+from ..core.values import FLAG, ITERABLE, checked, shown
 from ..errors import BadArgument, Inconclusive, Worse
 
 __all__ = ["assert_not_worse"]
@@ -22,6 +22,7 @@ POWER = 0.8
 MOST_SEEDS = 1_000
 
 
+@checked("assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG)
 def assert_not_worse(
     chaos: Iterable[Any],
     golden: Iterable[Any],
@@ -145,13 +146,11 @@ def _check(margin: Any, alpha: Any) -> None:
 
 
 def _metrics(values: Any, name: str) -> list[float]:
-    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
-        raise BadArgument(f"assert_not_worse: expected {name} to hold one metric a seed but got {type(values).__name__}")
     found = []
     for place, value in enumerate(values):
         try:
-            found.append(float(value))
-        except (TypeError, ValueError):
+            found.append(float("-" if isinstance(value, (bool, str, bytes)) else value))
+        except (TypeError, ValueError, OverflowError):
             raise BadArgument(f"assert_not_worse: expected a number for {name}[{place}] but got {type(value).__name__}") from None
     return found
 

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..core.values import index, shown
+from ..core.values import COUNT, ITERABLE, NUMBER, WHOLE, checked, index, optional, shown
 from ..errors import BadArgument, NotConverged
 
 __all__ = ["assert_converged"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
+@checked("assert_converged", losses=ITERABLE, below=NUMBER, window=COUNT, by=optional(WHOLE))
 def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = None, window: int = 1) -> None:
     """Raise :class:`~pytest_mlchaos.errors.NotConverged` unless training converged.
 
@@ -44,6 +45,6 @@ def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = No
 
 def _number(value: Any, step: int) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        return float("-" if isinstance(value, (bool, str, bytes)) else value)
+    except (TypeError, ValueError, OverflowError):
         raise BadArgument(f"assert_converged: expected a number for the loss of step {step} but got {type(value).__name__}") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState
-from ..core.values import index, shown
-from ..errors import BadArgument, Inconclusive, NotRecovered
+from ..core.values import TOLERANCE, WHOLE, checked, optional
+from ..errors import Inconclusive, NotRecovered
 
 __all__ = ["CrashReport"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -77,6 +77,7 @@ class CrashReport:
         times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
         return times[len(times) // 2] if times else None
 
+    @checked("assert_recovers", rtol=TOLERANCE, atol=TOLERANCE, max_lost_steps=optional(WHOLE))
     def assert_recovers(self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless the subject recovers from every crash state.
 
@@ -85,10 +86,6 @@ class CrashReport:
         To recover is to end as the run without a crash did: in the same returned value, which may differ by ``atol + rtol *
         abs(expected)``, and the same trained parameters. ``max_lost_steps``: more steps than this must never have to be done again.
         """
-        if max_lost_steps is not None and index(max_lost_steps) is None:
-            raise BadArgument(f"assert_recovers: expected max_lost_steps to be 0 or more but got {shown(max_lost_steps)}")
-        if rtol < 0 or atol < 0:
-            raise BadArgument(f"assert_recovers: expected rtol and atol of 0 or more but got {rtol!r} and {atol!r}")
         outcomes = self.outcomes
         if (rtol or atol) and self._rejudged is not None:
             outcomes = [self._rejudged(outcome, rtol, atol) for outcome in outcomes]

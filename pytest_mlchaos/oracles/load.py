@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.journal import Strike
 from ..core.replies import Reply
-from ..core.values import parse_duration, shown
+from ..core.values import CALLABLE, FLAG, TEXT, TOLERANCE, WHOLE, checked, optional, parse_duration, shown
 from ..errors import BadArgument, NoFallback, NotIsolated, NotRecovered, SloMissed
 from .slo import Bounds, quantile, seconds
 from .state import first_difference
@@ -108,6 +108,7 @@ class Load:
                 + "\n  ".join([*missed, _recovery(after, ended, slo)])
             )
 
+    @checked("assert_fallback", expected=optional(CALLABLE), status=optional(WHOLE), text=optional(TEXT), or_golden=FLAG)
     def assert_fallback(
         self,
         expected: Callable[[Reply], object] | None = None,
@@ -148,6 +149,7 @@ class Load:
             head = f"not the declared fallback: {len(wrong)} of {len(struck)} replies given while a fault struck"
             raise NoFallback("\n  ".join([head, *_first_few(wrong)]))
 
+    @checked("assert_isolated", rtol=TOLERANCE, atol=TOLERANCE, by=optional(CALLABLE))
     def assert_isolated(self, *, by: Callable[[Reply], Any] | None = None, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotIsolated` unless the faults harmed no bystander.
 

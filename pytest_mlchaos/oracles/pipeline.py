@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 from ..core.runs import FileState, Output
-from ..core.values import shown
+from ..core.values import PATTERNS, TOLERANCE, checked, shown
 from ..errors import (
     BadArgument,
     HalfWritten,
@@ -69,6 +69,7 @@ class PipelineRun(Run):
             self._again(isinstance(self.error, SimulatedCrash)), self._new_golden, self._again, self._calls + returned, cleared=True
         )
 
+    @checked("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
     def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
         """Pass if the output is complete and equal to the golden run's, or if the pipeline raised and left nothing half done.
 
@@ -97,6 +98,7 @@ class PipelineRun(Run):
             self._check_reproducible(rtol, atol, patterns)
             raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
 
+    @checked("assert_complete", ignore=PATTERNS)
     def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
         """Raise :class:`~pytest_mlchaos.errors.Incomplete` unless as many rows and files came out as of the golden run.
 

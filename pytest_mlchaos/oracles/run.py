@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.runs import Record, tell
+from ..core.values import FLAG, TOLERANCE, checked
 from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotRecovered
 from .batches import first_other_batch
 from .convergence import assert_converged
@@ -61,6 +62,7 @@ class Run:
         """Steps that had to be done again after a restart."""
         return max(0, self.steps - self.golden.steps) if self.restarts else 0
 
+    @checked("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless it ended in the state of the golden run.
 
@@ -85,6 +87,7 @@ class Run:
         if difference is not None:
             raise NotRecovered(f"the run did not end in the state of its golden run\n  {difference}\n{self.story()}")
 
+    @checked("assert_same_effective_batch", rtol=TOLERANCE, gradients=FLAG)
     def assert_same_effective_batch(self, *, rtol: float = 1e-2, gradients: bool = True) -> None:
         """Raise :class:`~pytest_mlchaos.errors.BatchDiffers` unless each step was given the gradient that it has in the golden run.
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..core.values import did_you_mean, index, parse_duration, shown
+from ..core.values import ITERABLE, checked, did_you_mean, index, parse_duration, shown
 from ..errors import BadArgument, SloMissed
 
 __all__ = ["Bounds", "assert_slo", "quantile", "seconds"]
@@ -17,6 +17,7 @@ KNOWN = ("p50", "p90", "p95", "p99", "p999", "max", "error_rate", "availability"
 _PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")
 
 
+@checked("assert_slo", latencies=ITERABLE)
 def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> None:
     """Raise :class:`~pytest_mlchaos.errors.SloMissed` unless latencies and errors keep within ``bounds``.
 
@@ -93,8 +94,8 @@ def _share(name: str, value: Any) -> float:
 
 def _latency(value: Any, place: int) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not number >= 0:
         raise BadArgument(f"assert_slo: expected latency {place} to be a number of seconds, 0 or more, but got {shown(value)}")

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from ..errors import BadArgument, StateDiffers
+from ..core.values import TEXT, TOLERANCE, checked
+from ..errors import StateDiffers
 
 __all__ = ["assert_same_state", "first_difference"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
+@checked("assert_same_state", rtol=TOLERANCE, atol=TOLERANCE, name=TEXT)
 def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state") -> None:
     """Raise :class:`~pytest_mlchaos.errors.StateDiffers` unless two states are the same.
 
@@ -27,8 +29,6 @@ def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: fl
     Values may differ by ``atol + rtol * abs(expected)``; types, shapes, dtypes, keys and lengths may not differ. The device
     does not matter. Objects of other kinds are compared by ``==`` where their class defines it, or else by their attributes.
     """
-    if rtol < 0 or atol < 0:
-        raise BadArgument(f"expected rtol and atol of 0 or more but got {rtol!r} and {atol!r}")
     difference = first_difference(actual, expected, rtol=rtol, atol=atol, name=name)
     if difference is not None:
         raise StateDiffers(difference)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.journal import Strike
 from ..core.runs import RankRecord, WorldRecord, tell
-from ..core.values import parse_duration
+from ..core.values import FLAG, TOLERANCE, checked, parse_duration
 from ..errors import BadArgument, NotRecovered, OutOfSync, RankFailed, RankHung
 from .state import first_difference
 
@@ -120,6 +120,7 @@ class WorldRun:
                     f"after {failure}; give the world more time with mlchaos.world(grace={seconds:g}) and timeout="
                 )
 
+    @checked("assert_in_sync", rtol=TOLERANCE, atol=TOLERANCE, values=FLAG)
     def assert_in_sync(self, *, rtol: float = 0.0, atol: float = 0.0, values: bool = False) -> None:
         """Raise :class:`~pytest_mlchaos.errors.OutOfSync` unless all ranks that finished trained the same parameters.
 
@@ -147,6 +148,7 @@ class WorldRun:
                 raise OutOfSync(f"rank {rank.rank} and rank {first.rank} ended in different states\n  {found}\n{self.story()}")
         self._check_joined("assert_in_sync")
 
+    @checked("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless every rank ended in the state that it has in the golden run.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..core.safety import PRODUCTION
+from ..core.safety import PRODUCTION, check_patterns
 from ..core.settings import Settings
 from ..errors import BadArgument, MlchaosError, UnknownFault
 from ..reports.tally import Tally
@@ -63,12 +64,38 @@ def pytest_configure(config: pytest.Config) -> None:
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
     config.pluginmanager.register(Tally(), "mlchaos-tally")
+    if not hasattr(config, "workerinput"):
+        _check_outputs(config)
     if config.getoption("mlchaos_journal") is not None and not hasattr(config, "workerinput"):
         from ..reports.journal_file import JournalFile
 
-        if Path(config.getoption("mlchaos_journal")).is_dir():
-            raise pytest.UsageError(f"--mlchaos-journal: expected a file but {config.getoption('mlchaos_journal')!r} is a directory")
         config.pluginmanager.register(JournalFile(config.getoption("mlchaos_journal")), "mlchaos-journal")
+
+
+def _check_outputs(config: pytest.Config) -> None:
+    """Stop if a file or directory that is written at the end cannot be, or a pattern would protect nothing."""
+    journal, keep = config.getoption("mlchaos_journal"), config.getoption("mlchaos_keep_state")
+    try:
+        check_patterns(config.getini("mlchaos_production"))
+        if journal is not None:
+            _check_writable("--mlchaos-journal", journal, "a file")
+        if keep is not None:
+            _check_writable("--mlchaos-keep-state", keep, "a directory")
+    except BadArgument as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _check_writable(option: str, given: str, what: str) -> None:
+    path = Path(given).absolute()
+    if not given.strip() or (path.exists() and path.is_dir() != (what == "a directory")):
+        raise BadArgument(f"{option}: expected {what} but {given!r} is {'empty' if not given.strip() else 'not one'}")
+    try:
+        folder = path if what == "a directory" else path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") if what == "a file" else tempfile.TemporaryFile(dir=path):
+            pass
+    except (OSError, ValueError) as error:
+        raise BadArgument(f"{option}: {given!r} cannot be written: {error}") from None
 
 
 def _configured(config: pytest.Config) -> bool:

@@ -49,7 +49,10 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
 
-COMPARED = "states were found by comparing the directory with what it was, as this system tells of no changes: some may be missed"
+COMPARED = (
+    "states were found by comparing the directory with what it was, as this system tells of no changes (no inotify, or its limit of "
+    "instances or watches is reached): some may be missed"
+)
 RECORDED = 5.0
 """How many times as long as another a run may take that is recorded."""
 
@@ -101,8 +104,6 @@ class CrashTerms:
         for name in ("jobs", "depth", *(["horizon"] if self.horizon is not None else [])):
             if not index(getattr(self, name)):
                 raise BadArgument(f"{CALLER}: expected {name} to be 1 or more but got {shown(getattr(self, name))}")
-        if self.rtol < 0 or self.atol < 0:
-            raise BadArgument(f"{CALLER}: expected rtol and atol of 0 or more but got {self.rtol!r} and {self.atol!r}")
         if self.jobs > 1 and self.isolation == "in-process":
             raise BadArgument(f"{CALLER}: jobs={self.jobs} needs processes, but isolation is 'in-process'")
         if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
@@ -159,7 +160,7 @@ def explored(
     if asked is not None:
         controller.note(asked[0], state=asked[1])
     if left_out:
-        warnings.warn(f"{CALLER}: {left_out}", stacklevel=3)
+        warnings.warn(f"{CALLER}: {left_out}", stacklevel=4)
     return report
 
 

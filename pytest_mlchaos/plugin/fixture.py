@@ -11,7 +11,20 @@ from ..core.clock import Clock
 from ..core.journal import Journal
 from ..core.schedule import Schedule
 from ..core.settings import Settings
-from ..core.values import index, parse_duration, shown
+from ..core.values import (
+    CALLABLE,
+    FLAG,
+    ITERABLE,
+    MAPPING,
+    NAME,
+    PATH,
+    TOLERANCE,
+    WHOLE,
+    checked,
+    optional,
+    parse_duration,
+    shown,
+)
 from ..engine.controller import Controller, current
 from ..engine.fresh import fresh_processes
 from ..engine.isolated import IsolatedSupervisor
@@ -61,6 +74,7 @@ class Mlchaos:
             raise MlchaosError("the fixture mlchaos works while the test's body runs; in a fixture or after the test there is no trial")
         return controller
 
+    @checked("mlchaos.run", max_restarts=WHOLE)
     def run(self, subject: Callable[..., Any], *args: Any, max_restarts: int = 8, isolation: str | None = None) -> Run:
         """Run ``subject(*args)``; start it again when a fault ends it, as a scheduler would.
 
@@ -79,8 +93,6 @@ class Mlchaos:
         has patched in the test's process is not patched there, and what the subject changes in its arguments the test does not see.
         Time is real there, the run's ``duration`` too, whatever the setting ``clock``.
         """
-        if index(max_restarts) is None:
-            raise BadArgument(f"mlchaos.run: expected max_restarts to be 0 or more but got {shown(max_restarts)}")
         if isolation not in (None, "in-process", "process"):
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {shown(isolation)}")
         take_subject(subject)
@@ -95,6 +107,15 @@ class Mlchaos:
                 supervisor = Supervisor(*given)
             return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
 
+    @checked(
+        "mlchaos.explore_crashes",
+        torn_writes=FLAG,
+        cross_device=FLAG,
+        allow_remote=FLAG,
+        rtol=TOLERANCE,
+        atol=TOLERANCE,
+        storage_options=optional(MAPPING),
+    )
     def explore_crashes(
         self,
         subject: Callable[..., Any],
@@ -169,6 +190,7 @@ class Mlchaos:
             calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
             return PipelineRun(calls.run(), calls.golden, calls.again)
 
+    @checked("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
     def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
         """Start ``app`` and serve it in process: ``service.drive(requests)`` sends it requests.
 
@@ -211,6 +233,7 @@ class Mlchaos:
             grace=grace,
         )
 
+    @checked("mlchaos.script", path=PATH)
     def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:
         """A script as a subject: ``mlchaos.run(mlchaos.script("train.py", "--out", tmp_path))``, and for all else that takes one.
 
@@ -223,14 +246,17 @@ class Mlchaos:
         """
         return script(path, args, self._shown.folder)
 
+    @checked("mlchaos.visit", site=NAME)
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
         """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""
         return visits.visit(site, payload, **attributes)
 
+    @checked("mlchaos.batches", iterable=ITERABLE)
     def batches(self, iterable: Iterable[T]) -> dataloader.Batches[T]:
         """The same items, each passing ``data.batch``: for loaders that are no torch DataLoader."""
         return dataloader.Batches(iterable)
 
+    @checked("mlchaos.call", function=CALLABLE, name=optional(NAME))
     def call(self, function: Callable[..., T], name: str | None = None) -> Callable[..., T]:
         """``function`` as a target of call faults, under ``name`` or its own ``"module:qualname"``: for what no import reaches."""
         wrapped: Callable[..., T] = calls.wrapped(function, name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.replies import Reply
-from ..core.values import index, shown
+from ..core.values import CALLABLE, COUNT, ITERABLE, RATE, checked, optional
 from ..errors import BadArgument
 from ..oracles.load import Load
 from ..sites.served import Served
@@ -23,6 +23,7 @@ class Service:
         self._served = served
         self._strict = strict
 
+    @checked("drive", requests=ITERABLE, rate=optional(RATE), concurrency=optional(COUNT), is_error=CALLABLE)
     def drive(
         self,
         requests: Iterable[Any],
@@ -46,14 +47,6 @@ class Service:
         Fidelity: requests enter the app in process, without sockets, and nothing disconnects or times out on the client's side. Background
         tasks run before the next request of the same slot, though latency does not count them.
         """
-        if isinstance(requests, (str, bytes, Mapping)):
-            raise BadArgument(f"drive: expected a list of requests but got {shown(requests)}; put it in brackets")
-        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf")):
-            raise BadArgument(f"drive: expected rate to be requests a second, above 0, but got {shown(rate)}")
-        if concurrency is not None and not index(concurrency):
-            raise BadArgument(f"drive: expected concurrency to be a number of requests, 1 or more, but got {shown(concurrency)}")
-        if not callable(is_error):
-            raise BadArgument(f"drive: expected is_error to be a predicate on the reply but got {shown(is_error)}")
         listed = list(requests)
         if not listed:
             raise BadArgument("drive: there are no requests; give one or more")

@@ -138,11 +138,15 @@ def _import_longest(path: str) -> tuple[Any, list[str]]:
         except ModuleNotFoundError as error:
             if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
                 raise TargetNotFound(f"target {path!r}: importing {name} failed: {error}") from error
+        except Exception as error:  # whatever a module raises while it is imported
+            raise TargetNotFound(f"target {path!r}: importing {name} failed: {type(error).__name__}: {error}") from error
     raise TargetNotFound(f"target {path!r}: there is no module {parts[0]!r}")
 
 
 def _split(target: str) -> tuple[Any, list[str]]:
     module, colon, attributes = target.partition(":")
+    if not all(part.strip() for part in [*module.split("."), *(attributes.split(".") if colon else [])]):
+        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {shown(target)}")
     if not colon:
         owner, rest = _import_longest(module)
     else:

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..core.values import shown
 from ..engine.stand_ins import Proxy
+from ..errors import BadArgument
 from .fsspec_files import Access, Call, end_early, wrapped
 from .storage import Passage, Place, Storage
 from .watched_files import Watched
@@ -33,6 +35,8 @@ BOTH = {"cp", "cp_file", "copy", "mv", "move", "rename", "replace"}
 
 def watched(fs: T) -> T:
     """``fs`` itself where hooks reach it, else something that stands for it."""
+    if isinstance(fs, (type, str, bytes)) or not any(callable(getattr(fs, name, None)) for name in METHODS):
+        raise BadArgument(f"mlchaos.filesystem: expected fs to be a client with methods such as open, cat or put but got {shown(fs)}")
     spec: Any = sys.modules.get("fsspec.spec")
     proxy: Any = fs if spec is not None and isinstance(fs, spec.AbstractFileSystem) else _Filesystem(fs)
     stands_for: T = proxy

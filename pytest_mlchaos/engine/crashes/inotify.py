@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-__all__ = ["Event", "Inotify", "available"]
+__all__ = ["Event", "Inotify", "NoInotify", "available"]
 
 MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 0x2, 0x4, 0x8, 0x10, 0x20
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
@@ -22,6 +22,10 @@ _ONLYDIR, _EXCL_UNLINK = 0x01000000, 0x04000000  # a file that has no name any m
 _MASK = MODIFY | ATTRIB | CLOSE_WRITE | CLOSE_NOWRITE | OPEN | MOVED_FROM | MOVED_TO | CREATE | DELETE | _EXCL_UNLINK
 _HEAD = struct.Struct("iIII")
 _BUFFER = 1 << 18
+
+
+class NoInotify(OSError):
+    """The system refuses a further instance or watch; directories can be compared instead."""
 
 
 class Event(NamedTuple):
@@ -45,7 +49,7 @@ class Inotify:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1: the limit of user instances (fs.inotify.max_user_instances) may be reached")
+            raise NoInotify(ctypes.get_errno(), "inotify_init1: the limit of user instances (fs.inotify.max_user_instances) may be reached")
         self.pending = self._asker()
 
     def wait(self, seconds: float) -> bool:
@@ -78,7 +82,7 @@ class Inotify:
         code = ctypes.get_errno()
         if code in (2, 20):  # gone, or no directory
             return None
-        raise OSError(code, f"inotify_add_watch: {os.strerror(code)} (is fs.inotify.max_user_watches too low?)", path)
+        raise NoInotify(code, f"inotify_add_watch: {os.strerror(code)} (is fs.inotify.max_user_watches too low?)", path)
 
     def forget(self, watch: int) -> None:
         """Watch a directory no longer."""

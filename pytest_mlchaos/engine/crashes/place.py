@@ -77,8 +77,11 @@ class Local:
         return str(self._root)
 
     def recorder(self, contents: Contents) -> Recorder | Comparing:
-        """By events of the filesystem; where the system tells of none, by comparing."""
-        return Recorder(self._root, contents) if inotify.available() else Comparing(self._root, contents)
+        """Return a recorder that follows events; one that compares listings if the system has none, or refuses more watches."""
+        if inotify.available():
+            with contextlib.suppress(inotify.NoInotify):
+                return Recorder(self._root, contents)
+        return Comparing(self._root, contents)
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """At each call of a C function."""

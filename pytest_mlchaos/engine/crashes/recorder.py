@@ -46,11 +46,15 @@ class Recorder(Following):
         self.pending, self.wait = self._inotify.pending, self._inotify.wait
         self._account = Account()
         self._mapped: set[tuple[int, int]] = set()
-        self._watches = Watches(self._inotify, self._history.root)
         self._unseen: dict[str, bool] = {}
         self._alone = True
         self._lost = False
-        self._compare()
+        try:
+            self._watches = Watches(self._inotify, self._history.root)
+            self._compare()
+        except inotify.NoInotify:
+            self._inotify.close()
+            raise
         self._history.resolve()
         self._history.settled(None)
         for inode in self._history.inodes():
