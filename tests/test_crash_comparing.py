@@ -1,17 +1,21 @@
 """A directory that is followed by comparing it, as elsewhere than on Linux: what is told of was there, and nothing is made up."""
 
+import errno
 import os
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
-from pytest_mlchaos.engine.crashes import comparing, glances, hearing, listing
+from pytest_mlchaos.engine.crashes import comparing, glances, hearing, inotify, listing
 from pytest_mlchaos.engine.crashes.comparing import Comparing
 from pytest_mlchaos.engine.crashes.contents import Contents
+from pytest_mlchaos.engine.crashes.hosts import opened
+from pytest_mlchaos.engine.crashes.place import Local
 from pytest_mlchaos.errors import BadArgument
 from tests.crashes import Recorded, plain, really, walked
 from tests.test_explore_crashes import SUBJECTS
@@ -265,6 +269,28 @@ def test_what_a_look_costs_does_not_grow_with_each_return(tmp_path, monkeypatch)
     one = Recorded(program, tmp_path / "work", tmp_path / "store", by="comparing")
     one.contents.close()
     assert len(looks) < 2000
+
+
+def instances():
+    """The open inotify instances of this process."""
+    return [link.name for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "inotify" in os.path.realpath(link)]
+
+
+@pytest.mark.parametrize("refuses", ["__init__", "add"])
+def test_a_system_that_refuses_more_watches_is_compared(tmp_path, monkeypatch, refuses):
+    """The limits of instances and of watches are shared by all that a user runs; no descriptor is left open."""
+
+    def refused(self, *args):
+        raise inotify.NoInotify(errno.EMFILE if refuses == "__init__" else errno.ENOSPC, "refused")
+
+    monkeypatch.setattr(inotify.Inotify, refuses, refused)
+    monkeypatch.setattr(inotify, "available", lambda: True)
+    before = instances()
+    with opened(tmp_path / "store") as contents:
+        recorder = Local(tmp_path).recorder(contents)
+        assert isinstance(recorder, Comparing)
+        recorder.close()
+    assert instances() == before
 
 
 def test_a_system_that_is_not_posix_is_told_so(tmp_path, monkeypatch):

@@ -218,6 +218,15 @@ def test_settings_come_from_mark_ini_and_command_line_in_that_order(sensors):
         assert tried == expected
 
 
+def test_huge_settings_are_bounded_by_what_there_is_to_try(sensors):
+    """A test of three visits has no more schedules than they allow, whatever the settings say."""
+    sensors("""
+        @chaos.stuck_sensor(value=1.0)
+        @chaos.stuck_sensor(value=2.0)
+        def test_it(): read(3)
+    """).run("--mlchaos-max-faults=1000000000000", "--mlchaos-max-trials=40", "--mlchaos-seed=1", passed=1)
+
+
 @pytest.mark.parametrize(
     ("args", "ini", "message"),
     [
@@ -226,6 +235,19 @@ def test_settings_come_from_mark_ini_and_command_line_in_that_order(sensors):
             "",
             "mlchaos: expected --mlchaos-max-trials to be a whole number of 1 or more but got 'many' (str)",
         ),
+        (["--mlchaos-max-trials=²"], "", "expected --mlchaos-max-trials to be a whole number of 1 or more but got '²' (str)"),
+        (["--mlchaos-seed=٣"], "", "expected --mlchaos-seed to be a whole number of 0 or more but got '٣' (str)"),
+        (["--mlchaos-budget=1e12"], "", "expected --mlchaos-budget in seconds"),
+        (["--mlchaos-timeout=99999999999"], "", "expected --mlchaos-timeout to be at most 1e+09 seconds"),
+        (["--mlchaos-journal=."], "", "--mlchaos-journal: expected a file but '.' is not one"),
+        (["--mlchaos-journal="], "", "--mlchaos-journal: expected a file but '' is empty"),
+        (["--mlchaos-journal=/proc/none/journal.jsonl"], "", "--mlchaos-journal: '/proc/none/journal.jsonl' cannot be written"),
+        (["--mlchaos-journal=pytest.ini/journal.jsonl"], "", "--mlchaos-journal: 'pytest.ini/journal.jsonl' cannot be written"),
+        (["--mlchaos-keep-state=pytest.ini"], "", "--mlchaos-keep-state: expected a directory but 'pytest.ini' is not one"),
+        (["--mlchaos-keep-state="], "", "--mlchaos-keep-state: expected a directory but '' is empty"),
+        (["--mlchaos-keep-state=/proc/none"], "", "--mlchaos-keep-state: '/proc/none' cannot be written"),
+        ([], "mlchaos_production = ENV", "mlchaos_production: expected NAME=pattern, such as 'ENV=prod*', but got 'ENV' (str)"),
+        ([], "mlchaos_production = =prod", "mlchaos_production: expected NAME=pattern"),
         (["--mlchaos-timeout=soon"], "", "expected --mlchaos-timeout in seconds, or a text such as"),
         ([], "mlchaos_seed = x", "expected mlchaos_seed to be a whole number of 0 or more but got 'x' (str)"),
         (["--mlchaos-replay=gpu_oom(at=)"], "", "expected faults such as 'gpu_oom(at=7); crash(at=9)'"),

@@ -705,8 +705,8 @@ def test_what_cannot_be_served_is_refused(serving, app, message):
     ("requests", "keywords", "message"),
     [
         ([], {}, "there are no requests"),
-        ("text", {}, "expected a list of requests but got 'text' (str)"),
-        ({"a": 1}, {}, "expected a list of requests"),
+        ("text", {}, "to be a list of requests but got 'text' (str)"),
+        ({"a": 1}, {}, "to be a list of requests"),
         ([1], {"concurrency": 0}, "expected concurrency to be a number of requests, 1 or more, but got 0 (int)"),
         ([1], {"concurrency": True}, "got True (bool)"),
         ([1], {"rate": 0}, "expected rate to be requests a second, above 0, but got 0 (int)"),

@@ -25,7 +25,6 @@ __all__ = [
     "NUMBER",
     "PATH",
     "PATTERNS",
-    "RATE",
     "TEXT",
     "TOLERANCE",
     "WHOLE",
@@ -36,6 +35,7 @@ __all__ = [
     "checked",
     "did_you_mean",
     "index",
+    "is_real",
     "optional",
     "parse_duration",
     "parse_size",
@@ -200,7 +200,7 @@ class Rule(NamedTuple):
     holds: Callable[[Any], object]
 
 
-def _is_real(value: object) -> bool:
+def is_real(value: object) -> bool:
     """Return True for a finite number, NumPy's included."""
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         return False
@@ -222,14 +222,13 @@ def optional(rule: Rule) -> Rule:
     return Rule(rule.words, lambda value: value is None or rule.holds(value))
 
 
-Finite = Annotated[float, Rule("a finite number", _is_real)]
+Finite = Annotated[float, Rule("a finite number", is_real)]
 """The annotation of a fault's parameter that may be neither NaN nor infinite."""
 FLAG = Rule("True or False", lambda value: isinstance(value, bool))
 WHOLE = Rule("0 or more", lambda value: index(value) is not None)
 COUNT = Rule("1 or more", index)
-NUMBER = Rule("a finite number", _is_real)
-TOLERANCE = Rule("a number of 0 or more", lambda value: _is_real(value) and value >= 0)
-RATE = Rule("a number above 0", lambda value: _is_real(value) and value > 0)
+NUMBER = Rule("a finite number", is_real)
+TOLERANCE = Rule("a number of 0 or more", lambda value: is_real(value) and value >= 0)
 NAME = Rule("a name", lambda value: isinstance(value, str) and value.strip())
 TEXT = Rule("a text", lambda value: isinstance(value, str))
 ITERABLE = Rule("a list or another iterable", _is_series)

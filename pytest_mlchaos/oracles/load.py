@@ -108,7 +108,7 @@ class Load:
                 + "\n  ".join([*missed, _recovery(after, ended, slo)])
             )
 
-    @checked("assert_fallback", expected=optional(CALLABLE), status=optional(WHOLE), text=optional(TEXT), or_golden=FLAG)
+    @checked("assert_fallback", status=optional(WHOLE), text=optional(TEXT), or_golden=FLAG)
     def assert_fallback(
         self,
         expected: Callable[[Reply], object] | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.replies import Reply
-from ..core.values import CALLABLE, COUNT, ITERABLE, RATE, checked, optional
+from ..core.values import CALLABLE, COUNT, ITERABLE, Rule, checked, is_real, optional
 from ..errors import BadArgument
 from ..oracles.load import Load
 from ..sites.served import Served
@@ -16,6 +16,12 @@ __all__ = ["Service"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
+REQUESTS = Rule("a list of requests", ITERABLE.holds)
+RATE = Rule("requests a second, above 0,", lambda value: is_real(value) and value > 0)
+REQUESTS_AT_A_TIME = Rule("a number of requests, 1 or more,", COUNT.holds)
+PREDICATE = Rule("a predicate on the reply", CALLABLE.holds)
+
+
 class Service:
     """An app that is up: :meth:`drive` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
 
@@ -23,7 +29,7 @@ class Service:
         self._served = served
         self._strict = strict
 
-    @checked("drive", requests=ITERABLE, rate=optional(RATE), concurrency=optional(COUNT), is_error=CALLABLE)
+    @checked("drive", requests=REQUESTS, rate=optional(RATE), concurrency=optional(REQUESTS_AT_A_TIME), is_error=PREDICATE)
     def drive(
         self,
         requests: Iterable[Any],

@@ -211,7 +211,8 @@ class Trials:
                     or _elsewhere([one.fault], controller)
                 )
                 raise NeverStruck(text.never_struck([one.fault], controller.passed(), hint))
-        return Space(probes, settings.max_faults, seed), controller.passed()
+        strikes = sum(len(probe.visits) for probe in probes)  # more cannot be in one schedule
+        return Space(probes, max(1, min(settings.max_faults, strikes)), seed), controller.passed()
 
     def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None]) -> Cause | None:
         """Why a trial failed, or None; what ends the exploration is raised."""

@@ -128,7 +128,7 @@ def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
     """Cover the visits; after a failure go on for a while, for there may be another cause."""
     kinds = sum(probe.is_open for probe in space.probes)
     end: float = math.inf
-    for number, schedule in enumerate(space.sweep(int(settings.max_trials * (0.6 if kinds == 1 else 0.4))), 1):
+    for number, schedule in enumerate(space.sweep(settings.max_trials * (6 if kinds == 1 else 4) // 10), 1):
         if memory(schedule) is not None and math.isinf(end):
             end = max(10, 2 * number)
         if number >= end:
