@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections.abc
 import gc
+import importlib
 import inspect
 import io
 import math
@@ -19,6 +20,7 @@ import pytest
 
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.engine.imports import when_imported
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.stand_ins import Proxy
 from pytest_mlchaos.engine.trial import trial
@@ -333,3 +335,39 @@ def test_trials_that_leave_no_temporary_file_share_a_directory(quiet):
         tempfile.TemporaryFile().close()
     with quiet():
         assert tempfile.gettempdir() == first
+
+
+def test_a_class_of_filesystems_is_freed_while_storage_is_watched(quiet):
+    """Also one whose methods hold it by ``super()``."""
+    spec = pytest.importorskip("fsspec.spec")
+    with quiet():
+
+        class Local(spec.AbstractFileSystem):
+            protocol = "short-lived"
+            cachable = False
+
+            def _open(self, path, mode="rb", **kwargs):
+                return super()._open(path, mode, **kwargs)
+
+        freed = weakref.ref(Local)
+        assert hasattr(Local._open, "__wrapped__")
+        del Local
+        gc.collect()
+        assert freed() is None
+
+
+def test_a_module_that_is_imported_while_armed_has_its_own_loader(quiet, tmp_path, monkeypatch):
+    """Two layers wait for one module; each acts at the import and at a reload, and leaves nothing on the loader."""
+    (tmp_path / "late_module.py").write_text("loaded = []\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    acted = []
+    with Patches() as patches:
+        when_imported("late_module", patches, lambda: acted.append("first"))
+        when_imported("late_module", patches, lambda: acted.append("second"))
+        module = importlib.import_module("late_module")
+        assert sorted(acted) == ["first", "second"]
+        assert "exec_module" not in vars(module.__loader__)
+        importlib.reload(module)
+        assert sorted(acted) == ["first", "first", "second", "second"]
+        assert "exec_module" not in vars(module.__loader__)
+    monkeypatch.delitem(sys.modules, "late_module")

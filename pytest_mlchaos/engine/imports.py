@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -31,7 +30,6 @@ class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self._name = name
         self._action: Callable[[], object] | None = action
-        self._asking = False
 
     def leave(self) -> None:
         """Do nothing any more."""
@@ -43,13 +41,12 @@ class _Finder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec that the finders behind this one give, with the action behind its execution."""
-        if fullname != self._name or self._asking:
+        if fullname != self._name:
             return None
-        self._asking = True
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            self._asking = False
+        finders = list(sys.meta_path)
+        behind = finders[finders.index(self) + 1 :] if self in finders else finders
+        specs = (finder.find_spec(fullname, path, target) for finder in behind if hasattr(finder, "find_spec"))
+        spec = next((spec for spec in specs if spec is not None), None)
         loader = spec.loader if spec is not None else None
         if loader is not None:
             execute = loader.exec_module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
+import weakref
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ class Patches:
         self._undo: list[Callable[[], object]] = []
         self._made: list[tuple[Any, str, object, object]] = []
         self._renamed: list[tuple[object, object]] = []
+        self._wrapped: list[Callable[[], None]] = []
         self._together: list[tuple[object, object]] | None = None
 
     def __enter__(self) -> Patches:
@@ -57,6 +59,20 @@ class Patches:
             self._undo.pop()
             raise
         self._made.append((owner, name, value, before))
+
+    def wrap(self, owner: type, name: str, wrapper: Any) -> None:
+        """Put a wrapper in the place of a class's own function, its ``__wrapped__``, without keeping the class alive."""
+        held, ours = weakref.ref(owner), weakref.ref(wrapper)
+
+        def unwrap() -> None:
+            cls = held()
+            ending: Any = ours()
+            if cls is not None and vars(cls).get(name, cls) is ending:
+                setattr(cls, name, ending.__wrapped__)
+
+        self.on_undo(unwrap)
+        self._wrapped.append(unwrap)
+        setattr(owner, name, wrapper)
 
     def replace_everywhere(self, original: object, replacement: object) -> None:
         """Rebind every module-level name that holds ``original``, and at the end every one that then holds ``replacement``.
@@ -102,6 +118,9 @@ class Patches:
         for owner, name, value, before in reversed(made):
             if before is not _ABSENT and getattr(owner, "__dict__", {}).get(name) is value:
                 setattr(owner, name, before)
+        wrapped, self._wrapped = self._wrapped, []
+        for unwrap in wrapped:
+            unwrap()
         renamed, self._renamed = self._renamed, []
         if renamed and thoroughly:
             _rebind(renamed)

@@ -130,7 +130,7 @@ def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], p
             if wrapper is None:
                 wrapper = make(function, name)
                 vars(function)[WRAPPER] = wrapper
-            patches.set(cls, name, wrapper)
+            patches.wrap(cls, name, wrapper)
 
 
 def _wrapper_of(function: Any) -> Any:
