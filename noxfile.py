@@ -115,6 +115,12 @@ def corpus(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def layers(session: nox.Session) -> None:
+    """Programs of the corpus whose libraries are in a ``.pth`` layer, on ``PYTHONPATH``, in the user's folder, or beside the program."""
+    session.run("python", "corpus/layers.py", *session.posargs)
+
+
+@nox.session(python="3.11")
 def peers(session: nox.Session) -> None:
     """Other tools at the same work, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
     _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *IMAGE_PEERS, *NEEDED_BY_FLIP_PEERS)

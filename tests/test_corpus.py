@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ if not CORPUS.exists():
 sys.path.insert(0, str(CORPUS))
 try:
     from environments import Interpreter, group
+    from layers import layered
     from program import BadProgram, Program, Requirement, chosen, read
     from verdict import Facts, problems
 finally:
@@ -162,3 +164,34 @@ def test_the_runner_tells_right_from_wrong(tmp_path):
     assert done.returncode == 1, done.stderr
     assert {each["program"]: bool(each["problems"]) for each in json.loads(results.read_text())} == {"rightly": False, "wrongly": True}
     assert "1 of 1 sound ones flagged" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="environments have their commands elsewhere")
+def test_libraries_are_found_in_each_kind_of_layer_and_are_not_the_users(tmp_path):
+    """A ``.pth`` file, ``PYTHONPATH``, the user's folder, and a folder beside the program; the program is the user's in all of them."""
+    layer, job = tmp_path / "layer", tmp_path / "job"
+    for path, text in {
+        layer / "a_tool.py": "",
+        layer / "tool-1.0.dist-info" / "METADATA": "Name: tool\nVersion: 1.0\n",
+        layer / "tool-1.0.dist-info" / "RECORD": "a_tool.py,,\n",
+        job / "subject.py": "def train(): pass\n",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import a_tool, subject; from pytest_mlchaos.engine.places import *; "
+    code += "set_project(Project((sys.argv[1],))); print(a_tool.__file__, is_users(a_tool.__file__), is_users(subject.__file__))"
+    found = {}
+    for environment in layered(tmp_path / "environments", layer, [job]):
+        path = os.pathsep.join([*filter(None, [environment.variables.get("PYTHONPATH")]), str(CORPUS.parent)])
+        variables = {**os.environ, **environment.variables, "PYTHONPATH": path}
+        command = [environment.python, "-c", code, environment.programs[0]]
+        said = subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout
+        found[environment.name] = said.split()
+    folder = tmp_path / "environments"
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    assert found == {
+        "pth": [str(layer / "a_tool.py"), "False", "True"],
+        "PYTHONPATH": [str(layer / "a_tool.py"), "False", "True"],
+        "--system-site-packages": [str(folder / "user" / "lib" / version / "site-packages" / "a_tool.py"), "False", "True"],
+        "--target, job": [str(folder / "projects" / "job" / "lib" / "a_tool.py"), "False", "True"],
+    }
