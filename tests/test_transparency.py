@@ -25,6 +25,7 @@ from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.stand_ins import Proxy
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.sites.watched_files import Watched
+from tests.armed_quiet import FAULTS, compare
 from tests.storage import armed
 
 LATE = 10**9
@@ -371,3 +372,49 @@ def test_a_module_that_is_imported_while_armed_has_its_own_loader(quiet, tmp_pat
         assert sorted(acted) == ["first", "first", "second", "second"]
         assert "exec_module" not in vars(module.__loader__)
     monkeypatch.delitem(sys.modules, "late_module")
+
+
+# -- the comparison of other projects' tests -----------------------------------------------------------------------
+
+
+ALONE = ["-p", "mlchaos"]
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Runs of pytest load no plugin but those that are named: that is faster."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_comparison_finds_what_armed_faults_change(tmp_path, capsys):
+    """Among plain tests, and methods of ``unittest.TestCase``; a test that fails anyway is no difference."""
+    (tmp_path / "test_it.py").write_text(
+        "import unittest\n"
+        "from pytest_mlchaos.engine.controller import current\n"
+        "def test_same(): pass\n"
+        "def test_failing(): assert False\n"
+        "def test_changed(): assert current() is None\n"
+        "class TestOld(unittest.TestCase):\n"
+        "    def test_same(self): pass\n"
+        "    def test_changed(self): assert current() is None\n"
+    )
+    assert compare(tmp_path, ALONE, FAULTS["storage"]) == 2
+    shown = capsys.readouterr().out
+    assert "5 tests (1 fail anyway, 0 flaky), 2 differ with armed faults" in shown
+    assert "test_it.py::test_changed\n  plain: passed\n  armed: call failed" in shown
+    assert "test_it.py::TestOld::test_changed\n  plain: passed\n  armed: call failed" in shown
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_comparison_of_nothing_is_a_failure(tmp_path):
+    """A folder without tests proves nothing."""
+    assert compare(tmp_path, ALONE, [])
+
+
+@pytest.mark.parametrize("layer", FAULTS)
+def test_the_layers_of_the_comparison_can_be_armed(layer):
+    """Each of their faults exists."""
+    for fault in FAULTS[layer]:
+        keywords = dict(fault)
+        assert create(keywords.pop("fault"), at=LATE, **keywords).at == (LATE,)
