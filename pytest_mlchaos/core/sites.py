@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from ..errors import FaultError
+from .interrupts import Uninterruptible, deferred
 
 __all__ = ["SITES", "Effect", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -166,13 +167,15 @@ class Visit:
         if self.stack is None:
             raise FaultError(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
         self.deferred = True
-        self.stack.enter_context(context)
+        with deferred():
+            self.stack.enter_context(Uninterruptible(context))
 
     def outlast(self, context: contextlib.AbstractContextManager[Any]) -> None:
         """Open ``context``, and keep it open until the process ends: the attempt under ``mlchaos.run``, else the test's body."""
         if self.process is None:
             raise FaultError("a visit by hand has no process that a context could stay open in")
-        self.process.enter_context(context)
+        with deferred():
+            self.process.enter_context(Uninterruptible(context))
 
     def struck(self, error: BaseException | None = None, **details: Any) -> None:
         """Record that a fault which entered a context strikes now, with ``error`` if it is about to raise one."""

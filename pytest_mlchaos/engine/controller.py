@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.clock import Clock, RealClock
+from ..core.interrupts import closed, deferred, opened, uninterruptible
 from ..core.journal import Journal
 from ..core.runs import Preemption
 from ..core.schedule import Schedule
@@ -148,12 +149,16 @@ class Controller(Strikes):
     # -- what trials and runs call -----------------------------------------------------------------------------
 
     def __enter__(self) -> Controller:
+        opened(self)
         _active.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _active.remove(self)
-        self.close()
+        with deferred():
+            if self in _active:
+                _active.remove(self)
+            self.close()
+            closed(self)
 
     def close(self) -> None:
         """Nothing strikes from now on, whoever still holds a wrapper of this trial's."""
@@ -220,7 +225,7 @@ class Controller(Strikes):
         """Whether a fault that waits for no visit may strike now: no golden run, no dead process, no work of the tool's own."""
         return plan in self.plans and not self._closed and self.crash is None and not getattr(self._applying, "on", False)
 
-    @contextlib.contextmanager
+    @uninterruptible
     def watching_steps(self, on_step: Callable[[], None]) -> Iterator[None]:
         """Call ``on_step`` at each optimizer step."""
         lane = self._lanes.get("train.step") or self._open("train.step")
@@ -241,7 +246,7 @@ class Controller(Strikes):
         if site in self._lanes:
             self._lanes[site].failed += 1
 
-    @contextlib.contextmanager
+    @uninterruptible
     def on_crash(self, freeze: Callable[[], None], *, first: bool = False) -> Iterator[None]:
         """Call ``freeze`` at the moment of a crash, before any code unwinds; ``first``: before others."""
         self._on_crash.insert(0 if first else len(self._on_crash), freeze)
@@ -250,7 +255,7 @@ class Controller(Strikes):
         finally:
             self._on_crash.remove(freeze)
 
-    @contextlib.contextmanager
+    @uninterruptible
     def attempt(self) -> Iterator[None]:
         """What runs here is the process that a crash ends; the test around it lives on."""
         self.supervised += 1
@@ -264,7 +269,7 @@ class Controller(Strikes):
         """Return a context manager that refuses another run while the subject of this one runs."""
         return SubjectOf(self, caller)
 
-    @contextlib.contextmanager
+    @uninterruptible
     def without_faults(self) -> Iterator[None]:
         """For a golden run: sites are counted from 0 and nothing strikes; afterwards all is as it was."""
         kept = self._lanes, self.crash, self.plans, self.names

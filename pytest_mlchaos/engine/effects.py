@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.faults import Fault
+from ..core.interrupts import Uninterruptible, deferred
 from ..errors import BadArgument
 from .blame import mark
 from .controller import Controller
@@ -59,7 +60,8 @@ def surround(controller: Controller, *, fresh: bool = False) -> None:
         for plan in controller.plans:
             fault = plan.fault
             if fault.ambient and fault.concerns(controller.attributes) and (fresh or not fault.own_process):
-                controller.resources.enter_context(fault.surround(PlanEffect(controller, plan)))
+                with deferred():
+                    controller.resources.enter_context(Uninterruptible(fault.surround(PlanEffect(controller, plan))))
 
     controller.surround = open_all  # the body may start over
     open_all()

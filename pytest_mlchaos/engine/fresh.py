@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..core.interrupts import closed, deferred, opened
 from ..errors import BadArgument, MlchaosError
 from .processes import stacks
 from .processes.child import Start
@@ -82,13 +83,20 @@ class Task:
                 told = self._keeper.hear(None if self._timeout is None else self._timeout + PATIENCE)
                 self._ended = self._files.ended(told)
             except BaseException:
-                self._ended = Ended(started="the wait for it was interrupted")
-                self._keeper.close()
+                with deferred():
+                    self._ended = Ended(started="the wait for it was interrupted")
+                    self._keeper.close()
                 raise
             finally:
-                self._files.close()
-                self._done(self._keeper, self._files.learned)
+                with deferred():
+                    closed(self)
+                    self._files.close()
+                    self._done(self._keeper, self._files.learned)
         return self._ended
+
+    def __exit__(self, *_: object) -> None:
+        """An interruption came between its start and the wait for it."""
+        self.end()
 
     def end(self) -> None:
         """Kill it, and all that it has started, if it still runs."""
@@ -139,15 +147,31 @@ class FreshProcesses:
         start = Start.here()
         with self._lock:
             keeper = self._ready(start, payload)
-            files = _Files(payload)
             try:
-                keeper.begin(self._job(start, timeout), files.fds)
+                return self._begun(keeper, start, payload, timeout)
             except OSError:  # its keeper was killed: once more, with a new one
-                keeper.close()
-                self._keepers.discard(keeper)
-                keeper = self._ready(start, payload)
+                self._drop(keeper)
+                return self._begun(self._ready(start, payload), start, payload, timeout)
+
+    def _begun(self, keeper: Kept, start: Start, payload: bytes, timeout: float | None) -> Task:
+        """Have a keeper start a process. The task is registered: an interruption before somebody waits for it ends it."""
+        try:
+            with deferred():
+                files = _Files(payload)
                 keeper.begin(self._job(start, timeout), files.fds)
-        return Task(keeper, files, timeout, self._done)
+                task = Task(keeper, files, timeout, self._done)
+                opened(task)
+                return task
+        except OSError:
+            raise
+        except BaseException:
+            self._drop(keeper)
+            raise
+
+    def _drop(self, keeper: Kept) -> None:
+        with deferred():
+            keeper.close()
+            self._keepers.discard(keeper)
 
     @within(OURS)
     def prepare(self) -> None:
@@ -161,12 +185,13 @@ class FreshProcesses:
 
     def stop(self) -> None:
         """End all that runs, and the warm process. The next :meth:`start` begins anew."""
-        with self._lock:
-            for keeper in self._keepers:
-                keeper.close()
-            self._keepers.clear()
-            self._idle.clear()
-        self._server.stop()
+        with deferred():
+            with self._lock:
+                for keeper in self._keepers:
+                    keeper.close()
+                self._keepers.clear()
+                self._idle.clear()
+            self._server.stop()
 
     def _ready(self, start: Start, payload: bytes) -> Kept:
         """A keeper that has imported what is loaded here and the function may need."""
@@ -178,12 +203,18 @@ class FreshProcesses:
                 self._keepers.discard(keeper)
             self._idle.clear()
         while True:
-            keeper = self._idle.pop() if self._idle else Kept(self._server, modules.generation)
-            self._keepers.add(keeper)
-            if all(self._warmed(keeper, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
-                return keeper
-            keeper.close()
-            self._keepers.discard(keeper)
+            if not self._idle:
+                self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
+            with deferred():
+                keeper = self._idle.pop() if self._idle else Kept(self._server, modules.generation)
+                self._keepers.add(keeper)
+            try:
+                if all(self._warmed(keeper, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
+                    return keeper
+            except BaseException:
+                self._drop(keeper)  # in the middle of an answer
+                raise
+            self._drop(keeper)
 
     def _job(self, start: Start, timeout: float | None) -> Job:
         return Job(start=start, files=self._modules.files, timeout=timeout, sources=tuple(self._modules.sources))

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from ..core.clock import Clock
+from ..core.interrupts import deferred
 from ..core.sites import Visit
 from .scopes import within
 
@@ -66,11 +67,13 @@ class Gate:
     def close(self) -> None:
         """The operation has ended; closing twice does no harm."""
         if self.visit.stack is not None:
-            self.visit.stack.close()
+            with deferred():
+                self.visit.stack.close()
 
     def __enter__(self) -> Gate:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.visit.stack is not None:
-            self.visit.stack.__exit__(kind, error, trace)
+            with deferred():
+                self.visit.stack.__exit__(kind, error, trace)

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ..core.interrupts import deferred, uninterruptible
 from .patching import Patches
 from .places import is_users
 
@@ -35,18 +36,19 @@ class GlobalContainers:
 
     def restore(self) -> None:
         """Make the contents those of the start."""
-        changed = [(container, content) for container, content in self._kept.values() if not _same(_content(container), content)]
-        others = _of_other_modules() if changed else set()
-        for container, content in changed:
-            if id(container) not in others and not _holds_modules(content) and not _holds_modules(_content(container)):
-                _fill(container, content)
+        with deferred():
+            changed = [(container, content) for container, content in self._kept.values() if not _same(_content(container), content)]
+            others = _of_other_modules() if changed else set()
+            for container, content in changed:
+                if id(container) not in others and not _holds_modules(content) and not _holds_modules(_content(container)):
+                    _fill(container, content)
 
     def changed(self) -> list[str]:
         """The global names (``module.name``) of containers whose contents, or those nested in them, are others now."""
         others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
         return [name for name, held in _global_containers() if others & {id(container) for container in _reached([held])}] if others else []
 
-    @contextlib.contextmanager
+    @uninterruptible
     def as_at_the_start(self) -> Iterator[None]:
         """The contents of the start; what they are now comes back at the end."""
         now = GlobalContainers(container for container, _ in self._kept.values())

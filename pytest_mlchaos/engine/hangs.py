@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from ..core.interrupts import handle, handler
 from .patching import Patches
 
 __all__ = ["hang", "let_children_hang"]
@@ -21,14 +22,14 @@ def let_children_hang(patches: Patches) -> None:
     """Processes that are forked from now on have what :func:`hang` needs."""
     if not _SIGNAL or threading.current_thread() is not threading.main_thread():
         return
-    owner, before = os.getpid(), signal.getsignal(_SIGNAL)
+    owner, before = os.getpid(), handler(_SIGNAL)
 
     def wait_for_ever(number: int, frame: object) -> None:
         while os.getpid() != owner:
             _sleep(3600)
 
-    signal.signal(_SIGNAL, wait_for_ever)
-    patches.on_undo(lambda: signal.signal(_SIGNAL, before))
+    patches.on_undo(lambda: handle(_SIGNAL, before))
+    handle(_SIGNAL, wait_for_ever)
 
 
 def hang(pid: int) -> None:

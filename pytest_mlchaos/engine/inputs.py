@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import copyreg
 import functools
@@ -11,6 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..core.interrupts import uninterruptible
 from ..errors import BadArgument
 
 __all__ = ["FRAMEWORK", "Inputs", "copied", "is_filled"]
@@ -58,7 +58,7 @@ def copied(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
         return tuple(_copy(value, memo, failures) for value in values), failures
 
 
-@contextlib.contextmanager
+@uninterruptible
 def _locks_copied() -> Iterator[None]:
     """A lock is copied as a new one: of what objects hold, locks are mostly what pickle refuses."""
     kept = {lock: copyreg.dispatch_table.get(lock) for lock in _LOCKS}

@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
+from ..core.interrupts import closed, deferred, opened
+
 __all__ = ["FUNCTIONS", "Patches", "aliases"]
 
 _ABSENT = object()
@@ -30,10 +32,13 @@ class Patches:
         self._together: list[tuple[object, object]] | None = None
 
     def __enter__(self) -> Patches:
+        opened(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.undo()
+        with deferred():
+            self.undo()
+            closed(self)
 
     def __bool__(self) -> bool:
         return bool(self._undo)
@@ -87,7 +92,7 @@ class Patches:
     def replace_for_others(self, pairs: Sequence[tuple[object, object]], ours: Container[str]) -> None:
         """As :meth:`replace_everywhere`, for pairs of (original, replacement), but not in the packages ``ours``."""
         self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
-        for module, name, place in list(_bound([original for original, _ in pairs])):
+        for module, name, place in _bound([original for original, _ in pairs]):
             if module.__name__.partition(".")[0] not in ours:
                 self.set(module, name, pairs[place][1])
 
@@ -114,32 +119,35 @@ class Patches:
 
         ``thoroughly``: the names of all modules too.
         """
-        made, self._made = self._made, []
-        for owner, name, value, before in reversed(made):
-            if before is not _ABSENT and getattr(owner, "__dict__", {}).get(name) is value:
-                setattr(owner, name, before)
-        wrapped, self._wrapped = self._wrapped, []
-        for unwrap in wrapped:
-            unwrap()
-        renamed, self._renamed = self._renamed, []
-        if renamed and thoroughly:
-            _rebind(renamed)
+        with deferred():
+            made, self._made = self._made, []
+            for owner, name, value, before in reversed(made):
+                if before is not _ABSENT and getattr(owner, "__dict__", {}).get(name) is value:
+                    setattr(owner, name, before)
+            wrapped, self._wrapped = self._wrapped, []
+            for unwrap in wrapped:
+                unwrap()
+            renamed, self._renamed = self._renamed, []
+            if renamed and thoroughly:
+                _rebind(renamed)
 
     def _replace(self, pairs: list[tuple[object, object]]) -> None:
         back = [(replacement, original) for original, replacement in pairs]
-        self._renamed += back
-        self.on_undo(lambda: _rebind(back))
-        _rebind(pairs)
+        with deferred():
+            self._renamed += back
+            self.on_undo(lambda: _rebind(back))
+            _rebind(pairs)
 
     def undo(self) -> None:
-        """Undo everything; the first error is raised once all is done."""
+        """Undo everything; the first error is raised once all is done. Signals wait until then."""
         failure: Exception | None = None
-        while self._undo:
-            try:
-                self._undo[-1]()
-            except Exception as error:  # noqa: BLE001  # all is undone first; an interruption leaves the rest for the next call
-                failure = failure or error
-            self._undo.pop()
+        with deferred():
+            while self._undo:
+                try:
+                    self._undo[-1]()
+                except Exception as error:  # noqa: BLE001  # all is undone first; an interruption leaves the rest for the next call
+                    failure = failure or error
+                self._undo.pop()
         if failure is not None:
             raise failure
 
@@ -163,18 +171,23 @@ def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
         yield module, name
 
 
-def _bound(wanted: Sequence[object]) -> Iterator[tuple[types.ModuleType, str, int]]:
+def _bound(wanted: Sequence[object]) -> list[tuple[types.ModuleType, str, int]]:
     """Every (module, name, place) of an imported module that is bound to one of these very objects, and which one.
 
     There are tens of thousands of names, and ``id()`` is slow: it tells each audit hook.
     """
     kinds = set(map(type, wanted))
     quick = frozenset(wanted) if all(map(_is_told_by_identity, kinds)) else None
-    for module in list(sys.modules.values()):
-        if isinstance(module, types.ModuleType):
-            for name, held in vars(module).copy().items():
-                if type(held) in kinds and (quick is None or held in quick):
-                    yield from ((module, name, place) for place, one in enumerate(wanted) if one is held)
+    # One comprehension: the jump that ends a loop has no line number in CPython 3.11, and a traceback that begins there breaks pytest.
+    return [
+        (module, name, place)
+        for module in list(sys.modules.values())
+        if isinstance(module, types.ModuleType)
+        for name, held in vars(module).copy().items()
+        if type(held) in kinds and (quick is None or held in quick)
+        for place, one in enumerate(wanted)
+        if one is held
+    ]
 
 
 def _is_told_by_identity(kind: Any) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..core.interrupts import uninterruptible
 from .scopes import OURS, within
 
 __all__ = [
@@ -87,7 +88,7 @@ def set_project(project: Project) -> None:
         _known.clear()
 
 
-@contextlib.contextmanager
+@uninterruptible
 def for_project(project: Project) -> Iterator[None]:
     """Use this project, and the subjects that are added meanwhile, until the end of the context."""
     before = _project

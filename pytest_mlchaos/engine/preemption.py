@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..core.interrupts import uninterruptible
 from ..core.runs import Preemption
 from ..errors import SimulatedCrash
 from .blame import mark
@@ -43,7 +44,7 @@ class Notice:
         self._before = _files(self._roots)
         self._since = controller.clock.now()
 
-    @contextlib.contextmanager
+    @uninterruptible
     def open(self, handled: bool) -> Iterator[None]:
         """From the signal to the end of the process."""
         controller = self._controller

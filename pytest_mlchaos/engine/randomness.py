@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ..core.interrupts import uninterruptible
 from ..core.sites import derive_seed
 
 __all__ = ["captured", "restored", "seed_all"]
@@ -58,7 +58,7 @@ def restore(states: dict[str, Any]) -> None:
         _torch().cuda.set_rng_state_all(states["cuda"])
 
 
-@contextlib.contextmanager
+@uninterruptible
 def restored() -> Iterator[None]:
     """Leave the generators as they were, whatever happens inside."""
     states = captured()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.journal import Strike
 
-__all__ = ["OURS", "Scope", "about", "inside", "put_down", "scope", "within", "within_finalizer"]
+__all__ = ["OURS", "Scope", "about", "forget_all", "inside", "put_down", "scope", "within", "within_finalizer"]
 
 _SCOPE: ContextVar[Scope | None] = ContextVar("mlchaos_scope", default=None)
 _INSIDE: ContextVar[str] = ContextVar("mlchaos_inside", default="")
@@ -58,6 +58,14 @@ def within(operation: str) -> Iterator[None]:
         yield
     finally:
         _INSIDE.set(before)
+
+
+def forget_all() -> None:
+    """Between two tests nothing is under way, whatever an interruption has left here."""
+    global _finalizers
+    _finalizing.on, _finalizers = False, 0
+    _INSIDE.set("")
+    _SCOPE.set(None)
 
 
 @dataclasses.dataclass(slots=True)

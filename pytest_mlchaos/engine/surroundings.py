@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 
+from ..core.interrupts import deferred, handle, handler
+
 __all__ = ["Surroundings"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -18,19 +20,20 @@ class Surroundings:
     def __init__(self) -> None:
         self._here = os.getcwd()
         self._environment = dict(os.environ)
-        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._handlers = {number: handler(number) for number in _SIGNALS}
 
     def restore(self) -> None:
         """Make all as it was."""
-        with contextlib.suppress(FileNotFoundError):
-            os.chdir(self._here)  # by its name: another directory may have it now
-        if dict(os.environ) != self._environment:
-            os.environ.clear()
-            os.environ.update(self._environment)
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._handlers.items():
-                if handler is not None and signal.getsignal(number) is not handler:  # None: not ours to set (C code's)
-                    signal.signal(number, handler)
+        with deferred():
+            with contextlib.suppress(FileNotFoundError):
+                os.chdir(self._here)  # by its name: another directory may have it now
+            if dict(os.environ) != self._environment:
+                os.environ.clear()
+                os.environ.update(self._environment)
+            if threading.current_thread() is threading.main_thread():
+                for number, before in self._handlers.items():
+                    if before is not None and handler(number) is not before:  # None: not ours to set (C code's)
+                        handle(number, before)
 
     def __enter__(self) -> Surroundings:
         return self

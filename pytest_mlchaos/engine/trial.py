@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..core.clock import RealClock, VirtualClock
+from ..core.interrupts import count_open, leave, uninterruptible
 from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..errors import CrashNotRestarted, CrashSwallowed, Interrupted, SimulatedCrash
@@ -42,6 +43,20 @@ def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
                 site.arm(controller, patches, key)
 
 
+@uninterruptible
+def _armed(controller: Controller, patches: Patches) -> Iterator[None]:
+    with randomness.restored(), Surroundings(), patches, controller:
+        if isinstance(controller.clock, VirtualClock):
+            virtual_time.install(controller.clock, patches)
+        arm(controller, patches, everything=controller.probing)
+        randomness.seed_all("trial")
+        inside = count_open() + 1  # this context itself is registered behind these
+        try:
+            yield
+        finally:
+            leave(inside)  # what an interruption skipped was opened after this, and is undone before
+
+
 @contextlib.contextmanager
 def trial(
     schedule: Schedule,
@@ -57,13 +72,8 @@ def trial(
     Global random numbers start from the same state in every trial. What ends the body is judged: a broken fault is an error of
     its own, whatever the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
     """
-    time = VirtualClock() if clock == "virtual" else RealClock()
-    controller = Controller(schedule, time, probing=probing, own=own)
-    with randomness.restored(), Surroundings(), patches, controller:
-        if isinstance(time, VirtualClock):
-            virtual_time.install(time, patches)
-        arm(controller, patches, everything=probing)
-        randomness.seed_all("trial")
+    controller = Controller(schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own)
+    with _armed(controller, patches):
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
                 surround(controller)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import signal
 import threading
@@ -10,6 +9,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from ..core.interrupts import forget, handle, uninterruptible
 from ..errors import SimulatedCrash, TrialTimeout
 from .controller import Controller
 from .places import is_users
@@ -67,7 +67,7 @@ class _Watcher:
 _watcher = _Watcher()
 
 
-@contextlib.contextmanager
+@uninterruptible
 def no_time_limit() -> Iterator[float | None]:
     """The limit that holds around this waits meanwhile; gives the seconds that are left of it."""
     if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
@@ -81,7 +81,7 @@ def no_time_limit() -> Iterator[float | None]:
             _watcher.start(left)
 
 
-@contextlib.contextmanager
+@uninterruptible
 def time_limit(seconds: float | None, controller: Controller, limited: str = "the trial") -> Iterator[None]:
     """Raise :class:`~pytest_mlchaos.errors.TrialTimeout` in the main thread once the time is over. Limits nest: the outer one waits.
 
@@ -104,7 +104,7 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
             places.append(_place(frame))
             raise _Expired
 
-    before, interrupt, limit = signal.signal(_SIGNAL, expired), controller.interrupt, controller.limit
+    before, interrupt, limit = handle(_SIGNAL, expired), controller.interrupt, controller.limit
     controller.interrupt = functools.partial(signal.pthread_kill, threading.get_ident(), _SIGNAL)
     controller.limit = seconds, time.monotonic() + seconds
     _watcher.start(seconds)
@@ -116,7 +116,8 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
         running = False
         controller.interrupt, controller.limit = interrupt, limit
         _watcher.stop()
-        signal.signal(_SIGNAL, before or signal.SIG_DFL)
+        forget(_SIGNAL)
+        handle(_SIGNAL, before or signal.SIG_DFL)
         if outer is not None:
             _watcher.start(outer)
     if places:

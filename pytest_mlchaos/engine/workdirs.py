@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.interrupts import deferred, uninterruptible
 from ..core.runs import FileState
 from .inputs import FRAMEWORK, is_filled
 from .scopes import OURS, within, within_finalizer
@@ -70,13 +71,14 @@ class WorkDirs:
         frozen, self._frozen = self._frozen, None
         if frozen is None:
             return
-        for number, root in enumerate(self._roots):
-            if _fingerprint(root) != self._prints[number]:
-                _remove(root)
-                _move(frozen / str(number) / root.name, root)
-        _remove(frozen)
+        with deferred():
+            for number, root in enumerate(self._roots):
+                if _fingerprint(root) != self._prints[number]:
+                    _remove(root)
+                    _move(frozen / str(number) / root.name, root)
+            _remove(frozen)
 
-    @contextlib.contextmanager
+    @uninterruptible
     def as_at_the_start(self) -> Iterator[None]:
         """Every directory is as it was at the start; on leaving, the trial's own is back."""
         aside = self._home / "aside"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from ..core.faults import Fault, is_drawn, register
+from ..core.interrupts import catch_up
 from ..core.sites import Visit
 from ..core.values import shown
 from ..engine.blame import mark
@@ -94,6 +95,7 @@ def _kill(pid: int) -> None:
         while _now() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             _sleep(0.001)
         _sleep(0)
+        catch_up(signal.SIGCHLD)
     except (ProcessLookupError, ChildProcessError):
         return  # it has ended by itself
     except RuntimeError as error:

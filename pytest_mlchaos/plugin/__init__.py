@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ..core import interrupts
 from ..core.safety import PRODUCTION, check_patterns
 from ..core.settings import Settings
 from ..errors import BadArgument, MlchaosError, UnknownFault
@@ -23,6 +24,7 @@ __all__: list[str] = []
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
+_mark: pytest.StashKey[int] = pytest.StashKey()
 _trials: pytest.StashKey[trials.Trials] = pytest.StashKey()
 _began: pytest.StashKey[list[float]] = pytest.StashKey()
 
@@ -59,6 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks; stop at a bad command line or ini file."""
+    config.stash[_mark] = interrupts.count_open()
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
@@ -159,19 +162,40 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield)
     from ..engine.patching import Patches
     from ..engine.places import Project, for_project
+    from ..engine.scopes import forget_all
     from .trials import Trials
 
     project = Project.of_test((item.config.rootpath, item.path.parent), getattr(item, "module", None))
+    mark = interrupts.count_open()
     patches = item.stash[_patches] = Patches()
     item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # an item with marks and fixtures is a Function
     item.runtest = item.stash[_trials]  # type: ignore[method-assign]  # what pytest calls next
+    interrupted = False
     try:
         with for_project(project):
             return (yield)
+    except BaseException as error:
+        interrupted = not isinstance(error, Exception)
+        raise
     finally:
-        del item.runtest
+        try:  # pytest raises KeyboardInterrupt again: no hook that tears down is called after it
+            interrupts.leave(mark, patches.undo)
+        except BaseException:
+            interrupts.leave(mark, patches.undo)  # the second Ctrl-C
+            raise
+        finally:
+            if interrupted:
+                patches.sweep()
+            item.__dict__.pop("runtest", None)
+            forget_all()
         if item.stash[_trials].declares:
             item.user_properties.append(("mlchaos", item.stash[_trials].figures()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Close what two or three interruptions in a row have left."""
+    interrupts.leave(session.config.stash[_mark])
 
 
 @pytest.hookimpl(wrapper=True)

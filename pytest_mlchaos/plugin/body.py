@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
 from ..core.schedule import Schedule
 from ..core.settings import Settings
@@ -118,10 +119,10 @@ def _quiet(item: pytest.Function, number: int) -> contextlib.AbstractContextMana
     """Keep the warnings of the first trial alone: fifty trials warn of the same. Those that are errors stay so."""
     if number == 1 or "recwarn" in item.fixturenames:  # a recorder of the user's has to see them
         return contextlib.nullcontext()
-    return warnings.catch_warnings(record=True)
+    return Uninterruptible(warnings.catch_warnings(record=True))
 
 
-@contextlib.contextmanager
+@uninterruptible
 def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
     """Each example of a user's own ``@given`` is an execution of the body: sites are counted from 0 in it."""
     given = getattr(item.obj, "hypothesis", None)

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..core.clock import VirtualClock
 from ..core.crashes import CRASH_STATE, CrashState, Folder
+from ..core.interrupts import uninterruptible
 from ..core.runs import Attempt, Record, tell
 from ..core.settings import Settings
 from ..core.values import index, parse_duration, shown
@@ -327,7 +328,7 @@ def _root(workdir: Any, scratch: Path) -> Path:
     return root
 
 
-@contextlib.contextmanager
+@uninterruptible
 def _home(scratch: Path) -> Iterator[Path]:
     home = scratch / f"{KEPT_COPIES}{secrets.token_hex(8)}"
     with within(OURS):

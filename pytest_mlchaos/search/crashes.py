@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState, Ran, Trace
+from ..core.interrupts import deferred
 from ..core.values import did_you_mean
 from ..engine.crashes.runs import Stop
+from ..engine.fresh import fresh_processes
 from ..errors import BadArgument, MlchaosError
 from .crash_runs import Begun, Judge
 from .crash_states import CrashStates
@@ -151,15 +153,21 @@ def _resumed(
             stop.set()
 
     threads = [threading.Thread(target=work, args=(member,), name=f"mlchaos-job-{member}") for member in range(1, len(crew))]
-    for thread in threads:
-        thread.start()
     try:
-        work(0)
-    finally:
-        if failures:
-            stop.set()
         for thread in threads:
-            thread.join()
+            thread.start()
+        work(0)
+    except BaseException as error:  # noqa: BLE001  # raised again below
+        failures.append(error)
+    finally:
+        with deferred():
+            if failures:
+                stop.set()
+            if not all(isinstance(failure, Exception) for failure in failures):
+                fresh_processes().stop()  # an interruption: do not wait for what runs
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
     if failures:
         raise failures[0]
     return [outcome for outcome in found if outcome is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...core.crashes import Change, Ran, Trace, Tree
+from ...core.interrupts import uninterruptible
 from ...errors import BadArgument, MlchaosError
 from ..fresh import Ended, fresh_processes
 from ..processes import stacks
@@ -254,7 +254,7 @@ def _ran(ended: Ended) -> Ran:
     return ran
 
 
-@contextlib.contextmanager
+@uninterruptible
 def opened(store: Path) -> Iterator[Contents]:
     """Contents, kept in a file."""
     contents = Contents(store)

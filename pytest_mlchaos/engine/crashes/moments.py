@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from time import process_time  # by name: whoever patches the module's attributes leaves this alone
 from typing import Any
 
+from ...core.interrupts import uninterruptible
 from ..bystanders import alone, asleep
 from ..patching import Patches
 from ..scopes import OURS, within
@@ -25,7 +26,7 @@ _LOOKS, _LONG = 0.05, 0.01  # s: until a thread looks whether the run is over; h
 _GOES_ON = 0.03  # s: when another process has written nothing for so long, it goes on with something else, and will write over it
 
 
-@contextlib.contextmanager
+@uninterruptible
 def watched(recorder: Recorder | Comparing) -> Iterator[None]:
     """Drain the recorder whenever something may have been written: before and after each C function, and where Python functions return.
 
@@ -58,7 +59,7 @@ def watched(recorder: Recorder | Comparing) -> Iterator[None]:
         drain(closely=True)
 
 
-@contextlib.contextmanager
+@uninterruptible
 def _beside(recorder: Recorder | Comparing, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
     """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do; or sleeps.
 
@@ -182,7 +183,7 @@ def _synced(original: Callable[[Any], None], recorder: Recorder | Comparing) -> 
     return sync
 
 
-@contextlib.contextmanager
+@uninterruptible
 def cross_device(root: str) -> Iterator[None]:
     """The directory is on a filesystem of its own: what is moved or linked over its border fails with ``EXDEV``.
 

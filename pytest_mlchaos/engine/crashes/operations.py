@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
+from ...core.interrupts import uninterruptible
 from ..patching import Patches
 from ..scopes import OURS, inside, within
 from .prefixes import is_ours
@@ -51,7 +52,7 @@ class Operations:
         """The paths, as their filesystems call them, of what is being written."""
         return {path for _, path in list(self._files.values())} | set(self._whole.copy().values())
 
-    @contextlib.contextmanager
+    @uninterruptible
     def heard(self, listener: Callable[[bool], object]) -> Iterator[None]:
         """Call ``listener(made)`` behind each operation; at the end nothing counts as under way any more."""
         if not self._patches:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ...core.crashes import Change, File, Folder, Kind, Node, Tree
+from ...core.interrupts import Uninterruptible
 from ...errors import BadArgument
 from ..fresh import fresh_processes
 from ..scopes import OURS, within
@@ -55,7 +56,7 @@ class Remote:
             prefix.check(caller, allow_remote=allow_remote)
             remote = cls(prefix, "" in prefix.infos())
             try:
-                with remote._operations:
+                with Uninterruptible(remote._operations):
                     yield remote
             finally:
                 prefix.clear(root=not remote._rooted)

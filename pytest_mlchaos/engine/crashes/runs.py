@@ -17,6 +17,7 @@ from typing import Any
 
 from ...core.clock import VirtualClock
 from ...core.crashes import Change, File, Ran, Trace
+from ...core.interrupts import uninterruptible
 from ...core.schedule import Schedule
 from ...core.sites import derive_seed
 from ...errors import MlchaosError, TrialTimeout
@@ -136,7 +137,7 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
     return ran
 
 
-@contextlib.contextmanager
+@uninterruptible
 def _surrounded(terms: Terms, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())  # the first run's are enough
@@ -150,7 +151,7 @@ def _surrounded(terms: Terms, output: io.StringIO, *, quiet: bool) -> Iterator[N
         yield
 
 
-@contextlib.contextmanager
+@uninterruptible
 def _one_thread() -> Iterator[None]:
     """As torchrun and the fresh processes have it: many small runs, beside others maybe, are faster so, and sums are the same."""
     threads = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0] or 1)

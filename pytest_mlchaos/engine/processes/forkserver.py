@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ...core.interrupts import deferred
 from ...errors import MlchaosError
 from ..bystanders import OUR_PROCESSES
 from ..places import PACKAGE
@@ -71,6 +72,15 @@ class ForkServer:
             except OSError as error:
                 raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
 
+    def start(self) -> None:
+        """Start the warm process unless it runs. Wait for its imports, which take seconds; an interruption ends it."""
+        with self._lock:
+            if self._socket is None:
+                try:
+                    self._start()
+                except OSError as error:
+                    raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
+
     def preload(self, names: Iterable[str]) -> None:
         """Have these modules imported, too, in what is forked from now on. What fails to be imported there is left out."""
         with self._lock:
@@ -83,6 +93,9 @@ class ForkServer:
                     self._await()
                 except OSError:
                     self._close()  # it has died, or was killed: the next one begins with all of them
+                except BaseException:
+                    self._close(kill=True)  # nobody reads its answer: the next one begins with all of them
+                    raise
 
     def stop(self) -> None:
         """End the warm process, and wait until it is gone."""
@@ -107,19 +120,20 @@ class ForkServer:
         single = dict.fromkeys((*_POOLS, "OMP_NUM_THREADS"), "1")  # what is forked may have more: its own environment says
         environment = {**os.environ, **single, "PYTHONHASHSEED": "0"}
         with theirs, tempfile.TemporaryFile() as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", boot],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the runner; what it means for ranks, the runner says
-            )
-            OUR_PROCESSES.add(self._process.pid)
-            self._socket = ours
-            theirs.close()
+            with deferred():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", boot],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for the runner; what it means for ranks, the runner says
+                )
+                OUR_PROCESSES.add(self._process.pid)
+                self._socket = ours
             try:
+                theirs.close()
                 write_message(ours.fileno(), list(self._preload))
                 self._await()
             except OSError:
@@ -127,6 +141,9 @@ class ForkServer:
                 text = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
                 self._close()
                 raise MlchaosError(f"the warm process that others are forked from did not start: {text or 'no reason given'}") from None
+            except BaseException:
+                self._close(kill=True)
+                raise
 
     def _await(self) -> None:
         """Wait until all that was to be imported is."""
@@ -138,17 +155,21 @@ class ForkServer:
             raise ConnectionError("it ended")
         self.threads = answer
 
-    def _close(self) -> None:
-        process, self._process = self._process, None
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if process is not None:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def _close(self, *, kill: bool = False) -> None:
+        """End the warm process; ``kill``: it may be in the middle of its imports, and would not notice for seconds."""
+        with deferred():
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            process, self._process = self._process, None
+            if process is not None:
+                if kill:
+                    process.kill()
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def _forget(self) -> None:
         """In a forked child: the warm process is the parent's, and must not outlive it because a child holds its socket."""

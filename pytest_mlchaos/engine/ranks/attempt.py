@@ -10,9 +10,11 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from types import TracebackType
 
+from ...core.interrupts import deferred, uninterruptible
 from ...core.runs import Outcome
 from ..processes.child import STACK_SIGNAL
 from ..processes.forkserver import ForkServer
@@ -21,13 +23,20 @@ from .agent import PIPES
 from .rank import Job
 from .remote import Rank
 
-__all__ = ["Live"]
+__all__ = ["Live", "alive"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 QUIET = 0.05
 """Seconds without a word after which a stack is complete."""
 PATIENCE = 5.0
 """Seconds for the agent to end what is left."""
+
+
+@uninterruptible
+def alive(server: ForkServer, job: Job) -> Iterator[Live]:
+    """Start the ranks of one attempt. None is left at the end, however that comes."""
+    with Live(server, job) as live:
+        yield live
 
 
 class Live:
@@ -76,10 +85,11 @@ class Live:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._end()
-        finally:
-            self._close()
+        with deferred():
+            try:
+                self._end()
+            finally:
+                self._close()
 
     # -- the watch ---------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from ..supervise import Watch, check_subject
 from ..surroundings import Surroundings
 from ..telling import absorb, site_modules
 from ..workdirs import WorkDirs
-from .attempt import Live
+from .attempt import Live, alive
 from .rank import Job
 from .remote import Rank
 
@@ -110,7 +110,8 @@ class WorldSupervisor:
             restarts=terms.restarts,
             resumed=dict(resumed),
         )
-        with Live(self._server, job) as live:
+        self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
+        with alive(self._server, job) as live:
             live.watch(terms.timeout, terms.grace, last=last)
         live.echo()
         _check_started(live)

@@ -1,0 +1,279 @@
+"""Deferred signals: no Ctrl-C, time limit or other signal handler runs in the middle of a set-up or of its undoing.
+
+Python calls signal handlers between two instructions of the main thread. A handler that raises there (``KeyboardInterrupt``,
+pytest-timeout's ``Failed``) would leave half of a set-up behind. So a set-up and its undoing swap every handler for one that only notes
+the signal. The real handler runs right afterwards.
+
+One gap remains: an exception can leave ``__exit__`` at its very first instruction. Contexts are therefore registered while they are
+open, and :func:`leave` closes those that were skipped.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # it has no stub
+import contextlib
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+__all__ = [
+    "Uninterruptible",
+    "catch_up",
+    "closed",
+    "count_open",
+    "deferred",
+    "forget",
+    "handle",
+    "handler",
+    "leave",
+    "opened",
+    "uninterruptible",
+]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+# The functions of C: those of ``signal`` turn every number into an enum member first, which takes longer than all the rest.
+_get, _set = _signal.getsignal, _signal.signal
+_NUMBERS = tuple(sorted(map(int, signal.valid_signals())))
+
+
+class _Exits(Protocol):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> Any: ...
+
+
+class _Signals:
+    """The handlers that wait, and the signals that came meanwhile. Only the main thread touches this."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.handlers: dict[int, Any] = {}
+        self.pending: dict[int, FrameType | None] = {}
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Take the place of each handler."""
+        if self.depth:
+            self.pending[number] = frame
+        else:  # while handlers come back, one after the other
+            waiting = self.handlers.get(number)
+            if callable(waiting):
+                waiting(number, frame)
+
+    def hold(self) -> BaseException | None:
+        """Defer from now on, and return what a handler raised while that began."""
+        late: BaseException | None = None
+        if self.depth:
+            self.depth += 1
+            return None
+        self.depth = 1
+        while True:
+            try:
+                for number in _NUMBERS:
+                    found = _get(number)
+                    if callable(found) and found is not _note:
+                        self.handlers[number] = found
+                        _set(number, _note)
+                return late
+            except BaseException as error:  # noqa: BLE001  # a handler raised it: it waits, too
+                late = error
+
+    def in_child(self) -> None:
+        """A process that was forked meanwhile is in no set-up: its handlers are those that wait here."""
+        self.depth = 0
+        self.pending.clear()
+        while self.handlers:
+            number, waiting = self.handlers.popitem()
+            if _get(number) is _note:
+                _set(number, waiting)
+
+    def release(self) -> None:
+        """End what :meth:`hold` began. The outermost one puts the handlers back, and calls those whose signal came."""
+        if self.depth > 1:
+            self.depth -= 1
+            return
+        raised: BaseException | None = None
+        while True:
+            try:
+                while self.handlers:
+                    number, waiting = next(iter(self.handlers.items()))
+                    if _get(number) is _note:
+                        _set(number, waiting)
+                    del self.handlers[number]
+                self.depth = 0
+                while self.pending:  # SIGINT last: an interruption must not be lost in another exception
+                    number = max(self.pending, key=lambda number: number != signal.SIGINT)
+                    frame = self.pending.pop(number)
+                    waiting = _get(number)
+                    if callable(waiting):
+                        waiting(number, frame)
+                    elif waiting == signal.SIG_DFL:
+                        signal.raise_signal(number)
+                break
+            except BaseException as error:  # noqa: BLE001  # all come back first
+                raised = error
+        if raised is not None:
+            raise raised
+
+
+_signals = _Signals()
+_note = _signals.note
+_open: list[_Exits] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_signals.in_child)
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+class deferred:  # noqa: N801  # read as a function: ``with deferred():``
+    """Defer signals inside this context; it nests, and does nothing outside the main thread."""
+
+    __slots__ = ("_holds",)
+
+    def __enter__(self) -> deferred:
+        self._holds = _is_main()
+        if self._holds:
+            late = _signals.hold()
+            if late is not None:
+                _signals.release()
+                raise late
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._holds:
+            _signals.release()
+
+
+class Uninterruptible(Generic[T_co]):
+    """A context manager whose ``__enter__`` and ``__exit__`` no signal handler interrupts."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: contextlib.AbstractContextManager[T_co]) -> None:
+        self._context = context
+
+    def __enter__(self) -> T_co:
+        if not _is_main():
+            return self._context.__enter__()
+        entered = False
+        try:
+            with deferred():
+                value = self._context.__enter__()
+                opened(self)
+                entered = True
+            return value
+        except BaseException as error:
+            if entered:
+                self.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        if not _is_main():
+            return self._context.__exit__(kind, error, trace)
+        late = _signals.hold()
+        try:
+            if late is None:
+                return self._context.__exit__(kind, error, trace)
+            # A handler raised it behind the last instruction of the body.
+            late.__context__ = late.__context__ or error
+            if not self._context.__exit__(type(late), late, late.__traceback__):
+                raise late
+            return True
+        finally:
+            closed(self)
+            _signals.release()
+
+
+def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterruptible[T]]:
+    """Make a context manager from a generator function: as ``contextlib.contextmanager``, and :class:`Uninterruptible`."""
+    make = contextlib.contextmanager(function)
+
+    @functools.wraps(function)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Uninterruptible[T]:
+        return Uninterruptible(make(*args, **kwargs))
+
+    return made
+
+
+def opened(context: _Exits) -> None:
+    """Register an open context: :func:`leave` closes it unless :func:`closed` is called before."""
+    if _is_main():
+        _open.append(context)
+
+
+def closed(context: _Exits) -> None:
+    """Strike a context off the register, if it is there."""
+    for place in reversed(range(len(_open))):
+        if _open[place] is context:
+            del _open[place]
+            return
+
+
+def count_open() -> int:
+    """Return how many contexts are open: what :func:`leave` goes back to."""
+    return len(_open)
+
+
+def leave(mark: int, *undo: Callable[[], object]) -> None:
+    """Close all contexts that were opened after ``mark`` and skipped by an interruption, then call each ``undo``.
+
+    What they raise is raised once all is done.
+    """
+    failure: BaseException | None = _signals.hold() if _is_main() else None
+    try:
+        while len(_open) > mark and _is_main():
+            context = _open[-1]
+            try:
+                context.__exit__(None, None, None)
+            except BaseException as error:  # noqa: BLE001  # the others are closed first
+                failure = error
+            closed(context)
+        for call in undo:
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001  # as above
+                failure = error
+                call()  # an undo goes on where it stopped
+    finally:
+        if _is_main():
+            _signals.release()
+    if failure is not None:
+        raise failure
+
+
+def handler(number: int) -> Any:
+    """Return the handler of a signal, also while it waits."""
+    return _signals.handlers.get(number) if _get(number) is _note else signal.getsignal(number)
+
+
+def handle(number: int, new: Any) -> Any:
+    """Set the handler of a signal, and return the one before; while signals are deferred it waits, too."""
+    before = handler(number)
+    if _signals.depth and _is_main() and callable(new):
+        _set(number, _note)
+        _signals.handlers[number] = new
+    else:
+        signal.signal(number, new)
+        _signals.handlers.pop(number, None)
+    return before
+
+
+def catch_up(number: int) -> None:
+    """Call the handler of a signal that waits now, and let it raise: the code here is what expects that."""
+    if _is_main() and number in _signals.pending:
+        frame, waiting = _signals.pending.pop(number), handler(number)
+        if callable(waiting):
+            waiting(number, frame)
+
+
+def forget(number: int) -> None:
+    """Drop a signal that waits: its reason is over."""
+    if _is_main():
+        _signals.pending.pop(number, None)
