@@ -121,6 +121,13 @@ def layers(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def interrupts(session: nox.Session) -> None:
+    """Ctrl-C 500 times, at random moments of each way to run code: nothing stays patched, no process is left. It takes minutes."""
+    _install_with_torch(session, *PROCESS)
+    session.run("python", "tests/interrupts/soak.py", *session.posargs)
+
+
+@nox.session(python="3.11")
 def peers(session: nox.Session) -> None:
     """Other tools at the same work, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
     _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *IMAGE_PEERS, *NEEDED_BY_FLIP_PEERS)

@@ -71,9 +71,9 @@ class _Signals:
         if self.depth:
             self.depth += 1
             return None
-        self.depth = 1
         while True:
             try:
+                self.depth = 1
                 for number in _NUMBERS:
                     found = _get(number)
                     if callable(found) and found is not _note:

@@ -42,21 +42,22 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
     if trace is None or isinstance(error, (AssertionError, NotImplementedError, FrozenInstanceError, MlchaosError)):
         return False
     module = sys.modules.get(type(fault).__module__)
-    ours = trace.tb_frame.f_globals is getattr(module, "__dict__", None)
-    return ours and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
+    return trace.tb_frame.f_globals is getattr(module, "__dict__", None) and _is_stated(error)
 
 
 def comes_from(error: BaseException | None, origins: Sequence[BaseException]) -> bool:
     """Whether an exception is one of these, was raised ``from`` one, or is what a library made of one that it handled.
 
-    What the user's own code raises while it handles one is the user's, unless it says ``from``: it may be a mistake in the handler.
+    What the user's own code raises while it handles one is the user's, unless it says ``from``: it may be a mistake in the handler. A real
+    Ctrl-C that comes while one is handled is nobody's answer to it.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if any(error is origin for origin in origins) or getattr(error, _MARK, False):
             return True
         seen.add(id(error))
-        error = error.__cause__ or (None if _is_users(error) else error.__context__)
+        own = _is_users(error) or (isinstance(error, KeyboardInterrupt) and not _is_stated(error))
+        error = error.__cause__ or (None if own else error.__context__)
     return False
 
 
@@ -71,6 +72,12 @@ def _innermost(error: BaseException) -> TracebackType | None:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace
+
+
+def _is_stated(error: BaseException) -> bool:
+    """Return True if a ``raise`` statement raised it, and no signal between two instructions."""
+    trace = _innermost(error)
+    return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
 
 
 def _is_users(error: BaseException) -> bool:
