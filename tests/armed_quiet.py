@@ -111,7 +111,18 @@ def run(folder: Path, arguments: list[str], faults: list[dict[str, object]]) -> 
             FAULTS_VARIABLE: json.dumps(faults),
             OUTCOMES_VARIABLE: str(path),
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "armed_quiet", "-p", "no:cacheprovider", "--mlchaos-allow-quiet", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "armed_quiet",
+            "-p",
+            "no:cacheprovider",
+            "--mlchaos-allow-quiet=true",
+            *arguments,
+        ]
         try:
             ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT)
             output, code = ran.stdout + ran.stderr, ran.returncode
@@ -163,7 +174,7 @@ def main() -> int:
     options, arguments = parser.parse_known_args()
     if options.stdlib:
         names = [str(options.folder), *arguments]
-        options.folder, arguments = Path(test.__file__).parent, [f"{name}.py" for name in names]
+        options.folder, arguments = Path(test.__file__).parent, [name if name.startswith("-") else f"{name}.py" for name in names]
     faults = [fault for layer in options.faults.split(",") for fault in FAULTS[layer]]
     return bool(compare(options.folder, arguments, faults))
 
