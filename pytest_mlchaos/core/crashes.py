@@ -154,7 +154,9 @@ class Ran:
 
     ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory, where nothing was
     returned. ``hung``: where it stood when its time was over. ``completed``: the files
-    that it brought to an end, in their order, with digests of their contents; where it was recorded."""
+    that it brought to an end, in their order, with digests of their contents; where it was recorded. ``saved``: those that a later run
+    could go on from, as they were brought to an end after the first step, if there are steps. ``read``: the files of an earlier process
+    that it read, by their paths at its start; None where this cannot be seen."""
 
     value: Any = None
     error: BaseException | None = None
@@ -163,6 +165,8 @@ class Ran:
     duration: float = 0.0
     output: str = ""
     completed: tuple[tuple[str, bytes], ...] = ()
+    saved: tuple[str, ...] = ()
+    read: frozenset[str] | None = None
     place: str = ""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
@@ -187,7 +191,8 @@ class CrashOutcome:
     again. ``recovery_time``: seconds from its start to its first step; None where it took none. ``duration``: seconds. ``error``: what it
     raised, or a ``TimeoutError`` that says where it hung. ``place``: the user's line that this came from. ``output``: what it printed.
     ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``completed``: what it
-    wrote, where steps do not tell its progress; ``markers``: entries of what it returned that may say so.
+    wrote, where steps do not tell its progress; ``markers``: entries of what it returned that may say so. ``read``: the files of the
+    crashed run that it read; None where this cannot be seen. ``from_scratch``: this run and all others began from scratch.
     """
 
     state: CrashState
@@ -204,3 +209,5 @@ class CrashOutcome:
     value: Any = dataclasses.field(default=None, repr=False, compare=False)
     completed: tuple[tuple[str, bytes], ...] = dataclasses.field(default=(), repr=False, compare=False)
     markers: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    read: frozenset[str] | None = dataclasses.field(default=None, repr=False, compare=False)
+    from_scratch: bool = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState
-from ..core.values import TOLERANCE, WHOLE, checked, optional
+from ..core.values import FLAG, TOLERANCE, WHOLE, checked, optional
 from ..errors import Inconclusive, NotRecovered
 
 __all__ = ["CrashReport"]
@@ -13,6 +14,11 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SHOWN_GROUPS = 5
 _ORDER = ("failed", "hung", "restarted", "diverged")
+_NEVER_RESUMES = (
+    "usual reasons: it saves under one name and looks for another (last.pt, latest.pt);",
+    "it runs without its option to resume; it never loads what it saves.",
+    "If it is meant to begin again each time: report.assert_recovers(from_scratch=True)",
+)
 
 
 class CrashReport:
@@ -64,7 +70,7 @@ class CrashReport:
     @property
     def examples(self) -> list[CrashState]:
         """The earliest state of each cause."""
-        return [group[0].state for group in _grouped(self.failures)]
+        return [_example(group).state for group in _grouped(self.failures)]
 
     @property
     def max_lost_steps(self) -> int:
@@ -77,18 +83,24 @@ class CrashReport:
         times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
         return times[len(times) // 2] if times else None
 
-    @checked("assert_recovers", rtol=TOLERANCE, atol=TOLERANCE, max_lost_steps=optional(WHOLE))
-    def assert_recovers(self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None) -> None:
+    @checked("assert_recovers", rtol=TOLERANCE, atol=TOLERANCE, max_lost_steps=optional(WHOLE), from_scratch=FLAG)
+    def assert_recovers(
+        self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None, from_scratch: bool = False
+    ) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless the subject recovers from every crash state.
 
         Raise :class:`~pytest_mlchaos.errors.Inconclusive` if it recovers from all that were tried, and the budget ended before the rest.
 
         To recover is to end as the run without a crash did: in the same returned value, which may differ by ``atol + rtol *
         abs(expected)``, and the same trained parameters. ``max_lost_steps``: more steps than this must never have to be done again.
+        ``from_scratch``: the job is meant to do all its work again after a crash. Without it, a job that never goes on from what it
+        saved fails. A job that does go on from some states must not lose a complete checkpoint either way.
         """
         outcomes = self.outcomes
         if (rtol or atol) and self._rejudged is not None:
             outcomes = [self._rejudged(outcome, rtol, atol) for outcome in outcomes]
+        if from_scratch:
+            outcomes = [_meant_to_begin_again(outcome) for outcome in outcomes]
         slow = [o for o in outcomes if max_lost_steps is not None and o.lost_steps is not None and o.lost_steps > max_lost_steps]
         if slow or any(outcome.verdict != "recovered" for outcome in outcomes):
             raise NotRecovered(self.text(outcomes, slow, max_lost_steps))
@@ -114,7 +126,7 @@ class CrashReport:
             lines.append(f"  lost work {len(slow)}x  more than {_counted(max_lost_steps or 0, 'step')} had to be done again")
             lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it went on from step {worst.resumed_at}")
         lines += [self._costs(), *(f"  {note}" for note in self.notes)]
-        first = groups[0][0] if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
+        first = _example(groups[0]) if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
         if first is not None and self._test:
             lines.append(f'  reproduce: @chaos.crash(state="{first.state.id}")')
             replayed = f"crash(state={first.state.id!r})"
@@ -160,6 +172,18 @@ def _grouped(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
     return sorted(groups.values(), key=lambda group: _ORDER.index(group[0].verdict))
 
 
+def _example(group: Sequence[CrashOutcome]) -> CrashOutcome:
+    """The earliest; of runs that all began from scratch the last, which had the most to go on from."""
+    return group[-1] if group[0].from_scratch else group[0]
+
+
+def _meant_to_begin_again(outcome: CrashOutcome) -> CrashOutcome:
+    """Its verdict for a job that may always begin from scratch."""
+    if not outcome.from_scratch:
+        return outcome
+    return dataclasses.replace(outcome, verdict="recovered" if outcome.divergence is None else "diverged", detail="", from_scratch=False)
+
+
 def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
     """What failures have in common that fail for one reason."""
     if outcome.error is not None:
@@ -183,6 +207,9 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
         lines = [f"{head}resume raised {_first_line(first.error, root)}", *([f"{pad}at {first.place}"] if first.place else [])]
     elif first.verdict == "hung":
         lines = [f"{head}resume did not end: {first.error}"]
+    elif first.from_scratch:
+        lines = [f"{head}no run resumed: each began from scratch, also after the job had finished", f"{pad}({first.detail})"]
+        lines += [f"{pad}{line}" for line in _NEVER_RESUMES]
     elif first.verdict == "restarted":
         lines = [f"{head}resume began from scratch", f"{pad}({first.detail})"]
     else:
@@ -195,4 +222,4 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
             else "it ended otherwise: "
         )
         lines = [f"{head}{place}{divergence.component}", *([f"{pad}({divergence.detail})"] if divergence.detail else [])]
-    return [*lines, f"{pad}first: {_about(first.state)}"]
+    return [*lines, f"{pad}{'last' if first.from_scratch else 'first'}: {_about(_example(group).state)}"]

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
 from ..errors import BadArgument
 from .diagnosis import align, first_divergence, lost_generator, matching
+from .resumption import never_resumes, restarted
 from .state import first_difference
 
 __all__ = ["CrashJudge"]
@@ -22,6 +23,7 @@ class CrashJudge:
         self._rtol = rtol
         self._atol = atol
         self._files = golden.files
+        self._second: Ran | None = None
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
                 "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch's and "
@@ -42,6 +44,7 @@ class CrashJudge:
                 else f"did not end; it stood {ran.hung}"
             )
             return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
+        self._second = ran
         if self._by_files():
             same = {path: digest for path, digest in self._files.items() if ran.files.get(path) == digest}
             self._files = same or self._files
@@ -57,7 +60,15 @@ class CrashJudge:
         at = self._resumed_at(ran)
         recovery = ran.trace.steps[0].began if ran.trace.steps else None
         found = CrashOutcome(
-            state, "recovered", resumed_at=at, recovery_time=recovery, duration=ran.duration, output=ran.output, place=ran.place
+            state,
+            "recovered",
+            resumed_at=at,
+            recovery_time=recovery,
+            duration=ran.duration,
+            output=ran.output,
+            place=ran.place,
+            completed=ran.completed,
+            read=ran.read,
         )
         if ran.hung is not None:
             return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it stood {ran.hung}"))
@@ -65,7 +76,7 @@ class CrashJudge:
             return dataclasses.replace(found, verdict="failed", error=ran.error)
         again = len(ran.trace.steps) - (self.steps - state.until)
         lost = max(0, again if at is None else state.until - at) if self.steps else None
-        found = dataclasses.replace(found, lost_steps=lost, completed=ran.completed)
+        found = dataclasses.replace(found, lost_steps=lost)
         if ran.trace.stopped:
             return found
         difference = self._difference(ran.value, ran)
@@ -82,15 +93,20 @@ class CrashJudge:
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """The verdicts on all, in the order of time: what they say of each other."""
         judged = list(_judged_markers(outcomes))
+        if never_resumes(self._golden, self._second, judged):
+            return restarted(self._golden, judged)
         progress = (
             [o.resumed_at for o in judged] if self.steps else _progress_by_files(self._golden.completed, [o.completed for o in judged])
         )
         return list(_from_scratch(judged, progress))
 
     def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the failures that differ in markers alone, one of which was seen at one step only: a second step could explain it."""
+        """Return the failures that a further state could explain.
+
+        They differ in markers alone, one of which was seen at one step only; or no run resumed so far.
+        """
         pairs = _marker_pairs(outcomes)
-        return [o for o in outcomes if o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers)]
+        return [o for o in outcomes if o.from_scratch or (o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers))]
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """A divergence, judged anew by other tolerances."""

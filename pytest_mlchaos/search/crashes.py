@@ -69,7 +69,12 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
         for maker, begun in zip(makers, crew, strict=True)
     ]
     wanted = states if plan.only is None else path_to(states, plan.only, lenient=plan.lenient)
-    outcomes = _resumed(crew, wanted, [{state.id: state for state in found} for found in others], plan, {"start#0": first.second})
+    by_name = [{state.id: state for state in found} for found in others]
+    seen = {"start#0": first.second}
+    outcomes = _resumed(crew, wanted, by_name, plan, seen)
+    if plan.only is not None and ">" not in plan.only and any(_needs_others(outcome) for outcome in outcomes):
+        judged = first.judge.finish(_resumed(crew, states, by_name, plan, seen))
+        return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == plan.only])
     unlisted = 0
     for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
         deeper: list[CrashState] = []
@@ -92,6 +97,11 @@ def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], 
         outcomes = [outcome for outcome in outcomes if outcome.state.id not in unsure]
     tried = {outcome.state.id for outcome in outcomes}
     return Exploration(states, outcomes, [state for state in states if state.id not in tried], unlisted)
+
+
+def _needs_others(outcome: CrashOutcome) -> bool:
+    """Return True if the run may have begun from scratch: only the runs from all states tell if there was something to go on from."""
+    return outcome.verdict == "recovered" and not outcome.resumed_at
 
 
 def confirmed(crew: Sequence[Begun], found: Exploration, plan: Plan) -> tuple[Begun, Exploration]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 __all__ = ["Event", "Inotify", "NoInotify", "available"]
 
-MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 0x2, 0x4, 0x8, 0x10, 0x20
+ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
 OVERFLOW, IGNORED, ISDIR = 0x4000, 0x8000, 0x40000000
 _ONLYDIR, _EXCL_UNLINK = 0x01000000, 0x04000000  # a file that has no name any more is in no state
@@ -74,9 +74,10 @@ class Inotify:
         """Watch nothing any more."""
         os.close(self.fd)
 
-    def add(self, path: str) -> int | None:
-        """Watch a directory; None where there is none (any more)."""
-        watch: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), _MASK | _ONLYDIR)
+    def add(self, path: str, *, reads: bool = False) -> int | None:
+        """Watch a directory; None where there is none (any more). ``reads``: also what is read in it."""
+        mask = _MASK | (ACCESS if reads else 0)
+        watch: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask | _ONLYDIR)
         if watch >= 0:
             return watch
         code = ctypes.get_errno()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +13,10 @@ from .comparing import Comparing
 from .contents import Contents
 from .disk import Disk, digests
 from .moments import watched
+from .reads import Reads
 from .recorder import Recorder
 
-__all__ = ["Holding", "Local", "Place", "Recording"]
+__all__ = ["Holding", "Local", "Place", "Reading", "Recording", "Unseen"]
 
 
 class Recording(Protocol):
@@ -40,6 +41,12 @@ class Recording(Protocol):
         """Follow it no longer."""
 
 
+class Reading(Protocol):
+    """Notes which files of an earlier process are read. ``files``: their paths, afterwards; None where this cannot be seen."""
+
+    files: frozenset[str] | None
+
+
 class Holding(Protocol):
     """A place, and the trees that it is made to hold."""
 
@@ -58,6 +65,10 @@ class Place(Protocol):
         """While it is entered, the recorder looks whenever something may have been written."""
         ...
 
+    def reads(self, recorder: Recording | None) -> contextlib.AbstractContextManager[Reading]:
+        """While it is entered, what is read there is noted, but for what the recorder reads."""
+        ...
+
     def holding(self, contents: Contents) -> Holding:
         """What puts a content there."""
         ...
@@ -65,6 +76,12 @@ class Place(Protocol):
     def digests(self) -> Mapping[str, bytes]:
         """The files that are there, by path, and what they hold in short."""
         ...
+
+
+class Unseen:
+    """Reads that cannot be seen."""
+
+    files: frozenset[str] | None = None
 
 
 class Local:
@@ -86,6 +103,14 @@ class Local:
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """At each call of a C function."""
         return watched(recorder)
+
+    @contextlib.contextmanager
+    def reads(self, recorder: Recording | None) -> Iterator[Reads]:
+        """Seen by events of the filesystem."""
+        with Reads.of(self._root) as reads:
+            if isinstance(recorder, Recorder):
+                recorder.reads = reads
+            yield reads
 
     def holding(self, contents: Contents) -> Disk:
         """What puts a content there."""

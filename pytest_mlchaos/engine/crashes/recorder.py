@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -17,6 +18,7 @@ from .following import Following
 from .history import History, moved
 from .inodes import Inode
 from .inotify import Event, Inotify
+from .reads import Reads
 from .watches import Watches, status_of
 
 __all__ = ["Recorder"]
@@ -41,6 +43,7 @@ class Recorder(Following):
 
     def __init__(self, root: Path, contents: Contents) -> None:
         super().__init__()
+        self.reads: Reads | None = None
         self._history = History(os.path.realpath(root), contents)
         self._inotify = Inotify()
         self.pending, self.wait = self._inotify.pending, self._inotify.wait
@@ -89,9 +92,10 @@ class Recorder(Following):
         return self._history.frozen(self._history.tree)
 
     def _look(self, closely: bool) -> None:
-        self._drain(self._events())
-        if closely:
-            self._look_closely()
+        with self.reads.unseen() if self.reads is not None else contextlib.nullcontext():
+            self._drain(self._events())
+            if closely:
+                self._look_closely()
 
     def synced(self, path: str) -> None:
         """A file, or a directory, has been written back: a power loss leaves it as it is."""

@@ -22,6 +22,7 @@ from ..fresh import fresh_processes
 from ..scopes import OURS, within
 from .contents import Contents
 from .operations import Operations
+from .place import Unseen
 from .prefixes import Prefix
 
 __all__ = ["Remote"]
@@ -86,6 +87,10 @@ class Remote:
         """At each operation."""
         watched: contextlib.AbstractContextManager[None] = recorder.watched()
         return watched
+
+    def reads(self, recorder: Any) -> contextlib.AbstractContextManager[Unseen]:
+        """Clients read in ways of their own."""
+        return contextlib.nullcontext(Unseen())
 
     def holding(self, contents: Contents) -> _Holding:
         """What puts a content there."""

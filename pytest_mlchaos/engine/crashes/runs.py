@@ -83,17 +83,21 @@ def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number:
         recorder.step = len(trace.steps)
 
     with terms.place.watched(recorder):
-        ran = _run(call, terms, number, on_step)
-    ran.completed = tuple(_completed(recorder.changes))
+        ran = _run(call, terms, number, on_step, recorder)
+    completed = list(_completed(recorder.changes))
+    ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
+    left = recorder.tree() or {}
+    saved = dict.fromkeys(change.path for change, _ in completed if change.step or not ran.trace.steps)
+    ran.saved = tuple(path for path in saved if path in left) or tuple(saved)
     return ran
 
 
-def _completed(changes: Iterable[Change]) -> Iterator[tuple[str, bytes]]:
-    """Which files were brought to an end, with what content: what tells the progress of a run that takes no steps."""
+def _completed(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
+    """Which files were brought to an end: what tells the progress of a run that takes no steps."""
     for change in changes:
         node = change.after.get(change.path) if change.after is not None else None
         if isinstance(node, File) and change.kind in ("closed", "moved", "arrived"):
-            yield change.path, node.content.digest
+            yield change, node
 
 
 def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] | None = None) -> Ran:
@@ -105,12 +109,14 @@ def _nothing(trace: Trace) -> None:
     """Behind each step."""
 
 
-def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None]) -> Ran:
+def _run(
+    call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None], recorder: Recording | None = None
+) -> Ran:
     ran, output = Ran(), io.StringIO()
     _seed(number)
     before = dict(random_states())
     start = perf_counter()
-    with _surrounded(terms, output, quiet=number > 0), terms.traced(on_step) as ran.trace:
+    with _surrounded(terms, output, quiet=number > 0), terms.place.reads(recorder) as reads, terms.traced(on_step) as ran.trace:
         try:
             with time_limit(terms.timeout, current() or Controller(Schedule()), "the run"):
                 ran.value = kept(call())
@@ -127,6 +133,7 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
                 raise
             ran.error = error
         ran.duration = perf_counter() - start
+    ran.read = reads.files
     ran.output = output.getvalue()[-_OUTPUT:]
     ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
     if ran.error is not None:
