@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from . import inotify
+from .hearing import hear
 from .inotify import Event, Inotify
 
 __all__ = ["Reads"]
 
 _NEW = inotify.CREATE | inotify.DELETE | inotify.MOVED_TO
-_CLOSE = inotify.CLOSE_WRITE | inotify.CLOSE_NOWRITE
 
 
 class Reads:
     """Follows what is read below a directory. ``files``: what lay there at the start and was read; None if this cannot be seen.
 
     A file counts as read from its first read access, and when it was opened without one and not written to either, as a mapping into
-    memory is. It does not count once the run has put another one in its place, or emptied it: what it reads there is its own. An empty
-    file tells nothing that its name does not tell.
+    memory is. It does not count once the run has put another one in its place, or emptied it as it opened it: what it reads there is its
+    own. An empty file tells nothing that its name does not tell.
 
-    Fidelity: existence, size and time (``stat``) and listings raise no event.
+    Fidelity: existence, size and time (``stat``) and listings raise no event. A file that C++ or a child process empties and then reads
+    counts as read: the kernel's events do not tell that from a file that is appended to.
     """
 
     def __init__(self, root: Path) -> None:
+        self._root = os.path.realpath(root)
         self._inotify: Inotify | None = None
+        self._lock = threading.RLock()
+        self._owner = os.getpid()
         self._left: dict[tuple[int, str], str] = {}
         self._moving: dict[int, str | None] = {}
-        self._open: Counter[str] = Counter()
         self._mapped: set[str] = set()
         self._read: set[str] = set()
         self._overflown = False
@@ -46,9 +50,11 @@ class Reads:
     def of(cls, root: Path) -> Iterator[Reads]:
         """Follow the directory while the context is entered."""
         reads = cls(root)
+        deaf = hear(reads._on_opening)
         try:
             yield reads
         finally:
+            deaf()
             reads._close()
 
     @contextlib.contextmanager
@@ -76,23 +82,37 @@ class Reads:
         if self._inotify is None:
             return
         self._drain()
-        self._inotify.close()
-        self._inotify = None
+        with self._lock:
+            self._inotify.close()
+            self._inotify = None
         self.files = None if self._overflown else frozenset(self._read | self._mapped)
 
     def _drain(self, *, counts: bool = True) -> None:
-        if self._inotify is None:
-            return
-        events = list(self._inotify.read())
-        for event, following in zip(events, [*events[1:], None], strict=True):
-            self._overflown |= bool(event.mask & inotify.OVERFLOW)
-            if event.mask & inotify.ISDIR or (not counts and event.mask & (inotify.ACCESS | inotify.OPEN | _CLOSE)):
-                continue
-            self._on(event, following)
+        with self._lock:
+            if self._inotify is None or os.getpid() != self._owner:  # a process that was forked off has the same queue
+                return
+            for event in self._inotify.read():
+                self._overflown |= bool(event.mask & inotify.OVERFLOW)
+                if counts or not event.mask & (inotify.ACCESS | inotify.OPEN):
+                    self._on(event)
 
-    def _on(self, event: Event, following: Event | None) -> None:
+    def _on_opening(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Python is about to open a file. Of one that it empties all reads so far are known now, and all later ones are its own."""
+        if event != "open" or not isinstance(arguments[0], (str, bytes)) or not isinstance(arguments[2], int):
+            return
+        if not arguments[2] & os.O_TRUNC:
+            return
+        path = os.path.relpath(os.path.realpath(os.fsdecode(arguments[0])), self._root)
+        with self._lock:
+            self._drain()
+            for key in [key for key, left in self._left.items() if left == path]:
+                self._forget(key)
+
+    def _on(self, event: Event) -> None:
         key, mask = (event.watch, event.name), event.mask
         path = self._left.get(key)
+        if mask & inotify.ISDIR:
+            return
         if mask & inotify.MOVED_TO and event.cookie in self._moving:
             self._forget(key)
             moved = self._moving.pop(event.cookie)
@@ -106,16 +126,10 @@ class Reads:
             self._forget(key)
         elif mask & inotify.MODIFY:
             self._mapped.discard(path)
-            is_opened = following is not None and following.mask & inotify.OPEN and (following.watch, following.name) == key
-            if is_opened and self._open[path] <= 0:  # nothing could have written to it: it was emptied as it was opened
-                self._forget(key)
         elif mask & inotify.ACCESS:
             self._read.add(path)
         elif mask & inotify.OPEN:
-            self._open[path] += 1
             self._mapped.add(path)
-        elif mask & _CLOSE:
-            self._open[path] -= 1
 
     def _forget(self, key: tuple[int, str]) -> None:
         """The run has put another file in its place."""

@@ -109,9 +109,7 @@ def _nothing(trace: Trace) -> None:
     """Behind each step."""
 
 
-def _run(
-    call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None], recorder: Recording | None = None
-) -> Ran:
+def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None], recorder: Recording | None = None) -> Ran:
     ran, output = Ran(), io.StringIO()
     _seed(number)
     before = dict(random_states())
