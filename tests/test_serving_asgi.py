@@ -7,6 +7,7 @@ import builtins
 import contextlib
 import functools
 import gzip
+import io
 import sys
 import textwrap
 import threading
@@ -100,12 +101,25 @@ def test_an_app_shuts_down_where_a_with_block_ends(serving):
 
 
 def test_a_golden_run_starts_the_app_afresh(serving):
-    """After a shut-down, and shuts it down again."""
-    app = App()
+    """After a shut-down, and shuts it down again; what the app keeps in memory is then as the loads left it."""
+    told = io.StringIO()  # which no golden run puts back
+
+    async def handle(scope, receive, send):
+        told.write(f"{scope['path']} ")
+        await respond(send)
+
+    async def start(scope, send):
+        told.write("start ")
+
+    async def stop(scope, send):
+        told.write("stop ")
+
+    app = App(handle, start, stop)
     with serving(app) as service:
         service.drive(["/a"])
         service.drive(["/b"]).assert_isolated()
-        assert app.log == ["startup", "/a", "/b", "shutdown"] * 2
+        assert told.getvalue() == "start /a /b stop " * 2
+        assert app.log == ["startup", "shutdown"]
 
 
 async def asserts_http(scope, receive, send):
@@ -206,12 +220,11 @@ def test_an_app_that_does_not_shut_down_fails_the_test(serving, stop, message):
 
 def test_a_start_that_fails_without_any_fault_is_a_failed_golden_run(serving):
     """And no verdict on the load."""
-    starts = []
+    starts = iter([None, OSError("port in use")])  # an iterator is not put back
 
     async def once(scope, send):
-        starts.append(1)
-        if len(starts) > 1:
-            raise OSError("port in use")
+        if error := next(starts):
+            raise error
 
     with serving(App(start=once)) as service:
         load = service.drive(["/"])

@@ -9,9 +9,28 @@ from typing import Any
 
 from ..errors import BadArgument
 from .journal import Strike
+from .sites import Key
 
-__all__ = ["Reply"]
+__all__ = ["Reply", "Suspicion"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Suspicion:
+    """A strike in code that works for several requests (a batching worker, say), and the numbers of those in flight at that moment."""
+
+    strike: Strike
+    requests: tuple[int, ...]
+    key: Key = ""
+    """What the visits of its site are counted by."""
+
+    def __str__(self) -> str:
+        first, last = self.requests[0], self.requests[-1]
+        if len(self.requests) == 1:
+            return f"request {first}"
+        if list(self.requests) == list(range(first, last + 1)):
+            return f"one of requests {first}–{last}"
+        return f"one of requests {', '.join(map(str, self.requests))}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -23,7 +42,9 @@ class Reply:
     raised while it was handled, ``late_error`` what a background task raised behind a good reply, which no client sees.
     ``ok``: whether it counts as a success. ``latency``: seconds from the request's arrival to the end of the reply's body, and ``start``:
     the arrival, in seconds from the start of the load; both on the trial's clock. ``faults``: what struck while it was handled, and
-    ``fault_ended``: when the last of that was over (None without any).
+    ``fault_ended``: when the last of that was over (None without any). ``suspicions``: strikes in code that works for several requests,
+    while this one was in flight, each with the ``requests`` that it may have hit; where this was the only one, the strike is among the
+    ``faults``, too.
     """
 
     number: int
@@ -40,6 +61,7 @@ class Reply:
     latency: float = 0.0
     faults: tuple[Strike, ...] = ()
     fault_ended: float | None = None
+    suspicions: tuple[Suspicion, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Reply to {self}: {self.outcome}, {self.latency:.3g} s>"

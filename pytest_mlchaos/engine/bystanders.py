@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from time import sleep  # the real one
 
-__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "asleep", "at_work", "package_of", "threads"]
+__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "asleep", "at_work", "package_of", "runs_a_program", "threads"]
 
 _OURS = __name__.partition(".")[0]
 WAITING = frozenset(
@@ -77,6 +77,14 @@ def _is_idle(thread: threading.Thread) -> bool:
     function = getattr(target, "__func__", target)
     package = str(getattr(function, "__module__", "")).partition(".")[0]
     return thread.name.startswith("mlchaos") or package in TOOLS or function is asyncio.BaseEventLoop.run_forever
+
+
+def runs_a_program(ident: int | None) -> str:
+    """The name of another thread, if what it does is not just to run an event loop: then the loop's tasks may wait for each other."""
+    thread = next((thread for thread in threads() if thread.ident == ident), None)
+    if ident is None or thread is None or ident == threading.get_ident() or _is_idle(thread):
+        return ""
+    return thread.name
 
 
 def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:

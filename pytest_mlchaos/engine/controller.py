@@ -107,6 +107,8 @@ class Controller(Strikes):
         self.signalled: str | None = None  # the site at which a signal's handler is running
         self.roots: tuple[Path, ...] = ()  # the directories that a supervised subject works in
         self.supervised = 0  # attempts under way: what is opened in one dies with it, what the test holds does not
+        self.forget: list[Callable[[], None]] = []  # called when the fixtures are torn down, before the next trial
+        self.judgements: dict[str, bool] = {}  # by oracle: whether it has found anything to judge
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
@@ -240,6 +242,10 @@ class Controller(Strikes):
             yield
         finally:
             lane.advance = count
+
+    def judged(self, oracle: str, judges: bool) -> None:
+        """An oracle was asked; ``judges``: some fault had struck what it judges."""
+        self.judgements[oracle] = self.judgements.get(oracle, False) or judges
 
     def failed(self, site: str) -> None:
         """An operation that was counted has not happened."""

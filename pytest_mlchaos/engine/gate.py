@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any
 
@@ -54,6 +55,14 @@ class Gate:
             await pause(self._clock, self.visit.delay)
         self.check()
 
+    async def run(self, begin: Callable[[], Awaitable[Any]]) -> Any:
+        """Await what ``begin`` gives, with the delay inside: a network is slow once it has been asked; what is given up then cleans up."""
+        visit = self.visit
+        if not visit.delay or visit.error is not None or visit.actions or asyncio._get_running_loop() is None:
+            await self.wait_async()
+            return await begin()
+        return await _DelayedInside(begin(), lambda: pause(self._clock, visit.delay))
+
     def check(self) -> None:
         """Do what the faults want done here, and raise what they raise."""
         while self.visit.actions:
@@ -77,3 +86,44 @@ class Gate:
         if self.visit.stack is not None:
             with deferred():
                 self.visit.stack.__exit__(kind, error, trace)
+
+
+class _DelayedInside:
+    """Awaits something, and lets a delay pass where that waits for the first time; behind it, where it never does.
+
+    A cancellation during the delay reaches it there, as one reaches a task: what it waits for is cancelled, and raises.
+    """
+
+    def __init__(self, inner: Awaitable[Any], pause: Callable[[], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._pause = pause
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps: Any = self._inner.__await__()
+        try:
+            waits_for = next(steps)
+        except StopIteration as end:
+            yield from self._pause().__await__()
+            return end.value
+        except Exception:
+            yield from self._pause().__await__()
+            raise
+        try:
+            try:
+                yield from self._pause().__await__()
+            except asyncio.CancelledError as error:
+                if not (asyncio.isfuture(waits_for) and waits_for.cancel()):
+                    waits_for = steps.throw(error)
+            while True:
+                try:
+                    sent = yield waits_for
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # what is awaited has the say
+                    waits_for = steps.throw(error)
+                else:
+                    waits_for = steps.send(sent) if hasattr(steps, "send") else next(steps)
+        except StopIteration as end:
+            return end.value
+        finally:
+            steps.close() if hasattr(steps, "close") else None

@@ -13,9 +13,9 @@ from ..core.journal import Journal, Strike
 from ..core.schedule import Schedule
 from ..core.sites import Visit, derive_seed, name_of
 from ..errors import BadArgument, MlchaosError
+from .attribution import about, put_down
 from .blame import broken, is_meant
 from .lanes import Lane, Plan
-from .scopes import about, put_down
 
 __all__ = ["Strikes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -77,7 +77,7 @@ class Strikes:
         def record(details: Mapping[str, Any]) -> None:
             plan.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(plan.text, visit.site, visit.index, {**about(), **details})
-            put_down(strike, self.clock.now() + visit.delay)
+            put_down(strike, self.clock.now() + visit.delay, plan.fault.key)
             self._struck(plan, strike)
             if visit.error is not None:
                 self.inject(visit.error)

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
-from .bystanders import TOOLS, WAITING, at_work, package_of
+from .bystanders import TOOLS, WAITING, at_work, package_of, runs_a_program
 from .patching import Patches
 from .stand_ins import unbound
 
@@ -128,6 +128,8 @@ def install(clock: VirtualClock, patches: Patches) -> None:
         patches.set(cls, "select", _jumping(cls.select, clock))
     patches.set(threading.Condition, "wait", _counted(threading.Condition.wait, clock))
     patches.set(asyncio, "run_coroutine_threadsafe", _marked(asyncio.run_coroutine_threadsafe, clock))
+    loop = asyncio.BaseEventLoop
+    patches.set(loop, "call_soon_threadsafe", _handed_over(loop.call_soon_threadsafe, clock))
     process = multiprocessing.process.BaseProcess
     patches.set(process, "start", _watched(process.start, clock, lambda started: f"the process {started.name} was started"))
     patches.set(subprocess.Popen, "__init__", _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"))
@@ -245,6 +247,21 @@ def _marked(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., 
             return original(coro, loop)
 
     return run_coroutine_threadsafe
+
+
+def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+    """Work is given to a loop that runs in another thread as a program of its own (a test client's portal): its time-outs are real.
+
+    A loop whose thread does nothing else but run it, as a library's for its own requests, has somebody waiting for it instead.
+    """
+
+    @functools.wraps(original)
+    def call_soon_threadsafe(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if clock.governs and (name := runs_a_program(getattr(self, "_thread_id", None))):
+            clock.become_real(f"the event loop in the thread {name} waits for real")
+        return original(self, *args, **kwargs)
+
+    return call_soon_threadsafe
 
 
 def _watched(original: Callable[..., Any], clock: VirtualClock, why: Callable[[Any], str]) -> Callable[..., Any]:

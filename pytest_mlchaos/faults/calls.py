@@ -87,7 +87,8 @@ class CallDelay(Fault):
 
     Imitates: a slow dependency, a saturated network.
 
-    Fidelity: the delay passes in front of the call, not inside it; time-outs that the callee itself enforces do not see it.
+    Fidelity: a coroutine is delayed where it first waits, so that its own time-outs and clean-up see that, as they see a slow network. In
+    front of a plain function the delay passes before the call: time-outs inside it do not see it.
 
     Example: @chaos.call_delay(target="json:loads", delay="2s", at=0)
     """

@@ -22,8 +22,8 @@ class LatencySpike(CallDelay):
 
     Imitates: a saturated feature store, a cold cache, garbage collection, a congested network in front of the service.
 
-    Fidelity: the delay passes in front of the call; time-outs that the callee itself enforces do not see it. A delayed request
-    takes none of the app's own resources meanwhile.
+    Fidelity: a coroutine is delayed where it first waits, a plain function in front of the call, where time-outs inside it do not see
+    that. A delayed request takes none of the app's own resources meanwhile.
 
     Example: @chaos.latency_spike(target="json:loads", delay="2s", at=[3, 4])
     """

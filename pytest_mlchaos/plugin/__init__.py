@@ -160,6 +160,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Run a chaos test's body as trials, in the place of ``item.runtest``."""
     if not _is_chaos(item):
         return (yield)
+    from ..engine.attribution import forget_scopes
     from ..engine.patching import Patches
     from ..engine.places import Project, for_project
     from ..engine.scopes import forget_all
@@ -188,6 +189,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
                 patches.sweep()
             item.__dict__.pop("runtest", None)
             forget_all()
+            forget_scopes()
         if item.stash[_trials].declares:
             item.user_properties.append(("mlchaos", item.stash[_trials].figures()))
 

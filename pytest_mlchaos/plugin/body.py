@@ -63,6 +63,7 @@ class Body:
         self.drawn = False  # whether schedules come from a search
         self.journal: list[str] = []
         self.controller: Controller | None = None
+        self._forget: list[Callable[[], None]] = []
         self.clock = ""
 
     def run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
@@ -88,6 +89,7 @@ class Body:
             raise
         finally:
             if controller is not None:
+                self._forget = controller.forget
                 self.clock = controller.clock.reason or self.clock
                 if strikes is not None:
                     strikes[:] = controller.journal
@@ -105,7 +107,9 @@ class Body:
         self.runs += 1
 
     def _sweep(self) -> None:
-        """Behind the fixtures' tear-down: those that patch may have put something of ours back."""
+        """Behind the fixtures' tear-down: those that patch may have put something of ours back; and the last trial's memory is gone."""
+        while self._forget:
+            self._forget.pop()()
         self._patches.sweep(thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames))
 
 

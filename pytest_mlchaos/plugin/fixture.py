@@ -208,7 +208,8 @@ class Mlchaos:
         take_subject(app)
         workdirs = self._workdirs()
         served = Served(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
-        return Service(served, lambda: not controller.drawn and bool(controller.journal))  # without any strike, NeverStruck says more
+        strict = lambda: not controller.drawn and bool(controller.journal)  # noqa: E731  # without any strike, NeverStruck says more
+        return Service(served, strict, controller.judged)
 
     def world(
         self, ranks: int = 2, backend: str = "gloo", restarts: int = 0, timeout: float | str = 30, *, grace: float | str = 5

@@ -8,6 +8,7 @@ from typing import Any
 from ..core.replies import Reply
 from ..core.values import CALLABLE, COUNT, ITERABLE, Rule, checked, is_real, optional
 from ..errors import BadArgument
+from ..oracles.golden import Played
 from ..oracles.load import Load
 from ..sites.served import Served
 from ..sites.serving import counts_as_error
@@ -25,9 +26,10 @@ PREDICATE = Rule("a predicate on the reply", CALLABLE.holds)
 class Service:
     """An app that is up: :meth:`drive` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
 
-    def __init__(self, served: Served, strict: Callable[[], bool]) -> None:
+    def __init__(self, served: Served, strict: Callable[[], bool], judged: Callable[[str, bool], None]) -> None:
         self._served = served
         self._strict = strict
+        self._judged = judged
 
     @checked("drive", requests=REQUESTS, rate=optional(RATE), concurrency=optional(REQUESTS_AT_A_TIME), is_error=PREDICATE)
     def drive(
@@ -58,7 +60,7 @@ class Service:
             raise BadArgument("drive: there are no requests; give one or more")
         slots = 1 if concurrency is None and rate is None else concurrency
         replies, place = self._served.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
-        return Load(replies, lambda: Load(self._served.golden(place)), strict=self._strict)
+        return Load(replies, lambda time: Played(*self._served.golden(place, time)), strict=self._strict, judged=self._judged)
 
     def close(self) -> None:
         """Shut the app down now. Raises ``ServiceFailed`` when it fails to."""

@@ -42,6 +42,7 @@ class Trials:
         self._body = Body(item, body, patches)
         self._judged = False  # some trial under faults came to its end
         self._skipped: BaseException | None = None
+        self._judgements: dict[str, bool] = {}  # by oracle: whether it had something to judge in some trial
         self._nodeid = self._body.nodeid
         self.declares = item.get_closest_marker("mlchaos") is not None
 
@@ -164,6 +165,7 @@ class Trials:
         if not found.failures:
             if not settings.allow_quiet:
                 self._check_struck(declared, struck, passed)
+                self._check_judged(found.trials)
             if self._skipped is not None and not self._judged:
                 raise self._skipped  # under every fault: nothing was tested
             return
@@ -233,7 +235,17 @@ class Trials:
         finally:
             if self._body.controller is not None:
                 struck.update(plan.fault._origin for plan in self._body.controller.plans if plan.total)
+                for oracle, judges in self._body.controller.judgements.items():
+                    self._judgements[oracle] = self._judgements.get(oracle, False) or judges
         return None
+
+    def _check_judged(self, trials: int) -> None:
+        idle = [oracle for oracle, judges in self._judgements.items() if not judges]
+        if idle:
+            raise BadArgument(
+                f"{idle[0]} judged nothing: in none of the {trials} schedules that were tried did a fault strike while the requests that "
+                "it judges were handled (work in another process is not seen); let the fault strike there, or leave the judgement out"
+            )
 
     def _check_struck(self, declared: list[Declared], struck: set[int | None], passed: dict[Key, int]) -> None:
         silent = [one.fault for one in declared if one.fault._origin not in struck]

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..engine.gate import Gate
 
-__all__ = ["call_in_loop", "in_event_loop"]
+__all__ = ["DelayedItems", "call_in_loop", "in_event_loop"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -46,11 +46,10 @@ def call_in_loop(function: Callable[..., Any], gate: Gate) -> Any:
 async def _awaited(made: Any, gate: Gate) -> Any:
     try:
         with gate:
-            await gate.wait_async()
-            return await made
+            return await gate.run(lambda: made)
     finally:
         if inspect.iscoroutine(made):
-            made.close()  # given up during the delay, it was never started
+            made.close()  # where the fault has raised, it was never started
 
 
 class _Awaitable:
@@ -64,8 +63,7 @@ class _Awaitable:
         return _awaited(self._made, self._gate).__await__()
 
     async def __aenter__(self) -> Any:
-        await self._gate.wait_async()
-        return await self._made.__aenter__()
+        return await self._gate.run(self._made.__aenter__)
 
     async def __aexit__(self, *error: Any) -> Any:
         with self._gate:
@@ -73,3 +71,18 @@ class _Awaitable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._made, name)
+
+
+class DelayedItems:
+    """An asynchronous generator under a fault: its first item is late, or is an error."""
+
+    def __init__(self, items: Any, gate: Gate) -> None:
+        self._items = items
+        self._gate: Gate | None = gate
+
+    def __anext__(self) -> Any:
+        gate, self._gate = self._gate, None
+        return self._items.__anext__() if gate is None else gate.run(self._items.__anext__)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._items, name)

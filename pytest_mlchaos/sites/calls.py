@@ -16,7 +16,7 @@ from ..engine.controller import Controller, current
 from ..engine.patching import Patches
 from ..engine.stand_ins import delegating, unbound
 from ..errors import TargetNotFound
-from .awaitables import call_in_loop, in_event_loop
+from .awaitables import DelayedItems, call_in_loop, in_event_loop
 
 __all__ = ["alike", "replace", "resolve", "wrap"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -73,9 +73,8 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         if gate is None:
             return await function(*args, **kwargs)
         with gate:
-            await gate.wait_async()
             args, kwargs = gate.payload
-            return await function(*args, **kwargs)
+            return await gate.run(lambda: function(*args, **kwargs))
 
     @functools.wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Any:
@@ -90,16 +89,20 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
     async def entered(args: Any, kwargs: Any) -> AsyncIterator[Any]:
         gate = begin(args, kwargs)
         with gate or contextlib.nullcontext():
-            if gate is not None:
-                await gate.wait_async()
-            yield (args, kwargs) if gate is None else gate.payload
+            args, kwargs = (args, kwargs) if gate is None else gate.payload
+            yield (gate, *args), kwargs
+
+    @functools.wraps(function)
+    def started(gate: Any, *args: Any, **kwargs: Any) -> Any:
+        items = function(*args, **kwargs)
+        return items if gate is None else DelayedItems(items, gate)
 
     async def unchanged(item: Any) -> Any:
         return item
 
     kinds = (
         (inspect.iscoroutinefunction, call_async),
-        (inspect.isasyncgenfunction, delegating(function, entered, unchanged)),
+        (inspect.isasyncgenfunction, delegating(started, entered, unchanged)),
         (inspect.isgeneratorfunction, generate),
     )
     return alike(unbound(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function), function)

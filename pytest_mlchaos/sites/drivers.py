@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from ..core.replies import Reply
 from ..core.values import shown
+from ..engine.attribution import branching, scope
 from ..engine.controller import Controller
-from ..engine.scopes import scope
 from ..engine.supervise import swallowed
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash
 from .serving import SITE, Answer, Handling, Plan, Prepared
@@ -91,7 +91,7 @@ class AsyncDriver:
 
     def _run(self, coroutine: Any, doing: str) -> Any:
         if self._runner is None:
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # with a factory, the thread's own loop stays set
+            self._runner = asyncio.Runner(loop_factory=_new_loop)  # with a factory, the thread's own loop stays set
         try:
             return self._runner.run(coroutine)
         except SimulatedCrash as crash:
@@ -164,6 +164,12 @@ class AsyncDriver:
             return Answer({"error": error})
         except Exception as error:  # noqa: BLE001  # whatever the app raises is its reply
             return Answer({"error": error})
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(branching(loop.get_task_factory()))
+    return loop
 
 
 def _first(error: BaseException) -> BaseException:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from ..core.replies import Reply
+from ..core.sites import Key
 from ..core.values import shown
 from ..engine import randomness
 from ..engine.controller import Controller
-from ..engine.global_containers import GlobalContainers
+from ..engine.patching import Patches
+from ..engine.pools import carry_scopes
 from ..engine.supervise import kept
 from ..engine.surroundings import Surroundings
+from ..engine.user_state import UserState
 from ..engine.workdirs import WorkDirs
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
 from .asgi import AsgiTarget, Requests
@@ -27,6 +32,7 @@ __all__ = ["Served", "kind_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Kind = Literal["asgi", "coroutine", "function"]
+Counts = Mapping[Key, int]
 
 
 def kind_of(app: Any) -> Kind:
@@ -75,19 +81,34 @@ class Served:
             _refuse_running_loop()
         self._running = self._open = False
         self._plans: list[Plan] = []
-        self._golden: list[list[Reply]] | None = None
+        self._golden: list[list[tuple[list[Reply], Counts]]] = []
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._subject = _Subject(app if self._kind != "asgi" else None)
             self._random, self._surroundings = randomness.captured(), Surroundings()
-            self._disk, self._globals = WorkDirs(workdirs, scratch), GlobalContainers()
+            self._disk, self._memory = WorkDirs(workdirs, scratch), UserState([app])
+            self._context, self._left = contextvars.copy_context(), self._memory.contents()
             self._requests = Requests() if self._kind == "asgi" else None
         self._driver = self._made(app, lifespan, timeout)
+        patches = controller.resources.enter_context(Patches())
+        carry_scopes(patches)
         controller.resources.push(self)
-        controller.resources.enter_context(self._globals.following_imports())
+        controller.forget.append(self._forget)
+        controller.resources.enter_context(self._memory.following_imports())
         self._open = True
-        with controller.attempt():
+        with controller.attempt(), self._at_work():
             self._driver.start()
         self._running = True
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The app runs: what changes in here is its doing, and what has changed since it ran last is the test's."""
+        with self._controller.without_faults():
+            self._memory.adopt(self._left)
+        try:
+            yield
+        finally:
+            with self._controller.without_faults():
+                self._left = self._memory.contents()
 
     def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
         controller, now = self._controller, self._controller.clock.now
@@ -100,13 +121,13 @@ class Served:
     def drive(self, requests: Sequence[Any], **how: Any) -> tuple[list[Reply], int]:
         """The replies to one more load, and its place among the service's loads."""
         if not self._running:
-            over = "its golden run was asked for, which shuts it down" if self._golden is not None else "it was shut down"
+            over = "its golden run was asked for, which shuts an ASGI app down" if self._golden else "it was shut down"
             raise BadArgument(f"this service is over: {over}; drive it before, or serve the app again")
         given = requests if self._kind == "asgi" else kept(requests)
         first = sum(len(plan.requests) for plan in self._plans)
         plan = Plan([self._prepared(request) for request in requests], first, **how)
         try:
-            with self._controller.attempt():
+            with self._controller.attempt(), self._at_work():
                 replies = self._driver.drive(plan)
         except BaseException as error:
             if self._controller.crash is not None:
@@ -120,35 +141,44 @@ class Served:
     def _prepared(self, given: Any) -> Prepared:
         return self._requests.prepare(given) if self._requests is not None else Prepared(given, given, "", {})
 
-    def golden(self, place: int) -> list[Reply]:
-        """One load's replies without faults: the app is shut down, started afresh, and given every load of this service again."""
-        if self._golden is None:
-            if not self._open:
+    def golden(self, place: int, time: int = 0) -> tuple[list[Reply], Counts]:
+        """One load's replies without faults, and how often sites were passed: the app is started afresh (an ASGI app is shut down before),
+        and given every load of this service again. ``time``: 0 for the first golden run, 1 for another one."""
+        if self._golden and len(self._golden[0]) <= place:  # of the loads up to then
+            self._golden.clear()
+        while len(self._golden) <= time:
+            if not self._open and not self._golden:
                 raise MlchaosError("the golden run of a service needs its trial: ask for it in the body of the test")
-            try:
+            if self._kind == "asgi":
                 self._shut_down()
-                self._golden = self._played_again()
+            with self._controller.without_faults():
+                self._memory.adopt(self._left)
+            try:
+                self._golden.append(self._context.copy().run(self._played_again))
             finally:
-                self._free()
-        return self._golden[place]
+                with self._controller.without_faults():
+                    self._left = self._memory.contents()
+                if not self._running and self._kind != "asgi":  # it was over already: nothing else keeps its loop
+                    self._free()
+        return self._golden[time][place]
 
-    def _played_again(self) -> list[list[Reply]]:
+    def _played_again(self) -> list[tuple[list[Reply], Counts]]:
         driver, controller = self._driver, self._controller
-        memory, disk = self._globals.as_at_the_start(), self._disk.as_at_the_start()
-        with controller.without_faults(), randomness.restored(), Surroundings(), disk, memory:
+        memory, disk = self._memory.as_at_the_start(), self._disk.as_at_the_start()
+        with controller.without_faults(), randomness.restored(), Surroundings(), disk, memory, self._subject.renewed():
             self._surroundings.restore()
             randomness.restore(self._random)
-            self._subject.renew()
             try:
                 driver.start()
-                replies = [
-                    driver.drive(dataclasses.replace(plan, requests=[self._prepared(given) for given in plan.requests]))
-                    for plan in self._plans
-                ]
+                played: list[tuple[list[Reply], Counts]] = []
+                for plan in self._plans:
+                    before = controller.passed()
+                    replies = driver.drive(dataclasses.replace(plan, requests=[self._prepared(given) for given in plan.requests]))
+                    played.append((replies, {key: count - before.get(key, 0) for key, count in controller.passed().items()}))
                 driver.stop()
             except ServiceFailed as error:
                 raise GoldenRunFailed(f"without any fault, {error}") from error
-            return replies
+            return played
 
     def stop(self) -> None:
         """Shut the app down, once, and free what serves it."""
@@ -160,7 +190,8 @@ class Served:
     def _shut_down(self) -> None:
         running, self._running = self._running, False
         if running:
-            self._driver.stop()
+            with self._at_work():
+                self._driver.stop()
 
     def _free(self) -> None:
         with self._controller.without_faults():
@@ -175,6 +206,11 @@ class Served:
         is_open, self._open = self._open, False
         if is_open:
             self._free()
+
+    def _forget(self) -> None:
+        """Before the next trial: what the app left in memory is gone, so that no cache is warm, and no client poisoned."""
+        self._memory.adopt(self._left)
+        self._memory.restore()
 
     def __enter__(self) -> Served:
         return self
@@ -206,9 +242,15 @@ class _Subject:
     def __call__(self, payload: Any) -> Any:
         return self._function(payload)
 
-    def renew(self) -> None:
-        """Take the copy."""
-        self._function = self._at_start
+    @contextlib.contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Take a copy as it was at the start."""
+        before, self._function = self._function, self._at_start
+        self._at_start = kept(self._at_start)
+        try:
+            yield
+        finally:
+            self._function = before
 
 
 def _refuse_running_loop() -> None:

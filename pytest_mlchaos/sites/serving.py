@@ -8,9 +8,9 @@ from typing import Any
 
 from ..core.replies import Reply
 from ..core.sites import Key, site
+from ..engine.attribution import Scope
 from ..engine.controller import Controller
 from ..engine.patching import Patches
-from ..engine.scopes import Scope
 from ..errors import MlchaosError, SimulatedCrash
 
 __all__ = ["SITE", "Answer", "Handling", "Plan", "Prepared", "counts_as_error"]
@@ -80,14 +80,18 @@ class Handling:
     def reply(self, answer: Answer, struck: Scope, start: float, arrival: float, is_error: Callable[[Reply], object]) -> Reply:
         """The reply; what a fault that was still at work did afterwards is none of its business."""
         end = self._now() if answer.finished is None else answer.finished
+        alone = [one.strike for one in struck.suspicions if len(one.requests) == 1]
+        # A delay in the request's own flow is over when the request is; one in another thread goes on.
+        ended = [*([] if struck.ended is None else [min(struck.ended, end)]), *([struck.ended_elsewhere] if struck.ended_elsewhere else [])]
         reply = Reply(
             number=self._number,
             request=self._request.given,
             name=self._request.name,
             start=arrival - start,
             latency=end - arrival,
-            faults=tuple(struck.strikes),
-            fault_ended=None if struck.ended is None else min(struck.ended, end) - start,  # a delay that was given up is over
+            faults=(*struck.strikes, *alone),
+            fault_ended=max(ended) - start if ended else None,
+            suspicions=tuple(struck.suspicions),
             **answer.fields,
         )
         self.check(reply.error)

@@ -1,0 +1,34 @@
+"""Pools of threads: what is submitted to them stays part of the request that submits it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import multiprocessing.pool
+from collections.abc import Callable
+from typing import Any
+
+from .attribution import carried
+from .patching import Patches
+
+__all__ = ["carry_scopes"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_OF_POOLS = ("apply_async", "_map_async", "imap", "imap_unordered")
+"""What all methods of a ``multiprocessing.pool.ThreadPool`` come down to; each takes the function first."""
+
+
+def carry_scopes(patches: Patches) -> None:
+    """Let pools of threads know for which request they work, until ``patches`` are undone."""
+    pools = concurrent.futures.ThreadPoolExecutor, multiprocessing.pool.ThreadPool
+    patches.set(pools[0], "submit", _carrying(pools[0].submit))
+    for name in _OF_POOLS:
+        patches.set(pools[1], name, _carrying(getattr(pools[1], name)))
+
+
+def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(submit)
+    def submitting(self: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return submit(self, carried(function) if callable(function) else function, *args, **kwargs)
+
+    return submitting
