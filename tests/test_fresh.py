@@ -631,8 +631,18 @@ def test_stopping_ends_all_and_the_next_start_begins_anew():
 def test_a_keeper_that_is_killed_is_replaced(fresh):
     """By the machine's memory killer, say."""
     os.kill(fresh.run(os.getppid).value, signal.SIGKILL)
-    time.sleep(0.05)
     assert fresh.run(add, 1).value == 2
+
+
+@linux
+def test_a_keeper_that_is_killed_with_its_job_unread_is_replaced(fresh):
+    """The job has not begun, so another keeper does it."""
+    fresh.run(add, 1)
+    keeper = fresh.run(os.getppid).value
+    os.kill(keeper, signal.SIGSTOP)
+    task = fresh.start(add, 1)
+    os.kill(keeper, signal.SIGKILL)
+    assert task.wait().value == 2
 
 
 # -- random numbers and threads --------------------------------------------------------------------------------

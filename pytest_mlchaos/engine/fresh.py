@@ -63,13 +63,24 @@ class Ended:
 
 
 class Task:
-    """A function that runs in a fresh process. It ends within its timeout, whether somebody waits for it or not."""
+    """A function that runs in a fresh process. It ends within its timeout, whether somebody waits for it or not.
 
-    def __init__(self, keeper: Kept, files: _Files, timeout: float | None, done: Callable[[Kept, Sequence[Iterable[str]]], object]) -> None:
+    ``again`` has a new keeper start it: one that is killed can leave the job unread, and then nothing has begun.
+    """
+
+    def __init__(
+        self,
+        keeper: Kept,
+        files: _Files,
+        timeout: float | None,
+        done: Callable[[Kept, Sequence[Iterable[str]]], object],
+        again: Callable[[], Kept],
+    ) -> None:
         self._keeper = keeper
         self._files = files
         self._timeout = timeout
         self._done = done
+        self._again: Callable[[], Kept] | None = again
         self._ended: Ended | None = None
 
     def fileno(self) -> int:
@@ -80,7 +91,12 @@ class Task:
         """How it ended, once it has. Whatever interrupts the wait (Ctrl-C) ends the process."""
         if self._ended is None:
             try:
-                told = self._keeper.hear(None if self._timeout is None else self._timeout + PATIENCE)
+                told = self._heard()
+                if told is None and self._keeper.unread and self._again is not None:
+                    with deferred():
+                        self._done(self._keeper, ())
+                        self._keeper = self._again()
+                    told = self._heard()
                 self._ended = self._files.ended(told)
             except BaseException:
                 with deferred():
@@ -94,6 +110,9 @@ class Task:
                     self._done(self._keeper, self._files.learned)
         return self._ended
 
+    def _heard(self) -> Any:
+        return self._keeper.hear(None if self._timeout is None else self._timeout + PATIENCE)
+
     def __exit__(self, *_: object) -> None:
         """An interruption came between its start and the wait for it."""
         self.end()
@@ -101,6 +120,7 @@ class Task:
     def end(self) -> None:
         """Kill it, and all that it has started, if it still runs."""
         if self._ended is None and self._keeper.alive:
+            self._again = None
             with contextlib.suppress(OSError):
                 self._keeper.socket.sendall(END)
             self.wait()
@@ -159,7 +179,8 @@ class FreshProcesses:
             with deferred():
                 files = _Files(payload)
                 keeper.begin(self._job(start, timeout), files.fds)
-                task = Task(keeper, files, timeout, self._done)
+                again = functools.partial(self._start_again, files, start, payload, timeout)
+                task = Task(keeper, files, timeout, self._done, again)
                 opened(task)
                 return task
         except OSError:
@@ -167,6 +188,18 @@ class FreshProcesses:
         except BaseException:
             self._drop(keeper)
             raise
+
+    @within(OURS)
+    def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> Kept:
+        """Have a new keeper start what the last one left unread."""
+        with self._lock:
+            keeper = self._ready(start, payload)
+            try:
+                keeper.begin(self._job(start, timeout), files.fds)
+            except BaseException:
+                self._drop(keeper)
+                raise
+            return keeper
 
     def _drop(self, keeper: Kept) -> None:
         with deferred():

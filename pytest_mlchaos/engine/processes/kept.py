@@ -22,11 +22,15 @@ PATIENCE = 20.0
 
 
 class Kept:
-    """One keeper. ``warm``: the modules that it has imported itself; ``generation``: of the libraries that it has."""
+    """One keeper. ``warm``: the modules that it has imported itself; ``generation``: of the libraries that it has.
+
+    ``unread``: it was killed before it read all that it was sent, so it has started nothing of that.
+    """
 
     def __init__(self, server: ForkServer, generation: int) -> None:
         self.generation = generation
         self.alive = True
+        self.unread = False
         self.warm: set[str] = set()
         self._files: SameFiles | None = None
         self.socket, theirs = socket.socketpair()
@@ -63,7 +67,8 @@ class Kept:
             self.socket.settimeout(timeout)
             told = read_message(self.socket.recv)
             self.socket.settimeout(None)
-        except OSError:
+        except OSError as error:
+            self.unread = isinstance(error, ConnectionResetError)  # a socket that is closed with data in its queue resets its peer
             told = None
         if told is None:
             self.close()
