@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import re
 import textwrap
 
 import pytest
 
 TRIED = re.compile(r"mlchaos: (\d+) schedules? tried")
+FLOAT = re.compile(r"(?<![\w.])-?\d+(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?!\w|\.\w)")
+ANY_NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?!\w|\.\w)"
+CLOSE = 1e-2
+"""Relative tolerance for floats in shown output: kernels differ between processors, and reports have three digits."""
 QUIET = ("-p", "no:cacheprovider", "-p", "no:randomly")
 ASYNC_INI = "asyncio_default_fixture_loop_scope = function\n" if importlib.util.find_spec("pytest_asyncio") else ""
 
@@ -43,6 +48,15 @@ class Outcome:
         for text in texts:
             assert text in self.text, f"{text!r} is not in:\n{self.text}"
         return True
+
+    def shows(self, text: str) -> bool:
+        """As ``has``, but a floating-point number may differ by ``CLOSE``; integers are exact."""
+        pattern = ANY_NUMBER.join(re.escape(part) for part in FLOAT.split(text))
+        wanted = [float(number) for number in FLOAT.findall(text)]
+        for match in re.finditer(pattern, self.text):
+            if all(math.isclose(float(found), number, rel_tol=CLOSE) for found, number in zip(match.groups(), wanted, strict=True)):
+                return True
+        raise AssertionError(f"{text!r} is not in, within {CLOSE:g}:\n{self.text}")
 
 
 @dataclasses.dataclass(frozen=True)

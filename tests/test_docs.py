@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import runpy
 import shlex
@@ -11,6 +12,7 @@ import pytest
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import FAULTS
+from tests.example import Outcome
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -37,9 +39,9 @@ def project(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
-    """From the top: files are written as they come, each ``$ pytest`` is run and gives the lines that are shown, figures included.
+    """From the top: files are written as they come, each ``$ pytest`` is run and gives the lines that are shown.
 
-    Test files that no command runs pass.
+    Integers are exact, and floats are within a relative tolerance. Test files that no command runs pass.
     """
     unseen = set()
     for kind, text in blocks(page):
@@ -52,11 +54,38 @@ def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
             arguments = shlex.split(command)[2:]
             outcome = example.run(*arguments, fresh=True)
             for line in shown:
-                outcome.has(*(part.strip() for part in line.split(" ... ")))
+                for part in line.split(" ... "):
+                    outcome.shows(part.strip())
             unseen -= {argument.partition("::")[0] for argument in arguments}
     if unseen:
         outcome = example.run(*sorted(unseen), "--mlchaos-seed=0", fresh=True)
         assert set(outcome.outcomes) == {"passed"}, outcome.text
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("differs by 0.000484; 30 of 32 entries differ", True),
+        ("differs by 0.000487; 30 of 32 entries differ", True),
+        ("differs by 4.84e-4; 30 of 32 entries differ", True),
+        ("differs by 0.000484; 31 of 32 entries differ", False),
+        ("differs by 0.000497; 30 of 32 entries differ", False),
+        ("differs by -0.000484; 30 of 32 entries differ", False),
+        ("by at most 0.50", True),
+        ("by at most 1.0 (float32[8, 4]), with torch 2.13.0 (rtol=1e-4)", True),
+        ("by at most 0.99 (float32[8, 4]), with torch 2.13.0 (rtol=1e-4)", False),
+        ("by at most 1.0 (float32[8, 5]), with torch 2.13.0 (rtol=1e-4)", False),
+        ("by at most 1.0 (float32[8, 4]), with torch 2.13.1 (rtol=1e-4)", False),
+    ],
+)
+def test_numbers_in_shown_output_are_compared_with_a_tolerance(line, same):
+    """Floats within a hundredth; counts, shapes, versions and words exactly."""
+    text = (
+        "differs by 0.000484231; 30 of 32 entries differ\nby at most 0.4999\n"
+        "by at most 1.00312 (float32[8, 4]), with torch 2.13.0 (rtol=1e-4)\n"
+    )
+    with contextlib.nullcontext() if same else pytest.raises(AssertionError, match="is not in"):
+        assert Outcome({}, text, 0).shows(line)
 
 
 CRASHES = (

@@ -61,6 +61,15 @@ def test_an_array_is_the_same_as_its_copy(array):
 DIFFERENT = [
     (1, 2, "state: differs by 1 (int)"),
     (1.0, 1.5, "state: differs by 0.5 (float)"),
+    (1.0, 1.0004842313, "state: differs by 0.000484 (float)"),
+    (0, 12345678, "state: differs by 12345678 (int)"),
+    (np.uint8(0), np.uint8(255), "state: differs by 255 (uint8)"),
+    (np.array([0, 1]), np.array([12345678, 3]), "state[0]: differs by 12345678; 2 of 2 entries differ, by at most 12345678 (int64[2])"),
+    (
+        np.array([1.0, 2.0]),
+        np.array([1.00123456, 5.98765]),
+        "state[0]: differs by 0.00123; 2 of 2 entries differ, by at most 3.99 (float64[2])",
+    ),
     (1.0, NAN, "state: differs by nan (float)"),
     (1, "1", "state: int instead of str"),
     (True, 1, "state: bool instead of int"),

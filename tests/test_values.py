@@ -8,7 +8,7 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import EVERY, Fault, create, register
 from pytest_mlchaos.core.settings import Settings, parse_settings
-from pytest_mlchaos.core.values import parse_duration
+from pytest_mlchaos.core.values import parse_duration, rounded
 from pytest_mlchaos.errors import BadArgument
 
 faults.load()
@@ -145,3 +145,27 @@ def test_settings_come_as_text_or_as_values():
     assert parse_settings({"timeout": "none"}, Settings()).timeout is None
     assert parse_settings({"allow_quiet": " True"}, Settings()).allow_quiet is parse_settings({"allow_quiet": True}, Settings()).allow_quiet
     assert parse_settings({"allow_quiet": "off"}, Settings(allow_quiet=True)).allow_quiet is False
+
+
+@pytest.mark.parametrize(
+    ("value", "beside", "text"),
+    [
+        (0.000484231, None, "0.000484"),
+        (0.00048423, None, "0.000484"),
+        (2.68936, None, "2.69"),
+        (1234.567, None, "1230"),
+        (1.0, None, "1"),
+        (-1.2345e-9, None, "-1.23e-09"),
+        (123456789.0, None, "1.23e+08"),
+        (float("nan"), None, "nan"),
+        (float("inf"), 1.0, "inf"),
+        (0.50004, 0.5, "0.50004"),
+        (0.49996, 0.5, "0.49996"),
+        (0.5, 0.5, "0.5"),
+        (0.5678912, 0.5, "0.568"),
+        (1000.0001, 1000.0, "1000.0001"),
+    ],
+)
+def test_computed_numbers_have_three_digits_or_as_many_as_tell_them_from_a_bound(value, beside, text):
+    """The further digits of floats differ between processors."""
+    assert rounded(value, beside) == text

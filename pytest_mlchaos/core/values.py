@@ -40,6 +40,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "parse_whole",
+    "rounded",
     "shown",
     "size_text",
     "type_matches",
@@ -140,6 +141,18 @@ def _is_float(number: float) -> bool:
     except OverflowError:
         return False
     return True
+
+
+def rounded(value: float, beside: float | None = None) -> str:
+    """Three significant digits of a computed number, or as many as tell it from ``beside``.
+
+    Further digits of floats depend on the processor's kernels, and a schedule is to give the same report on any machine.
+    """
+    for digits in range(3, 17):
+        text = f"{value:.{digits}g}"
+        if beside is None or (float(text) > beside, float(text) < beside) == (value > beside, value < beside):
+            break
+    return f"{float(text):.{max(digits, 6)}g}"
 
 
 def _is_literal(value: object, hint: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from statistics import NormalDist, fmean, variance
 from typing import Any
 
-from ..core.values import FLAG, ITERABLE, checked, shown
+from ..core.values import FLAG, ITERABLE, checked, rounded, shown
 from ..errors import BadArgument, Inconclusive, Worse
 
 __all__ = ["assert_not_worse"]
@@ -122,7 +122,7 @@ class _Test:
         loss, spread = self.effect()
         way = "worse" if loss >= 0 else "better"
         spread_told = f"margin {self.margin:g}, standard deviation {math.sqrt(spread):.3g}"
-        return f"over {self._seeds()} the metric is {abs(loss):.4g} {way} on average ({spread_told})"
+        return f"over {self._seeds()} the metric is {rounded(abs(loss), self.margin)} {way} on average ({spread_told})"
 
     def advice(self) -> str:
         """How many seeds would tell, were the effect and the spread as measured (normal approximation)."""

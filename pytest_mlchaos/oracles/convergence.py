@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..core.values import COUNT, ITERABLE, NUMBER, WHOLE, checked, index, optional, shown
+from ..core.values import COUNT, ITERABLE, NUMBER, WHOLE, checked, index, optional, rounded, shown
 from ..errors import BadArgument, NotConverged
 
 __all__ = ["assert_converged"]
@@ -36,11 +36,12 @@ def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = No
         raise NotConverged(f"the loss is {values[broken]} at step {broken}, and not finite at {count} of {len(values)} steps")
     means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
     what = "the loss" if window == 1 else f"the mean loss over {window} steps"
-    if by is not None and min(means[: by - window + 2]) >= below:
-        raise NotConverged(f"{what} did not fall below {below:g} by step {by}: the lowest was {min(means[: by - window + 2]):.6g}")
+    lowest = min(means)
+    if by is not None and min(in_time := means[: by - window + 2]) >= below:
+        raise NotConverged(f"{what} did not fall below {below:g} by step {by}: the lowest was {rounded(min(in_time), below)}")
     if means[-1] >= below:
-        reached = "" if min(means) >= below else f", though it had been {min(means):.6g} at step {means.index(min(means)) + window - 1}"
-        raise NotConverged(f"{what} is {means[-1]:.6g} at the last step, {len(values) - 1}; expected below {below:g}{reached}")
+        reached = "" if lowest >= below else f", though it had been {rounded(lowest, below)} at step {means.index(lowest) + window - 1}"
+        raise NotConverged(f"{what} is {rounded(means[-1], below)} at the last step, {len(values) - 1}; expected below {below:g}{reached}")
 
 
 def _number(value: Any, step: int) -> float:

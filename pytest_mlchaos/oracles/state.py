@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from ..core.values import TEXT, TOLERANCE, checked
+from ..core.values import TEXT, TOLERANCE, checked, rounded
 from ..errors import StateDiffers
 
 __all__ = ["assert_same_state", "first_difference"]
@@ -141,12 +141,13 @@ class _Comparison:
         if a == b or all(map(math.isnan, real)):
             return
         if all(map(math.isfinite, real)):
-            gap = float(abs(a - b)) if type(a) is type(b) else abs(real[0] - real[1])
+            whole = isinstance(a, numbers.Integral) and isinstance(b, numbers.Integral)
+            gap = abs(int(a) - int(b)) if whole else float(abs(a - b)) if type(a) is type(b) else abs(real[0] - real[1])
             if (self.atol or self.rtol) and gap <= self.atol + self.rtol * abs(real[1]):
                 return
-            yield f"{path}: differs by {gap:.6g} ({_type(a)})"
+            yield f"{path}: differs by {_amount(gap)} ({_type(a)})"
         else:
-            yield f"{path}: differs by {abs(real[0] - real[1]):.6g} ({_type(a)})"
+            yield f"{path}: differs by {_amount(abs(real[0] - real[1]))} ({_type(a)})"
 
     def _texts(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if a != b:
@@ -337,9 +338,15 @@ def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype
     if not wrong.any():
         return
     first = tuple(np.argwhere(wrong)[0]) if a.shape else ()
-    finite = [float(value) for value in np.ravel(gap[wrong]) if value == value and abs(value) != math.inf]
-    by = float(gap[first])
-    amount = f"differs by {by:.6g}" if math.isfinite(by) else "is finite on one side only"
-    most = f", by at most {max(finite):.6g}" if finite and wrong.sum() > 1 else ""
+    number = int if a.dtype.kind in "biu" else float
+    finite = [number(value) for value in np.ravel(gap[wrong]) if value == value and abs(value) != math.inf]
+    by = number(gap[first])
+    amount = f"differs by {_amount(by)}" if math.isfinite(by) else "is finite on one side only"
+    most = f", by at most {_amount(max(finite))}" if finite and wrong.sum() > 1 else ""
     place = list(map(int, first)) if first else ""
     yield f"{path}{place}: {amount}; {int(wrong.sum())} of {a.size} entries differ{most} ({dtype or a.dtype}{list(a.shape)})"
+
+
+def _amount(gap: float) -> str:
+    """In words; integers are exact on any machine."""
+    return str(gap) if isinstance(gap, int) else rounded(gap)
