@@ -8,6 +8,7 @@ import nox
 
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True  # a session that is skipped must not look like one that passed
 
 TORCH = "torch==2.13.0"
 """Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch >= 2.4."""
@@ -16,8 +17,8 @@ ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """What pytest-asyncio asks to be told."""
 CUT_OFF = ("--timeout=600", "--timeout-method=thread")
 """A test that hangs ends the run, with the stacks of all threads."""
-LIGHTNING = "pytorch-lightning==2.6.6"
-TRANSFORMERS = ("transformers<5.99", "accelerate")
+LIGHTNING = "pytorch-lightning"
+TRANSFORMERS = ("transformers", "accelerate")
 """Trainers that meet the faults unmodified."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
@@ -25,11 +26,13 @@ IMAGES = ("opencv-python-headless>=4.8", "pillow")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
 """What they are measured against."""
-IMAGE_PEERS = ("imagecorruptions==1.1.2", "setuptools<81")
+SETUPTOOLS = "setuptools<81"
+"""Newer ones have no pkg_resources, which some peers import."""
+IMAGE_PEERS = ("imagecorruptions==1.1.2", SETUPTOOLS)
 FLIP_PEERS = ("pytorchfi==0.6.0", "MRFI==2.1.0")
 """They ask for torchvision, of which no bit is flipped: installed without what they depend on, but for these."""
 NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
-TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", "setuptools<81")
+TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", SETUPTOOLS)
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It asks for Python < 3.10, and works on 3.11; scikit-learn and pkg_resources are what it imports."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
@@ -39,6 +42,11 @@ STORING = ("test_shutil", "test_tempfile", "test_zipfile", "test_tarfile", "test
 """Modules of the standard library's own tests that work with files. Those of the copies that go around file objects are left out: storage
 faults switch these copies off."""
 NEEDED_BY_FSSPEC = ("aiohttp", "requests", "tqdm", "jinja2", "cloudpickle", "pyarrow", "zarr", "dask", "lz4", "zstandard", "pytest-mock")
+CLOSE_TO_LIBRARIES = tuple(
+    f"tests/test_{name}.py"
+    for name in ("fresh", "world", "trainers_device", "serving_asgi", "storage_fsspec", "storage_s3", "storage_tensors", "tables_plugin")
+)
+"""They break first when a release of cloudpickle, a trainer, fastapi, httpx, fsspec, pandas or pyarrow changes something."""
 
 
 def _install_with_torch(session: nox.Session, *packages: str) -> None:
@@ -54,6 +62,15 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
+@nox.session(python="3.11")
+def newest(session: nox.Session) -> None:
+    """Run the tests that are closest to other libraries, with the newest release of everything but torch."""
+    session.install(TORCH)
+    packages = (*PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS)
+    session.install("--upgrade", "--upgrade-strategy", "eager", ".", *packages, TORCH)  # an environment that is reused, too
+    session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *(session.posargs or CLOSE_TO_LIBRARIES))
+
+
 @nox.session(python=["3.11", "3.12", "3.13"])
 def light(session: nox.Session) -> None:
     """The tests that need no torch, on each Python, with the hard dependencies alone; on newer ones two at a time."""
@@ -65,7 +82,8 @@ def light(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """The tests that need no torch, with the oldest releases that the package accepts."""
-    session.install(".", "pytest==8.3.0", "hypothesis==6.100.0", "numpy==1.26.0", "pytest-asyncio<1", "pytest-timeout", "pytest-xdist")
+    oldest = ("pytest==8.3.0", "hypothesis==6.100.0", "numpy==1.26.0", "cloudpickle==3.0.0")
+    session.install(".", *oldest, "pytest-asyncio<1", "pytest-timeout", "pytest-xdist")
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
