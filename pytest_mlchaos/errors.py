@@ -14,6 +14,7 @@ Exception
     ├── NotReproducible                               a failing schedule passed when it was repeated
     └── Verdict                (also AssertionError)  a judgement on the test or on its subject
         ├── NeverStruck                               a declared fault struck nowhere
+        ├── Vacuous                                   the test passed and showed nothing: no fault, no judgement, or not of what was struck
         ├── CrashSwallowed                            user code went on after its process was gone
         ├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
         ├── Interrupted                               an injected KeyboardInterrupt reached the test
@@ -110,6 +111,10 @@ class NeverStruck(Verdict):
 
     ``@chaos.settings(allow_quiet=True)`` permits that.
     """
+
+
+class Vacuous(Verdict):
+    """The test would pass whatever its subject did: no fault is declared, nothing is judged, or nothing that was judged was struck."""
 
 
 class CrashSwallowed(Verdict):

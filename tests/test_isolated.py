@@ -272,6 +272,7 @@ def test_a_golden_run_that_fails_is_said(isolated):
 
         def test_it(mlchaos, tmp_path):
             run = mlchaos.run(once, tmp_path)
+            assert run.restarts == 0
             with pytest.raises(Exception, match="the subject fails without any fault: KeyError: 'second'") as caught:
                 run.golden
             assert type(caught.value).__name__ == "GoldenRunFailed"
@@ -302,6 +303,7 @@ def test_a_model_in_a_modules_global_recovers_in_process_and_not_in_processes(ex
             run = mlchaos.run(train, tmp_path)
             assert run.steps == 5
 
+        @chaos.settings(allow_quiet=True)
         def test_sound(mlchaos, tmp_path):
             run = mlchaos.run(train, tmp_path)
             assert run.steps == 5

@@ -80,12 +80,12 @@ def test_training(mlchaos, tmp_path):
 @chaos.slow_storage(delay="10s")
 @chaos.settings(max_trials=12)
 def test_local_storage(mlchaos, tmp_path):
-    mlchaos.run(train, tmp_path)
+    assert mlchaos.run(train, tmp_path).value is not None
 
 @chaos.flaky_storage(path="bucket/*", when=chaos.one_of("before", "after"))
 @chaos.settings(max_trials=12)
 def test_remote_storage(mlchaos):
-    mlchaos.run(upload, fsspec.filesystem("memory", skip_instance_cache=True))
+    assert mlchaos.run(upload, fsspec.filesystem("memory", skip_instance_cache=True)).value
 
 @chaos.rank_failure(mode=chaos.one_of("kill", "raise"))
 @chaos.settings(max_trials=6)

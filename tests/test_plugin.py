@@ -167,7 +167,7 @@ def test_marks_select_tests(sensors):
         @chaos.stuck_sensor(at=0)
         def test_sensor(): read()
         @chaos.crash(at=0)
-        def test_crash(mlchaos): mlchaos.run(lambda: visit("train.step") or 1)
+        def test_crash(mlchaos): assert mlchaos.run(lambda: visit("train.step") or 1).value == 1
         def test_plain(): pass
     """)
     project.run("-m", "mlchaos", passed=2, deselected=1)
@@ -551,7 +551,7 @@ def test_the_journal_is_the_same_a_hundred_times(sensors):
                 values = read()
                 for _ in range(20): visit("door.open")
                 return values
-            mlchaos.run(subject)
+            assert len(mlchaos.run(subject).value) == 10
     """)
     journals = set()
     for number in range(10):

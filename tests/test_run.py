@@ -131,7 +131,7 @@ def test_a_restart_finds_memory_fresh_and_the_disk_as_it_was(counter):
                 visit("train.step")
         @chaos.crash(at=2)
         def test_it(mlchaos):
-            mlchaos.run(subject, [], threading.Lock())
+            assert mlchaos.run(subject, [], threading.Lock()).restarts == 1
             (first, one), (second, other) = seen
             assert first == second == [] and one != other
     """).run(passed=1)
@@ -181,7 +181,7 @@ def test_an_error_of_the_subjects_own_is_raised_at_once_with_the_story(counter):
                 file.write_text("{}")
         @chaos.crash
         def test_it(mlchaos, tmp_path):
-            mlchaos.run(torn, tmp_path)
+            mlchaos.run(torn, tmp_path, max_restarts=1)
     """).run(failed=1).has("JSONDecodeError", "the subject's own error, in attempt 2 of mlchaos.run", "@chaos.crash(at=0)")
 
 
@@ -625,6 +625,7 @@ def test_a_directory_is_found_beside_an_argument_that_holds_much(example):
             with (out / "log.txt").open("a") as file: file.write("x\\n")
             visit("sensor")
             return (out / "log.txt").read_text()
+        @chaos.settings(allow_quiet=True)
         def test_it(mlchaos, out):
             mlchaos.run(job, out, [[number] for number in range(10_001)]).assert_recovered()
     """).run(passed=1)

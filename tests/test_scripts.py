@@ -88,7 +88,7 @@ def test_an_exit_code_is_an_error_and_0_is_none(example):
         import pytest
 
         def test_it(mlchaos):
-            mlchaos.run(mlchaos.script("leaves.py", 0))
+            assert mlchaos.run(mlchaos.script("leaves.py", 0)).restarts == 0
             with pytest.raises(SystemExit, match="3"):
                 mlchaos.run(mlchaos.script("leaves.py", 3))
     """).run(passed=1)

@@ -16,7 +16,21 @@ from ..errors import BadArgument, UnknownFault
 from .sites import Effect, Key, Visit, derive_seed
 from .values import check_fields, did_you_mean, index, shown
 
-__all__ = ["EVERY", "FAULTS", "Every", "Fault", "OneOf", "create", "fields_of", "find", "following", "is_drawn", "register", "type_hints"]
+__all__ = [
+    "EVERY",
+    "FAULTS",
+    "Every",
+    "Fault",
+    "OneOf",
+    "chaos_marks",
+    "create",
+    "fields_of",
+    "find",
+    "following",
+    "is_drawn",
+    "register",
+    "type_hints",
+]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 F = TypeVar("F", bound="type[Fault]")
@@ -269,6 +283,21 @@ def fields_of(cls: type[Fault]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if field.compare]
 
 
+def chaos_marks(function: object) -> list[str]:
+    """Return the names of the faults, and of ``settings``, that a function was decorated with."""
+    found = []
+    while function is not None:
+        marks = getattr(function, "pytestmark", None)
+        for mark in marks if isinstance(marks, list) else ():
+            name = getattr(mark, "name", "")
+            if name == "mlchaos":
+                found.append(str(mark.kwargs.get("fault")))
+            elif name == "mlchaos_settings":
+                found.append("settings")
+        function = getattr(function, "func", None) or getattr(function, "__func__", None)
+    return found
+
+
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
@@ -277,6 +306,13 @@ def register(cls: F) -> F:
     """Make ``cls`` a frozen dataclass and give it the decorator ``chaos.<name>`` (its name in snake case, or its ``name``)."""
     if not (inspect.isclass(cls) and issubclass(cls, Fault)):
         raise BadArgument(f"chaos.register expects a subclass of Fault but got {shown(cls)}")
+    for method in ("apply", "observe", "probe"):
+        function = getattr(cls, method)
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            kind = "a generator" if inspect.isgeneratorfunction(function) else "a coroutine"
+            raise BadArgument(
+                f"{cls.__name__}: {method}() is {kind} function, which does nothing when it is called; make it a plain function"
+            )
     if "__dataclass_fields__" not in cls.__dict__:
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
     if not cls.__dict__.get("name"):

@@ -109,7 +109,10 @@ class Visit:
     """One passing of a site, as a fault sees it.
 
     A fault's ``apply(visit)`` returns the payload to go on with (or None, to leave it as it is), raises what
-    the operation would raise, or asks for a delay. ``site`` and ``index`` (from 0) say where it is; ``payload`` is what passes
+    the operation would raise, or asks for a delay. One that leaves a payload as it was has not struck, unless it calls :meth:`struck`
+    (because it has emptied a cache, for example, or killed a child process).
+
+    ``site`` and ``index`` (from 0) say where it is; ``payload`` is what passes
     there (a batch, an optimizer, a call's arguments); ``attributes`` tell more (``target``, ``rank``, …). ``memory`` is the
     fault's own, for as long as the process lives: what its ``observe`` has put there at earlier visits.
     """
@@ -131,6 +134,7 @@ class Visit:
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
     scheduled: Callable[[int], bool] = bool
+    kept_open: int = 0
 
     @property
     def stream(self) -> Stream:
@@ -145,8 +149,9 @@ class Visit:
         raise error
 
     def sleep(self, seconds: float) -> None:
-        """Delay the operation by so many seconds (a coroutine awaits them)."""
+        """Delay the operation by so many seconds (a coroutine awaits them). No delay is no strike."""
         self.delay += seconds
+        self.deferred = self.deferred or not seconds
 
     def afterwards(self, action: Callable[[], None]) -> None:
         """Call ``action()`` once the faults of this visit have struck and their delays are over, as the code that passes here would.
@@ -176,6 +181,7 @@ class Visit:
             raise FaultError("a visit by hand has no process that a context could stay open in")
         with deferred():
             self.process.enter_context(Uninterruptible(context))
+        self.kept_open += 1
 
     def struck(self, error: BaseException | None = None, **details: Any) -> None:
         """Record that a fault which entered a context strikes now, with ``error`` if it is about to raise one."""

@@ -16,6 +16,7 @@ from typing import Any
 from ..core.clock import Clock, RealClock
 from ..core.interrupts import closed, deferred, opened, uninterruptible
 from ..core.journal import Journal
+from ..core.results import Handed
 from ..core.runs import Preemption
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
@@ -92,6 +93,8 @@ class Controller(Strikes):
         self.journal = Journal()
         self.names: dict[str, dict[str, None]] = {}
         self.probing = probing
+        self.results: list[Handed] = []  # what the test has received from the fixture, and whether it was judged
+        self.idle = ""  # why no fault can strike in this test, though its judgements are about faults
         self.drawn = False  # whether a search drew the schedule, or the test declares it
         self.plans = [Plan(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
         self.crash: SimulatedCrash | None = None
@@ -212,6 +215,7 @@ class Controller(Strikes):
         self.resources.close()
         self.end_process()
         self._lanes, self.crash, self.elsewhere, self.preempted = {}, None, {}, None
+        self.results.clear()
         for plan in self.plans:
             plan.begin_again()
         self.surround()

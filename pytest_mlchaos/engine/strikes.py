@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.clock import Clock
 from ..core.faults import Fault
@@ -15,6 +16,7 @@ from ..core.sites import Visit, derive_seed, name_of
 from ..errors import BadArgument, MlchaosError
 from .attribution import about, put_down
 from .blame import broken, is_meant
+from .changes import fingerprint
 from .lanes import Lane, Plan
 
 __all__ = ["Strikes"]
@@ -22,6 +24,31 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PROBED_VISITS = 2
 """Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
+
+
+class _Seen(NamedTuple):
+    """A visit before a fault is applied to it."""
+
+    payload: Any
+    fingerprint: bytes | None
+    effects: tuple[float, int, int]
+
+    def changed(self, visit: Visit) -> bool:
+        """Return True unless the fault left all as it was. Without a fingerprint there is no telling."""
+        if self.fingerprint is None or self.effects != _effects(visit):
+            return True
+        return fingerprint(visit.payload) != self.fingerprint
+
+
+def _effects(visit: Visit) -> tuple[float, int, int]:
+    return visit.delay, len(visit.actions), visit.kept_open
+
+
+def _seen(fault: Fault, visit: Visit) -> _Seen:
+    """Remember a visit. The package's own faults know themselves whether they changed something: their payloads may be large."""
+    ours = type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
+    alone = ours or visit.payload is None or visit.source is not None
+    return _Seen(visit.payload, None if alone else fingerprint(visit.payload), _effects(visit))
 
 
 class Strikes:
@@ -83,6 +110,7 @@ class Strikes:
                 self.inject(visit.error)
 
         visit.recorder, visit.deferred, visit.details, visit.memory = record, False, {}, plan.memory
+        before = _seen(plan.fault, visit)
         try:
             payload = plan.fault.apply(visit)
         except BaseException as error:  # a crash is one
@@ -96,7 +124,10 @@ class Strikes:
             return
         if payload is not None:
             visit.payload = payload
-        if not visit.deferred:
+        if inspect.iscoroutine(payload) and not inspect.isawaitable(before.payload):
+            payload.close()
+            self._tool_error(plan.fault, TypeError("it returned a coroutine; apply() has to be a plain function"), "apply()")
+        if not visit.deferred and before.changed(visit):
             record(visit.details)
 
     def note(self, plan: Plan, **details: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..core.faults import chaos_marks
 from ..core.runs import Attempt, Gradients, Preemption, Record, tell
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
 from . import randomness
@@ -18,7 +19,7 @@ from .inputs import Inputs, copied
 from .surroundings import Surroundings
 from .workdirs import WorkDirs
 
-__all__ = ["Supervisor", "check_subject", "first_line", "gradients_of", "kept", "swallowed"]
+__all__ = ["Supervisor", "check_subject", "first_line", "gradients_of", "kept", "refuse_marks", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
@@ -160,6 +161,15 @@ def check_subject(subject: Any, caller: str) -> None:
     if not callable(subject) or inspect.iscoroutinefunction(subject):
         what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
         raise BadArgument(f"{caller} expects a plain callable as its subject but got {what}")
+    refuse_marks(subject, caller)
+
+
+def refuse_marks(subject: Any, caller: str) -> None:
+    """Refuse a subject that carries chaos decorators: they have no effect there."""
+    if marks := chaos_marks(subject):
+        name = getattr(subject, "__name__", type(subject).__name__)
+        decorators = ", ".join(f"@chaos.{mark}" for mark in marks)
+        raise BadArgument(f"{caller}: {decorators} on the subject {name}() has no effect: put the decorator on the test")
 
 
 def gradients_of(trained: Callable[[], Any]) -> Sequence[Gradients]:

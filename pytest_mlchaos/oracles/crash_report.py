@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState
+from ..core.results import Result
 from ..core.values import FLAG, TOLERANCE, WHOLE, checked, optional
 from ..errors import Inconclusive, NotRecovered
 
@@ -21,7 +22,7 @@ _NEVER_RESUMES = (
 )
 
 
-class CrashReport:
+class CrashReport(Result):
     """What became of a subject that was resumed from every crash state.
 
     ``steps``: of the run without a crash. ``states``: the crash states, in the order of time; ``outcomes``: one for each that was tried.
@@ -56,11 +57,11 @@ class CrashReport:
         self.untried = list(untried)
         self._left_out = left_out
 
-    def __repr__(self) -> str:
+    def _about(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
 
     def __str__(self) -> str:
-        return self.text()
+        return self._unseen(lambda: self.text())
 
     @property
     def failures(self) -> list[CrashOutcome]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..core.journal import Strike
 from ..core.replies import Reply, Suspicion
+from ..core.results import Result
 from ..core.values import FLAG, TEXT, TOLERANCE, WHOLE, checked, optional, parse_duration, shown
 from ..errors import BadArgument, Inconclusive, NoFallback, NotIsolated, NotRecovered, SloMissed
 from .golden import Golden, Played
@@ -23,7 +24,7 @@ WAY_OUT = "if that is the app's fallback, given while a circuit breaker is open,
 _ABSENT: Any = object()
 
 
-class Load:
+class Load(Result):
     """The replies to one :meth:`~pytest_mlchaos.plugin.service.Service.drive`, in the order of the requests."""
 
     def __init__(
@@ -39,7 +40,7 @@ class Load:
         self._strict = strict
         self._judged = judged
 
-    def __repr__(self) -> str:
+    def _about(self) -> str:
         return f"<Load of {len(self.replies)} replies, {self._errors} errors, p99 {seconds(self.latency(0.99))}, {len(self.faults)} faults>"
 
     @functools.cached_property
@@ -107,6 +108,7 @@ class Load:
         ever has not recovered. A fault ends when its failure is raised, or its delay has passed. A load that ends before there is one such
         reply judges nothing: ``BadArgument``.
         """
+        self._compare_under_faults("assert_recovered")
         grace, slo = parse_duration(within, "within"), Bounds(bounds)
         ended = self._fault_ended
         if ended is None:
@@ -178,6 +180,7 @@ class Load:
             raise BadArgument(
                 f"assert_fallback: expected a predicate on the reply but got {shown(expected)}; give a value as json= or value="
             )
+        self._compare_under_faults("assert_fallback")
         struck = [place for place, reply in enumerate(self.replies) if reply.faults]
         if self._is_judged("assert_fallback", bool(struck or self._suspicions)):
             _Fallbacks(self, lambda reply: _unlike(reply, expected, status, wanted), or_golden).judge(struck)
@@ -210,6 +213,7 @@ class Load:
             raise BadArgument(f"assert_isolated: expected by to be a function of a reply or 'batch' but got {shown(by)}")
         compare = None if isinstance(by, str) else by
         excused = _Excused(self, or_fallback, within)
+        self._compare_under_faults("assert_isolated")
         bystanders = [place for place, reply in enumerate(self.replies) if not reply.faults]
         if not bystanders:
             self._is_judged("assert_isolated", False, "a fault struck during every reply, so none is left to judge")

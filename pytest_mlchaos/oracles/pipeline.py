@@ -50,7 +50,7 @@ class PipelineRun(Run):
         self._new_golden, self._again, self._calls = golden, again, calls
         self._cleared = cleared
 
-    def __repr__(self) -> str:
+    def _about(self) -> str:
         return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
 
     @functools.cached_property
@@ -65,9 +65,10 @@ class PipelineRun(Run):
         called so often undisturbed; a call that raised counts as none. An error is no way out here: its judgements fail.
         """
         returned = 1 if self.error is None else 0
-        return PipelineRun(
-            self._again(isinstance(self.error, SimulatedCrash)), self._new_golden, self._again, self._calls + returned, cleared=True
-        )
+        output = self._again(isinstance(self.error, SimulatedCrash))
+        again = PipelineRun(output, self._new_golden, self._again, self._calls + returned, cleared=True)
+        again._handed = self._handed  # what struck the first call is what the second one has to recover from
+        return again
 
     @checked("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
     def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
@@ -85,6 +86,7 @@ class PipelineRun(Run):
         Fidelity: files are judged one by one. Of a table in several files some may be there, each of them whole, after an error.
         """
         patterns = _patterns(ignore)
+        self._compare_under_faults("assert_same_output")
         self._check_judged(patterns)
         verdict: type[Verdict]
         if self.error is None:
@@ -98,6 +100,11 @@ class PipelineRun(Run):
             self._check_reproducible(rtol, atol, patterns)
             raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
 
+    def _compare_under_faults(self, judgement: str) -> None:
+        """Refuse to compare what no fault can have struck. A pipeline that fails by itself has a golden run that says so."""
+        if self.error is None or not self._handed or not self._handed.quiet:
+            super()._compare_under_faults(judgement)
+
     @checked("assert_complete", ignore=PATTERNS)
     def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
         """Raise :class:`~pytest_mlchaos.errors.Incomplete` unless as many rows and files came out as of the golden run.
@@ -107,6 +114,7 @@ class PipelineRun(Run):
         golden run's are not. What they hold is for :meth:`assert_same_output`. A pipeline that raised is not complete.
         """
         patterns = _patterns(ignore)
+        self._compare_under_faults("assert_complete")
         self._check_judged(patterns)
         if self.error is not None:
             self._check_cleared()

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..core.results import Result
 from ..core.runs import Record, tell
 from ..core.values import FLAG, TOLERANCE, checked
 from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotRecovered
@@ -19,7 +20,7 @@ __all__ = ["Run"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-class Run:
+class Run(Result):
     """What became of a subject that was run, and restarted whenever a fault ended it.
 
     ``value``: what it returned at last. ``attempts``: its lives, with the reason why each ended. ``faults``: what struck during the run.
@@ -39,7 +40,7 @@ class Run:
         self.preemptions = tuple(one for one in record.preemptions if one is not None)
         self._golden = golden
 
-    def __repr__(self) -> str:
+    def _about(self) -> str:
         return f"<Run of {len(self.attempts)} attempts, {self.steps} steps, {len(self.faults)} faults>"
 
     @property
@@ -69,6 +70,7 @@ class Run:
         Compared are the returned values and the trained parameters, as ``assert_same_state`` does. A subject that returns
         nothing and takes no torch optimizer step leaves nothing to judge: ``BadArgument``.
         """
+        self._compare_under_faults("assert_recovered")
         golden = self.golden
         if self.steps and not golden.steps:
             raise BadArgument(
@@ -99,6 +101,7 @@ class Run:
         of the golden run and the last against its end; attempts in between are not judged. A subject that takes no torch optimizer step:
         ``BadArgument``.
         """
+        self._compare_under_faults("assert_same_effective_batch")
         golden = self.golden._gradients
         if not golden or not golden[0]:
             raise BadArgument("assert_same_effective_batch has nothing to judge: the golden run took no torch optimizer step")
@@ -115,6 +118,7 @@ class Run:
         has restarted the run, too, whose steps were done again cannot be told: then the files alone are judged. A run that no ``preempt``
         struck passes (the trial without faults is one; a fault that never strikes fails its test anyway).
         """
+        self._compare_under_faults("assert_emergency_save")
         alone = len(self.preemptions) == self.restarts
         fault = emergency_save_missing(self.preemptions, (lambda: self.lost_steps) if alone and self.steps else None)
         if fault is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.journal import Strike
+from ..core.results import Result
 from ..core.runs import RankRecord, WorldRecord, tell
 from ..core.values import FLAG, TOLERANCE, checked, parse_duration
 from ..errors import BadArgument, NotRecovered, OutOfSync, RankFailed, RankHung
@@ -60,7 +61,7 @@ class RankRun:
         return self._record.load_parameters()
 
 
-class WorldRun:
+class WorldRun(Result):
     """What became of a world of ranks.
 
     ``ranks``: one :class:`RankRun` each. ``attempts``: how each start of all ranks ended. ``faults``: what struck, attempt by attempt.
@@ -75,7 +76,7 @@ class WorldRun:
         self._record = record
         self._golden = golden
 
-    def __repr__(self) -> str:
+    def _about(self) -> str:
         return f"<WorldRun of {len(self.ranks)} ranks, {self.restarts} restarts, {len(self.faults)} faults>"
 
     @property
@@ -102,6 +103,8 @@ class WorldRun:
         """
         seconds = parse_duration(within, "within")
         first = self._record.first
+        if first is None:
+            self._compare_under_faults("assert_failed_fast")
         if first is not None and not self.faults:
             self.assert_finished()
         for record in self._record.ranks:
@@ -154,6 +157,7 @@ class WorldRun:
 
         Compared are returned values and trained parameters, rank by rank.
         """
+        self._compare_under_faults("assert_recovered")
         for record in self._record.ranks:
             if record.outcome != "finished":
                 raise NotRecovered(f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}") from record.load_error()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..core import interrupts
-from ..core.safety import PRODUCTION, check_patterns
+from ..core.safety import PRODUCTION, check_patterns, refuse_production
 from ..core.settings import Settings
-from ..errors import BadArgument, MlchaosError, UnknownFault
+from ..errors import BadArgument, FaultError, InjectionForbidden, MlchaosError, NeverStruck, UnknownFault, Vacuous
 from ..reports.tally import Tally
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _mark: pytest.StashKey[int] = pytest.StashKey()
 _trials: pytest.StashKey[trials.Trials] = pytest.StashKey()
 _began: pytest.StashKey[list[float]] = pytest.StashKey()
+
+NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
+"""Errors about the test, not about its subject: ``xfail`` does not hide them."""
 
 _MARKS = (
     "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): break the code under test; written as a decorator, "
@@ -150,9 +154,28 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def _is_chaos(item: pytest.Item) -> bool:
-    if not isinstance(item, pytest.Function):  # a doctest has its module's marks
+    if not isinstance(item, pytest.Function):
+        if item.get_closest_marker("mlchaos") is not None:
+            kind = type(item).__name__.removesuffix("Item").lower()
+            raise BadArgument(
+                f"chaos faults work on test functions and methods, not on a {kind} ({item.name}): put the decorators on functions "
+                "instead of the whole module or class, or move the test into a function"
+            )
         return False
     return item.get_closest_marker("mlchaos") is not None or "mlchaos" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> Generator[None, Any, Any]:
+    """Warn of chaos decorators on a function that pytest does not collect: they would never do anything."""
+    collected = yield
+    if not collected and inspect.isfunction(obj) and getattr(obj, "pytestmark", None):
+        from ..core.faults import chaos_marks
+
+        if marks := ", ".join(f"@chaos.{fault}" for fault in chaos_marks(obj)):
+            text = f"{marks} on {name}(), which is not a test, has no effect: put the decorator on the test that calls it"
+            collector.warn(pytest.PytestCollectionWarning(text))
+    return collected
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -212,10 +235,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
             item.stash[_patches].sweep()
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Hang figures and journal on the report, which travels home from xdist's workers."""
     report = yield
+    if hasattr(report, "wasxfail") and call.excinfo is not None and isinstance(call.excinfo.value, NOT_EXPECTED):
+        # An expected failure is one of the code under test. These say that the test itself shows nothing.
+        del report.wasxfail
+        report.outcome = "failed"
     if report.failed and call.excinfo is not None and _is_word_of_the_tool(item, call.excinfo):
         report.longrepr = call.excinfo.exconly()
     if call.when == "call" and _trials in item.stash:
@@ -247,6 +274,17 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return [found] if found is not None else []
 
     keep = request.config.getoption("mlchaos_keep_state")
+
+    def refused() -> str:
+        """Return why nothing may be injected here; empty if it may."""
+        if request.config.getoption("mlchaos_off"):
+            return "--mlchaos-off"
+        try:
+            refuse_production(request.config.getini("mlchaos_production"))
+        except InjectionForbidden as error:
+            return str(error)
+        return ""
+
     began = request.node.stash.setdefault(_began, [])
     shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None, request.node.path.parent, began)
-    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node), shown)
+    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node), shown, refused)

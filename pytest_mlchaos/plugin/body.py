@@ -17,12 +17,14 @@ import pytest
 
 from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
+from ..core.results import unjudged
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
 from ..engine.patching import Patches
 from ..engine.places import user_place
 from ..engine.trial import trial
+from ..errors import Vacuous
 from ..reports import text
 from .restart import own_directories, set_up_again
 
@@ -61,6 +63,8 @@ class Body:
         self.nodeid = as_typed(item)
         self.runs = 0
         self.drawn = False  # whether schedules come from a search
+        self.idle = ""  # why no fault can strike, though judgements may be about faults
+        self.judging = True  # results of the fixture have to be judged
         self.journal: list[str] = []
         self.controller: Controller | None = None
         self._forget: list[Callable[[], None]] = []
@@ -80,8 +84,10 @@ class Body:
                 _examples(self._item, controller),
             ):
                 self.controller = controller
-                controller.drawn = self.drawn
+                controller.drawn, controller.idle = self.drawn, self.idle
                 self._call()
+                if self.judging and (missed := unjudged(controller.results)):
+                    raise Vacuous(missed)
         except BaseException as error:
             if _raised_by(alarm, error):
                 error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self.nodeid, self.clock))

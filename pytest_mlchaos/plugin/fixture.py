@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from ..core.clock import Clock
 from ..core.journal import Journal
+from ..core.results import Handed, Result
 from ..core.schedule import Schedule
 from ..core.settings import Settings
+from ..core.sites import Key
 from ..core.values import (
     CALLABLE,
     FLAG,
@@ -45,7 +50,38 @@ from .world import World
 __all__ = ["Mlchaos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+MAX_RESTARTS = 8
 T = TypeVar("T")
+R = TypeVar("R", bound=Result)
+
+
+class _Part:
+    """A part of the test's body in which a method of the fixture runs the subject: what strikes meanwhile strikes the subject."""
+
+    def __init__(self, controller: Controller, what: str, *, each: bool = False, looked: bool = False) -> None:
+        self._controller = controller
+        self._strikes, self._visits = len(controller.journal), self._visited()
+        self._what, self._each, self._looked = what, each, looked
+
+    def hand_over(self, result: R) -> R:
+        """Give a result to the test, which has to judge it."""
+        controller = self._controller
+        result._handed = Handed(
+            self._what,
+            self._each,
+            quiet=controller.idle,
+            struck=len(controller.journal) > self._strikes,
+            looked=self._looked,
+            passed=any(count > self._visits[key] for key, count in self._visited().items()),
+        )
+        controller.results.append(result._handed)
+        return result
+
+    def _visited(self) -> dict[Key, int]:
+        """Return how often the sites of the declared faults were passed, in all processes."""
+        controller = self._controller
+        processes = [controller.passed(), *(tally.passed for tally in controller.elsewhere.values())]
+        return {plan.fault.key: sum(passed.get(plan.fault.key, 0) for passed in processes) for plan in controller.plans}
 
 
 class Mlchaos:
@@ -61,11 +97,13 @@ class Mlchaos:
         workdirs: Callable[[], Iterable[Path]] = tuple,
         settings: Callable[[], Settings] = Settings,
         shown: Shown | None = None,
+        refused: Callable[[], str] = str,
     ) -> None:
         self._scratch = scratch
         self._shown = shown or Shown()
         self._workdirs = workdirs
         self._settings = settings
+        self._refused = refused
 
     @property
     def _controller(self) -> Controller:
@@ -74,8 +112,15 @@ class Mlchaos:
             raise MlchaosError("the fixture mlchaos works while the test's body runs; in a fixture or after the test there is no trial")
         return controller
 
+    @contextlib.contextmanager
+    def _running(self, what: str, subject: Callable[..., Any], **how: bool) -> Iterator[_Part]:
+        """Run a subject inside, in no other subject of this test."""
+        take_subject(subject)
+        with self._controller.subject_of(what):
+            yield _Part(self._controller, what, **how)
+
     @checked("mlchaos.run", max_restarts=WHOLE)
-    def run(self, subject: Callable[..., Any], *args: Any, max_restarts: int = 8, isolation: str | None = None) -> Run:
+    def run(self, subject: Callable[..., Any], *args: Any, max_restarts: int = MAX_RESTARTS, isolation: str | None = None) -> Run:
         """Run ``subject(*args)``; start it again when a fault ends it, as a scheduler would.
 
         A crash, and any injected error that the subject does not handle, ends the attempt; the next one finds the disk as it was
@@ -95,17 +140,17 @@ class Mlchaos:
         """
         if isolation not in (None, "in-process", "process"):
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {shown(isolation)}")
-        take_subject(subject)
-        with self._controller.subject_of("mlchaos.run"):
+        # A bound on the restarts is a judgement: GaveUp says that it was missed.
+        with self._running("mlchaos.run", subject, looked=max_restarts != MAX_RESTARTS) as part:
             if (asked := asked_state(self._controller)) is not None:
-                return crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters)
+                return part.hand_over(crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters))
             given = (self._controller, subject, args, self._scratch, torch_steps.trained, self._workdirs())
             supervisor: Supervisor | IsolatedSupervisor
             if (isolation or self._settings().isolation) == "process":
                 supervisor = IsolatedSupervisor(fresh_processes(), *given)
             else:
                 supervisor = Supervisor(*given)
-            return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
+            return part.hand_over(Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden())))
 
     @checked(
         "mlchaos.explore_crashes",
@@ -174,9 +219,10 @@ class Mlchaos:
             storage_options=storage_options,
             allow_remote=allow_remote,
         )
-        take_subject(subject)
-        with self._controller.subject_of("mlchaos.explore_crashes"):
-            return explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown, self._settings())
+        if reason := self._refused():
+            pytest.skip(f"mlchaos.explore_crashes: no crash state was tried: {reason}")
+        with self._running("mlchaos.explore_crashes", subject, each=True) as part:
+            return part.hand_over(explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown, self._settings()))
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.
@@ -185,10 +231,9 @@ class Mlchaos:
         again: an error, also one of its own, is an outcome (``run.error``), and so is a crash. ``run.again()`` calls it once more after the
         fault has cleared. Returns a :class:`~pytest_mlchaos.PipelineRun`.
         """
-        take_subject(pipeline)
-        with self._controller.subject_of("mlchaos.pipeline"):
+        with self._running("mlchaos.pipeline", pipeline) as part:
             calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
-            return PipelineRun(calls.run(), calls.golden, calls.again)
+            return part.hand_over(PipelineRun(calls.run(), calls.golden, calls.again))
 
     @checked("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
     def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
@@ -207,9 +252,10 @@ class Mlchaos:
         controller = self._controller
         take_subject(app)
         workdirs = self._workdirs()
+        part = _Part(controller, "service.drive")
         served = Served(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
         strict = lambda: not controller.drawn and bool(controller.journal)  # noqa: E731  # without any strike, NeverStruck says more
-        return Service(served, strict, controller.judged)
+        return Service(served, strict, controller.judged, part.hand_over)
 
     def world(
         self, ranks: int = 2, backend: str = "gloo", restarts: int = 0, timeout: float | str = 30, *, grace: float | str = 5
@@ -225,6 +271,7 @@ class Mlchaos:
         """
         return World(
             lambda: self._controller,
+            lambda: _Part(self._controller, "world.run").hand_over,
             self._scratch,
             self._workdirs,
             ranks=ranks,

@@ -26,10 +26,13 @@ PREDICATE = Rule("a predicate on the reply", CALLABLE.holds)
 class Service:
     """An app that is up: :meth:`drive` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
 
-    def __init__(self, served: Served, strict: Callable[[], bool], judged: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self, served: Served, strict: Callable[[], bool], judged: Callable[[str, bool], None], hand_over: Callable[[Load], Load]
+    ) -> None:
         self._served = served
         self._strict = strict
         self._judged = judged
+        self._hand_over = hand_over
 
     @checked("drive", requests=REQUESTS, rate=optional(RATE), concurrency=optional(REQUESTS_AT_A_TIME), is_error=PREDICATE)
     def drive(
@@ -60,7 +63,8 @@ class Service:
             raise BadArgument("drive: there are no requests; give one or more")
         slots = 1 if concurrency is None and rate is None else concurrency
         replies, place = self._served.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
-        return Load(replies, lambda time: Played(*self._served.golden(place, time)), strict=self._strict, judged=self._judged)
+        golden = lambda time: Played(*self._served.golden(place, time))  # noqa: E731
+        return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))
 
     def close(self) -> None:
         """Shut the app down now. Raises ``ServiceFailed`` when it fails to."""

@@ -15,13 +15,14 @@ from ..core import safety
 from ..core.crashes import CRASH_STATE
 from ..core.faults import Fault
 from ..core.journal import Strike
+from ..core.results import unstruck
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..core.sites import SITES, Key, name_of
 from ..engine.controller import Controller
 from ..engine.lanes import Plan
 from ..engine.patching import Patches
-from ..errors import BadArgument, FaultError, NeverStruck, NotReproducible
+from ..errors import BadArgument, FaultError, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
 from ..search.space import Probe, Space, variants
 from .body import SKIPPED, Abort, Body, cause_of, is_failure
@@ -41,6 +42,8 @@ class Trials:
         self._item = item
         self._body = Body(item, body, patches)
         self._judged = False  # some trial under faults came to its end
+        self._struck = False  # some trial struck what it judged, or needs not
+        self._unstruck = ""  # why a trial did not
         self._skipped: BaseException | None = None
         self._judgements: dict[str, bool] = {}  # by oracle: whether it had something to judge in some trial
         self._nodeid = self._body.nodeid
@@ -79,7 +82,10 @@ class Trials:
         config = self._item.config
         settings = settings_of(config, self._item)
         schedule, declared = self._declared(settings)
+        self._body.judging = not config.getoption("mlchaos_off")
         if schedule is not None and not schedule.faults:
+            if self._body.judging and not settings.allow_quiet:
+                self._body.idle = "this test declares no fault"
             self._body.run(schedule, settings)
             return
         safety.refuse_production(config.getini("mlchaos_production"))
@@ -108,7 +114,7 @@ class Trials:
         try:
             controller = self._body.run(schedule, settings, strikes)
         except BaseException as error:
-            if is_failure(error) and not isinstance(error, (BadArgument, FaultError)):
+            if is_failure(error) and not isinstance(error, (BadArgument, FaultError, Vacuous)):
                 clock, (shown, caveat) = self._body.clock, self._printable(schedule, settings, cause_of(error))
                 error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
             raise
@@ -122,6 +128,11 @@ class Trials:
                 or _elsewhere(silent, controller)
             )
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
+        if not settings.allow_quiet:
+            if partly := [line for plan in controller.plans if (line := _struck_in_part(plan))]:
+                raise NeverStruck("\n".join([*partly, f"sites passed: {text.passed_sites(controller.passed())}"]))
+            if missed := unstruck(controller.results, controller.journal):
+                raise Vacuous(missed)
 
     def _printable(self, schedule: Schedule, settings: Settings, cause: Cause) -> tuple[Schedule, str]:
         """Return the schedule as it can be pasted, and what to say if it does not fail in the same way.
@@ -166,6 +177,8 @@ class Trials:
             if not settings.allow_quiet:
                 self._check_struck(declared, struck, passed)
                 self._check_judged(found.trials)
+            if self._unstruck and not self._struck and not settings.allow_quiet:
+                raise Vacuous(self._unstruck)
             if self._skipped is not None and not self._judged:
                 raise self._skipped  # under every fault: nothing was tested
             return
@@ -198,7 +211,7 @@ class Trials:
         try:
             controller = self._body.run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
         except Exception as error:
-            if not isinstance(error, (FaultError, BadArgument)):
+            if not isinstance(error, (FaultError, BadArgument, Vacuous)):
                 error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
             raise
         probes = [
@@ -220,9 +233,11 @@ class Trials:
         """Why a trial failed, or None; what ends the exploration is raised."""
         strikes: list[Strike] = []
         try:
-            self._body.run(schedule, settings, strikes)
+            controller = self._body.run(schedule, settings, strikes)
             self._judged = True
-        except (FaultError, BadArgument) as error:
+            missed = unstruck(controller.results, controller.journal)
+            self._unstruck, self._struck = missed or self._unstruck, self._struck or (bool(strikes) and not missed)
+        except (FaultError, BadArgument, Vacuous) as error:
             error.add_note(text.one_trial(schedule, strikes, self._nodeid, self._body.clock))
             raise Abort(error) from None
         except BaseException as error:
@@ -251,6 +266,19 @@ class Trials:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+
+
+def _struck_in_part(plan: Plan) -> str:
+    """Explain which of the declared visits a fault did not strike; empty if it struck all of them.
+
+    A predicate leaves out visits on purpose. With ``times``, so many strikes are enough.
+    """
+    fault = plan.fault
+    if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.ambient:
+        return ""
+    wanted = fault.times if fault.is_row else min(len(fault.at), fault.times or len(fault.at))
+    struck = {visit for _, visit in plan.strikes}
+    return text.struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
 
 
 def _pinned(plan: Plan) -> list[Fault]:

@@ -43,6 +43,7 @@ class World:
     def __init__(
         self,
         controller: Callable[[], Controller],
+        begun: Callable[[], Callable[[WorldRun], WorldRun]],
         scratch: Path,
         workdirs: Callable[[], Iterable[Path]],
         *,
@@ -64,6 +65,7 @@ class World:
             raise BadArgument(f"mlchaos.world: expected timeout to be longer than nothing but got {shown(timeout)}")
         self._terms = Terms(ranks=ranks, backend=backend, restarts=restarts, **seconds)
         self._controller = controller
+        self._begun = begun
         self._scratch = scratch
         self._workdirs = workdirs
 
@@ -77,11 +79,11 @@ class World:
         sent to another process.
         """
         take_subject(subject)
-        watch = torch_train.trained_parameters
+        hand_over, watch = self._begun(), torch_train.trained_parameters
         controller = self._controller()
         with controller.subject_of("mlchaos.world"):
             supervisor = WorldSupervisor(_server(), controller, self._terms, subject, args, self._scratch, watch, self._workdirs())
-            return WorldRun(supervisor.run(), lambda: WorldRun(supervisor.golden()))
+            return hand_over(WorldRun(supervisor.run(), lambda: WorldRun(supervisor.golden())))
 
 
 def _check_backend(backend: str, ranks: int) -> None:

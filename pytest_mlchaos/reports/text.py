@@ -129,6 +129,15 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
     return "\n".join([*lines, f"sites passed: {passed_sites(passed)}", *([hint] if hint else [])])
 
 
+def struck_in_part(fault: Fault, struck: Sequence[int], wanted: int) -> str:
+    """Return the error for a declared fault that struck some of its visits."""
+    visits = ", ".join(map(str, struck[:SHOWN_STRIKES])) + (", ..." if len(struck) > SHOWN_STRIKES else "")
+    return (
+        f"{fault!r} struck {_counted(len(struck), 'visit')} of {wanted} ({visits}): {site_text(fault.key)} was not passed at the others, "
+        "or there was nothing to strike. Declare the visits that exist, or say @chaos.settings(allow_quiet=True)"
+    )
+
+
 def names_seen(faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]) -> str:
     """The names (of files, say) that did pass, where a fault met nothing: what its filter could have matched."""
     missed = dict.fromkeys(name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key))

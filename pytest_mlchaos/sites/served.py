@@ -19,7 +19,7 @@ from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.patching import Patches
 from ..engine.pools import carry_scopes
-from ..engine.supervise import kept
+from ..engine.supervise import kept, refuse_marks
 from ..engine.surroundings import Surroundings
 from ..engine.user_state import UserState
 from ..engine.workdirs import WorkDirs
@@ -76,6 +76,7 @@ class Served:
         self, controller: Controller, app: Any, *, lifespan: bool, timeout: float, scratch: Path, workdirs: Iterable[Path]
     ) -> None:
         self._controller = controller
+        refuse_marks(app, "mlchaos.serve")
         self._kind = kind_of(app)
         if self._kind != "function":
             _refuse_running_loop()

@@ -1,0 +1,107 @@
+"""What a test does with the results of the fixture: a test that judges none of them has shown nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import Vacuous
+from .journal import Strike
+
+__all__ = ["Handed", "Result", "unjudged", "unstruck"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+NOT_A_LOOK = {"golden"}
+"""Public names that say nothing about the run under faults."""
+
+
+@dataclasses.dataclass
+class Handed:
+    """One result that the test received, and what became of it.
+
+    Attributes:
+        what: The method that returned it, as the user writes it (``"mlchaos.run"``).
+        each: True if each result of this method must be judged. Otherwise one of them is enough: others may be warm-ups.
+        quiet: Why no fault can strike in this test; empty if one can, or need not.
+        struck: True if a fault struck inside of the subject.
+        passed: True if the subject itself passed a site that a declared fault is bound to.
+        looked: True once the test has read a public attribute, or asked for a judgement.
+        compared: The judgement that compared it with its golden run, if one did.
+    """
+
+    what: str
+    each: bool = False
+    quiet: str = ""
+    struck: bool = False
+    passed: bool = False
+    looked: bool = False
+    compared: str = ""
+
+
+class Result:
+    """A result of the fixture. It notes that the test looked at it: a public attribute was read, or a judgement was asked for."""
+
+    _handed: Handed | None = None
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name not in NOT_A_LOOK:
+            handed = object.__getattribute__(self, "_handed")
+            if handed is not None:
+                handed.looked = True
+        return object.__getattribute__(self, name)
+
+    def __repr__(self) -> str:
+        return self._unseen(self._about)
+
+    def _about(self) -> str:
+        """Return what ``repr`` shows."""
+        return object.__repr__(self)
+
+    def _unseen(self, text: Callable[[], str]) -> str:
+        """Return a text about the result. To print a result does not judge it."""
+        handed = self._handed
+        looked = handed is not None and handed.looked
+        try:
+            return text()
+        finally:
+            if handed is not None:
+                handed.looked = looked
+
+    def _compare_under_faults(self, judgement: str) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.Vacuous` if no fault can have struck what is about to be compared with its golden run."""
+        handed = self._handed
+        if handed is None:
+            return
+        handed.looked, handed.compared = True, judgement
+        if handed.quiet:
+            raise Vacuous(
+                f"{judgement}: {handed.quiet}, so the run is compared with itself. Declare a fault, for example @chaos.crash, "
+                "or say @chaos.settings(allow_quiet=True) for a fault-free baseline"
+            )
+
+
+def unjudged(results: Sequence[Handed]) -> str:
+    """Explain which results the test never judged; empty if there is nothing to say."""
+    judged = {result.what for result in results if result.looked}
+    missed = dict.fromkeys(result.what for result in results if not result.looked and (result.each or result.what not in judged))
+    if not missed:
+        return ""
+    names = " and ".join(f"{name}(...)" for name in missed)
+    return (
+        f"nothing judged the result of {names}, so this test passes whatever happens. Call one of its assert_... methods, "
+        "or check its attributes"
+    )
+
+
+def unstruck(results: Sequence[Handed], strikes: Sequence[Strike]) -> str:
+    """Explain that every strike fell outside of the subjects that were judged; empty if one did not, or if nothing was judged."""
+    judged = [result for result in results if result.compared or (result.looked and result.passed)]
+    if not strikes or not judged or any(result.struck for result in results if result.looked):
+        return ""
+    first, what = strikes[0], judged[0]
+    return (
+        f"{'the only strike' if len(strikes) == 1 else f'all {len(strikes)} strikes'} fell outside of what {what.what}(...) ran: "
+        f"{first} in the test's own body. {what.compared or 'The test'} judged a run that nothing had hit. Move set-up code into a fixture "
+        "(no fault strikes there), or choose later visits with at="
+    )

@@ -1,0 +1,75 @@
+"""Tell whether a fault changed what it struck: a strike that changes nothing is none."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .digests import digest
+
+__all__ = ["fingerprint"]
+
+_DEEP = 32
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_CARRIERS = ("pandas", "polars", "pyarrow", "scipy", "PIL")
+"""Packages whose objects are data and pickle to the same bytes as long as they hold the same."""
+
+
+class _UnknownContent(Exception):
+    """Raised for a value that may change without a trace."""
+
+
+def fingerprint(value: Any) -> bytes | None:
+    """Return a digest of types, shapes and contents; None if the value holds something that cannot be compared.
+
+    An object of an unknown class may change in ways that are not seen here, so nothing is said about it.
+    """
+    hashed = hashlib.sha1(usedforsecurity=False)
+    try:
+        _feed(value, hashed.update, 0)
+    except _UnknownContent:
+        return None
+    return hashed.digest()
+
+
+def _feed(value: Any, update: Callable[[bytes], object], depth: int) -> None:
+    kind = type(value)
+    update(kind.__qualname__.encode())
+    if depth > _DEEP:
+        raise _UnknownContent
+    if kind in _PLAIN:
+        update(repr(value).encode(errors="surrogatepass"))
+    elif kind is dict:
+        for key, held in value.items():
+            _feed(key, update, depth + 1)
+            _feed(held, update, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        update(b"%d" % len(value))
+        for held in value:
+            _feed(held, update, depth + 1)
+    elif _is_array(value):
+        update(repr((str(value.dtype), tuple(value.shape))).encode())
+        update(digest(value))
+    elif kind.__module__.partition(".")[0] in _CARRIERS:
+        update(_pickled(value))
+    else:
+        raise _UnknownContent
+
+
+def _is_array(value: Any) -> bool:
+    arrays = (("numpy", "ndarray"), ("numpy", "generic"), ("torch", "Tensor"))
+    classes = (getattr(sys.modules.get(library), name, None) for library, name in arrays)
+    found = any(cls is not None and isinstance(value, cls) for cls in classes)
+    if found and getattr(value.dtype, "hasobject", False):
+        raise _UnknownContent
+    return found
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # whatever a user's class raises
+        raise _UnknownContent from error
