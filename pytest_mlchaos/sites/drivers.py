@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from ..core.interrupts import deferred
 from ..core.replies import Reply
 from ..core.values import shown
 from ..engine.attribution import branching, scope
@@ -91,7 +92,10 @@ class AsyncDriver:
 
     def _run(self, coroutine: Any, doing: str) -> Any:
         if self._runner is None:
-            self._runner = asyncio.Runner(loop_factory=_new_loop)  # with a factory, the thread's own loop stays set
+            with deferred():  # half a loop cannot be closed
+                runner = asyncio.Runner(loop_factory=_new_loop)  # with a factory, the thread's own loop stays set
+                runner.get_loop()
+                self._runner = runner
         try:
             return self._runner.run(coroutine)
         except SimulatedCrash as crash:

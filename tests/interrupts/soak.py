@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 
 HERE = pathlib.Path(__file__).parent
 MARK = "MLCHAOS_INTERRUPTED"
@@ -142,6 +143,13 @@ def session(scenario, folder, moments, *, whole=False):
                 interrupter.stop()
     except KeyboardInterrupt:
         code = f"{code}, KeyboardInterrupt out of pytest.main"
+    except TypeError as error:  # CPython 3.11 gives the end of a loop no line number, which pytest's own report stumbles over
+        trace = getattr(error.__context__, "__traceback__", None)
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is None or "pytest_mlchaos" in trace.tb_frame.f_code.co_filename:
+            raise
+        code = f"a loop of {trace.tb_frame.f_code.co_filename}, KeyboardInterrupt out of pytest.main"
     for _ in range(3):  # one that was sent at the very end
         with contextlib.suppress(KeyboardInterrupt):
             _sleep(0.001)
@@ -154,6 +162,7 @@ def work(scenario, count, seed, folder):
     sys.path.insert(0, str(HERE))
     from state import Processes, changed, state, threads_left
 
+    warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     drawn = random.Random(f"{scenario}/{seed}")
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
