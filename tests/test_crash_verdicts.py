@@ -202,7 +202,7 @@ def test_the_report_groups_by_cause_with_the_earliest_example():
     found = report([judge.outcome(state(number, name="c.pt", at=3), one) for number, one in enumerate(runs)], test="t.py::test_a")
     text = str(found)
     assert "3 crash states in 10 steps (3 checkpoint writes), checked in 1.0 s: 0 recover, 3 do not" in text
-    assert "  failed      2x  resume raised ValueError: bad byte 17" in text
+    assert "  failed      2x  resume raised ValueError\n" in text
     assert "at train.py:3 in load" in text
     assert "  diverged    1x  first divergence at step 4: data order" in text
     assert text.index("failed") < text.index("diverged")

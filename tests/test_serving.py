@@ -686,7 +686,7 @@ class Asgi2:
     ("app", "message"),
     [
         (3, "but got 3 (int)"),
-        ("module:app", "but got 'module:app' (str)"),
+        ("module:app", "but got str of 10 characters"),
         (lambda environ, start_response: [], "takes two arguments, as a WSGI app does"),
         (asgi2, "is an ASGI 2 app"),
         (Asgi2, "is an ASGI 2 app"),
@@ -705,7 +705,7 @@ def test_what_cannot_be_served_is_refused(serving, app, message):
     ("requests", "keywords", "message"),
     [
         ([], {}, "there are no requests"),
-        ("text", {}, "to be a list of requests but got 'text' (str)"),
+        ("text", {}, "to be a list of requests but got str of 4 characters"),
         ({"a": 1}, {}, "to be a list of requests"),
         ([1], {"concurrency": 0}, "expected concurrency to be a number of requests, 1 or more, but got 0 (int)"),
         ([1], {"concurrency": True}, "got True (bool)"),

@@ -277,7 +277,7 @@ def test_requests_may_be_written_in_several_forms(serving, request_, expected):
     [
         (3, "expected a request as '/path', (method, path)"),
         (("GET",), "expected a request as"),
-        ("health", "expected a request's path to begin with / but got 'health' (str)"),
+        ("health", "expected a request's path to begin with / but got str of 6 characters"),
         (("/a", "GET"), "expected a request's path to begin with /"),
         ({"ulr": "/a"}, "a request has no keyword 'ulr' (did you mean 'url'?)"),
         ({"params": {}}, "expected a request's path"),

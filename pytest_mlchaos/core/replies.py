@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import BadArgument
 from .journal import Strike
+from .privacy import error_text, location_text
 from .sites import Key
 
 __all__ = ["Reply", "Suspicion"]
@@ -67,7 +68,7 @@ class Reply:
         return f"<Reply to {self}: {self.outcome}, {self.latency:.3g} s>"
 
     def __str__(self) -> str:
-        return f"request {self.number}{f' ({self.name})' if self.name else ''}"
+        return f"request {self.number}{f' ({location_text(self.name)})' if self.name else ''}"
 
     @property
     def text(self) -> str:
@@ -93,6 +94,5 @@ class Reply:
         status = f"status {self.status}" if self.status is not None else ""
         if self.error is None:
             return status or "a value"
-        first_line = str(self.error).partition("\n")[0]
-        error = f"{type(self.error).__name__}: {first_line}" if first_line else type(self.error).__name__
+        error = error_text(self.error)
         return f"{status}, {error}" if status else error

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from ..errors import BadArgument
+from .privacy import data_text, option_text
 
 __all__ = [
     "CALLABLE",
@@ -58,9 +59,8 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]*)\s*")
 
 
 def shown(value: object) -> str:
-    """A value and its type, cut short: ``'3' (str)``."""
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+    """An option's value and its type: ``'3' (str)``; of what is long, or may be data, the kind alone."""
+    return f"{option_text(value)} ({type(value).__name__})"
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -254,6 +254,10 @@ PATTERNS = Rule(
 )
 
 
+_DATA = (ITERABLE.holds, MAPPING.holds, CALLABLE.holds)
+"""Where one of these is expected, what comes instead is the user's data, and not an option."""
+
+
 def checked(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that refuses arguments which break a rule, in one line that names ``owner`` and the argument."""
 
@@ -265,7 +269,8 @@ def checked(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Callable[P,
             __tracebackhide__ = True
             for name, value in signature.bind(*args, **kwargs).arguments.items():
                 if name in rules and not rules[name].holds(value):
-                    raise BadArgument(f"{owner}: expected {name} to be {rules[name].words} but got {shown(value)}")
+                    given = data_text(value) if rules[name].holds in _DATA else shown(value)
+                    raise BadArgument(f"{owner}: expected {name} to be {rules[name].words} but got {given}")
             return function(*args, **kwargs)
 
         return call

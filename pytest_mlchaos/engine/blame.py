@@ -9,6 +9,7 @@ from dataclasses import FrozenInstanceError
 from types import TracebackType
 
 from ..core.faults import Fault
+from ..core.privacy import error_text, remember_text
 from ..core.sites import Visit
 from ..errors import FaultError, MlchaosError, SimulatedCrash
 from .places import is_users
@@ -23,7 +24,7 @@ def broken(fault: Fault, error: Exception, what: str) -> FaultError:
     trace = _innermost(error)
     where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
     broken = FaultError(
-        f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {type(error).__name__}: {error}{where}. "
+        f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {error_text(error)}{where}. "
         "This says nothing about the subject."
     )
     broken.__cause__ = error
@@ -64,6 +65,7 @@ def comes_from(error: BaseException | None, origins: Sequence[BaseException]) ->
 def mark(error: BaseException) -> None:
     """Say of an exception that it is a fault's doing, without keeping it."""
     setattr(error, _MARK, True)
+    remember_text(error, str(error))
 
 
 def _innermost(error: BaseException) -> TracebackType | None:

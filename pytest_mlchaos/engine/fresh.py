@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..core.interrupts import closed, deferred, opened
+from ..core.privacy import child_error, error_text
 from ..errors import BadArgument, MlchaosError
 from .processes import stacks
 from .processes.child import Start
@@ -365,7 +366,7 @@ def _error(text: str, data: bytes | None) -> BaseException:
             error = pickle.loads(data)
             if isinstance(error, BaseException):
                 return error
-    return ChildProcessError(text)
+    return child_error(text)
 
 
 def _with_value(ended: Ended, data: bytes | None = None) -> Ended:
@@ -374,5 +375,5 @@ def _with_value(ended: Ended, data: bytes | None = None) -> Ended:
     try:
         return dataclasses.replace(ended, value=pickle.loads(data))
     except Exception as error:  # noqa: BLE001  # whatever a foreign __setstate__ raises
-        told = BadArgument(f"what the function returned does not load here: {type(error).__name__}: {error}")
+        told = BadArgument(f"what the function returned does not load here: {error_text(error)}")
         return dataclasses.replace(ended, error=told)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.interrupts import uninterruptible
+from ..core.privacy import error_text
 from ..errors import BadArgument
 
 __all__ = ["FRAMEWORK", "Inputs", "copied", "is_filled"]
@@ -93,7 +94,7 @@ def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
     except Exception as error:  # noqa: BLE001  # whatever a foreign __deepcopy__ raises
         memo.clear()
         memo.update(before)
-        failures.append(f"{type(value).__name__}: {error}")
+        failures.append(f"{type(value).__name__}: {error_text(error)}")
         return value
 
 

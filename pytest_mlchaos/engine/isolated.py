@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from typing import Any
 
+from ..core.privacy import error_text
 from ..core.runs import Attempt, Gradients, Preemption, Record, tell
 from ..core.schedule import Schedule
 from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
@@ -27,7 +28,7 @@ from .processes import stacks
 from .processes.child import join_threads, print_error
 from .processes.child import tell as tell_home
 from .processes.shipping import dumps
-from .supervise import Watch, check_subject, first_line, gradients_of
+from .supervise import Watch, check_subject, gradients_of
 from .surroundings import Surroundings
 from .telling import Heard, TellingClock, TellingController, absorb, site_modules, tell_before_exit
 from .trial import arm
@@ -112,7 +113,7 @@ class IsolatedSupervisor:
             except TrialTimeout:
                 raise
             except Exception as error:
-                raise GoldenRunFailed(f"the subject fails without any fault: {first_line(error)}") from error
+                raise GoldenRunFailed(f"the subject fails without any fault: {error_text(error)}") from error
         steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
         return _record(value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients])
 
@@ -191,7 +192,7 @@ def _unpacked(data: bytes) -> Any:
     try:
         return pickle.loads(data)
     except Exception as error:
-        raise BadArgument(f"mlchaos.run: what the subject returned does not load here: {type(error).__name__}: {error}") from error
+        raise BadArgument(f"mlchaos.run: what the subject returned does not load here: {error_text(error)}") from error
 
 
 def _packed(value: Any, complaint: str) -> bytes:
@@ -227,7 +228,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         schedule, watch = pickle.loads(order.schedule)
         subject, args = pickle.loads(order.payload)
     except Exception as error:  # noqa: BLE001  # whatever importing the user's modules raises
-        tell_home("unusable", f"{type(error).__name__}: {error}")
+        tell_home("unusable", f"{error_text(error)}")
         return None
     controller = TellingController(tell_home, {}, schedule, TellingClock(tell_home), probing=order.probing, own=order.own)
     controller.inside = "mlchaos.run"
@@ -261,8 +262,8 @@ def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callab
         return end, value, trained()
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         if controller.preempted is not None:
-            return controller.preempted.ending(f"the process ended with {first_line(error)}"), None, ()
+            return controller.preempted.ending(f"the process ended with {error_text(error)}"), None, ()
         if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
             raise
         print_error(error)
-        return f"the process ended with {first_line(error)}", None, ()
+        return f"the process ended with {error_text(error)}", None, ()

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.journal import Strike
+from ..core.privacy import error_text
 from ..core.runs import Attempt, FileState, Output, Record
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
 from . import randomness
 from .controller import Controller, current
-from .supervise import Supervisor, check_subject, first_line, kept, swallowed
+from .supervise import Supervisor, check_subject, kept, swallowed
 from .tables import is_table
 
 __all__ = ["Pipeline"]
@@ -80,7 +81,7 @@ class Pipeline(Supervisor):
     def _output(
         self, value: Any, error: BaseException | None, before: Mapping[str, FileState], strikes: tuple[Strike, ...], start: float
     ) -> Output:
-        ended = "returned" if error is None else f"raised {first_line(error)}"
+        ended = "returned" if error is None else f"raised {error_text(error)}"
         duration = self._controller.clock.now() - start
         record = Record(value, (Attempt(ended, 0),), strikes, duration, (), kept(value))
         return Output(record, error, before, self._disk.contents())

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..core.clock import Clock
 from ..core.faults import Fault
 from ..core.journal import Journal, Strike
+from ..core.privacy import error_text, remember_text
 from ..core.schedule import Schedule
 from ..core.sites import Visit, derive_seed, name_of
 from ..errors import BadArgument, MlchaosError
@@ -22,6 +23,7 @@ from .lanes import Lane, Plan
 __all__ = ["Strikes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+_PACKAGE = f"{__name__.partition('.')[0]}."
 PROBED_VISITS = 2
 """Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
 
@@ -93,7 +95,7 @@ class Strikes:
             return bool(where(visit))
         except Exception as error:  # whatever a user's code raises
             mistake = BadArgument(
-                f"{plan.fault.name}: where= raised {type(error).__name__}: {error}, at visit {visit.index} of {visit.site}. It takes the "
+                f"{plan.fault.name}: where= raised {error_text(error)}, at visit {visit.index} of {visit.site}. It takes the "
                 "visit, and returns True if the fault may strike there"
             )
             mistake.__cause__ = error
@@ -107,6 +109,8 @@ class Strikes:
             put_down(strike, self.clock.now() + visit.delay, plan.fault.key)
             self._struck(plan, strike)
             if visit.error is not None:
+                if type(plan.fault).__module__.startswith(_PACKAGE):  # a fault of the user's may say something of the data
+                    remember_text(visit.error, str(visit.error))
                 self.inject(visit.error)
 
         visit.recorder, visit.deferred, visit.details, visit.memory = record, False, {}, plan.memory

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from ..core.faults import chaos_marks
+from ..core.privacy import error_text
 from ..core.runs import Attempt, Gradients, Preemption, Record, tell
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
 from . import randomness
@@ -19,7 +20,7 @@ from .inputs import Inputs, copied
 from .surroundings import Surroundings
 from .workdirs import WorkDirs
 
-__all__ = ["Supervisor", "check_subject", "first_line", "gradients_of", "kept", "refuse_marks", "swallowed"]
+__all__ = ["Supervisor", "check_subject", "gradients_of", "kept", "refuse_marks", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
@@ -93,7 +94,7 @@ class Supervisor:
             try:
                 return subject()
             except Exception as error:
-                raise GoldenRunFailed(f"the subject fails without any fault: {first_line(error)}") from error
+                raise GoldenRunFailed(f"the subject fails without any fault: {error_text(error)}") from error
 
         with self._controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start():
             self._surroundings.restore()
@@ -136,11 +137,11 @@ class Supervisor:
                 if isinstance(error, KeyboardInterrupt) and not controller.is_injected(error):
                     raise
                 if controller.preempted is not None:
-                    return None, (), controller.preempted.ending(f"the process ended with {first_line(error)}")
+                    return None, (), controller.preempted.ending(f"the process ended with {error_text(error)}")
                 if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
                     self._tell(error, before)
                     raise
-                return None, (), f"the process ended with {first_line(error)}"
+                return None, (), f"the process ended with {error_text(error)}"
             if controller.crash is not None:
                 place = swallowed(controller.crash)
                 if place is None:
@@ -204,9 +205,3 @@ def _outermost_user_frame(trace: TracebackType) -> TracebackType:
     while found is not None and str(found.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package:
         found = found.tb_next
     return found or trace
-
-
-def first_line(error: BaseException) -> str:
-    """An exception's class, and the first line of its text."""
-    text = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.faults import is_drawn
+from ..core.privacy import is_name, path_text
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
 from ._leaves import Leaf, describe, leaves, parts, rebuilt
@@ -35,7 +36,7 @@ def wanted_fields(owner: str, fields: Any) -> Any:
 
 def field_name(leaf: Leaf) -> str:
     """The path to a field, with dots."""
-    return ".".join(map(str, leaf.path)) or "batch"
+    return path_text(leaf.path) or "batch"
 
 
 def _words(name: Any) -> list[str]:
@@ -95,7 +96,7 @@ class Batch:
         matching = [leaf for leaf in found if tuple(map(str, leaf.path))[: len(path)] == path]
         if not matching:
             known = {".".join(map(str, leaf.path[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
-            hint = did_you_mean(str(name), sorted(known))
+            hint = did_you_mean(str(name), sorted(filter(is_name, known)))
             raise PayloadMismatch(f"{self.owner}: there is no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
         return matching
 

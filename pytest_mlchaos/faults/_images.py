@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..core.privacy import path_text
 from ..errors import PayloadMismatch
 from ._leaves import Leaf, is_array, is_tensor, parts
 
@@ -53,7 +54,7 @@ class Picture:
     @property
     def name(self) -> str:
         """The way to it, with dots."""
-        return ".".join(map(str, self.path)) or "batch"
+        return path_text(self.path) or "batch"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
+from ..core.privacy import path_text
 from ..engine.tables import is_frame
 
 __all__ = ["Leaf", "children", "describe", "leaves", "parts", "rebuilt"]
@@ -303,5 +304,5 @@ def describe(value: Any) -> str:
     """The types and shapes in a batch: ``{x: float32[8, 3], y: int64[8]}``."""
     if is_tensor(value) or is_array(value):
         return Leaf((), value).shape_and_type()
-    held = [f"{name}: {describe(child)}" for name, child in list(parts(value))[:8]]
+    held = [f"{path_text([name])}: {describe(child)}" for name, child in list(parts(value))[:8]]
     return f"{type(value).__name__}({', '.join(held)})" if held else type(value).__name__

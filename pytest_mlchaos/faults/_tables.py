@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..core.privacy import label_text
+
 __all__ = ["NUMBERS", "Column", "Table", "Unfit", "ahead", "all_same", "places", "table_of"]
 
 NUMBERS = ("float", "integer")
@@ -154,9 +156,13 @@ class Table(abc.ABC):
         """What tables of one kind have in common."""
         return (type(self.value).__name__, *((str(name), self.dtype(place)) for place, name in enumerate(self.names)))
 
+    def label(self, place: int) -> str:
+        """A column's name as reports show it."""
+        return label_text(self.names[place], place, len(self.names))
+
     def describe(self) -> str:
         """``DataFrame[5 rows x 2 columns] (age: int64, name: str)``."""
-        columns = [f"{name}: {self.dtype(place)}" for place, name in enumerate(self.names[:SHOWN])]
+        columns = [f"{self.label(place)}: {self.dtype(place)}" for place in range(min(len(self.names), SHOWN))]
         more = ["..."] if len(self.names) > SHOWN else []
         return f"{type(self.value).__name__}[{self.rows} rows x {len(self.names)} columns] ({', '.join(columns + more)})"
 

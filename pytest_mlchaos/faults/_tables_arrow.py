@@ -198,7 +198,7 @@ class ArrowColumn(Column):
             moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + since
             return moment.astimezone(pa.lib.string_to_tzinfo(self.type.tz)).utcoffset()
         except (OverflowError, ValueError, LookupError) as why:  # beyond the year 9999, or a zone that this machine does not know
-            raise Unfit(f"of the dtype {self.dtype} has a first time that is not known in its zone: {why}") from None
+            raise Unfit(f"of the dtype {self.dtype} has a first time that is not known in its zone ({type(why).__name__})") from None
 
     def recoded(self, order: Any) -> Any:
         """The dictionary in another order, and each index changed to match."""
@@ -325,11 +325,11 @@ class ArrowTable(Table):
         try:
             return self._back(self._table.take(pa.array(rows)))
         except NotImplementedError:
-            for name, values in zip(self.names, self._table.columns, strict=True):
+            for values in self._table.columns:
                 try:
                     values.take(pa.array([0]))
                 except NotImplementedError:
-                    raise Unfit(f"Arrow takes no rows out of {name!r}, which is of the type {values.type}") from None
+                    raise Unfit(f"Arrow takes no rows out of a column that is of the type {values.type}") from None
             raise
 
     def kept(self) -> Any:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..core.privacy import path_text
 from ._leaves import children, is_array
 
 __all__ = ["Texts", "described", "replaced", "texts"]
@@ -30,7 +31,7 @@ class Texts:
     @property
     def name(self) -> str:
         """The way to it, with dots."""
-        return ".".join(map(str, self.path)) or "text"
+        return path_text(self.path) or "text"
 
 
 def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, single: bool = False) -> Iterator[Texts]:
@@ -142,6 +143,6 @@ def replaced(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -> Any
 
 def described(value: Any) -> str:
     """The types in a value: ``dict(prompt: str, n: int)``."""
-    parts = [f"{name}: {described(child)}" for name, child in list(children(value))[:8]]
+    parts = [f"{path_text([name])}: {described(child)}" for name, child in list(children(value))[:8]]
     shape = f"{list(value.shape)}" if hasattr(value, "shape") else ""
     return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__ + shape

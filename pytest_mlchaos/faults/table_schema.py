@@ -36,7 +36,7 @@ class MissingFeature(TableFault):
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """Without them, or with nothing in them."""
         chosen = self._chosen(table, rng)
-        visit.note(columns=[str(table.names[place]) for place in chosen], mode=self.mode)
+        visit.note(columns=[table.label(place) for place in chosen], mode=self.mode)
         try:
             if self.mode == "null":
                 return table.replaced({place: _emptied(table.column(place)) for place in chosen})
@@ -62,11 +62,11 @@ def _emptied(column: Column) -> Any:
 
     nulls = column.nulls()
     if nulls is not None and nulls.all():
-        raise Unfit(f"the column {column.name!r} has no values")
+        raise Unfit("the column has no values")
     try:
         return column.without(np.arange(column.size))
     except Unfit as why:
-        raise Unfit(f"the column {column.name!r} {why}") from None
+        raise Unfit(f"the column {why}") from None
 
 
 _FITS = {
@@ -165,13 +165,13 @@ class SchemaDrift(TableFault):
 
     def _free(self, table: Table, name: str) -> str:
         if table.named and name in table.names:
-            raise Unfit(f"there is a column {name!r} already; name another with to=")
+            raise Unfit("there is a column of that name already; name another with to=")
         return name
 
     def _columns(self, table: Table, rng: Any, visit: Visit) -> Any:
         """A column that is renamed, or gone."""
         chosen = self.wanted(table, self.column) if self.column is not None else [int(rng.integers(len(table.names)))]
-        visit.note(columns=[str(table.names[place]) for place in chosen])
+        visit.note(columns=[table.label(place) for place in chosen])
         if self.kind == "renamed":
             if not table.named:
                 raise Unfit("its columns have no names")
@@ -189,13 +189,13 @@ class SchemaDrift(TableFault):
                 fresh[place] = self._changed(table.column(place), rng)
             except Unfit as why:
                 if self.column is not None:
-                    raise Unfit(f"the column {table.names[place]!r} {why}") from None
+                    raise Unfit(f"the column {table.label(place)} {why}") from None
                 continue
             if self.column is None:
                 break
         if not fresh:
             raise Unfit(f"it has no column that kind={self.kind!r} can change")
-        visit.note(columns=[str(table.names[place]) for place in fresh])
+        visit.note(columns=[table.label(place) for place in fresh])
         return table.replaced(fresh)
 
     def _changed(self, column: Column, rng: Any) -> Any:

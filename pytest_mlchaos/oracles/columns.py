@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..core.privacy import key_text
 from ..errors import BadArgument
 
 __all__ = ["Column", "columns_of"]
@@ -50,11 +51,12 @@ def columns_of(data: Any, what: str) -> dict[Any, Column]:
             return {None: _column(data, array, what)}
         named = [(place, array[:, place]) for place in range(array.shape[1])]
     found = {}
-    for name, values in named:
-        array = _array(values, f"{what}[{name!r}]")
+    for place, (name, values) in enumerate(named):
+        called = f"{what}[{key_text(name, place, len(named), noun='column')}]"
+        array = _array(values, called)
         if array.ndim != 1:
-            raise BadArgument(f"{what}[{name!r}]: expected one dimension but got the shape {list(array.shape)}")
-        found[name] = _column(values, array, f"{what}[{name!r}]")
+            raise BadArgument(f"{called}: expected one dimension but got the shape {list(array.shape)}")
+        found[name] = _column(values, array, called)
     if not found:
         raise BadArgument(f"{what}: a table without columns")
     if len({column.rows for column in found.values()}) > 1:

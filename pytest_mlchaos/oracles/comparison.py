@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from statistics import NormalDist, fmean, variance
 from typing import Any
 
+from ..core.privacy import shows_values
 from ..core.values import FLAG, ITERABLE, checked, rounded, shown
 from ..errors import BadArgument, Inconclusive, Worse
 
@@ -121,8 +122,11 @@ class _Test:
         """What was measured."""
         loss, spread = self.effect()
         way = "worse" if loss >= 0 else "better"
-        spread_told = f"margin {self.margin:g}, standard deviation {math.sqrt(spread):.3g}"
-        return f"over {self._seeds()} the metric is {rounded(abs(loss), self.margin)} {way} on average ({spread_told})"
+        size, deviation = rounded(abs(loss), self.margin), f"{math.sqrt(spread):.3g}"
+        if not shows_values():  # in percent of the larger metric: from 0, the difference would be the metric
+            scale = max(map(abs, (*self.chaos, *self.golden))) or 1.0
+            size, deviation = f"{100 * abs(loss) / scale:.3g} %", f"{100 * math.sqrt(spread) / scale:.3g} %"
+        return f"over {self._seeds()} the metric is {size} {way} on average (margin {self.margin:g}, standard deviation {deviation})"
 
     def advice(self) -> str:
         """How many seeds would tell, were the effect and the spread as measured (normal approximation)."""

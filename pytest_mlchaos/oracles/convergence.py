@@ -6,11 +6,18 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from ..core.privacy import shows_values
 from ..core.values import COUNT, ITERABLE, NUMBER, WHOLE, checked, index, optional, rounded, shown
 from ..errors import BadArgument, NotConverged
 
 __all__ = ["assert_converged"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
+_DISTANCES = (
+    (1.01, "up to 1 % above the bound"),
+    (1.1, "up to 10 % above the bound"),
+    (2.0, "up to twice the bound"),
+    (10.0, "up to ten times the bound"),
+)
 
 
 @checked("assert_converged", losses=ITERABLE, below=NUMBER, window=COUNT, by=optional(WHOLE))
@@ -36,12 +43,30 @@ def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = No
         raise NotConverged(f"the loss is {values[broken]} at step {broken}, and not finite at {count} of {len(values)} steps")
     means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
     what = "the loss" if window == 1 else f"the mean loss over {window} steps"
-    lowest = min(means)
-    if by is not None and min(in_time := means[: by - window + 2]) >= below:
-        raise NotConverged(f"{what} did not fall below {below:g} by step {by}: the lowest was {rounded(min(in_time), below)}")
+    if by is not None and min(means[: by - window + 2]) >= below:
+        raise NotConverged(f"{what} did not fall below {below:g} by step {by}: {_lowest(means[: by - window + 2], below, window)}")
     if means[-1] >= below:
-        reached = "" if lowest >= below else f", though it had been {rounded(lowest, below)} at step {means.index(lowest) + window - 1}"
-        raise NotConverged(f"{what} is {rounded(means[-1], below)} at the last step, {len(values) - 1}; expected below {below:g}{reached}")
+        lowest = min(means)
+        reached = "" if lowest >= below else f", though it had been {_shown(lowest, below)} at step {means.index(lowest) + window - 1}"
+        how = _distance(means[-1], below)
+        raise NotConverged(f"{what} is {how} at the last step, {len(values) - 1}; expected below {below:g}{reached}")
+
+
+def _lowest(means: list[float], below: float, window: int) -> str:
+    return f"the lowest, at step {means.index(min(means)) + window - 1}, was {_distance(min(means), below)}"
+
+
+def _shown(value: float, below: float) -> str:
+    return rounded(value, below) if shows_values() else "below it"
+
+
+def _distance(value: float, below: float) -> str:
+    """A loss, or how far above its bound it is: the losses themselves are the user's."""
+    if shows_values():
+        return rounded(value, below)
+    if below <= 0:
+        return "above the bound"
+    return next((text for ratio, text in _DISTANCES if value <= ratio * below), "more than ten times the bound")
 
 
 def _number(value: Any, step: int) -> float:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..core.crashes import CrashOutcome, CrashState
+from ..core.privacy import error_text
 from ..core.results import Result
 from ..core.values import FLAG, TOLERANCE, WHOLE, checked, optional
 from ..errors import Inconclusive, NotRecovered
@@ -192,20 +193,12 @@ def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
     return outcome.verdict, outcome.divergence.component if outcome.divergence is not None else ""
 
 
-def _first_line(error: BaseException, root: str = "") -> str:
-    """In words; the work directory, which is another one each time, is called so."""
-    text = str(error).strip().partition("\n")[0]
-    text = text.replace(root, "workdir") if root else text
-    text = text if len(text) <= 160 else text[:157] + "..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
     first = group[0]
     head = f"  {first.verdict:<9} {len(group):>3}x  "
     pad = " " * 17
     if first.verdict == "failed" and first.error is not None:
-        lines = [f"{head}resume raised {_first_line(first.error, root)}", *([f"{pad}at {first.place}"] if first.place else [])]
+        lines = [f"{head}resume raised {error_text(first.error, root=root)}", *([f"{pad}at {first.place}"] if first.place else [])]
     elif first.verdict == "hung":
         lines = [f"{head}resume did not end: {first.error}"]
     elif first.from_scratch:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
+from ..core.privacy import error_text
 from ..errors import BadArgument
 from .diagnosis import align, first_divergence, lost_generator, matching
 from .resumption import never_resumes, restarted
@@ -38,11 +39,7 @@ class CrashJudge:
     def differs(self, ran: Ran) -> Divergence | None:
         """How a second run of the whole differs from the golden one; where files alone are judged, those that differ are no longer."""
         if ran.error is not None or ran.hung is not None:
-            how = (
-                f"raised {type(ran.error).__name__}: {str(ran.error).partition(chr(10))[0]}"
-                if ran.error
-                else f"did not end; it stood {ran.hung}"
-            )
+            how = f"raised {error_text(ran.error)}" if ran.error else f"did not end; it stood {ran.hung}"
             return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
         self._second = ran
         if self._by_files():

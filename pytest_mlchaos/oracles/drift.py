@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.privacy import is_name, key_text
 from ..core.values import did_you_mean, index, shown
 from ..errors import BadArgument, Drifted
 from .columns import Column, columns_of
@@ -70,7 +71,7 @@ def assert_no_drift(
     except BadArgument as error:
         raise Drifted(f"cannot be judged: {error}") from None
     level, tests = alpha / len(before), {}
-    methods = {name: _method(name, column, method) for name, column in before.items()}
+    methods = {name: _method(name, before, method) for name in before}
     if isinstance(method, Mapping) and (unknown := [name for name in method if name not in before]):
         raise BadArgument(f"assert_no_drift: method names {unknown[0]!r}, which the reference does not have{_like(unknown[0], before)}")
     for name, column in before.items():
@@ -80,9 +81,9 @@ def assert_no_drift(
                 f"assert_no_drift: expected threshold below 1 for method {methods[name]!r}, whose statistic is at most 1, but got {limit:g}"
             )
         tests[name] = _Test(methods[name], limit, alpha, level, bins)
-        _check_reference(_called(name), column, tests[name])
+        _check_reference(_called(name, before), column, tests[name])
     findings = _columns_that_differ(before, after)
-    findings += [_judged(_called(name), column, after[name], tests[name]) for name, column in before.items() if name in after]
+    findings += [_judged(_called(name, before), column, after[name], tests[name]) for name, column in before.items() if name in after]
     if drifted := _significant(findings, alpha, len(before)):
         raise Drifted(_told(drifted, len({**before, **after})))
 
@@ -123,21 +124,27 @@ def _is_number(value: Any) -> bool:
 
 
 def _like(name: Any, known: Mapping[Any, Any]) -> str:
-    return did_you_mean(str(name), map(str, known))
+    return did_you_mean(str(name), [str(one) for one in known if is_name(str(one))])
 
 
-def _called(name: Any) -> str:
-    return "the column" if name is None else f"column {name!r}"
+def _called(name: Any, columns: Mapping[Any, Column]) -> str:
+    if name is None:
+        return "the column"
+    text = key_text(name, list(columns).index(name), len(columns), noun="column")
+    return text[1:-1] if text.startswith("<") else f"column {text}"
 
 
-def _method(name: Any, column: Column, method: str | Mapping[Any, str] | None) -> str:
+def _method(name: Any, columns: Mapping[Any, Column], method: str | Mapping[Any, str] | None) -> str:
+    column = columns[name]
     how = method.get(name) if isinstance(method, Mapping) else method
     if how is None:
         return "ks" if column.kind == "numbers" else "chi2"
     if how not in _THRESHOLDS:
         raise BadArgument(f"assert_no_drift: expected method to be 'ks', 'psi' or 'chi2' but got {shown(how)}")
     if how == "ks" and column.kind != "numbers":
-        raise BadArgument(f"assert_no_drift: {_called(name)} holds {column.kind}; method='ks' takes numbers: give 'chi2' or 'psi' for it")
+        raise BadArgument(
+            f"assert_no_drift: {_called(name, columns)} holds {column.kind}; method='ks' takes numbers: give 'chi2' or 'psi' for it"
+        )
     return how
 
 
@@ -188,8 +195,8 @@ def _columns_that_differ(before: Mapping[Any, Column], after: Mapping[Any, Colum
     if (None in before) != (None in after):
         forms = ("a single column", "a table")[:: 1 if None in after else -1]
         return [_Finding("current", f"is {forms[0]} where the reference is {forms[1]}")]
-    gone = [_Finding(_called(name), "is missing") for name in before if name not in after]
-    return gone + [_Finding(_called(name), "is not in the reference") for name in after if name not in before]
+    gone = [_Finding(_called(name, before), "is missing") for name in before if name not in after]
+    return gone + [_Finding(_called(name, after), "is not in the reference") for name in after if name not in before]
 
 
 def _judged(called: str, before: Column, after: Column, test: _Test) -> _Finding:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..core.journal import Strike
+from ..core.privacy import data_text
 from ..core.replies import Reply, Suspicion
 from ..core.results import Result
 from ..core.values import FLAG, TEXT, TOLERANCE, WHOLE, checked, optional, parse_duration, shown
@@ -178,7 +179,7 @@ class Load(Result):
             )
         if expected is not None and not callable(expected):
             raise BadArgument(
-                f"assert_fallback: expected a predicate on the reply but got {shown(expected)}; give a value as json= or value="
+                f"assert_fallback: expected a predicate on the reply but got {data_text(expected)}; give a value as json= or value="
             )
         self._compare_under_faults("assert_fallback")
         struck = [place for place, reply in enumerate(self.replies) if reply.faults]

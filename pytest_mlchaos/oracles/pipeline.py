@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
+from ..core.privacy import key_text
 from ..core.runs import FileState, Output
 from ..core.values import PATTERNS, TOLERANCE, checked, shown
 from ..errors import (
@@ -211,8 +212,8 @@ def _amount(path: str, state: FileState) -> str:
 def _counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """How many rows or items there are, place by place."""
     if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _counts(item, f"{path}[{name!r}]")
+        for place, (name, item) in enumerate(value.items()):
+            yield from _counts(item, f"{path}[{key_text(name, place, len(value))}]")
     elif (hasattr(value, "shape") and hasattr(value, "dtype")) or hasattr(value, "columns") or hasattr(value, "num_rows"):
         yield path, f"{_rows(value)} rows"
     elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):

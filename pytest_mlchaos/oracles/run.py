@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..core.privacy import labels_text
 from ..core.results import Result
 from ..core.runs import Record, tell
 from ..core.values import FLAG, TOLERANCE, checked
@@ -157,7 +158,7 @@ class Run(Result):
             try:
                 value = getattr(value, key) if isinstance(key, str) and hasattr(value, key) else value[key]
             except (LookupError, TypeError):
-                has = f" with the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else ""
+                has = f" with the keys {labels_text(value)}" if isinstance(value, Mapping) else ""
                 raise BadArgument(f"assert_no_drift: {whose} returned no entry {key!r} but {type(value).__name__}{has}") from None
         if value is None:
             raise BadArgument(f"assert_no_drift: {whose} returned None; return the predictions from the subject")
@@ -174,7 +175,7 @@ class Run(Result):
             raise BadArgument(
                 f"assert_converged: the subject should return its losses, one a step, or a dict that holds them under "
                 f"{key or 'losses'!r}, but it returned {type(self.value).__name__}"
-                + (f" with the keys {', '.join(map(str, self.value))}" if isinstance(self.value, Mapping) else "")
+                + (f" with the keys {labels_text(self.value)}" if isinstance(self.value, Mapping) else "")
             )
         return value
 

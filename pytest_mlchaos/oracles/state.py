@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from ..core.privacy import SMALL, attribute_text, difference_text, key_text, shows_values
 from ..core.values import TEXT, TOLERANCE, checked, rounded
 from ..errors import StateDiffers
 
@@ -145,7 +146,7 @@ class _Comparison:
             gap = abs(int(a) - int(b)) if whole else float(abs(a - b)) if type(a) is type(b) else abs(real[0] - real[1])
             if (self.atol or self.rtol) and gap <= self.atol + self.rtol * abs(real[1]):
                 return
-            yield f"{path}: differs by {_amount(gap)} ({_type(a)})"
+            yield f"{path}: {difference_text(a, b, gap, _amount(gap))} ({_type(a)})"
         else:
             yield f"{path}: differs by {_amount(abs(real[0] - real[1]))} ({_type(a)})"
 
@@ -163,15 +164,17 @@ class _Comparison:
             yield f"{path}: not equal ({_type(a)})"
 
     def _mappings(self, a: Mapping[Any, Any], b: Mapping[Any, Any], path: str) -> Iterator[str]:
+        names = hasattr(b, "_metadata")  # a module's state: its keys are the names of parameters
+        keys = {key: key_text(key, place, len(b), names=names) for place, key in enumerate(b)}
         for key in b:
             if key not in a:
-                yield f"{path}[{key!r}]: missing"
-        for key in a:
+                yield f"{path}[{keys[key]}]: missing"
+        for place, key in enumerate(a):
             if key not in b:
-                yield f"{path}[{key!r}]: not expected"
+                yield f"{path}[{key_text(key, place, len(a))}]: not expected"
         for key in b:
             if key in a:
-                yield from self.differences(a[key], b[key], f"{path}[{key!r}]")
+                yield from self.differences(a[key], b[key], f"{path}[{keys[key]}]")
 
     def _sequences(self, a: Sequence[Any], b: Sequence[Any], path: str) -> Iterator[str]:
         for place, (x, y) in enumerate(zip(a, b, strict=False)):
@@ -188,7 +191,8 @@ class _Comparison:
             yield from self.differences(list(a.columns), list(b.columns), f"{path}.columns")
             yield from self.differences(a.index, b.index, f"{path}.index")
             for place, column in enumerate(b.columns):
-                yield from self._columns(a.iloc[:, place], b.iloc[:, place], f"{path}[{column!r}]")
+                name = key_text(column, place, len(b.columns), noun="column")
+                yield from self._columns(a.iloc[:, place], b.iloc[:, place], f"{path}[{name}]")
         else:
             if hasattr(a, "index"):
                 yield from self.differences(a.index, b.index, f"{path}.index")
@@ -235,9 +239,9 @@ class _Comparison:
 
     def _attributes(self, a: Mapping[str, Any], b: Mapping[str, Any], path: str) -> Iterator[str]:
         for name in b:
-            yield from self.differences(a.get(name), b[name], f"{path}.{name}")
+            yield from self.differences(a.get(name), b[name], f"{path}.{attribute_text(name)}")
         if extra := a.keys() - b.keys():
-            yield f"{path}.{min(extra)}: not expected"
+            yield f"{path}.{attribute_text(min(extra))}: not expected"
 
     def _arrays(self, a: Any, b: Any, path: str) -> Iterator[str]:
         import numpy as np
@@ -245,8 +249,9 @@ class _Comparison:
         if a.shape != b.shape or a.dtype != b.dtype:
             yield f"{path}: {a.dtype}{list(a.shape)} instead of {b.dtype}{list(b.shape)}"
         elif a.dtype.names:
-            for field in a.dtype.names:
-                yield from self._arrays(a[field], b[field], f"{path}[{field!r}]")
+            for place, field in enumerate(a.dtype.names):
+                name = key_text(field, place, len(a.dtype.names), noun="field")
+                yield from self._arrays(a[field], b[field], f"{path}[{name}]")
         elif a.dtype.kind in "biufc":
             yield from _numeric(np, a, b, self.rtol, self.atol, path)
         elif a.dtype.kind == "O":
@@ -338,11 +343,10 @@ def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype
     if not wrong.any():
         return
     first = tuple(np.argwhere(wrong)[0]) if a.shape else ()
-    number = int if a.dtype.kind in "biu" else float
-    finite = [number(value) for value in np.ravel(gap[wrong]) if value == value and abs(value) != math.inf]
-    by = number(gap[first])
-    amount = f"differs by {_amount(by)}" if math.isfinite(by) else "is finite on one side only"
-    most = f", by at most {_amount(max(finite))}" if finite and wrong.sum() > 1 else ""
+    finite = bool(np.isfinite(gap[wrong].astype(float)).any())
+    by = (int if a.dtype.kind in "biu" else float)(gap[first])
+    amount = difference_text(a[first].item(), b[first].item(), by, _amount(by)) if math.isfinite(by) else "is finite on one side only"
+    most = f", by at most {_most(np, a[wrong], b[wrong], gap[wrong])}" if finite and wrong.sum() > 1 else ""
     place = list(map(int, first)) if first else ""
     yield f"{path}{place}: {amount}; {int(wrong.sum())} of {a.size} entries differ{most} ({dtype or a.dtype}{list(a.shape)})"
 
@@ -350,3 +354,15 @@ def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype
 def _amount(gap: float) -> str:
     """In words; integers are exact on any machine."""
     return str(gap) if isinstance(gap, int) else rounded(gap)
+
+
+def _most(np: Any, a: Any, b: Any, gap: Any) -> str:
+    """The largest finite difference of entries; in percent where a number would tell a value."""
+    gap = np.abs(gap).astype("f8")
+    finite = np.isfinite(gap)
+    sizes = [np.abs(side[finite].astype("c16" if side.dtype.kind == "c" else "f8")) for side in (a, b)]
+    gap, smaller, larger = gap[finite], np.minimum(*sizes), np.maximum(*sizes)
+    few = (gap <= SMALL) & (smaller > 0) & (a.dtype.kind in "biu")
+    if shows_values() or bool((few | (2 * gap <= smaller)).all()):
+        return _amount(int(gap.max()) if a.dtype.kind in "biu" else float(gap.max()))
+    return f"{100 * float((gap / larger).max()):.3g} %"

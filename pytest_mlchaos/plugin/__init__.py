@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import tempfile
 from collections.abc import Generator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..core import interrupts
+from ..core.privacy import show_values, shows_values
 from ..core.safety import PRODUCTION, check_patterns, refuse_production
 from ..core.settings import Settings
 from ..errors import BadArgument, FaultError, InjectionForbidden, MlchaosError, NeverStruck, UnknownFault, Vacuous
@@ -37,6 +39,7 @@ _MARKS = (
     "@chaos.gpu_oom(at=7). `pytest --mlchaos-faults` lists the faults. Select with -m mlchaos or -m \"mlchaos(fault='gpu_oom')\".",
     f"mlchaos_settings({', '.join(Settings.table())}): how one chaos test is explored; written as @chaos.settings(...).",
 )
+_SHOW_VALUES = "show keys, values and error messages in reports, which may hold data of the user's"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--mlchaos-off", dest="mlchaos_off", action="store_true", help="run chaos tests without any fault")
     group.addoption("--mlchaos-faults", dest="mlchaos_faults", action="store_true", help="show the faults that there are, and exit")
     group.addoption("--mlchaos-journal", dest="mlchaos_journal", metavar="FILE", help="write the faults that struck to FILE, as JSON lines")
+    group.addoption("--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES)
+    parser.addini("mlchaos_show_values", f"{_SHOW_VALUES} (as --mlchaos-show-values)", "bool", False)
     parser.addini("mlchaos_production", "environment variables (NAME=pattern) that forbid injecting faults", "linelist", list(PRODUCTION))
 
 
@@ -68,6 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_mark] = interrupts.count_open()
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
+    config.add_cleanup(functools.partial(show_values, shows_values()))  # of a session around this one
+    show_values(bool(config.getoption("mlchaos_show_values") or config.getini("mlchaos_show_values")))
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
     config.pluginmanager.register(Tally(), "mlchaos-tally")
@@ -146,11 +153,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     """The settings that are not at their default."""
     if config.getoption("mlchaos_off"):
         return "mlchaos: off"
-    if not _configured(config):
-        return None
-    from .declared import settings_of
+    found = []
+    if _configured(config):
+        from .declared import settings_of
 
-    return f"mlchaos: {settings_of(config).changed()}"
+        found.append(settings_of(config).changed())
+    if shows_values():
+        found.append("values are shown in reports")
+    return f"mlchaos: {', '.join(found)}" if found else None
 
 
 def _is_chaos(item: pytest.Item) -> bool:

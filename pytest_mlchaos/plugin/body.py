@@ -17,6 +17,7 @@ import pytest
 
 from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
+from ..core.privacy import error_text
 from ..core.results import unjudged
 from ..core.schedule import Schedule
 from ..core.settings import Settings
@@ -176,5 +177,5 @@ def cause_of(error: BaseException) -> Cause:
     from ..search.explore import Cause
 
     place = user_place(error)
-    words = textwrap.shorten(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", SUMMARY, placeholder=" ...")
+    words = textwrap.shorten(error_text(error), SUMMARY, placeholder=" ...")
     return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
+from ..core.privacy import error_text
 from ..engine.crashes.hosts import Golden, Host
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, NonDeterministicSubject
 
@@ -164,8 +165,7 @@ def _golden(hosts: Hosts, host: Host) -> Golden:
     golden = host.golden(None)
     ran = golden.ran
     if ran.error is not None:
-        words = str(ran.error).partition("\n")[0]
-        raise GoldenRunFailed(f"the subject fails without any fault: {type(ran.error).__name__}: {words}") from ran.error
+        raise GoldenRunFailed(f"the subject fails without any fault: {error_text(ran.error)}") from ran.error
     if ran.hung is not None:
         raise GoldenRunFailed(f"the subject did not end in time without any fault; it stood {ran.hung}. Give it longer: timeout='10m'")
     if not any(change.kind not in ("synced", "folder") for change in golden.changes):

@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from ..core.values import did_you_mean, shown
+from ..core.privacy import data_text, error_text
+from ..core.values import did_you_mean
 from ..engine.places import is_users
 from ..errors import BadArgument, MissingExtra, ServiceFailed
 from .serving import Answer, Prepared
@@ -113,7 +114,7 @@ class Lifespan:
                 raise error
             if error is not None and self._heard and not self._strange:
                 raise ServiceFailed(
-                    f"the app failed at start-up: {_words(error)} (if it does not speak the lifespan protocol: lifespan=False)"
+                    f"the app failed at start-up: {error_text(error)} (if it does not speak the lifespan protocol: lifespan=False)"
                 ) from error
         return state
 
@@ -127,7 +128,7 @@ class Lifespan:
             if error is not None and not isinstance(error, Exception):
                 raise error
             if error is not None:
-                raise ServiceFailed(f"the app failed at shut-down: {_words(error)}") from error
+                raise ServiceFailed(f"the app failed at shut-down: {error_text(error)}") from error
 
     async def _phase(self, name: str, words: str) -> bool:
         """Whether the app said that it is done; False where its task ended without a word."""
@@ -146,13 +147,15 @@ class Lifespan:
             return False
         if said.result() is not None:
             error = self._task.exception()
-            raise ServiceFailed(f"the app failed at {words}: {_words(error) if error else said.result()}") from error
+            raise ServiceFailed(f"the app failed at {words}: {error_text(error) if error else said.result()}") from error
         return True
 
     async def _serve(self, scope: dict[str, Any]) -> None:
         done: Any = self._app(scope, self._receive, self._send)
         if not inspect.isawaitable(done):
-            raise BadArgument(f"mlchaos.serve: an ASGI app's call is awaited, but {shown(self._app)} gave {shown(done)}; make it async")
+            raise BadArgument(
+                f"mlchaos.serve: an ASGI app's call is awaited, but {data_text(self._app)} gave {data_text(done)}; make it async"
+            )
         await done
 
     async def _receive(self) -> dict[str, str]:
@@ -169,11 +172,6 @@ class Lifespan:
             raise RuntimeError(f"the lifespan protocol has no place for a message of type {message.get('type')!r} here")
         lines = str(message.get("message") or "").strip().splitlines()
         said.set_result(None if outcome == "complete" else lines[-1] if lines else "it gives no reason")
-
-
-def _words(error: BaseException) -> str:
-    first_line = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
 
 async def _given_up(task: asyncio.Task[None]) -> str:
@@ -203,7 +201,7 @@ class Requests:
         if request.url.scheme not in ("http", "https"):
             raise BadArgument(f"mlchaos.serve sends HTTP requests, no websocket's or other: got the scheme {request.url.scheme!r}")
         if not isinstance(request.stream, self._httpx.AsyncByteStream):
-            raise BadArgument(f"the body of {shown(given)} can be read by blocking code alone; give bytes or text as its content")
+            raise BadArgument(f"the body of {data_text(given)} can be read by blocking code alone; give bytes or text as its content")
         path = request.url.path
         return Prepared(given, request, f"{request.method} {path}", {"method": request.method, "path": path})
 
@@ -220,7 +218,7 @@ class Requests:
             case _:
                 raise BadArgument(
                     "expected a request as '/path', (method, path), (method, path, json), a dict of httpx's request keywords "
-                    f"or an httpx.Request but got {shown(given)}"
+                    f"or an httpx.Request but got {data_text(given)}"
                 )
         self._check(keywords, given)
         return keywords
@@ -231,6 +229,6 @@ class Requests:
                 raise BadArgument(f"a request has no keyword {name!r}{did_you_mean(str(name), KEYWORDS)}; it takes {', '.join(KEYWORDS)}")
         url, method = keywords.get("url"), keywords["method"]
         if not isinstance(url, (str, self._httpx.URL)) or not str(url).startswith(("/", "http:", "https:", "ws:", "wss:")):
-            raise BadArgument(f"expected a request's path to begin with / but got {shown(given)}")
+            raise BadArgument(f"expected a request's path to begin with / but got {data_text(given)}")
         if not isinstance(method, str) or not method.isalpha():
-            raise BadArgument(f"expected a request's method as 'GET' or 'POST' but got {shown(given)}")
+            raise BadArgument(f"expected a request's method as 'GET' or 'POST' but got {data_text(given)}")

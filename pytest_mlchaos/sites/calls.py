@@ -10,6 +10,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from ..core.privacy import error_text
 from ..core.sites import Key, site
 from ..core.values import did_you_mean, shown
 from ..engine.controller import Controller, current
@@ -140,9 +141,9 @@ def _import_longest(path: str) -> tuple[Any, list[str]]:
             return importlib.import_module(name), parts[length:]
         except ModuleNotFoundError as error:
             if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-                raise TargetNotFound(f"target {path!r}: importing {name} failed: {error}") from error
+                raise TargetNotFound(f"target {path!r}: importing {name} failed: {error_text(error)}") from error
         except Exception as error:  # whatever a module raises while it is imported
-            raise TargetNotFound(f"target {path!r}: importing {name} failed: {type(error).__name__}: {error}") from error
+            raise TargetNotFound(f"target {path!r}: importing {name} failed: {error_text(error)}") from error
     raise TargetNotFound(f"target {path!r}: there is no module {parts[0]!r}")
 
 

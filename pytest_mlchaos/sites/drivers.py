@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ..core.interrupts import deferred
+from ..core.privacy import data_text, location_text
 from ..core.replies import Reply
-from ..core.values import shown
 from ..engine.attribution import branching, scope
 from ..engine.controller import Controller
 from ..engine.supervise import swallowed
@@ -107,7 +107,7 @@ class AsyncDriver:
         except MlchaosError as error:
             raise error.with_traceback(None) from error.__cause__  # the loop's frames say nothing
         except BaseException as error:  # the time is over, say
-            in_flight = ", ".join(f"request {number} {request.name}".strip() for number, request in self._in_flight.items())
+            in_flight = ", ".join(f"request {number} {location_text(request.name)}".strip() for number, request in self._in_flight.items())
             error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
             raise
 
@@ -249,7 +249,7 @@ class SyncDriver:
             value = self._function(request.payload if gate is None else gate.payload)
             if inspect.isawaitable(value):
                 raise BadArgument(
-                    f"mlchaos.serve: the callable returned {shown(value)}, to be awaited: serve the coroutine function itself"
+                    f"mlchaos.serve: the callable returned {data_text(value)}, to be awaited: serve the coroutine function itself"
                 )
         finished = self._controller.clock.now()
         return Answer({"value": self._keep(value)}, finished)

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from ..core.privacy import data_text
 from ..core.replies import Reply
 from ..core.sites import Key
-from ..core.values import shown
 from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.patching import Patches
@@ -39,17 +39,21 @@ def kind_of(app: Any) -> Kind:
     """What kind of app it is, told by the arguments that it takes. Raises ``BadArgument`` for what cannot be served."""
     expected = "mlchaos.serve expects an ASGI app, which takes (scope, receive, send), or a callable of one request"
     if not callable(app):
-        raise BadArgument(f"{expected}, but got {shown(app)}")
+        raise BadArgument(f"{expected}, but got {data_text(app)}")
     takes = [count for count in (1, 2, 3) if _takes(app, count)]
     if (_first_name(app) == "scope" and 1 in takes) or (inspect.isclass(app) and _takes(app.__call__, 3)):
-        raise BadArgument(f"{shown(app)} is an ASGI 2 app, called with the scope alone; mlchaos.serve takes ASGI 3: (scope, receive, send)")
+        raise BadArgument(
+            f"{data_text(app)} is an ASGI 2 app, called with the scope alone; mlchaos.serve takes ASGI 3: (scope, receive, send)"
+        )
     if 1 in takes:
         return "coroutine" if any(map(inspect.iscoroutinefunction, (app, getattr(app, "__call__", None)))) else "function"  # noqa: B004
     if 3 in takes:
         return "asgi"
     if 2 in takes:
-        raise BadArgument(f"{expected}, but {shown(app)} takes two arguments, as a WSGI app does; put a WSGI-to-ASGI adapter around that")
-    raise BadArgument(f"{expected}, but got {shown(app)}, which takes neither one argument nor three")
+        raise BadArgument(
+            f"{expected}, but {data_text(app)} takes two arguments, as a WSGI app does; put a WSGI-to-ASGI adapter around that"
+        )
+    raise BadArgument(f"{expected}, but got {data_text(app)}, which takes neither one argument nor three")
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:

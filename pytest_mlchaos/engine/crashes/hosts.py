@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ...core.crashes import Change, Ran, Trace, Tree
 from ...core.interrupts import uninterruptible
+from ...core.privacy import child_error, error_text, remember_text
 from ...errors import BadArgument, MlchaosError
 from ..fresh import Ended, fresh_processes
 from ..processes import stacks
@@ -228,10 +229,11 @@ def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Pa
 def _portable(ran: Ran) -> Ran:
     """An error that does not survive the journey goes as its words."""
     if ran.error is not None:
+        remember_text(ran.error)
         try:
             pickle.loads(pickle.dumps(ran.error))
         except Exception:  # noqa: BLE001  # whatever a foreign exception class does
-            ran.error = ChildProcessError(f"{type(ran.error).__name__}: {ran.error}")
+            ran.error = child_error(f"{error_text(ran.error)}")
     return ran
 
 
@@ -250,7 +252,7 @@ def _ran(ended: Ended) -> Ran:
     elif ended.error is not None:
         ran.error = ended.error
     elif ended.exitcode:
-        ran.error = ChildProcessError(f"the process ended with exit code {ended.exitcode}")
+        ran.error = child_error(f"the process ended with exit code {ended.exitcode}")
     return ran
 
 

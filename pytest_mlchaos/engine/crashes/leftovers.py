@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from ...core.privacy import command_text
 from ..bystanders import OUR_PROCESSES
 from ..global_containers import GlobalContainers, user_modules, watched_imports
 
@@ -202,6 +203,5 @@ def _is_alive(pid: int) -> bool:
 
 def _command(pid: int) -> str:
     with contextlib.suppress(OSError):
-        text = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        return text if len(text) <= 60 else text[:57] + "..."
+        return command_text(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0"))
     return str(pid)

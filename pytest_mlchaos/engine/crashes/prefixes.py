@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ...core.privacy import error_text
 from ...errors import BadArgument
 from ..patching import Patches
 from ..scopes import OURS, within
@@ -157,8 +158,7 @@ class Prefix:
                 f"{caller}: {self} is reached at {where}, which is not known to be this machine, and everything below it is deleted many "
                 "times: use a server on loopback, or say allow_remote=True"
             )
-        first = str(error).partition("\n")[0]
-        return f"{caller}: {self} cannot be listed ({type(error).__name__}: {first}): storage_options={{...}} says how its client is made"
+        return f"{caller}: {self} cannot be listed ({error_text(error)}): storage_options={{...}} says how its client is made"
 
 
 def _strictly(fs: Any) -> dict[str, Any]:

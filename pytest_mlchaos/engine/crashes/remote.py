@@ -17,6 +17,7 @@ from typing import Any
 
 from ...core.crashes import Change, File, Folder, Kind, Node, Tree
 from ...core.interrupts import Uninterruptible
+from ...core.privacy import error_text
 from ...errors import BadArgument
 from ..fresh import fresh_processes
 from ..scopes import OURS, within
@@ -73,7 +74,7 @@ class Remote:
         finally:
             self._prefix.clear(root=not self._rooted)
         if ended.value is not True:
-            why = f" ({type(ended.error).__name__}: {ended.error})" if ended.error is not None else ""
+            why = f" ({error_text(ended.error)})" if ended.error is not None else ""
             raise BadArgument(
                 f"{caller}: a fresh process does not find what lies at {self}{why}: what is kept in one process' memory needs "
                 "isolation='in-process'; a server on loopback can be reached from all"

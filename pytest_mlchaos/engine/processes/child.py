@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
+from ...core.privacy import error_text, remember_text, show_values, shows_values, traceback_text
 from ..places import PACKAGE, Project, current_project, set_project
 from .family import children
 from .shipping import SameFiles, dumps
@@ -39,6 +40,7 @@ class Start:
     argv: Sequence[str]
     write_bytecode: bool
     project: Project
+    show_values: bool
 
     @classmethod
     def here(cls) -> Start:
@@ -50,6 +52,7 @@ class Start:
             argv=list(sys.argv),
             write_bytecode=not sys.dont_write_bytecode,
             project=current_project(),
+            show_values=shows_values(),
         )
 
 
@@ -70,6 +73,7 @@ def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> N
     os.environ.update(start.environment)
     os.chdir(start.directory)
     sys.path[:], sys.argv[:], sys.dont_write_bytecode = start.sys_path, start.argv, not start.write_bytecode
+    show_values(start.show_values)
     if files not in sys.meta_path:
         sys.meta_path.insert(0, files)
     set_project(start.project)
@@ -89,8 +93,9 @@ def _use_threads(number: str) -> None:
 
 
 def shipped_error(error: BaseException) -> tuple[str, bytes | None]:
-    """An exception in words, and pickled where that can be undone."""
-    text = "".join(traceback.format_exception_only(error)).strip()
+    """An exception in words, and pickled where that can be undone; what may be shown of it goes with it."""
+    text = error_text(error)
+    remember_text(error)
     try:
         data = dumps(error)
         pickle.loads(data)
@@ -100,13 +105,13 @@ def shipped_error(error: BaseException) -> tuple[str, bytes | None]:
 
 
 def print_error(error: BaseException) -> str:
-    """Write the traceback to stderr, from the first frame on that is not ours; gives it, too."""
+    """Write the traceback to stderr, from the first frame on that is not ours; return it as it may be shown."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
     print(text, end="", file=sys.stderr)  # noqa: T201  # what the interpreter does
-    return text
+    return traceback_text(error, trace or error.__traceback__)
 
 
 def exit_code(stop: SystemExit) -> int:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ...core.privacy import command_text
+
 __all__ = ["adopt_orphans", "children", "descendants", "die_with_parent", "end_all", "named", "reap"]
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
@@ -100,8 +102,8 @@ def _parents() -> Iterator[tuple[int, int]]:
 def named(pid: int) -> str:
     """A process' command line, shortened (Linux; elsewhere its id)."""
     try:
-        text = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        text = text or Path(f"/proc/{pid}/comm").read_text().strip()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        text = command_text(command) if command[0] else Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return f"process {pid}"
     return text if len(text) <= NAME else f"{text[: NAME - 3]}..."

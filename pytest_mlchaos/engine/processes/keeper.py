@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ...core.privacy import error_text
 from ...errors import BadArgument
 from .. import virtual_time
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, print_error, shipped_error
@@ -288,7 +289,7 @@ def _run(keeper: socket.socket, job: Job, files: SameFiles, todo: int, messages:
             late, known = Late(), set(linecache.cache)
             function, args = _loaded(todo)
         except BaseException as error:  # noqa: BLE001  # whatever importing the user's modules raises
-            send("unusable", f"{type(error).__name__}: {error}")
+            send("unusable", f"{error_text(error)}")
             traceback.print_exc()
         else:
             code = _call(send, function, args)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 
+from ...core.privacy import error_text
 from ...errors import BadArgument
 from ..places import is_users
 
@@ -39,7 +40,7 @@ def dumps(value: Any) -> bytes:
         raise
     except Exception as error:  # whatever a foreign __reduce__ raises
         cure = "" if cloudpickle else "; lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
-        raise BadArgument(f"{type(error).__name__}: {error}{cure}") from error
+        raise BadArgument(f"{error_text(error)}{cure}") from error
     return data
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ...core.privacy import error_text
 from ..processes.family import adopt_orphans, die_with_parent, end_all, reap
 from ..processes.wire import Inbox, write_message
 from . import rank
@@ -63,7 +64,7 @@ class _Agent:
         except BrokenPipeError:
             pass  # the runner is gone
         except Exception as error:  # noqa: BLE001  # whatever it is, the runner tells the user
-            self._tell("error", f"{type(error).__name__}: {error}")
+            self._tell("error", f"{error_text(error)}")
         finally:
             end_all(self._ranks, self._ended)
         with contextlib.suppress(BrokenPipeError):

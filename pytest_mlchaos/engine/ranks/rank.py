@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ...core.privacy import error_text
 from ...errors import BadArgument
 from .. import randomness
 from ..effects import surround
@@ -100,7 +101,7 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
         schedule, watch = pickle.loads(job.schedule)  # the runner's own bytes
         subject, args = pickle.loads(job.payload)
     except Exception as error:  # noqa: BLE001  # whatever importing the user's modules raises
-        send("unusable", f"the subject does not load in a rank's process: {type(error).__name__}: {error}")
+        send("unusable", f"the subject does not load in a rank's process: {error_text(error)}")
         traceback.print_exc()
         return 1
     attributes = {"rank": rank, "world_size": job.ranks}

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
+from ...core.privacy import child_error, error_text
 from ...core.runs import Outcome
 from ...errors import BadArgument
 from ..processes import stacks
@@ -141,14 +142,14 @@ class Rank(Heard):
     def load_error(self) -> BaseException | None:
         """What it raised; where that cannot be pickled, or where it died without a word, an error that says so."""
         if self.raised is None:
-            return None if self.outcome == "finished" else ChildProcessError(f"rank {self.number} {self.ended}")
+            return None if self.outcome == "finished" else child_error(f"rank {self.number} {self.ended}")
         text, data = self.raised
         if data is None:
-            return ChildProcessError(f"rank {self.number} raised {text}")
+            return child_error(f"rank {self.number} raised {text}")
         try:
             error: BaseException = pickle.loads(data)
         except Exception:  # noqa: BLE001  # it has been unpickled there, but this process may lack what the rank has imported
-            return ChildProcessError(f"rank {self.number} raised {text}")
+            return child_error(f"rank {self.number} raised {text}")
         return error
 
     def _load(self, what: str, default: Any) -> Any:
@@ -157,4 +158,4 @@ class Rank(Heard):
         try:
             return pickle.loads(self._sent[what]) if what in self._sent else default
         except Exception as error:
-            raise BadArgument(f"the {what} of rank {self.number} does not load here: {type(error).__name__}: {error}") from error
+            raise BadArgument(f"the {what} of rank {self.number} does not load here: {error_text(error)}") from error

@@ -1,0 +1,263 @@
+"""Reports hide the user's data: keys, values, messages."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_mlchaos import assert_converged, assert_no_drift, assert_not_worse, assert_same_state
+from pytest_mlchaos.core import privacy
+from pytest_mlchaos.errors import Drifted, NotConverged, StateDiffers, Worse
+
+from .canaries import canaries, spellings
+
+COUNT = int(os.environ.get("MLCHAOS_CANARIES", "48"))
+"""Canaries that the examples push through each entry point; nox -s privacy takes 1,000."""
+
+PROJECT = """
+    import json
+    import pytest
+    from pytest_mlchaos import Fault, chaos, assert_same_state
+    from pytest_mlchaos.errors import MlchaosError
+    from canaries import canaries
+
+    SECRETS = canaries(COUNT)
+    FEW = SECRETS[:: max(1, COUNT // 6)]
+
+    def told(function, *args, **keywords):
+        \"\"\"Write what the tool says of a failure: its own messages, and its notes on others.\"\"\"
+        try:
+            function(*args, **keywords)
+        except Exception as error:
+            with open("told.txt", "a") as file:
+                text = str(error) if isinstance(error, MlchaosError) else ""
+                print(type(error).__name__, text, *getattr(error, "__notes__", []), file=file)
+            return
+        raise AssertionError("it did not fail")
+
+    @pytest.fixture(params=range(len(FEW)))
+    def secret(request):
+        return FEW[request.param]
+
+    @chaos.register
+    class Leaky(Fault):
+        site = "own.site"
+        broken: bool = False
+        number: int = 0
+
+        def apply(self, visit):
+            if self.broken:
+                return {}[FEW[self.number]]
+            raise ConnectionError(f"lost {FEW[self.number]}")
+
+    def test_states(mlchaos):
+        for value in SECRETS:
+            told(assert_same_state, {}, {value: 1})
+            told(assert_same_state, {value: 1}, {})
+            told(assert_same_state, {value: {"w": 1.0}}, {value: {"w": 2.0}})
+            told(assert_same_state, [value], [type(value)()])
+            told(assert_same_state, [type(value)()], [value])
+            told(assert_same_state, {value}, set())
+
+    def test_runs_that_fail_by_themselves(mlchaos, tmp_path, secret):
+        def fails():
+            raise ValueError(f"cannot read the row of {secret}")
+        told(lambda: mlchaos.run(fails).golden)
+        told(lambda: mlchaos.pipeline(fails).assert_complete())
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError", at=0)
+    def test_a_run_under_a_fault(mlchaos, secret):
+        def subject():
+            try:
+                json.dumps(1)
+                return {secret: 0.0, "kept": secret}
+            except ConnectionError:
+                return {"kept": 1}
+        run = mlchaos.run(subject)
+        told(run.assert_recovered)
+        told(run.assert_converged, below=1.0)
+        told(run.assert_no_drift, key="missing")
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError", at=0)
+    def test_a_pipeline_under_a_fault(mlchaos, secret):
+        def subject():
+            try:
+                json.dumps(1)
+            except ConnectionError:
+                raise KeyError(secret) from None
+            return [secret]
+        run = mlchaos.pipeline(subject)
+        told(run.assert_complete)
+
+    @chaos.leaky(at=0)
+    def test_a_fault_of_the_users(mlchaos, secret):
+        def subject():
+            try:
+                mlchaos.visit("own.site", 1)
+            except ConnectionError as error:
+                raise RuntimeError(f"wrapped {error}") from error
+            return secret
+        told(mlchaos.run, subject, max_restarts=0)
+
+    @chaos.leaky(at=0, broken=True)
+    def test_a_broken_fault_of_the_users(mlchaos):
+        mlchaos.visit("own.site", 1)
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError")
+    def test_an_exploration(secret):
+        try:
+            json.dumps(1)
+        except ConnectionError:
+            raise RuntimeError(f"lost {secret}") from None
+
+    def test_crash_states(mlchaos, tmp_path, secret):
+        def subject(folder):
+            path = folder / "state.txt"
+            if path.exists() and len(path.read_text()) < 5:
+                raise ValueError(f"cannot read {secret}")
+            path.write_text(str(secret) * 9)
+            return {secret: 1, "text": path.stat().st_size}
+        report = mlchaos.explore_crashes(subject, tmp_path)
+        told(report.assert_recovers)
+
+    def test_services(mlchaos, secret):
+        def answer(request):
+            raise LookupError(f"no row for {secret}")
+        load = mlchaos.serve(answer).drive([secret, secret])
+        told(load.assert_slo, error_rate=0.0)
+        told(mlchaos.serve, str(secret))
+
+    @chaos.call_failure(target="json:dumps", where=lambda visit: {}[SECRETS[0]])
+    def test_a_predicate_that_fails():
+        json.dumps(1)
+
+    @chaos.corrupt_batch(kind="nan", at=0)
+    def test_batches(mlchaos, secret):
+        import numpy as np
+        told(list, mlchaos.batches([{secret: np.ones(3, "i8")}]))
+        list(mlchaos.batches([{secret: np.ones(3)}]))
+"""
+HOOKS = """
+    from pytest_mlchaos.errors import MlchaosError
+
+    def pytest_exception_interact(node, call, report):
+        error = call.excinfo.value
+        with open("told.txt", "a") as file:
+            text = str(error) if isinstance(error, MlchaosError) else ""
+            print(type(error).__name__, text, *getattr(error, "__notes__", []), file=file)
+"""
+
+
+def project(example):
+    """The project that pushes canaries through each entry point."""
+    source = (Path(__file__).parent / "canaries.py").read_text()
+    tests = PROJECT.replace("COUNT", str(COUNT))
+    return example.with_file("canaries.py", source).with_file("conftest.py", HOOKS).with_file("test_it.py", tests)
+
+
+def found_in(text: str) -> set[str]:
+    """The canaries that a text holds, in any spelling."""
+    known = {spelling: str(canary) for canary in canaries(COUNT) for spelling in spellings(canary)}
+    return {canary for spelling, canary in known.items() if spelling in text}
+
+
+def test_no_canary_is_in_what_the_tool_writes(example):
+    """No canary appears in messages, notes and the journal of any entry point."""
+    run = project(example)
+    outcome = run.run("--mlchaos-journal=journal.jsonl", "--tb=line")
+    told = (run.pytester.path / "told.txt").read_text()
+    journal = (run.pytester.path / "journal.jsonl").read_text()
+    assert outcome.outcomes["passed"] >= 20
+    assert told.count("NotRecovered") >= 6
+    assert told.count("RuntimeError") >= 6
+    assert not found_in(told)
+    assert not found_in(journal)
+
+
+def test_canaries_are_found_where_values_are_shown(example):
+    """With mlchaos_show_values the same project's reports hold canaries: the search above would have found them."""
+    run = project(example).with_ini("mlchaos_show_values = true")
+    run.run("--tb=line", "-k", "states or under_a_fault or predicate")
+    assert len(found_in((run.pytester.path / "told.txt").read_text())) > COUNT // 2
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("optimizer", "'optimizer'"), ("bob@" + "example.org", "<str key 1 of 3>"), (2, "2"), (9_876_543, "<int key 1 of 3>"), (True, "True")],
+)
+def test_keys_are_shown_if_code_names_them(key, text):
+    """A key is shown if it is a name in code or a position, and otherwise by its type and place."""
+    assert privacy.key_text(key, 0, 3) == text
+
+
+def test_a_key_that_was_read_is_hidden():
+    """An identifier that no code names is data."""
+    key = "".join(reversed("ecilaqz"))
+    with pytest.raises(StateDiffers, match=re.escape("state[<str key 1 of 1>]: missing")):
+        assert_same_state({}, {key: 1})
+
+
+@pytest.mark.parametrize(("mine", "golden"), [(0.0, 1234.5), (1234.5, 0.0), (2469.0, 1234.5)])
+def test_a_difference_that_tells_a_value_is_hidden(mine, golden):
+    """A difference from 0, or to the double, is the value itself."""
+    with pytest.raises(StateDiffers) as caught:
+        assert_same_state(mine, golden)
+    assert "1234" not in str(caught.value)
+
+
+def test_losses_and_metrics_are_hidden():
+    """Judgements on losses, metrics and columns name no value."""
+    with pytest.raises(NotConverged) as loss:
+        assert_converged([1234.5, 1233.5], below=1.0)
+    with pytest.raises(Worse) as metric:
+        assert_not_worse([0.0] * 6, [1234.5] * 6, margin=0.0)
+    with pytest.raises(Drifted) as column:
+        name = "".join(reversed("ecilaqz"))
+        assert_no_drift({name: list(range(60))}, {name: [9e5 + n for n in range(60)]})
+    texts = f"{loss.value} {metric.value} {column.value}"
+    assert not re.search("123[34]|zqalice", texts), texts
+
+
+def raised(function) -> str:
+    """The text of what a function raises."""
+    with pytest.raises(Exception) as caught:  # any
+        function()
+    return privacy.error_text(caught.value)
+
+
+def test_messages_hold_constant_words_alone():
+    """Of a message those words are shown that the code itself holds; standard errors of the system in full."""
+    secret = "".join(reversed("ecilaqz"))
+
+    def fails():
+        raise ValueError(f"no row for {secret} in the table")
+
+    assert raised(fails) == "ValueError: no row for … in the table"
+    assert raised(lambda: int(secret)) == "ValueError: invalid literal for int() with base …"
+    assert raised(lambda: open(f"/{secret}")) == "FileNotFoundError: [Errno 2] No such file or directory"
+    assert raised(lambda: {}[secret]) == "KeyError"
+    assert raised(lambda: None.shape) == "AttributeError: 'NoneType' object has no attribute 'shape'"
+
+
+def test_show_values_is_for_one_session(example):
+    """The option shows a session's values, says so in the header, and ends with the session."""
+    project = example.with_tests("""
+        import pytest_mlchaos
+
+        def test_states(mlchaos):
+            pytest_mlchaos.assert_same_state(0.0, 1234.5)
+    """)
+    project.run("--mlchaos-show-values", failed=1).has("differs by 1230", "mlchaos: values are shown in reports")
+    assert not privacy.shows_values()
+    assert "by 1230" not in project.run(failed=1).text
+
+
+def test_bad_arguments_show_options_and_kinds():
+    """Errors of arguments repeat short options, and describe what may be data."""
+    assert privacy.option_text("150 ms") == "'150 ms'"
+    assert privacy.option_text({"a": 1}) == "<dict of 1>"
+    assert privacy.option_text(b"secret") == "<bytes of 6 bytes>"
+    assert privacy.data_text("secret") == "str of 6 characters"
