@@ -45,9 +45,17 @@ BaseException
 
 from __future__ import annotations
 
+made: list[MlchaosError] | None = None
+"""The errors made while a test's body runs: what it catches and drops is looked for among them. None at other times."""
+
 
 class MlchaosError(Exception):
     """Base of everything that this plugin raises on purpose, a simulated crash apart."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if made is not None:
+            made.append(self)
 
 
 class BadArgument(MlchaosError, ValueError):

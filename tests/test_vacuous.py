@@ -45,6 +45,7 @@ def rank():
 def empty(*args):
     pass
 '''
+TEST = "import contextlib, job, pytest\n{marks}\ndef test_it(mlchaos, tmp_path):\n    {body}\n"
 NO_FAULT = "this test declares no fault"
 NOT_JUDGED = "nothing judged the result of"
 SET_UP = "fell outside of what"
@@ -127,6 +128,27 @@ PLANTED = {
         "    mlchaos.pipeline(swallows).assert_same_output()",
         "CrashSwallowed",
     ),
+    "run, swallowed verdict": (
+        "@chaos.call_failure(target='job:load', at=0)",
+        "try: mlchaos.run(lambda: [0, job.load(1)][0] or swallowed, max_restarts=0)\n    except Exception: pass",
+        "Vacuous: GaveUp was raised, and test_it.py:",
+    ),
+    "pipeline, swallowed verdict": (
+        '@chaos.truncated_read(path="*.txt")',
+        "(tmp_path / 'a.txt').write_text('x' * 99)\n    with contextlib.suppress(Exception):\n"
+        "        mlchaos.pipeline(lambda: (tmp_path / 'a.txt').read_text()).assert_same_output()",
+        "Vacuous: SilentlyDifferent was raised, and test_it.py:",
+    ),
+    "service, swallowed verdict": (
+        FAIL,
+        "load = mlchaos.serve(job.handle).drive(range(3))\n    try: load.assert_slo(error_rate=0)\n    except AssertionError: print('no')",
+        "Vacuous: SloMissed was raised, and test_it.py:",
+    ),
+    "crashes, swallowed verdict": (
+        "",
+        "try: mlchaos.explore_crashes(job.empty, tmp_path).assert_recovers()\n    except: pass",
+        "Vacuous: BadArgument was raised, and test_it.py:",
+    ),
     # -- fewer strikes than declared
     "some of the visits": (
         '@chaos.call_delay(target="job:load", delay=1, at=[1, 400])',
@@ -147,9 +169,7 @@ def test_a_vacuous_test_is_refused_for_its_reason(example, name):
     if "world" in name and not HAS_TORCH:
         pytest.skip("worlds need torch")
     marks, body, reason = PLANTED[name]
-    outcome = (
-        example.with_file("job.py", JOB).with_tests(f"import job\n{marks}\ndef test_it(mlchaos, tmp_path):\n    {body}\n").run(failed=1)
-    )
+    outcome = example.with_file("job.py", JOB).with_tests(TEST.format(marks=marks, body=body)).run(failed=1)
     assert any(part in outcome.text for part in reason.split("|")), outcome.text
 
 
@@ -177,6 +197,15 @@ SOUND = {
         '@chaos.call_failure(target="job:load")',
         f"{SURVIVE}\n    mlchaos.pipeline(job.process, tmp_path).assert_same_output()",
     ),
+    "an expected verdict is named": (
+        FAIL,
+        "load = mlchaos.serve(job.handle).drive(range(3))\n    with pytest.raises(AssertionError): load.assert_slo(error_rate=0)",
+    ),
+    "a handler that looks at what it caught": (
+        FAIL,
+        "load = mlchaos.serve(job.handle).drive(range(3))\n    try: load.assert_slo(error_rate=0)\n"
+        "    except Exception as error: assert 'missed' in str(error)",
+    ),
     "a call that is made again after the fault": (FAIL, "mlchaos.pipeline(job.process, tmp_path).again().assert_same_output()"),
 }
 
@@ -185,7 +214,9 @@ SOUND = {
 def test_a_test_that_shows_something_passes(example, name):
     """What the refusals above must leave alone."""
     marks, body = SOUND[name]
-    example.with_file("job.py", JOB).with_tests(f"import job\n{marks}\ndef test_it(mlchaos, tmp_path):\n    {body}\n").run(passed=1)
+    example.with_file("job.py", JOB).with_tests(
+        f"import contextlib, job, pytest\n{marks}\ndef test_it(mlchaos, tmp_path):\n    {body}\n"
+    ).run(passed=1)
 
 
 def test_decorators_on_a_subject_are_refused(example):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .. import errors
 from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
 from ..core.privacy import error_text
@@ -28,6 +29,7 @@ from ..engine.trial import trial
 from ..errors import Vacuous
 from ..reports import text
 from .restart import own_directories, set_up_again
+from .swallowed import dropped
 
 if TYPE_CHECKING:
     from ..search.explore import Cause
@@ -86,8 +88,10 @@ class Body:
             ):
                 self.controller = controller
                 controller.drawn, controller.idle = self.drawn, self.idle
+                made: list[errors.MlchaosError] = []
+                errors.made = made
                 self._call()
-                if self.judging and (missed := unjudged(controller.results)):
+                if self.judging and (missed := dropped(made) or unjudged(controller.results)):
                     raise Vacuous(missed)
         except BaseException as error:
             if _raised_by(alarm, error):
@@ -95,6 +99,7 @@ class Body:
                 raise Abort(error) from None
             raise
         finally:
+            errors.made = None
             if controller is not None:
                 self._forget = controller.forget
                 self.clock = controller.clock.reason or self.clock
