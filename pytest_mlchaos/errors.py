@@ -20,6 +20,7 @@ Exception
         ├── Interrupted                               an injected KeyboardInterrupt reached the test
         ├── GaveUp                                    the subject did not finish within its restarts
         ├── TrialTimeout                              a trial took longer than its time-out
+        │   └── NeverAnswered                         a request waits for what nothing will bring, or polls without end
         ├── StateDiffers                              two states are not the same
         ├── NotRecovered                              a run, or one resumed from a crash state, did not end in the golden run's state
         ├── BatchDiffers                              an optimizer step was given another gradient than in the golden run
@@ -147,6 +148,10 @@ class TrialTimeout(Verdict):
     def __init__(self, text: str, place: str = "") -> None:
         super().__init__(text)
         self.place = place
+
+
+class NeverAnswered(TrialTimeout):
+    """A request waits for something that nothing will bring, or polls without end; the message names the line where it waits."""
 
 
 class StateDiffers(Verdict):

@@ -84,6 +84,8 @@ class VirtualClock:
     def __init__(self) -> None:
         self.reason = ""
         self.others: Callable[[], str] = str
+        self.on_sleep: Callable[[], None] = lambda: None
+        """Called before code in the governed thread lets time pass."""
         self._thread = threading.get_ident()
         self._passed = 0.0
         self.wall_shift = 0.0
@@ -158,6 +160,7 @@ class VirtualClock:
         if seconds:
             self.check()
         if self.governs:
+            self.on_sleep()
             self.skip(seconds)
             seconds = 0  # threads that are no part of this get their turn all the same
         sleep(seconds)

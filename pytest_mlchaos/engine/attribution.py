@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from ..core.replies import Suspicion
 from ..core.sites import Key
 from .awaited import waits_for
 
-__all__ = ["Scope", "about", "branching", "carried", "forget_scopes", "put_down", "scope"]
+__all__ = ["Scope", "about", "branching", "carried", "forget_scopes", "latest_end", "put_down", "scope"]
 
 _SCOPE: ContextVar[Scope | Branch | None] = ContextVar("mlchaos_scope", default=None)
 
@@ -102,6 +103,12 @@ def put_down(strike: Strike, ended: float, key: Key) -> None:
     for one in in_flight:
         one.suspicions.append(suspicion)
         one.ended_elsewhere = max(ended, one.ended_elsewhere or ended)
+
+
+def latest_end() -> float:
+    """When the last strike on a request in flight is over; never counts as no time."""
+    ends = [end for one in list(_open) for end in (one.ended, one.ended_elsewhere) if end is not None and end != math.inf]
+    return max(ends, default=-math.inf)
 
 
 def carried(function: Callable[..., Any]) -> Callable[..., Any]:

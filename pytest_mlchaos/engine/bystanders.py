@@ -10,7 +10,20 @@ import types
 from pathlib import Path
 from time import sleep  # the real one
 
-__all__ = ["OUR_PROCESSES", "TOOLS", "WAITING", "alone", "asleep", "at_work", "package_of", "runs_a_program", "threads"]
+from .places import is_users
+
+__all__ = [
+    "OUR_PROCESSES",
+    "TOOLS",
+    "WAITING",
+    "alone",
+    "asleep",
+    "at_work",
+    "may_bring_something",
+    "package_of",
+    "runs_a_program",
+    "threads",
+]
 
 _OURS = __name__.partition(".")[0]
 WAITING = frozenset(
@@ -25,6 +38,9 @@ OUR_PROCESSES: set[int] = set()
 """Child processes of the tool's own."""
 _TASKS = Path("/proc/self/task")
 _WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock", "poll", "_poll", "_recv", "recv", "readinto", "join"}
+
+_RESTS = {"wait", "get", "_worker", "worker", "_handle_tasks", "_handle_results", "_wait_for_updates"}
+"""In a pool's thread, what it does while there is no work."""
 
 
 def at_work() -> str:
@@ -75,8 +91,13 @@ def _is_idle(thread: threading.Thread) -> bool:
     """Whether a thread is never part of what is tested: a tool's, or an event loop's own, which waits for others and is waited for."""
     target = getattr(thread, "_target", None)
     function = getattr(target, "__func__", target)
-    package = str(getattr(function, "__module__", "")).partition(".")[0]
-    return thread.name.startswith("mlchaos") or package in TOOLS or function is asyncio.BaseEventLoop.run_forever
+    return _is_of_tool(thread) or function is asyncio.BaseEventLoop.run_forever
+
+
+def _is_of_tool(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)
+    package = str(getattr(getattr(target, "__func__", target), "__module__", "")).partition(".")[0]
+    return thread.name.startswith("mlchaos") or package in TOOLS
 
 
 def runs_a_program(ident: int | None) -> str:
@@ -85,6 +106,28 @@ def runs_a_program(ident: int | None) -> str:
     if ident is None or thread is None or ident == threading.get_ident() or _is_idle(thread):
         return ""
     return thread.name
+
+
+def may_bring_something() -> bool:
+    """Whether a thread or a child process is there that could wake this thread, or does anything at all.
+
+    Idle threads of pools, and those of tools, are not: nothing but new work wakes them.
+    """
+    frames = sys._current_frames()
+    others = [thread for thread in threads() if thread.ident != threading.get_ident() and not _is_of_tool(thread)]
+    return bool(_busy_process()) or not all(thread.ident in frames and _rests(frames[thread.ident]) for thread in others)
+
+
+def _rests(frame: types.FrameType) -> bool:
+    """Whether a thread waits for work of a pool, with no code of the user's on its stack."""
+    if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS:
+        return False
+    outer: types.FrameType | None = frame
+    while outer is not None:
+        if is_users(outer.f_code.co_filename):
+            return False
+        outer = outer.f_back
+    return True
 
 
 def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:

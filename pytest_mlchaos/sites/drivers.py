@@ -10,13 +10,16 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from ..core.clock import VirtualClock
 from ..core.interrupts import deferred
 from ..core.privacy import data_text, location_text
 from ..core.replies import Reply
 from ..engine.attribution import branching, scope
+from ..engine.awaited import line_of
 from ..engine.controller import Controller
+from ..engine.patience import Patience
 from ..engine.supervise import swallowed
-from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash
+from ..errors import BadArgument, CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
 from .serving import SITE, Answer, Handling, Plan, Prepared
 
 __all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
@@ -69,7 +72,8 @@ class AsyncDriver:
         self._target = target
         self._runner: asyncio.Runner | None = None
         self._crash_arrived = False
-        self._in_flight: dict[int, Prepared] = {}
+        self._in_flight: dict[int, tuple[Prepared, asyncio.Task[Any] | None]] = {}
+        self._patience = Patience(controller, self._give_up)
 
     def start(self) -> None:
         """Start the app up."""
@@ -93,7 +97,7 @@ class AsyncDriver:
     def _run(self, coroutine: Any, doing: str) -> Any:
         if self._runner is None:
             with deferred():  # half a loop cannot be closed
-                runner = asyncio.Runner(loop_factory=_new_loop)  # with a factory, the thread's own loop stays set
+                runner = asyncio.Runner(loop_factory=self._new_loop)  # with a factory, the thread's own loop stays set
                 runner.get_loop()
                 self._runner = runner
         try:
@@ -107,9 +111,27 @@ class AsyncDriver:
         except MlchaosError as error:
             raise error.with_traceback(None) from error.__cause__  # the loop's frames say nothing
         except BaseException as error:  # the time is over, say
-            in_flight = ", ".join(f"request {number} {location_text(request.name)}".strip() for number, request in self._in_flight.items())
+            in_flight = ", ".join(self._places())
             error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
             raise
+
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(branching(loop.get_task_factory()))
+        self._patience.watch(loop)
+        return loop
+
+    def _places(self) -> list[str]:
+        """The requests in flight, and where they wait."""
+        places = []
+        for number, (request, task) in self._in_flight.items():
+            line = line_of(task) if task is not None else ""
+            places.append(f"request {number} {location_text(request.name)}".strip() + (f", which waits in {line}" if line else ""))
+        return places
+
+    def _give_up(self, reason: str) -> None:
+        if self._in_flight:
+            raise NeverAnswered("\n  ".join([f"the app hangs: {reason}", *self._places()]))
 
     async def _driven(self, plan: Plan) -> list[Reply]:
         slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
@@ -140,13 +162,15 @@ class AsyncDriver:
         elif slots is not None:
             await slots.acquire()
         handling = Handling(self._controller, request, number)
-        self._in_flight[number] = request
+        self._in_flight[number] = request, asyncio.current_task()
+        self._patience.progress()
         try:
             with scope(request=number) as struck:
                 answer = await self._answer(request)
                 return handling.reply(answer, struck, start, arrival, plan.is_error)
         finally:
             self._in_flight.pop(number, None)
+            self._patience.progress()
             if slots is not None:
                 slots.release()
 
@@ -170,12 +194,6 @@ class AsyncDriver:
             return Answer({"error": error})
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(branching(loop.get_task_factory()))
-    return loop
-
-
 def _first(error: BaseException) -> BaseException:
     """The first exception in a group: a death before all others."""
     if not isinstance(error, BaseExceptionGroup):
@@ -191,6 +209,11 @@ class SyncDriver:
         self._controller = controller
         self._function = function
         self._keep = keep
+        self._patience = Patience(controller, self._give_up)
+        self._number = 0
+
+    def _give_up(self, reason: str) -> None:
+        raise NeverAnswered(f"the app hangs: {reason}\n  request {self._number}")
 
     def start(self) -> None:
         """Nothing to start."""
@@ -205,7 +228,7 @@ class SyncDriver:
         """One after another, or by a pool of threads."""
         start = self._controller.clock.now()
         if (plan.concurrency or 1) == 1:
-            return [self._handled(plan, place, start, self._arrival(plan, place, start)) for place in range(len(plan.requests))]
+            return [self._watched(plan, place, start) for place in range(len(plan.requests))]
         replies: list[concurrent.futures.Future[Reply]] = []
         with concurrent.futures.ThreadPoolExecutor(plan.concurrency, "mlchaos-serve") as pool:
             try:
@@ -217,6 +240,18 @@ class SyncDriver:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _watched(self, plan: Plan, place: int, start: float) -> Reply:
+        clock, arrival = self._controller.clock, self._arrival(plan, place, start)
+        self._number = plan.first + place
+        self._patience.progress()
+        if not isinstance(clock, VirtualClock):
+            return self._handled(plan, place, start, arrival)
+        before, clock.on_sleep = clock.on_sleep, self._patience.waits
+        try:
+            return self._handled(plan, place, start, arrival)
+        finally:
+            clock.on_sleep = before
 
     def _arrival(self, plan: Plan, place: int, start: float) -> float | None:
         if plan.rate is None:
