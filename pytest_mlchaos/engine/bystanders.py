@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import sys
 import threading
 import types
@@ -39,7 +40,7 @@ OUR_PROCESSES: set[int] = set()
 _TASKS = Path("/proc/self/task")
 _WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock", "poll", "_poll", "_recv", "recv", "readinto", "join"}
 
-_RESTS = {"wait", "get", "_worker", "worker", "_handle_tasks", "_handle_results", "_wait_for_updates"}
+_RESTS = {"wait", "_worker", "worker", "_handle_tasks", "_handle_results", "_wait_for_updates"}
 """In a pool's thread, what it does while there is no work."""
 
 
@@ -120,7 +121,7 @@ def may_bring_something() -> bool:
 
 def _rests(frame: types.FrameType) -> bool:
     """Whether a thread waits for work of a pool, with no code of the user's on its stack."""
-    if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS:
+    if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS or _is_woken(frame):
         return False
     outer: types.FrameType | None = frame
     while outer is not None:
@@ -128,6 +129,16 @@ def _rests(frame: types.FrameType) -> bool:
             return False
         outer = outer.f_back
     return True
+
+
+def _is_woken(frame: types.FrameType) -> bool:
+    """Whether a thread has been given work that it has not taken yet: its condition is notified, or its queue holds something."""
+    waiter = frame.f_locals.get("waiter")
+    if waiter is not None and hasattr(waiter, "locked") and not waiter.locked():
+        return True
+    held = list(frame.f_locals.values())
+    queues = [*held, *(getattr(one, "__self__", None) for one in held)]
+    return any(isinstance(one, (queue.Queue, queue.SimpleQueue)) and one.qsize() for one in queues)
 
 
 def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:

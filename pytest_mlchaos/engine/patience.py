@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from time import sleep  # the real one
 from typing import Any
 
 from .attribution import latest_end
 from .bystanders import may_bring_something
 from .controller import Controller
+from .pools import have_work
 
 __all__ = ["Patience"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -18,6 +20,9 @@ LIMIT = 600.0
 """Seconds of virtual time in which no request ends and no fault strikes, and no delay of one is under way."""
 WAITS = 10_000
 """Waits in that time: a few long ones are no polling."""
+LOOKS = 5
+MOMENT = 0.002
+"""Real seconds between two looks at whether anything could wake the app."""
 
 
 class Patience:
@@ -44,11 +49,19 @@ class Patience:
             if not inner._ready and not inner._stopping:
                 if any(not handle.cancelled() for handle in inner._scheduled):
                     self.waits()
-                elif len(inner._selector.get_map()) <= 1 and not may_bring_something() and not inner._ready:
+                elif len(inner._selector.get_map()) <= 1 and self._is_stuck(inner):
                     self._give_up("nothing is scheduled, and no thread, child process or socket is there that could wake it")
             run_once()
 
         inner._run_once = watched
+
+    def _is_stuck(self, loop: Any) -> bool:
+        """Whether nothing wakes the loop, now and a moment later: a thread may be on its way."""
+        for _ in range(LOOKS):
+            if loop._ready or have_work() or may_bring_something() or loop._ready:
+                return False
+            sleep(MOMENT)
+        return True
 
     def waits(self) -> None:
         """The app is about to wait for a time."""

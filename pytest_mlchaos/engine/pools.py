@@ -5,15 +5,18 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import multiprocessing.pool
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from .attribution import carried
 from .patching import Patches
 
-__all__ = ["carry_scopes"]
+__all__ = ["carry_scopes", "have_work"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+_given: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The futures and results of what was submitted."""
 _OF_POOLS = ("apply_async", "_map_async", "imap", "imap_unordered")
 """What all methods of a ``multiprocessing.pool.ThreadPool`` come down to; each takes the function first."""
 
@@ -26,9 +29,17 @@ def carry_scopes(patches: Patches) -> None:
         patches.set(pools[1], name, _carrying(getattr(pools[1], name)))
 
 
+def have_work() -> bool:
+    """Whether something that was submitted to a pool of threads is not done yet."""
+    return any(not (one.done() if isinstance(one, concurrent.futures.Future) else one.ready()) for one in list(_given))
+
+
 def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
     def submitting(self: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return submit(self, carried(function) if callable(function) else function, *args, **kwargs)
+        given = submit(self, carried(function) if callable(function) else function, *args, **kwargs)
+        if hasattr(given, "done") or hasattr(given, "ready"):  # no iterator
+            _given.add(given)
+        return given
 
     return submitting
