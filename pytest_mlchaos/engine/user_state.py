@@ -106,7 +106,7 @@ class UserState:
         wanted = zip(self._kept, self._at_start if contents is None else contents, strict=True)
         changed = [(kept, was) for kept, was in wanted if not _same(kept.content(), was)]
         for kept, was in changed:
-            if any(isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]):
+            if isinstance(kept, _Items) and any(isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]):
                 continue  # a register of what was imported: imports are not taken back
             with contextlib.suppress(AttributeError, TypeError):  # read-only by now
                 kept.put_back([(key, _fresh(value, copies)) for key, value in was])
@@ -145,6 +145,10 @@ class _Kept:
             yield value
             if type(key) is tuple:
                 yield key
+
+
+class _Items(_Kept):
+    """What a container holds."""
 
 
 class _Frozen:
@@ -214,7 +218,7 @@ def _kept(value: Any, depth: int) -> list[_Kept]:
 
 
 def _items(container: Any, depth: int) -> _Kept:
-    return _Kept(functools.partial(_read_container, container), functools.partial(_put_container, container), depth)
+    return _Items(functools.partial(_read_container, container), functools.partial(_put_container, container), depth)
 
 
 def _parts(value: Any) -> tuple[Any, ...]:

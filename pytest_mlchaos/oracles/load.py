@@ -48,9 +48,9 @@ class Load(Result):
     def golden(self) -> Load:
         """The same load without faults.
 
-        The app is shut down and started afresh for it, and meets all loads of this service once more, in order, with files and random
-        numbers as they were when it was first served. So the service is over: ``drive`` comes before. What an app keeps in globals
-        outlives a start, as it does not in a new process; a callable is copied as it was at first.
+        The app is started afresh for it, and meets all loads of this service once more, in order, with files, random numbers and memory
+        (what your modules' names reach) as they were when it was first served. An ASGI app is shut down before, so that its service is
+        over: ``drive`` comes before. What C code holds is not put back.
         """
         return self if self._golden is None else Load(self._golden(0).replies)
 
