@@ -211,7 +211,10 @@ class Worse(Verdict):
 
 
 class Inconclusive(Verdict):
-    """What was tried decides nothing: too few seeds for a metric, or crash states for which no budget was left. It is a failure."""
+    """What was tried decides nothing: too few seeds for a metric, or crash states for which no budget was left. It is a failure.
+
+    Of a strike that may have hit one of several requests, the message names these.
+    """
 
 
 class SilentlyDifferent(Verdict):
