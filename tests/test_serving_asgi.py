@@ -370,7 +370,8 @@ def test_a_request_that_hangs_is_named(example):
 
         async def app(scope, receive, send):
             if scope["path"] == "/hangs":
-                await asyncio.Event().wait()
+                while True:
+                    await asyncio.sleep(0)
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body"})
 
