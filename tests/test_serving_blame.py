@@ -413,7 +413,7 @@ def test_a_reply_that_differs_in_what_golden_loads_have_in_common_is_found(servi
         poisoned.extend([found] if isinstance(found, Exception) else [])
         return {"id": uuid.uuid4().hex, "value": 0 if poisoned else found}
 
-    with serving(app, failure()) as service, pytest.raises(NotIsolated, match=r"value\['value'\]: differs by 4") as caught:
+    with serving(app, failure()) as service, pytest.raises(NotIsolated, match=r"value\['value'\]: differs") as caught:
         service.drive(TEXTS).assert_isolated()
     assert "not judged, because two golden loads differ in it: value['id']" in str(caught.value)
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..core.privacy import key_text
 from ..core.replies import Reply
 from ..core.sites import Key
 from ..errors import BadArgument, GoldenRunFailed
@@ -19,6 +20,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 By = Callable[[Reply], Any]
 NOT_JUDGED = 3
 """How many parts that were not judged a message names."""
+_NONE: Any = object()
 _WORDS = re.compile(r"\w+|\W+")
 
 
@@ -135,14 +137,16 @@ class _Common:
         return None
 
     def _mappings(self, actual: Mapping[Any, Any], one: Mapping[Any, Any], other: Mapping[Any, Any], path: str) -> str | None:
+        keys = list(dict.fromkeys([*one, *other, *actual]))
+        paths = {key: f"{path}[{key_text(key, place, len(keys))}]" for place, key in enumerate(keys)}
         for key in [key for key in one if key in other]:
             if key not in actual:
-                return f"{path}[{key!r}]: missing"
-            if found := self._values(actual[key], one[key], other[key], f"{path}[{key!r}]"):
+                return f"{paths[key]}: missing"
+            if found := self._values(actual[key], one[key], other[key], paths[key]):
                 return found
-        extra = next((key for key in actual if key not in one and key not in other), None)
-        self.unjudged += [f"{path}[{key!r}]" for key in {**one, **other} if (key in one) != (key in other)]
-        return None if extra is None else f"{path}[{extra!r}]: not expected"
+        extra = next((key for key in actual if key not in one and key not in other), _NONE)
+        self.unjudged += [paths[key] for key in {**one, **other} if (key in one) != (key in other)]
+        return None if extra is _NONE else f"{paths[extra]}: not expected"
 
     def _texts(self, actual: str, one: str, other: str, path: str) -> str | None:
         """Texts word by word, where they have as many."""
