@@ -139,7 +139,14 @@ class Interrupted(Verdict):
 
 
 class GaveUp(Verdict):
-    """The subject did not return within ``max_restarts`` restarts."""
+    """The subject, or a world of ranks, did not finish within the restarts that it had.
+
+    ``ended_by``: the fault that ended each attempt, as it prints.
+    """
+
+    def __init__(self, text: str, *, ended_by: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.ended_by = ended_by
 
 
 class TrialTimeout(Verdict):

@@ -162,6 +162,15 @@ class Fault:
 
     One whose value is None is drawn whenever it was not given.
     """
+    positions: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Parameters that say where or how it strikes, each with its values, the likeliest first.
+
+    When the visits are drawn, a search tries each value of a parameter that was not given.
+    """
+    moments: ClassVar[Mapping[str, Mapping[Any, tuple[Any, ...]]]] = {}
+    """By parameter: given values that a search takes for several positions, as a site that has a front and an end."""
+    ends_process: ClassVar[bool] = False
+    """True if a strike usually ends the process: a search schedules no more of these than the run may restart."""
 
     at: Any = None
     p: float | None = None
@@ -170,6 +179,8 @@ class Fault:
     rank: int | None = None
     _origin: int | None = dataclasses.field(default=None, compare=False)
     """Which of a test's declarations it comes from; it travels with copies, and is no part of what the fault is."""
+    _searched: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
+    """The ``positions`` that a search chose; it travels with copies, too."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", _visits(self.name, self.at))
@@ -202,6 +213,10 @@ class Fault:
 
     def probe(self, visit: Visit) -> None:
         """Called at the first visits of the trial without faults: measure what ``explored`` parameters range over."""
+
+    def possible(self, visit: Visit) -> bool:
+        """In the trial without faults: return False if the search must not choose this visit for it."""
+        return True
 
     def concerns(self, process: Mapping[str, Any]) -> bool:
         """Return True if it may strike in a process with these attributes (``rank``, ``world_size``). The test's own process has none."""

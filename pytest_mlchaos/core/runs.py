@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from .journal import Strike
 
-__all__ = ["Attempt", "FileState", "Gradients", "Outcome", "Output", "Preemption", "RankRecord", "Record", "WorldRecord", "tell"]
+__all__ = ["Attempt", "FileState", "Gradients", "Outcome", "Output", "Preemption", "RankRecord", "Record", "WorldRecord", "too_many_ended", "tell"]
 
 Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
@@ -38,7 +38,7 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Preemption:
-    """One SIGTERM, and what became of it.
+    """One SIGTERM, or another ``signal`` that announces the end, and what became of it.
 
     ``where``: the site and visit. ``handled``: whether the process had a handler for it. ``lasted``: seconds from the signal to the end
     of the process, on the trial's clock; ``killed``: whether SIGKILL ended it. ``saved``: files that changed meanwhile, ``cut``: those of
@@ -55,6 +55,7 @@ class Preemption:
     cut: tuple[str, ...]
     unmoved: tuple[str, ...]
     more_steps: int
+    signal: str = "SIGTERM"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,6 +130,21 @@ class WorldRecord:
     first: int | None
     grace: float
     timeout: float
+    ended_by: tuple[str, ...] = ()
+    """The fault that ended each attempt, as it prints; nothing for an attempt that no fault has ended."""
+
+
+def too_many_ended(whose: str, attempts: int, limit: str) -> str:
+    """Explain that faults ended a process more often than it may be restarted: that says nothing about the job."""
+    allowed = attempts - 1
+    return (
+        f"{whose} did not finish within {_restarts(allowed)}: faults ended it {attempts} times, and {limit}={allowed} allows for "
+        f"{allowed}. Raise {limit}, or let fewer faults strike"
+    )
+
+
+def _restarts(number: int) -> str:
+    return f"{number} restart{'' if number == 1 else 's'}"
 
 
 def tell(attempts: Sequence[Attempt]) -> str:

@@ -11,7 +11,7 @@ from ..errors import BadArgument
 from .faults import EVERY, Fault, OneOf, create
 from .values import index, shown
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "visits_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 

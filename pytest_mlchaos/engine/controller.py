@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core.clock import Clock, RealClock
-from ..core.interrupts import closed, deferred, opened, uninterruptible
+from ..core.interrupts import closed, deferred, handler, opened, uninterruptible
 from ..core.journal import Journal
 from ..core.results import Handed
 from ..core.runs import Preemption
@@ -25,6 +26,7 @@ from .blame import comes_from
 from .gate import Gate
 from .lanes import NEVER, Lane, Plan, Tally, most_passed
 from .strikes import Strikes
+from .surroundings import NOTICES
 
 __all__ = ["Controller", "SubjectOf", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -112,6 +114,8 @@ class Controller(Strikes):
         self.supervised = 0  # attempts under way: what is opened in one dies with it, what the test holds does not
         self.forget: list[Callable[[], None]] = []  # called when the fixtures are torn down, before the next trial
         self.judgements: dict[str, bool] = {}  # by oracle: whether it has found anything to judge
+        self.handlers = {number: handler(number) for number in map(signal.Signals.__getitem__, NOTICES)}  # as the trial began
+        self.restarts: int | None = None  # how often the runs of this trial may restart: the least of them
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
@@ -246,6 +250,10 @@ class Controller(Strikes):
             yield
         finally:
             lane.advance = count
+
+    def may_restart(self, times: int) -> None:
+        """A run of this trial may restart so often."""
+        self.restarts = times if self.restarts is None else min(times, self.restarts)
 
     def judged(self, oracle: str, judges: bool) -> None:
         """An oracle was asked; ``judges``: some fault had struck what it judges."""

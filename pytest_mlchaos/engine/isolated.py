@@ -15,7 +15,7 @@ from time import monotonic  # the real clock, whatever the test's own code is sh
 from typing import Any
 
 from ..core.privacy import error_text
-from ..core.runs import Attempt, Gradients, Preemption, Record, tell
+from ..core.runs import Attempt, Gradients, Preemption, Record, tell, too_many_ended
 from ..core.schedule import Schedule
 from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
 from . import randomness
@@ -28,7 +28,7 @@ from .processes import stacks
 from .processes.child import join_threads, print_error
 from .processes.child import tell as tell_home
 from .processes.shipping import dumps
-from .supervise import Watch, check_subject, gradients_of
+from .supervise import Watch, check_subject, gradients_of, last_strike
 from .surroundings import Surroundings
 from .telling import Heard, TellingClock, TellingController, absorb, site_modules, tell_before_exit
 from .trial import arm
@@ -84,23 +84,27 @@ class IsolatedSupervisor:
         controller, start = self._controller, monotonic()
         first_strike = len(controller.journal)
         attempts: list[Attempt] = []
+        ended_by: list[str] = []
+        controller.may_restart(max_restarts)
         gradients: list[Sequence[Gradients]] = []
         preemptions: list[Preemption | None] = []
         while True:
-            before = controller.tally()
+            before, struck = controller.tally(), len(controller.journal)
             steps = controller.count("train.step", succeeded=True)
             ended, heard = self._process(controller.schedule, len(attempts), before, probing=controller.probing)
             absorb(controller, heard)
             controller.go_on_from(_later(before, heard))
             end, value, parameters = self._judged(ended, heard, attempts)
             attempts.append(Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps))
+            ended_by.append(last_strike(controller.journal[struck:]))
             gradients.append(heard.gradients)
             preemptions.append(heard.preempted)
             if end is None:
                 record = _record(value, parameters, attempts, controller.journal[first_strike:], start, gradients)
                 return dataclasses.replace(record, preemptions=preemptions)
             if len(attempts) > max_restarts:
-                raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
+                text = too_many_ended("the subject", len(attempts), "max_restarts")
+                raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
 
     def golden(self) -> Record:
         """The subject's value without faults, from the same start; the trial does not notice."""

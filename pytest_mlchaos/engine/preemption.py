@@ -28,10 +28,11 @@ Files = dict[str, tuple[int, int, int]]
 
 
 class Notice:
-    """One SIGTERM with its grace: from the signal to the end of the process."""
+    """One SIGTERM (or another ``signal``) with its grace: from the signal to the end of the process."""
 
-    def __init__(self, controller: Controller, where: str, grace: float, roots: Iterable[Path]) -> None:
+    def __init__(self, controller: Controller, where: str, grace: float, roots: Iterable[Path], signal: str) -> None:
         self.where = where
+        self._signal = signal
         self._controller = controller
         self._grace = grace
         self._roots = tuple(roots)
@@ -65,7 +66,7 @@ class Notice:
 
     def _kill(self) -> None:
         self._killed = True
-        crash = SimulatedCrash(f"SIGKILL, {self._grace:g} s after SIGTERM at {self.where} (injected by mlchaos)")
+        crash = SimulatedCrash(f"SIGKILL, {self._grace:g} s after {self._signal} at {self.where} (injected by mlchaos)")
         self._controller.die(crash)
         if threading.current_thread() is threading.main_thread():
             raise crash
@@ -97,18 +98,19 @@ class Notice:
             saved=tuple(saved),
             cut=self._cut,
             unmoved=tuple(unmoved),
+            signal=self._signal,
             more_steps=sum(when > first for when in self._steps) if saved else len(self._steps),
         )
 
     def ending(self, how: str) -> str:
         """How the attempt ended, in words."""
         lasted = (self._ended or self._controller.clock.now()) - self._since
-        return f"SIGTERM at {self.where}: {how} {round(lasted, 2):g} s later"
+        return f"{self._signal} at {self.where}: {how} {round(lasted, 2):g} s later"
 
 
-def notice(controller: Controller, where: str, grace: float) -> Notice:
+def notice(controller: Controller, where: str, grace: float, signal: str) -> Notice:
     """The process is told to end now."""
-    told = controller.preempted = Notice(controller, where, grace, controller.roots)
+    told = controller.preempted = Notice(controller, where, grace, controller.roots, signal)
     return told
 
 

@@ -81,7 +81,7 @@ class Strikes:
 
     def _probe(self, lane: Lane, visit: Visit) -> None:
         for plan in lane.plans:
-            if self._wanted(plan, visit):
+            if self._wanted(plan, visit) and plan.fault.possible(visit):
                 plan.eligible.append(visit.index)
                 if len(plan.eligible) <= PROBED_VISITS:
                     visit.measures = plan.measures

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from ..core.faults import chaos_marks
+from ..core.journal import Strike
 from ..core.privacy import error_text
-from ..core.runs import Attempt, Gradients, Preemption, Record, tell
+from ..core.runs import Attempt, Gradients, Preemption, Record, tell, too_many_ended
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
 from . import randomness
 from .controller import Controller
@@ -20,7 +21,7 @@ from .inputs import Inputs, copied
 from .surroundings import Surroundings
 from .workdirs import WorkDirs
 
-__all__ = ["Supervisor", "check_subject", "gradients_of", "kept", "refuse_marks", "swallowed"]
+__all__ = ["Supervisor", "check_subject", "gradients_of", "kept", "last_strike", "refuse_marks", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
@@ -58,15 +59,18 @@ class Supervisor:
         controller = self._controller
         first_strike, start = len(controller.journal), controller.clock.now()
         attempts: list[Attempt] = []
+        ended_by: list[str] = []
+        controller.may_restart(max_restarts)
         gradients: list[Sequence[Gradients]] = []
         preemptions: list[Preemption | None] = []
         while True:
             subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
-            steps = self._steps()
+            steps, struck = self._steps(), len(controller.journal)
             controller.preempted, controller.roots = None, self._disk.roots
             with controller.on_crash(self._freeze):
                 value, parameters, ended = self._attempt(subject, attempts, gradients)
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
+            ended_by.append(last_strike(controller.journal[struck:]))
             preemptions.append(None if controller.preempted is None else controller.preempted.told())
             controller.preempted = None
             if ended is None:
@@ -75,7 +79,8 @@ class Supervisor:
                     value, tuple(attempts), strikes, controller.clock.now() - start, parameters, kept(value), gradients, preemptions
                 )
             if len(attempts) > max_restarts:
-                raise GaveUp(f"the subject did not finish within {max_restarts} restarts\n{tell(attempts)}")
+                text = too_many_ended("the subject", len(attempts), "max_restarts")
+                raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
 
     def golden(self) -> Record:
         """The subject's value without faults, from the same start; the trial does not notice."""
@@ -171,6 +176,11 @@ def refuse_marks(subject: Any, caller: str) -> None:
         name = getattr(subject, "__name__", type(subject).__name__)
         decorators = ", ".join(f"@chaos.{mark}" for mark in marks)
         raise BadArgument(f"{caller}: {decorators} on the subject {name}() has no effect: put the decorator on the test")
+
+
+def last_strike(strikes: Sequence[Strike]) -> str:
+    """The fault that struck last, as it prints; nothing where none did."""
+    return strikes[-1].fault if strikes else ""
 
 
 def gradients_of(trained: Callable[[], Any]) -> Sequence[Gradients]:

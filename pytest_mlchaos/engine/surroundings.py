@@ -9,9 +9,11 @@ import threading
 
 from ..core.interrupts import deferred, handle, handler
 
-__all__ = ["Surroundings"]
+__all__ = ["NOTICES", "Surroundings"]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NOTICES = tuple(name for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP") if hasattr(signal, name))
+"""The signals by which a process is told that its end is near, the most usual first."""
+_SIGNALS = tuple(signal.Signals[name] for name in NOTICES)
 
 
 class Surroundings:

@@ -30,7 +30,8 @@ class CallFailure(Fault):
 
     ``target``: ``"pkg.mod:function"``, ``"pkg.mod:Class.method"`` or the same with dots only; it is wrapped under every name by
     which a module imported it. ``error``: an exception class or instance, or its name (``"TimeoutError"``,
-    ``"requests.exceptions:ReadTimeout('no answer')"``). ``when="after"`` fails once the call has taken effect: the reply is lost.
+    ``"requests.exceptions:ReadTimeout('no answer')"``). ``when="after"`` fails once the call has taken effect: the reply is lost. Where
+    the calls are searched and ``when`` is not given, both are tried.
 
     ``at`` counts the calls of this target.
 
@@ -44,6 +45,7 @@ class CallFailure(Fault):
 
     site = "call"
     random = False
+    positions = {"when": ("before", "after")}
     target: str
     error: Any = "RuntimeError"
     when: Literal["before", "after"] = "before"

@@ -38,6 +38,7 @@ class RankFailure(Fault):
     needs = ("torch", "torch")
     random = False
     explored = ("rank",)
+    ends_process = True
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
     mode: Literal["kill", "hang", "raise"] = "kill"
 

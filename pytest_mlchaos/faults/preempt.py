@@ -7,25 +7,31 @@ import threading
 from typing import Any
 
 from ..core.faults import Fault, is_drawn, register
+from ..core.interrupts import handler
 from ..core.sites import Visit
-from ..core.values import parse_duration
+from ..core.values import parse_duration, shown
 from ..engine import preemption
 from ..engine.controller import current
-from ..errors import FaultError, SimulatedCrash
+from ..engine.surroundings import NOTICES
+from ..errors import BadArgument, FaultError, SimulatedCrash
+from ._positions import MOMENTS, SIGNAL_SITES
 from ._workers import terminate_workers
 
 __all__ = ["Preempt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The process"
+_HANDLED = {one.name for one in signal.Signals} - {"SIGKILL", "SIGSTOP"}
 
 
 @register
 class Preempt(Fault):
     """The process gets SIGTERM now, and SIGKILL when the ``grace`` is over (30 s, or ``"2m"``).
 
-    ``site``: where it is then: ``"train.step"``, ``"train.forward"``, ``"model.forward"`` (evaluation), ``"data.batch"``,
-    ``"storage.write"`` (inside a checkpoint), any other, also one of your own. ``workers=True``: DataLoader workers get SIGTERM as well,
-    as they do where the whole process group is told to end.
+    ``site``: where it is then: ``"train.step"``, ``"train.step.end"`` (behind it), ``"model.forward"`` (evaluation, too), ``"data.batch"``,
+    ``"storage.write"`` (inside a checkpoint), any other, also one of your own. ``signal``: another signal that announces the end, such as
+    ``"SIGUSR1"``. Where the visits are searched, what is not given is searched too: before and behind a step, in a forward or
+    backward pass, at a batch, and inside file operations; SIGTERM, and the signals for which the subject installs a handler.
+    ``workers=True``: DataLoader workers get SIGTERM as well, as they do where the whole process group is told to end.
 
     The signal is really raised: the process's handler runs at once, in the main thread, and the subject goes on until it exits or
     the grace is over, on the trial's clock; then it is dead at the next wait or site. A process without a handler dies at once, as the
@@ -46,36 +52,53 @@ class Preempt(Fault):
     """
 
     random = False
+    ends_process = True
+    positions = {"signal": NOTICES, "site": SIGNAL_SITES}
+    moments = MOMENTS
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    signal: str = "SIGTERM"
     grace: Any = 30.0
     workers: bool = False
 
     def check(self) -> None:
-        """Turn ``grace`` into seconds."""
+        """Turn ``grace`` into seconds, and refuse a signal that cannot be handled."""
+        if not is_drawn(self.signal) and self.signal not in _HANDLED:
+            raise BadArgument(
+                f"{self.name}: expected signal to be the name of a signal that a process can handle, such as 'SIGTERM' or 'SIGUSR1', "
+                f"but got {shown(self.signal)}"
+            )
         if not is_drawn(self.grace):
             object.__setattr__(self, "grace", parse_duration(self.grace, f"{self.name}: grace"))
+
+    def possible(self, visit: Visit) -> bool:
+        """Return True for SIGTERM, for a signal that was asked for, and for one that the subject handles."""
+        if self.signal == "SIGTERM" or "signal" not in self._searched:
+            return True
+        controller, number = current(), signal.Signals[self.signal]
+        return controller is not None and handler(number) is not controller.handlers.get(number)
 
     def apply(self, visit: Visit) -> None:
         """Tell the process to end."""
         controller = current()
         if controller is None:
             raise FaultError("preempt needs a trial: a visit by hand has no process")
+        number = signal.Signals[self.signal]
         if controller.preempted is not None:  # told again, as some schedulers do: the grace that is under way stands
             visit.note(again=True)
-            visit.afterwards(lambda: preemption.raised(controller, signal.SIGTERM, visit.site))
+            visit.afterwards(lambda: preemption.raised(controller, number, visit.site))
             return
         where = f"{visit.site} {visit.index}"
-        handler = signal.getsignal(signal.SIGTERM)
+        answer = handler(number)
         if self.workers:
             visit.note(workers=terminate_workers(controller, visit))
-        notice = preemption.notice(controller, where, self.grace)
-        visit.outlast(notice.open(handler is not signal.SIG_DFL))
-        if handler is signal.SIG_DFL:
-            visit.fail(SimulatedCrash(f"the process died of SIGTERM at {where}: it has no handler (injected by mlchaos)"))
-        visit.note(handler=getattr(handler, "__qualname__", "ignored" if handler is signal.SIG_IGN else type(handler).__name__))
-        visit.afterwards(lambda: self._deliver(controller, notice, visit.site))
+        notice = preemption.notice(controller, where, self.grace, self.signal)
+        visit.outlast(notice.open(answer is not signal.SIG_DFL))
+        if answer is signal.SIG_DFL:
+            visit.fail(SimulatedCrash(f"the process died of {self.signal} at {where}: it has no handler (injected by mlchaos)"))
+        visit.note(handler=getattr(answer, "__qualname__", "ignored" if answer is signal.SIG_IGN else type(answer).__name__))
+        visit.afterwards(lambda: self._deliver(controller, notice, number, visit.site))
 
-    def _deliver(self, controller: Any, notice: preemption.Notice, site: str) -> None:
-        preemption.raised(controller, signal.SIGTERM, site)
+    def _deliver(self, controller: Any, notice: preemption.Notice, number: int, site: str) -> None:
+        preemption.raised(controller, number, site)
         if site == "train.step" and threading.current_thread() is threading.main_thread():
             notice.took_a_step()

@@ -10,6 +10,7 @@ from ..core.sites import Key, Visit
 from ..engine.controller import current
 from ..engine.preemption import raised
 from ..errors import BadArgument, FaultError, SimulatedCrash
+from ._positions import MOMENTS, SIGNAL_SITES
 
 __all__ = ["Crash", "Interrupt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -38,6 +39,7 @@ class Crash(Fault):
     """
 
     random = False
+    ends_process = True
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
     state: str | None = None
 
@@ -67,7 +69,8 @@ class Crash(Fault):
 class Interrupt(Fault):
     """The process gets SIGINT, as from Ctrl-C: its handler runs, or ``KeyboardInterrupt`` is raised at the site.
 
-    ``site``: where it is then, any site, also one of your own. Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject
+    ``site``: where it is then, any site, also one of your own. Where the visits are searched and no site is given, these are tried: before
+    and behind an optimizer step, in a forward or backward pass, at a batch, and inside file operations. Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject
     ends the attempt, and it is started again. In a test without it the test fails; the session goes on (a real Ctrl-C ends it, as ever).
 
     Imitates: Ctrl-C, ``kill -INT``, a notebook whose cell is interrupted.
@@ -81,6 +84,9 @@ class Interrupt(Fault):
     """
 
     random = False
+    ends_process = True
+    positions = {"site": SIGNAL_SITES}
+    moments = MOMENTS
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
 
     def apply(self, visit: Visit) -> None:

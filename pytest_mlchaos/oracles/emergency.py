@@ -14,7 +14,7 @@ SHOWN = 3
 def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callable[[], int] | None) -> str | None:
     """What is wrong with the answers to SIGTERM, in words; ``lost_steps()``: how many steps were done again, where that can be told."""
     for one in preemptions:
-        end = f"{'SIGKILL' if one.killed else 'its end'}, {_later(one)} after SIGTERM at {one.where}"
+        end = f"{'SIGKILL' if one.killed else 'its end'}, {_later(one)} after {one.signal} at {one.where}"
         if one.cut:
             return f"the emergency save was cut off: {_names(one.cut)} still open for writing at {end} (grace {one.grace:g} s)"
         if one.unmoved:
@@ -27,10 +27,10 @@ def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callab
             return None
     for one in preemptions:
         if not one.saved and not one.handled:
-            return f"no emergency save: the process has no handler for SIGTERM, and died of it at {one.where}{done_again}"
+            return f"no emergency save: the process has no handler for {one.signal}, and died of it at {one.where}{done_again}"
         if not one.saved:
             how = f"{'SIGKILL' if one.killed else 'its own end'}, {_later(one)} later"
-            return f"no emergency save: no file changed between SIGTERM at {one.where} and {how}{done_again}"
+            return f"no emergency save: no file changed between {one.signal} at {one.where} and {how}{done_again}"
     if not done_again:
         return None
     saved = dict.fromkeys(name for one in preemptions for name in one.saved)

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..core.journal import Strike
 from ..core.results import Result
-from ..core.runs import RankRecord, WorldRecord, tell
+from ..core.runs import RankRecord, WorldRecord, tell, too_many_ended
 from ..core.values import FLAG, TOLERANCE, checked, parse_duration
-from ..errors import BadArgument, NotRecovered, OutOfSync, RankFailed, RankHung
+from ..errors import BadArgument, GaveUp, NotRecovered, OutOfSync, RankFailed, RankHung
 from .state import first_difference
 
 __all__ = ["RankRun", "WorldRun"]
@@ -90,9 +90,13 @@ class WorldRun(Result):
         return self if self._golden is None else self._golden()
 
     def assert_finished(self) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.RankFailed` unless every rank ended with exit code 0."""
+        """Raise :class:`~pytest_mlchaos.errors.RankFailed` unless every rank ended with exit code 0.
+
+        ``GaveUp`` where faults ended the world more often than ``restarts`` allows.
+        """
         for record in self._record.ranks:
             if record.outcome != "finished":
+                self._check_restarts(record)
                 raise RankFailed(f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}") from record.load_error()
 
     def assert_failed_fast(self, *, within: Any = 5) -> None:
@@ -155,11 +159,13 @@ class WorldRun(Result):
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless every rank ended in the state that it has in the golden run.
 
-        Compared are returned values and trained parameters, rank by rank.
+        Compared are returned values and trained parameters, rank by rank. ``GaveUp`` where faults ended the world more often than
+        ``restarts`` allows.
         """
         self._compare_under_faults("assert_recovered")
         for record in self._record.ranks:
             if record.outcome != "finished":
+                self._check_restarts(record)
                 raise NotRecovered(f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}") from record.load_error()
         judged = False
         for rank, golden in zip(self.ranks, self.golden.ranks, strict=True):
@@ -175,6 +181,13 @@ class WorldRun(Result):
                 "assert_recovered has nothing to judge: the ranks returned None and took no torch optimizer step in their last attempt; "
                 "return the final state (model.state_dict(), the step, the metrics) from the subject"
             )
+
+    def _check_restarts(self, record: RankRecord) -> None:
+        """Faults that end a world more often than it may be restarted say nothing about the job."""
+        ended_by = self._record.ended_by
+        if self.restarts and all(ended_by):
+            text = too_many_ended("the world", len(ended_by), "restarts")
+            raise GaveUp(f"{text}\n{self.story()}", ended_by=ended_by) from record.load_error()
 
     def _check_joined(self, judgement: str) -> None:
         if not any(record.joined for record in self._record.ranks):

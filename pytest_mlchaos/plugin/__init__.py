@@ -258,7 +258,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.when == "call" and _trials in item.stash:
         ran = item.stash[_trials]
         if ran.declares:
-            report.mlchaos = {"trials": ran.runs, "strikes": len(ran.journal), "real_clock": ran.on_the_real_clock}
+            figures = {"trials": ran.runs, "strikes": len(ran.journal), "real_clock": ran.on_the_real_clock}
+            report.mlchaos = {**figures, "untried": ran.untried if report.passed else []}
         if ran.journal and item.config.getoption("mlchaos_journal") is not None:
             report.mlchaos_journal = ran.journal
     return report

@@ -22,7 +22,7 @@ from ..core.sites import SITES, Key, name_of
 from ..engine.controller import Controller
 from ..engine.lanes import Plan
 from ..engine.patching import Patches
-from ..errors import BadArgument, FaultError, NeverStruck, NotReproducible, Vacuous
+from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
 from ..search.space import Probe, Space, variants
 from .body import SKIPPED, Abort, Body, cause_of, is_failure
@@ -45,6 +45,8 @@ class Trials:
         self._struck = False  # some trial struck what it judged, or needs not
         self._unstruck = ""  # why a trial did not
         self._skipped: BaseException | None = None
+        self._void: BaseException | None = None  # a trial in which the search let more strike than the run may restart
+        self.untried: list[str] = []
         self._judgements: dict[str, bool] = {}  # by oracle: whether it had something to judge in some trial
         self._nodeid = self._body.nodeid
         self.declares = item.get_closest_marker("mlchaos") is not None
@@ -172,8 +174,11 @@ class Trials:
         self._body.drawn = True
         space, passed = self._probed(declared, settings)
         struck: set[int | None] = set()
-        found = explore(space, functools.partial(self._judge, settings=settings, struck=struck), settings, self._item.nodeid)
+        found = explore(space, functools.partial(self._judge, settings=settings, struck=struck, space=space), settings, self._item.nodeid)
+        self.untried = found.untried
         if not found.failures:
+            if self._void is not None and not self._judged:
+                raise self._void  # no schedule was one that the run could survive
             if not settings.allow_quiet:
                 self._check_struck(declared, struck, passed)
                 self._check_judged(found.trials)
@@ -192,6 +197,7 @@ class Trials:
             nodeid=self._nodeid,
             sites=passed,
             cut_short=found.out_of_budget,
+            untried=found.untried,
         )
         try:
             self._body.run(smallest.smallest, settings, strikes)
@@ -206,7 +212,7 @@ class Trials:
 
     def _probed(self, declared: list[Declared], settings: Settings) -> tuple[Space, dict[Key, int]]:
         """The trial without faults: it must pass, and shows which visits there are."""
-        owners = [(one, variant) for one in declared for variant in variants(one.fault)]
+        owners = [(one, variant) for one in declared for variant in variants(one.fault, one.given)]
         seed = settings.seed or 0
         try:
             controller = self._body.run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
@@ -227,9 +233,9 @@ class Trials:
                 )
                 raise NeverStruck(text.never_struck([one.fault], controller.passed(), hint))
         strikes = sum(len(probe.visits) for probe in probes)  # more cannot be in one schedule
-        return Space(probes, max(1, min(settings.max_faults, strikes)), seed), controller.passed()
+        return Space(probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts), controller.passed()
 
-    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None]) -> Cause | None:
+    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None], space: Space) -> Cause | None:
         """Why a trial failed, or None; what ends the exploration is raised."""
         strikes: list[Strike] = []
         try:
@@ -246,6 +252,9 @@ class Trials:
                 return None
             if not is_failure(error):
                 raise
+            if _asked_too_much(error, schedule, space):
+                self._void = error
+                return None
             return cause_of(error)
         finally:
             if self._body.controller is not None:
@@ -279,6 +288,17 @@ def _struck_in_part(plan: Plan) -> str:
     wanted = fault.times if fault.is_row else min(len(fault.at), fault.times or len(fault.at))
     struck = {visit for _, visit in plan.strikes}
     return text.struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
+
+
+def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> bool:
+    """Return True if the search, not the subject, is why a run gave up: strikes that it chose ended more attempts than are allowed.
+
+    A single strike stands: there is no smaller schedule that would be judged instead.
+    """
+    if not isinstance(error, GaveUp) or not all(error.ended_by):
+        return False
+    drawn = [fault for fault in schedule.faults if space.open_visits(fault)]
+    return sum(len(fault.at) for fault in drawn) > 1 and not {repr(fault) for fault in drawn}.isdisjoint(error.ended_by)
 
 
 def _pinned(plan: Plan) -> list[Fault]:

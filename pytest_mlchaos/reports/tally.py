@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from .text import not_tried
+
 __all__ = ["Tally"]
+
+SHOWN = 5
 
 
 class Tally:
@@ -13,20 +18,27 @@ class Tally:
 
     def __init__(self) -> None:
         self.tests = self.trials = self.strikes = self.real_clocks = 0
+        self.untried: dict[str, list[str]] = {}
 
     def pytest_runtest_logreport(self, report: object) -> None:
         """Count one test."""
-        found: Mapping[str, int] | None = getattr(report, "mlchaos", None)
+        found: Mapping[str, Any] | None = getattr(report, "mlchaos", None)
         if found:
             self.tests += 1
             self.trials += found["trials"]
             self.strikes += found["strikes"]
             self.real_clocks += found["real_clock"]
+            if found["untried"]:
+                self.untried[getattr(report, "nodeid", "")] = found["untried"]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """One line, where there was a chaos test."""
+        """One line where there was a chaos test, and one for each that passed before every position was tried."""
         if self.tests:
             real = f" ({self.real_clocks} on the real clock: threads or processes run beside the test)" if self.real_clocks else ""
             counts = zip((self.tests, self.trials, self.strikes), ("chaos test", "trial", "fault"), strict=True)
             told = ", ".join(f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts)
             terminalreporter.write_line(f"mlchaos: {told} struck{real}")
+        for nodeid, positions in itertools.islice(self.untried.items(), SHOWN):
+            terminalreporter.write_line(f"mlchaos: not tried in {nodeid} (max_trials, budget): {not_tried(positions)}")
+        if len(self.untried) > SHOWN:
+            terminalreporter.write_line(f"mlchaos: nor were all positions tried in {len(self.untried) - SHOWN} more tests")

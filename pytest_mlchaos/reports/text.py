@@ -12,7 +12,7 @@ from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..core.values import did_you_mean
 
-__all__ = ["Group", "explored", "names_seen", "never_struck", "passed_sites", "struck"]
+__all__ = ["Group", "explored", "names_seen", "never_struck", "not_tried", "passed_sites", "struck"]
 
 SHOWN_STRIKES = 5
 SHOWN_GROUPS = 5
@@ -87,6 +87,7 @@ def explored(
     sites: Mapping[Key, int],
     cut_short: bool,
     clock: str,
+    untried: Sequence[str] = (),
 ) -> str:
     """The report of an exploration that found something, smallest first."""
     fail = f"{failing} fail{'s' if failing == 1 else ''}"
@@ -97,7 +98,15 @@ def explored(
         lines.append(f"       smallest: {group.smallest.line}")
     if len(groups) > SHOWN_GROUPS:
         lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
+    if untried:
+        lines.append(f"  not tried: {not_tried(untried)}")
     return "\n".join([*lines, *struck(strikes), *real_clock(clock), *reproduce(groups[0].smallest, nodeid)])
+
+
+def not_tried(positions: Sequence[str]) -> str:
+    """Name the positions at which no fault was tried; the first few."""
+    more = f" ... and {len(positions) - SHOWN_GROUPS} more" if len(positions) > SHOWN_GROUPS else ""
+    return ", ".join(positions[:SHOWN_GROUPS]) + more
 
 
 def does_not_print(schedule: Schedule) -> str:

@@ -57,6 +57,8 @@ class Exploration:
     trials: int
     failures: list[Failure]
     out_of_budget: bool
+    untried: list[str] = dataclasses.field(default_factory=list)
+    """Where no fault was tried because the trials, or the time, were used up."""
 
 
 class _Enough(BaseException):
@@ -73,6 +75,8 @@ class _Memory:
     def __init__(self, trial: Callable[[Schedule], Cause | None], settings: Settings) -> None:
         self._trial = trial
         self._results: dict[str, Cause | None] = {}
+        self.tried: list[Schedule] = []
+        self.ended_early = False
         self._budget = settings.budget
         self._deadline: float | None = None
         self._limit = settings.max_trials
@@ -83,7 +87,9 @@ class _Memory:
         key = schedule.line
         if key not in self._results:
             if self._exhausted():
+                self.ended_early = True
                 raise _Enough
+            self.tried.append(schedule)
             self._results[key] = self._note(schedule, self._trial(schedule))
         return self._results[key]
 
@@ -121,12 +127,12 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
         for cause, failure in list(memory.failures.items()):
             failure.smallest = minimise(failure.smallest, space, functools.partial(_fails, memory, cause))
     failures = sorted(memory.failures.values(), key=lambda failure: failure.smallest.weight)
-    return Exploration(memory.trials, failures, memory.out_of_budget)
+    return Exploration(memory.trials, failures, memory.out_of_budget, space.untried(memory.tried) if memory.ended_early else [])
 
 
 def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
     """Cover the visits; after a failure go on for a while, for there may be another cause."""
-    kinds = sum(probe.is_open for probe in space.probes)
+    kinds = len({probe.fault._origin for probe in space.probes if probe.is_open})
     end: float = math.inf
     for number, schedule in enumerate(space.sweep(settings.max_trials * (6 if kinds == 1 else 4) // 10), 1):
         if memory(schedule) is not None and math.isinf(end):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.faults import Fault, OneOf, fields_of, is_drawn
-from ..core.schedule import Schedule
+from ..core.schedule import Schedule, visits_of
 from ..errors import BadArgument
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
 """How a strike is placed: anywhere, or so many visits behind the one before it (faults that meet are found that way)."""
 
 
-def variants(fault: Fault) -> list[Fault]:
-    """One fault per combination of its ``chaos.one_of`` parameters: they may decide even the site."""
+def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
+    """One fault per combination of its ``chaos.one_of`` parameters, and of the positions that were not ``given``.
+
+    They may decide even the site. The likeliest come first.
+    """
     choices = {name: value.values for name in fields_of(type(fault)) if isinstance(value := getattr(fault, name), OneOf)}
     combinations = list(itertools.islice(itertools.product(*choices.values()), MAX_VARIANTS + 1))
     if len(combinations) > MAX_VARIANTS:
@@ -35,6 +39,23 @@ def variants(fault: Fault) -> list[Fault]:
     found = [dataclasses.replace(fault, **dict(zip(choices, values, strict=True))) for values in combinations]
     for variant in found:
         _check_site(variant)
+    return [positioned for variant in found for positioned in _positioned(variant, given)]
+
+
+def _positioned(fault: Fault, given: frozenset[str]) -> list[Fault]:
+    """The fault at each position that it does not name. A predicate was written for the visits of one site, so it keeps that."""
+    if fault.at is not None or fault.p is not None or fault.ambient:
+        return [fault]
+    free = {name: values for name, values in fault.positions.items() if name not in given}
+    for name in fault.moments.keys() & given:
+        if values := fault.moments[name].get(getattr(fault, name)):
+            free[name] = values
+    found = []
+    for values in itertools.product(*free.values()):
+        keywords: dict[str, Any] = dict(zip(free, values, strict=True))
+        other = dataclasses.replace(fault, **keywords, _searched=frozenset(free))
+        if fault.where is None or other.key == fault.key:
+            found.append(other)
     return found
 
 
@@ -110,6 +131,8 @@ class Space:
     probes: Sequence[Probe]
     max_faults: int
     seed: int
+    restarts: int | None = None
+    """How often the test's runs may restart, at least; None where nothing restarts."""
 
     def strategy(self) -> SearchStrategy[Schedule]:
         """Schedules; simpler ones have fewer faults at earlier visits."""
@@ -132,36 +155,62 @@ class Space:
     def sweep(self, limit: int) -> Iterator[Schedule]:
         """Schedules that cover the visits evenly, before anything is left to chance: up to ``limit`` in all.
 
-        Of one kind of fault, one strike each where that reaches every visit (with all values of its explored parameters where they are
-        few), else as many far apart as may be; of several kinds,
+        Of one declared fault, one strike each where that reaches every visit (with all values of its explored parameters where they are
+        few), else as many far apart as may be; its variants take turns, the likelier ones more often. Of several declared faults,
         strikes of them together, so that pairs of visits are covered too. Explored parameters go over their range meanwhile.
         """
         kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
         if len(kinds) < len(self.probes):
             kinds = [] if any(not probe.is_open for probe in self.probes) else kinds
-        if len(kinds) == 1:
-            yield from self._sweep_one(kinds[0], limit)
-        elif kinds:
-            yield from self._sweep_together(kinds, limit)
+        declared = self._by_declaration(kinds)
+        if len(declared) == 1:
+            yield from self._sweep_one(declared[0], limit)
+        elif declared:
+            yield from self._sweep_together(declared, limit)
 
-    def _sweep_one(self, which: int, limit: int) -> Iterator[Schedule]:
+    def _by_declaration(self, kinds: Iterable[int]) -> list[list[int]]:
+        """Probes grouped by the declaration that they are variants of."""
+        declared: dict[object, list[int]] = {}
+        for which in kinds:
+            origin = self.probes[which].fault._origin
+            declared.setdefault(which if origin is None else (origin,), []).append(which)
+        return list(declared.values())
+
+    def _sweep_one(self, kinds: Sequence[int], limit: int) -> Iterator[Schedule]:
+        """The variants of one declaration. The likeliest has every second place of the order, the next every third, and so on."""
+        total = sum(len(self.probes[which].visits) for which in kinds)
+        sweeps = [
+            [((turn + 1) * (rank + 2), rank, schedule) for turn, schedule in enumerate(self._sweep_variant(which, total, limit))]
+            for rank, which in enumerate(kinds)
+        ]
+        for _, _, schedule in itertools.islice(heapq.merge(*sweeps, key=lambda item: item[:2]), limit):
+            yield schedule
+
+    def _sweep_variant(self, which: int, total: int, limit: int) -> Iterator[Schedule]:
         probe = self.probes[which]
         count = len(probe.visits)
-        if combinations := probe.combinations(limit // count):
+        if combinations := probe.combinations(limit // total):
             for place, parameters in itertools.product(_spread(count), combinations):
                 yield self.schedule([], [(which, dataclasses.replace(probe.fault, **parameters), place)])
             return
-        groups = count if count <= limit else -(-count // self.max_faults)
+        groups = count if total <= limit else -(-count // self._most_together(probe.fault))
         for turn, first in enumerate(itertools.islice(_spread(groups), limit)):
             fault = dataclasses.replace(probe.fault, **probe.at_turn(turn))
             yield self.schedule([], [(which, fault, place) for place in range(first, count, groups)])
 
-    def _sweep_together(self, kinds: Sequence[int], limit: int) -> Iterator[Schedule]:
-        """As many strikes as may be, of the kinds in turn; each third time all at one place, where faults meet."""
+    def _most_together(self, fault: Fault) -> int:
+        """How many strikes of one fault may be in one schedule."""
+        if self.restarts is None or not fault.ends_process:
+            return self.max_faults
+        return max(1, min(self.max_faults, self.restarts // (fault.times or 1)))
+
+    def _sweep_together(self, declared: Sequence[Sequence[int]], limit: int) -> Iterator[Schedule]:
+        """As many strikes as may be, of the declared faults in turn; each third time all at one place, where faults meet."""
         for turn in range(limit):
             strikes: list[Strike] = []
             for number in range(self.max_faults):
-                which = kinds[(turn + number) % len(kinds)]
+                kinds = declared[(turn + number) % len(declared)]
+                which = kinds[(turn // len(declared) + number) % len(kinds)]
                 probe = self.probes[which]
                 base = 2 if turn % 3 == 2 else PRIMES[number % len(PRIMES)]
                 place = int(_radical_inverse(turn, base) * len(probe.visits))
@@ -172,7 +221,8 @@ class Space:
         """Any strikes; and, because bugs hide where faults meet, mostly schedules in which as many kinds as may be take part."""
         import hypothesis.strategies as st
 
-        kinds = [self._strike(place) for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
+        found = [place for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
+        kinds = [st.one_of([self._strike(place) for place in places]) for places in self._by_declaration(found)]
         if not kinds:
             return st.just([])
         anything = st.lists(st.one_of(kinds), min_size=1, max_size=self.max_faults)
@@ -211,7 +261,7 @@ class Space:
     def schedule(self, fixed: Sequence[Fault], strikes: Sequence[Strike]) -> Schedule:
         """Strikes as a schedule: equal faults are merged into one with several visits."""
         merged: dict[str, tuple[int, Fault, set[int]]] = {}
-        for which, fault, place in strikes:
+        for which, fault, place in self._survivable(fixed, strikes):
             visit = self.probes[which].visits[place]
             merged.setdefault(repr(fault), (which, fault, set()))[2].add(visit)
         pinned = [
@@ -219,6 +269,33 @@ class Space:
         ]
         pinned.sort(key=lambda item: (item[0], item[1], repr(item[2])))
         return Schedule((*fixed, *(fault for _, _, fault in pinned)), self.seed)
+
+    def _survivable(self, fixed: Sequence[Fault], strikes: Sequence[Strike]) -> Iterator[Strike]:
+        """The strikes without those that would end the process more often than it may be restarted; the first one stays."""
+        left = math.inf if self.restarts is None else self.restarts
+        left -= sum(_endings(fault) for fault in fixed)
+        ended: set[tuple[str, int]] = set()
+        for which, fault, place in strikes:
+            strike = repr(fault), self.probes[which].visits[place]
+            if fault.ends_process and strike not in ended:
+                if ended and left < (fault.times or 1):
+                    continue
+                ended.add(strike)
+                left -= fault.times or 1
+            yield which, fault, place
+
+    def untried(self, schedules: Iterable[Schedule]) -> list[str]:
+        """Return in words at which visits no schedule let a fault strike, a text for each variant."""
+        left = [set(probe.visits) if probe.is_open else set() for probe in self.probes]
+        for fault in (fault for schedule in schedules for fault in schedule.faults if isinstance(fault.at, (tuple, range))):
+            for probe, visits in zip(self.probes, left, strict=True):
+                if visits and self._comes_from(fault, probe):
+                    visits.difference_update(fault.at)
+        return [
+            f"{probe.fault!r} at {len(visits)} of {len(probe.visits)} visits"
+            for probe, visits in zip(self.probes, left, strict=True)
+            if visits
+        ]
 
     def with_other_parameters(self, fault: Fault) -> Iterator[Fault]:
         """The fault with each explored parameter over its range, a few values of it."""
@@ -255,7 +332,14 @@ class Space:
         return ()
 
     def _comes_from(self, fault: Fault, probe: Probe) -> bool:
-        return probe.is_open and probe.fault._origin == fault._origin and type(probe.fault) is type(fault) and probe.fault.key == fault.key
+        same = probe.is_open and probe.fault._origin == fault._origin and type(probe.fault) is type(fault) and probe.fault.key == fault.key
+        return same and all(getattr(probe.fault, name) == getattr(fault, name) for name in probe.fault._searched)
+
+
+def _endings(fault: Fault) -> int:
+    """How often a fault whose visits are fixed ends the process, as far as that is known."""
+    known = fault.ends_process and isinstance(fault.at, (tuple, range))
+    return min(visits_of(fault.at)[0], fault.times or MAX_VARIANTS) if known else 0
 
 
 def _without_explored(fault: Fault) -> Fault:

@@ -68,7 +68,9 @@ class _Steps:
         before = optimizer.register_optimizer_step_pre_hook(self._before_step)
         optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)  # what a fault does to a step comes behind this
         patches.on_undo(before.remove)
-        patches.on_undo(optimizer.register_optimizer_step_post_hook(self._after_step).remove)
+        after = optimizer.register_optimizer_step_post_hook(self._after_step)
+        optimizer._global_optimizer_post_hooks.move_to_end(after.id, last=False)  # a fault behind the step may raise
+        patches.on_undo(after.remove)
         patches.set(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward))
         patches.set(optimizer.Optimizer, "zero_grad", self._zero_grad(optimizer.Optimizer.zero_grad))
         recording = torch.is_grad_enabled

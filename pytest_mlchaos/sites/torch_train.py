@@ -36,6 +36,20 @@ def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
     patches.on_undo(register_optimizer_step_pre_hook(before_step).remove)
 
 
+@site("train.step.end", "An optimizer step, taken just now. Payload: the optimizer.", needs="torch")
+def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
+    """Behind every optimizer's step, through torch's global post-step hook: weights have changed, and nothing that counts steps has."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+        gate = controller.begin("train.step.end", optimizer)
+        if gate is not None:
+            with gate:
+                gate.wait()
+
+    patches.on_undo(register_optimizer_step_post_hook(after_step).remove)
+
+
 @contextlib.contextmanager
 def trained_parameters() -> Iterator[Callable[[], list[list[Any]]]]:
     """Watch which optimizers step; what is yielded copies their parameters, as they are when it is called."""

@@ -18,7 +18,7 @@ from ..lanes import Tally
 from ..processes.child import Start
 from ..processes.forkserver import ForkServer
 from ..processes.shipping import dumps, same_files
-from ..supervise import Watch, check_subject
+from ..supervise import Watch, check_subject, last_strike
 from ..surroundings import Surroundings
 from ..telling import absorb, site_modules
 from ..workdirs import WorkDirs
@@ -71,6 +71,8 @@ class WorldSupervisor:
         controller, terms = self._controller, self._terms
         first_strike, start = len(controller.journal), monotonic()
         attempts: list[Attempt] = []
+        ended_by: list[str] = []
+        controller.may_restart(terms.restarts)
         while True:
             last = len(attempts) == terms.restarts
             live = self._attempt(controller.schedule, len(attempts), controller.elsewhere, last=last)
@@ -78,8 +80,10 @@ class WorldSupervisor:
                 _absorb(controller, rank)
             _check_where(controller, live)
             attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
+            ended_by.append(_ended_by(live))
             if last or not any(rank.failed for rank in live.ranks):
-                return _record(live, terms, tuple(attempts), controller.journal[first_strike:], monotonic() - start)
+                record = _record(live, terms, tuple(attempts), controller.journal[first_strike:], monotonic() - start)
+                return dataclasses.replace(record, ended_by=tuple(ended_by))
 
     def golden(self) -> WorldRecord:
         """The same world without faults, from the same start; the trial does not notice."""
@@ -177,6 +181,14 @@ def _check_where(controller: Controller, live: Live) -> None:
                         f"{plan.fault.name}: where= tells ranks apart, and its visits are to be searched; "
                         "choose the rank with rank=, or pin the visits with at="
                     )
+
+
+def _ended_by(live: Live) -> str:
+    """The fault that struck the rank that failed first, or else another one; nothing where no rank failed, or no fault struck."""
+    if live.failure is None:
+        return ""
+    ranks = [live.ranks[live.failure[1]], *live.ranks]
+    return next((last_strike([strike for _, strike in rank.strikes]) for rank in ranks if rank.strikes), "")
 
 
 def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tuple[Strike, ...], duration: float) -> WorldRecord:
