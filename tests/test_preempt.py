@@ -373,3 +373,48 @@ def test_a_second_sigterm_does_not_prolong_the_grace(example):
             assert round(run.preemptions[0].lasted, 3) == 7
         """
     ).run(passed=1)
+
+
+def test_a_bare_preempt_strikes_between_the_step_and_its_counter(example):
+    """A handler that saves behind optimizer.step(), before the step is counted, saves weights of a later step: found, also with site given."""
+    outcome = example.with_tests(
+        """
+        import os, signal, sys, torch
+
+        def train(folder):
+            torch.manual_seed(0)
+            model, at = torch.nn.Linear(2, 1), {"step": 0}
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            path = folder / "last.pt"
+            if path.exists():
+                saved = torch.load(path)
+                model.load_state_dict(saved["model"])
+                at["step"] = saved["step"]
+
+            def save(*_):
+                torch.save({"model": model.state_dict(), "step": at["step"]}, folder / "tmp")
+                os.replace(folder / "tmp", path)
+                sys.exit(0)
+
+            signal.signal(signal.SIGTERM, save)
+            while at["step"] < 2:
+                optimizer.zero_grad()
+                (model(torch.ones(1, 2)) - 1).square().sum().backward()
+                optimizer.step()
+                at["step"] += 1
+            return model.state_dict()
+
+        @chaos.preempt
+        def test_bare(mlchaos, tmp_path):
+            mlchaos.run(train, tmp_path).assert_recovered()
+
+        @chaos.preempt(site="train.step")
+        def test_site(mlchaos, tmp_path):
+            mlchaos.run(train, tmp_path).assert_recovered()
+
+        @chaos.preempt(site="train.step", at=chaos.one_of(0, 1))
+        def test_pinned_to_the_front(mlchaos, tmp_path):
+            mlchaos.run(train, tmp_path).assert_recovered()
+        """
+    ).run(failed=2, passed=1)
+    assert outcome.text.count("reproduce: @chaos.preempt(site='train.step.end', at=0)") == 2

@@ -12,6 +12,8 @@ from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.errors import SimulatedCrash
+from pytest_mlchaos.sites import torch_steps
 
 faults.load()
 sites.load()
@@ -314,3 +316,18 @@ def test_random_numbers_are_not_drawn_by_an_operator_that_did_not_run():
         with pytest.raises(torch.OutOfMemoryError):
             model(torch.ones(2, 4))
         assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_end_of_a_step_is_a_site_of_its_own():
+    """train.step.end is passed behind the step: the weights have changed; an error there leaves step and gradients counted."""
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    weight.grad = torch.ones(1)
+    with trial(Schedule((create("crash", site="train.step.end", at=1),)), Patches()) as controller, torch_steps.trained() as trained:
+        optimizer.step()
+        with pytest.raises(SimulatedCrash, match="train.step.end 1"):
+            optimizer.step()
+        assert weight.item() == 0.0
+        assert controller.count("train.step", succeeded=True) == 2
+        assert len(trained.gradients()) == 2
+        controller.restart()

@@ -10,7 +10,19 @@ from typing import Any, Literal, TypeAlias
 
 from .journal import Strike
 
-__all__ = ["Attempt", "FileState", "Gradients", "Outcome", "Output", "Preemption", "RankRecord", "Record", "WorldRecord", "too_many_ended", "tell"]
+__all__ = [
+    "Attempt",
+    "FileState",
+    "Gradients",
+    "Outcome",
+    "Output",
+    "Preemption",
+    "RankRecord",
+    "Record",
+    "WorldRecord",
+    "too_many_ended",
+    "tell",
+]
 
 Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
@@ -138,13 +150,13 @@ def too_many_ended(whose: str, attempts: int, limit: str) -> str:
     """Explain that faults ended a process more often than it may be restarted: that says nothing about the job."""
     allowed = attempts - 1
     return (
-        f"{whose} did not finish within {_restarts(allowed)}: faults ended it {attempts} times, and {limit}={allowed} allows for "
-        f"{allowed}. Raise {limit}, or let fewer faults strike"
+        f"{whose} did not finish within {_counted(allowed, 'restart')}: faults ended it {_counted(attempts, 'time')}, and {limit}={allowed} "
+        f"allows for {allowed}. Raise {limit}, or let fewer faults strike"
     )
 
 
-def _restarts(number: int) -> str:
-    return f"{number} restart{'' if number == 1 else 's'}"
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def tell(attempts: Sequence[Attempt]) -> str:

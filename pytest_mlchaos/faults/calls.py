@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Key, Visit
@@ -45,7 +46,7 @@ class CallFailure(Fault):
 
     site = "call"
     random = False
-    positions = {"when": ("before", "after")}
+    positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"when": ("before", "after")}
     target: str
     error: Any = "RuntimeError"
     when: Literal["before", "after"] = "before"

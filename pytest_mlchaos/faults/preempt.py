@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from ..core.faults import Fault, is_drawn, register
 from ..core.interrupts import handler
@@ -53,7 +54,7 @@ class Preempt(Fault):
 
     random = False
     ends_process = True
-    positions = {"signal": NOTICES, "site": SIGNAL_SITES}
+    positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"signal": NOTICES, "site": SIGNAL_SITES}
     moments = MOMENTS
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
     signal: str = "SIGTERM"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from typing import ClassVar
 
 from ..core.crashes import CRASH_STATE
 from ..core.faults import Fault, register
@@ -70,8 +72,10 @@ class Interrupt(Fault):
     """The process gets SIGINT, as from Ctrl-C: its handler runs, or ``KeyboardInterrupt`` is raised at the site.
 
     ``site``: where it is then, any site, also one of your own. Where the visits are searched and no site is given, these are tried: before
-    and behind an optimizer step, in a forward or backward pass, at a batch, and inside file operations. Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject
-    ends the attempt, and it is started again. In a test without it the test fails; the session goes on (a real Ctrl-C ends it, as ever).
+    and behind an optimizer step, in a forward or backward pass, at a batch, and inside file operations.
+
+    Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject ends the attempt, and it is started again. In a test without it
+    the test fails; the session goes on (a real Ctrl-C ends it, as ever).
 
     Imitates: Ctrl-C, ``kill -INT``, a notebook whose cell is interrupted.
 
@@ -85,7 +89,7 @@ class Interrupt(Fault):
 
     random = False
     ends_process = True
-    positions = {"site": SIGNAL_SITES}
+    positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"site": SIGNAL_SITES}
     moments = MOMENTS
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
 
