@@ -129,14 +129,14 @@ def test_signals_that_the_subject_handles_are_tried(example):
             lines = path.read_text().split() if path.exists() else []
 
             def save(*_):
-                path.write_text("a " * (len(lines) + 1))  # one too many
+                path.write_text("lost " * len(lines))
                 sys.exit(0)
 
             signal.signal(signal.SIGUSR1, save)
             while len(lines) < 3:
                 (workdir / "note").write_text("reading")
                 lines.append("a")
-            return lines + ["end"] if len(lines) == 3 else lines
+            return lines
 
         @chaos.preempt
         def test_it(mlchaos, tmp_path):

@@ -376,7 +376,7 @@ def test_a_second_sigterm_does_not_prolong_the_grace(example):
 
 
 def test_a_bare_preempt_strikes_between_the_step_and_its_counter(example):
-    """A handler that saves behind optimizer.step(), before the step is counted, saves weights of a later step: found, also with site given."""
+    """A handler that saves behind optimizer.step(), before the step is counted, saves weights of a later step."""
     outcome = example.with_tests(
         """
         import os, signal, sys, torch

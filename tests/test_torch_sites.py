@@ -325,7 +325,7 @@ def test_the_end_of_a_step_is_a_site_of_its_own():
     weight.grad = torch.ones(1)
     with trial(Schedule((create("crash", site="train.step.end", at=1),)), Patches()) as controller, torch_steps.trained() as trained:
         optimizer.step()
-        with pytest.raises(SimulatedCrash, match="train.step.end 1"):
+        with pytest.raises(SimulatedCrash, match=r"train\.step\.end 1"):
             optimizer.step()
         assert weight.item() == 0.0
         assert controller.count("train.step", succeeded=True) == 2

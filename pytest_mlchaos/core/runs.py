@@ -20,8 +20,8 @@ __all__ = [
     "RankRecord",
     "Record",
     "WorldRecord",
-    "too_many_ended",
     "tell",
+    "too_many_ended",
 ]
 
 Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
@@ -150,8 +150,8 @@ def too_many_ended(whose: str, attempts: int, limit: str) -> str:
     """Explain that faults ended a process more often than it may be restarted: that says nothing about the job."""
     allowed = attempts - 1
     return (
-        f"{whose} did not finish within {_counted(allowed, 'restart')}: faults ended it {_counted(attempts, 'time')}, and {limit}={allowed} "
-        f"allows for {allowed}. Raise {limit}, or let fewer faults strike"
+        f"{whose} did not finish within {_counted(allowed, 'restart')}: faults ended it {_counted(attempts, 'time')}, and "
+        f"{limit}={allowed} allows for {allowed}. Raise {limit}, or let fewer faults strike"
     )
 
 

@@ -83,19 +83,21 @@ class Preempt(Fault):
         controller = current()
         if controller is None:
             raise FaultError("preempt needs a trial: a visit by hand has no process")
-        number = signal.Signals[self.signal]
+        number, where = signal.Signals[self.signal], f"{visit.site} {visit.index}"
+        answer = handler(number)
+        dies = f"the process died of {self.signal} at {where}: it has no handler (injected by mlchaos)"
         if controller.preempted is not None:  # told again, as some schedulers do: the grace that is under way stands
+            if answer is signal.SIG_DFL:  # raised, it would end the test's own process
+                visit.fail(SimulatedCrash(dies))
             visit.note(again=True)
             visit.afterwards(lambda: preemption.raised(controller, number, visit.site))
             return
-        where = f"{visit.site} {visit.index}"
-        answer = handler(number)
         if self.workers:
             visit.note(workers=terminate_workers(controller, visit))
         notice = preemption.notice(controller, where, self.grace, self.signal)
         visit.outlast(notice.open(answer is not signal.SIG_DFL))
         if answer is signal.SIG_DFL:
-            visit.fail(SimulatedCrash(f"the process died of {self.signal} at {where}: it has no handler (injected by mlchaos)"))
+            visit.fail(SimulatedCrash(dies))
         visit.note(handler=getattr(answer, "__qualname__", "ignored" if answer is signal.SIG_IGN else type(answer).__name__))
         visit.afterwards(lambda: self._deliver(controller, notice, number, visit.site))
 
