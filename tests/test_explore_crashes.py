@@ -258,6 +258,32 @@ def test_tolerance_is_the_way_on_for_noise(project):
     assert "contextlib" not in outcome.text  # the failure shows the user's line, and nothing behind it
 
 
+@pytest.mark.parametrize("isolation", ["in-process", "process"])
+def test_a_judgement_that_the_subject_raises_is_the_outcome_of_its_state(project, isolation):
+    """Verdicts of this package, raised in a resumed run, do not end the exploration. A mistake in the test does."""
+    project(f"""
+        from pytest_mlchaos import errors
+
+        def guarded(workdir, error):
+            file = pathlib.Path(workdir) / "last.pkl"
+            try:
+                return train(workdir, atomic=False)
+            except (EOFError, pickle.UnpicklingError):
+                raise error("what it says") from None
+
+        @pytest.mark.parametrize("error", [errors.RankFailed, errors.StateDiffers, errors.GoldenRunFailed])
+        def test_verdict(mlchaos, tmp_path, error):
+            report = mlchaos.explore_crashes(guarded, tmp_path, error, isolation={isolation!r})
+            assert {{(o.verdict, type(o.error)) for o in report.failures}} == {{("failed", error)}}
+            assert len(report.outcomes) == len(report.states) > len(report.failures) and "what it says" in str(report)
+
+        @pytest.mark.parametrize("error", [errors.BadArgument, errors.MlchaosError])
+        def test_mistake(mlchaos, tmp_path, error):
+            with pytest.raises(error, match="what it says"):
+                mlchaos.explore_crashes(guarded, tmp_path, error, isolation={isolation!r})
+    """).run(passed=5)
+
+
 def test_state_that_a_subject_keeps_in_its_process_is_told_and_does_no_harm(project):
     """Globals are put back; what cannot be is a reason for fresh processes, and the report says so."""
     project("""

@@ -87,5 +87,5 @@ def test_a_service_inside_a_run_is_allowed_and_runs_follow_each_other(project):
             with pytest.raises(ZeroDivisionError):
                 mlchaos.run(lambda: 1 / 0)
             assert mlchaos.run(inner, tmp_path).restarts == 0
-            mlchaos.explore_crashes(inner, tmp_path / "a", isolation="in-process").assert_recovers()
+            mlchaos.explore_crashes(inner, tmp_path / "a", isolation="in-process").assert_recovers(from_scratch=True)
     """).run(passed=1)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from pytest_mlchaos import chaos
 from pytest_mlchaos.engine.processes.forkserver import ForkServer
 from pytest_mlchaos.engine.ranks.agent import ENTRY
-from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung
+from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung, Vacuous
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("cloudpickle")  # most subjects here are local functions
@@ -460,6 +460,80 @@ def test_a_world_is_started_again_as_torchrun_does(mlchaos, tmp_path):
     assert golden.ranks[0].value == (0, 0)
     assert (tmp_path / "checkpoint.pt").exists()
     run.assert_in_sync()
+
+
+def saving(path, kind):
+    """A job without steps of torch's, in one rank, that saves its progress."""
+    saved = path / "saved.json"
+    new = path / "new" if kind == "sound" else saved
+    done = json.loads(saved.read_text()) if kind != "never loads" and saved.exists() else 0
+    while done < 2:
+        done += 1
+        new.write_text(json.dumps(done))
+        new.replace(saved)
+        time.sleep(0.15)  # the recorder sees what another process writes a little later
+    return done
+
+
+@pytest.mark.parametrize("kind", ["sound", "torn", "never loads"])
+def test_a_world_inside_an_exploration_is_crashed_as_a_whole(mlchaos, tmp_path, kind):
+    """Its ranks' files are the states. A rank that fails is the outcome of that state."""
+
+    def whole(path):
+        world = mlchaos.world(ranks=1).run(saving, path, kind)
+        world.assert_finished()
+        return [rank.value for rank in world.ranks]
+
+    report = mlchaos.explore_crashes(whole, tmp_path / "work", isolation="in-process")
+    assert "saved.json" in {state.path for state in report.states}
+    expected = {"sound": {"recovered"}, "never loads": {"restarted"}, "torn": {"recovered", "failed"}}
+    assert {outcome.verdict for outcome in report.outcomes} == expected[kind]
+    if kind == "torn":
+        assert all(isinstance(outcome.error, RankFailed) and "JSONDecodeError" in str(outcome.error) for outcome in report.failures)
+
+
+@chaos.rank_failure(at=0, rank=0)
+def test_no_fault_strikes_in_a_world_inside_an_exploration(mlchaos, tmp_path):
+    """So its ranks all finish, its visits do not count, and comparing it with an undisturbed one would show nothing."""
+
+    def whole(path):
+        world = mlchaos.world(ranks=1).run(local_steps, 2)
+        (path / "done").write_text("1")
+        with pytest.raises(Vacuous, match=r"no fault strikes inside the subject of mlchaos.explore_crashes"):
+            world.assert_recovered()
+        return world.ranks[0].steps
+
+    report = mlchaos.explore_crashes(whole, tmp_path / "work", isolation="in-process")
+    report.assert_recovers(from_scratch=True)
+    assert not mlchaos.journal
+    run = mlchaos.world(ranks=1).run(local_steps, 1)
+    assert [strike.visit for strike in run.faults] == [0]
+
+
+def test_a_world_inside_another_subject_is_refused(example):
+    """Only an exploration, whose subject no fault strikes, may have a world inside; and that world none beside it."""
+    example.with_tests("""
+        import contextlib, os, threading
+
+        def test_run(mlchaos, tmp_path):
+            mlchaos.run(lambda: mlchaos.world(ranks=1).run(os.getpid))
+
+        def test_pipeline(mlchaos, tmp_path):
+            mlchaos.pipeline(lambda: mlchaos.world(ranks=1).run(os.getpid)).assert_complete()
+
+        def test_beside(mlchaos, tmp_path):
+            def start():
+                with contextlib.suppress(ValueError):
+                    mlchaos.world(ranks=1).run(os.getpid)
+
+            def whole(path):
+                (path / "x").write_text("1")
+                thread = threading.Thread(target=start)
+                with mlchaos._controller.subject_of("mlchaos.world", within=["mlchaos.explore_crashes"]):
+                    thread.start()
+                    thread.join()
+            mlchaos.explore_crashes(whole, tmp_path / "work", isolation="in-process").assert_recovers(from_scratch=True)
+    """).run(failed=3).has(*(f"mlchaos.world was called inside the subject of mlchaos.{outer}" for outer in ("run", "pipeline", "world")))
 
 
 @chaos.rank_failure(rank=1, at=2)

@@ -24,6 +24,7 @@ class Handed:
         what: The method that returned it, as the user writes it (``"mlchaos.run"``).
         each: True if each result of this method must be judged. Otherwise one of them is enough: others may be warm-ups.
         quiet: Why no fault can strike in this test; empty if one can, or need not.
+        cure: The way out of that, as a sentence.
         struck: True if a fault struck inside of the subject.
         passed: True if the subject itself passed a site that a declared fault is bound to.
         looked: True once the test has read a public attribute, or asked for a judgement.
@@ -33,6 +34,7 @@ class Handed:
     what: str
     each: bool = False
     quiet: str = ""
+    cure: str = "Declare a fault, for example @chaos.crash, or say @chaos.settings(allow_quiet=True) for a fault-free baseline"
     struck: bool = False
     passed: bool = False
     looked: bool = False
@@ -75,10 +77,7 @@ class Result:
             return
         handed.looked, handed.compared = True, judgement
         if handed.quiet:
-            raise Vacuous(
-                f"{judgement}: {handed.quiet}, so the run is compared with itself. Declare a fault, for example @chaos.crash, "
-                "or say @chaos.settings(allow_quiet=True) for a fault-free baseline"
-            )
+            raise Vacuous(f"{judgement}: {handed.quiet}, so the run is compared with itself. {handed.cure}")
 
 
 def unjudged(results: Sequence[Handed]) -> str:

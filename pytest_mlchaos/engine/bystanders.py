@@ -17,6 +17,7 @@ __all__ = [
     "OUR_PROCESSES",
     "TOOLS",
     "WAITING",
+    "WORLDS",
     "alone",
     "asleep",
     "at_work",
@@ -37,6 +38,8 @@ GRACE = 0.001
 """Seconds for a thread that has just been given something to do to wake up."""
 OUR_PROCESSES: set[int] = set()
 """Child processes of the tool's own."""
+WORLDS: set[int] = set()
+"""Worlds whose ranks run now: they are children of one of the tool's processes, but what they run is the subject's."""
 _TASKS = Path("/proc/self/task")
 _WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock", "poll", "_poll", "_recv", "recv", "readinto", "join"}
 
@@ -64,7 +67,7 @@ def asleep() -> bool:
     """Whether there is a child process, and all threads of this one but the one that asks sleep: what happens now is the child's doing."""
     me = str(threading.get_native_id())
     try:
-        return bool(_busy_process()) and all(_state(task) == b"S" for task in _TASKS.iterdir() if task.name != me)
+        return bool(WORLDS or _busy_process()) and all(_state(task) == b"S" for task in _TASKS.iterdir() if task.name != me)
     except OSError:
         return False
 

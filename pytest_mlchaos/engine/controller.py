@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +57,21 @@ class SubjectOf:
     """Refuses nested runs: they would count the visits, and end the process, of one another.
 
     The refusal is kept, because a subject may catch it. (A generator of contextlib's would show its code in what a subject raises.)
+
+    Attributes:
+        outer: The entry point whose subject makes the call; empty if the test's body makes it.
     """
 
-    def __init__(self, controller: Controller, caller: str) -> None:
+    def __init__(self, controller: Controller, caller: str, within: Container[str]) -> None:
         self._controller = controller
         self._caller = caller
+        self._within = within
+        self.outer = controller.inside
 
     def __enter__(self) -> None:
         controller = self._controller
-        if controller.inside:
+        self.outer = controller.inside
+        if controller.inside and controller.inside not in self._within:
             error = BadArgument(
                 f"{self._caller} was called inside the subject of {controller.inside}, or beside it in a thread, and runs cannot be "
                 "nested: call it in the test, after the other one has returned"
@@ -75,7 +81,7 @@ class SubjectOf:
         controller.inside = self._caller
 
     def __exit__(self, *_: object) -> None:
-        self._controller.inside = ""
+        self._controller.inside = self.outer
 
 
 class Controller(Strikes):
@@ -283,19 +289,22 @@ class Controller(Strikes):
             self.supervised -= 1
             self.end_process()
 
-    def subject_of(self, caller: str) -> SubjectOf:
-        """Return a context manager that refuses another run while the subject of this one runs."""
-        return SubjectOf(self, caller)
+    def subject_of(self, caller: str, *, within: Container[str] = ()) -> SubjectOf:
+        """Return a context manager that refuses another run while the subject of this one runs.
+
+        ``within``: the entry points whose subjects may start such a run, because no fault strikes in them.
+        """
+        return SubjectOf(self, caller, within)
 
     @uninterruptible
     def without_faults(self) -> Iterator[None]:
         """For a golden run: sites are counted from 0 and nothing strikes; afterwards all is as it was."""
-        kept = self._lanes, self.crash, self.plans, self.names
-        self._lanes, self.crash, self.plans, self.names = {}, None, [], {}
+        kept = self._lanes, self.crash, self.plans, self.names, self.elsewhere
+        self._lanes, self.crash, self.plans, self.names, self.elsewhere = {}, None, [], {}, {}
         try:
             yield
         finally:
-            self._lanes, self.crash, self.plans, self.names = kept
+            self._lanes, self.crash, self.plans, self.names, self.elsewhere = kept
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Whether an exception is one that a fault raised, or was raised ``from`` one."""

@@ -56,10 +56,14 @@ R = TypeVar("R", bound=Result)
 
 
 class _Part:
-    """A part of the test's body in which a method of the fixture runs the subject: what strikes meanwhile strikes the subject."""
+    """A part of the test's body in which a method of the fixture runs the subject: what strikes meanwhile strikes the subject.
 
-    def __init__(self, controller: Controller, what: str, *, each: bool = False, looked: bool = False) -> None:
+    ``outer``: the method whose subject makes the call, in which no fault strikes. That method's result is judged, not this one's.
+    """
+
+    def __init__(self, controller: Controller, what: str, *, each: bool = False, looked: bool = False, outer: str = "") -> None:
         self._controller = controller
+        self._outer = outer
         self._strikes, self._visits = len(controller.journal), self._visited()
         self._what, self._each, self._looked = what, each, looked
 
@@ -74,7 +78,11 @@ class _Part:
             looked=self._looked,
             passed=any(count > self._visits[key] for key, count in self._visited().items()),
         )
-        controller.results.append(result._handed)
+        if self._outer:
+            result._handed.quiet = f"no fault strikes inside the subject of {self._outer}"
+            result._handed.cure = "Call assert_finished() or assert_in_sync() there, or return what the ranks returned"
+        else:
+            controller.results.append(result._handed)
         return result
 
     def _visited(self) -> dict[Key, int]:
@@ -88,7 +96,8 @@ class Mlchaos:
     """Runs a subject under the test's faults, and what code needs that no hook reaches.
 
     It works in the body of the test that asked for it; each trial has a fresh one. ``run``, ``explore_crashes``, ``pipeline`` and a world's
-    ``run`` are called in the test itself, not inside each other's subjects; a subject may use everything else, ``serve`` too.
+    ``run`` are called in the test itself, not inside each other's subjects; a subject may use everything else, ``serve`` too. There is one
+    exception: the subject of ``explore_crashes`` may run a world, because no fault strikes there.
     """
 
     def __init__(
@@ -113,7 +122,7 @@ class Mlchaos:
         return controller
 
     @contextlib.contextmanager
-    def _running(self, what: str, subject: Callable[..., Any], **how: bool) -> Iterator[_Part]:
+    def _running(self, what: str, subject: Callable[..., Any], **how: Any) -> Iterator[_Part]:
         """Run a subject inside, in no other subject of this test."""
         take_subject(subject)
         with self._controller.subject_of(what):
@@ -271,7 +280,7 @@ class Mlchaos:
         """
         return World(
             lambda: self._controller,
-            lambda: _Part(self._controller, "world.run").hand_over,
+            lambda outer: _Part(self._controller, "world.run", outer=outer).hand_over,
             self._scratch,
             self._workdirs,
             ranks=ranks,

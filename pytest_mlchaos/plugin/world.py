@@ -16,6 +16,7 @@ from ..engine.places import take_subject
 from ..engine.processes.forkserver import ForkServer
 from ..engine.ranks.agent import ENTRY
 from ..engine.ranks.world import Terms, WorldSupervisor
+from ..engine.workdirs import WorkDirs
 from ..errors import BadArgument, MissingExtra
 from ..oracles.world import WorldRun
 from ..sites import torch_train
@@ -23,6 +24,8 @@ from ..sites import torch_train
 __all__ = ["World"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+UNDISTURBED = ("mlchaos.explore_crashes",)
+"""Methods whose subjects may run a world: no fault strikes in them, and none of their visits are counted."""
 MOST_RANKS = 60
 """So many pipes can be handed to another process at once."""
 # torch._dynamo: DistributedDataParallel imports it when one is made, which takes a second
@@ -43,7 +46,7 @@ class World:
     def __init__(
         self,
         controller: Callable[[], Controller],
-        begun: Callable[[], Callable[[WorldRun], WorldRun]],
+        begun: Callable[[str], Callable[[WorldRun], WorldRun]],
         scratch: Path,
         workdirs: Callable[[], Iterable[Path]],
         *,
@@ -77,13 +80,19 @@ class World:
 
         A rank that fails raises nothing here: judge the :class:`~pytest_mlchaos.WorldRun`. Raises ``BadArgument`` for what cannot be
         sent to another process.
+
+        The subject of ``mlchaos.explore_crashes`` may run a world: a crash then ends all its ranks at once. No fault strikes there.
         """
         take_subject(subject)
-        hand_over, watch = self._begun(), torch_train.trained_parameters
-        controller = self._controller()
-        with controller.subject_of("mlchaos.world"):
-            supervisor = WorldSupervisor(_server(), controller, self._terms, subject, args, self._scratch, watch, self._workdirs())
-            return hand_over(WorldRun(supervisor.run(), lambda: WorldRun(supervisor.golden())))
+        controller, watch = self._controller(), torch_train.trained_parameters
+        part = controller.subject_of("mlchaos.world", within=UNDISTURBED)
+        hand_over = self._begun(part.outer)
+        with part:
+            with controller.without_faults():  # what the tool itself calls does not count as a visit
+                disk = WorkDirs((), self._scratch) if part.outer else WorkDirs.of(subject, args, self._scratch, self._workdirs())
+            supervisor = WorldSupervisor(_server(), controller, self._terms, subject, args, disk, watch)
+            # Without faults, a world is its own golden run.
+            return hand_over(WorldRun(supervisor.run(), None if part.outer else lambda: WorldRun(supervisor.golden())))
 
 
 def _check_backend(backend: str, ranks: int) -> None:

@@ -20,7 +20,7 @@ from ...core.crashes import Change, File, Ran, Trace
 from ...core.interrupts import uninterruptible
 from ...core.schedule import Schedule
 from ...core.sites import derive_seed
-from ...errors import MlchaosError, TrialTimeout
+from ...errors import GoldenRunFailed, MlchaosError, NonDeterministicSubject, TrialTimeout, Verdict
 from .. import virtual_time
 from ..controller import Controller, current
 from ..digests import random_states
@@ -41,6 +41,8 @@ Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[T
 """Opens around a run and traces its steps; calls what it is given behind each."""
 _TORCH_SEED = 67280421310721  # torch's own in each new process (c10::detail's default_rng_seed_val)
 _OUTPUT = 20_000
+_JUDGEMENTS = (Verdict, GoldenRunFailed, NonDeterministicSubject)
+"""Errors of this package that judge what the subject ran: they are outcomes, as the subject's own errors are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,13 +124,13 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
             ran.trace.stopped = True
         except TrialTimeout as timeout:
             ran.hung = timeout.place
-        except MlchaosError:
-            raise
         except SystemExit as stop:
             ran.error = stop if stop.code else None
         except BaseException as error:  # whatever the subject raises is an outcome
             if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__module__.startswith("_pytest"):
                 raise
+            if isinstance(error, MlchaosError) and not isinstance(error, _JUDGEMENTS):
+                raise  # a mistake in the test or of the tool: it says nothing about the subject
             ran.error = error
         ran.duration = perf_counter() - start
     ran.read = reads.files

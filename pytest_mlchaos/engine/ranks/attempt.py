@@ -16,6 +16,7 @@ from types import TracebackType
 
 from ...core.interrupts import deferred, uninterruptible
 from ...core.runs import Outcome
+from ..bystanders import WORLDS
 from ..processes.child import STACK_SIGNAL
 from ..processes.forkserver import ForkServer
 from ..processes.wire import Inbox, write_message
@@ -67,6 +68,7 @@ class Live:
             self._selector.register(self._control, selectors.EVENT_READ, self._from_agent)
             self.start = monotonic()
             write_message(self._control.fileno(), job)
+            WORLDS.add(id(self))
             undo.pop_all()
 
     def _pipes(self) -> list[int]:
@@ -139,6 +141,7 @@ class Live:
                 rank.outcome, rank.left = "hung", monotonic()
 
     def _close(self) -> None:
+        WORLDS.discard(id(self))
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, int):
                 os.close(key.fileobj)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from typing import Any
 
@@ -51,20 +50,20 @@ class WorldSupervisor:
         terms: Terms,
         subject: Callable[..., Any],
         args: tuple[Any, ...],
-        scratch: Path,
+        disk: WorkDirs,
         watch: Watch,
-        workdirs: Iterable[Path] = (),
     ) -> None:
         check_subject(subject, "world.run")
-        _check_ranks(controller.schedule, terms.ranks)
+        self._schedule = controller.schedule if controller.plans else Schedule()  # in the subject of another run, nothing strikes
+        _check_ranks(self._schedule, terms.ranks)
         self._server = server
         self._controller = controller
         self._terms = terms
         self._watch = watch
+        self._disk = disk
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._given = _packed(subject, args)
             self._surroundings = Surroundings()
-            self._disk = WorkDirs.of(subject, args, scratch, workdirs)
 
     def run(self) -> WorldRecord:
         """All attempts: another one as long as a rank has failed by itself and restarts are left."""
@@ -75,7 +74,7 @@ class WorldSupervisor:
         controller.may_restart(terms.restarts)
         while True:
             last = len(attempts) == terms.restarts
-            live = self._attempt(controller.schedule, len(attempts), controller.elsewhere, last=last)
+            live = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
             for rank in live.ranks:
                 _absorb(controller, rank)
             _check_where(controller, live)
