@@ -48,6 +48,11 @@ class CrashJudge:
         found = self._difference(ran.value, ran)
         return None if found is None else first_divergence(self._golden.trace, ran.trace, 0) or found
 
+    def agrees(self, ran: Ran) -> bool:
+        """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
+        whole = ran.error is None and ran.hung is None and len(ran.trace.steps) == self.steps
+        return whole and self._difference(ran.value, ran) is None
+
     def matching(self, trace: Trace) -> int:
         """How many of a resumed run's last steps were the golden run's, in everything that is traced."""
         return matching(self._golden.trace, trace)

@@ -54,6 +54,7 @@ COMPARED = (
     "states were found by comparing the directory with what it was, as this system tells of no changes (no inotify, or its limit of "
     "instances or watches is reached): some may be missed"
 )
+UNCHECKED = "not checked in a fresh process (what the subject keeps in this one may help it to resume)"
 RECORDED = 5.0
 """How many times as long as another a run may take that is recorded."""
 
@@ -347,6 +348,8 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
         notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")
     if begun.golden.kept and not begun.host.is_fresh:
         notes.append(f"left in this process, where a later run finds it: {', '.join(begun.golden.kept[:3])}")
+    if found.unchecked:
+        notes.append(f"{UNCHECKED}: {found.unchecked}")
     if begun.golden.compared:
         notes.append(COMPARED)
     return CrashReport(

@@ -35,6 +35,10 @@ class Judge(Protocol):
         """How a second run of the whole, from the start, differs from the golden one."""
         ...
 
+    def agrees(self, ran: Ran) -> bool:
+        """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
+        ...
+
     def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
         """The verdict on a resumed run, taken by itself."""
         ...
@@ -82,6 +86,8 @@ class Begun:
     why: str = ""
     elsewhere: Callable[[], Begun] | None = None
     """Begins anew in fresh processes, where that may be."""
+    apart: Callable[[], Host] | None = None
+    """Makes single runs in fresh processes, where that may be."""
 
 
 def begin(hosts: Hosts) -> Begun:
@@ -99,7 +105,7 @@ def begin(hosts: Hosts) -> Begun:
             return apart
         begun = _twice(hosts, here, golden)
         if not begun.golden.running:
-            return begun if hosts.fresh is None else dataclasses.replace(begun, elsewhere=functools.partial(_elsewhere, hosts, begun))
+            return begun if hosts.fresh is None else _checkable(hosts, begun)
         why = f"it leaves {begun.golden.running[0]} running"
         if hosts.fresh is None:
             raise _left_running(begun.golden)
@@ -128,6 +134,21 @@ def _apart(hosts: Hosts, here: Host, golden: Golden) -> Begun | None:
         return dataclasses.replace(_twice(hosts, hosts.fresh()), why=why)
     except MlchaosError:  # for example, it cannot be sent there
         return None
+
+
+def _checkable(hosts: Hosts, begun: Begun) -> Begun:
+    """It, with the ways to see if fresh processes come to the same verdicts."""
+    return dataclasses.replace(
+        begun, elsewhere=functools.partial(_elsewhere, hosts, begun), apart=functools.partial(_host_apart, hosts, begun.golden)
+    )
+
+
+def _host_apart(hosts: Hosts, golden: Golden) -> Host:
+    assert hosts.fresh is not None
+    host = hosts.fresh()
+    host.limit(_limit(hosts, golden))
+    host.follow = not golden.ran.trace.steps
+    return host
 
 
 def _elsewhere(hosts: Hosts, here: Begun) -> Begun:

@@ -45,6 +45,8 @@ class Exploration:
     outcomes: Sequence[CrashOutcome]
     untried: Sequence[CrashState] = ()
     unlisted: int = 0
+    unchecked: str = ""
+    """Why runs in fresh processes could not be compared with these, if they were to be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,31 +107,93 @@ def _needs_others(outcome: CrashOutcome) -> bool:
 
 
 def confirmed(crew: Sequence[Begun], found: Exploration, plan: Plan) -> tuple[Begun, Exploration]:
-    """What was found in one process, once a fresh one has found it too: an example of each kind is tried there.
+    """Return what was found in one process, once runs in fresh processes have come to the same verdicts.
 
-    A process that lives on is no dead one (its number is alive, its locks are held): what fails for that reason alone is no finding, and
-    then all is explored in fresh processes. Where these cannot run the subject, what was found stands.
+    A process that lives on is not a dead one. Its number is alive and its locks are held, so a run may fail for that reason alone. It also
+    keeps what an instance, a class or a cache holds, so a run may go on from what no new process would find. An example of each kind is
+    run in a fresh process. If a verdict differs, all states are explored there. Where the subject cannot run there, this is said.
     """
     begun = crew[0]
-    examples: dict[tuple[str, str], CrashOutcome] = {}
-    for outcome in found.outcomes:
-        if outcome.verdict != "recovered":
-            kind = type(outcome.error).__name__ if outcome.error is not None else ""
-            examples.setdefault((outcome.verdict, kind), outcome)
-    if begun.elsewhere is None or not examples:
+    if begun.elsewhere is None or begun.apart is None:
         return begun, found
     try:
+        different = _different(begun, found, plan)
+        if different is None:
+            return begun, found
         fresh = begun.elsewhere()
-    except MlchaosError:
-        return begun, found
-    for outcome in examples.values():
+        if not begun.judge.agrees(fresh.golden.ran):
+            raise MlchaosError("there the subject ends otherwise, also without a crash")
+        return dataclasses.replace(fresh, why=different), explore([fresh], plan)
+    except _Late:
+        return begun, dataclasses.replace(found, unchecked="the setting budget ran out")
+    except MlchaosError as error:
+        return begun, dataclasses.replace(found, unchecked=_why_not(error))
+
+
+def _why_not(error: MlchaosError) -> str:
+    """Return the error's first line, in terms of the subject where it cannot be sent."""
+    text = str(error).partition("\n")[0]
+    _, sent, reason = text.partition("cannot be sent to a fresh process: ")
+    return f"the subject and its arguments cannot be sent there: {reason}" if sent else text
+
+
+class _Late(Exception):
+    """The budget has run out."""
+
+
+def _different(begun: Begun, found: Exploration, plan: Plan) -> str | None:
+    """Return in words the first example whose verdict differs in a fresh process; None if none does."""
+    assert begun.apart is not None
+    begun.host.leave(begun.golden.start)
+    examples = _examples(found.outcomes)
+    host = begun.apart() if examples else begun.host
+    for number, outcome in enumerate(examples, 2):
         # An unconfirmed failure is not a finding, so this run is made whatever the budget.
-        one = dataclasses.replace(plan, only=outcome.state.id, lenient=True, is_over=lambda: False)
-        there = explore([fresh], one).outcomes
-        if there and there[0].verdict == "recovered" and outcome.verdict != "restarted":
-            why = f"in one process that lives on, {outcome.state.id} {outcome.verdict}; in a fresh one it recovers"
-            return dataclasses.replace(fresh, why=why), explore([fresh], plan)
-    return begun, found
+        if outcome.verdict == "recovered" and plan.is_over():
+            raise _Late
+        there = begun.judge.outcome(outcome.state, host.resume(outcome.state.tree, number, None))
+        if _told(there) != _told(outcome):
+            here, fresh = _in_words(outcome), _in_words(there)
+            return f"in one process that lives on, {outcome.state.id} {here}; in a fresh one it {fresh}"
+    return None
+
+
+def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+    """Return one outcome of each kind: failures first; of those that recovered the first, the last, and one of each kind of state."""
+    failed: dict[tuple[str, str], CrashOutcome] = {}
+    recovered: dict[str, CrashOutcome] = {}
+    for outcome in outcomes:
+        if outcome.verdict != "recovered":
+            kind = type(outcome.error).__name__ if outcome.error is not None else ""
+            failed.setdefault((outcome.verdict, kind), outcome)
+        else:
+            recovered[_kind(outcome.state)] = outcome  # a later state has more to go on from
+    good = [outcome for outcome in outcomes if outcome.verdict == "recovered"]
+    several = {outcome.state.id: outcome for outcome in (*good[:1], *good[-1:], *recovered.values())}
+    return [*failed.values(), *several.values()]
+
+
+def _kind(state: CrashState) -> str:
+    """Return what happened to the file, without its name and numbers: ``cut at``, ``just renamed``, ``complete``."""
+    return " ".join(state.what.replace(state.path, "").split()[:2])
+
+
+def _told(outcome: CrashOutcome) -> tuple[object, ...]:
+    """Return what must be the same in a fresh process: the verdict on this run alone, and what it went on from."""
+    verdict = outcome.verdict
+    if verdict == "restarted":  # this is said of all runs together, as is what markers mean
+        verdict = "recovered" if outcome.divergence is None else "diverged"
+    if verdict == "diverged" and outcome.markers:
+        verdict = "recovered"
+    if verdict in ("failed", "hung"):
+        return (verdict,)
+    return verdict, outcome.resumed_at, frozenset(path for path, _ in outcome.completed)
+
+
+def _in_words(outcome: CrashOutcome) -> str:
+    where = f" from step {outcome.resumed_at}" if outcome.resumed_at is not None else ""
+    words = {"recovered": f"recovers{where}", "diverged": f"diverges{where}", "failed": "fails", "hung": "hangs"}
+    return words.get(outcome.verdict, f"goes on{where}" if where else "begins from scratch")
 
 
 def states_of(begun: Begun, plan: Plan) -> list[CrashState]:
