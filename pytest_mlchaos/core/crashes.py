@@ -152,8 +152,8 @@ class Trace:
 class Ran:
     """One run of a subject: what it returned, or raised, and what it did.
 
-    ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory, where nothing was
-    returned. ``hung``: where it stood when its time was over. ``completed``: the files
+    ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory at the end; ``texts``:
+    the bytes of short texts among it; ``grown``: the files that were only appended to, where it was recorded. ``hung``: where it stood when its time was over. ``completed``: the files
     that it brought to an end, in their order, with digests of their contents; where it was recorded. ``saved``: those that a later run
     could go on from, as they were brought to an end after the first step, if there are steps. ``read``: the files of an earlier process
     that it read, by their paths at its start; None where this cannot be seen."""
@@ -169,6 +169,8 @@ class Ran:
     read: frozenset[str] | None = None
     place: str = ""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    grown: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class CrashOutcome:
     ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``completed``: what it
     wrote, where steps do not tell its progress; ``markers``: entries of what it returned that may say so. ``read``: the files of the
     crashed run that it read; None where this cannot be seen. ``from_scratch``: this run and all others began from scratch.
+    ``left``: digests of the files at its end, None if it was cut off; ``texts``: the bytes of short texts.
     """
 
     state: CrashState
@@ -211,3 +214,5 @@ class CrashOutcome:
     markers: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     read: frozenset[str] | None = dataclasses.field(default=None, repr=False, compare=False)
     from_scratch: bool = False
+    left: Mapping[str, bytes] | None = dataclasses.field(default=None, repr=False, compare=False)
+    texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False, compare=False)

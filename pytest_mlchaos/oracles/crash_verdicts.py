@@ -10,6 +10,7 @@ from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
 from ..core.privacy import error_text
 from ..errors import BadArgument
 from .diagnosis import align, first_divergence, lost_generator, matching
+from .endings import Endings
 from .resumption import never_resumes, restarted
 from .state import first_difference
 
@@ -19,11 +20,11 @@ __all__ = ["CrashJudge"]
 class CrashJudge:
     """Judges resumed runs by the golden one: what it returned, what it trained; and where there is neither, the files that it left."""
 
-    def __init__(self, golden: Ran, *, rtol: float = 0.0, atol: float = 0.0) -> None:
+    def __init__(self, golden: Ran, *, rtol: float = 0.0, atol: float = 0.0, compare: Sequence[str] | None = None) -> None:
         self._golden = golden
         self._rtol = rtol
         self._atol = atol
-        self._files = golden.files
+        self._endings = Endings(golden, compare)
         self._second: Ran | None = None
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
@@ -42,16 +43,21 @@ class CrashJudge:
             how = f"raised {error_text(ran.error)}" if ran.error else f"did not end; it stood {ran.hung}"
             return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
         self._second = ran
-        if self._by_files():
-            same = {path: digest for path, digest in self._files.items() if ran.files.get(path) == digest}
-            self._files = same or self._files
+        self._endings.narrow(ran)
         found = self._difference(ran.value, ran)
-        return None if found is None else first_divergence(self._golden.trace, ran.trace, 0) or found
+        if found is None:
+            return self._endings.difference(self.steps, ran)
+        return first_divergence(self._golden.trace, ran.trace, 0) or found
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not compared, in words."""
+        return self._endings.notes
 
     def agrees(self, ran: Ran) -> bool:
         """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
         whole = ran.error is None and ran.hung is None and len(ran.trace.steps) == self.steps
-        return whole and self._difference(ran.value, ran) is None
+        return whole and self._difference(ran.value, ran) is None and self._endings.difference(self.steps, ran) is None
 
     def matching(self, trace: Trace) -> int:
         """How many of a resumed run's last steps were the golden run's, in everything that is traced."""
@@ -81,6 +87,7 @@ class CrashJudge:
         found = dataclasses.replace(found, lost_steps=lost)
         if ran.trace.stopped:
             return found
+        found = dataclasses.replace(found, left=ran.files, texts=ran.texts)
         difference = self._difference(ran.value, ran)
         if difference is None:
             return found
@@ -94,7 +101,7 @@ class CrashJudge:
 
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """The verdicts on all, in the order of time: what they say of each other."""
-        judged = list(_judged_markers(outcomes))
+        judged = [_with_files(*pair) for pair in self._endings.judged(self.steps, list(_judged_markers(outcomes)))]
         if never_resumes(self._golden, self._second, judged):
             return restarted(self._golden, judged)
         progress = (
@@ -112,7 +119,7 @@ class CrashJudge:
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """A divergence, judged anew by other tolerances."""
-        if outcome.verdict != "diverged":
+        if outcome.verdict != "diverged" or (outcome.divergence is not None and outcome.divergence.component == "files"):
             return outcome
         if first_difference(outcome.value, self._golden.value, rtol=rtol, atol=atol, through_files=True) is not None:
             return outcome
@@ -125,11 +132,8 @@ class CrashJudge:
 
     # -- the same end ------------------------------------------------------------------------------------------
 
-    def _by_files(self) -> bool:
-        return self._golden.value is None and not self._golden.trace.final
-
     def _difference(self, value: Any, ran: Ran) -> Divergence | None:
-        """How the end differs: in what was returned, trained, or (where there is neither) left in files."""
+        """How the end differs: in what was returned, or trained."""
         golden = self._golden
         words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value", through_files=True)
         if words is not None:
@@ -137,16 +141,12 @@ class CrashJudge:
         trained = golden.trace.final.get("parameters"), ran.trace.final.get("parameters")
         if None not in trained and trained[0] != trained[1] and not (self._rtol or self._atol):
             return Divergence(self.steps, "parameters", "the trained parameters are others at the end")
-        return _files(self._files, ran.files, self.steps) if self._by_files() else None
+        return None
 
 
-def _files(expected: Mapping[str, bytes], held: Mapping[str, bytes], step: int) -> Divergence | None:
-    for path in sorted(expected):
-        if path not in held:
-            return Divergence(step, "files", f"{path} is missing at the end")
-        if held[path] != expected[path]:
-            return Divergence(step, "files", f"{path} has another content at the end")
-    return None
+def _with_files(outcome: CrashOutcome, found: Divergence | None) -> CrashOutcome:
+    """It, diverged if a file differs."""
+    return outcome if found is None else dataclasses.replace(outcome, verdict="diverged", divergence=found)
 
 
 # -- entries that say where a run went on from --------------------------------------------------------------------

@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -98,6 +98,7 @@ class CrashTerms:
     atol: float = 0.0
     storage_options: Mapping[str, Any] | None = None
     allow_remote: bool = False
+    compare: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("durability", ("process", "power")), ("isolation", ("auto", "in-process", "process"))):
@@ -123,6 +124,11 @@ class CrashTerms:
             only=only,
             is_over=is_over if only is None else lambda: False,
         )
+
+    @property
+    def patterns(self) -> list[str] | None:
+        """Return the patterns of the files to be compared; None if nothing was said."""
+        return [self.compare] if isinstance(self.compare, str) else None if self.compare is None else list(self.compare)
 
     @property
     def crew(self) -> int:
@@ -231,7 +237,7 @@ def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms,
     return Hosts(
         here=functools.partial(InProcess, subject, runs, contents) if terms.isolation != "process" and terms.jobs == 1 else None,
         fresh=fresh if terms.isolation != "in-process" else None,
-        judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol),
+        judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol, compare=terms.patterns),
         root=str(runs.place),
         timeout=terms.timeout,
         most=most,
@@ -348,6 +354,7 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
         notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")
     if begun.golden.kept and not begun.host.is_fresh:
         notes.append(f"left in this process, where a later run finds it: {', '.join(begun.golden.kept[:3])}")
+    notes += begun.judge.notes
     if found.unchecked:
         notes.append(f"{UNCHECKED}: {found.unchecked}")
     if begun.golden.compared:

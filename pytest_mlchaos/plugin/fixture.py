@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from ..core.values import (
     MAPPING,
     NAME,
     PATH,
+    PATTERNS,
     TOLERANCE,
     WHOLE,
     checked,
@@ -169,6 +170,7 @@ class Mlchaos:
         rtol=TOLERANCE,
         atol=TOLERANCE,
         storage_options=optional(MAPPING),
+        compare=optional(PATTERNS),
     )
     def explore_crashes(
         self,
@@ -187,6 +189,7 @@ class Mlchaos:
         atol: float = 0.0,
         storage_options: Mapping[str, Any] | None = None,
         allow_remote: bool = False,
+        compare: str | Sequence[str] | None = None,
     ) -> CrashReport:
         """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in; compare its end with that of the
         golden run, without a crash. ``workdir``: a directory below ``tmp_path``, an empty one, or a URL; it is emptied and refilled.
@@ -201,6 +204,8 @@ class Mlchaos:
         - ``cross_device``: a rename into ``workdir`` from outside fails, as from a temporary directory on another filesystem.
         - ``timeout``: of one run (seconds, ``"2m"``). Without it: the setting for the golden run, then 30 s and ten times as long as that
           (at most the setting, if you set it).
+        - ``compare``: patterns of the files, relative to ``workdir``, that must be as in the golden run; ``[]`` for none. Without it: those
+          that some run reads, and all where the returned value is None, a text or a whole number.
         - ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``.
         - ``storage_options``: of fsspec's, for a URL. ``allow_remote``: it may be on another machine.
 
@@ -227,6 +232,7 @@ class Mlchaos:
             atol=atol,
             storage_options=storage_options,
             allow_remote=allow_remote,
+            compare=compare,
         )
         if reason := self._refused():
             pytest.skip(f"mlchaos.explore_crashes: no crash state was tried: {reason}")

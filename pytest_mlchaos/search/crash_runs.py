@@ -31,6 +31,11 @@ class Judge(Protocol):
         """Of the golden run."""
         ...
 
+    @property
+    def notes(self) -> list[str]:
+        """What was not compared, in words."""
+        ...
+
     def differs(self, ran: Ran) -> Divergence | None:
         """How a second run of the whole, from the start, differs from the golden one."""
         ...

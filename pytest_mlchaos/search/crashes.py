@@ -183,7 +183,8 @@ def _told(outcome: CrashOutcome) -> tuple[object, ...]:
     verdict = outcome.verdict
     if verdict == "restarted":  # this is said of all runs together, as is what markers mean
         verdict = "recovered" if outcome.divergence is None else "diverged"
-    if verdict == "diverged" and outcome.markers:
+    is_of_files = outcome.divergence is not None and outcome.divergence.component == "files"  # judged when all runs are known
+    if verdict == "diverged" and (outcome.markers or is_of_files):
         verdict = "recovered"
     if verdict in ("failed", "hung"):
         return (verdict,)

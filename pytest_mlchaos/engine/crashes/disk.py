@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import stat
@@ -12,18 +11,7 @@ from pathlib import Path
 from ...core.crashes import File, Folder, Link, Node, Tree
 from .contents import BLOCK, Contents
 
-__all__ = ["Disk", "digests"]
-
-
-def digests(root: Path) -> dict[str, bytes]:
-    """The plain files below a directory, by path, and what they hold in short."""
-    found = {}
-    for folder, _, files in os.walk(root):
-        for name in files:
-            path = os.path.join(folder, name)
-            with contextlib.suppress(OSError), open(path, "rb") as file:
-                found[os.path.relpath(path, root)] = hashlib.file_digest(file, "blake2b").digest()
-    return found
+__all__ = ["Disk"]
 
 
 class Disk:

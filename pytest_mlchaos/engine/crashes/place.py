@@ -11,7 +11,8 @@ from ...core.crashes import Change, Tree
 from . import inotify
 from .comparing import Comparing
 from .contents import Contents
-from .disk import Disk, digests
+from .disk import Disk
+from .endings import endings
 from .moments import watched
 from .reads import Reads
 from .recorder import Recorder
@@ -73,8 +74,8 @@ class Place(Protocol):
         """What puts a content there."""
         ...
 
-    def digests(self) -> Mapping[str, bytes]:
-        """The files that are there, by path, and what they hold in short."""
+    def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
+        """The files that are there, by path: what they hold in short, and the bytes of short texts."""
         ...
 
 
@@ -116,6 +117,6 @@ class Local:
         """What puts a content there."""
         return Disk(self._root, contents)
 
-    def digests(self) -> Mapping[str, bytes]:
+    def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
         """Of the plain files."""
-        return digests(self._root)
+        return endings(self._root)

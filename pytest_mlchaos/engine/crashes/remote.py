@@ -97,10 +97,10 @@ class Remote:
         """What puts a content there."""
         return _Holding(self._prefix, contents, clear=lambda: self._prefix.clear(root=not self._rooted))
 
-    def digests(self) -> Mapping[str, bytes]:
+    def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
         """Of the objects."""
         found = {path: self._prefix.read(path) for path, info in self._prefix.infos().items() if info.get("type") != "directory"}
-        return {path: Contents.digest(data) for path, data in found.items() if data is not None}
+        return {path: Contents.digest(data) for path, data in found.items() if data is not None}, {}
 
 
 def _found(prefix: Prefix) -> bool:

@@ -88,10 +88,17 @@ def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number:
         ran = _run(call, terms, number, on_step, recorder)
     completed = list(_completed(recorder.changes))
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
+    ran.grown = frozenset(change.path for change in recorder.changes) - _replaced(recorder.changes)
     left = recorder.tree() or {}
     saved = dict.fromkeys(change.path for change, _ in completed if change.step or not ran.trace.steps)
     ran.saved = tuple(path for path in saved if path in left) or tuple(saved)
     return ran
+
+
+def _replaced(changes: Iterable[Change]) -> set[str]:
+    """The files that were not only appended to, and what is no file."""
+    kinds = ("created", "grew", "closed", "synced")
+    return {path for change in changes if change.kind not in kinds for path in (change.path, change.source) if path is not None}
 
 
 def _completed(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
@@ -138,9 +145,9 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
     ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
     if ran.error is not None:
         ran.place = user_place(ran.error)
-    elif ran.value is None and ran.hung is None:
+    elif ran.hung is None and not ran.trace.stopped and (terms.elsewhere is None or ran.value is None):
         with within(OURS):
-            ran.files = terms.place.digests()
+            ran.files, ran.texts = terms.place.endings()
     return ran
 
 

@@ -1,0 +1,125 @@
+"""What the files of a directory hold at the end of a run, so that ends can be compared: digests of meaning rather than of bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickletools
+import shutil
+import sqlite3
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["endings"]
+
+TEXT = 1 << 16
+"""Bytes of a text that is kept as a whole."""
+PARSED = 1 << 22
+"""Bytes of a file that is read by its format; a larger one is compared by its bytes."""
+_UNTOLD = (".data/serialization_id",)
+"""Members of torch's archives that are made of the other members' bytes."""
+
+
+def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return the plain files below a directory by path: digests of what they hold, and the bytes of short texts.
+
+    A database is told by its rows, a pickle by its values and not by which of them share memory, JSON by its entries in any order.
+    """
+    found, texts = {}, {}
+    for folder, _, files in os.walk(root):
+        for name in files:
+            path = os.path.join(folder, name)
+            relative = os.path.relpath(path, root).replace(os.sep, "/")
+            with contextlib.suppress(OSError):
+                found[relative] = _digest(path)
+                if os.path.getsize(path) <= TEXT and b"\0" not in (data := Path(path).read_bytes()):
+                    texts[relative] = data
+    return found, texts
+
+
+def _digest(path: str) -> bytes:
+    told = hashlib.blake2b()
+    with open(path, "rb") as file:
+        head = file.read(16)
+        size = os.fstat(file.fileno()).st_size
+        if head.startswith(b"SQLite format 3\0"):
+            with contextlib.suppress(sqlite3.Error):
+                told.update(_rows(path))
+                return told.digest()
+        if head and size <= PARSED:
+            file.seek(0)
+            for part in _parsed(file.read()):
+                told.update(part)
+            return told.digest()
+        file.seek(0)
+        return hashlib.file_digest(file, "blake2b").digest()
+
+
+def _parsed(data: bytes) -> Iterator[bytes]:
+    """The content in a form that is the same for the same values; the bytes themselves where the format is none of these."""
+    if data.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                parts = [(name, archive.read(name)) for name in archive.namelist() if not name.endswith(_UNTOLD)]
+        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError):
+            parts = [("", data)]
+        for name, part in parts:
+            yield name.encode()
+            yield _pickled(part) if part.startswith(b"\x80") else part
+    elif data.startswith(b"\x80"):
+        yield _pickled(data)
+    elif data[:1] in (b"{", b"["):
+        try:
+            yield json.dumps(json.loads(data), sort_keys=True).encode()
+        except (ValueError, RecursionError):
+            yield data
+    else:
+        yield data
+
+
+def _pickled(data: bytes) -> bytes:
+    """A pickle's operations. A text or number that is used again is written out: which ones are shared differs after a round trip."""
+    told, shared, last = [], {}, b""
+    numbers: dict[object, int] = {}
+    try:
+        for op, argument, place in pickletools.genops(data):
+            name = op.name
+            if name in ("FRAME", "PROTO"):
+                continue
+            if name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+                key = len(numbers) if name == "MEMOIZE" else argument
+                numbers[key] = len(numbers) - len(shared)
+                if last:
+                    shared[key] = last
+                continue
+            if name in ("GET", "BINGET", "LONG_BINGET"):
+                last = b""
+                told.append(shared.get(argument, b"get %d" % numbers.get(argument, -1)))
+                continue
+            if isinstance(argument, (str, bytes)) and name not in ("GLOBAL", "INST"):
+                last = (b"text " if isinstance(argument, str) else b"bytes ") + repr(argument).encode()
+                told.append(last)
+                continue
+            last = b""
+            told.append(f"{name} {argument!r}".encode())
+            if name == "STOP":
+                return b"\n".join(told) + data[place + 1 :]
+    except Exception:  # noqa: BLE001  # not a pickle after all, or a torn one
+        return data
+    return data
+
+
+def _rows(path: str) -> bytes:
+    """A database's schema and rows. A copy is opened: its journal may still have to be played back."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "copy")
+        for suffix in ("", "-wal", "-journal"):
+            if os.path.exists(path + suffix):
+                shutil.copyfile(path + suffix, copy + suffix)
+        with contextlib.closing(sqlite3.connect(copy)) as database:
+            return "\n".join(database.iterdump()).encode()
