@@ -152,11 +152,12 @@ class Trace:
 class Ran:
     """One run of a subject: what it returned, or raised, and what it did.
 
-    ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory at the end; ``texts``:
-    the bytes of short texts among it; ``grown``: the files that were only appended to, where it was recorded. ``hung``: where it stood when its time was over. ``completed``: the files
-    that it brought to an end, in their order, with digests of their contents; where it was recorded. ``saved``: those that a later run
-    could go on from, as they were brought to an end after the first step, if there are steps. ``read``: the files of an earlier process
-    that it read, by their paths at its start; None where this cannot be seen."""
+    ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory at the end;
+    ``texts``: the bytes of short texts among it; ``grown``: the files that were only appended to, where it was recorded. ``hung``: where
+    it stood when its time was over. ``completed``: the files that it brought to an end, in their order, with digests of their contents;
+    where it was recorded. ``saved``: those that a later run could go on from, as they were brought to an end after the first step, if
+    there are steps. ``read``: the files of an earlier process that it read, by their paths at its start; None where this cannot be seen.
+    """
 
     value: Any = None
     error: BaseException | None = None

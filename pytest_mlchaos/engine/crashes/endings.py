@@ -84,7 +84,9 @@ def _parsed(data: bytes) -> Iterator[bytes]:
 
 def _pickled(data: bytes) -> bytes:
     """A pickle's operations. A text or number that is used again is written out: which ones are shared differs after a round trip."""
-    told, shared, last = [], {}, b""
+    told: list[bytes] = []
+    shared: dict[object, bytes] = {}
+    last = b""
     numbers: dict[object, int] = {}
     try:
         for op, argument, place in pickletools.genops(data):
@@ -107,7 +109,7 @@ def _pickled(data: bytes) -> bytes:
                 continue
             last = b""
             told.append(f"{name} {argument!r}".encode())
-            if name == "STOP":
+            if name == "STOP" and place is not None:
                 return b"\n".join(told) + data[place + 1 :]
     except Exception:  # noqa: BLE001  # not a pickle after all, or a torn one
         return data
