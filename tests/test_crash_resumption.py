@@ -35,7 +35,7 @@ def judged(golden, runs, states=None):
     """The outcomes of these runs."""
     judge = CrashJudge(golden)
     judge.differs(golden)
-    states = states or [state(number) for number in range(len(runs))]
+    states = states or [state(number, **({"last.pt": b"x"} if number else {})) for number in range(len(runs))]
     return judge.finish([judge.outcome(*pair) for pair in zip(states, runs, strict=True)])
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 __all__ = [
     "CRASH_STATE",
+    "WORKER",
     "Change",
     "Content",
     "CrashOutcome",
@@ -25,6 +26,8 @@ __all__ = [
     "tree_key",
 ]
 
+WORKER = "mlchaos: "
+"""Begins a line of a run's output that says what ended one of its threads."""
 CRASH_STATE = "crash.state"
 """The site of a crash that is named by what it leaves, not by a visit."""
 
@@ -154,14 +157,16 @@ class Ran:
 
     ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory at the end;
     ``texts``: the bytes of short texts among it; ``grown``: the files that were only appended to, where it was recorded. ``hung``: where
-    it stood when its time was over. ``completed``: the files that it brought to an end, in their order, with digests of their contents;
-    where it was recorded. ``saved``: those that a later run could go on from, as they were brought to an end after the first step, if
-    there are steps. ``read``: the files of an earlier process that it read, by their paths at its start; None where this cannot be seen.
+    it stood when its time was over; ``cut``: the seconds after which it was ended early, as it stood where an earlier one hung.
+    ``completed``: the files that it brought to an end, in their order, with digests of their contents; where it was recorded. ``saved``:
+    those that a later run could go on from, as they were brought to an end after the first step, if there are steps. ``read``: the files
+    of an earlier process that it read, by their paths at its start; None where this cannot be seen.
     """
 
     value: Any = None
     error: BaseException | None = None
     hung: str | None = None
+    cut: float | None = None
     trace: Trace = dataclasses.field(default_factory=Trace)
     duration: float = 0.0
     output: str = ""
@@ -196,6 +201,7 @@ class CrashOutcome:
     ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``completed``: what it
     wrote, where steps do not tell its progress; ``markers``: entries of what it returned that may say so. ``read``: the files of the
     crashed run that it read; None where this cannot be seen. ``from_scratch``: this run and all others began from scratch.
+    ``finished``: the job had finished, and was started again.
     ``left``: digests of the files at its end, None if it was cut off; ``texts``: the bytes of short texts.
     """
 
@@ -215,5 +221,6 @@ class CrashOutcome:
     markers: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     read: frozenset[str] | None = dataclasses.field(default=None, repr=False, compare=False)
     from_scratch: bool = False
+    finished: bool = False
     left: Mapping[str, bytes] | None = dataclasses.field(default=None, repr=False, compare=False)
     texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False, compare=False)

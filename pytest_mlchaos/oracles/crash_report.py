@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
-from ..core.crashes import CrashOutcome, CrashState
-from ..core.privacy import error_text
+from ..core.crashes import WORKER, CrashOutcome, CrashState
+from ..core.privacy import error_text, shows_values
 from ..core.results import Result
 from ..core.values import FLAG, TOLERANCE, WHOLE, checked, optional
 from ..errors import Inconclusive, NotRecovered
@@ -15,6 +16,7 @@ __all__ = ["CrashReport"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SHOWN_GROUPS = 5
+_NUMBER = re.compile(r"\d+")
 _ORDER = ("failed", "hung", "restarted", "diverged")
 _NEVER_RESUMES = (
     "usual reasons: it saves under one name and looks for another (last.pt, latest.pt);",
@@ -187,10 +189,26 @@ def _meant_to_begin_again(outcome: CrashOutcome) -> CrashOutcome:
 
 
 def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
-    """What failures have in common that fail for one reason."""
+    """What failures have in common that fail for one reason: a divergence is another one if its words are, but for numbers."""
+    finished = "finished" if outcome.finished else ""
     if outcome.error is not None:
-        return outcome.verdict, type(outcome.error).__name__, outcome.place
-    return outcome.verdict, outcome.divergence.component if outcome.divergence is not None else ""
+        mixed = "of several saves" if outcome.verdict == "failed" and outcome.detail else ""
+        return outcome.verdict, finished, type(outcome.error).__name__, outcome.place, mixed
+    if outcome.divergence is None:
+        return outcome.verdict, finished
+    return outcome.verdict, finished, outcome.divergence.component, _NUMBER.sub("", outcome.divergence.detail)
+
+
+def _last_words(output: str, root: str) -> str:
+    """What ended a worker of the run, or what it printed last, if the report may show that."""
+    lines = [line.strip().replace(root, "workdir") if root else line.strip() for line in output.splitlines() if line.strip()]
+    ended = [line for line in lines if line.startswith(WORKER)]
+    if ended:
+        return f"(its {ended[-1].removeprefix(WORKER)})"
+    if not lines:
+        return ""
+    text = lines[-1] if len(lines[-1]) <= 160 else lines[-1][:157] + "..."
+    return f"(it printed last: {text})" if shows_values() else f"(it printed {_counted(len(lines), 'line')}: outcome.output has them)"
 
 
 def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
@@ -201,6 +219,9 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
         lines = [f"{head}resume raised {error_text(first.error, root=root)}", *([f"{pad}at {first.place}"] if first.place else [])]
     elif first.verdict == "hung":
         lines = [f"{head}resume did not end: {first.error}"]
+        early = [outcome for outcome in group if outcome.detail]
+        lines += [f"{pad}({len(early)} of them {early[-1].detail})"] if early else []
+        lines += [f"{pad}{words}" for words in [_last_words(first.output, root)] if words]
     elif first.from_scratch:
         lines = [f"{head}no run resumed: each began from scratch, also after the job had finished", f"{pad}({first.detail})"]
         lines += [f"{pad}{line}" for line in _NEVER_RESUMES]
@@ -216,4 +237,8 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
             else "it ended otherwise: "
         )
         lines = [f"{head}{place}{divergence.component}", *([f"{pad}({divergence.detail})"] if divergence.detail else [])]
+    if first.finished:
+        lines.append(f"{pad}(the job had finished, and was started again)")
+    if first.verdict == "failed" and first.detail:
+        lines.append(f"{pad}({first.detail})")
     return [*lines, f"{pad}{'last' if first.from_scratch else 'first'}: {_about(_example(group).state)}"]

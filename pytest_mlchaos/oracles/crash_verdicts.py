@@ -79,7 +79,8 @@ class CrashJudge:
             read=ran.read,
         )
         if ran.hung is not None:
-            return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it stood {ran.hung}"))
+            early = "" if ran.cut is None else f"ended after {ran.cut:.1f} s: it stood where an earlier run hung"
+            return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it stood {ran.hung}"), detail=early)
         if ran.error is not None:
             return dataclasses.replace(found, verdict="failed", error=ran.error)
         again = len(ran.trace.steps) - (self.steps - state.until)

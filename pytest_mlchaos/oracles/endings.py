@@ -30,7 +30,8 @@ class Endings:
 
     ``patterns``: the files that the user wants compared, each as it is. Without them all are compared where the returned value says
     nothing, and else those that some run reads; but for files that differ between two golden runs, logs that say some lines twice, and
-    numbered directories of which each run makes a new one.
+    numbered directories of which each run makes a new one. What is only appended to is no log if it is all that runs read: then it is
+    what they go on from.
     """
 
     def __init__(self, golden: Ran, patterns: Sequence[str] | None) -> None:
@@ -38,6 +39,7 @@ class Endings:
         self._patterns = patterns
         self._stable = dict(golden.files)
         self._notes: dict[str, int] = {}
+        self._logs = golden.grown
 
     @property
     def notes(self) -> list[str]:
@@ -53,6 +55,7 @@ class Endings:
         """Return each outcome with the first file that differs in it."""
         self._notes = {}
         read = frozenset().union(*(outcome.read or () for outcome in outcomes))
+        self._logs = self._golden.grown - read if read <= self._golden.grown else self._golden.grown
         return [(outcome, self._difference(step, outcome, read)) for outcome in outcomes]
 
     def difference(self, step: int, ran: Ran) -> Divergence | None:
@@ -82,7 +85,7 @@ class Endings:
     def _is_log(self, path: str, texts: Mapping[str, bytes]) -> bool:
         """Return True for a text that is only appended to, and has all lines that it has without a crash."""
         golden, mine = self._golden.texts.get(path), texts.get(path)
-        if path not in self._golden.grown or golden is None or mine is None:
+        if path not in self._logs or golden is None or mine is None:
             return False
         expected, found = golden.splitlines(), mine.splitlines()
         more = len(found) - len(expected)

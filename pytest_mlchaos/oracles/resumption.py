@@ -20,7 +20,7 @@ def never_resumes(golden: Ran, again: Ran | None, outcomes: Sequence[CrashOutcom
     not write again what every run from the start writes (``golden``, and ``again``, a second one).
     """
     ended = [outcome for outcome in outcomes if outcome.verdict not in ("failed", "hung")]
-    if not ended or not golden.saved:
+    if not any(path in outcome.state.tree for outcome in ended for path in golden.saved):
         return False
     if golden.trace.steps:
         return all(outcome.resumed_at == 0 for outcome in ended) and not any(outcome.resumed_at for outcome in outcomes)

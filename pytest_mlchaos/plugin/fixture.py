@@ -197,7 +197,8 @@ class Mlchaos:
         - ``torn_writes``: also files cut within a write: at byte 0, in the middle, one byte short, and where writes really ended.
         - ``durability``: with ``"power"``, also without the data and names that no ``fsync`` has written back.
         - ``isolation``: ``"in-process"``; ``"process"``: each run in a fresh one, which is sent what it needs (pickle, or cloudpickle);
-          ``"auto"``: in process, unless two runs without a crash differ there, leave something running, or fail there alone.
+          ``"auto"``: in process, unless two runs without a crash differ there or leave something running, or a fresh process comes to
+          another verdict on an example of each kind of state.
         - ``jobs``: states that are resumed at a time, in processes, at most one for each processor.
         - ``depth``: 2 crashes the runs that resume, too.
         - ``horizon``: end a resumed run as recovered once so many steps in a row were the golden run's.

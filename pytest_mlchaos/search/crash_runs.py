@@ -13,6 +13,7 @@ from ..core.crashes import CrashOutcome, CrashState, Divergence, Ran, Trace
 from ..core.privacy import error_text
 from ..engine.crashes.hosts import Golden, Host
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, NonDeterministicSubject
+from .patience import Patience
 
 __all__ = ["Begun", "Hosts", "Judge", "begin", "begin_beside"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -88,6 +89,7 @@ class Begun:
     golden: Golden
     second: Ran
     judge: Judge
+    patience: Patience
     why: str = ""
     elsewhere: Callable[[], Begun] | None = None
     """Begins anew in fresh processes, where that may be."""
@@ -169,7 +171,7 @@ def begin_beside(first: Begun, hosts: Hosts) -> Begun:
     golden = _golden(hosts, host)
     host.limit(_limit(hosts, golden))
     host.follow = not golden.ran.trace.steps
-    return Begun(host, golden, first.second, hosts.judge(golden.ran))
+    return Begun(host, golden, first.second, hosts.judge(golden.ran), _patience(hosts, golden))
 
 
 def _twice(hosts: Hosts, host: Host, golden: Golden | None = None) -> Begun:
@@ -183,7 +185,7 @@ def _twice(hosts: Hosts, host: Host, golden: Golden | None = None) -> Begun:
         raise NonDeterministicSubject(_not_deterministic(divergence), step=divergence.step, component=divergence.component)
     if host.is_fresh and golden.running:
         raise _left_running(golden)
-    return Begun(host, golden, second, judge)
+    return Begun(host, golden, second, judge, _patience(hosts, golden))
 
 
 def _golden(hosts: Hosts, host: Host) -> Golden:
@@ -209,6 +211,10 @@ def _golden(hosts: Hosts, host: Host) -> Golden:
 
 def _limit(hosts: Hosts, golden: Golden) -> float:
     return hosts.timeout or min(hosts.most, PATIENCE + TIMES * golden.ran.duration)
+
+
+def _patience(hosts: Hosts, golden: Golden) -> Patience:
+    return Patience(_limit(hosts, golden), golden.ran.duration)
 
 
 def _left_running(golden: Golden) -> BadArgument:

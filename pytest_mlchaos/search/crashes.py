@@ -14,6 +14,7 @@ from ..engine.fresh import fresh_processes
 from ..errors import BadArgument, MlchaosError
 from .crash_runs import Begun, Judge
 from .crash_states import CrashStates
+from .saves import with_saves
 
 __all__ = ["Exploration", "Plan", "confirmed", "explore", "path_to", "states_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -75,7 +76,7 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
     seen = {"start#0": first.second}
     outcomes = _resumed(crew, wanted, by_name, plan, seen)
     if plan.only is not None and ">" not in plan.only and any(_needs_others(outcome) for outcome in outcomes):
-        judged = first.judge.finish(_resumed(crew, states, by_name, plan, seen))
+        judged = with_saves(first.golden, first.judge.finish(_resumed(crew, states, by_name, plan, seen)))
         return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == plan.only])
     unlisted = 0
     for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
@@ -89,7 +90,8 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
             deeper, outcomes = path_to(deeper, plan.only, level, lenient=plan.lenient), []
         outcomes += _resumed(crew[:1], deeper, [], plan, {})
         states, wanted = [*states, *deeper], deeper
-    return _sorted_out(states if plan.only is None else wanted, first.judge.finish(outcomes), first.judge, unlisted)
+    judged = with_saves(first.golden, first.judge.finish(outcomes))
+    return _sorted_out(states if plan.only is None else wanted, judged, first.judge, unlisted)
 
 
 def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], judge: Judge, unlisted: int) -> Exploration:
@@ -151,6 +153,8 @@ def _different(begun: Begun, found: Exploration, plan: Plan) -> str | None:
         # An unconfirmed failure is not a finding, so this run is made whatever the budget.
         if outcome.verdict == "recovered" and plan.is_over():
             raise _Late
+        if outcome.verdict == "hung":
+            host.limit(begun.patience.short)  # it hangs here too, or comes to its end as quickly as the others
         there = begun.judge.outcome(outcome.state, host.resume(outcome.state.tree, number, None))
         if _told(there) != _told(outcome):
             here, fresh = _in_words(outcome), _in_words(there)
@@ -222,7 +226,7 @@ def _resumed(
                 ran = known.get(mine.id) if not member else None
                 if stop.is_set() or (ran is None and plan.is_over()):
                     return
-                found[place] = begun.judge.outcome(states[place], ran or begun.host.resume(mine.tree, place + 2, on_step))
+                found[place] = begun.judge.outcome(states[place], ran or begun.patience.resume(begun.host, mine.tree, place + 2, on_step))
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             failures.append(error)
             stop.set()

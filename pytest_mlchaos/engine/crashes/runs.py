@@ -9,6 +9,7 @@ import io
 import os
 import random
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from time import perf_counter  # the real clock, whatever the subject is shown
 from typing import Any
 
 from ...core.clock import VirtualClock
-from ...core.crashes import Change, File, Ran, Trace
+from ...core.crashes import WORKER, Change, File, Ran, Trace
 from ...core.interrupts import uninterruptible
+from ...core.privacy import error_text
 from ...core.schedule import Schedule
 from ...core.sites import derive_seed
 from ...errors import GoldenRunFailed, MlchaosError, NonDeterministicSubject, TrialTimeout, Verdict
@@ -90,8 +92,8 @@ def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number:
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
     ran.grown = frozenset(change.path for change in recorder.changes) - _replaced(recorder.changes)
     left = recorder.tree() or {}
-    saved = dict.fromkeys(change.path for change, _ in completed if change.step or not ran.trace.steps)
-    ran.saved = tuple(path for path in saved if path in left) or tuple(saved)
+    saved = dict.fromkeys(change.path for change, file in completed if file.content.size and (change.step or not ran.trace.steps))
+    ran.saved = tuple(path for path in saved if path in left)  # a lock that is gone at the end is nothing to go on from
     return ran
 
 
@@ -158,11 +160,26 @@ def _surrounded(terms: Terms, output: io.StringIO, *, quiet: bool) -> Iterator[N
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
         stack.enter_context(_one_thread())
+        _hear_threads(output, stack.enter_context(Patches()), quiet=quiet)
         if terms.cross_device:
             stack.enter_context(cross_device(str(terms.root)))
         if terms.virtual:
             virtual_time.install(VirtualClock(), stack.enter_context(Patches()))
         yield
+
+
+def _hear_threads(output: io.StringIO, patches: Patches, *, quiet: bool) -> None:
+    """What ends a thread is printed last: a run that waits for it says nothing by itself. ``quiet``: and reported nowhere else."""
+    hook = threading.excepthook
+
+    def ended(args: Any) -> None:
+        if not quiet:
+            hook(args)
+        name = args.thread.name if args.thread is not None else "?"
+        error = args.exc_value if args.exc_value is not None else args.exc_type()
+        print(f"{WORKER}thread {name} raised {error_text(error)}", file=output)
+
+    patches.set(threading, "excepthook", ended)
 
 
 @uninterruptible
