@@ -474,6 +474,35 @@ def test_a_cache_that_one_trial_has_filled_is_empty_in_the_next(example):
     ).run(passed=1)
 
 
+def test_what_a_test_does_to_an_app_is_gone_in_the_next_one(example):
+    """As if each had a process of its own; what a fixture's tear-down looks at is there."""
+    example.with_file("app.py", "broken = False\ndef get(): return 1\n").with_tests(
+        """
+        import app, pytest
+
+        def handler(request):
+            if app.broken:
+                return 0
+            try:
+                return app.get()
+            except ConnectionError:
+                app.broken = True
+                return 0
+
+        @pytest.fixture
+        def seen():
+            yield
+            assert app.broken
+
+        @pytest.mark.parametrize("time", [1, 2])
+        @chaos.dependency_failure(target="app:get", at=1)
+        def test_it(mlchaos, seen, time):
+            load = mlchaos.serve(handler).drive([1, 2, 3])
+            assert [reply.value for reply in load.replies] == [1, 0, 0]
+        """
+    ).run(passed=2)
+
+
 def test_a_searched_fallback_that_no_strike_ever_meets_is_refused(example):
     """All strikes fall between the requests."""
     example.with_tests(

@@ -241,6 +241,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     try:
         return (yield)
     finally:
+        if _trials in item.stash:
+            item.stash[_trials].forget()
         if _patches in item.stash:
             item.stash[_patches].sweep()
 

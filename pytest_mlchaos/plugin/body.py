@@ -118,10 +118,14 @@ class Body:
                 raise Abort(error) from None
         self.runs += 1
 
-    def _sweep(self) -> None:
-        """Behind the fixtures' tear-down: those that patch may have put something of ours back; and the last trial's memory is gone."""
+    def forget(self) -> None:
+        """The fixtures are torn down: what apps have left in memory is gone, as with their processes."""
         while self._forget:
             self._forget.pop()()
+
+    def _sweep(self) -> None:
+        """Behind the fixtures' tear-down: those that patch may have put something of ours back; and the last trial's memory is gone."""
+        self.forget()
         self._patches.sweep(thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames))
 
 

@@ -60,6 +60,10 @@ class Trials:
         finally:
             self._body.controller = None  # pytest keeps its items: not what the last trial held
 
+    def forget(self) -> None:
+        """The test's fixtures are torn down: so is what its last trial has left in memory."""
+        self._body.forget()
+
     @property
     def runs(self) -> int:
         """How many trials there were."""
