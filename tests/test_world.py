@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -197,6 +198,7 @@ def test_a_value_that_cannot_be_sent_home_is_an_error_where_it_is_asked_for(mlch
         _ = run.ranks[0].value
 
 
+@chaos.settings(allow_quiet=True)
 def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
     """Within the world's timeout; the line is the user's."""
 
@@ -216,6 +218,26 @@ def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
         run.assert_failed_fast()
     with pytest.raises(RankFailed, match="rank 1 did not finish: it was still running after"):
         run.assert_finished()
+
+
+def test_all_threads_of_a_hanging_rank_are_shown(mlchaos):
+    """The main thread first, then those that run the user's code. How it hung is told of the main thread."""
+
+    def waits_for_work():
+        time.sleep(600)
+
+    def subject():
+        threading.Thread(target=importlib.import_module("queue").Queue().get, daemon=True).start()
+        threading.Thread(target=waits_for_work, daemon=True).start()
+        time.sleep(600)
+
+    run = mlchaos.world(ranks=1, timeout=3).run(subject)
+    main, users, library = run.ranks[0].stack.split("another thread:\n")
+    assert "in subject" in main
+    assert "waits_for_work" not in main
+    assert "in waits_for_work" in users
+    assert "queue.py" in library
+    assert "hung in subject (test_world.py:" in run.story()
 
 
 def test_one_that_blocks_in_a_collective_shows_its_line_too(mlchaos):
@@ -562,6 +584,17 @@ def test_restarts_are_used_up(mlchaos):
 
 
 # -- what pytest shows -----------------------------------------------------------------------------------------
+
+def test_a_failure_of_ranks_without_a_world_is_told_so(example):
+    """The test's own process is no rank, so nothing can strike there."""
+    example.with_tests("""
+        from pytest_mlchaos import chaos
+
+        @chaos.rank_failure(at=1, site="mine.step")
+        def test_it(mlchaos):
+            assert [mlchaos.visit("mine.step", 3) for _ in range(4)] == [3] * 4
+    """).run(failed=1).has("rank_failure(at=1, site='mine.step') never struck: mine.step was passed 4 times, but not in a rank of a world")
+
 
 SUBJECT = """
 import os, sys, torch

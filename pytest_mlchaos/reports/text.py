@@ -172,5 +172,7 @@ def _why(fault: Fault, count: int) -> str:
         return f", but not in rank {fault.rank} of a world (mlchaos.world)"
     if fault.p is not None:
         return f", and p={fault.p} hit none of them with this seed: raise p, or take another with @chaos.settings(seed=...)"
+    if not fault.concerns({}):
+        return ", but not in a rank of a world (mlchaos.world)"
     far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.explored if getattr(fault, name) is not None)
     return ", and it found nothing to do there" + (f" (is {far} too far?)" if far else "")

@@ -98,8 +98,8 @@ class Rank(Heard):
 
     @property
     def stack(self) -> str:
-        """Its main thread's frames, the innermost first, if they were asked for."""
-        return stacks.main_thread(self._dump.decode(errors="replace"), self._ident)
+        """The frames of its threads, the main thread's first and the innermost first, if they were asked for."""
+        return stacks.all_threads(self._dump.decode(errors="replace"), self._ident)
 
     @property
     def output(self) -> str:
