@@ -585,6 +585,7 @@ def test_restarts_are_used_up(mlchaos):
 
 # -- what pytest shows -----------------------------------------------------------------------------------------
 
+
 def test_a_failure_of_ranks_without_a_world_is_told_so(example):
     """The test's own process is no rank, so nothing can strike there."""
     example.with_tests("""
@@ -593,7 +594,7 @@ def test_a_failure_of_ranks_without_a_world_is_told_so(example):
         @chaos.rank_failure(at=1, site="mine.step")
         def test_it(mlchaos):
             assert [mlchaos.visit("mine.step", 3) for _ in range(4)] == [3] * 4
-    """).run(failed=1).has("rank_failure(at=1, site='mine.step') never struck: mine.step was passed 4 times, but not in a rank of a world")
+    """).run(failed=1).has("rank_failure(site='mine.step', at=1) never struck: mine.step was passed 4 times, but not in a rank of a world")
 
 
 SUBJECT = """

@@ -22,7 +22,8 @@ class RankRun:
 
     ``rank``: its number. ``exitcode``: as of ``subprocess``, so -9 is SIGKILL; None where it was still running when its world was
     ended. ``duration``: seconds of real time. ``steps``: optimizer steps begun. ``faults``: what struck in it, in this attempt.
-    ``stack``: where its threads stood if it hung, the main thread first, the innermost frame first. ``output``: what it printed to stdout, then to stderr.
+    ``stack``: where its threads stood if it hung, the main thread first, the innermost frame first. ``output``: what it printed to
+    stdout, then to stderr.
     """
 
     def __init__(self, record: RankRecord) -> None:
