@@ -86,6 +86,35 @@ def test_the_subject_finds_what_torchrun_sets(mlchaos, monkeypatch, tmp_path):
     assert mlchaos.world(ranks=1).run(os.getcwd).ranks[0].value == str(tmp_path)
 
 
+def test_a_rank_has_the_environment_of_its_test(mlchaos, monkeypatch):
+    """Not that of the session's first world: torch reads some variables at import, which was in the warm process."""
+
+    def reads():
+        return dist.get_debug_level().name, torch.get_num_threads()
+
+    assert mlchaos.world(ranks=1).run(reads).ranks[0].value == ("OFF", 1)
+    monkeypatch.setenv("TORCH_DISTRIBUTED_DEBUG", "DETAIL")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert mlchaos.world(ranks=1).run(reads).ranks[0].value == ("DETAIL", 2)
+
+
+@pytest.mark.parametrize(("name", "replaced"), [("MINE_LEVEL", True), ("MINE_AGAIN", False), ("THEIRS", False), ("OMP_NUM_THREADS", False)])
+def test_another_warm_process_is_started_for_what_libraries_read_at_import(monkeypatch, name, replaced):
+    """For those variables alone: others are set in each rank."""
+    server = ForkServer([], ENTRY, ("MINE_", "OMP_"), ("MINE_AGAIN",))
+    try:
+        server.start()
+        first = server._process.pid
+        monkeypatch.setenv(name, "3")
+        server.start()
+        assert (server._process.pid != first) == replaced
+        monkeypatch.delenv(name)
+        server.start()
+        assert (server._process.pid != first) == replaced
+    finally:
+        server.stop()
+
+
 def test_init_process_group_without_a_backend_gets_the_worlds(mlchaos):
     """``backend="gloo"`` is the default of the subject's own call."""
 

@@ -15,6 +15,7 @@ from ..engine.controller import Controller
 from ..engine.places import take_subject
 from ..engine.processes.forkserver import ForkServer
 from ..engine.ranks.agent import ENTRY
+from ..engine.ranks.rank import REREAD
 from ..engine.ranks.world import Terms, WorldSupervisor
 from ..engine.workdirs import WorkDirs
 from ..errors import BadArgument, MissingExtra
@@ -32,12 +33,16 @@ MOST_RANKS = 60
 _LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo", "cloudpickle", "pytest", "hypothesis")
 
 
+_IMPORT_READS = ("TORCH", "PYTORCH", "ATEN_", "OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_")
+"""Torch and its native libraries read variables with these names when they are imported."""
+
+
 @functools.cache
 def _server() -> ForkServer:
     """The warm process of this session."""
     modules = {site.arm.__module__ for site in SITES.values()} | {cls.__module__ for cls in FAULTS.values()}
     package = __name__.partition(".")[0]
-    return ForkServer([*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))], ENTRY)
+    return ForkServer([*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))], ENTRY, _IMPORT_READS, REREAD)
 
 
 class World:

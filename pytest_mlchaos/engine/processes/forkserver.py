@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...core.interrupts import deferred
@@ -40,6 +40,8 @@ _BOOT = (
 _FORK, _IMPORT = b"w", b"i"
 _POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
 """What keeps libraries from starting threads when they are imported: a forked process would lack them."""
+_SINGLE = dict.fromkeys((*_POOLS, "OMP_NUM_THREADS"), "1")
+"""Variables of the warm process. What is forked may use more threads: its own environment says how many."""
 
 
 class ForkServer:
@@ -47,10 +49,15 @@ class ForkServer:
 
     ``entry``: ``"module:function"`` of this package, which a forked process runs with its file descriptors. ``threads``: how many the warm
     process has once it has imported everything; a fork has one alone, whatever the others were at (0: not known here).
+    ``import_reads``: what the names of the variables begin with that the libraries read when they are imported. If one of them has
+    changed, :meth:`start` replaces the warm process, because a fork cannot make a library read them again. ``reread``: but these.
     """
 
-    def __init__(self, preload: Iterable[str], entry: str) -> None:
+    def __init__(self, preload: Iterable[str], entry: str, import_reads: tuple[str, ...] = (), reread: Container[str] = ()) -> None:
         self.threads = 0
+        self._import_reads = import_reads
+        self._reread = reread
+        self._environment: Mapping[str, str] = {}
         self._preload = dict.fromkeys(preload)
         self._entry = entry
         self._lock = threading.Lock()
@@ -75,6 +82,8 @@ class ForkServer:
     def start(self) -> None:
         """Start the warm process unless it runs. Wait for its imports, which take seconds; an interruption ends it."""
         with self._lock:
+            if self._socket is not None and self._environment != self._read_at_import():
+                self._close()
             if self._socket is None:
                 try:
                     self._start()
@@ -108,8 +117,14 @@ class ForkServer:
         assert self._socket is not None
         socket.send_fds(self._socket, [_FORK], list(fds))
 
+    def _read_at_import(self) -> Mapping[str, str]:
+        """Return the variables that the libraries read when they are imported, but for those that each process sets or reads anew."""
+        names = (name for name in os.environ if name.startswith(self._import_reads) and name not in _SINGLE and name not in self._reread)
+        return {name: os.environ[name] for name in names}
+
     @within(OURS)
     def _start(self) -> None:
+        self._environment = self._read_at_import()
         ours, theirs = socket.socketpair()
         boot = _BOOT.format(
             home=str(Path(PACKAGE).parent),
@@ -117,8 +132,7 @@ class ForkServer:
             fd=theirs.fileno(),
             entry=self._entry,
         )
-        single = dict.fromkeys((*_POOLS, "OMP_NUM_THREADS"), "1")  # what is forked may have more: its own environment says
-        environment = {**os.environ, **single, "PYTHONHASHSEED": "0"}
+        environment = {**os.environ, **_SINGLE, "PYTHONHASHSEED": "0"}
         with theirs, tempfile.TemporaryFile() as errors:
             with deferred():
                 self._process = subprocess.Popen(

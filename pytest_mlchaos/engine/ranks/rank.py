@@ -27,7 +27,10 @@ from ..telling import TellingClock, TellingController, tell_before_exit
 from ..trial import arm
 from .process_groups import adapt
 
-__all__ = ["Job", "main"]
+__all__ = ["REREAD", "Job", "main"]
+
+REREAD = ("TORCH_DISTRIBUTED_DEBUG",)
+"""Variables that torch reads at import, and again in each rank."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,9 @@ def _start(job: Job, rank: int, out: int, err: int, stacks: int) -> None:
     """Make the process what torchrun would have started."""
     become(dataclasses.replace(job.start, environment=job.environment_of(rank)), job.files, out, err, stacks)
     importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
+    set_debug_level = getattr(importlib.import_module("torch.distributed"), "set_debug_level_from_env", None)
+    if set_debug_level is not None:  # a torch without distributed has none
+        set_debug_level()
 
 
 def _run(job: Job, rank: int, send: Outbox) -> int:
