@@ -11,6 +11,7 @@ from torch import nn
 
 from pytest_mlchaos import assert_same_state
 from pytest_mlchaos.errors import StateDiffers
+from pytest_mlchaos.oracles.state import first_difference
 
 pd = pytest.importorskip("pandas")
 pa = pytest.importorskip("pyarrow")
@@ -132,3 +133,69 @@ def test_arrow_tables_are_compared():
     assert_same_state(table, pa.table({"a": [1, 2]}))
     with pytest.raises(StateDiffers, match="not equal"):
         assert_same_state(table, pa.table({"a": [1, 3]}))
+
+
+class Wrapped(torch.Tensor):
+    """A tensor made of two others, as a quantized weight is of integers and scales."""
+
+    @staticmethod
+    def __new__(cls, codes, scale):
+        return torch.Tensor._make_wrapper_subclass(cls, codes.shape, dtype=torch.float32)
+
+    def __init__(self, codes, scale):
+        self.codes, self.scale = codes, scale
+
+    def __tensor_flatten__(self):
+        return ["codes", "scale"], {"bits": 8}
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        raise NotImplementedError(f"{function} is not for this tensor")
+
+
+class Opaque(Wrapped):
+    """A tensor that says nothing about what it is made of."""
+
+    __tensor_flatten__ = None
+
+
+class Tagged(torch.Tensor):
+    """A subclass with values of its own."""
+
+
+def test_tensors_that_are_made_of_others_are_compared_by_their_parts():
+    """Scales that differ are named by their path; equal parts are equal."""
+    codes = torch.ones(2, dtype=torch.int8)
+    one, same, other = (Wrapped(codes.clone(), torch.tensor([scale])) for scale in (0.5, 0.5, 0.25))
+    assert first_difference(one, same) is None
+    assert "state.scale[0]: differs" in first_difference(one, other)
+
+
+def test_a_tensor_that_cannot_be_read_is_said_to_be():
+    """What has no values that can be reached is named as not comparable; nothing is raised."""
+    codes = torch.ones(2, dtype=torch.int8)
+    for one, other in [(Opaque(codes, codes), Opaque(codes, codes)), (torch.ones(2, device="meta"), torch.ones(2, device="meta"))]:
+        assert "which cannot be compared" in first_difference([one], [other])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: torch.tensor([1.0, value]).as_subclass(Tagged),
+        lambda value: torch.tensor([0.0, value]).to_sparse(),
+        lambda value: torch.tensor([[0.0, value]]).to_sparse_csr(),
+        lambda value: torch.quantize_per_tensor(torch.tensor([1.0, value]), 0.1, 0, torch.qint8),
+        lambda value: torch.quantize_per_channel(torch.tensor([[1.0, value]]), torch.tensor([0.1]), torch.tensor([0]), 0, torch.qint8),
+        lambda value: torch.nested.nested_tensor([torch.ones(1), torch.tensor([0.0, value])]),
+        lambda value: torch.nested.nested_tensor([torch.ones(1), torch.tensor([0.0, value])], layout=torch.jagged),
+        lambda value: torch.tensor([1.0, value]).to(torch.float8_e5m2),
+        lambda value: torch.tensor([1, int(value)], dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+        lambda value: torch.tensor([1j, value]).conj(),
+        lambda value: torch.tensor([1j, value * 1j]).conj().imag,
+    ],
+    ids=["subclass", "sparse", "csr", "quantized", "per channel", "nested", "jagged", "float8", "float4", "conjugate", "negative"],
+)
+def test_unusual_tensors_are_compared(make):
+    """Two with the same values are the same, and two with other values differ."""
+    assert first_difference(make(2.0), make(2.0)) is None
+    assert "differ" in first_difference(make(2.0), make(3.0))

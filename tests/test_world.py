@@ -18,10 +18,11 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from pytest_mlchaos import chaos
+from pytest_mlchaos import Fault, chaos, visit
+from pytest_mlchaos.core.faults import register
 from pytest_mlchaos.engine.processes.forkserver import ForkServer
 from pytest_mlchaos.engine.ranks.agent import ENTRY
-from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung, Vacuous
+from pytest_mlchaos.errors import BadArgument, GaveUp, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung, Vacuous
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("cloudpickle")  # most subjects here are local functions
@@ -605,11 +606,15 @@ def test_the_end_is_compared_with_an_undisturbed_world(mlchaos, tmp_path, sound)
 
 @chaos.rank_failure(rank=0, at=[0, 1])
 def test_restarts_are_used_up(mlchaos):
-    """Then the last attempt counts."""
+    """Then the last attempt counts, and two strikes against one restart are not put down to the job."""
     run = mlchaos.world(restarts=1).run(local_steps)
     assert run.restarts == 1
     assert run.ranks[0].exitcode == SIGKILL
     assert [attempt.ended for attempt in run.attempts] == ["rank 0 was killed by SIGKILL"] * 2
+    with pytest.raises(GaveUp, match="did not finish within 1 restart: faults ended it 2 times, and restarts=1 allows for 1"):
+        run.assert_finished()
+    with pytest.raises(GaveUp):
+        run.assert_recovered()
 
 
 # -- what pytest shows -----------------------------------------------------------------------------------------
@@ -845,3 +850,77 @@ def test_starting_the_warm_process_is_no_visit(mlchaos, tmp_path, monkeypatch):
         server.stop()
     with pytest.raises(OSError, match="injected"):
         open(tmp_path / "a", "w")
+
+
+# -- sharded parameters ----------------------------------------------------------------------------------------
+
+
+def sharded(other=(), copies=False):
+    """FSDP2, or parameters that each rank has whole (``copies``); ranks in ``other`` end with other weights."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import distribute_module
+
+    dist.init_process_group("gloo")
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 5)
+    if copies:
+        distribute_module(model, init_device_mesh("cpu", (2,)))
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+    else:
+        fully_shard(model)
+        model(torch.ones(2, 3)).sum().backward()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.step()
+    if dist.get_rank() in other or visit("late", 0):
+        with torch.no_grad():
+            next(model.parameters()).to_local().add_(1)
+    return model.state_dict()
+
+
+@register
+class LateChange(Fault):
+    """A rank goes on with another value."""
+
+    site = "late"
+
+    def apply(self, visit):
+        """Change it."""
+        return 1
+
+
+@register
+class LateNote(Fault):
+    """A strike that harms nothing."""
+
+    site = "late"
+
+    def apply(self, visit):
+        """Say so."""
+        visit.note(harmless=True)
+
+
+@chaos.late_note(rank=1, at=0)
+def test_sharded_parameters_are_judged_shard_by_shard(mlchaos):
+    """FSDP2 recovers where each rank's shards are the golden ones; pieces that no other rank has are in sync."""
+    run = mlchaos.world(timeout=60).run(sharded)
+    run.assert_recovered()
+    run.assert_in_sync(values=True)
+
+
+@chaos.late_change(rank=1, at=0)
+def test_a_shard_that_is_not_the_golden_one_is_found(mlchaos):
+    """The rank, the parameter and the local shard are named."""
+    run = mlchaos.world(timeout=60).run(sharded)
+    with pytest.raises(
+        NotRecovered, match=r"rank 1 did not end in the state .*\n  returned value\['weight'\].to_local\(\)\[0, 0\]: differs"
+    ):
+        run.assert_recovered()
+
+
+def test_copies_of_a_distributed_parameter_are_compared_across_ranks(mlchaos):
+    """What is replicated must be the same on all ranks."""
+    run = mlchaos.world(timeout=60).run(sharded, (1,), True)
+    with pytest.raises(OutOfSync, match=r"trained parameters\[0\]\[0\].to_local\(\)\[0, 0\]: differs"):
+        run.assert_in_sync()

@@ -84,6 +84,8 @@ class Record:
     """Of each attempt, what its optimizer steps were given; empty where nobody watched."""
     preemptions: Sequence[Preemption | None] = ()
     """Of each attempt, the signal that announced its end, if one did."""
+    not_finite: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    """How many values of its models and optimizers were not finite at the end, by the class and the name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class RankRecord:
     load_value: Callable[[], Any]
     load_error: Callable[[], BaseException | None]
     load_parameters: Callable[[], Sequence[Sequence[Any]]]
+    load_not_finite: Callable[[], Mapping[tuple[str, str], int]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

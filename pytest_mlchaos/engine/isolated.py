@@ -28,7 +28,7 @@ from .processes import stacks
 from .processes.child import join_threads, print_error
 from .processes.child import tell as tell_home
 from .processes.shipping import dumps
-from .supervise import Watch, check_subject, gradients_of, last_strike
+from .supervise import Watch, check_subject, gradients_of, last_strike, not_finite_of
 from .surroundings import Surroundings
 from .telling import Heard, TellingClock, TellingController, absorb, site_modules, tell_before_exit
 from .trial import arm
@@ -189,7 +189,8 @@ def _record(
     value: bytes, parameters: bytes, attempts: list[Attempt], faults: Any, start: float, gradients: Sequence[Sequence[Gradients]]
 ) -> Record:
     passed = monotonic() - start
-    return Record(_unpacked(value), tuple(attempts), faults, passed, _unpacked(parameters), _unpacked(value), gradients)
+    trained, broken = _unpacked(parameters)
+    return Record(_unpacked(value), tuple(attempts), faults, passed, trained, _unpacked(value), gradients, not_finite=broken)
 
 
 def _unpacked(data: bytes) -> Any:
@@ -263,11 +264,11 @@ def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callab
     try:
         value = subject()
         end = None if controller.preempted is None else controller.preempted.ending("it returned")
-        return end, value, trained()
+        return end, value, (trained(), not_finite_of(trained))
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         if controller.preempted is not None:
-            return controller.preempted.ending(f"the process ended with {error_text(error)}"), None, ()
+            return controller.preempted.ending(f"the process ended with {error_text(error)}"), None, ((), {})
         if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
             raise
         print_error(error)
-        return f"the process ended with {error_text(error)}", None, ()
+        return f"the process ended with {error_text(error)}", None, ((), {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,9 +21,10 @@ from .inputs import Inputs, copied
 from .surroundings import Surroundings
 from .workdirs import WorkDirs
 
-__all__ = ["Supervisor", "check_subject", "gradients_of", "kept", "last_strike", "refuse_marks", "swallowed"]
+__all__ = ["Supervisor", "check_subject", "gradients_of", "kept", "last_strike", "not_finite_of", "refuse_marks", "swallowed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
+_NOTHING: tuple[Any, Any] = ((), {})
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
 """Opens around one attempt; what it yields gives, at the end, the parameters that were trained in it."""
 
@@ -68,16 +69,15 @@ class Supervisor:
             steps, struck = self._steps(), len(controller.journal)
             controller.preempted, controller.roots = None, self._disk.roots
             with controller.on_crash(self._freeze):
-                value, parameters, ended = self._attempt(subject, attempts, gradients)
+                value, (parameters, broken), ended = self._attempt(subject, attempts, gradients)
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
             ended_by.append(last_strike(controller.journal[struck:]))
             preemptions.append(None if controller.preempted is None else controller.preempted.told())
             controller.preempted = None
             if ended is None:
                 strikes = controller.journal[first_strike:]
-                return Record(
-                    value, tuple(attempts), strikes, controller.clock.now() - start, parameters, kept(value), gradients, preemptions
-                )
+                passed = controller.clock.now() - start
+                return Record(value, tuple(attempts), strikes, passed, parameters, kept(value), gradients, preemptions, broken)
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
@@ -88,7 +88,8 @@ class Supervisor:
         with self._undisturbed() as subject, self._watch() as trained:
             value = subject()
             attempts, passed = (Attempt("returned", self._steps()),), controller.clock.now() - start
-            return Record(value, attempts, (), passed, trained(), kept(value), [gradients_of(trained)])
+            broken = not_finite_of(trained)
+            return Record(value, attempts, (), passed, trained(), kept(value), [gradients_of(trained)], not_finite=broken)
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[Callable[[], Any]]:
@@ -125,7 +126,7 @@ class Supervisor:
     def _attempt(
         self, subject: Callable[[], Any], before: list[Attempt], gradients: list[Sequence[Gradients]]
     ) -> tuple[Any, Any, str | None]:
-        """(value, trained parameters, None), or why the process ended."""
+        """(value, (trained parameters, what is not finite), None), or why the process ended."""
         controller = self._controller
         with self._watch() as trained, contextlib.ExitStack() as ending:
             ending.callback(lambda: gradients.append(gradients_of(trained)))
@@ -133,29 +134,29 @@ class Supervisor:
                 with controller.attempt():
                     value = subject()
             except SimulatedCrash as crash:
-                return None, (), str(crash)
+                return None, _NOTHING, str(crash)
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 if controller.broken is not None:
                     raise controller.broken from error
                 if controller.crash is not None:
-                    return None, (), str(controller.crash)
+                    return None, _NOTHING, str(controller.crash)
                 if isinstance(error, KeyboardInterrupt) and not controller.is_injected(error):
                     raise
                 if controller.preempted is not None:
-                    return None, (), controller.preempted.ending(f"the process ended with {error_text(error)}")
+                    return None, _NOTHING, controller.preempted.ending(f"the process ended with {error_text(error)}")
                 if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
                     self._tell(error, before)
                     raise
-                return None, (), f"the process ended with {error_text(error)}"
+                return None, _NOTHING, f"the process ended with {error_text(error)}"
             if controller.crash is not None:
                 place = swallowed(controller.crash)
                 if place is None:
-                    return None, (), str(controller.crash)
+                    return None, _NOTHING, str(controller.crash)
                 controller.restart()  # told once
                 raise CrashSwallowed(place)
             if controller.preempted is not None:
-                return None, (), controller.preempted.ending("it returned")
-            return value, trained(), None
+                return None, _NOTHING, controller.preempted.ending("it returned")
+            return value, (trained(), not_finite_of(trained)), None
 
     def _tell(self, error: BaseException, before: list[Attempt]) -> None:
         if before and not isinstance(error, MlchaosError):
@@ -186,6 +187,12 @@ def last_strike(strikes: Sequence[Strike]) -> str:
 def gradients_of(trained: Callable[[], Any]) -> Sequence[Gradients]:
     """What each optimizer step was given, where the watch over a run says so."""
     found: Sequence[Gradients] = getattr(trained, "gradients", list)()
+    return found
+
+
+def not_finite_of(trained: Callable[[], Any]) -> Mapping[tuple[str, str], int]:
+    """How many values are not finite, where the watch over a run says so."""
+    found: Mapping[tuple[str, str], int] = getattr(trained, "not_finite", dict)()
     return found
 
 

@@ -10,11 +10,12 @@ from ..core.privacy import labels_text
 from ..core.results import Result
 from ..core.runs import Record, tell
 from ..core.values import FLAG, TOLERANCE, checked
-from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotRecovered
+from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotConverged, NotRecovered
 from .batches import first_other_batch
 from .convergence import assert_converged
 from .drift import assert_no_drift
 from .emergency import emergency_save_missing
+from .finite import newly_not_finite
 from .state import first_difference
 
 __all__ = ["Run"]
@@ -38,6 +39,7 @@ class Run(Result):
         self.parameters = record.parameters
         self._kept = record.kept
         self._gradients = record.gradients
+        self._not_finite = record.not_finite
         self.preemptions = tuple(one for one in record.preemptions if one is not None)
         self._golden = golden
 
@@ -68,7 +70,8 @@ class Run(Result):
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless it ended in the state of the golden run.
 
-        Compared are the returned values and the trained parameters, as ``assert_same_state`` does. A subject that returns
+        Compared are the returned values and the trained parameters, as ``assert_same_state`` does; and no parameter, buffer or optimizer
+        state may hold NaN or infinity that the golden run's does not hold. A subject that returns
         nothing and takes no torch optimizer step leaves nothing to judge: ``BadArgument``.
         """
         self._compare_under_faults("assert_recovered")
@@ -87,6 +90,8 @@ class Run(Result):
         difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value", through_files=True)
         if difference is None and both_trained:
             difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
+        if difference is None:
+            difference = self._broken()
         if difference is not None:
             raise NotRecovered(f"the run did not end in the state of its golden run\n  {difference}\n{self.story()}")
 
@@ -129,8 +134,13 @@ class Run(Result):
         """``assert_converged`` on the losses that the subject returned.
 
         They are the returned value itself, or its entry ``key`` (by default ``"losses"`` or ``"loss"``).
+
+        Besides, the parameters and buffers of every torch model that made a forward pass, and the state of the optimizers, must be
+        finite at the end where the golden run's are.
         """
         assert_converged(self._losses(key), below=below, by=by, window=window)
+        if (broken := self._broken()) is not None:
+            raise NotConverged(f"the loss is finite, but the state is not\n  {broken}\n{self.story()}")
 
     def assert_no_drift(
         self,
@@ -163,6 +173,10 @@ class Run(Result):
         if value is None:
             raise BadArgument(f"assert_no_drift: {whose} returned None; return the predictions from the subject")
         return value
+
+    def _broken(self) -> str | None:
+        """What is not finite at the end, and is so in the golden run, in words."""
+        return newly_not_finite(self._not_finite, self.golden._not_finite) if self._not_finite else None
 
     def _losses(self, key: str | None) -> Any:
         value = self.value

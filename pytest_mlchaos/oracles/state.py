@@ -6,6 +6,7 @@ Messages name paths, shapes, dtypes, counts and differences, never the values th
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import numbers
 import os
@@ -36,14 +37,22 @@ def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: fl
 
 
 def first_difference(
-    actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state", through_files: bool = False
+    actual: Any,
+    expected: Any,
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    name: str = "state",
+    through_files: bool = False,
+    across_ranks: bool = False,
 ) -> str | None:
     """The first difference in words, or None.
 
     ``through_files``: one of the two may have been in a file, whose format does not keep each type: JSON makes a list of a tuple, NumPy an
     array of a number. Then what holds the same is the same.
+    ``across_ranks``: the two are of different ranks, so that their shards of a tensor may be different pieces of it.
     """
-    return next(_Comparison(rtol, atol, through_files).differences(actual, expected, name), None)
+    return next(_Comparison(rtol, atol, through_files, across_ranks).differences(actual, expected, name), None)
 
 
 def _loaded(library: str, kind: str, value: object) -> bool:
@@ -80,6 +89,7 @@ class _Comparison:
     rtol: float
     atol: float
     through_files: bool = False
+    across_ranks: bool = False
     _open: set[tuple[int, int]] = dataclasses.field(default_factory=set)
 
     def differences(self, a: Any, b: Any, path: str) -> Iterator[str]:
@@ -272,25 +282,86 @@ class _Comparison:
             yield wrong[0] + (f"; {len(wrong)} of {a.size} entries differ" if len(wrong) > 1 else "")
 
     def _tensors(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        if a.layout != b.layout or a.dtype != b.dtype or (not a.is_nested and a.shape != b.shape):
+        try:
+            found = list(itertools.islice(self._tensors_of_one_kind(a, b, path), 1))
+        except Exception as error:  # noqa: BLE001  # a subclass may raise anything, and a comparison must not end in that
+            found = [f"{path}: two tensors of type {_type(a)} ({_tensor_type(b)}), which cannot be compared ({type(error).__name__})"]
+        yield from found
+
+    def _tensors_of_one_kind(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        if _is_sharded(a) and _is_sharded(b):
+            yield from self._shards(a, b, path)
+        elif _is_sharded(a) or _is_sharded(b):
+            yield f"{path}: {_type(a)} instead of {_type(b)}"
+        elif a.layout != b.layout or a.dtype != b.dtype or (not a.is_nested and a.shape != b.shape):
             yield f"{path}: {_tensor_type(a)} instead of {_tensor_type(b)}"
-            return
+        elif a.is_nested:
+            yield from self.differences(list(a.detach().unbind()), list(b.detach().unbind()), path)
+        elif _is_wrapper(a) and _is_wrapper(b):
+            yield from self._wrappers(a, b, path)
+        else:
+            yield from self._values(a, b, path)
+
+    def _shards(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        """Tensors of which each rank holds a part: whether they are laid out alike, and the parts."""
+        if a.shape != b.shape or a.dtype != b.dtype or a.placements != b.placements:
+            yield f"{path}: {_tensor_type(a)} {a.placements} instead of {_tensor_type(b)} {b.placements}"
+        elif not (self.across_ranks and _piece(a) != _piece(b)):
+            yield from self.differences(a.to_local(), b.to_local(), f"{path}.to_local()")
+
+    def _wrappers(self, a: Any, b: Any, path: str) -> Iterator[str]:
+        """Tensors that are made of others, as quantized weights are of integers and scales."""
+        (names, context), (expected_names, expected) = a.__tensor_flatten__(), b.__tensor_flatten__()
+        yield from self.differences((type(a).__qualname__, list(names)), (type(b).__qualname__, list(expected_names)), path)
+        for name in names:
+            yield from self.differences(getattr(a, name), getattr(b, name), f"{path}.{name}")
+        yield from self.differences(context, expected, f"{path}.context")
+
+    def _values(self, a: Any, b: Any, path: str) -> Iterator[str]:
         torch = sys.modules["torch"]
-        a, b = a.detach().cpu(), b.detach().cpu()
-        if a.is_nested:
-            yield from self.differences(list(a.unbind()), list(b.unbind()), path)
-            return
-        if a.layout is not torch.strided:
-            a, b = a.to_dense(), b.to_dense()
-        if a.is_quantized:
-            a, b = a.dequantize(), b.dequantize()
-        wide = torch.complex128 if a.is_complex() else torch.float64 if a.is_floating_point() else None
         dtype = _tensor_type(a).partition("[")[0]
-        if wide is not None:
-            a, b = a.to(wide), b.to(wide)
+        with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+            a, b = _dense(torch, a), _dense(torch, b)
         import numpy as np
 
-        yield from _numeric(np, a.resolve_conj().numpy(), b.resolve_conj().numpy(), self.rtol, self.atol, path, dtype)
+        yield from _numeric(np, a, b, self.rtol, self.atol, path, dtype)
+
+
+def _is_sharded(tensor: Any) -> bool:
+    """Whether it is a DTensor: of each, a rank holds a part."""
+    return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
+
+
+def _is_wrapper(tensor: Any) -> bool:
+    return callable(getattr(tensor, "__tensor_flatten__", None)) and type(tensor).__name__ not in ("Tensor", "Parameter")
+
+
+def _piece(tensor: Any) -> tuple[Any, ...]:
+    """Which part of a sharded tensor this rank holds: its coordinate in each dimension of the mesh but those that hold copies."""
+    coordinate = tensor.device_mesh.get_coordinate() or ()
+    return tuple(place for place, placement in zip(coordinate, tensor.placements, strict=True) if not placement.is_replicate())
+
+
+def _dense(torch: Any, tensor: Any) -> Any:
+    """A tensor's values as a NumPy array, floating-point ones as wide as may be. Raises TypeError where it holds none."""
+    tensor = tensor.detach()
+    if type(tensor) is not torch.Tensor:
+        tensor = tensor.as_subclass(torch.Tensor)
+    if tensor.is_meta:
+        raise TypeError("it holds no values")
+    tensor = tensor.cpu()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        raise TypeError("its storage was freed, as a sharded model's is")  # reading it would end the process
+    wide = torch.complex128 if tensor.is_complex() else torch.float64 if tensor.is_floating_point() else None
+    try:
+        tensor = tensor if wide is None else tensor.to(wide)
+        return tensor.resolve_conj().resolve_neg().numpy()
+    except (RuntimeError, TypeError, NotImplementedError):  # no arithmetic is defined for some types of a few bits
+        return tensor.contiguous().view(torch.uint8).numpy()
 
 
 def _truth(answer: object) -> bool:

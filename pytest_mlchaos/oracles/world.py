@@ -11,6 +11,7 @@ from ..core.results import Result
 from ..core.runs import RankRecord, WorldRecord, tell, too_many_ended
 from ..core.values import FLAG, TOLERANCE, checked, parse_duration
 from ..errors import BadArgument, GaveUp, NotRecovered, OutOfSync, RankFailed, RankHung
+from .finite import newly_not_finite
 from .state import first_difference
 
 __all__ = ["RankRun", "WorldRun"]
@@ -132,8 +133,9 @@ class WorldRun(Result):
     def assert_in_sync(self, *, rtol: float = 0.0, atol: float = 0.0, values: bool = False) -> None:
         """Raise :class:`~pytest_mlchaos.errors.OutOfSync` unless all ranks that finished trained the same parameters.
 
-        Where no rank took a torch optimizer step, the returned values are compared; ``values=True`` compares them too. Needs two ranks
-        that finished (``RankFailed``) and something to compare (``BadArgument``).
+        Of a parameter that is sharded, the pieces that several ranks hold are compared. Where no rank took a torch optimizer step,
+        the returned values are compared; ``values=True`` compares them too. Needs two ranks that finished (``RankFailed``) and something
+        to compare (``BadArgument``).
         """
         finished = [rank for rank in self.ranks if rank.finished]
         if len(self.ranks) < 2:
@@ -149,9 +151,11 @@ class WorldRun(Result):
         for rank in others:
             found = None
             if trained:
-                found = first_difference(rank.parameters, first.parameters, rtol=rtol, atol=atol, name="trained parameters")
+                found = first_difference(
+                    rank.parameters, first.parameters, rtol=rtol, atol=atol, name="trained parameters", across_ranks=True
+                )
             if found is None and (values or not trained):
-                found = first_difference(rank.value, first.value, rtol=rtol, atol=atol, name="returned value")
+                found = first_difference(rank.value, first.value, rtol=rtol, atol=atol, name="returned value", across_ranks=True)
             if found is not None:
                 raise OutOfSync(f"rank {rank.rank} and rank {first.rank} ended in different states\n  {found}\n{self.story()}")
         self._check_joined("assert_in_sync")
@@ -160,7 +164,8 @@ class WorldRun(Result):
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless every rank ended in the state that it has in the golden run.
 
-        Compared are returned values and trained parameters, rank by rank. ``GaveUp`` where faults ended the world more often than
+        Compared are returned values and trained parameters, rank by rank (of what is sharded, the shards); and nothing
+        may be NaN or infinite that is finite in the golden run. ``GaveUp`` where faults ended the world more often than
         ``restarts`` allows.
         """
         self._compare_under_faults("assert_recovered")
@@ -175,6 +180,8 @@ class WorldRun(Result):
             found = first_difference(rank.value, golden.value, rtol=rtol, atol=atol, name="returned value")
             if found is None and trained:
                 found = first_difference(rank.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
+            if found is None:
+                found = newly_not_finite(rank._record.load_not_finite(), golden._record.load_not_finite())
             if found is not None:
                 raise NotRecovered(f"rank {rank.rank} did not end in the state of its golden run\n  {found}\n{self.story()}")
         if not judged:

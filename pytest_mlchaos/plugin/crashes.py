@@ -31,7 +31,7 @@ from ..engine.crashes.hosts import Fresh, InProcess, opened
 from ..engine.crashes.runs import Subject, Terms
 from ..engine.lanes import Plan as LanePlan
 from ..engine.scopes import OURS, within
-from ..engine.supervise import Watch, check_subject
+from ..engine.supervise import Watch, check_subject, not_finite_of
 from ..engine.surroundings import Surroundings
 from ..engine.watchdog import no_time_limit
 from ..engine.workdirs import KEPT_COPIES
@@ -280,25 +280,27 @@ def crashed_run(
         raise ran.error
     if ran.hung is not None:
         raise TrialTimeout(f"the run that was started again did not end; it stood {ran.hung}", ran.hung)
-    value, parameters = ran.value
+    value, parameters, broken = ran.value
     attempts = (first, Attempt("returned", len(ran.trace.steps)))
-    record = Record(value, attempts, controller.journal[strikes:], controller.clock.now() - started, parameters, value)
-    whole, trained = begun.golden.ran.value
-    golden = Record(whole, (Attempt("returned", begun.judge.steps),), (), begun.golden.ran.duration, trained, whole)
+    passed = controller.clock.now() - started
+    record = Record(value, attempts, controller.journal[strikes:], passed, parameters, value, not_finite=broken)
+    whole, trained, broken = begun.golden.ran.value
+    first = Attempt("returned", begun.judge.steps)
+    golden = Record(whole, (first,), (), begun.golden.ran.duration, trained, whole, not_finite=broken)
     return Run(record, lambda: Run(golden))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Trained:
-    """A subject that also returns the parameters that it has trained."""
+    """A subject that also returns the parameters that it has trained, and what is not finite in its models."""
 
     subject: Callable[..., Any]
     watch: Watch
 
-    def __call__(self, *args: Any) -> tuple[Any, Any]:
+    def __call__(self, *args: Any) -> tuple[Any, Any, Any]:
         with self.watch() as trained:
             value = self.subject(*args)
-            return value, trained()
+            return value, trained(), not_finite_of(trained)
 
 
 def explore_to(begun: Begun, name: str) -> list[CrashState]:

@@ -14,9 +14,9 @@ from ..core.runs import Gradients
 from ..engine.controller import current
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
-from .torch_train import trained_parameters, wrap_forward
+from .torch_train import Trained, trained_parameters
 
-__all__ = ["Trained", "trained"]
+__all__ = ["trained"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MOST_STEPS = 100_000
@@ -25,25 +25,22 @@ ENOUGH = 8192
 """Elements of a gradient whose norm stands for all of them."""
 
 
-class Trained:
-    """What a run trains: called, it copies the parameters as they are then; ``gradients`` says what each step was given."""
+class _Trained(Trained):
+    """What a run trains; ``gradients`` says what each step was given."""
 
-    def __init__(self, parameters: Callable[[], Any], steps: _Steps) -> None:
-        self._parameters = parameters
+    def __init__(self, steps: _Steps) -> None:
+        super().__init__()
         self.gradients = steps.done
-
-    def __call__(self) -> Any:
-        """Copies of the parameters."""
-        return self._parameters()
 
 
 @contextlib.contextmanager
-def trained() -> Iterator[Trained]:
+def trained() -> Iterator[_Trained]:
     """Watch which optimizers step, and what with."""
     steps = _Steps()
-    with trained_parameters() as parameters, Patches() as patches:
+    found = _Trained(steps)
+    with trained_parameters(found, steps.seen), Patches() as patches:
         when_imported("torch", patches, lambda: steps.watch(patches))
-        yield Trained(parameters, steps)
+        yield found
 
 
 class _Steps:
@@ -52,6 +49,7 @@ class _Steps:
     def __init__(self) -> None:
         self._steps: list[tuple[int, Any] | None] = []
         self._about: tuple[int, Any] | None = None
+        self._recording: Callable[[], bool] = bool
         self._forwarded = self._samples = 0
         self._model: weakref.ref[Any] | None = None
         self._first: weakref.ref[Any] | None = None
@@ -73,11 +71,12 @@ class _Steps:
         patches.on_undo(after.remove)
         patches.set(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward))
         patches.set(optimizer.Optimizer, "zero_grad", self._zero_grad(optimizer.Optimizer.zero_grad))
-        recording = torch.is_grad_enabled
-        wrap_forward(patches, lambda module: module.training and recording(), lambda module: None, self._seen)
+        self._recording = torch.is_grad_enabled
 
-    def _seen(self, module: Any, args: Any, kwargs: Any) -> None:
-        """A forward pass in training came to its end."""
+    def seen(self, module: Any, args: Any, kwargs: Any) -> None:
+        """A forward pass came to its end; in training it counts."""
+        if not (module.training and self._recording()):
+            return
         self._forwarded += _leading(args) or _leading(kwargs.values())
         if self._model is None or self._model() is not module:
             self._model = weakref.ref(module)

@@ -17,8 +17,9 @@ from ..engine.controller import Controller
 from ..engine.gate import Gate
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
+from .torch_state import Models, not_finite
 
-__all__ = ["close_with", "trained_parameters", "wrap_forward"]
+__all__ = ["Trained", "close_with", "trained_parameters", "wrap_forward"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -50,25 +51,45 @@ def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
     patches.on_undo(register_optimizer_step_post_hook(after_step).remove)
 
 
-@contextlib.contextmanager
-def trained_parameters() -> Iterator[Callable[[], list[list[Any]]]]:
-    """Watch which optimizers step; what is yielded copies their parameters, as they are when it is called."""
-    optimizers: dict[int, Any] = {}
+class Trained:
+    """What a run trains: called, it copies the parameters of the optimizers that took a step, as they are then."""
 
-    def remember(optimizer: Any, args: Any, kwargs: Any) -> None:
-        optimizers[id(optimizer)] = optimizer
+    def __init__(self) -> None:
+        self.models = Models()
+        self._optimizers: dict[int, Any] = {}
+
+    def __call__(self) -> list[list[Any]]:
+        """Copies of the parameters, a list for each optimizer."""
+        return [[p.detach().clone() for group in o.param_groups for p in group["params"]] for o in self._optimizers.values()]
+
+    def not_finite(self) -> dict[tuple[str, str], int]:
+        """Count the values that are not finite now: see :func:`~pytest_mlchaos.sites.torch_state.not_finite`."""
+        return not_finite(self.models, self._optimizers.values()) if self._optimizers or any(True for _ in self.models) else {}
+
+    def stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """An optimizer is about to take a step."""
+        self._optimizers[id(optimizer)] = optimizer
+
+
+@contextlib.contextmanager
+def trained_parameters(trained: Trained | None = None, forwarded: Callable[[Any, Any, Any], None] | None = None) -> Iterator[Trained]:
+    """Watch which optimizers step and which models run; ``forwarded(module, args, kwargs)`` is called behind each forward pass."""
+    found = Trained() if trained is None else trained
+
+    def ended(module: Any, args: Any, kwargs: Any) -> None:
+        found.models.remember(module)
+        if forwarded is not None:
+            forwarded(module, args, kwargs)
 
     def watch() -> None:
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-        patches.on_undo(register_optimizer_step_pre_hook(remember).remove)
-
-    def parameters() -> list[list[Any]]:
-        return [[p.detach().clone() for group in o.param_groups for p in group["params"]] for o in optimizers.values()]
+        patches.on_undo(register_optimizer_step_pre_hook(found.stepped).remove)
+        wrap_forward(patches, lambda module: True, lambda module: None, ended, buffers=True)
 
     with Patches() as patches:
         when_imported("torch", patches, watch)
-        yield parameters
+        yield found
 
 
 def close_with(frame: FrameType, gate: Gate) -> None:
@@ -138,8 +159,12 @@ def wrap_forward(
     counts: Callable[[Any], bool],
     begin: Callable[[Any], Gate | None],
     ended: Callable[[Any, Any, Any], None] | None = None,
+    *,
+    buffers: bool = False,
 ) -> None:
     """Begin a visit at each outermost call of a module with parameters that ``counts``; ``ended(module, args, kwargs)`` behind one.
+
+    ``buffers``: a module that has buffers alone counts too.
 
     torch's global forward hooks would take every submodule's call off its fast path (some 3 % of a small model's
     step, against well under 1 % for this wrapper), and are not told how a call ends.
@@ -153,11 +178,11 @@ def wrap_forward(
     thread = threading.get_ident
 
     def is_model(module: Any) -> bool:
-        """Whether a module has parameters; remembered, for it is asked at each step."""
+        """Whether a module has parameters (or ``buffers``); remembered, for it is asked at each step."""
         known = models.get(id(module))
         if known is not None and known() is module:
             return True
-        found = next(module.parameters(), None) is not None
+        found = next(module.parameters(), None) is not None or (buffers and next(module.buffers(), None) is not None)
         if found:
             models[id(module)] = weakref.ref(module)
         return found

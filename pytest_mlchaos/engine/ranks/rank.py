@@ -23,6 +23,7 @@ from ..patching import Patches
 from ..processes.child import Start, become, exit_code, leave, print_error, shipped_error
 from ..processes.shipping import SameFiles, dumps
 from ..processes.wire import Outbox
+from ..supervise import not_finite_of
 from ..telling import TellingClock, TellingController, tell_before_exit
 from ..trial import arm
 from .process_groups import adapt
@@ -137,7 +138,7 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
 
 def _send_home(send: Outbox, subject: Callable[[], Any], trained: Callable[[], Any]) -> None:
     value = subject()
-    for what, held in (("value", value), ("parameters", trained())):
+    for what, held in (("value", value), ("parameters", trained()), ("not_finite", not_finite_of(trained))):
         try:
             send(what, dumps(held))
         except BadArgument as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.privacy import child_error, error_text
@@ -66,6 +66,9 @@ class Rank(Heard):
 
     def _on_parameters(self, data: bytes) -> None:
         self._sent["parameters"] = data
+
+    def _on_not_finite(self, data: bytes) -> None:
+        self._sent["not_finite"] = data
 
     def _on_unsent(self, what: str, why: str) -> None:
         self._unsent[what] = why
@@ -137,6 +140,11 @@ class Rank(Heard):
     def load_parameters(self) -> Sequence[Sequence[Any]]:
         """The parameters that it trained, a list of tensors an optimizer."""
         found: Sequence[Sequence[Any]] = self._load("parameters", ())
+        return found
+
+    def load_not_finite(self) -> Mapping[tuple[str, str], int]:
+        """How many values of its models and optimizers were not finite at its end, by the class and the name."""
+        found: Mapping[tuple[str, str], int] = self._load("not_finite", {})
         return found
 
     def load_error(self) -> BaseException | None:

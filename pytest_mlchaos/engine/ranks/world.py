@@ -207,6 +207,7 @@ def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tup
             load_value=rank.load_value,
             load_error=rank.load_error,
             load_parameters=rank.load_parameters,
+            load_not_finite=rank.load_not_finite,
         )
         for rank in live.ranks
     )

@@ -1,0 +1,26 @@
+"""Values that are not finite, though the golden run's are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["newly_not_finite"]
+
+SHOWN = 5
+
+
+def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple[str, str], int]) -> str | None:
+    """Name the parameters, buffers and optimizer states that hold more values which are not finite than in the golden run; None if none do.
+
+    Both say how many there are, by the class of a model or optimizer and the name in it. A mask of ``-inf`` is in both.
+    """
+    more = {key: count for key, count in found.items() if count > golden.get(key, 0)}
+    if not more:
+        return None
+    several = len({owner for owner, _ in more}) > 1
+    names = [
+        f"{name}{f' ({owner})' if several else ''}: {count} value{'' if count == 1 else 's'}"
+        for (owner, name), count in list(more.items())[:SHOWN]
+    ]
+    rest = f" ... and {len(more) - SHOWN} more" if len(more) > SHOWN else ""
+    return f"NaN or infinite at the end, and not in the golden run: {', '.join(names)}{rest}"

@@ -1,0 +1,107 @@
+"""Values that are not finite in what a run trains: in parameters and buffers of its models, and in the state of its optimizers."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["Models", "not_finite"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+MOST_MODELS = 64
+"""Models that are remembered: a program may make one for each step."""
+_DEEP = 4
+
+
+class Models:
+    """The models whose forward passes were seen, in the order of the last one."""
+
+    def __init__(self) -> None:
+        self._seen: collections.OrderedDict[int, Any] = collections.OrderedDict()
+
+    def remember(self, module: Any) -> None:
+        """A forward pass of this module has ended."""
+        self._seen[id(module)] = module
+        self._seen.move_to_end(id(module))
+        if len(self._seen) > MOST_MODELS:
+            self._seen.popitem(last=False)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._seen.values()))
+
+
+def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[str, str], int]:
+    """Count the values that are NaN or infinite: by the class of a model or optimizer, and the name in it; only counts above 0.
+
+    Several models of one class have one entry, of the one that holds the most.
+    """
+    found: dict[tuple[str, str], int] = {}
+    names: dict[int, str] = {}
+
+    def look(owner: Any, name: str, value: Any) -> None:
+        if count := sum(map(_broken_values, _tensors(value, 0))):
+            key = type(owner).__name__, name
+            found[key] = max(count, found.get(key, 0))
+
+    with _undisturbed():
+        for model in models:
+            for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+                names.setdefault(id(tensor), name)
+                look(model, name, tensor)
+        for optimizer in optimizers:
+            for number, parameter in enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]):
+                name = names.get(id(parameter), f"parameter {number}")
+                if id(parameter) not in names:
+                    look(optimizer, name, parameter)
+                state = optimizer.state.get(parameter)
+                for part, value in state.items() if isinstance(state, Mapping) else ():
+                    look(optimizer, f"{part} of {name}", value)
+    return found
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without gradients, and without the user's dispatch modes: this is none of the program's operators."""
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with contextlib.ExitStack() as stack:
+        if torch._C._len_torch_dispatch_stack():
+            stack.enter_context(_disable_current_modes())
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+def _tensors(value: Any, depth: int) -> Iterator[Any]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)) and depth < _DEEP:
+        for held in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(held, depth + 1)
+
+
+def _broken_values(tensor: Any) -> int:
+    """How many values of a tensor are NaN or infinite; of a sharded one, in this process's shard. 0 if it cannot be looked at."""
+    import torch
+
+    try:
+        tensor = tensor.detach()
+        if hasattr(tensor, "to_local"):
+            tensor = tensor.to_local()
+        if tensor.is_nested:
+            return sum(map(_broken_values, tensor.unbind()))
+        if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta:
+            return 0
+        if tensor.layout is not torch.strided:
+            tensor = (tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor).values()
+        if tensor.numel() and not tensor.untyped_storage().nbytes():
+            return 0  # its storage was freed, as a sharded model's is: reading it would end the process
+        finite = torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())  # it is not defined for types of a byte
+        return 0 if finite.all() else int((~finite).sum())
+    except Exception:  # noqa: BLE001  # a subclass may raise anything
+        return 0
