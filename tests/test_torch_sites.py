@@ -48,7 +48,14 @@ def test_a_loop_passes_each_site_once_a_step():
             optimizer.step()
             with torch.no_grad():
                 model(x)
-    assert controller.passed() == {"train.step": 4, "train.forward": 4, "train.backward": 4, "data.batch": 4, "model.forward": 8}
+    assert controller.passed() == {
+        "train.step": 4,
+        "train.step.end": 4,
+        "train.forward": 4,
+        "train.backward": 4,
+        "data.batch": 4,
+        "model.forward": 8,
+    }
 
 
 def test_everything_is_as_before_after_a_trial():
