@@ -434,7 +434,9 @@ def test_a_fault_must_not_harm_the_other_requests(serving, store):
 
     with serving(poisoned, failure("get", at=0)) as service:
         load = service.drive([1, 2, 3])
-        with pytest.raises(NotIsolated, match=r"2 of 2 replies during which no fault struck\n  request 1: value: differs by 50 % \(float\)"):
+        with pytest.raises(
+            NotIsolated, match=r"2 of 2 replies during which no fault struck\n  request 1: value: differs by 50 % \(float\)"
+        ):
             load.assert_isolated()
         load.assert_isolated(rtol=0.5)
         load.assert_isolated(by=lambda reply: type(reply.value))
