@@ -202,6 +202,7 @@ def test_the_report_does_not_name_the_folders_of_the_machine(project):
 
         def test_it(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(pointed, tmp_path)
+            assert report.failures
             assert "No such file or directory: 'workdir/o'" in str(report) and str(tmp_path) not in str(report)
     """).run(passed=1)
 
@@ -440,7 +441,7 @@ def test_explorations_of_one_test_share_the_budget(project):
         def test_it(mlchaos, tmp_path):
             for name in ("a", "b"):
                 (tmp_path / name).mkdir()
-            mlchaos.explore_crashes(train, tmp_path / "a", isolation="in-process")
+            assert mlchaos.explore_crashes(train, tmp_path / "a", isolation="in-process").untried
             report = mlchaos.explore_crashes(train, tmp_path / "b", isolation="in-process")
             assert [outcome.state.id for outcome in report.outcomes] == ["start#0"]
             assert len(report.untried) == len(report.states) - 1
@@ -452,7 +453,8 @@ def test_a_budget_ends_the_search_for_second_crashes(project):
     project(f"""{TICKS}
         def test_it(mlchaos, tmp_path):
             with pytest.warns(UserWarning, match="no second crash was tried behind"):
-                mlchaos.explore_crashes(train, tmp_path, 2, isolation="in-process", depth=2, torn_writes=False)
+                report = mlchaos.explore_crashes(train, tmp_path, 2, isolation="in-process", depth=2, torn_writes=False)
+            assert not report.failures
     """).run("--mlchaos-budget=6", passed=1)
 
 

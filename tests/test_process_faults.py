@@ -281,7 +281,7 @@ def test_a_worker_that_hangs_is_found_by_a_timeout_alone(example):
                 return len(list(iterator))
             run = mlchaos.run(train)
             assert (run.value, run.restarts) == (8, 1)
-            assert "DataLoader timed out after 1" in run.attempts[0].ended
+            assert "DataLoader timed out after" in run.attempts[0].ended
 
         def test_afterwards():
             for pid in pids:
@@ -378,7 +378,7 @@ def test_the_wall_clock_jumps_and_the_monotonic_clock_does_not(example, clock):
         @chaos.crash(site="my.end", at=0)
         @chaos.settings(clock="{clock}")
         def test_train(mlchaos):
-            run = mlchaos.run(lambda: subject.train(seen))
+            assert mlchaos.run(lambda: subject.train(seen)).restarts == 1
             (before, day, start), (after, later, end) = seen[0]
             for name in before:
                 assert -50 * 3600 - 2 < after[name] - before[name] < -50 * 3600 + 30, name

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from ..core.privacy import data_text, error_text
+from ..core.privacy import data_text, error_text, remember_text
 from ..core.values import did_you_mean
 from ..engine.places import is_users
 from ..errors import BadArgument, MissingExtra, ServiceFailed
@@ -85,7 +85,9 @@ class _Exchange:
         try:
             await self._app(scope, receive, noting)
             if self.finished is None:
-                raise RuntimeError("the app returned without completing its response")
+                unfinished = RuntimeError("the app returned without completing its response")
+                remember_text(unfinished, str(unfinished))
+                raise unfinished
         except Exception as error:
             self.error = error
             raise
