@@ -604,6 +604,59 @@ def test_the_end_is_compared_with_an_undisturbed_world(mlchaos, tmp_path, sound)
             run.assert_recovered()
 
 
+def forgetful(path, forgets, steps=5):
+    """Resumes all but what it is told to forget: in rank 1 the position in its data, in both ranks the optimizer's state."""
+    dist.init_process_group("gloo")
+    torch.manual_seed(0)
+    rank, saved = dist.get_rank(), path / "checkpoint.pt"
+    model = torch.nn.Linear(2, 1)
+    ddp = DistributedDataParallel(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    start = 0
+    if saved.exists():
+        start, weights, state = torch.load(saved, weights_only=False)
+        model.load_state_dict(weights)
+        if "optimizer" not in forgets:
+            optimizer.load_state_dict(state)
+    for step in range(start, steps):
+        position = step - start if "position" in forgets and rank == 1 else step
+        ddp(torch.full((2, 2), float(position + 10 * rank))).square().mean().backward()
+        if "rate" in forgets and rank == 1 and step == 3:
+            optimizer.param_groups[0]["lr"] = 0.2
+        optimizer.step()
+        optimizer.zero_grad()
+        if rank == 0:
+            torch.save((step + 1, model.state_dict(), optimizer.state_dict()), path / "new")
+            (path / "new").replace(saved)
+        dist.barrier()
+
+
+@chaos.rank_failure(rank=1, at=2, site="train.backward")
+@pytest.mark.parametrize(
+    ("forgets", "says"),
+    [
+        ("position", r"  rank 1: data order, first at step 2 \("),
+        ("optimizer", r"  ranks 0 and 1: optimizer state, first at step 2 \(the optimizer's state is not restored\)\n"),
+    ],
+    ids=["position", "optimizer"],
+)
+def test_what_a_rank_has_not_restored_is_named(mlchaos, tmp_path, forgets, says):
+    """The rank, the step and the component that first differ; not the parameters that differ later, in all ranks."""
+    run = mlchaos.world(restarts=1).run(forgetful, tmp_path, forgets)
+    before = (tmp_path / "checkpoint.pt").read_bytes(), list(mlchaos.journal)
+    with pytest.raises(NotRecovered, match=rf"(?s)trained parameters[^\n]*\n{says}.*rank 0: 3 steps"):
+        run.assert_recovered()
+    assert before == ((tmp_path / "checkpoint.pt").read_bytes(), list(mlchaos.journal))  # the traced run leaves no traces
+
+
+@chaos.settings(allow_quiet=True)
+def test_the_step_at_which_ranks_part_is_named(mlchaos, tmp_path):
+    """With the setting that made them part, not the parameters that differ one step later."""
+    run = mlchaos.world().run(forgetful, tmp_path, "rate")
+    with pytest.raises(OutOfSync, match=r"\n  they first differ at step 3: learning rate\n"):
+        run.assert_in_sync()
+
+
 @chaos.rank_failure(rank=0, at=[0, 1])
 def test_restarts_are_used_up(mlchaos):
     """Then the last attempt counts, and two strikes against one restart are not put down to the job."""

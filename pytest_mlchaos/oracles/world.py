@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..core.crashes import Trace
 from ..core.journal import Strike
 from ..core.results import Result
 from ..core.runs import RankRecord, WorldRecord, tell, too_many_ended
@@ -13,6 +14,7 @@ from ..core.values import FLAG, TOLERANCE, checked, parse_duration
 from ..errors import BadArgument, GaveUp, NotRecovered, OutOfSync, RankFailed, RankHung
 from .finite import newly_not_finite
 from .state import first_difference
+from .world_diagnosis import Traces, from_each_other, from_golden
 
 __all__ = ["RankRun", "WorldRun"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -70,13 +72,19 @@ class WorldRun(Result):
     ``duration``: seconds of real time.
     """
 
-    def __init__(self, record: WorldRecord, golden: Callable[[], WorldRun] | None = None) -> None:
+    def __init__(
+        self,
+        record: WorldRecord,
+        golden: Callable[[], WorldRun] | None = None,
+        traced: Callable[[bool], WorldRecord | None] = lambda faults: None,
+    ) -> None:
         self.ranks = tuple(map(RankRun, record.ranks))
         self.attempts = record.attempts
         self.faults = record.faults
         self.duration = record.duration
         self._record = record
         self._golden = golden
+        self._traced = traced
 
     def _about(self) -> str:
         return f"<WorldRun of {len(self.ranks)} ranks, {self.restarts} restarts, {len(self.faults)} faults>"
@@ -157,7 +165,8 @@ class WorldRun(Result):
             if found is None and (values or not trained):
                 found = first_difference(rank.value, first.value, rtol=rtol, atol=atol, name="returned value", across_ranks=True)
             if found is not None:
-                raise OutOfSync(f"rank {rank.rank} and rank {first.rank} ended in different states\n  {found}\n{self.story()}")
+                why = from_each_other(self._traces(faults=True), rank.rank, first.rank)
+                raise OutOfSync(f"rank {rank.rank} and rank {first.rank} ended in different states\n  {found}\n{why}{self.story()}")
         self._check_joined("assert_in_sync")
 
     @checked("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
@@ -183,7 +192,8 @@ class WorldRun(Result):
             if found is None:
                 found = newly_not_finite(rank._record.load_not_finite(), golden._record.load_not_finite())
             if found is not None:
-                raise NotRecovered(f"rank {rank.rank} did not end in the state of its golden run\n  {found}\n{self.story()}")
+                why = from_golden(self._traces(faults=False), self._traces(faults=True))
+                raise NotRecovered(f"rank {rank.rank} did not end in the state of its golden run\n  {found}\n{why}{self.story()}")
         if not judged:
             raise BadArgument(
                 "assert_recovered has nothing to judge: the ranks returned None and took no torch optimizer step in their last attempt; "
@@ -196,6 +206,16 @@ class WorldRun(Result):
         if self.restarts and all(ended_by):
             text = too_many_ended("the world", len(ended_by), "restarts")
             raise GaveUp(f"{text}\n{self.story()}", ended_by=ended_by) from record.load_error()
+
+    def _traces(self, *, faults: bool) -> Traces:
+        """Run the world once more and return each rank's steps; none if that run went differently."""
+        record = self._traced(faults)
+        if record is None or any(rank.outcome != "finished" for rank in record.ranks):
+            return {}
+        if faults and (list(map(str, record.faults)) != list(map(str, self.faults)) or len(record.attempts) != len(self.attempts)):
+            return {}
+        traces = {rank.rank: rank.load_parameters() for rank in record.ranks}
+        return {rank: trace for rank, trace in traces.items() if isinstance(trace, Trace)}
 
     def _check_joined(self, judgement: str) -> None:
         if not any(record.joined for record in self._record.ranks):

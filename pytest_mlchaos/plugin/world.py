@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from time import monotonic  # the real clock, whatever the test's own code is shown
 from typing import Any
 
 from ..core.faults import FAULTS
+from ..core.runs import WorldRecord
 from ..core.sites import SITES
 from ..core.values import index, parse_duration, shown
 from ..engine.controller import Controller
@@ -21,12 +24,15 @@ from ..engine.workdirs import WorkDirs
 from ..errors import BadArgument, MissingExtra
 from ..oracles.world import WorldRun
 from ..sites import torch_train
+from ..sites.torch_trace import traced_steps
 
 __all__ = ["World"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 UNDISTURBED = ("mlchaos.explore_crashes",)
 """Methods whose subjects may run a world: no fault strikes in them, and none of their visits are counted."""
+_SHARE = 4
+"""One traced run of a world may take this part of the trial's remaining time."""
 MOST_RANKS = 60
 """So many pipes can be handed to another process at once."""
 # torch._dynamo: DistributedDataParallel imports it when one is made, which takes a second
@@ -97,7 +103,25 @@ class World:
                 disk = WorkDirs((), self._scratch) if part.outer else WorkDirs.of(subject, args, self._scratch, self._workdirs())
             supervisor = WorldSupervisor(_server(), controller, self._terms, subject, args, disk, watch)
             # Without faults, a world is its own golden run.
-            return hand_over(WorldRun(supervisor.run(), None if part.outer else lambda: WorldRun(supervisor.golden())))
+            record = supervisor.run()
+            if part.outer:
+                return hand_over(WorldRun(record))
+            return hand_over(WorldRun(record, lambda: WorldRun(supervisor.golden()), _traced(controller, supervisor, record)))
+
+
+def _traced(controller: Controller, supervisor: WorldSupervisor, record: WorldRecord) -> Callable[[bool], WorldRecord | None]:
+    """Return a function that runs the world once more, with its faults or without, and has each rank trace its steps.
+
+    A trace costs time at each step, so only a world that is to be diagnosed is traced. It is not if the trial's time limit is close.
+    """
+
+    def again(faults: bool) -> WorldRecord | None:
+        left = math.inf if controller.limit is None else controller.limit[1] - monotonic()
+        if left / _SHARE < record.duration:
+            return None
+        return supervisor.once_more(traced_steps, faults=faults, most=left / _SHARE)
+
+    return again
 
 
 def _check_backend(backend: str, ranks: int) -> None:

@@ -19,7 +19,7 @@ from ..engine.imports import when_imported
 from ..engine.patching import Patches
 from .dataloader import watch_batches
 
-__all__ = ["traced"]
+__all__ = ["traced", "traced_steps"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 TORCH = "rng.torch"
@@ -37,6 +37,20 @@ def traced(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
         when_imported("torch", patches, lambda: tracer.install(patches))
         yield tracer.trace
         tracer.finish()
+
+
+@contextlib.contextmanager
+def traced_steps() -> Iterator[Callable[[], Trace]]:
+    """Trace what runs inside; what is yielded returns the steps so far, and what is trained at that moment."""
+    tracer = _Tracer(lambda _: None)
+
+    def finished() -> Trace:
+        tracer.finish()
+        return tracer.trace
+
+    with Patches() as patches:
+        when_imported("torch", patches, lambda: tracer.install(patches))
+        yield finished
 
 
 class _Tracer:

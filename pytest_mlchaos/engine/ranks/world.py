@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from time import monotonic  # the real clock, whatever the test's own code is shown
 from typing import Any
@@ -61,6 +64,7 @@ class WorldSupervisor:
         self._terms = terms
         self._watch = watch
         self._disk = disk
+        self._resumed: dict[int, Tally] = {}
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._given = _packed(subject, args)
             self._surroundings = Surroundings()
@@ -68,6 +72,7 @@ class WorldSupervisor:
     def run(self) -> WorldRecord:
         """All attempts: another one as long as a rank has failed by itself and restarts are left."""
         controller, terms = self._controller, self._terms
+        self._resumed = copy.deepcopy(controller.elsewhere)
         first_strike, start = len(controller.journal), monotonic()
         attempts: list[Attempt] = []
         ended_by: list[str] = []
@@ -96,12 +101,49 @@ class WorldSupervisor:
                 raise GoldenRunFailed(f"the subject fails without any fault: rank {rank.rank} {rank.ended}") from rank.load_error()
         return record
 
-    def _attempt(self, schedule: Schedule, number: int, resumed: Mapping[int, Tally], *, last: bool) -> Live:
+    def once_more(self, watch: Watch, *, faults: bool, most: float) -> WorldRecord | None:
+        """Run the same world from the same start, with another watch; the trial does not notice, and prints nothing.
+
+        ``faults``: whether the trial's faults strike. ``most``: seconds that an attempt may take. None if it could not be run.
+        """
+        schedule, start = self._schedule if faults else Schedule(), monotonic()
+        tallies = copy.deepcopy(self._resumed) if faults else {}
+        attempts: list[Attempt] = []
+        strikes: list[Strike] = []
+        with (
+            contextlib.suppress(MlchaosError),
+            self._controller.without_faults(),
+            Surroundings(),
+            self._disk.as_at_the_start(),
+        ):
+            self._surroundings.restore()
+            while True:
+                last = not faults or len(attempts) == self._terms.restarts
+                live = self._attempt(schedule, len(attempts), tallies, last=last, watch=watch, most=most)
+                for rank in live.ranks:
+                    strikes += [strike.of_rank(rank.number) for _, strike in rank.strikes]
+                    _count_on(tallies, rank)
+                attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
+                if last or not any(rank.failed for rank in live.ranks):
+                    return _record(live, self._terms, tuple(attempts), tuple(strikes), monotonic() - start)
+        return None
+
+    def _attempt(
+        self,
+        schedule: Schedule,
+        number: int,
+        resumed: Mapping[int, Tally],
+        *,
+        last: bool,
+        watch: Watch | None = None,
+        most: float = math.inf,
+    ) -> Live:
+        """Run one attempt. ``watch``: instead of the world's own, for a run that is not the test's."""
         controller, terms = self._controller, self._terms
         job = Job(
             ranks=terms.ranks,
             payload=self._given,
-            schedule=_packed_schedule(schedule, self._watch),
+            schedule=_packed_schedule(schedule, watch or self._watch),
             port=0,
             backend=terms.backend,
             start=Start.here(),
@@ -115,8 +157,9 @@ class WorldSupervisor:
         )
         self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
         with alive(self._server, job) as live:
-            live.watch(terms.timeout, terms.grace, last=last)
-        live.echo()
+            live.watch(min(terms.timeout, most), terms.grace, last=last)
+        if watch is None:
+            live.echo()
         _check_started(live)
         return live
 
@@ -159,8 +202,13 @@ def _check_ranks(schedule: Schedule, ranks: int) -> None:
 def _absorb(controller: Controller, rank: Rank) -> None:
     """Take over what happened in a rank. Called in the order of the ranks, so that the journal depends on the schedule alone."""
     absorb(controller, rank, rank.number)
+    _count_on(controller.elsewhere, rank)
+
+
+def _count_on(tallies: dict[int, Tally], rank: Rank) -> None:
+    """Add what a rank has passed, and what struck in it."""
     told = rank.tally()
-    tally = controller.elsewhere.setdefault(rank.number, Tally())
+    tally = tallies.setdefault(rank.number, Tally())
     tally.passed.update(told.passed)
     for place, times in told.struck.items():
         tally.struck[place] = tally.struck.get(place, 0) + times
