@@ -35,6 +35,9 @@ HEAVY = {"explore_fresh": 0.5, "explore_jobs": 0.5, "world": 0.5}
 _sleep, _now = time.sleep, time.perf_counter
 WHOLE = 0.1
 """The share of moments that are drawn from the whole session; the others come while its test runs."""
+BROKEN_AST = "the interpreter's parser was interrupted"
+RENEW = 75
+"""The exit code of a worker that goes on in a new process."""
 PHASES = ("armed", "arming", "disarming", "processes", "between trials", "outside")
 
 
@@ -150,6 +153,11 @@ def session(scenario, folder, moments, *, whole=False):
         if trace is None or "pytest_mlchaos" in trace.tb_frame.f_code.co_filename:
             raise
         code = f"a loop of {trace.tb_frame.f_code.co_filename}, KeyboardInterrupt out of pytest.main"
+    except SystemError as error:
+        # An interrupt inside of ast.parse leaves CPython 3.11's own count of its depth wrong, for the rest of the process.
+        if "AST constructor" not in str(error):
+            raise
+        code = f"{BROKEN_AST}, KeyboardInterrupt out of pytest.main"
     for _ in range(3):  # one that was sent at the very end
         with contextlib.suppress(KeyboardInterrupt):
             _sleep(0.001)
@@ -164,7 +172,7 @@ def work(scenario, count, seed, folder):
 
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    drawn = random.Random(f"{scenario}/{seed}")
+    drawn = random.Random(f"{scenario}/{seed}/{count}")
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     shutil.copy(HERE / "scenarios.py", folder)
     processes = Processes(os.environ[MARK])
@@ -204,6 +212,9 @@ def work(scenario, count, seed, folder):
         if "INTERNALERROR" in text:
             wrong.append(text[-3000:])
         tell(Landed(scenario, interrupter.phase, interrupter.sent, str(code), wrong))
+        if str(code).startswith(BROKEN_AST):
+            _stop()
+            sys.exit(RENEW)
     _stop()
     if (more := processes.more_than(1)) > 0:
         tell(Landed(scenario, "outside", 0, "end", [f"{more} processes left at the end: {processes.told()}"]))
@@ -258,14 +269,13 @@ def main():
     for name in given.only:
         count = round(left * weights[name] / weight)
         left, weight = left - count, weight - weights[name]
-        with tempfile.TemporaryDirectory(prefix="mlchaos-interrupts-") as folder:
-            command = [sys.executable, __file__, "--seed", str(given.seed), "--worker", name, str(count), folder]
-            environment = {**os.environ, MARK: secrets.token_hex(8)}
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-        lines = [Landed(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
+        lines, returncode = [], RENEW
+        while returncode == RENEW and len(lines) < count:
+            more, returncode = _worked(name, count - len(lines), given.seed)
+            lines += more
         found += lines
-        if done.returncode or sum(line.signals > 0 for line in lines) != count:
-            failed.append(f"{name}: {len(lines)} of {count} interrupts landed, and its process ended with exit code {done.returncode}")
+        if returncode not in (0, RENEW) or sum(line.signals > 0 for line in lines) != count:
+            failed.append(f"{name}: {len(lines)} of {count} interrupts landed, and its process ended with exit code {returncode}")
         print(f"{name}: {_figures(lines)}", flush=True)
         for line in lines:
             for text in line.wrong:
@@ -273,6 +283,15 @@ def main():
     print(f"all: {_figures(found)}")
     print(*failed, sep="\n")
     return 1 if failed or any(line.wrong for line in found) else 0
+
+
+def _worked(name, count, seed):
+    """Run one scenario in a process of its own: what landed there, and its exit code."""
+    with tempfile.TemporaryDirectory(prefix="mlchaos-interrupts-") as folder:
+        command = [sys.executable, __file__, "--seed", str(seed), "--worker", name, str(count), folder]
+        environment = {**os.environ, MARK: secrets.token_hex(8)}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    return [Landed(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")], done.returncode
 
 
 def _figures(lines):
