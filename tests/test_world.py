@@ -725,7 +725,7 @@ def test_no_such_rank(mlchaos):
 
 @chaos.rank_failure(rank=1, at=9)
 def test_too_late(mlchaos):
-    mlchaos.world(ranks=2).run(train)
+    mlchaos.world(ranks=2).run(train).assert_finished()
 """
 
 
