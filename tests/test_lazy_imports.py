@@ -99,7 +99,7 @@ def project(example, monkeypatch):
     [
         "mlchaos.explore_crashes(job.train, tmp_path, isolation='in-process').assert_recovers()",
         "mlchaos.explore_crashes(job.train, tmp_path).assert_recovers()",
-        "service = mlchaos.serve(lambda number: job.train(tmp_path)); service.drive([1, 2]).golden",
+        "service = mlchaos.serve(lambda number: job.train(tmp_path)); load = service.drive([1, 2]); assert load.replies and load.golden",
     ],
     ids=["crashes in process", "crashes", "served"],
 )
@@ -168,7 +168,7 @@ def test_a_model_in_a_modules_name_does_not_survive_a_crash(example, guard, told
 
         def test_it(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(train, tmp_path)
-            assert {{outcome.verdict for outcome in report.outcomes}} > {{"diverged"}}
+            assert report.failures
             assert {told!r} in str(report), str(report)
 
         def test_after():
@@ -208,7 +208,7 @@ def test_a_container_is_left_filled_if_what_guards_it_cannot_be_put_back(example
             return FILLED["x"]
 
         def test_it(mlchaos, tmp_path):
-            mlchaos.explore_crashes(train, tmp_path)
+            assert mlchaos.explore_crashes(train, tmp_path).outcomes
 
         def test_after(tmp_path):
             assert train(tmp_path) == 1
