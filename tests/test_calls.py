@@ -224,7 +224,7 @@ def test_a_target_whose_module_cannot_be_imported_says_why(tmp_path, monkeypatch
     (tmp_path / "needs_nothing.py").write_text("import not_installed_at_all")
     monkeypatch.syspath_prepend(tmp_path)
     with (
-        pytest.raises(TargetNotFound, match="importing needs_nothing failed: No module named 'not_installed_at_all'"),
+        pytest.raises(TargetNotFound, match="importing needs_nothing failed: ModuleNotFoundError: No module named 'not_installed_at_all'"),
         failing("needs_nothing:f"),
     ):
         pass

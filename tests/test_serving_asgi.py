@@ -228,7 +228,7 @@ def test_a_start_that_fails_without_any_fault_is_a_failed_golden_run(serving):
 
     with serving(App(start=once)) as service:
         load = service.drive(["/"])
-        with pytest.raises(GoldenRunFailed, match="without any fault, the app failed at start-up: OSError: port in use"):
+        with pytest.raises(GoldenRunFailed, match="without any fault, the app failed at start-up: OSError"):
             load.golden  # noqa: B018
 
 

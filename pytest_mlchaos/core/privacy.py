@@ -268,7 +268,10 @@ def message_text(error: BaseException, root: str = "") -> str:
         return f"[Errno {error.errno}] {error.strerror}{_files(error, root)}"
     if isinstance(error, KeyError) and len(error.args) == 1:
         key = error.args[0]
-        return repr(key) if isinstance(key, str) and is_name(key) else ""
+        if isinstance(key, str) and is_name(key):
+            return repr(key)
+        words = _constant_words(str(key), error)
+        return repr(words) if words else ""
     if isinstance(error, ModuleNotFoundError) and error.name and all(map(str.isidentifier, error.name.split("."))):
         return f"No module named {error.name!r}"
     return _constant_words(text, error)
@@ -311,16 +314,14 @@ def _constant_words(text: str, error: BaseException) -> str:
     if not traces:
         return ""
     frame, last = traces[-1].tb_frame, traces[-1].tb_lasti
-    if frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
-        return ""
     instruction = dis.opname[frame.f_code.co_code[last]] if 0 <= last < len(frame.f_code.co_code) else ""
     if instruction in ("RAISE_VARARGS", "RERAISE"):
         codes = [trace.tb_frame.f_code for trace in traces[-_RAISING_FRAMES:]]
         codes += [code for cls in type(error).__mro__ for name in ("__init__", "__str__") if (code := _code(cls, name)) is not None]
         return _masked(text, frozenset(word for code in codes for word in _words_of(code)))
-    if instruction in ("YIELD_VALUE", "SEND", "RESUME"):  # thrown into a generator or a coroutine: made elsewhere
-        return ""
-    return _masked(text, None)
+    thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")  # into a generator or a coroutine: it was made elsewhere
+    ours = frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE
+    return "" if thrown or ours or isinstance(error, KeyError) else _masked(text, None)
 
 
 def _traces(error: BaseException) -> list[types.TracebackType]:
