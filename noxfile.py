@@ -88,6 +88,13 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def privacy(session: nox.Session) -> None:
+    """A thousand canaries through each entry point: none may be in what the tool writes."""
+    _install_with_torch(session, *DATA, *SERVE, *PROCESS)
+    session.run("pytest", "tests/test_privacy.py", *session.posargs, env={"MLCHAOS_CANARIES": "1000"})
+
+
+@nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """What a user sees: the examples, of which the unsound ones must fail for the reason stated."""
     _install_with_torch(session, LIGHTNING, *DATA, *SERVE, *STORAGE, *PROCESS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from .canaries import canaries, spellings
 COUNT = int(os.environ.get("MLCHAOS_CANARIES", "48"))
 """Canaries that the examples push through each entry point; nox -s privacy takes 1,000."""
 
-PROJECT = """
+COMMON = """
     import json
     import pytest
     from pytest_mlchaos import Fault, chaos, assert_same_state
@@ -42,6 +43,8 @@ PROJECT = """
     def secret(request):
         return FEW[request.param]
 
+"""
+PROJECT = """
     @chaos.register
     class Leaky(Fault):
         site = "own.site"
@@ -51,7 +54,11 @@ PROJECT = """
         def apply(self, visit):
             if self.broken:
                 return {}[FEW[self.number]]
-            raise ConnectionError(f"lost {FEW[self.number]}")
+            visit.note(number=self.number)
+            if self.number % 2:
+                visit.fail(ConnectionError(f"lost {FEW[self.number]}"))
+            else:
+                raise ConnectionError(f"lost {FEW[self.number]}")
 
     def test_states(mlchaos):
         for value in SECRETS:
@@ -92,8 +99,9 @@ PROJECT = """
         run = mlchaos.pipeline(subject)
         told(run.assert_complete)
 
-    @chaos.leaky(at=0)
-    def test_a_fault_of_the_users(mlchaos, secret):
+    @pytest.mark.parametrize("number", [pytest.param(number, marks=chaos.leaky(at=0, number=number)) for number in range(4)])
+    def test_a_fault_of_the_users(mlchaos, number):
+        secret = FEW[number]
         def subject():
             try:
                 mlchaos.visit("own.site", 1)
@@ -140,6 +148,123 @@ PROJECT = """
         told(list, mlchaos.batches([{secret: np.ones(3, "i8")}]))
         list(mlchaos.batches([{secret: np.ones(3)}]))
 """
+HEAVY = """
+    import os
+    import random
+    import numpy as np
+
+    def test_a_run_in_fresh_processes(mlchaos, secret):
+        def fails():
+            raise ValueError(f"cannot read {secret}")
+        told(mlchaos.run, fails, isolation="process")
+        told(lambda: mlchaos.run(fails, isolation="process").golden)
+
+    @chaos.crash(at=0)
+    def test_a_world(mlchaos, tmp_path):
+        value = FEW[0]
+        def fails(folder):
+            if os.environ["RANK"] == "1":
+                raise ValueError(f"cannot read {value}")
+            return {value: value}
+        run = mlchaos.world(ranks=2).run(fails, tmp_path)
+        told(run.assert_finished)
+        told(run.assert_recovered)
+
+    @chaos.settings(allow_quiet=True)
+    def test_ranks_that_differ(mlchaos, tmp_path):
+        value = FEW[1]
+        run = mlchaos.world(ranks=2).run(lambda folder: {value: value if os.environ["RANK"] == "1" else type(value)()}, tmp_path)
+        told(run.assert_in_sync)
+
+    @pytest.mark.parametrize("isolation", ["in-process", "process"])
+    def test_crash_states_of_the_undetermined(mlchaos, tmp_path, isolation):
+        for number, value in enumerate(FEW[:3]):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            def subject(folder):
+                (folder / "state.txt").write_text("x")
+                return {value: random.SystemRandom().random(), "text": f"{value}{random.SystemRandom().random()}"}
+            told(mlchaos.explore_crashes, subject, folder, isolation=isolation)
+            def fails(folder):
+                (folder / "state.txt").write_text("x")
+                raise ValueError(f"cannot read {value}")
+            told(mlchaos.explore_crashes, fails, folder, isolation=isolation)
+
+    def test_crash_states_in_fresh_processes(mlchaos, tmp_path):
+        value = FEW[2]
+        def subject(folder):
+            path = folder / "state.txt"
+            if path.exists() and len(path.read_text()) < 5:
+                raise ValueError(f"cannot read {value}")
+            path.write_text(str(value) * 9)
+            return {value: 1}
+        told(mlchaos.explore_crashes(subject, tmp_path, isolation="process").assert_recovers)
+
+    @chaos.settings(timeout=1, clock="real")
+    def test_a_subject_that_hangs(mlchaos, tmp_path):
+        import time
+        value = FEW[3]
+        def subject(password):
+            (tmp_path / "x").write_text("x")
+            time.sleep(30)
+        mlchaos.run(subject, value)
+
+    @chaos.missing_values(target="test_it:table", at=0)
+    def test_tables(mlchaos, secret):
+        assert list(table(secret)) == [secret, "income"]
+
+    @chaos.outliers(target="test_it:table", at=0, column="missing")
+    def test_tables_without_that_column(mlchaos, secret):
+        told(table, secret)
+
+    @chaos.schema_drift(target="test_it:table", kind="renamed", at=0)
+    def test_pipelines_of_tables(mlchaos, secret):
+        run = mlchaos.pipeline(table, secret)
+        told(run.assert_same_output)
+        told(run.assert_no_drift)
+
+    def table(secret):
+        import pandas as pd
+        return pd.DataFrame({secret: np.arange(40.0), "income": np.arange(40.0)})
+
+    @chaos.typos(target="test_it:prompts", at=0)
+    def test_texts(mlchaos, secret):
+        assert prompts(secret)
+
+    @chaos.truncation(target="test_it:numbers", at=0)
+    def test_no_texts(mlchaos, secret):
+        told(numbers, secret)
+
+    def prompts(secret):
+        return {secret: [f"the word is {secret}"], "role": "user"}
+
+    def numbers(secret):
+        return {secret: 3}
+
+    def fetch():
+        return 1
+
+    @chaos.call_failure(target="test_it:fetch", error="ConnectionError", at=1)
+    def test_apps(mlchaos, secret):
+        async def app(scope, receive, send):
+            while scope["type"] == "lifespan":
+                await send({"type": f"lifespan.{(await receive())['type'].split('.')[1]}.complete"})
+            body = (await receive())["body"]
+            try:
+                fetch()
+            except ConnectionError:
+                raise RuntimeError(f"lost {secret} {body}") from None
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": json.dumps({str(secret): 1}).encode()})
+        from urllib.parse import quote
+        path = quote(str(secret), safe="")
+        request = ("POST", f"/users/{path}?token={path}", {str(secret): secret})
+        load = mlchaos.serve(app, lifespan=False).drive([request] * 2)
+        told(load.assert_slo, error_rate=0.0)
+        told(load.assert_fallback, json={str(secret): 2})
+        told(load.assert_fallback, text=str(secret))
+        told(lambda: load.replies[1].json)
+"""
 HOOKS = """
     from pytest_mlchaos.errors import MlchaosError
 
@@ -151,10 +276,10 @@ HOOKS = """
 """
 
 
-def project(example):
-    """The project that pushes canaries through each entry point."""
+def project(example, tests):
+    """The project that pushes canaries through entry points."""
     source = (Path(__file__).parent / "canaries.py").read_text()
-    tests = PROJECT.replace("COUNT", str(COUNT))
+    tests = textwrap.dedent(COMMON + tests).replace("COUNT", str(COUNT))
     return example.with_file("canaries.py", source).with_file("conftest.py", HOOKS).with_file("test_it.py", tests)
 
 
@@ -164,22 +289,41 @@ def found_in(text: str) -> set[str]:
     return {canary for spelling, canary in known.items() if spelling in text}
 
 
+def written(example, tests) -> str:
+    """All that the tool writes when these tests are run: messages, notes, journal, properties of JUnit, names of kept states."""
+    run = project(example, tests)
+    outcome = run.run("--mlchaos-journal=journal.jsonl", "--mlchaos-keep-state=kept", "--junitxml=junit.xml", "--tb=line", "-v")
+    assert outcome.outcomes["passed"] >= 16, outcome.text
+    folder = run.pytester.path
+    files = [folder / "told.txt", folder / "journal.jsonl"]
+    texts = [file.read_text() for file in files if file.exists()]
+    texts += re.findall("<propert.*?/>", (folder / "junit.xml").read_text())
+    texts += [str(path.relative_to(folder)) for path in folder.glob("kept/**/*")]
+    texts += [line for line in outcome.text.splitlines() if line.startswith("mlchaos")]
+    return "\n".join(texts)
+
+
 def test_no_canary_is_in_what_the_tool_writes(example):
-    """No canary appears in messages, notes and the journal of any entry point."""
-    run = project(example)
-    outcome = run.run("--mlchaos-journal=journal.jsonl", "--tb=line")
-    told = (run.pytester.path / "told.txt").read_text()
-    journal = (run.pytester.path / "journal.jsonl").read_text()
-    assert outcome.outcomes["passed"] >= 20
-    assert told.count("NotRecovered") >= 6
-    assert told.count("RuntimeError") >= 6
-    assert not found_in(told)
-    assert not found_in(journal)
+    """No canary appears in messages, notes, the journal, properties of JUnit or the names of kept crash states."""
+    text = written(example, PROJECT)
+    assert text.count("NotRecovered") >= 6
+    assert text.count("RuntimeError") >= 6
+    assert not found_in(text)
+
+
+def test_no_canary_comes_from_processes_tables_and_apps(example):
+    """The same of fresh processes, ranks, tables, texts and ASGI apps."""
+    for module in ("torch", "pandas", "httpx", "cloudpickle"):
+        pytest.importorskip(module)
+    text = written(example, HEAVY)
+    for name in ("GoldenRunFailed", "RankFailed", "OutOfSync", "NonDeterministicSubject", "TrialTimeout", "NoFallback", "Drifted"):
+        assert name in text
+    assert not found_in(text)
 
 
 def test_canaries_are_found_where_values_are_shown(example):
     """With mlchaos_show_values the same project's reports hold canaries: the search above would have found them."""
-    run = project(example).with_ini("mlchaos_show_values = true")
+    run = project(example, PROJECT).with_ini("mlchaos_show_values = true")
     run.run("--tb=line", "-k", "states or under_a_fault or predicate")
     assert len(found_in((run.pytester.path / "told.txt").read_text())) > COUNT // 2
 

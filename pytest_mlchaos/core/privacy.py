@@ -38,6 +38,7 @@ __all__ = [
     "label_text",
     "labels_text",
     "location_text",
+    "may_be_hinted",
     "option_text",
     "path_text",
     "remember_text",
@@ -49,6 +50,7 @@ __all__ = [
 _PACKAGE = __name__.partition(".")[0]
 _TEXT = "_mlchaos_text"
 """The attribute of an exception that holds the text to show for it."""
+_NEAR = 0.8
 _LONGEST_NAME = 100
 _LONGEST_PART = 40
 _LONGEST_TEXT = 160
@@ -86,6 +88,13 @@ def is_name(text: str) -> bool:
     if len(text) > _LONGEST_NAME or not any(_IDENTIFIER.fullmatch(part) for part in parts):
         return False
     return all(_is_position(part) or (_is_name_like(part) and _is_in_code(part)) for part in parts)
+
+
+def may_be_hinted(wrong: str, known: str) -> bool:
+    """Return True for a name that a hint may tell: one of code, or one that the user has nearly written."""
+    import difflib  # 2 ms that only an error is worth
+
+    return shows_values() or is_name(known) or difflib.SequenceMatcher(None, wrong.casefold(), known.casefold()).ratio() >= _NEAR
 
 
 def _is_position(part: str) -> bool:

@@ -14,7 +14,7 @@ from ..core.sites import Visit
 from ..errors import FaultError, MlchaosError, SimulatedCrash
 from .places import is_users
 
-__all__ = ["broken", "comes_from", "is_meant", "mark"]
+__all__ = ["broken", "comes_from", "is_meant", "is_own", "mark"]
 
 _MARK = "_mlchaos_injected"
 
@@ -62,10 +62,16 @@ def comes_from(error: BaseException | None, origins: Sequence[BaseException]) ->
     return False
 
 
-def mark(error: BaseException) -> None:
-    """Say of an exception that it is a fault's doing, without keeping it."""
+def mark(error: BaseException, *, own_words: bool = False) -> None:
+    """Say of an exception that it is a fault's doing, without keeping it; ``own_words``: its message is the tool's, and may be shown."""
     setattr(error, _MARK, True)
-    remember_text(error, str(error))
+    if own_words:
+        remember_text(error, str(error))
+
+
+def is_own(fault: Fault) -> bool:
+    """Return True for a fault of the tool's, whose words may be shown; one of the user's may say something of the data."""
+    return type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _innermost(error: BaseException) -> TracebackType | None:

@@ -8,7 +8,7 @@ from typing import Any
 from ..core.faults import Fault
 from ..core.interrupts import Uninterruptible, deferred
 from ..errors import BadArgument
-from .blame import mark
+from .blame import is_own, mark
 from .controller import Controller
 from .lanes import Plan
 
@@ -41,7 +41,7 @@ class PlanEffect:
             return False
         self._controller.note(self._plan, **details)
         if error is not None:
-            mark(error)  # not kept: its frames would hold on to memory that the subject has freed
+            mark(error, own_words=is_own(self._plan.fault))  # not kept: its frames would hold on to memory that the subject has freed
         return True
 
     def claim(self, error: Callable[[BaseException], bool]) -> None:

@@ -16,14 +16,13 @@ from ..core.schedule import Schedule
 from ..core.sites import Visit, derive_seed, name_of
 from ..errors import BadArgument, MlchaosError
 from .attribution import about, put_down
-from .blame import broken, is_meant
+from .blame import broken, is_meant, is_own
 from .changes import fingerprint
 from .lanes import Lane, Plan
 
 __all__ = ["Strikes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-_PACKAGE = f"{__name__.partition('.')[0]}."
 PROBED_VISITS = 2
 """Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
 
@@ -109,7 +108,7 @@ class Strikes:
             put_down(strike, self.clock.now() + visit.delay, plan.fault.key)
             self._struck(plan, strike)
             if visit.error is not None:
-                if type(plan.fault).__module__.startswith(_PACKAGE):  # a fault of the user's may say something of the data
+                if is_own(plan.fault):
                     remember_text(visit.error, str(visit.error))
                 self.inject(visit.error)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.faults import is_drawn
-from ..core.privacy import is_name, path_text
+from ..core.privacy import may_be_hinted, path_text
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
 from ._leaves import Leaf, describe, leaves, parts, rebuilt
@@ -96,7 +96,7 @@ class Batch:
         matching = [leaf for leaf in found if tuple(map(str, leaf.path))[: len(path)] == path]
         if not matching:
             known = {".".join(map(str, leaf.path[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
-            hint = did_you_mean(str(name), sorted(filter(is_name, known)))
+            hint = did_you_mean(str(name), sorted(one for one in known if may_be_hinted(str(name), one)))
             raise PayloadMismatch(f"{self.owner}: there is no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
         return matching
 

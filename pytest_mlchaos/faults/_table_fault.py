@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from ..core.faults import is_drawn
-from ..core.privacy import is_name
+from ..core.privacy import may_be_hinted
 from ..core.sites import Visit
 from ..core.values import check_share, did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
@@ -125,7 +125,7 @@ class ColumnFault(TableFault):
                 if self.column is not None:
                     lacks = f"is of the dtype {column.dtype}, for which its library has no such operation"
                     why = lacks if isinstance(error, NotImplementedError) else str(error)
-                    raise self.refused(table, f"the column {table.label(place)} {why}") from None
+                    raise self.refused(table, f"the column {table.quoted(place)} {why}") from None
                 continue
             columns[place], hits[table.label(place)] = fresh, count
         if not columns:
@@ -142,7 +142,7 @@ class ColumnFault(TableFault):
                 yield place, table.column(place)
             except Unfit as why:
                 if self.column is not None:
-                    raise self.refused(table, f"the column {table.label(place)} {why}") from None
+                    raise self.refused(table, f"the column {table.quoted(place)} {why}") from None
 
     def _check_kind(self, column: Column) -> None:
         fits = (*self.fits, *(self.fits_named if self.column is not None else ()))
@@ -156,7 +156,7 @@ class ColumnFault(TableFault):
 
 def _near(name: str | int, names: list[Any]) -> str:
     """The nearest of all columns' names: as written, else whatever their case, or whether they are numbers."""
-    names = [known for known in names if not isinstance(known, str) or is_name(known)]
+    names = [known for known in names if may_be_hinted(str(name), str(known))]
     exact = did_you_mean(str(name), [known for known in names if isinstance(known, str)])
     folded = {str(known).casefold(): known for known in names if isinstance(name, str) or isinstance(known, str)}
     if exact or not folded:

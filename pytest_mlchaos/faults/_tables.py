@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.privacy import label_text
+from ..core.privacy import key_text, label_text
 
 __all__ = ["NUMBERS", "Column", "Table", "Unfit", "ahead", "all_same", "places", "table_of"]
 
@@ -159,6 +159,10 @@ class Table(abc.ABC):
     def label(self, place: int) -> str:
         """A column's name as reports show it."""
         return label_text(self.names[place], place, len(self.names))
+
+    def quoted(self, place: int) -> str:
+        """A column's name as sentences show it: in quotes, if it is shown at all."""
+        return key_text(self.names[place], place, len(self.names), noun="column")
 
     def describe(self) -> str:
         """``DataFrame[5 rows x 2 columns] (age: int64, name: str)``."""

@@ -325,11 +325,11 @@ class ArrowTable(Table):
         try:
             return self._back(self._table.take(pa.array(rows)))
         except NotImplementedError:
-            for values in self._table.columns:
+            for place, values in enumerate(self._table.columns):
                 try:
                     values.take(pa.array([0]))
                 except NotImplementedError:
-                    raise Unfit(f"Arrow takes no rows out of a column that is of the type {values.type}") from None
+                    raise Unfit(f"Arrow takes no rows out of {self.quoted(place)}, which is of the type {values.type}") from None
             raise
 
     def kept(self) -> Any:

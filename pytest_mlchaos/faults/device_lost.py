@@ -120,7 +120,7 @@ def _lost(tensors: list[Any], error: Callable[[], BaseException]) -> Iterator[No
 
     def fail() -> None:
         failure = error()
-        mark(failure)
+        mark(failure, own_words=True)
         raise failure
 
     class Lost(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked

@@ -188,7 +188,7 @@ class _Lasting:
     def strike(self, error: BaseException | None = None, **_: Any) -> bool:
         """It has struck: what follows is its doing."""
         if error is not None:
-            mark(error)
+            mark(error, own_words=True)
         return True
 
     def claim(self, error: Callable[[BaseException], bool]) -> None:

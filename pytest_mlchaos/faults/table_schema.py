@@ -39,7 +39,7 @@ class MissingFeature(TableFault):
         visit.note(columns=[table.label(place) for place in chosen], mode=self.mode)
         try:
             if self.mode == "null":
-                return table.replaced({place: _emptied(table.column(place)) for place in chosen})
+                return table.replaced({place: _emptied(table, place) for place in chosen})
             if len(chosen) == len(table.names):
                 raise Unfit("no column would be left")
             return table.arranged([place for place in range(len(table.names)) if place not in chosen])
@@ -57,16 +57,17 @@ class MissingFeature(TableFault):
         return [int(rng.choice(list(full)))]
 
 
-def _emptied(column: Column) -> Any:
+def _emptied(table: Table, place: int) -> Any:
     import numpy as np
 
+    column = table.column(place)
     nulls = column.nulls()
     if nulls is not None and nulls.all():
-        raise Unfit("the column has no values")
+        raise Unfit(f"the column {table.quoted(place)} has no values")
     try:
         return column.without(np.arange(column.size))
     except Unfit as why:
-        raise Unfit(f"the column {why}") from None
+        raise Unfit(f"the column {table.quoted(place)} {why}") from None
 
 
 _FITS = {
@@ -165,7 +166,7 @@ class SchemaDrift(TableFault):
 
     def _free(self, table: Table, name: str) -> str:
         if table.named and name in table.names:
-            raise Unfit("there is a column of that name already; name another with to=")
+            raise Unfit(f"there is a column {table.quoted(table.names.index(name))} already; name another with to=")
         return name
 
     def _columns(self, table: Table, rng: Any, visit: Visit) -> Any:
@@ -189,7 +190,7 @@ class SchemaDrift(TableFault):
                 fresh[place] = self._changed(table.column(place), rng)
             except Unfit as why:
                 if self.column is not None:
-                    raise Unfit(f"the column {table.label(place)} {why}") from None
+                    raise Unfit(f"the column {table.quoted(place)} {why}") from None
                 continue
             if self.column is None:
                 break

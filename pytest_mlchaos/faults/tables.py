@@ -263,7 +263,7 @@ class SwappedValues(ColumnFault):
                 where = _where_they_differ(ours, theirs, self.scaled("fraction"), rng)
                 fresh = {one: ours.replaced(where, theirs, where), other: theirs.replaced(where, ours, where)}
             except Unfit as why:
-                reason = reason if self.column is None else f"the columns {table.label(one)} and {table.label(other)}: {why}"
+                reason = reason if self.column is None else f"the columns {table.quoted(one)} and {table.quoted(other)}: {why}"
                 continue
             visit.note(columns=[table.label(one), table.label(other)], rows=len(where))
             return table.replaced(fresh)

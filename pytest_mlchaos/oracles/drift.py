@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.privacy import is_name, key_text
+from ..core.privacy import key_text, may_be_hinted
 from ..core.values import did_you_mean, index, shown
 from ..errors import BadArgument, Drifted
 from .columns import Column, columns_of
@@ -124,7 +124,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _like(name: Any, known: Mapping[Any, Any]) -> str:
-    return did_you_mean(str(name), [str(one) for one in known if is_name(str(one))])
+    return did_you_mean(str(name), [str(one) for one in known if may_be_hinted(str(name), str(one))])
 
 
 def _called(name: Any, columns: Mapping[Any, Column]) -> str:

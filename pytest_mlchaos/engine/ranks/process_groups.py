@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from ...core.privacy import remember_text
 from ..patching import Patches
 
 __all__ = ["adapt"]
@@ -95,6 +96,6 @@ def _check_free(hostname: str, port: int) -> None:
         socket.create_server((hostname, port)).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise OSError(
-                error.errno, f"port {port} is in use, so rank 0 cannot host the store; take MASTER_PORT as mlchaos sets it"
-            ) from None
+            taken = OSError(error.errno, f"port {port} is in use, so rank 0 cannot host the store; take MASTER_PORT as mlchaos sets it")
+            remember_text(taken, str(taken))
+            raise taken from None
