@@ -189,7 +189,7 @@ async def hangs(scope, send):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (raises, "the app failed at start-up: KeyError (if it does not speak the lifespan protocol: lifespan=False)"),
+        (raises, "the app failed at start-up: KeyError: 'no model file' (if it does not speak the lifespan protocol: lifespan=False)"),
         (says_failed_and_raises, "the app failed at start-up: OSError: no model"),
         (hangs, f"the app's start-up took longer than 0.03 s (timeout= of mlchaos.serve); it stood in hangs ({__file__}:"),
     ],
