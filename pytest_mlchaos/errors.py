@@ -29,6 +29,7 @@ Exception
         ├── Worse                                     a metric is worse by more than the margin
         ├── Inconclusive                              too few seeds, or crash states, were tried to tell: no pass
         ├── SilentlyDifferent                         another output than the golden run's, and no error
+        │   └── OtherContent                          whole files with other content that an error left, and the next call too
         ├── Incomplete                                a part of the golden run's output is missing
         ├── HalfWritten                               an error that left a file neither old nor whole
         ├── ServiceFailed                             a served app did not start, or did not shut down
@@ -230,6 +231,10 @@ class SilentlyDifferent(Verdict):
 
 class Incomplete(Verdict):
     """A pipeline's output lacks a part of what its golden run put out, or has more."""
+
+
+class OtherContent(SilentlyDifferent):
+    """A pipeline raised and left a file that is whole, with content that differs, and the next call did not end as its golden run."""
 
 
 class HalfWritten(Verdict):

@@ -90,7 +90,7 @@ def test_a_pipeline_that_raises_leaves_no_half_file(batch):
                         visit("train.step")
                         (path / "out.csv").open("a").write(f"{number}\\n")
                 finally:
-                    (path / "out.csv").write_text("tidied up by the dead\\n")
+                    (path / "out.csv").open("a").write("tidied up by the dead\\n")
             run = mlchaos.pipeline(killed, tmp_path)
             assert (tmp_path / "out.csv").read_text() == "0\\n1\\n" and type(run.error).__name__ == "SimulatedCrash"
             run.assert_same_output()
@@ -107,7 +107,7 @@ def test_a_pipeline_that_raises_leaves_no_half_file(batch):
     outcome.has(
         "HalfWritten: the pipeline raised, and left a file that is neither as it was nor whole", "out.csv: 3 lines instead of 5 lines"
     )
-    outcome.has("out.csv: 2 lines instead of 1 line", "it raised SimulatedCrash: ")
+    outcome.has("out.csv: 2 lines instead of 5 lines", "it raised SimulatedCrash: ")
 
 
 def test_files_are_held_against_the_golden_files(batch):
@@ -253,3 +253,159 @@ def test_tables_name_column_row_and_cells(batch):
     """).run(failed=1)
     outcome.has("returned value['name'][1]: texts differ from position 6 on", "; 2 of 5 entries differ")
     assert "secret3" not in outcome.text
+
+
+# -- whole, or cut -------------------------------------------------------------------------------------------------
+
+LEFT = '''
+import json, os
+
+def source(number):
+    """A record, from some store."""
+    return {"number": number}
+
+fails = chaos.call_failure(target="test_it:source", error="ConnectionError", at=2)
+
+def step_by_step(path, write, suffix=""):
+    """Write what is done so far after each record; a record is made anew by each call."""
+    done = []
+    for number in range(4):
+        done.append(source(number))
+        write(path / f"progress{suffix}", done)
+    (path / "out.json.tmp").write_text(json.dumps(done))
+    (path / "out.json.tmp").replace(path / "out.json")
+
+def replaced(text):
+    def write(path, done):
+        path.with_suffix(".tmp").write_text(text(done))
+        os.replace(path.with_suffix(".tmp"), path)
+    return write
+
+def in_place(text):
+    return lambda path, done: path.write_text(text(done))
+
+def lines(done): return "".join(f"{item['number']}\\n" for item in done)
+'''
+
+
+def _judged(batch, *tests):
+    return batch(LEFT + "".join(textwrap.dedent(test) for test in tests))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "replaced(json.dumps), '.json'",
+        "replaced(lines), '.txt'",
+        "replaced(lambda done: str(len(done) ** 9)), '.txt'",
+        "in_place(lambda done: json.dumps({'done': len(done), 'more': 5 - len(done)})), '.json'",
+        "in_place(lambda done: f'{len(done)} done\\n'), '.txt'",
+        "in_place(lambda done: bytes([0, len(done)]) .decode() * len(done)), '.bin'",
+    ],
+)
+def test_whole_files_with_other_content_are_not_half_written(batch, written):
+    """A progress file that is replaced, or written in place and whole, is mended by the next call."""
+    _judged(
+        batch,
+        f"""
+        @fails
+        def test_resumes(mlchaos, tmp_path):
+            run = mlchaos.pipeline(step_by_step, tmp_path, {written})
+            run.assert_same_output()
+            run.again().assert_same_output()
+        """,
+    ).run(passed=1)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "in_place(lambda done: lines(done)), '.txt'",
+        "in_place(lambda done: json.dumps(done[::-1])[:-1] if len(done) < 4 else json.dumps(done)), '.json'",
+        "in_place(lambda done: 'a,b' if len(done) < 4 else 'x,y\\n'), '.csv'",
+        "in_place(lambda done: '' if len(done) < 4 else 'x'), '.bin'",
+        "in_place(lambda done: 4 * chr(0) if len(done) < 4 else 'x' + 3 * chr(0)), '.bin'",
+        "replaced(lambda done: '[1, 2, 3]'[:2 * len(done) + 1]), '.json'",
+    ],
+)
+def test_a_part_of_a_whole_file_is_half_written(batch, written):
+    """In place: a beginning, a cut line, JSON that cannot be read, nothing at all; by a rename: a cut beginning."""
+    outcome = _judged(
+        batch,
+        f"""
+        @fails
+        def test_cut(mlchaos, tmp_path):
+            mlchaos.pipeline(step_by_step, tmp_path, {written}).assert_same_output()
+        """,
+    ).run(failed=1)
+    outcome.has("HalfWritten: the pipeline raised, and left a file that is neither as it was nor whole", "progress")
+
+
+def test_a_working_copy_that_the_pipeline_reads_back_is_not_half_written(batch):
+    """It noticed the cut, and raised; the same copy that is not read back is output."""
+    outcome = _judged(
+        batch,
+        """
+        def downloaded(path, check):
+            text = json.dumps([source(number) for number in range(9)])
+            (path / "in.json").write_text(text)
+            if check: json.loads((path / "in.json").read_text())
+            elif len(text) < 50: raise OSError
+            (path / "out.tmp").write_text(text)
+            (path / "out.tmp").rename(path / "out.txt")
+
+        cut = chaos.truncation(target="json:dumps", at=0)
+        @cut
+        def test_copy(mlchaos, tmp_path): mlchaos.pipeline(downloaded, tmp_path, True).assert_same_output()
+        @cut
+        def test_output(mlchaos, tmp_path):
+            def put(path):
+                downloaded_text = json.dumps([source(number) for number in range(9)])
+                (path / "in.json").write_text(downloaded_text)
+                json.loads(downloaded_text)
+            mlchaos.pipeline(put, tmp_path).assert_same_output()
+        """,
+    ).run(passed=1, failed=1)
+    outcome.has("HalfWritten: the pipeline raised", "in.json")
+
+
+def test_other_content_that_the_next_call_keeps_is_named(batch):
+    """The second call takes what is there for its own."""
+    outcome = _judged(
+        batch,
+        """
+        def skips(path):
+            if not (path / "a.json").exists():
+                replaced(json.dumps)(path / "a.json", "first guess")
+                source(0)
+                replaced(json.dumps)(path / "a.json", "the truth")
+
+        @chaos.call_failure(target="test_it:source", at=0)
+        def test_keeps(mlchaos, tmp_path):
+            run = mlchaos.pipeline(skips, tmp_path)
+            run.assert_same_output()
+            run.again().assert_same_output()
+        """,
+    ).run(failed=1)
+    outcome.has("OtherContent: a call that raised left a.json whole, with other content, and the next call did not mend that")
+
+
+def test_the_worst_kind_of_failure_is_reported_first(batch):
+    """Wrong output that looks right comes before a half-written file, though its schedule is larger."""
+    outcome = _judged(
+        batch,
+        """
+        def unsound(path):
+            with open(path / "a.csv", "w") as file:
+                for number in range(4):
+                    try:
+                        file.write(f"{source(number)}\\n")
+                    except ConnectionError:
+                        if number == 2: continue
+                        raise
+
+        @chaos.call_failure(target="test_it:source", error="ConnectionError")
+        def test_both(mlchaos, tmp_path): mlchaos.pipeline(unsound, tmp_path).assert_same_output()
+        """,
+    ).run(failed=1)
+    outcome.has("SilentlyDifferent: the pipeline raised nothing", "1x  SilentlyDifferent", "3x  HalfWritten")

@@ -28,6 +28,7 @@ from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.engine import scopes
 from pytest_mlchaos.errors import BadArgument, MissingExtra, SimulatedCrash
 from pytest_mlchaos.sites import storage as storages
+from pytest_mlchaos.sites.filesystems import watched
 from tests.storage import armed, counts, made, watching
 
 OPEN, REPLACE, UNLINK = io.open, os.replace, os.unlink
@@ -43,6 +44,19 @@ def read_json(path):
     """Read it."""
     with open(path) as file:
         return json.load(file)
+
+
+class Folder:
+    """A filesystem-like client of local files."""
+
+    def open(self, path, mode="rb"):
+        """Open a file below Python's level, which nothing else counts."""
+        return io.BytesIO(pathlib.Path(path).name.encode())
+
+
+def chaos_filesystem():
+    """Return such a client, watched."""
+    return watched(Folder())
 
 
 # -- what is counted -----------------------------------------------------------------------------------------------
@@ -204,7 +218,7 @@ def test_a_path_that_a_fault_names_counts_wherever_it_lies(tmp_path):
     assert controller.passed() == {("storage", "*.cfg"): 1}
 
 
-@pytest.mark.parametrize("pattern", ["model.pt", "*.pt", "ckpt/*", "ckpt/model.pt", "*/test*/ckpt/model.pt"])
+@pytest.mark.parametrize("pattern", ["model.pt", "*.pt", "ckpt/*", "ckpt/model.pt", "*/ckpt/*", "/*/test*/ckpt/model.pt"])
 def test_a_pattern_is_matched_by_the_whole_path_the_own_part_or_the_name(tmp_path, pattern):
     """Each pattern has a lane of its own."""
     (tmp_path / "ckpt").mkdir()
@@ -212,6 +226,29 @@ def test_a_pattern_is_matched_by_the_whole_path_the_own_part_or_the_name(tmp_pat
         for name in ("ckpt/model.pt", "ckpt2", "model.pth"):
             (tmp_path / name).write_text("x")
     assert controller.passed() == {("storage", pattern): 2}
+
+
+@pytest.mark.parametrize("open_file", [open, lambda path: chaos_filesystem().open(str(path))], ids=["local", "filesystem"])
+def test_a_pattern_does_not_match_the_names_of_directories_above(tmp_path, open_file):
+    """Only an absolute pattern sees where pytest put the test's directory."""
+    own = tmp_path / "test_cache_is_kept0"
+    own.mkdir()
+    (own / "model.pt").write_text("x")
+    patterns = ["*cache*", f"{own}/*", "*model*"]
+    with armed(own, *(create("flaky_storage", op="open", path=pattern, at=99) for pattern in patterns)) as controller:
+        open_file(own / "model.pt").close()
+    assert controller.passed() == {("storage.open", f"{own}/*"): 1, ("storage.open", "*model*"): 1}
+
+
+def test_a_pattern_does_not_match_the_path_of_the_project(tmp_path, monkeypatch):
+    """Files in the current directory are found by their path in it."""
+    project, own = tmp_path / "cache_project", tmp_path / "base" / "test0"
+    for folder in (project, own):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    with armed(own, create("flaky_storage", path="*cache*", at=99), create("flaky_storage", path="*.cfg", at=99)) as controller:
+        (project / "a.cfg").touch()
+    assert controller.passed() == {("storage", "*.cfg"): 1}
 
 
 def test_a_rename_is_found_by_either_name(tmp_path):
@@ -516,7 +553,7 @@ def test_a_truncated_array_is_not_read_around_the_file_object(tmp_path):
 
 def test_faults_meet_in_one_operation(tmp_path):
     """It passes the lane of each that matches, and a delay comes before an error."""
-    declared = [create("slow_storage", delay=0, at=0), create("flaky_storage", op="open", path="a*", at=0)]
+    declared = [create("slow_storage", delay=0.001, at=0), create("flaky_storage", op="open", path="a*", at=0)]
     with armed(tmp_path, *declared) as controller, pytest.raises(OSError):
         open(tmp_path / "a", "w")
     assert [strike.site for strike in controller.journal] == ["storage", "storage.open"]

@@ -90,21 +90,36 @@ class Record:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileState:
-    """A file's content: its size in bytes, how many lines end in it, and a digest."""
+    """A file's content: its size in bytes, how many lines end in it, and a digest.
+
+    ``closed``: whether the content can end here: a text that ends with its last line, or JSON that can be read. None if neither can be
+    said. ``beginnings``: digests of the first bytes, by their number.
+    """
 
     size: int
     lines: int
     digest: bytes
+    closed: bool | None = dataclasses.field(default=None, compare=False)
+    beginnings: Mapping[int, bytes] = dataclasses.field(default_factory=dict, compare=False)
+
+    def begins_with(self, other: FileState) -> bool:
+        """Return True if ``other`` is a proper beginning of this content."""
+        return other.size < self.size and self.beginnings.get(other.size) == other.digest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Output:
-    """A pipeline that was called once: what it returned or raised, and the files (by path) below its directories, before and after."""
+    """A pipeline that was called once: what it returned or raised, and the files (by path) below its directories, before and after.
+
+    ``renamed``: files that came by a rename. ``read_back``: files that the call read after it had written them.
+    """
 
     record: Record
     error: BaseException | None
     before: Mapping[str, FileState]
     after: Mapping[str, FileState]
+    renamed: frozenset[str] = frozenset()
+    read_back: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

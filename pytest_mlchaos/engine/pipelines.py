@@ -15,6 +15,7 @@ from ..core.runs import Attempt, FileState, Output, Record
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
 from . import randomness
 from .controller import Controller, current
+from .file_history import FileHistory
 from .supervise import Supervisor, check_subject, kept, swallowed
 from .tables import is_table
 
@@ -35,6 +36,7 @@ class Pipeline(Supervisor):
     ) -> None:
         check_subject(pipeline, "mlchaos.pipeline")
         super().__init__(controller, functools.partial(_drained, pipeline), args, scratch, _nothing_watched, workdirs)
+        self._sizes: dict[str, set[int]] = {}  # of each path, how large the files were that calls left
         with controller.without_faults():
             self._now: Mapping[str, FileState] = self._disk.contents()
 
@@ -62,29 +64,41 @@ class Pipeline(Supervisor):
         """What the last of so many undisturbed calls gives, and the files that they leave."""
         start = self._controller.clock.now()
         with self._undisturbed() as subject:
-            before = self._disk.contents()
+            before = self._disk.contents(self._sizes)
             for _ in range(calls):
                 value = subject()
             return self._output(value, None, before, (), start)
 
     def _called(self, subject: Callable[[], Any], strikes: Callable[[], Iterable[Strike]]) -> Output:
         controller, start = self._controller, self._controller.clock.now()
-        value, error = self._outcome(subject)
+        with FileHistory() as history:
+            value, error = self._outcome(subject)
         if isinstance(error, SimulatedCrash):
             controller.restart()  # what follows, the judgement included, is another process
             with controller.without_faults():
                 self._disk.thaw()
                 self._surroundings.restore()
         with controller.without_faults():
-            return self._output(value, error, self._now, tuple(strikes()), start)
+            return self._output(value, error, self._now, tuple(strikes()), start, history)
 
     def _output(
-        self, value: Any, error: BaseException | None, before: Mapping[str, FileState], strikes: tuple[Strike, ...], start: float
+        self,
+        value: Any,
+        error: BaseException | None,
+        before: Mapping[str, FileState],
+        strikes: tuple[Strike, ...],
+        start: float,
+        history: FileHistory | None = None,
     ) -> Output:
         ended = "returned" if error is None else f"raised {error_text(error)}"
         duration = self._controller.clock.now() - start
         record = Record(value, (Attempt(ended, 0),), strikes, duration, (), kept(value))
-        return Output(record, error, before, self._disk.contents())
+        renamed = self._disk.named(history.renamed) if history is not None else frozenset()
+        read_back = self._disk.named(history.read_back) if history is not None else frozenset()
+        after = self._disk.contents(self._sizes)
+        for path, state in after.items():
+            self._sizes.setdefault(path, set()).add(state.size)
+        return Output(record, error, before, after, renamed, read_back)
 
     def _outcome(self, subject: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         """(value, None), or (None, what it raised)."""

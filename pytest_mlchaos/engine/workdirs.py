@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import collections
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -25,6 +27,9 @@ __all__ = ["KEPT_COPIES", "WorkDirs", "paths_in"]
 
 Fingerprint = dict[str, tuple[int, int, int]]
 MOST_OBJECTS = 10_000
+BLOCK = 1 << 20
+CONTINUATION = bytes(range(0x80, 0xC0))
+"""What a part of a text may begin with, in UTF-8: the rest of a character."""
 KEPT_COPIES = "mlchaos-golden-"
 """What the names of our own directories begin with: no part of any subject."""
 
@@ -98,13 +103,31 @@ class WorkDirs:
                 _remove(aside)
 
     @within(OURS)
-    def contents(self) -> dict[str, FileState]:
-        """What the files hold now, by path: relative to their directory, whose name comes first where there are several."""
+    def contents(self, sizes: Mapping[str, Iterable[int]] = types.MappingProxyType({})) -> dict[str, FileState]:
+        """What the files hold now, by path: relative to their directory, whose name comes first where there are several.
+
+        ``sizes``: of each path, how many first bytes are of interest.
+        """
         found = {}
         for root in self._roots:
-            base = root.parent if len(self._roots) > 1 or not root.is_dir() else root
-            found.update({path.relative_to(base).as_posix(): _state(path) for path in _files(root)})
+            base = self._base(root)
+            for path in _files(root):
+                name = path.relative_to(base).as_posix()
+                found[name] = _state(path, sizes.get(name, ()))
         return found
+
+    def named(self, paths: Iterable[str]) -> frozenset[str]:
+        """Return those of these absolute paths that are below the directories, and the files below them, named as in :meth:`contents`."""
+        given = {Path(path) for path in paths}
+        return frozenset(
+            path.relative_to(self._base(root)).as_posix()
+            for root in (self._roots if given else ())
+            for path in _files(root)
+            if not given.isdisjoint((path, *path.parents))
+        )
+
+    def _base(self, root: Path) -> Path:
+        return root.parent if len(self._roots) > 1 or not root.is_dir() else root
 
     @within(OURS)
     def _copied(self, name: str) -> Path:
@@ -163,13 +186,41 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (path for name in sorted(files) if (path := Path(folder, name)).is_file())
 
 
-def _state(path: Path) -> FileState:
-    digest, size, lines = hashlib.blake2b(digest_size=16), 0, 0
+def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
+    digest, size, lines, last = hashlib.blake2b(digest_size=16), 0, 0, b""
+    stops, beginnings = sorted(set(sizes), reverse=True), {}
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(min(BLOCK, stops[-1] - size) if stops and stops[-1] > size else BLOCK):
             digest.update(block)
-            size, lines = size + len(block), lines + block.count(b"\n")
-    return FileState(size, lines, digest.digest())
+            size, lines, last = size + len(block), lines + block.count(b"\n"), block
+            while stops and stops[-1] <= size:
+                beginnings[size] = digest.digest()
+                stops.pop()
+    closed = _is_closed(path.read_bytes() if BLOCK >= size != len(last) else last, complete=size <= BLOCK)
+    return FileState(size, lines, digest.digest(), closed, beginnings)
+
+
+def _is_closed(content: bytes, *, complete: bool) -> bool | None:
+    """Return True if a text can end as this one does: after a line, or as JSON that can be read. None if it is not a text."""
+    if b"\0" in content:
+        return None
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(content if complete else content.lstrip(CONTINUATION))
+    except UnicodeDecodeError:
+        return None
+    if complete and _is_json(text):
+        return True
+    looks_like_json = complete and text.lstrip()[:1] in ("{", "[")
+    last = text.rstrip("\n").rpartition("\n")[2]
+    return text.endswith("\n") and (not looks_like_json or _is_json(last))  # the last of several records, a line each
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _fingerprint(root: Path) -> Fingerprint:

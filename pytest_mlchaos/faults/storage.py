@@ -67,8 +67,9 @@ class SlowStorage(Fault):
     """A storage operation takes ``delay`` longer (1 s when neither it nor ``bandwidth`` is given), and its bytes pass at ``bandwidth``.
 
     ``delay``: seconds, or ``"150ms"``, ``"2s"``. ``bandwidth``: bytes in a second, or ``"10MB/s"``, ``"64KiB/s"``. ``path``: a pattern
-    (``"*.pt"``, ``"ckpt/*"``, ``"s3://bucket/*"``) that a file's path has to match: the whole path, the path below the test's directory, or
-    its last part. ``op``: ``"open"``, ``"read"``, ``"write"``, ``"rename"`` or ``"remove"``; any when it is not given.
+    (``"*.pt"``, ``"ckpt/*"``, ``"s3://bucket/*"``) that a file's path has to match: the path below the test's own directory (or the current
+    one), its last part, or, for a pattern that is absolute, the whole path. ``op``: ``"open"``, ``"read"``, ``"write"``, ``"rename"`` or
+    ``"remove"``; any when it is not given.
 
     ``at`` counts the operations that match. A read or a write is one of the file below the buffers, one of ``torch.save`` and its kind, or
     one request of an fsspec filesystem; coroutines await their delay.

@@ -16,6 +16,7 @@ from ..errors import (
     Incomplete,
     NonDeterministicSubject,
     NotRecovered,
+    OtherContent,
     SilentlyDifferent,
     SimulatedCrash,
     Verdict,
@@ -50,6 +51,7 @@ class PipelineRun(Run):
         self._output = output
         self._new_golden, self._again, self._calls = golden, again, calls
         self._cleared = cleared
+        self._previous: PipelineRun | None = None  # the call before this one, on the same directories
 
     def _about(self) -> str:
         return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
@@ -68,6 +70,7 @@ class PipelineRun(Run):
         returned = 1 if self.error is None else 0
         output = self._again(isinstance(self.error, SimulatedCrash))
         again = PipelineRun(output, self._new_golden, self._again, self._calls + returned, cleared=True)
+        again._previous = self
         again._handed = self._handed  # what struck the first call is what the second one has to recover from
         return again
 
@@ -77,14 +80,19 @@ class PipelineRun(Run):
 
         Compared are the returned values, as ``assert_same_state`` does (``rtol``, ``atol``), and all files, byte by byte. Where they
         differ: :class:`~pytest_mlchaos.errors.SilentlyDifferent`, with the first difference. A pipeline that raised may leave each
-        file of the golden run absent, as it was before, or whole; a file that is neither is :class:`~pytest_mlchaos.errors.HalfWritten`,
-        unless its name says so (``.tmp``, ``.part``, a leading dot, ...). Files that the golden run does not know are judged only if the
-        pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
+        file of the golden run absent, as it was before, or whole; a file that is cut is :class:`~pytest_mlchaos.errors.HalfWritten`,
+        unless its name says so (``.tmp``, ``.part``, a leading dot, ...). A file is cut if it is empty, the beginning of the golden run's
+        file, a text that ends inside a line, or JSON that cannot be read. A file that came by a rename and can end so is whole, and so is
+        one that the call has read back: a working copy. Whole files with other content (a progress file) are judged by the next call:
+        :class:`~pytest_mlchaos.errors.OtherContent` if :meth:`again` returns and they still differ. Files that the golden run does not
+        know are judged only if the pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
 
         Raises ``BadArgument`` where a golden run returns None and changes no file, ``NonDeterministicSubject`` where two undisturbed
         runs differ too, and ``NotRecovered`` if the fault has cleared (:meth:`again`) and it still raises.
 
-        Fidelity: files are judged one by one. Of a table in several files some may be there, each of them whole, after an error.
+        Fidelity: a binary file in place that has other content and another size than the golden run's counts as whole, and files that code
+        in C opens are not seen to be read back. Files are judged one by one. Of a table in several files some may be there, each of
+        them whole, after an error.
         """
         patterns = _patterns(ignore)
         self._compare_under_faults("assert_same_output")
@@ -93,13 +101,27 @@ class PipelineRun(Run):
         if self.error is None:
             difference = _difference(self._output, self.golden._output, rtol, atol, patterns)
             verdict, what = SilentlyDifferent, "the pipeline raised nothing, and its output is not that of its golden run"
+            if difference is not None and (path := difference.partition(":")[0]) in self._left_before():
+                verdict = OtherContent
+                what = f"a call that raised left {path} whole, with other content, and the next call did not mend that"
         else:
             self._check_cleared()
-            difference = next(_half_written(self._output, self.golden._output, patterns), None)
+            difference = next((text for _, text, cut in self._left_behind(patterns) if cut), None)
             verdict, what = HalfWritten, "the pipeline raised, and left a file that is neither as it was nor whole"
         if difference is not None:
             self._check_reproducible(rtol, atol, patterns)
             raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
+
+    def _left_behind(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
+        return _left_behind(self._output, self.golden._output, patterns)
+
+    def _left_before(self) -> list[str]:
+        """Return the files that an earlier call left whole, with other content, when it raised."""
+        before = self._previous
+        if before is None:
+            return []
+        left = [path for path, _, cut in before._left_behind(UNFINISHED) if not cut] if before.error is not None else []
+        return [*left, *before._left_before()]
 
     def _compare_under_faults(self, judgement: str) -> None:
         """Refuse to compare what no fault can have struck. A pipeline that fails by itself has a golden run that says so."""
@@ -186,13 +208,27 @@ def _difference(actual: Output, golden: Output, rtol: float, atol: float, patter
     return None
 
 
-def _half_written(actual: Output, golden: Output, patterns: tuple[str, ...]) -> Iterator[str]:
-    """Files of the golden run (or of before) that a pipeline that raised left neither absent, nor as they were, nor whole."""
+def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
+    """Return files of the golden run (or of before) that are neither as they were nor golden: path, difference, and True if it is cut."""
     whole = _judged_files(golden, patterns)
     for path, state in _judged_files(actual, patterns).items():
-        allowed = [files[path] for files in (actual.before, whole) if path in files]
-        if allowed and state not in allowed:
-            yield f"{path}: {_compared(path, state, whole.get(path, allowed[0]))}"
+        known = [files[path] for files in (whole, golden.before, actual.before) if path in files]
+        if known and state not in known:
+            cut = path not in actual.read_back and _is_cut(state, known, renamed=path in actual.renamed)
+            yield path, f"{path}: {_compared(path, state, known[0])}", cut
+
+
+def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
+    """Return True if a file is a part of a whole one; ``known`` are whole ones, the most likely first."""
+    if not state.size:
+        return True
+    if any(one.begins_with(state) for one in known):
+        return not (renamed and state.closed)
+    if renamed:
+        return False
+    if state.closed is None:  # binary: one that was made in its full size, and filled in part
+        return state.size == known[0].size
+    return not state.closed and known[0].closed is not False
 
 
 def _compared(path: str, found: FileState, wanted: FileState) -> str:

@@ -26,7 +26,7 @@ from ..engine.controller import Controller
 from ..engine.patching import Patches
 from ..engine.places import user_place
 from ..engine.trial import trial
-from ..errors import Vacuous
+from ..errors import HalfWritten, SilentlyDifferent, Vacuous
 from ..reports import text
 from .restart import own_directories, set_up_again
 from .swallowed import dropped
@@ -40,6 +40,8 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SUMMARY = 120
 """Characters of an error's first line in a report."""
+WORST = (SilentlyDifferent, HalfWritten)
+"""Failures that are reported before all others, the worst first: wrong output that looks right."""
 SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
 
 
@@ -187,4 +189,5 @@ def cause_of(error: BaseException) -> Cause:
 
     place = user_place(error)
     words = textwrap.shorten(error_text(error), SUMMARY, placeholder=" ...")
-    return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words)
+    gravity = next((number for number, kind in enumerate(WORST) if isinstance(error, kind)), len(WORST))
+    return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words, gravity)

@@ -89,7 +89,7 @@ def explored(
     clock: str,
     untried: Sequence[str] = (),
 ) -> str:
-    """The report of an exploration that found something, smallest first."""
+    """The report of an exploration that found something, the worst kind first."""
     fail = f"{failing} fail{'s' if failing == 1 else ''}"
     head = f"mlchaos: {_counted(trials, 'schedule')} tried (shrinking included) over {passed_sites(sites)}: {fail}"
     lines = [head + (" (out of budget)" if cut_short else "")]

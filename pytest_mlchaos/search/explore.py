@@ -29,11 +29,15 @@ SHRINKING = 200
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """Why a trial failed, in so far as two failures are the same: the exception's type and the place in the user's code."""
+    """Why a trial failed, in so far as two failures are the same: the exception's type and the place in the user's code.
+
+    ``gravity``: 0 is the worst, and is reported first.
+    """
 
     kind: str
     place: str
     summary: str = dataclasses.field(compare=False)
+    gravity: int = dataclasses.field(default=2, compare=False)
 
 
 @dataclasses.dataclass
@@ -52,7 +56,7 @@ class Failure:
 
 @dataclasses.dataclass
 class Exploration:
-    """What came of it: trials run, and the failures, smallest schedule first."""
+    """What came of it: trials run, and the failures, the worst kind first; of one kind, the smallest schedule first."""
 
     trials: int
     failures: list[Failure]
@@ -126,7 +130,7 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
     with contextlib.suppress(_Enough):
         for cause, failure in list(memory.failures.items()):
             failure.smallest = minimise(failure.smallest, space, functools.partial(_fails, memory, cause))
-    failures = sorted(memory.failures.values(), key=lambda failure: failure.smallest.weight)
+    failures = sorted(memory.failures.values(), key=lambda failure: (failure.cause.gravity, failure.smallest.weight))
     return Exploration(memory.trials, failures, memory.out_of_budget, space.untried(memory.tried) if memory.ended_early else [])
 
 

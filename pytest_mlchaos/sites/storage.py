@@ -71,15 +71,28 @@ def active() -> Storage | None:
 
 
 class Place:
-    """A file, or the two of a rename: under which names patterns find it, and which lanes its operations pass."""
+    """A file, or the two of a rename: under which names patterns find it, and which lanes its operations pass.
 
-    __slots__ = ("_lanes", "_names", "_storage", "own", "path", "source")
+    An absolute pattern also finds it under the names in ``absolute``.
+    """
 
-    def __init__(self, storage: Storage, path: str, names: tuple[str, ...], *, own: bool, source: str | None = None) -> None:
+    __slots__ = ("_absolute", "_lanes", "_names", "_storage", "own", "path", "source")
+
+    def __init__(
+        self,
+        storage: Storage,
+        path: str,
+        names: tuple[str, ...],
+        *,
+        own: bool,
+        source: str | None = None,
+        absolute: tuple[str, ...] = (),
+    ) -> None:
         self.path = path
         self.source = source
         self.own = own
         self._names = names
+        self._absolute = absolute
         self._storage = storage
         self._lanes: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
 
@@ -87,12 +100,15 @@ class Place:
         """The lanes that an operation passes here, with the payload and the attributes of its visits."""
         found = self._lanes.get(op)
         if found is None:
-            keys = tuple(
-                key for key, matches in self._storage.keys[op] if (self.own if matches is None else any(map(matches, self._names)))
-            )
+            keys = tuple(key for key, matches in self._storage.keys[op] if self._is_meant(key, matches))
             more = {} if self.source is None else {"source": self.source}
             found = self._lanes[op] = keys, Operation(op, self.path, self.source), {"path": self.path, "op": op, **more}
         return found
+
+    def _is_meant(self, key: Key, matches: Callable[[str], object] | None) -> bool:
+        if matches is None:
+            return self.own
+        return any(map(matches, self._names + self._absolute if _is_absolute(key[1]) else self._names))
 
     @property
     def watched(self) -> bool:
@@ -105,12 +121,16 @@ class Place:
 
     def renamed_to(self, other: Place) -> Place:
         """The place of a rename or copy from here to another."""
-        return Place(self._storage, other.path, self._names + other._names, own=self.own or other.own, source=self.path)
+        names, absolute = self._names + other._names, self._absolute + other._absolute
+        return Place(self._storage, other.path, names, own=self.own or other.own, source=self.path, absolute=absolute)
 
     def together(self, others: Sequence[Place]) -> Place:
         """One place for several files that one operation concerns: shown by the first, found by each."""
+        if not others:
+            return self
         names = tuple(name for place in (self, *others) for name in place._names)
-        return Place(self._storage, self.path, names, own=self.own or any(place.own for place in others)) if others else self
+        absolute = tuple(name for place in (self, *others) for name in place._absolute)
+        return Place(self._storage, self.path, names, own=self.own or any(place.own for place in others), absolute=absolute)
 
 
 class Passage:
@@ -240,8 +260,11 @@ class Storage:
             if ours or KEPT_COPIES in path or (own is None and self._is_foreign(path)):
                 found = Place(self, "", (), own=False)
             else:
-                relative = _relative(path, own)
-                found = Place(self, relative, (path, relative, path.rpartition("/")[2]), own=own is not None)
+                relative, last = _relative(path, own), path.rpartition("/")[2]
+                if own is None and relative == last and not path.startswith(f"{Path.cwd().as_posix()}/"):
+                    found = Place(self, relative, (path, last), own=False)
+                else:  # the directories above are pytest's, or where the project is: "*cache*" must not match their names
+                    found = Place(self, relative, (relative, f"./{relative}", last), own=own is not None, absolute=(path,))
             self._remember(path, found)
         if given != path and os.path.isabs(given):
             self._places[given] = found
@@ -264,8 +287,13 @@ class Storage:
         found = self._places.get(key)
         if found is None:
             bare = path.lstrip("/")  # as users write it where a filesystem puts a slash in front
-            names = (path, bare, path.rstrip("/").rpartition("/")[2], *(f"{protocol}://{bare}" for protocol in protocols))
-            found = Place(self, path, names, own=True)
+            last, urls = path.rstrip("/").rpartition("/")[2], tuple(f"{protocol}://{bare}" for protocol in protocols)
+            own = next((root for root in self._own if path.startswith(root)), None)
+            if own is None:
+                found = Place(self, path, (path, bare, last, *urls), own=True)
+            else:  # a local directory behind a filesystem
+                relative = _relative(path, own)
+                found = Place(self, path, (relative, f"./{relative}", last), own=True, absolute=(path, *urls))
             self._remember(key, found)
         return found
 
@@ -283,6 +311,10 @@ def begin(op: str, place: Place | None) -> Passage | None:
     """Start an operation where storage is watched, and this is not part of another: None where nothing is due."""
     storage = active()
     return None if storage is None or place is None or inside() else storage.begin(op, place)
+
+
+def _is_absolute(pattern: str) -> bool:
+    return os.path.isabs(pattern) or "://" in pattern
 
 
 def _relative(path: str, own: str | None) -> str:

@@ -1,0 +1,76 @@
+"""How files came to be: replaced by a rename, or written in place, and read back afterwards."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from types import TracebackType
+from typing import Any
+
+from .scopes import OURS, inside
+
+__all__ = ["FileHistory"]
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_recording: list[FileHistory] = []
+
+
+class FileHistory:
+    """Records the file operations of this process, by Python's audit events, while it is entered.
+
+    Files that code in C opens by itself raise no event.
+    """
+
+    def __init__(self) -> None:
+        self.renamed: set[str] = set()
+        self.read_back: set[str] = set()
+        self._written: set[str] = set()
+
+    def opened(self, path: str, flags: Any) -> None:
+        """Note that a file is opened: to be written, or to be read."""
+        if not isinstance(flags, int) or flags & _WRITES:
+            self._written.add(path)
+            self.read_back.discard(path)
+            self.renamed.discard(path)
+        elif path in self._written:
+            self.read_back.add(path)
+
+    def moved(self, path: str) -> None:
+        """Note that a file or a directory comes to this path, whole."""
+        self._written.add(path)
+        self.read_back.discard(path)
+        self.renamed.add(path)
+
+    def __enter__(self) -> FileHistory:
+        _install()
+        _recording.append(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self in _recording:
+            _recording.remove(self)
+
+
+def _absolute(path: Any) -> str | None:
+    try:
+        return os.path.abspath(os.fsdecode(path))
+    except (TypeError, ValueError, OSError):
+        return None  # a file descriptor, or a directory that is gone
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _recording or event not in ("open", "os.rename", "os.link") or inside() == OURS:
+        return
+    path = _absolute(arguments[0] if event == "open" else arguments[1])
+    for history in tuple(_recording) if path is not None else ():
+        if event == "open":
+            history.opened(path, arguments[2] if len(arguments) > 2 else None)  # type: ignore[arg-type]
+        else:
+            history.moved(path)  # type: ignore[arg-type]
+
+
+@functools.cache
+def _install() -> None:
+    """Install the hook, once in a process: Python never removes one."""
+    sys.addaudithook(_hook)
