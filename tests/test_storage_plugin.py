@@ -254,10 +254,11 @@ def test_what_the_tool_does_with_files_is_no_visit(example):
                     del run
                     gc.collect()
 
-            @chaos.slow_storage(op="remove", delay=0, at=EVERY)
+            @chaos.slow_storage(op="remove", delay=1, at=EVERY)
             def test_nothing_is_removed(mlchaos, tmp_path):
                 use(mlchaos, tmp_path)
 
+            @chaos.settings(allow_quiet=True)
             @chaos.flaky_storage(op="remove", at=0)
             def test_the_first_removal_is_the_tests_own(mlchaos, tmp_path):
                 use(mlchaos, tmp_path)
