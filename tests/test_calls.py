@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import copyreg
+import importlib
 import inspect
+import io
 import json
+import multiprocessing.reduction
+import pickle
 import sys
 import time
 import types
@@ -73,6 +79,11 @@ def pkg():
     yield modules[0]
     for module in modules:
         del sys.modules[module.__name__]
+
+
+def armed(*declared):
+    """A trial with these faults."""
+    return trial(Schedule(declared), Patches())
 
 
 def failing(target, **keywords):
@@ -228,3 +239,183 @@ def test_a_target_whose_module_cannot_be_imported_says_why(tmp_path, monkeypatch
         failing("needs_nothing:f"),
     ):
         pass
+
+
+# -- what holds the original, and what inherits ---------------------------------------------------------------------
+
+HOLDERS = """
+import copyreg, functools, multiprocessing
+
+def work(number):
+    return number + 1
+
+def held(fn=work):
+    return fn
+
+table = {"work": functools.partial(work)}
+
+class Tool:
+    @staticmethod
+    def cut(number):
+        return number
+    def saw(self, number):
+        return number
+    def __eq__(self, other):
+        return type(self) is type(other)
+
+CUT = Tool.cut
+
+class Odd:
+    pass
+
+copyreg.pickle(Odd, lambda odd: (work, (1,)))
+"""
+
+
+@pytest.fixture
+def holders(tmp_path, monkeypatch):
+    """A module that keeps its functions in several places."""
+    (tmp_path / "holders.py").write_text(HOLDERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("holders")
+    copyreg.dispatch_table.pop(sys.modules.pop("holders").Odd, None)
+
+
+class Derived(pickle.Pickler):
+    """A pickler of a user's own, with a look at each object."""
+
+    def reducer_override(self, value):
+        """Leave it."""
+        return NotImplemented
+
+
+def _by_class(cls):
+    def dumps(value):
+        file = io.BytesIO()
+        cls(file).dump(value)
+        return file.getvalue()
+
+    return dumps
+
+
+PICKLERS = {
+    "dumps": lambda value: pickle.dumps(value),
+    "python": lambda value: pickle._dumps(value),
+    "class": lambda value: _by_class(pickle.Pickler)(value),
+    "derived": _by_class(Derived),
+    "multiprocessing": lambda value: bytes(multiprocessing.reduction.ForkingPickler.dumps(value)),
+}
+
+
+@pytest.mark.parametrize("dumps", PICKLERS.values(), ids=PICKLERS)
+def test_functions_pickle_by_reference_whoever_holds_them(holders, dumps):
+    """The replaced original in a default argument, a partial or a registry, and the wrapper, with any pickler; also copies."""
+    work, cut, plain = holders.work, holders.CUT, dumps(holders.work)
+    with armed(*(create("call_failure", target=f"holders:{name}", at=99) for name in ("work", "Tool.cut", "Tool.saw"))):
+        assert pickle.loads(dumps(holders.held())) is holders.work
+        assert pickle.loads(dumps(holders.table))["work"](1) == 2
+        assert pickle.loads(dumps(cut)) is holders.Tool.cut
+        assert pickle.loads(dumps(holders.Tool().saw))(5) == 5
+        assert pickle.loads(dumps(holders.Odd())) == 2
+        assert dumps(holders.work) == plain
+        assert copy.deepcopy(holders.held()) is work
+        assert copy.deepcopy(holders.work) is holders.work
+    assert pickle.loads(plain) is work
+    assert dumps(work) == plain
+
+
+def test_a_function_that_is_pickled_by_value_is_a_reference_where_it_was_one(holders):
+    """A library that pickles what it cannot look up would send a copy of the module's globals."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    with armed(create("call_failure", target="holders:work", at=99)):
+        assert pickle.loads(cloudpickle.dumps(holders.held())) is holders.work
+        assert cloudpickle.loads(cloudpickle.dumps(lambda: holders.held()(3)))() == 4
+
+
+def test_a_pool_of_processes_gets_an_original(holders):
+    """A default argument is bound before the test begins."""
+    with armed(create("call_failure", target="holders:work", at=99)), multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(holders.held(), [1, 2]) == [2, 3]
+
+
+INHERITED = '''
+import types
+
+class Base:
+    def get(self):
+        return "base"
+    @classmethod
+    def make(cls):
+        return cls.__name__
+    @staticmethod
+    def ping():
+        return "pong"
+    async def fetch(self):
+        return "fetched"
+
+class Left(Base):
+    pass
+
+class Right(Base):
+    def get(self):
+        return "right " + super().get()
+
+class Both(Left, Right):
+    pass
+
+class Deep(Left):
+    def get(self):
+        return "deep " + super().get()
+
+class Mirrored(Base):
+    """As clients that make methods of those that are still the base's."""
+    def __init__(self):
+        if self.get.__func__ is Base.get:
+            self.get = lambda: "mirrored"
+
+class Bytes(__import__("io").BytesIO):
+    pass
+'''
+
+
+@pytest.fixture
+def family(tmp_path, monkeypatch):
+    """A module with classes that inherit."""
+    (tmp_path / "family.py").write_text(INHERITED)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("family")
+    del sys.modules["family"]
+
+
+def test_wrapping_an_inherited_method_hides_no_other_one(family):
+    """The order of classes decides as it did: another base's method, an instance's own, super(); other classes are not reached."""
+    before = family.Mirrored()
+    names = ("Left.get", "Mirrored.get", "Left.make", "Left.ping", "Left.fetch", "Bytes.read")
+    with armed(*(create("call_failure", target=f"family:{name}", at=99) for name in names)) as controller:
+        assert (family.Both().get(), family.Left().get(), family.Deep().get()) == ("right base", "base", "deep base")
+        assert controller.count(("call", "family:Left.get")) == 3
+        assert (family.Base().get(), family.Right().get()) == ("base", "right base")
+        assert controller.count(("call", "family:Left.get")) == 3
+        assert (before.get(), family.Mirrored().get()) == ("mirrored", "mirrored")
+        assert controller.count(("call", "family:Mirrored.get")) == 2
+        assert (family.Both.make(), family.Left().make(), family.Left.ping(), family.Left().ping()) == ("Both", "Left", "pong", "pong")
+        assert inspect.iscoroutinefunction(family.Left().fetch)
+        assert asyncio.run(family.Left().fetch()) == "fetched"
+        assert family.Bytes(b"abc").read(2) == b"ab"
+        assert family.Left.get(family.Left()) == "base"
+        counted = {name: controller.count(("call", f"family:{name}")) for name in names}
+    assert counted == {"Left.get": 4, "Mirrored.get": 2, "Left.make": 2, "Left.ping": 2, "Left.fetch": 1, "Bytes.read": 1}
+    assert "get" not in vars(family.Left)
+    assert family.Both().get() == "right base"
+    assert before.get() == "mirrored"
+
+
+def test_an_inherited_method_fails_for_the_class_that_is_named(family):
+    """Its calls and its results are two sites of one method."""
+    declared = [create("call_failure", target="family:Left.get", at=1), create("truncation", target="family:Left.get", keep=0.5, at=0)]
+    with armed(*declared) as controller:
+        assert family.Left().get() != "base"
+        with pytest.raises(RuntimeError):
+            family.Both().get()
+        assert family.Base().get() == "base"
+    assert len(controller.journal) == 2

@@ -15,9 +15,11 @@ from ..core.sites import Key, site
 from ..core.values import did_you_mean, shown
 from ..engine.controller import Controller, current
 from ..engine.patching import Patches
+from ..engine.pickling import by_reference
 from ..engine.stand_ins import delegating, unbound
 from ..errors import TargetNotFound
 from .awaitables import DelayedItems, call_in_loop, in_event_loop
+from .inherited import Inherited
 
 __all__ = ["alike", "replace", "resolve", "wrap"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -36,6 +38,15 @@ def arm_call(controller: Controller, patches: Patches, key: Key) -> None:
 def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
     """Put a wrapper in the place of a dotted target, under every name by which it was imported."""
     owner, name, kind, function = resolve(target)
+    by_reference(patches, function)
+    if inspect.isclass(owner) and name != "__new__":
+        own = vars(owner).get(name)
+        if own is None and name not in vars(owner):
+            patches.set(owner, name, Inherited(owner, name, wrap))
+            return
+        if isinstance(own, Inherited):
+            patches.set(owner, name, own.wrapping(wrap))
+            return
     wrapper = alike(wrap(function), function)
     wrapper = wrapper if kind else unbound(wrapper, function)
     if inspect.ismodule(owner):

@@ -1,0 +1,94 @@
+"""Pickling by reference of functions that were replaced.
+
+Pickle looks a function up under its name, and refuses one that is not what it finds there. A default argument, a partial or a table may
+still hold the original. It is pickled as a reference to its name, as it was before the replacement.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .patching import Patches
+from .stand_ins import unbound
+
+__all__ = ["by_reference"]
+
+_replaced: dict[int, Any] = {}
+"""The originals, which are kept alive so that no other object gets their id."""
+
+
+def by_reference(patches: Patches, original: Any) -> None:
+    """Let pickle take ``original`` for what its name stands for, until the patches are undone."""
+    if id(original) in _replaced or not isinstance(getattr(original, "__qualname__", None), str):
+        return
+    first = not _replaced
+    _replaced[id(original)] = original
+    patches.on_undo(functools.partial(_replaced.pop, id(original), None))
+    if first:
+        _patch_picklers(patches)
+
+
+def _reduced(value: Any) -> Any:
+    """Reduce a replaced original to the look-up of its name; NotImplemented for everything else."""
+    if id(value) not in _replaced:
+        return NotImplemented
+    name = f"{value.__module__}:{value.__qualname__}"
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError):
+        return NotImplemented
+    return NotImplemented if found is value else (pkgutil.resolve_name, (name,))
+
+
+def _patch_picklers(patches: Patches) -> None:
+    """Every pickler that there is: those of C and of Python, and the classes that others have derived from them."""
+    compiled = pickle.Pickler
+
+    class Pickler(compiled):  # type: ignore[misc, valid-type]  # it is a class
+        """As the one of C, which takes no attributes."""
+
+        def reducer_override(self, value: Any) -> Any:
+            """Reduce what pickle would refuse."""
+            return _reduced(value)
+
+    Pickler.__module__, Pickler.__qualname__ = compiled.__module__, compiled.__qualname__
+
+    def dump(value: Any, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
+        Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(value)
+
+    def dumps(value: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
+        file = io.BytesIO()
+        dump(value, file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback)
+        return file.getvalue()
+
+    for base in (compiled, pickle._Pickler):
+        for cls in list(_descendants(base)):
+            if cls is not Pickler and ("reducer_override" in vars(cls) or not hasattr(cls.__base__, "reducer_override")):
+                patches.set(cls, "reducer_override", _before(vars(cls).get("reducer_override")))
+    patches.set(pickle._Pickler, "reducer_override", _before(None))
+    patches.set(pickle, "Pickler", Pickler)
+    with patches.together():
+        for original, replacement in ((pickle.dump, dump), (pickle.dumps, dumps)):
+            patches.replace_everywhere(original, unbound(functools.wraps(original)(replacement), original))
+
+
+def _before(own: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+    """A ``reducer_override`` that comes before a class's own one."""
+
+    def reducer_override(self: Any, value: Any) -> Any:
+        reduced = _reduced(value)
+        return reduced if reduced is not NotImplemented or own is None else own(self, value)
+
+    return reducer_override
+
+
+def _descendants(cls: type) -> Iterator[type]:
+    child: type
+    for child in cls.__subclasses__():
+        yield child
+        yield from _descendants(child)
