@@ -23,6 +23,7 @@ from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import TargetNotFound
+from pytest_mlchaos.reports import text
 
 faults.load()
 sites.load()
@@ -419,3 +420,97 @@ def test_an_inherited_method_fails_for_the_class_that_is_named(family):
             family.Both().get()
         assert family.Base().get() == "base"
     assert len(controller.journal) == 2
+
+
+# -- exceptions that are given ---------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """Wants other arguments than it keeps, as those of clients of cloud services do."""
+
+    def __init__(self, response, operation):
+        super().__init__(f"{operation}: {response}")
+        self.response = response
+
+
+class Status(Exception):
+    """Wants keywords that are objects."""
+
+    def __init__(self, message, *, request):
+        super().__init__(message)
+        self._request = request
+
+
+class Coded(Exception):
+    """Wants a keyword that prints."""
+
+    def __init__(self, message, *, code):
+        super().__init__(message)
+        self.code = code
+
+
+class Answered(OSError):
+    """Takes a keyword away from a class of C."""
+
+    def __init__(self, *args, **kwargs):
+        self.response = kwargs.pop("response", None)
+        super().__init__(*args)
+
+
+class Slotted(Exception):
+    """Keeps its state in a slot."""
+
+    __slots__ = ("where",)
+
+    def __init__(self, one, two):
+        super().__init__()
+        self.where = (one, two)
+
+
+def _state(error):
+    slots = {name: getattr(error, name, None) for name in ("start", "errno", "where", "filename")}
+    return type(error), error.args, vars(error), str(error), slots, error.__cause__
+
+
+GIVEN = [
+    Refused({"Code": "503"}, "GetObject"),
+    Status("no", request=object()),
+    Answered(5, "text", response=[object()]),
+    Slotted(1, 2),
+    UnicodeDecodeError("utf-8", b"abc", 1, 2, "reason"),
+    Coded("no", code=503),
+    json.JSONDecodeError("no", "text", 1),
+    OSError(28, "full", "name"),
+    KeyError({"a": 1}),
+]
+
+
+@pytest.mark.parametrize("error", GIVEN, ids=lambda error: type(error).__name__)
+def test_each_strike_gets_a_copy_of_the_given_exception(error):
+    """Whatever its constructor wants; notes and tracebacks of one strike are not those of the next."""
+    caught = []
+    fault = create("call_failure", target="json:dumps", error=error, at=EVERY)
+    with armed(pickle.loads(pickle.dumps(fault)) if vars(error).get("_request") is None and not isinstance(error, Answered) else fault):
+        for _ in range(2):
+            with pytest.raises(type(error)) as raised:
+                json.dumps({})
+            caught.append(raised.value)
+    assert caught[0] is not caught[1]
+    for one in caught:
+        for name in [name for name in vars(one) if name.startswith("_mlchaos")]:
+            delattr(one, name)
+        assert _state(one) == _state(error)
+    assert error.__traceback__ is None
+
+
+@pytest.mark.parametrize("error", GIVEN, ids=lambda error: type(error).__name__)
+def test_a_line_to_paste_makes_the_same_exception_or_is_not_given(error):
+    """Arguments and keywords print where they make it again."""
+    schedule = Schedule((create("call_failure", target="json:dumps", error=error, at=0),))
+    line = "\n".join(text.reproduce(schedule, "test_it.py::test"))
+    if isinstance(error, (Refused, Status, Answered, Slotted)):
+        assert "cannot be pasted or replayed, because error= is an instance of" in line
+        assert "--mlchaos-replay" not in line
+    else:
+        assert "--mlchaos-replay" in line
+        assert Schedule.parse(schedule.line) == schedule

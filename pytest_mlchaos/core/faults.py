@@ -22,6 +22,7 @@ __all__ = [
     "Every",
     "Fault",
     "OneOf",
+    "Opaque",
     "chaos_marks",
     "create",
     "fields_of",
@@ -58,6 +59,16 @@ class OneOf:
 
     def __repr__(self) -> str:
         return f"chaos.one_of({', '.join(map(repr, self.values))})"
+
+
+class Opaque:
+    """A parameter's value that cannot be written as text, so that a schedule with it can be neither pasted nor replayed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<{self.text}>"
 
 
 def is_drawn(value: object) -> bool:
@@ -240,6 +251,11 @@ class Fault:
     def key(self) -> Key:
         """What its visits are counted by."""
         return self.site
+
+    @property
+    def opaque(self) -> dict[str, Opaque]:
+        """The parameters that cannot be written as text."""
+        return {name: value for name in fields_of(type(self)) if isinstance(value := getattr(self, name), Opaque)}
 
     @property
     def fixed(self) -> bool:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+import copy
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ClassVar, Literal
 
-from ..core.faults import Fault, is_drawn, register
+from ..core.faults import Fault, Opaque, is_drawn, register
 from ..core.sites import Key, Visit
 from ..core.values import parse_duration, shown
 from ..errors import BadArgument
 
-__all__ = ["Afterwards", "CallDelay", "CallFailure", "error_name", "make_error"]
+__all__ = ["Afterwards", "CallDelay", "CallFailure", "GivenError", "error_name", "make_error"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Calls and services"
 
@@ -32,7 +35,8 @@ class CallFailure(Fault):
     ``target``: ``"pkg.mod:function"``, ``"pkg.mod:Class.method"`` or the same with dots only; it is wrapped under every name by
     which a module imported it. ``error``: an exception class or instance, or its name (``"TimeoutError"``,
     ``"requests.exceptions:ReadTimeout('no answer')"``). ``when="after"`` fails once the call has taken effect: the reply is lost. Where
-    the calls are searched and ``when`` is not given, both are tried.
+    the calls are searched and ``when`` is not given, both are tried. Each strike raises a copy of an instance; one that its arguments and
+    keywords do not make again has no line to paste.
 
     ``at`` counts the calls of this target.
 
@@ -117,31 +121,153 @@ class CallDelay(Fault):
         visit.sleep(self.delay)
 
 
-def error_name(error: Any, owner: str) -> str:
-    """An exception class or instance as text that :func:`make_error` reads back."""
+class GivenError(Opaque):
+    """An exception that a test made itself, which no text makes again. Each strike gets a copy."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"an instance of {_name_of(type(error))}")
+        self.error = error
+
+    def copy(self) -> BaseException:
+        """Return an exception with the same arguments and attributes, and no traceback."""
+        with contextlib.suppress(Exception):  # a constructor may want anything
+            made: BaseException = copy.copy(self.error)
+            made.__dict__.update(_attributes(self.error))
+            if _alike(made, self.error):
+                return made
+        return _made(type(self.error), self.error.args, _attributes(self.error), _members(self.error), self.error.__cause__)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GivenError) and (self.error is other.error or _alike(self.error, other.error))
+
+    def __hash__(self) -> int:
+        return hash(type(self.error))
+
+    def __reduce__(self) -> Any:
+        state = type(self.error), self.error.args, _attributes(self.error), _members(self.error), self.error.__cause__
+        return _given, state
+
+
+def _given(*state: Any) -> GivenError:
+    return GivenError(_made(*state))
+
+
+def _made(
+    cls: type[BaseException],
+    args: tuple[Any, ...],
+    attributes: Mapping[str, Any],
+    members: Mapping[str, Any],
+    cause: BaseException | None,
+) -> BaseException:
+    """An exception with this state, whatever its constructor wants: that is not called."""
+    made = cls.__new__(cls, *args)
+    made.args = args
+    for name, value in members.items():
+        with contextlib.suppress(AttributeError, TypeError):  # a few are read-only
+            setattr(made, name, value)
+    made.__dict__.update(attributes)
+    if cause is not None:
+        made.__cause__ = cause
+    return made
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    """What it keeps in its ``__dict__``; notes are added to a list of its own."""
+    kept = {name: value for name, value in vars(error).items() if not name.startswith("_mlchaos_")}
+    return {name: list(value) if name == "__notes__" else value for name, value in kept.items()}
+
+
+def _members(error: BaseException) -> dict[str, Any]:
+    """What it keeps in slots, of Python or of C (``errno``, ``start``)."""
+    found = {}
+    for cls in type(error).__mro__:
+        for name, held in vars(cls).items():
+            if inspect.ismemberdescriptor(held) and not name.startswith("__"):
+                with contextlib.suppress(AttributeError):
+                    found[name] = getattr(error, name)
+    return found
+
+
+def _alike(one: BaseException, other: BaseException) -> bool:
+    """Return True if two exceptions hold the same."""
+    with contextlib.suppress(Exception):  # values compare as they like
+        same = (one.args, _attributes(one), _members(one), str(one)) == (other.args, _attributes(other), _members(other), str(other))
+        return type(one) is type(other) and bool(same) and one.__cause__ is other.__cause__
+    return False
+
+
+def _name_of(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ == builtins.__name__ else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def error_name(error: Any, owner: str) -> str | GivenError:
+    """An exception class or instance as text that :func:`make_error` reads back; an instance itself where no text does."""
+    if isinstance(error, GivenError):
+        return error
     if isinstance(error, str):
         make_error(error, "", owner)
         return error
     cls = error if isinstance(error, type) else type(error)
     if not issubclass(cls, BaseException):
         raise BadArgument(f"{owner}: expected error to be an exception, its class or its name but got {shown(error)}")
-    name = cls.__qualname__ if cls.__module__ == builtins.__name__ else f"{cls.__module__}:{cls.__qualname__}"
-    if isinstance(error, type) or not error.args:
+    name = _name_of(cls)
+    if isinstance(error, type):
         return name
-    return f"{name}({', '.join(repr(arg) if _is_plain(arg) else repr(str(arg)) for arg in error.args)})"
+    for text in _texts(name, error):
+        with contextlib.suppress(BadArgument):
+            made = make_error(text, "", owner)
+            if type(made) is cls and (text == name or _alike(made, error)):
+                return text
+    return GivenError(error)
+
+
+def _texts(name: str, error: BaseException) -> Iterator[str]:
+    """Return the texts that may make an exception: of its arguments, and of attributes that are called as keywords are."""
+    if not error.args and not vars(error) and error.__cause__ is None:
+        yield name  # the text then says that it was injected
+    tried: list[Any] = [error.args]
+    with contextlib.suppress(Exception):  # whatever a __reduce__ raises
+        tried.append(error.__reduce__()[1])  # an OSError's holds its path, too
+    for values in tried:
+        if all(map(_is_plain, values)):
+            arguments = [*map(repr, values)]
+            yield f"{name}({', '.join(arguments)})"
+            yield f"{name}({', '.join([*arguments, *_keywords(error)])})"
+
+
+def _keywords(error: BaseException) -> Iterator[str]:
+    with contextlib.suppress(TypeError, ValueError):  # some constructors do not say
+        for parameter in inspect.signature(type(error)).parameters.values():
+            value = getattr(error, parameter.name, None)
+            if parameter.kind is parameter.KEYWORD_ONLY and _is_plain(value):
+                yield f"{parameter.name}={value!r}"
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool, bytes, type(None)))
+    """Return True for what is the same when it is written as text and read back."""
+    with contextlib.suppress(Exception):  # whatever a repr gives
+        read = ast.literal_eval(repr(value))
+        return type(read) is type(value) and bool(read == value)
+    return False
 
 
-def make_error(text: str, target: str, owner: str) -> BaseException:
-    """The exception that a text names, as one out of ``target``."""
-    name, bracket, arguments = text.partition("(")
+def _arguments(text: str, owner: str) -> tuple[list[Any], dict[str, Any]]:
     try:
-        values = ast.literal_eval(f"({arguments.rstrip()[:-1]},)") if bracket and arguments.strip() != ")" else ()
+        call = ast.parse(f"_({text}", mode="eval").body
+        if isinstance(call, ast.Call) and all(keyword.arg for keyword in call.keywords):
+            keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            return [ast.literal_eval(argument) for argument in call.args], keywords
     except (ValueError, SyntaxError):
-        raise BadArgument(f'{owner}: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {shown(text)}') from None
+        pass
+    raise BadArgument(f'{owner}: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {shown(text)}')
+
+
+def make_error(text: str | GivenError, target: str, owner: str) -> BaseException:
+    """The exception that a text names, as one out of ``target``; of one that was given, a copy."""
+    if isinstance(text, GivenError):
+        return text.copy()
+    name, bracket, arguments = text.partition("(")
+    values, keywords = _arguments(arguments, owner) if bracket else ([], {})
     module, colon, qualified = name.strip().partition(":")
     try:
         found: Any = importlib.import_module(module) if colon else builtins
@@ -154,6 +280,7 @@ def make_error(text: str, target: str, owner: str) -> BaseException:
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         raise BadArgument(f"{owner}: expected error to name an exception but got {shown(text)}")
     try:
-        return found(*values) if bracket else found(f"injected into {target} by mlchaos")
-    except TypeError as error:
+        made: BaseException = found(*values, **keywords) if bracket else found(f"injected into {target} by mlchaos")
+    except Exception as error:  # noqa: BLE001  # whatever a constructor raises
         raise BadArgument(f"{owner}: {name} cannot be made from one text ({error}); give an instance of it") from None
+    return made

@@ -60,7 +60,10 @@ def struck(strikes: Sequence[Strike]) -> list[str]:
 
 
 def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
-    """The lines to paste."""
+    """The lines to paste; if a parameter does not print, what to do instead."""
+    for name, value in (item for fault in schedule.faults for item in fault.opaque.items()):
+        why = f"cannot be pasted or replayed, because {name}= is {value.text}, which no text makes again"
+        return [f"  reproduce: {schedule.line}", f"             {why}: give the visits in the test"]
     decorators = repr(schedule).splitlines()
     lines = [f"  reproduce: {decorators[0]}", *(f"             {line}" for line in decorators[1:])]
     return [*lines, f"         or: pytest {quoted(nodeid)} --mlchaos-replay {quoted(schedule.line, always=True)}"]
