@@ -13,10 +13,12 @@ from pytest_mlchaos import assert_converged, assert_no_drift, assert_not_worse, 
 from pytest_mlchaos.core import privacy
 from pytest_mlchaos.errors import Drifted, NotConverged, StateDiffers, Worse
 
-from .canaries import canaries, spellings
+from .canaries import KINDS, canaries, spellings
 
 COUNT = int(os.environ.get("MLCHAOS_CANARIES", "48"))
-"""Canaries that the examples push through each entry point; nox -s privacy takes 1,000."""
+"""Canaries that the examples compare as states; ``nox -s privacy`` takes 1,000."""
+EACH = COUNT if COUNT > 100 else len(KINDS)
+"""Canaries that they push through each entry point: one of each kind, or all."""
 
 COMMON = """
     import json
@@ -26,7 +28,7 @@ COMMON = """
     from canaries import canaries
 
     SECRETS = canaries(COUNT)
-    FEW = SECRETS[:: max(1, COUNT // 6)]
+    FEW = SECRETS[:EACH]
 
     def told(function, *args, **keywords):
         \"\"\"Write what the tool says of a failure: its own messages, and its notes on others.\"\"\"
@@ -279,7 +281,7 @@ HOOKS = """
 def project(example, tests):
     """The project that pushes canaries through entry points."""
     source = (Path(__file__).parent / "canaries.py").read_text()
-    tests = textwrap.dedent(COMMON + tests).replace("COUNT", str(COUNT))
+    tests = textwrap.dedent(COMMON + tests).replace("COUNT", str(COUNT)).replace("EACH", str(EACH))
     return example.with_file("canaries.py", source).with_file("conftest.py", HOOKS).with_file("test_it.py", tests)
 
 
