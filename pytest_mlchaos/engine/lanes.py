@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.faults import EVERY, Fault, following
 from ..core.sites import Key
+from ..errors import PayloadMismatch
 
 __all__ = ["NEVER", "Lane", "Plan", "Tally", "most_passed"]
 
@@ -30,6 +31,7 @@ class Plan:
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
         self.remark = ""
+        self.mismatch: PayloadMismatch | None = None  # why there was nothing to strike at a visit that it was not pinned to
         self.observes = type(fault).observe is not Fault.observe
         self._seed = seed
         self.begin_again()

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..core.clock import Clock
-from ..core.faults import Fault
+from ..core.faults import EVERY, Fault
 from ..core.journal import Journal, Strike
 from ..core.privacy import error_text, remember_text
 from ..core.schedule import Schedule
 from ..core.sites import Visit, derive_seed, name_of
-from ..errors import BadArgument, MlchaosError
+from ..errors import BadArgument, MlchaosError, PayloadMismatch
 from .attribution import about, put_down
 from .blame import broken, is_meant, is_own
 from .changes import fingerprint
@@ -59,6 +59,7 @@ class Strikes:
     clock: Clock
     journal: Journal
     broken: MlchaosError | None
+    drawn: bool
     _lock: threading.Lock
 
     def _apply_due(self, lane: Lane, visit: Visit) -> None:
@@ -120,6 +121,9 @@ class Strikes:
             if visit.source is not None and visit.source.owns(error):  # the end of the loader, or a mistake of the user's in it
                 record(visit.details)
                 raise
+            if isinstance(error, PayloadMismatch) and self._passes_over(plan):
+                plan.mismatch = plan.mismatch or error.with_traceback(None)
+                return
             if not is_meant(error, visit, plan.fault):
                 self._tool_error(plan.fault, error, "apply()")
             visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error  # see Gate.check
@@ -132,6 +136,10 @@ class Strikes:
             self._tool_error(plan.fault, TypeError("it returned a coroutine; apply() has to be a plain function"), "apply()")
         if not visit.deferred and before.changed(visit):
             record(visit.details)
+
+    def _passes_over(self, plan: Plan) -> bool:
+        """Return True if a fault may leave out visits with nothing to strike: a search, a chance or EVERY chose them, not the test."""
+        return self.drawn or plan.fault.p is not None or plan.fault.at is EVERY
 
     def note(self, plan: Plan, **details: Any) -> None:
         """A fault that is not bound to a visit has taken effect."""

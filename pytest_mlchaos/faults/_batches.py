@@ -6,14 +6,15 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..core.faults import is_drawn
 from ..core.privacy import may_be_hinted, path_text
 from ..core.values import did_you_mean, shown
 from ..errors import BadArgument, PayloadMismatch
-from ._leaves import Leaf, describe, leaves, parts, rebuilt
+from ._leaves import Leaf, children, describe, leaves, numbers, parts, rebuilt
+from ._records import Each, copied_record, is_sequence
 from ._samples import Field, Unclear, fields_of_samples
 
 __all__ = ["Batch", "copied", "field_name", "wanted_fields"]
@@ -36,7 +37,12 @@ def wanted_fields(owner: str, fields: Any) -> Any:
 
 def field_name(leaf: Leaf) -> str:
     """The path to a field, with dots."""
-    return path_text(leaf.path) or "batch"
+    return path_text(_named_path(leaf)) or "batch"
+
+
+def _named_path(leaf: Leaf) -> tuple[Any, ...]:
+    """The path to a field; the items that a column goes through have no name."""
+    return tuple(part for part in leaf.path if not isinstance(part, Each))
 
 
 def _words(name: Any) -> list[str]:
@@ -60,7 +66,8 @@ def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
 
 def copied(payload: Any) -> Any:
     """A batch of its own: the arrays are copies."""
-    return rebuilt(payload, {leaf.path: leaf.copied() for leaf in leaves(payload, held=parts)})
+    found = {leaf.path: leaf.copied() for leaf in leaves(payload, held=parts)}
+    return rebuilt(payload, found) if found or next(numbers(payload), None) is None else copied_record(payload)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +79,8 @@ class Batch:
 
     @property
     def leaves(self) -> list[Leaf]:
-        """All arrays in it."""
-        return list(leaves(self.payload, held=parts))
+        """All arrays in it; of a record without any, its numbers."""
+        return list(leaves(self.payload, held=parts)) or list(numbers(self.payload))
 
     def mismatch(self, problem: str, hint: str = "; name them with fields=") -> PayloadMismatch:
         """The error that it cannot be worked on."""
@@ -93,9 +100,9 @@ class Batch:
 
     def _under(self, name: str | int, found: list[Leaf]) -> list[Leaf]:
         path = tuple(name.split(".")) if isinstance(name, str) else (str(name),)
-        matching = [leaf for leaf in found if tuple(map(str, leaf.path))[: len(path)] == path]
+        matching = [leaf for leaf in found if tuple(map(str, _named_path(leaf)))[: len(path)] == path]
         if not matching:
-            known = {".".join(map(str, leaf.path[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
+            known = {".".join(map(str, _named_path(leaf)[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
             hint = did_you_mean(str(name), sorted(one for one in known if may_be_hinted(str(name), one)))
             raise PayloadMismatch(f"{self.owner}: there is no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
         return matching
@@ -134,10 +141,18 @@ class Batch:
 
     def floats(self, fields: Any = None) -> list[Leaf]:
         """The fields named, or else all that hold floating-point numbers."""
-        found = [leaf for leaf in self.leaves if leaf.is_float and leaf.size] if fields is None else self.named(fields)
+        if fields is None:
+            found = [leaf for leaf in self.leaves if leaf.is_float and leaf.size] or self._of_integers()
+        else:
+            found = [_as_float(leaf) for leaf in self.named(fields)]
         if not found:
             raise self.mismatch("found no floating-point values")
         return found
+
+    def _of_integers(self) -> list[Leaf]:
+        """The numbers of a record without floats: whole numbers are written without a point. Labels stay what they are."""
+        labels = {leaf.path for leaf in self.told_labels()} if self.leaves and self.leaves[0].record else set()
+        return [_as_float(leaf) for leaf in self.leaves if leaf.record and leaf.path not in labels]
 
     def checked(self, found: list[Leaf]) -> list[Leaf]:
         """These fields, if they hold numbers and are not empty."""
@@ -154,7 +169,7 @@ class Batch:
             if (problem := leaf.layout_problem()) is not None:
                 raise self.refuse(leaf, problem)
         try:
-            found = fields_of_samples(self.payload)
+            found = _fields_of_record(self.payload) if self.leaves and self.leaves[0].record else fields_of_samples(self.payload)
         except Unclear as error:
             raise self.mismatch(str(error), "") from None
         if not found:
@@ -170,12 +185,35 @@ class Batch:
         for field in self.fields:
             depth = len(field.path)
             if leaf.path[:depth] == field.path:
-                return field, None if field.path == leaf.path else leaf.path[depth]
+                whole = field.path == leaf.path or isinstance(leaf.path[depth], Each)
+                return field, None if whole else leaf.path[depth]
         raise self.refuse(leaf, "has no axis of samples")
 
     def taken(self, order: Any) -> Any:
         """The batch made of the samples at these places, in this order, in all fields: arrays and lists, whatever they hold."""
         return rebuilt(self.payload, {field.path: _reordered(field, order) for field in self.fields})
+
+
+def _as_float(leaf: Leaf) -> Leaf:
+    """Numbers of a record, which may become any others."""
+    return Leaf(leaf.path, leaf.value.astype("float64"), record=True) if leaf.record and not leaf.is_float else leaf
+
+
+def _fields_of_record(value: Any) -> list[Field]:
+    """The lists that hold a sample in each item: the outermost ones."""
+    found = list(_lists(value, ()))
+    if len({field.length for field in found}) > 1:
+        names = ", ".join(field.name for field in found[:8])
+        raise Unclear(f"cannot tell the samples, because the lengths of {names} differ,")
+    return found
+
+
+def _lists(value: Any, path: tuple[Any, ...]) -> Iterator[Field]:
+    if is_sequence(value):
+        yield Field(path, value, len(value))
+        return
+    for name, child in children(value):
+        yield from _lists(child, (*path, name))
 
 
 def _reordered(field: Field, order: Any) -> Any:

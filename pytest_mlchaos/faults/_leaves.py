@@ -12,8 +12,9 @@ from typing import Any
 
 from ..core.privacy import path_text
 from ..engine.tables import is_frame
+from ._records import Each, as_it_was, columns, is_number
 
-__all__ = ["Leaf", "children", "describe", "leaves", "parts", "rebuilt"]
+__all__ = ["Leaf", "children", "describe", "leaves", "numbers", "parts", "rebuilt"]
 
 Path = tuple[Any, ...]
 
@@ -24,6 +25,8 @@ class Leaf:
 
     path: Path
     value: Any
+    record: bool = False
+    """Whether it is made of single numbers, which have no dtype."""
 
     @property
     def is_torch(self) -> bool:
@@ -170,6 +173,11 @@ def is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_array_like(value: Any) -> bool:
+    """Whether it is an array, or one element of one."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
 def is_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
@@ -256,13 +264,24 @@ def leaves(value: Any, path: Path = (), held: Any = children) -> Iterator[Leaf]:
         yield from leaves(child, (*path, name), held)
 
 
+def numbers(value: Any) -> Iterator[Leaf]:
+    """The numbers of a record, by columns."""
+    for path, column in columns(value):
+        yield Leaf(path, column, record=True)
+
+
 def rebuilt(value: Any, replaced: Mapping[Path, Any]) -> Any:
     """The batch with some leaves replaced; whatever holds none of them is the same object."""
     if not replaced or () in replaced:
-        return replaced.get((), value)
+        new = replaced.get((), value)
+        return as_it_was(value, new) if is_number(value) and is_array_like(new) else new
     inside: dict[Any, dict[Path, Any]] = {}
     for path, new in replaced.items():
-        inside.setdefault(path[0], {})[path[1:]] = new
+        if isinstance(path[0], Each):
+            for place, item in enumerate(path[0].items):
+                inside.setdefault(item, {})[path[1:]] = new[place]
+        else:
+            inside.setdefault(path[0], {})[path[1:]] = new
     fresh = {}
     for name, child in parts(value):
         if name in inside and (new := rebuilt(child, inside[name])) is not child:

@@ -37,7 +37,8 @@ class CorruptBatch(DataFault):
     samples, at least two). ``fields``: names, positions or dotted paths (``"inputs.pixels"``) of the fields to hit; without it all
     floating-point fields, and labels are found as by ``label_noise``.
 
-    Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested. The loop gets a
+    Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested, or records: dicts and lists of single
+    numbers, where a list of dicts is a table of columns. The loop gets a
     changed copy; the original objects are never modified, and fields that are not hit are the same objects.
 
     Imitates: a corrupt shard, a failed decoder, a sensor or a channel that drops out, a join that mixes up labels.

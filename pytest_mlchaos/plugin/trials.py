@@ -46,6 +46,7 @@ class Trials:
         self._unstruck = ""  # why a trial did not
         self._skipped: BaseException | None = None
         self._void: BaseException | None = None  # a trial in which the search let more strike than the run may restart
+        self._unfit: dict[int | None, BaseException] = {}  # by declaration: why a fault had nothing to strike at a visit
         self.untried: list[str] = []
         self._judgements: dict[str, bool] = {}  # by oracle: whether it had something to judge in some trial
         self._nodeid = self._body.nodeid
@@ -126,6 +127,8 @@ class Trials:
             raise
         silent = [plan.fault for plan in controller.plans if not plan.total]
         if silent and not settings.allow_quiet:
+            if unfit := next((plan.mismatch for plan in controller.plans if plan.mismatch and not plan.total), None):
+                raise unfit
             hint = (
                 _remarks(controller)
                 or _unused_state(silent)
@@ -263,6 +266,7 @@ class Trials:
         finally:
             if self._body.controller is not None:
                 struck.update(plan.fault._origin for plan in self._body.controller.plans if plan.total)
+                self._unfit.update((plan.fault._origin, plan.mismatch) for plan in self._body.controller.plans if plan.mismatch)
                 for oracle, judges in self._body.controller.judgements.items():
                     self._judgements[oracle] = self._judgements.get(oracle, False) or judges
         return None
@@ -278,6 +282,8 @@ class Trials:
     def _check_struck(self, declared: list[Declared], struck: set[int | None], passed: dict[Key, int]) -> None:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
+            if unfit := next((self._unfit[fault._origin] for fault in silent if fault._origin in self._unfit), None):
+                raise unfit
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
 
 

@@ -1,0 +1,100 @@
+"""Records: dicts and lists of single numbers, as feature stores and JSON give them, read and changed as columns of numbers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["Each", "as_it_was", "columns", "copied_record", "is_number", "is_sequence"]
+
+MOST = 2**63 - 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Each:
+    """In the path to a column: these items of a sequence, each of which holds one number of it."""
+
+    items: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "*"
+
+
+def is_number(value: Any) -> bool:
+    """Return True for one number of Python's or NumPy's. Truth values and integers that fit no array are left alone."""
+    if isinstance(value, (bool, enum.Enum)) or not (isinstance(value, (int, float)) or _is_scalar(value)):
+        return False
+    return not isinstance(value, int) or -MOST <= value <= MOST
+
+
+def _is_scalar(value: Any) -> bool:
+    return getattr(value, "shape", None) == () and hasattr(value, "dtype") and hasattr(value, "item") and value.dtype.kind in "iuf"
+
+
+def is_sequence(value: Any) -> bool:
+    """Return True for a list or tuple of items; a named tuple is a structure of fields."""
+    return isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
+
+
+def columns(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Return each number, or each column of numbers, with its path, as a NumPy array.
+
+    A column is a list of numbers, or what the dicts of a list hold under one key. Dicts without that key, or with something else, are no
+    part of it.
+    """
+    import numpy as np
+
+    if is_number(value):
+        yield path, np.asarray(value)
+    elif is_sequence(value) and value and all(map(is_number, value)):
+        yield (*path, Each(tuple(range(len(value))))), np.asarray(value)
+    elif is_sequence(value) and value and all(isinstance(item, Mapping) for item in value):
+        yield from _of_rows(value, path)
+    else:
+        for name, child in _children(value):
+            yield from columns(child, (*path, name))
+
+
+def _of_rows(rows: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    import numpy as np
+
+    for key in dict.fromkeys(key for row in rows for key in row):
+        its = tuple(place for place, row in enumerate(rows) if is_number(row.get(key)))
+        if its:
+            yield (*path, Each(its), key), np.asarray([rows[place][key] for place in its])
+        for place, row in enumerate(rows):
+            if key in row and place not in its:
+                yield from columns(row[key], (*path, place, key))
+
+
+def _children(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif is_sequence(value):
+        yield from enumerate(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
+
+
+def as_it_was(value: Any, new: Any) -> Any:
+    """Return an array of one number as a number of the type of ``value``: itself if it is the same. An integer stays one if it can."""
+    number = new.item() if hasattr(new, "item") else new
+    whole = isinstance(value, int) or (hasattr(value, "dtype") and value.dtype.kind in "iu")
+    if whole and isinstance(number, float) and not (math.isfinite(number) and number.is_integer()):
+        return number
+    made = type(value)(number)
+    return value if repr(made) == repr(value) else made
+
+
+def copied_record(value: Any) -> Any:
+    """Return a record that shares no container with ``value``."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001  # some values refuse to be copied
+        return copy.copy(value)
