@@ -69,6 +69,7 @@ class Body:
         self.runs = 0
         self.drawn = False  # whether schedules come from a search
         self.idle = ""  # why no fault can strike, though judgements may be about faults
+        self.missed = ""  # why the last trial shows nothing
         self.judging = True  # results of the fixture have to be judged
         self.journal: list[str] = []
         self.controller: Controller | None = None
@@ -93,8 +94,11 @@ class Body:
                 made: list[errors.MlchaosError] = []
                 errors.made = made
                 self._call()
-                if self.judging and (missed := dropped(made) or unjudged(controller.results)):
-                    raise Vacuous(missed)
+                self.missed = (dropped(made) or unjudged(controller.results)) if self.judging else ""
+                # That nothing struck is the news, and comes first: the trial without faults, and one that is still to be told so, go on.
+                silent = bool(controller.plans) and not any(plan.total for plan in controller.plans)
+                if self.missed and not probing and (self.drawn or not silent):
+                    raise Vacuous(self.missed)
         except BaseException as error:
             if _raised_by(alarm, error):
                 error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self.nodeid, self.clock))

@@ -137,6 +137,8 @@ class Trials:
                 or _elsewhere(silent, controller)
             )
             raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
+        if self._body.missed:
+            raise Vacuous(self._body.missed)
         if not settings.allow_quiet:
             if partly := [line for plan in controller.plans if (line := _struck_in_part(plan))]:
                 raise NeverStruck("\n".join([*partly, f"sites passed: {text.passed_sites(controller.passed())}"]))
