@@ -294,7 +294,7 @@ def test_objects_come_back_in_the_order_in_which_they_were_made(mlchaos, url):
 
 def test_the_prefix_is_left_as_it_was_found(mlchaos, bucket, options, url):
     """Empty, and the bucket is still there; also when the golden run fails."""
-    mlchaos.explore_crashes(sound, bucket, options, storage_options=options)
+    mlchaos.explore_crashes(sound, bucket, options, storage_options=options).assert_recovers()
     fs = fsspec.filesystem("s3", **options)
     assert fs.exists(bucket)
     assert fs.find(bucket) == []

@@ -93,7 +93,8 @@ class StreamInterruption(DataFault):
         """End the stream, or skip some of it."""
         lost = self.scaled("resume_after")
         visit.note(lost="the rest" if lost is None else lost)
-        visit.sleep(self.gap)
+        if self.gap:  # no gap is an interruption, too
+            visit.sleep(self.gap)
         if lost is None:
             visit.stream.end()
             visit.fail(StopIteration())
