@@ -64,6 +64,7 @@ def environment():
 # -- without faults --------------------------------------------------------------------------------------------
 
 
+@chaos.settings(allow_quiet=True)
 def test_an_unmodified_ddp_function_runs_in_it(mlchaos):
     """Every rank returns, with the same parameters, and the world equals its golden run."""
     run = mlchaos.world(ranks=2).run(train)
@@ -462,6 +463,7 @@ def test_ranks_without_a_process_group_are_not_in_sync(mlchaos):
         mlchaos.world(ranks=1).run(alike).assert_in_sync()
 
 
+@chaos.settings(allow_quiet=True)
 def test_there_must_be_something_to_compare(mlchaos):
     """A subject that returns nothing and trains nothing proves nothing."""
     run = mlchaos.world().run(time.sleep, 0)
