@@ -12,6 +12,11 @@ def arguments():
     return (), {}
 
 
+def cut_at(operation):
+    """Where a file of 1000 bytes ends for its reader; one called "small" has 50."""
+    return operation.ends_at(50 if operation.path == "small" else 1000)
+
+
 CASES = {
     "crash": Case(create("crash"), object, sticky=True),
     "call_failure": Case(
@@ -24,5 +29,17 @@ CASES = {
         create("slow_storage", delay="1ms", bandwidth="1MB/s"), lambda: Operation("read", "a/b"), bad=[{"bandwidth": "fast"}]
     ),
     "flaky_storage": Case(create("flaky_storage", error="ENOSPC"), lambda: Operation("rename", "a/b", "a/c"), bad=[{"error": "EWHAT"}]),
-    "truncated_read": Case(create("truncated_read", keep=100), lambda: Operation("read", "a/b"), bad=[{"keep": -1}]),
+    "slow_storage by its bandwidth": Case(
+        create("slow_storage", bandwidth="1MB/s"),
+        lambda: Operation("read", "a/b"),
+        operation=lambda operation: operation.seconds_for(0 if operation.path == "empty" else 100),
+        neutral=lambda: Operation("read", "empty"),
+    ),
+    "truncated_read": Case(
+        create("truncated_read", keep=100),
+        lambda: Operation("read", "a/b"),
+        operation=cut_at,
+        neutral=lambda: Operation("read", "small"),
+        bad=[{"keep": -1}],
+    ),
 }

@@ -47,11 +47,33 @@ def roots():
     return (torch.ones(6, requires_grad=True),)
 
 
+def flat_roots():
+    """A root whose gradient is 0."""
+    import torch
+
+    return (torch.zeros(6, requires_grad=True),)
+
+
+def constant(value):
+    """Return a factory of models of which each layer gives this value."""
+
+    def made():
+        import torch
+
+        constant = model()
+        with torch.no_grad():
+            for name, parameter in constant.named_parameters():
+                parameter.fill_(value if name.endswith("bias") else 0.0)
+        return constant
+
+    return made
+
+
 def backward(given):
     """The gradient."""
     import torch
 
-    given[0].backward(torch.linspace(1, 2, 6))
+    given[0].backward(torch.linspace(1, 2, 6) * given[0].detach())
     gradient, given[0].grad = given[0].grad, None
     return gradient
 
@@ -95,14 +117,28 @@ CASES = {
     "bit_flip in activations": Case(create("bit_flip", part="activations", bit=30), model, operation=called),
     "bit_flip in gradients": Case(create("bit_flip", part="gradients", count=2), roots, operation=backward, wrong=WRONG[:1]),
     "bit_flip in an optimizer": Case(create("bit_flip", part="optimizer", bit=28), optimizer, operation=stepped, wrong=WRONG),
-    "quantization_error of activations": Case(create("quantization_error", part="activations", bits=3), model, operation=called),
-    "stuck_neuron": Case(create("stuck_neuron", value=7.0), model, operation=called, bad=[{"index": -1}, *LAYERS], wrong=WRONG),
-    "quantization_error": Case(
-        create("quantization_error", bits=3), model, operation=called, bad=[{"bits": 1}, {"bits": 17}, *LAYERS], wrong=WRONG
+    "quantization_error of activations": Case(
+        create("quantization_error", part="activations", bits=3), model, operation=called, neutral=constant(0.0)
     ),
-    "stale_weights": Case(create("stale_weights"), model_of_its_time, operation=called, bad=[{"age": 0}, *LAYERS], wrong=[]),
+    "stuck_neuron": Case(
+        create("stuck_neuron", value=7.0), model, operation=called, neutral=constant(7.0), bad=[{"index": -1}, *LAYERS], wrong=WRONG
+    ),
+    "quantization_error": Case(
+        create("quantization_error", bits=3),
+        model,
+        operation=called,
+        neutral=constant(0.0),
+        bad=[{"bits": 1}, {"bits": 17}, *LAYERS],
+        wrong=WRONG,
+    ),
+    "stale_weights": Case(create("stale_weights"), model_of_its_time, operation=called, neutral=model, bad=[{"age": 0}, *LAYERS], wrong=[]),
     "nan_gradient": Case(create("nan_gradient", fraction=0.3), roots, operation=backward, bad=[*SHARES, *LAYERS], wrong=WRONG[:1]),
     "exploding_gradient": Case(
-        create("exploding_gradient"), roots, operation=backward, bad=[{"factor": 1.0}, {"factor": float("inf")}, *LAYERS], wrong=WRONG[:1]
+        create("exploding_gradient"),
+        roots,
+        operation=backward,
+        neutral=flat_roots,
+        bad=[{"factor": 1.0}, {"factor": float("inf")}, *LAYERS],
+        wrong=WRONG[:1],
     ),
 }

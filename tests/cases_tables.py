@@ -43,6 +43,11 @@ def twice():
     return frame.set_axis(["age"] * 2 + list(frame.columns[2:]), axis=1)
 
 
+def alike():
+    """A table of equal rows."""
+    return people().iloc[[0] * len(people())]
+
+
 SHARES = [{"fraction": 0}, {"fraction": 1.5}, {"fraction": float("nan")}, {"severity": 6}, {"target": " "}]
 COLUMNS = [*SHARES, {"column": 1.5}, {"column": []}, {"column": [True]}]
 NO_TABLES = [dict, lambda: [1, 2], empty]
@@ -81,7 +86,7 @@ CASES = {
     ),
     "duplicate_rows": Case(create("duplicate_rows"), people, bad=SHARES, wrong=NO_TABLES),
     "late_rows": Case(create("late_rows"), people, bad=SHARES, wrong=[*NO_TABLES, lambda: people()[:1]]),
-    "out_of_order_rows": Case(create("out_of_order_rows"), people, bad=SHARES, wrong=[*NO_TABLES, lambda: people()[:1]]),
+    "out_of_order_rows": Case(create("out_of_order_rows"), people, neutral=alike, bad=SHARES, wrong=[*NO_TABLES, lambda: people()[:1]]),
     "clock_skew": Case(
         create("clock_skew"),
         people,
@@ -94,11 +99,16 @@ CASES = {
     "swapped_values": Case(
         create("swapped_values"),
         people,
+        neutral=alike,
         bad=[*COLUMNS, {"between": "tables"}, {"between": "columns", "column": "age"}],
         wrong=[*NO_TABLES, lambda: people()[:1]],
     ),
     "stale_feature": Case(
-        create("stale_feature"), people, bad=[*COLUMNS, {"lag": 0}, {"behind": "time"}], wrong=[*NO_TABLES, lambda: people()[:1]]
+        create("stale_feature"),
+        people,
+        neutral=alike,
+        bad=[*COLUMNS, {"lag": 0}, {"behind": "time"}],
+        wrong=[*NO_TABLES, lambda: people()[:1]],
     ),
     "unseen_category": Case(create("unseen_category"), people, bad=COLUMNS, wrong=[*NO_TABLES, lambda: people()[["age"]]]),
 }

@@ -16,9 +16,17 @@ WRONG = [lambda: ([1, 2], {}), lambda: ([""], {"role": "user"})]
 SIDE = {"side": "arguments", "target": None}
 
 CASES = {
-    "typos": Case(create("typos"), arguments, bad=[{"rate": 0}, {"rate": 2}, {"kind": "all"}, FIELDS, SIDE], wrong=WRONG),
+    "typos": Case(
+        create("typos"), arguments, neutral=lambda: ([""], {}), bad=[{"rate": 0}, {"rate": 2}, {"kind": "all"}, FIELDS, SIDE], wrong=WRONG
+    ),
     "typos at most": Case(create("typos", severity=5, kind="transposition"), arguments, bad=[{"rate": 0.5}]),
-    "truncation": Case(create("truncation"), arguments, bad=[{"keep": 1}, {"keep": -0.1}, {"length": -1}, FIELDS, SIDE], wrong=WRONG),
+    "truncation": Case(
+        create("truncation"),
+        arguments,
+        neutral=lambda: ([""], {}),
+        bad=[{"keep": 1}, {"keep": -0.1}, {"length": -1}, FIELDS, SIDE],
+        wrong=WRONG,
+    ),
     "truncation of bytes": Case(create("truncation", length=5, unit="bytes"), lambda: {"raw": b"1234567", "text": "ab\N{SNOWMAN}"}),
     "mojibake": Case(
         create("mojibake"),

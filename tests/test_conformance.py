@@ -90,11 +90,12 @@ def broken(apply_, **members):
         ("reads_back", lambda self, visit: [7], {"__repr__": lambda self: "suspect()"}, "does not read back"),
         ("refuses_parameters", lambda self, visit: [7], {"__post_init__": lambda self: None}, "is accepted, though"),
         ("refuses_payloads", lambda self, visit: [7], {}, "cannot work on"),
+        ("neutral_is_no_strike", lambda self, visit: visit.struck(), {}, "changed nothing, and counts as struck"),
     ],
 )
 def test_the_check_finds_what_breaks_a_promise(promise, apply, members, says):
     """A check that cannot fail is no check."""
-    case = Case(broken(apply, **members), list, operation=lambda payload: payload + left, wrong=[list])
+    case = Case(broken(apply, **members), list, operation=lambda payload: payload + left, wrong=[list], neutral=list)
     if promise == "input_kept":
         case = dataclasses.replace(case, operation=None)
     left.clear()
@@ -143,4 +144,15 @@ def test_authors_run_the_suite_on_their_own_faults(example):
                 return [self.value] * len(visit.payload)
 
         test_my_fault = conformance(Case(StuckSensor(value=1.0), lambda: [0.5, 0.7]))
-    """).run(fresh=True, passed=len(PROMISES) - 1)
+    """).run(fresh=True, passed=len(PROMISES) - 2)
+
+
+@pytest.mark.parametrize("name", ["call_delay", "latency_spike", "delay_batch", "slow_storage", "slow_phase"])
+def test_no_delay_is_no_strike(name):
+    """A delay of nothing changes nothing."""
+    if name not in FAULTS:
+        pytest.skip(f"there is no {name}")
+    case = CASES[name] if name in CASES else pytest.skip("its case needs torch")
+    keywords = {"delay": 0.0, **({"bandwidth": None} if name == "slow_storage" else {})}
+    still = dataclasses.replace(case, fault=dataclasses.replace(case.fault, **keywords))
+    assert not still.struck(still.payloads(), *still.due).journal

@@ -48,7 +48,7 @@ def _effects(visit: Visit) -> tuple[float, int, int]:
 def _seen(fault: Fault, visit: Visit) -> _Seen:
     """Remember a visit. The package's own faults know themselves whether they changed something: their payloads may be large."""
     ours = type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
-    alone = ours or visit.payload is None or visit.source is not None
+    alone = visit.payload is None or ((ours or visit.source is not None) and not fault.compared)
     return _Seen(visit.payload, None if alone else fingerprint(visit.payload), _effects(visit))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.sites import Visit
 from ..errors import PayloadMismatch
-from ._modules import LayerFault, names_of
+from ._modules import LayerFault, differ, names_of
 
 __all__ = ["changing", "gradients"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -59,7 +59,7 @@ def changing(changes: Mapping[int, Callable[[Any], Any]], tensors: Mapping[int, 
     def hook(change: Callable[[Any], Any], gradient: Any) -> Any:
         nonlocal told
         changed = change(gradient)
-        if changed is not None and not told:
+        if changed is not None and not told and differ(changed, gradient):
             told = True
             visit.struck(**details)
         return changed

@@ -193,3 +193,19 @@ def name_part(fault: Any) -> None:
             raise BadArgument(f"{fault.name}: where={fault.where!r} and part={fault.part!r} say different things; give one of them")
         object.__setattr__(fault, "part", fault.where)
         object.__setattr__(fault, "where", None)
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Return True unless two tensors of one form hold the same bits."""
+    if one.is_sparse:
+        return bool(differ(one.coalesce()._values(), other.coalesce()._values()))
+    one, other = (tensor.detach().resolve_conj().resolve_neg().contiguous() for tensor in (one, other))
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return True
+    return not bool(one.view(-1).view(_bytes()).equal(other.view(-1).view(_bytes()))) if one.numel() else False
+
+
+def _bytes() -> Any:
+    import torch
+
+    return torch.uint8

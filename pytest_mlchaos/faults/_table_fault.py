@@ -39,6 +39,7 @@ class TableFault(DataFault):
     """A fault of a table: it strikes where tables are read, or at what calls of ``target`` return."""
 
     site = "data.table"
+    compared = True
 
     def check(self) -> None:
         """Refuse a share outside of 0 to 1, and names of columns that are none."""

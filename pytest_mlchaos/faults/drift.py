@@ -117,6 +117,7 @@ class ClassImbalance(DataFault):
     """
 
     site = "data.batch"
+    compared = True
     scales: ClassVar = {"keep": (0.5, 0.25, 0.1, 0.05, 0.0)}
     keep: float = 0.05
     label: int | None = None
@@ -174,6 +175,7 @@ class DistributionShift(DataFault):
     """
 
     site = "data.batch"
+    compared = True
     scales: ClassVar = {"magnitude": (0.1, 0.25, 0.5, 1.0, 2.0)}
     kind: Literal["covariate", "label", "concept"] = "covariate"
     magnitude: float = 1.0

@@ -32,6 +32,7 @@ class WrongDtype(DataFault):
     """
 
     site = "data.batch"
+    compared = True
     random = False
     dtype: Literal[
         "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64", "str", "object"
@@ -83,6 +84,7 @@ class WrongShape(DataFault):
     """
 
     site = "data.batch"
+    compared = True
     random = False
     kind: Literal["transposed", "extra_dim", "missing_dim", "flattened", "channels_last", "channels_first"] = "transposed"
     fields: Any = None

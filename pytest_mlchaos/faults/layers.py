@@ -12,7 +12,7 @@ from ..core.sites import Visit, derive_seed
 from ..core.values import shown
 from ..errors import BadArgument, PayloadMismatch
 from ._leaves import leaves, rebuilt
-from ._modules import LayerFault, checked_model, layer_by_layer, layers_of, name_part, tensors_of
+from ._modules import LayerFault, checked_model, differ, layer_by_layer, layers_of, name_part, tensors_of
 
 __all__ = ["QuantizationError", "StaleWeights", "StuckNeuron"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -56,7 +56,7 @@ class _Stuck:
             raise PayloadMismatch(f"stuck_neuron: there is no unit {index} in the output of {self.name}: {leaf.shape_and_type()}")
         fresh = leaf.value.clone()
         fresh.select(axis, index).fill_(self.value)
-        if self.visit is not None:
+        if self.visit is not None and differ(fresh, leaf.value):
             self.visit.struck(layer=self.name, index=index)
             self.visit = None
         return rebuilt(output, {leaf.path: fresh})
@@ -222,9 +222,10 @@ class QuantizationError(LayerFault):
             visit.enter(self._rounding(visit, model))
             return
         named = self.inside(model, tensors_of(model), "tensor")
-        changes = [(tensor, self.rounded(tensor.detach())) for _, tensor in named if _is_real(tensor)]
-        if self.layer is not None and not named:
-            visit.spare()  # another part of the model is meant
+        rounded = [(tensor, self.rounded(tensor.detach())) for _, tensor in named if _is_real(tensor)]
+        changes = [(tensor, fresh) for tensor, fresh in rounded if differ(fresh, tensor)]
+        if (self.layer is not None and not named) or (rounded and not changes):
+            visit.spare()  # another part of the model is meant, or all is on the grid already
             return
         if not changes:
             raise PayloadMismatch(f"quantization_error found no floating-point weights in {type(model).__name__}")
@@ -247,12 +248,12 @@ class QuantizationError(LayerFault):
         def hook(module: Any, inputs: Any, output: Any) -> Any:
             nonlocal told
             found = {leaf.path: leaf.value for leaf in leaves(output) if leaf.is_torch and _is_real(leaf.value)}
-            if found and not told:
-                told = True
-                visit.struck(bits=self.bits, layers=len(handles))
             fresh = {path: value.clone() for path, value in found.items()}
             for value in fresh.values():
                 value.data.copy_(self.rounded(value.detach()))
+            if not told and any(differ(value, found[path]) for path, value in fresh.items()):
+                told = True
+                visit.struck(bits=self.bits, layers=len(handles))
             return rebuilt(output, fresh)
 
         handles = [module.register_forward_hook(hook) for _, module in every]

@@ -109,7 +109,8 @@ class SlowStorage(Fault):
             visit.sleep(1.0 if self.delay is None else self.delay)
         if self.bandwidth is None:
             return None
-        return dataclasses.replace(operation, rate=min(self.bandwidth, operation.rate or self.bandwidth))
+        slower = dataclasses.replace(operation, rate=min(self.bandwidth, operation.rate or self.bandwidth))
+        return slower if self.delay else _striking_later(visit, slower)
 
 
 @register
@@ -200,7 +201,23 @@ class TruncatedRead(Fault):
 
     def apply(self, visit: Visit) -> Operation:
         """End the file early."""
-        return dataclasses.replace(_note(visit), keep=self.keep)
+        return _striking_later(visit, dataclasses.replace(_note(visit), keep=self.keep))
+
+
+def _striking_later(visit: Visit, operation: Operation) -> Operation:
+    """An operation that strikes once it has an effect: how large a file is, and where its reader is, is known then."""
+    before, struck = operation.took_effect, False
+
+    def took_effect() -> None:
+        nonlocal struck
+        if before is not None:
+            before()
+        if not struck:
+            struck = True
+            visit.struck()
+
+    visit.spare()
+    return dataclasses.replace(operation, took_effect=took_effect)
 
 
 def _error(name: str, operation: Operation) -> OSError:

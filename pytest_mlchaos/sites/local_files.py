@@ -59,7 +59,7 @@ class File(io.FileIO):
             with passage:
                 passage.wait()
                 if passage.operation.keep is not None:
-                    self.end = passage.operation.ends_at(os.fstat(self.fileno()).st_size)
+                    self.end = passage.operation.ends_at(os.fstat(self.fileno()).st_size, position or 0)
                 done = act()
         except BaseException:
             if position is not None and not self.closed and (done is None or passage.operation.op != "write"):

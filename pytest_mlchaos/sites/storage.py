@@ -163,13 +163,13 @@ class Passage:
 
     def transferred(self, size: int | None) -> None:
         """So many bytes have passed: that takes its time, where a fault says so."""
-        if size and self.operation.rate:
-            self._clock.sleep(size / self.operation.rate)
+        if seconds := self.operation.seconds_for(size):
+            self._clock.sleep(seconds)
 
     async def transferred_async(self, size: int | None) -> None:
         """As :meth:`transferred`, in a coroutine."""
-        if size and self.operation.rate:
-            await pause(self._clock, size / self.operation.rate)
+        if seconds := self.operation.seconds_for(size):
+            await pause(self._clock, seconds)
 
     def cut(self, content: Any) -> Any:
         """What is read of a whole content."""

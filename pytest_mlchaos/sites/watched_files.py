@@ -129,7 +129,7 @@ class Watched(Proxy):
             position = file.tell()
             size = int(file.seek(0, 2))
             file.seek(position)
-            self._mlchaos_end = passage.operation.ends_at(size)
+            self._mlchaos_end = passage.operation.ends_at(size, position)
 
     def _mlchaos_trimmed(self, data: Any) -> Any:
         """What lies before the end; the position too."""

@@ -43,7 +43,7 @@ class Case:
     ``payload()``: a fresh payload that it can work on, the same one each time. ``operation``, ``stream``, ``attributes``: as of
     :func:`~pytest_mlchaos.testing.strike`. ``sticky``: nothing that follows a strike is as it was, until the process ends.
     ``bad``: keywords that it must refuse, one set at a time; what does not fit an annotation is tried in any case. ``wrong``: payloads
-    that it must refuse, each made by a function.
+    that it must refuse, each made by a function. ``neutral()``: a payload that the fault leaves as it is.
     """
 
     fault: Fault
@@ -54,6 +54,7 @@ class Case:
     sticky: bool = False
     bad: Sequence[Mapping[str, Any]] = ()
     wrong: Sequence[Callable[[], Any]] = ()
+    neutral: Callable[[], Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.fault, Fault):
@@ -180,6 +181,13 @@ def refuses_payloads(case: Case) -> None:
         assert told, f"{case.fault!r} met a payload that it cannot work on, and gave {outcome!r} instead of an error that names the fault"
 
 
+def neutral_is_no_strike(case: Case) -> None:
+    """What changed nothing is no strike."""
+    assert case.neutral is not None
+    struck = case.struck([case.neutral() for _ in range(VISITS)], *case.due).journal
+    assert not struck, f"{case.fault!r} changed nothing, and counts as struck: {[str(strike) for strike in struck]}"
+
+
 PROMISES: tuple[Callable[[Case], None], ...] = (
     exact_visits,
     same_object,
@@ -192,18 +200,20 @@ PROMISES: tuple[Callable[[Case], None], ...] = (
     reads_back,
     refuses_parameters,
     refuses_payloads,
+    neutral_is_no_strike,
 )
+_NEEDS: Mapping[Callable[[Case], None], Callable[[Case], object]] = {
+    refuses_payloads: lambda case: case.wrong,
+    neutral_is_no_strike: lambda case: case.neutral,
+}
+"""What a case needs to give for a promise to be checked."""
+
 """What every fault promises, one check each: they raise ``AssertionError``, in words, where a promise is broken."""
 
 
 def conformance(*cases: Case) -> Callable[..., None]:
     """A parametrised test of these faults: assign it to a name that begins with ``test_``."""
-    chosen = [
-        pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}")
-        for case in cases
-        for promise in PROMISES
-        if promise is not refuses_payloads or case.wrong
-    ]
+    chosen = [pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}") for case in cases for promise in _checked(case)]
 
     @pytest.mark.parametrize(("case", "promise"), chosen)
     def test_conformance(case: Case, promise: Callable[[Case], None]) -> None:
@@ -215,8 +225,12 @@ def conformance(*cases: Case) -> Callable[..., None]:
 def check_fault(fault: Fault, payload: Callable[[], Any], **more: Any) -> None:
     """Raise ``AssertionError`` unless a fault keeps every promise; keywords as of :class:`Case`."""
     case = Case(fault, payload, **more)
-    for promise in PROMISES:
+    for promise in _checked(case):
         promise(case)
+
+
+def _checked(case: Case) -> list[Callable[[Case], None]]:
+    return [promise for promise in PROMISES if promise not in _NEEDS or _NEEDS[promise](case)]
 
 
 _NOTHING = object()
