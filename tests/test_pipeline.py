@@ -410,3 +410,20 @@ def test_the_worst_kind_of_failure_is_reported_first(batch):
     ).run(failed=1)
     outcome.has("SilentlyDifferent: the pipeline raised nothing", "x  HalfWritten")
     assert outcome.text.index("x  SilentlyDifferent") < outcome.text.index("x  HalfWritten")
+
+
+def test_a_single_value_has_nothing_to_count(batch):
+    """Entries of a dict, items and files have; input files do not count."""
+    outcome = batch("""
+        fails = chaos.call_failure(target="test_it:lookup", error="ConnectionError", at=1)
+        def summed(path): return sum(rows(0.0))
+        @fails
+        def test_scalar(mlchaos, tmp_path):
+            (tmp_path / "input.csv").write_text("1\\n")
+            mlchaos.pipeline(summed, tmp_path).assert_complete()
+        @fails
+        def test_entries(mlchaos, tmp_path): mlchaos.pipeline(lambda: {"sum": summed(tmp_path)}).assert_complete()
+        @fails
+        def test_items(mlchaos, tmp_path): mlchaos.pipeline(lambda: [summed(tmp_path)]).assert_complete()
+    """).run(failed=1, passed=2)
+    outcome.has("BadArgument: assert_complete: there is nothing to count: the golden run returned no rows or items and wrote no file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import random
 from decimal import Decimal
 from types import SimpleNamespace
@@ -167,3 +168,81 @@ def test_no_value_of_the_users_data_is_in_a_message():
             assert_same_state(actual, expected)
         assert "31337" not in str(caught.value)
         assert "s3cret" not in str(caught.value)
+
+
+# -- functions, methods and classes ---------------------------------------------------------------------------------
+
+
+def _adder(number, keyword=None):
+    def add(value, default=keyword):
+        return value + number
+
+    return add
+
+
+def _recursive(number):
+    def down(count):
+        return down(count - 1) + number if count else 0
+
+    return down
+
+
+def _class(number, text="x"):
+    class Local:
+        __slots__ = ("value",)
+        name = text
+
+        def __init__(self, value=0):
+            self.value = value
+
+        def get(self):
+            return number
+
+    return Local
+
+
+class _Holder:
+    def __init__(self, value):
+        self.value = value
+
+    def get(self):
+        """Get it."""
+        return self.value
+
+
+CODE = {
+    "lambda": lambda number: (lambda value: value + 1) if number == 1 else (lambda value: value + 2),
+    "attribute": lambda number: (lambda value: value.one) if number == 1 else (lambda value: value.two),
+    "type of a constant": lambda number: (lambda: 1) if number == 1 else (lambda: True),
+    "inner": lambda number: (lambda: lambda: 1) if number == 1 else (lambda: lambda: 2),
+    "closure": _adder,
+    "default": lambda number: _adder(0, number),
+    "recursive": _recursive,
+    "method": lambda number: _Holder(number).get,
+    "method of C": lambda number: [number].append,
+    "local class": _class,
+    "attribute of a local class": lambda number: _class(0, str(number)),
+    "instance of a local class": lambda number: _class(number)(),
+    "partial": lambda number: functools.partial(_adder(number)),
+    "cache": lambda number: functools.lru_cache(_adder(number)),
+    "static method": lambda number: staticmethod(_adder(number)),
+    "property": lambda number: property(_adder(number)),
+    "nested": lambda number: {"functions": [_adder(number)]},
+}
+
+
+@pytest.mark.parametrize("make", CODE.values(), ids=CODE)
+def test_code_is_the_same_only_if_it_does_the_same(make):
+    """Functions of one name may be others; those that are made twice alike are the same."""
+    assert_same_state(make(1), make(1))
+    with pytest.raises(StateDiffers):
+        assert_same_state(make(1), make(2))
+
+
+def test_names_tell_functions_and_classes_of_modules():
+    """They are the same in another process; two of different names differ."""
+    for value in (len, _adder, _Holder, _Holder.get, str.join):
+        assert_same_state(value, value)
+    for one, other in ((len, sum), (_adder, _recursive), (_Holder, dict), (str.join, str.split)):
+        with pytest.raises(StateDiffers):
+            assert_same_state(one, other)

@@ -134,7 +134,8 @@ class PipelineRun(Run):
 
         Counted are the rows of tables, arrays and tensors, the items of lists (and the rows in them), each entry of a dict by itself,
         and the lines of text files (.csv, .tsv, .jsonl, .ndjson, .txt); other files only have to be there, and not empty where the
-        golden run's are not. What they hold is for :meth:`assert_same_output`. A pipeline that raised is not complete.
+        golden run's are not. What they hold is for :meth:`assert_same_output`. A pipeline that raised is not complete. Raises
+        ``BadArgument`` where a golden run returns a single value and changes no file: there is nothing to count.
         """
         patterns = _patterns(ignore)
         self._compare_under_faults("assert_complete")
@@ -144,6 +145,12 @@ class PipelineRun(Run):
             raise Incomplete(f"the pipeline {self.attempts[0].ended}: its output is not complete")
         found, wanted = (dict(_counts(run._kept, "returned value")) for run in (self, self.golden))
         files = [_judged_files(run._output, patterns) for run in (self, self.golden)]
+        wrote = files[1] != _judged_files(self.golden._output, patterns, before=True)
+        if not wrote and wanted.keys() <= {"returned value"} and set(wanted.values()) <= {"a value", "nothing"}:
+            raise BadArgument(
+                "assert_complete: there is nothing to count: the golden run returned no rows or items and wrote no file; "
+                "use assert_same_output to compare values"
+            )
         found.update((path, _amount(path, state)) for path, state in files[0].items())
         wanted.update((path, _amount(path, state)) for path, state in files[1].items())
         for path in {**wanted, **found}:

@@ -17,6 +17,7 @@ from typing import Any
 from ..core.privacy import SMALL, attribute_text, difference_text, key_text, shows_values
 from ..core.values import TEXT, TOLERANCE, checked, rounded
 from ..errors import StateDiffers
+from .functions import class_differences, code_differences, is_code, is_local
 
 __all__ = ["assert_same_state", "first_difference"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -29,7 +30,8 @@ def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: fl
     States are numbers, texts, torch tensors, modules, optimizers and whatever else has a ``state_dict()``, NumPy arrays,
     pandas and pyarrow objects, dataclasses, and mappings, sequences and sets of them, nested. NaN equals NaN.
     Values may differ by ``atol + rtol * abs(expected)``; types, shapes, dtypes, keys and lengths may not differ. The device
-    does not matter. Objects of other kinds are compared by ``==`` where their class defines it, or else by their attributes.
+    does not matter. Functions, methods and classes are compared by their code and what they have closed over. Objects of other kinds are
+    compared by ``==`` where their class defines it, or else by their attributes.
     """
     difference = first_difference(actual, expected, rtol=rtol, atol=atol, name=name)
     if difference is not None:
@@ -121,7 +123,7 @@ class _Comparison:
             yield from self._mappings(a, b, path)
         elif _loaded("pandas", "Index", a) and _loaded("pandas", "Index", b):
             yield from self._pandas(a, b, path)
-        elif type(a) is not type(b):
+        elif type(a) is not type(b) and not self._are_one_class(type(a), type(b)):
             yield f"{path}: {_type(a)} instead of {_type(b)}"
         elif isinstance(a, (str, bytes)):
             yield from self._texts(a, b, path)
@@ -142,6 +144,10 @@ class _Comparison:
                 yield from self.differences(getattr(a, field.name, None), getattr(b, field.name, None), f"{path}.{field.name}")
         else:
             yield from self._others(a, b, path)
+
+    def _are_one_class(self, a: type, b: type) -> bool:
+        """Whether a function that was called twice has made one class twice."""
+        return is_local(a) and is_local(b) and next(class_differences(a, b, "", self.differences), None) is None
 
     def _numbers(self, a: Any, b: Any, path: str) -> Iterator[str]:
         try:
@@ -225,9 +231,14 @@ class _Comparison:
 
     def _others(self, a: Any, b: Any, path: str) -> Iterator[str]:
         """Objects are the same when they say so, or when all that they hold is: what pickle would keep, or their attributes."""
-        if callable(a) and hasattr(a, "__qualname__"):
-            yield from self._equal((a.__module__, a.__qualname__) == (b.__module__, b.__qualname__), a, path)
+        if is_code(a):
+            yield from code_differences(a, b, path, self.differences)
             return
+        if callable(a) and hasattr(a, "__wrapped__") and hasattr(b, "__wrapped__"):  # a cache, or a decorator's own object
+            inner = next(self.differences(a.__wrapped__, b.__wrapped__, path), None)
+            if inner is not None:
+                yield inner
+                return
         if hasattr(a, "__array__") and hasattr(b, "__array__"):
             import numpy as np
 
