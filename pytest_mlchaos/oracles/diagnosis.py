@@ -74,8 +74,7 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
             return found
     if not resumed.stopped and at + len(resumed.steps) < len(golden.steps):
         missing = len(golden.steps) - at - len(resumed.steps)
-        words = "one step is missing: " if missing == 1 else ""
-        return Divergence(at + len(resumed.steps), "number of steps", f"{words}it took {missing} fewer than the run without a crash")
+        return Divergence(at + len(resumed.steps), "number of steps", f"it took {missing} fewer than the run without a crash")
     return _at_the_end(golden, resumed, at)
 
 
