@@ -1,16 +1,16 @@
-"""Small programs that write, and really get killed, everywhere: ``python -m tests.crash_kills NAME ROOT OUT LIMIT ...``."""
+"""Small programs that write, and really get killed, everywhere: ``python -m tests.crash_kills NAME ROOT OUT``."""
 
 import json
 import os
 import pathlib
 import pickle
-import resource
 import shutil
 import signal
 import sqlite3
 import sys
 import zipfile
 
+from tests import ptracing
 from tests.crashes import walked
 
 __all__ = ["PROGRAMS", "prepare"]
@@ -76,6 +76,27 @@ def log(root):
             file.write(json.dumps({"step": number, "loss": 1 / (number + 1)}) + "\n")
 
 
+def appended(root):
+    """Records, and a long line, that are added by single writes."""
+    fd = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2, 3):
+        os.write(fd, bytes([number]) * 11)
+    os.write(fd, b"x" * 10_000)
+    os.close(fd)
+
+
+def pickled(root):
+    """An object that one call of Python's pickle writes in several parts."""
+    with open(root / "last.ckpt", "wb") as file:
+        pickle.dump({"a": b"a" * 70_000, "b": b"b" * 80_000}, file)
+
+
+def lines(root):
+    """Lines that one call writes, each by a write of its own."""
+    with open(root / "log.txt", "a", buffering=1) as file:
+        file.writelines(f"line {number}\n" for number in range(5))
+
+
 def archive(root):
     """A zip file, whose headers are mended afterwards."""
     with zipfile.ZipFile(root / "last.ckpt", "w") as file:
@@ -127,6 +148,13 @@ def torch_path(root):
     torch.save({"w": torch.arange(5000), "step": 3}, root / "last.ckpt")
 
 
+def torch_small(root):
+    """A small one, which it writes at once."""
+    import torch
+
+    torch.save({"w": torch.arange(50), "step": 3}, root / "last.ckpt")
+
+
 def torch_file(root):
     """Torch writes to a file object."""
     import torch
@@ -146,8 +174,8 @@ def safetensors(root):
 PROGRAMS = {
     function.__name__: function
     for function in (
-        *(in_place, without_truncation, atomic, from_outside, rotation, log, archive, linked, unnamed, database),
-        *(arrays, torch_path, torch_file, safetensors),
+        *(in_place, without_truncation, atomic, from_outside, rotation, log, appended, pickled, lines, archive),
+        *(linked, unnamed, database, arrays, torch_path, torch_small, torch_file, safetensors),
     )
 }
 
@@ -205,17 +233,31 @@ def _events(program, root, out):
     return pickle.loads(out.read_bytes())
 
 
-def _at_byte(number):
-    """The kernel kills this process when a file would get longer than that."""
+def _traced(program, root, look):
+    """Run it so that ``look`` is called with the number of each system call that begins. Return the directory that it leaves."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    prepare(root)
+    ptracing.run(lambda: program(root), look)
+    return walked(root)
 
-    def arm():
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
 
-    return arm
+def _calls(program, root):
+    """Return the numbers of the system calls between which something on disk changes."""
+    found, before = {1}, None
+
+    def look(number):
+        nonlocal before
+        tree = walked(root)
+        if tree != before:
+            found.update((number, max(1, number - 1)))
+        before = tree
+
+    _traced(program, root, look)
+    return sorted(found)
 
 
-def _main(name, root, out, *limits):
+def _main(name, root, out):
     root, out, program = pathlib.Path(root), pathlib.Path(out), PROGRAMS[name]
     _forked(program, root, lambda: None)
     if name.startswith(("torch", "safetensors", "arrays")):
@@ -223,9 +265,10 @@ def _main(name, root, out, *limits):
         root.mkdir()
         prepare(root)
         program(root)  # what is imported and initialised on first use is so before the forks
-    at_bytes = [_forked(program, root, _at_byte(int(limit))) for limit in limits]
     at_events = [_forked(program, root, _at_event(number)) for number in _events(program, root, out)]
-    out.write_bytes(pickle.dumps([[tree for tree in found if tree is not None] for found in (at_events, at_bytes)]))
+    calls = [] if ptracing.missing() else _calls(program, root)
+    at_calls = [_traced(program, root, number.__eq__) for number in calls]
+    out.write_bytes(pickle.dumps([[tree for tree in at_events if tree is not None], at_calls]))
 
 
 if __name__ == "__main__":

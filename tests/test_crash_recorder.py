@@ -795,7 +795,7 @@ def test_what_was_preallocated_is_not_cut(record):
 
     def program(root):
         fd = os.open(root / "a", os.O_RDWR | os.O_CREAT)
-        (root / "b").write_bytes(b"b" * 1000)
+        (root / "b").write_bytes(b"b" * 10_000)
         if libc.ftruncate(fd, 10_000):
             raise OSError(ctypes.get_errno(), errno.errorcode[ctypes.get_errno()])
         os.close(fd)

@@ -382,7 +382,7 @@ def test_a_url_of_local_files_is_a_directory(mlchaos, tmp_path):
 
     def train(url):
         with fsspec.open(f"{url}/a", "w") as file:
-            file.write("12")
+            file.write("1" * 5000)
         return 1
 
     report = mlchaos.explore_crashes(train, f"file://{tmp_path}/run")

@@ -2,18 +2,21 @@
 
 import functools
 import importlib.util
+import mmap
+import os
 import pickle
 import subprocess
 import sys
+import time
 
 import pytest
 
 from pytest_mlchaos.engine.crashes import inotify
+from tests import ptracing
 from tests.crash_kills import PROGRAMS, prepare
 from tests.crashes import Recorded
 
-NEEDS = {"torch_path": ["torch"], "torch_file": ["torch"], "safetensors": ["torch", "safetensors"]}
-LIMITS = [0, 1, 499, 2999, 8192, 12_345, 14_999, 19_999]
+NEEDS = {"torch_path": ["torch"], "torch_small": ["torch"], "torch_file": ["torch"], "safetensors": ["torch", "safetensors"]}
 
 
 @pytest.fixture(params=PROGRAMS)
@@ -47,13 +50,13 @@ def states(name, tmp_path, by):
 @functools.cache
 def _killed(name, folder):
     out = folder / "found"
-    subprocess.run(list(map(str, [sys.executable, "-m", "tests.crash_kills", name, folder / "work", out, *LIMITS])), check=True)
+    subprocess.run(list(map(str, [sys.executable, "-m", "tests.crash_kills", name, folder / "work", out])), check=True)
     return pickle.loads(out.read_bytes())
 
 
 @pytest.fixture
 def killed(name, tmp_path_factory):
-    """What real processes leave that are killed: between two calls, and at a byte."""
+    """Return what processes leave that are killed: between two calls of Python's, and between two system calls."""
     folder = tmp_path_factory.getbasetemp() / f"killed-{name}"
     folder.mkdir(exist_ok=True)
     return _killed(name, folder)
@@ -73,18 +76,57 @@ def test_killed_at_every_event(name, states, killed, by):
     assert set(inside) <= {"safetensors": {".tmp"}, "database": {"db", "db-j"}}.get(name, set())
 
 
-@pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"database", "archive"}), indirect=True)
-def test_killed_at_a_byte(name, states, killed, by):
-    """What is left when a file may not get longer than so many bytes is a state, or a state's file that is cut elsewhere."""
-    everything = [shape(tree) for _, tree in states]
-    if (name, by) == ("safetensors", "comparing"):
-        pytest.skip("what one call writes, and renames, is seen when it is complete")
-    for tree in map(shape, killed[1]):
-        assert tree in everything or any(_differ_by_a_cut(tree, other, everything) for other in everything), _short(tree)
+@pytest.fixture
+def at_calls(killed):
+    """Return what is left by a kill at each system call."""
+    if ptracing.missing():
+        pytest.skip(ptracing.missing())
+    return [shape(tree) for tree in killed[1]]
+
+
+by_events = pytest.mark.parametrize("by", ["events"], indirect=True)
+"""Where directories are compared, what one call of C's does is seen when it returns."""
+but_in_place = pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"database", "safetensors"}), indirect=True)
+"""One call of SQLite or safetensors gives a file its length, or writes it in several places, and events do not tell these apart."""
+
+
+@by_events
+@but_in_place
+def test_each_state_that_a_kill_leaves_is_known(states, at_calls):
+    """It was seen, or one call made several writes, and an estimated cut of the same file stands for it."""
+    made = [shape(tree) for _, tree in states]
+    estimated = [shape(tree) for state, tree in states if "(estimated: one call made" in state.what]
+    for tree in at_calls:
+        assert tree in made or any(_differ_by_a_cut(tree, other, made) for other in estimated), _short(tree)
+
+
+@by_events
+def test_each_state_that_was_seen_is_left_by_a_kill(states, at_calls):
+    """No state that is not torn, but for the end, is unknown to the kernel."""
+    seen = [shape(tree) for state, tree in states if not state.torn]
+    assert [_short(tree) for tree in seen[:-1] if tree not in at_calls] == []
+
+
+@by_events
+@but_in_place
+def test_each_cut_lies_inside_a_write(states, at_calls):
+    """A torn file that is not estimated is cut at a multiple of the page size, between two lengths that it really had."""
+    made = [shape(tree) for _, tree in states]
+    for state, tree in states:
+        if state.torn and "(estimated" not in state.what:
+            size = len(shape(tree)[_name(state, tree)])
+            assert size % mmap.PAGESIZE == 0, state
+            around = [other for other in [*at_calls, made[-1]] if _differ_by_a_cut(shape(tree), other, made)]
+            lengths = [len(other[_name(state, tree)]) for other in around]
+            assert min(lengths) < size < max(lengths), (state, lengths)
+
+
+def _name(state, tree):
+    return next(iter(shape({state.path: tree[state.path]})))
 
 
 def _differ_by_a_cut(tree, other, everything):
-    """Whether two trees differ in one file alone (of whatever names), and in both it is a beginning of what it was in a third."""
+    """Return True if two trees differ in one file alone (of whatever names), and in both it is a beginning of what it was in a third."""
     names = {name for name in tree.keys() | other.keys() if tree.get(name, 0) != other.get(name, 0)}
     pairs = {(tree.get(name), other.get(name)) for name in names}
     if len(pairs) != 1:
@@ -94,19 +136,43 @@ def _differ_by_a_cut(tree, other, everything):
     if not isinstance(cut, bytes) or not isinstance(known, bytes):
         return False
     held = [one[name] for one in everything if isinstance(one.get(name), bytes)]
-    return any(whole.startswith(cut) and whole.startswith(known) for whole in held) or any(_mixed(cut, known, new) for new in held)
-
-
-def _mixed(cut, old, new):
-    """Whether a file was being rewritten in place: it begins with the new content, and goes on with the old."""
-    return len(cut) == len(old) and any(cut == new[:place] + old[place:] for place in LIMITS)
+    return any(whole.startswith(cut) and whole.startswith(known) for whole in held)
 
 
 def _short(tree):
     return {name: len(held) if isinstance(held, bytes) else held for name, held in tree.items()}
 
 
-@pytest.mark.parametrize("name", ["in_place"], indirect=True)
-def test_the_limits_do_cut(name, killed):
-    """A program that writes 15 000 bytes in place leaves each of these lengths."""
-    assert [len(tree["last.ckpt"]) for tree in killed[1]] == [limit for limit in LIMITS if limit < 15_000]
+@pytest.mark.parametrize("name", ["appended", "lines", "torch_small"], indirect=True)
+@by_events
+def test_what_single_writes_add_is_never_cut_within_a_page(name, states):
+    """Records, lines and small files are there as a whole, or not at all; a long one is cut between pages."""
+    expected = {"appended": ["log cut at byte 4096 of 10033", "log cut at byte 8192 of 10033"]}
+    assert [state.what for state, _ in states if state.torn] == expected.get(name, [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how Linux writes")
+def test_a_kill_inside_a_write_leaves_whole_pages(tmp_path):
+    """What the cuts inside one write rest on: the kernel looks for fatal signals between pages."""
+    file, data = tmp_path / "file", bytes(1 << 26)
+    lengths = set()
+    for _ in range(20):
+        file.write_bytes(b"")
+        pid = os.fork()
+        if pid == 0:
+            fd = os.open(file, os.O_WRONLY)
+            os.write(fd, b"x" * 11)
+            os.write(fd, data)
+            os._exit(0)
+        end = time.monotonic() + 5
+        while os.stat(file).st_size <= 11 and time.monotonic() < end:
+            pass
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        lengths.add(file.stat().st_size)
+        if len(lengths - {11, 11 + len(data)}) >= 2:
+            break
+    inside = lengths - {0, 11, 11 + len(data)}
+    if not inside:
+        pytest.skip("no kill came inside the write")
+    assert {length % mmap.PAGESIZE for length in inside} == {0}

@@ -11,6 +11,7 @@ import itertools, json, os, pathlib, pickle, random, threading, time
 import pytest
 
 def save(state, file, atomic):
+    state["weights"] = bytes([state["step"]]) * 9000  # more than one page
     if atomic:
         tmp = file.with_name(file.name + ".tmp")
         tmp.write_bytes(pickle.dumps(state))
@@ -67,6 +68,62 @@ def test_a_torn_checkpoint_is_found_and_named(project):
         """test_it" --mlchaos-replay "crash(state='last.pkl@0#0')\"""",
         "not measured (no optimizer step",
     )
+
+
+@pytest.mark.parametrize(
+    "append",
+    [
+        "with open(log, 'a') as file: file.write(line)",
+        "with open(log, 'a', buffering=1) as file: print(line, end='', file=file)",
+        "with open(log, 'ab', buffering=0) as file: file.write(line.encode())",
+        "fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND); os.write(fd, line.encode()); os.close(fd)",
+        "thread = threading.Thread(target=appended, args=(log, line)); thread.start(); thread.join()",
+        "child = multiprocessing.get_context('fork').Process(target=appended, args=(log, line)); child.start(); child.join()",
+        "subprocess.run(['sh', '-c', 'printf %s \"$1\" >> \"$2\"', 'sh', line, str(log)], check=True)",
+    ],
+    ids=["buffered", "line-buffered", "unbuffered", "os.write", "thread", "fork", "child"],
+)
+def test_lines_that_single_writes_append_are_never_cut(project, append):
+    """No kill cuts a short write, so a job that goes on from its last whole line is sound."""
+    project(f"""
+        import multiprocessing, subprocess
+
+        def appended(log, line):
+            with open(log, "a") as file:
+                file.write(line)
+
+        def counts(workdir):
+            log = workdir / "log.jsonl"
+            lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+            for number in range(len(lines), 5):
+                line = json.dumps({{"number": number}}) + chr(10)
+                {append}
+            return [json.loads(line) for line in log.read_text().splitlines()]
+
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(counts, tmp_path, isolation="in-process")
+            report.assert_recovers()
+            assert len(report.states) >= 6
+    """).run(passed=1)
+
+
+def test_a_power_loss_cuts_what_a_kill_does_not(project):
+    """``durability="power"`` finds the line that was not written back."""
+    project("""
+        def counts(workdir):
+            log = workdir / "log.jsonl"
+            with open(log, "a") as file:
+                for number in range(len(log.read_text().splitlines()), 3):
+                    file.write(json.dumps({"number": number}) + chr(10))
+                    file.flush()
+            return [json.loads(line) for line in log.read_text().splitlines()]
+
+        def test_killed(mlchaos, tmp_path):
+            mlchaos.explore_crashes(counts, tmp_path).assert_recovers()
+
+        def test_power(mlchaos, tmp_path):
+            mlchaos.explore_crashes(counts, tmp_path, durability="power").assert_recovers()
+    """).run(passed=1, failed=1).has("JSONDecodeError", "by a power loss")
 
 
 @pytest.mark.parametrize("form", ["@chaos.crash(state='last.pkl@0#0')", "replayed"])
@@ -197,7 +254,9 @@ def test_the_report_does_not_name_the_folders_of_the_machine(project):
             if latest.exists():
                 return (workdir / latest.read_text()).read_text()
             (workdir / "one").write_text("1")
-            latest.write_text("one")
+            with open(latest, "wb", buffering=0) as file:
+                file.write(b"o")
+                file.write(b"ne")
             return "1"
 
         def test_it(mlchaos, tmp_path):

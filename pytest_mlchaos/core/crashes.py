@@ -88,7 +88,8 @@ Kind: TypeAlias = Literal["created", "grew", "truncated", "rewritten", "removed"
 class Change:
     """One change of a work directory, as it was seen.
 
-    ``path``: what changed; ``step``: how many steps were complete; ``start``: for a file that ``grew``, its length before.
+    ``path``: what changed; ``step``: how many steps were complete; ``start``: for a file that ``grew``, its length before; ``writes``: by
+    how many writes it grew, at most; 0 if this is not known.
     ``before``, ``after``: the whole directory; None where not every file's content is known (it was gone before it could be read).
     ``unsynced``: paths whose data a power loss may still take; ``loose``: those whose directory entries it may.
     """
@@ -102,6 +103,7 @@ class Change:
     source: str | None = None
     unsynced: frozenset[str] = frozenset()
     loose: frozenset[str] = frozenset()
+    writes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,19 +135,6 @@ class StepRecord:
     began: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GeneratorMark:
-    """A state of a global random number generator that the subject asked for (``read``), or that it set or seeded.
-
-    ``step``: how many steps were complete then.
-    """
-
-    name: str
-    state: bytes
-    step: int
-    read: bool
-
-
 @dataclasses.dataclass(slots=True)
 class Trace:
     """The steps of one run, and what was trained in it at its end."""
@@ -162,12 +151,6 @@ class Trace:
     """The generators that nothing draws from between steps but loaders without workers, for a seed that they have no use for."""
     stopped: bool = False
     """Whether it was cut off at its horizon."""
-    marks: set[GeneratorMark] = dataclasses.field(default_factory=set)
-    """The states of generators that the subject read or set."""
-    restored: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    """By generator, the last state that was set before the first step, unless it was read just before (and so put back)."""
-    held: frozenset[bytes] = frozenset()
-    """Of a run that took no step: digests of the parameters that it loaded, or made an optimizer for."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

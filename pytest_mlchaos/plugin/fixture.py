@@ -194,8 +194,9 @@ class Mlchaos:
         """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in; compare its end with that of the
         golden run, without a crash. ``workdir``: a directory below ``tmp_path``, an empty one, or a URL; it is emptied and refilled.
 
-        - ``torn_writes``: also files cut within a write: at byte 0, in the middle, one byte short, and where writes really ended.
-        - ``durability``: with ``"power"``, also without the data and names that no ``fsync`` has written back.
+        - ``torn_writes``: also files cut where a kill can cut them without being seen: inside a write between pages, and between the
+          writes of one call (estimated).
+        - ``durability``: with ``"power"``, also without the data and names that no ``fsync`` has written back, or cut at any byte of them.
         - ``isolation``: ``"in-process"``; ``"process"``: each run in a fresh one, which is sent what it needs (pickle, or cloudpickle);
           ``"auto"``: in process, unless two runs without a crash differ there or leave something running, or a fresh process comes to
           another verdict on an example of each kind of state.

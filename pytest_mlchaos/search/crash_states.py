@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import mmap
 from collections.abc import Iterator, Sequence
 
 from ..core.crashes import Change, Content, CrashState, File, Tree, tree_key
-from ..engine.crashes.contents import EMPTY, Contents
+from ..engine.crashes.contents import BLOCK, EMPTY, Contents
 
 __all__ = ["CrashStates", "completed_writes"]
 
@@ -71,19 +73,43 @@ class CrashStates:
     # -- torn writes -------------------------------------------------------------------------------------------
 
     def _cuts(self, changes: Sequence[Change], place: int, target: str | None) -> Iterator[_Found]:
-        """Lengths that this file had on its way, and that nobody has seen."""
+        """Lengths that this file had on its way, and that were not seen."""
         change = changes[place]
         content = _content(change.after, change.path)
         if content is None or change.before is None:
             return
         first, final = _version(changes, place)
-        wanted = {first + (final - first) // 2, final - 1} | ({0} if first == 0 else set())
-        for size in sorted(wanted):
-            held = change.before.get(change.path)
+        held = change.before.get(change.path)
+        for size, why in sorted(self._lengths(change, content, first, final).items()):
             if change.start < size < content.size or (size == change.start == 0 and not isinstance(held, File)):
                 torn = self._with(change.before, change.path, self._contents.cut(content, size))
-                label, what = f"{_name(change.path, target)}@{size}", f"{change.path} cut at byte {size} of {final}"
+                label, what = f"{_name(change.path, target)}@{size}", f"{change.path} cut at byte {size} of {final}{why}"
                 yield _Found(label, change.step, change.path, what, torn, torn=True)
+
+    def _lengths(self, change: Change, content: Content, first: int, final: int) -> dict[int, str]:
+        """Return the lengths at which a file may be cut that grew from ``first`` to ``final`` since it was opened, and why.
+
+        Source: ``generic_perform_write`` of the Linux kernel looks for a fatal signal after each page, and after each group of pages.
+        So a kill cuts one write at a multiple of the page size only; it cuts none that lies within a page.
+        """
+        middle = first + (final - first) // 2
+        found = {0: ""} if first == 0 else {}
+        if self._power and change.path in change.unsynced:
+            found.update(dict.fromkeys((middle, final - 1), " by a power loss"))
+        if change.writes > 1:
+            ends = self._ends_of_writes(change, content) or _likely_ends_of_writes(change, content)
+            found.update(dict.fromkeys(ends, f" (estimated: one call made {change.writes} writes)"))
+        found.update((size // mmap.PAGESIZE * mmap.PAGESIZE, "") for size in (middle, final - 1))
+        return found
+
+    def _ends_of_writes(self, change: Change, content: Content) -> tuple[int, ...]:
+        """Return where writes ended if they wrote as many lines: each of them was one, for all that is known. Nothing if they did not."""
+        size = content.size - change.start
+        added = self._contents.part(content, change.start, size) if size <= BLOCK else b""
+        if not added.endswith(b"\n") or added.count(b"\n") != change.writes:
+            return ()
+        ends = list(itertools.accumulate((len(line) + 1 for line in added.split(b"\n")[:-2]), initial=change.start))[1:]
+        return ends[(len(ends) - 1) // 2], ends[-1]
 
     def _with(self, tree: Tree, path: str, content: Content | None) -> Tree:
         """The tree with a file of that content there; without it for None."""
@@ -165,6 +191,12 @@ def _version(changes: Sequence[Change], place: int) -> tuple[int, int]:
                 break
             first = change.start
     return first, _final(changes, place)
+
+
+def _likely_ends_of_writes(change: Change, content: Content) -> tuple[int, ...]:
+    """Return where one of several writes may have ended: in the middle, one byte short, and behind the whole blocks, as C's buffers do."""
+    size = content.size - change.start
+    return change.start + size // 2, change.start + size // mmap.PAGESIZE * mmap.PAGESIZE, content.size - 1
 
 
 def _final(changes: Sequence[Change], place: int) -> int:

@@ -12,8 +12,8 @@ def train(workdir, steps):
     if os.path.exists(path):
         with open(path) as file:
             history = [json.loads(line) for line in file]
-    w = np.array(history[-1]["w"]) if history else np.zeros(3)
-    target = np.array([1.0, -2.0, 0.5])
+    w = np.array(history[-1]["w"]) if history else np.zeros(900)
+    target = np.linspace(-2.0, 1.0, 900)
     for step in range(len(history), steps):
         w = w + 0.3 * (target - w)
         history.append({"step": step, "w": [round(float(v), 12) for v in w], "loss": round(float(np.abs(target - w).sum()), 12)})

@@ -1,14 +1,27 @@
-"""How many bytes this process has written, as the kernel counts them: whether a file can have grown from front to back."""
+"""How many bytes this process has written, and by how many calls, as the kernel counts them: whether a file grew from front to back."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
+from typing import NamedTuple
 
 from ..bystanders import threads
 
-__all__ = ["Account", "mapped_files"]
+try:
+    import resource
+except ImportError:  # pragma: no cover  # Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["Account", "Written", "mapped_files"]
+
+
+class Written(NamedTuple):
+    """What was written between two looks: ``size`` in bytes, by how many system ``calls``; None if others may have made some of them."""
+
+    size: int
+    calls: int | None = None
 
 
 class Account:
@@ -18,7 +31,7 @@ class Account:
     its beginnings are no states.
 
     Fidelity: nothing can be said while threads or child processes that were started since then may be writing, nor where a file was
-    written in another order without a hole.
+    written in another order without a hole. The number of calls is known if this is the only thread, and no child process has ended.
     """
 
     def __init__(self) -> None:
@@ -34,21 +47,36 @@ class Account:
             os.close(self._fd)
         self._fd = -1
 
-    def since(self) -> int | None:
-        """How many bytes were written since ``reset``; None where nobody can tell."""
+    def since(self) -> Written | None:
+        """Return what was written since ``reset``; None if this cannot be told."""
         now = self._written()
         if now is None or self._before is None or _others() - self._others:
             return None
-        return now - self._before
+        is_alone = not _others() and now.ended == self._before.ended
+        return Written(now.size - self._before.size, now.calls - self._before.calls if is_alone else None)
 
     def reset(self) -> None:
         """What comes is counted from here on."""
         self._before = self._written()
 
-    def _written(self) -> int | None:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            return int(os.pread(self._fd, 512, 0).split(b"wchar:", 1)[1].split(None, 1)[0])
+    def _written(self) -> _Counts | None:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            lines = os.pread(self._fd, 512, 0).decode("ascii").splitlines()
+            counts = {name: int(number) for name, _, number in (line.partition(":") for line in lines)}
+            return _Counts(counts["wchar"], counts["syscw"], _faults_of_children())
         return None
+
+
+class _Counts(NamedTuple):
+    """Since the process began: bytes, calls, and a number that grows with each child process that has ended (whose writes count here)."""
+
+    size: int
+    calls: int
+    ended: int
+
+
+def _faults_of_children() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt if resource is not None else 0
 
 
 def _others() -> set[int]:

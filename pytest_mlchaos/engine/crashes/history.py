@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable
 
 from ...core.crashes import Change, File, Folder, Kind, Link, Tree
+from .accounts import Written
 from .contents import Contents, Growing, opened
 from .inodes import SPECIAL, Draft, Entry, Inode
 
@@ -154,8 +155,8 @@ class History:
         for inode in self.closing:
             self._verify(inode)
 
-    def settled(self, written: int | None) -> None:
-        """Nothing has changed since it was read. ``written``: how many bytes were written since the last time, where that is known."""
+    def settled(self, written: Written | None) -> None:
+        """Nothing has changed since it was read. ``written``: what was written since the last time, where that is known."""
         for pending in (self.dirty, self._touched, self.closing):
             pending.clear()
         self._vanished = False
@@ -165,9 +166,18 @@ class History:
             self._add(draft)
         self._drafts.clear()
         grown = [(at, change) for at, change in enumerate(self.changes[place:], place) if change.kind == "grew"]
-        if written is not None and sum(_size(change) - change.start for _, change in grown) > written:
+        if written is not None and grown:
+            self._account_for(grown, written)
+
+    def _account_for(self, grown: list[tuple[int, Change]], written: Written) -> None:
+        """Note by how many writes files have grown, if nothing else was written."""
+        by = sum(_size(change) - change.start for _, change in grown)
+        if by > written.size:
             for at, change in grown:  # not from front to back: its beginnings are no states
                 self.changes[at] = dataclasses.replace(change, start=_size(change))
+        elif by == written.size and written.calls is not None:
+            for at, change in grown:
+                self.changes[at] = dataclasses.replace(change, writes=max(1, written.calls - len(grown) + 1))
 
     def noted(self) -> int:
         """How many changes are still to be filled in."""
