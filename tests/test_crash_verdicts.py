@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_mlchaos.core.crashes import CrashState, Ran, StepRecord, Trace
+from pytest_mlchaos.core.crashes import CrashState, GeneratorMark, Ran, StepRecord, Trace
 from pytest_mlchaos.errors import BadArgument, NotRecovered
 from pytest_mlchaos.oracles.crash_report import CrashReport
 from pytest_mlchaos.oracles.crash_verdicts import CrashJudge
@@ -84,6 +84,94 @@ def test_a_lost_generator_shows_in_the_parameters_behind_it():
     assert first_divergence(GOLDEN, trace(step(4), step(5, parameters=b"x")), 4).component == "parameters"
 
 
+def restored(golden_step, *steps):
+    """A golden run that saved its generator before a step, and a run that was resumed there, from that state."""
+    golden = trace(*map(step, range(10)))
+    golden.marks = {GeneratorMark("rng.torch", b"saved", golden_step, True)}
+    resumed = trace(*steps)
+    resumed.restored = {"rng.torch": b"saved"}
+    return golden, resumed
+
+
+def test_a_restored_generator_that_differs_with_the_data_is_not_blamed():
+    """Either may be the consequence of the other: both are offered, and neither is called lost."""
+    golden, resumed = restored(4, step(4, data=(b"x",), **{"rng.torch": b"x"}))
+    found = first_divergence(golden, resumed, 4)
+    assert (found.step, found.component) == (4, "data order")
+    assert "rng.torch was restored, and differs in the same step: either what the data are drawn from" in found.detail
+    assert "more or fewer numbers were drawn after the load" in found.detail
+
+
+@pytest.mark.parametrize("saved", [3, 5])
+def test_a_generator_of_another_save_is_lost(saved):
+    """The state that the golden run had at another step is not the one to go on from."""
+    golden, resumed = restored(saved, step(4, data=(b"x",), **{"rng.torch": b"x"}))
+    found = first_divergence(golden, resumed, 4)
+    assert found.component == "rng.torch"
+    assert "is not restored" in found.detail
+
+
+def test_a_generator_that_was_alike_at_the_first_step_was_restored():
+    """It differs from a later step on, as the data do: no load was seen, but the state was the golden one."""
+    found = first_divergence(GOLDEN, trace(step(4), step(5, data=(b"x",), **{"rng.torch": b"x"})), 4)
+    assert (found.step, found.component) == (5, "data order")
+    assert "rng.torch was restored" in found.detail
+    drawn = first_divergence(GOLDEN, trace(step(4), step(5, **{"rng.torch": b"x"}), step(6, parameters=b"x")), 4)
+    assert (drawn.step, drawn.component) == (5, "rng.torch")
+    assert "not restored, or something draws only when it resumes" in drawn.detail
+    late = first_divergence(GOLDEN, trace(step(4), step(5, parameters=b"x", **{"rng.torch": b"x"})), 4)
+    assert (late.step, late.component) == (5, "parameters")
+    assert "perhaps as a consequence" in late.detail
+
+
+def test_buffers_that_differ_with_a_lost_generator_may_be_a_consequence():
+    """Noise in front of a batch norm moves its statistics within the step."""
+    golden = trace(*(step(n, buffers=b"%d" % n) for n in range(10)))
+    both = first_divergence(golden, trace(step(4, buffers=b"x", **{"rng.torch": b"x"})), 4)
+    assert both.component == "rng.torch"
+    assert "buffers differ in the same step: as a consequence, or because they are not restored" in both.detail
+    assert first_divergence(golden, trace(step(4, buffers=b"x")), 4).component == "buffers"
+
+
+@pytest.mark.parametrize(
+    ("lost", "component", "says"),
+    [({}, "data order", "the batch of step 0 comes instead"), ({"rng.torch": b"x"}, "rng.torch", "the batch of step 0 comes instead")],
+)
+def test_without_a_loader_there_is_no_epoch(lost, component, says):
+    """Batches drawn by ``randint``: the one that comes is named, and no position."""
+    golden = trace(*map(step, range(10)))
+    found = first_divergence(golden, trace(step(4, data=(b"batch0",), **lost)), 4)
+    assert found.component == component
+    assert says in found.detail
+    assert "epoch" not in found.detail
+
+
+def test_a_loader_for_something_else_makes_no_epoch():
+    """A validation loader is started, and gives its batches, before steps 0 and 3: the training's own come from elsewhere."""
+    golden = trace(*map(step, range(10)), epochs=[0, 3])
+    golden.steps[0], golden.steps[3] = (dataclasses.replace(golden.steps[n], batches=(b"validation",)) for n in (0, 3))
+    found = first_divergence(golden, trace(step(5, data=(b"batch3",))), 5)
+    assert found.detail == "the batch of step 3 comes instead"
+
+
+def test_a_step_that_a_checkpoint_counts_and_has_not_taken_is_missing():
+    """It was saved before its own step: the run goes on with the next one; of the last checkpoint, with none."""
+    found = first_divergence(GOLDEN, trace(step(4, data=(b"batch5",)), *map(step, range(6, 10))), 4)
+    assert (found.step, found.component) == (4, "number of steps")
+    assert "off by one: one step is missing" in found.detail
+    assert "goes on with step 5" in found.detail
+    done = trace()
+    done.held = frozenset([b"parameters9", b"of another model"])
+    last = first_divergence(GOLDEN, done, 10)
+    assert (last.step, last.component) == (9, "number of steps")
+    assert "off by one: one step is missing" in last.detail
+    assert "no step follows" in last.detail
+    unloaded = first_divergence(GOLDEN, trace(step(4, data=(b"batch5",), optimizer_state=b"optimizer state5")), 4)
+    assert unloaded.component == "optimizer state"
+    done.held |= {b"end"}
+    assert first_divergence(GOLDEN, done, 10) is None
+
+
 def test_too_many_or_too_few_steps_are_said():
     """An epoch counter that is off trains longer, or shorter."""
     assert "2 more" in first_divergence(GOLDEN, trace(*map(step, range(5, 10)), step(10), step(11)), 5).detail
@@ -156,6 +244,16 @@ def test_a_generator_that_ends_in_another_state_is_named_where_there_are_no_step
     assert found.divergence.component == "rng.numpy"
     kept = judge.outcome(state(0), Ran(value=2, trace=Trace(random={"rng.numpy": (b"x", b"b"), "rng.python": (b"z", b"z")})))
     assert kept.divergence.component == "returned value"
+
+
+def test_a_generator_that_was_restored_is_not_named_where_there_are_no_steps():
+    """It was set to a state that the golden run had asked for: it ends in another one as a consequence."""
+    golden = Trace(random={"rng.numpy": (b"a", b"b")}, marks={GeneratorMark("rng.numpy", b"saved", 0, True)})
+    resumed = Trace(random={"rng.numpy": (b"x", b"y")}, restored={"rng.numpy": b"saved"})
+    judge = CrashJudge(Ran(value=1, trace=golden))
+    assert judge.outcome(state(0), Ran(value=2, trace=resumed)).divergence.component == "returned value"
+    resumed.restored = {"rng.numpy": b"a seed"}
+    assert judge.outcome(state(0), Ran(value=2, trace=resumed)).divergence.component == "rng.numpy"
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,19 @@ class StepRecord:
     began: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class GeneratorMark:
+    """A state of a global random number generator that the subject asked for (``read``), or that it set or seeded.
+
+    ``step``: how many steps were complete then.
+    """
+
+    name: str
+    state: bytes
+    step: int
+    read: bool
+
+
 @dataclasses.dataclass(slots=True)
 class Trace:
     """The steps of one run, and what was trained in it at its end."""
@@ -151,6 +164,12 @@ class Trace:
     """The generators that nothing draws from between steps but loaders without workers, for a seed that they have no use for."""
     stopped: bool = False
     """Whether it was cut off at its horizon."""
+    marks: set[GeneratorMark] = dataclasses.field(default_factory=set)
+    """The states of generators that the subject read or set."""
+    restored: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    """By generator, the last state that was set before the first step, unless it was read just before (and so put back)."""
+    held: frozenset[bytes] = frozenset()
+    """Of a run that took no step: digests of the parameters that it loaded, or made an optimizer for."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

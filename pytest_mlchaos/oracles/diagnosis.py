@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from ..core.crashes import Divergence, StepRecord, Trace
@@ -59,6 +60,9 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
     """
     if at is None:
         return _never_existed(golden, resumed)
+    skipped = _skipped(golden, resumed, at)
+    if skipped is not None:
+        return skipped
     for offset, step in enumerate(resumed.steps):
         place = at + offset
         if place >= len(golden.steps):
@@ -72,6 +76,38 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
         missing = len(golden.steps) - at - len(resumed.steps)
         return Divergence(at + len(resumed.steps), "number of steps", f"it took {missing} fewer than the run without a crash")
     return _at_the_end(golden, resumed, at)
+
+
+def _skipped(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
+    """Parameters from before a step, in a run that goes on after it: the checkpoint counts steps that its parameters have not taken."""
+    end = len(golden.steps)
+    if resumed.stopped:
+        return None
+    if not resumed.steps:
+        if golden.final.get("parameters") in resumed.held:
+            return None
+        known = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") in resumed.held]
+        before = max(known, default=end)
+        following, then = end, "no step follows"
+    else:
+        before, following = at, end - len(resumed.steps)
+        mine = _given(resumed.steps[0])
+        if not at < following < end or not mine or mine != _given(golden.steps[following]) or mine == _given(golden.steps[at]):
+            return None
+        # Of a checkpoint that was written too early, all is from before the step. Otherwise the parameters alone are not restored.
+        if _differ(golden.steps[at], resumed.steps[0], "optimizer state") or (at == 0 and following > 1):
+            return None
+        then = f"the run goes on with step {following}"
+    missing = following - before
+    if missing <= 0:
+        return None
+    words = "off by one: one step is missing" if missing == 1 else f"{missing} steps are missing"
+    return Divergence(before, "number of steps", f"{words}: it went on from the parameters from before step {before}, and {then}")
+
+
+def _given(step: StepRecord) -> tuple[bytes, ...]:
+    """The data of a step, as far as they were seen."""
+    return step.data or step.batches
 
 
 def matching(golden: Trace, resumed: Trace) -> int:
@@ -114,19 +150,22 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
     lost = [name for name in (*(["optimizer state"] if not offset else []), *SETTINGS) if _differ(expected, step, name)]
     if lost and (not offset or not _differ(expected, step, "parameters")):
         return Divergence(place, lost[0], _HINTS[lost[0]])
-    rngs = [name for name in RNGS if _is_used(golden, name) and _since(golden, resumed, at, offset, name) is not None]
+    rngs = _generators(golden, resumed, at, offset)
     if step.data != expected.data or (not step.data and step.batches != expected.batches):
         return _data(golden, resumed, at, offset, rngs)
     moved = [name for name in MOVED if _differ(expected, step, name)]
     if not moved:
         return None
-    if rngs and offset:
-        since = min(_since(golden, resumed, at, offset, name) or 0 for name in rngs)
-        return Divergence(at + since, rngs[0], _rng_detail(rngs))
-    detail = (
-        _HINTS.get(moved[0], "") if not offset else f"{moved[0]} differ though data, random numbers and what was restored were the same"
-    )
-    return Divergence(place, moved[0], detail)
+    if not offset and moved == ["buffers"] and rngs.lost:  # a forward pass with other noise moves them within the step
+        consequence = "buffers differ in the same step: as a consequence, or because they are not restored either"
+        return Divergence(place, rngs.lost[0], f"{_rng_detail(rngs.lost)}; {consequence}")
+    if offset and (found := _by_generators(golden, resumed, at, offset, rngs)) is not None:
+        return found
+    if not offset:
+        return Divergence(place, moved[0], _HINTS.get(moved[0], ""))
+    same = "data, random numbers" if not rngs.drawn else "data"
+    consequence = f"; {_named(rngs.drawn)} differs in the same step, perhaps as a consequence" if rngs.drawn else ""
+    return Divergence(place, moved[0], f"{moved[0]} differ though {same} and what was restored were the same{consequence}")
 
 
 def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | None:
@@ -135,12 +174,62 @@ def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | No
     return next((place for place, (one, other) in pairs if _differ(one, other, "learning rate")), None)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Generators:
+    """Those that the golden run draws from, and that are in another state now."""
+
+    lost: list[str]
+    """The resumed run started with another state."""
+    drawn: list[str]
+    """It started with the same one, and has drawn otherwise since: this is the consequence of something else."""
+    since: int
+    """The first resumed step at which one of them differs: of the lost ones, if there are any."""
+
+
+def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generators:
+    since = {name: found for name in RNGS if _is_used(golden, name) and (found := _since(golden, resumed, at, offset, name)) is not None}
+    drawn = [name for name in since if _is_restored(golden, resumed, at, name)]
+    lost = [name for name in since if name not in drawn]
+    return _Generators(lost, drawn, min((since[name] for name in lost or drawn), default=0))
+
+
+def _is_restored(golden: Trace, resumed: Trace, at: int, name: str) -> bool:
+    """Return True if the generator's state was the golden run's when it was loaded, or at the first step that was taken."""
+    first = resumed.steps[0].digests.get(name)
+    if first is not None and first == golden.steps[at].digests.get(name):
+        return True
+    return any(mark.name == name and mark.step == at and mark.state == resumed.restored.get(name) for mark in golden.marks)
+
+
+def _by_generators(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence | None:
+    """Parameters that differ, because the random numbers of an earlier step did."""
+    if rngs.lost:
+        return Divergence(at + rngs.since, rngs.lost[0], _rng_detail(rngs.lost))
+    if rngs.drawn and rngs.since < offset:
+        return Divergence(at + rngs.since, rngs.drawn[0], f"{_named(rngs.drawn)} was restored, and {_DRAWN}")
+    return None
+
+
+_DRAWN = (
+    "other or more numbers were drawn since it was loaded than without a crash: "
+    "what decides how many are drawn (the length of a buffer or a list) is not restored, or something draws only when it resumes"
+)
+
+
 def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
-    """Of runs that take no steps: a global generator that the golden run draws from, and that ends in another state."""
+    """Of runs that take no steps: a global generator that the golden run draws from, and that ends in another state.
+
+    One that was set to a state that the golden run had asked for was restored: it ends in another one as a consequence.
+    """
+    saved = {(mark.name, mark.state) for mark in golden.marks if mark.read}
     lost = [
         name
         for name in RNGS
-        if name in golden.random and name in resumed.random and _drawn(golden, name) and golden.random[name][1] != resumed.random[name][1]
+        if name in golden.random
+        and name in resumed.random
+        and _drawn(golden, name)
+        and golden.random[name][1] != resumed.random[name][1]
+        and (name, resumed.restored.get(name)) not in saved
     ]
     return Divergence(0, lost[0], f"{_rng_detail(lost)}: at the end it is in another one than without a crash") if lost else None
 
@@ -163,9 +252,10 @@ def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
     ]
     if not wrong:
         return None
-    rngs = [name for name in RNGS if last >= 0 and _is_used(golden, name) and _since(golden, resumed, at, last, name) is not None]
-    if rngs and wrong[0] in MOVED:
-        return Divergence(at + (_since(golden, resumed, at, last, rngs[0]) or 0), rngs[0], _rng_detail(rngs))
+    if last >= 0 and wrong[0] in MOVED:
+        found = _by_generators(golden, resumed, at, last + 1, _generators(golden, resumed, at, last))
+        if found is not None:
+            return found
     return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, though all steps began alike"))
 
 
@@ -178,12 +268,16 @@ def _is_used(golden: Trace, rng: str) -> bool:
     return rng not in golden.idle and len({step.digests.get(rng) for step in golden.steps}) > 1
 
 
+def _named(names: Sequence[str]) -> str:
+    return " and ".join(names)
+
+
 def _rng_detail(rngs: Sequence[str]) -> str:
     others = f", nor {' and '.join(rngs[1:])}" if len(rngs) > 1 else ""
     return f"the random number generator's state is not restored{others}"
 
 
-def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[str]) -> Divergence:
+def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence:
     """Other data than in the golden run: the same in another order, or other random numbers in it."""
     place = at + offset
     step, expected = resumed.steps[offset], golden.steps[place]
@@ -191,12 +285,28 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: Sequence[st
         return Divergence(place, "data order", words)
     same_batches = bool(step.batches) and step.batches == expected.batches
     elsewhere = None if same_batches else _elsewhere(golden, step, place)
-    if elsewhere is not None:
-        return Divergence(place, "data order", _order_detail(golden, elsewhere, place))
-    if rngs:
+    epoch = _epoch(golden, place)
+    if elsewhere is not None and not (rngs.lost and epoch is None):
+        return Divergence(place, "data order", _order_detail(epoch, elsewhere, place) + _drawn_too(rngs))
+    if rngs.lost:
         what = "so the data are other ones" if not same_batches else "so what is made of the same batch is another"
-        return Divergence(place, rngs[0], f"{_rng_detail(rngs)}, {what}")
-    return Divergence(place, "data order", "the data are other ones than in the run without a crash")
+        if elsewhere is not None:
+            what = f"{what}: the batch of step {elsewhere} comes instead"
+        also = "" if epoch is not None else " (unless what they are drawn from is not restored either)"
+        return Divergence(place, rngs.lost[0], f"{_rng_detail(rngs.lost)}, {what}{also}")
+    what = "the data are other ones" if not same_batches else "what is made of the same batch is another"
+    return Divergence(place, "data order", f"{what} than in the run without a crash{_drawn_too(rngs)}")
+
+
+def _drawn_too(rngs: _Generators) -> str:
+    """Of generators that differ although they were restored: they explain the data, or the data explain them."""
+    if rngs.lost or not rngs.drawn:
+        return ""
+    names = _named(rngs.drawn)
+    return (
+        f"; {names} was restored, and differs in the same step: either what the data are drawn from (such as a buffer or a list) is not "
+        f"restored, and {names} follows from it, or more or fewer numbers were drawn after the load, and the data follow from that"
+    )
 
 
 def _lost_gradients(given: Sequence[bytes], expected: Sequence[bytes]) -> str:
@@ -214,13 +324,20 @@ def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
     return epoch if epoch in found else min(found, key=lambda number: (abs(number - place), number), default=None)
 
 
-def _epoch(golden: Trace, place: int) -> int:
-    """The first step of the epoch that a step belongs to, as far as loaders tell."""
-    return max((start for start in golden.epochs if start <= place), default=0)
+def _epoch(golden: Trace, place: int) -> int | None:
+    """The first step of the epoch that a step belongs to; None where its data come from no loader that was seen.
+
+    A loader that gives batches for something else, such as a validation, gives none between the first step behind it and this one.
+    """
+    start = max((start for start in golden.epochs if start <= place), default=None)
+    if start is None or start == place:
+        return start
+    between = any(step.batches for step in golden.steps[start + 1 : place + 1])
+    return start if between or not any(step.batches for step in golden.steps) else None
 
 
-def _order_detail(golden: Trace, found: int, place: int) -> str:
-    if found == _epoch(golden, place):
+def _order_detail(epoch: int | None, found: int, place: int) -> str:
+    if found == epoch:
         return "the position in the epoch is not restored: it begins with the epoch's first batch again"
     if found == place - 1:
         return f"off by one: the batch of step {found} is repeated"

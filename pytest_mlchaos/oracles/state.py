@@ -193,10 +193,11 @@ class _Comparison:
                 yield from self.differences(a[key], b[key], f"{path}[{keys[key]}]")
 
     def _sequences(self, a: Sequence[Any], b: Sequence[Any], path: str) -> Iterator[str]:
-        for place, (x, y) in enumerate(zip(a, b, strict=False)):
-            yield from self.differences(x, y, f"{path}[{place}]")
+        # An entry that is missing in front moves all others: their differences would say nothing.
         if len(a) != len(b):
             yield f"{path}: {len(a)} entries instead of {len(b)}"
+        for place, (x, y) in enumerate(zip(a, b, strict=False)):
+            yield from self.differences(x, y, f"{path}[{place}]")
 
     def _pandas(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if _loaded("pandas", "MultiIndex", a) or _loaded("pandas", "MultiIndex", b):

@@ -6,6 +6,7 @@ For what compares a resumed run with the golden one. Nothing is counted as a vis
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import threading
 import weakref
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterator
 from time import perf_counter  # the real clock: it measures recovery
 from typing import Any
 
-from ..core.crashes import StepRecord, Trace
+from ..core.crashes import GeneratorMark, StepRecord, Trace
 from ..engine.digests import digest, random_states
 from ..engine.imports import when_imported
 from ..engine.patching import Patches
 from .dataloader import watch_batches
+from .generators import watch_generators
 
 __all__ = ["traced", "traced_steps"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -34,6 +36,7 @@ def traced(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
     """
     tracer = _Tracer(on_step)
     with Patches() as patches:
+        watch_generators(patches, tracer.on_read, tracer.on_set)
         when_imported("torch", patches, lambda: tracer.install(patches))
         yield tracer.trace
         tracer.finish()
@@ -49,6 +52,7 @@ def traced_steps() -> Iterator[Callable[[], Trace]]:
         return tracer.trace
 
     with Patches() as patches:
+        watch_generators(patches, tracer.on_read, tracer.on_set)
         when_imported("torch", patches, lambda: tracer.install(patches))
         yield finished
 
@@ -72,6 +76,9 @@ class _Tracer:
         self._thread = threading.get_ident()
         self._random: bytes | None = None
         self._is_drawn = False
+        self._looking = False
+        self._just_read: set[tuple[str, bytes]] = set()
+        self._unused: list[Any] = []
 
     def install(self, patches: Patches) -> None:
         """Torch is there: watch its optimizers, models, loaders, and who else keeps a state."""
@@ -81,6 +88,8 @@ class _Tracer:
 
         patches.on_undo(register_optimizer_step_pre_hook(lambda optimizer, *_: self._before(optimizer)).remove)
         patches.on_undo(register_optimizer_step_post_hook(lambda *_: self._after()).remove)
+        _call_with(patches, torch.optim.Optimizer, "__init__", self._on_unused)
+        _call_with(patches, torch.nn.Module, "load_state_dict", self._on_unused)
         self._watch_forward(torch, patches)
         self._watch_backward(torch, patches)
         watch_batches(patches, self._on_batch, self._on_epoch, self._on_seeded)
@@ -94,6 +103,9 @@ class _Tracer:
         """The run has returned: what was trained, as it is now."""
         if self._optimizers or self._leaves:
             self.trace.final = self._digests(list(self._optimizers.values()))
+        else:
+            self.trace.held = frozenset(digest(parameters) for one in self._unused for parameters in _trained(one))
+        self._unused = []
         if not self._is_drawn:
             self.trace.idle = frozenset([TORCH])
 
@@ -105,12 +117,14 @@ class _Tracer:
             self._data[:0] = [one for step in self.trace.steps for one in step.data]
             self._batches[:0] = [one for step in self.trace.steps for one in step.batches]
             self.trace.steps.clear()
+            self.trace.marks = {dataclasses.replace(mark, step=0) for mark in self.trace.marks}
         self._optimizers[id(optimizer)] = optimizer
         self._begin([optimizer])
 
     def _begin(self, optimizers: list[Any]) -> None:
         self._began = perf_counter() - self._start
-        random = dict(random_states())
+        self._unused = []
+        random = self._states()
         self._look(random)
         self._open = {**self._digests(optimizers), **random}
 
@@ -165,12 +179,51 @@ class _Tracer:
         self._is_drawn |= bool(self.trace.steps) and random.get(TORCH) != self._random
         self._random = random.get(TORCH)
 
+    def _on_unused(self, one: Any) -> None:
+        """Keep a model or an optimizer until a step shows what is trained: a finished job that is started again takes none."""
+        if not self.trace.steps and self._open is None and not any(one is known for known in self._unused):
+            self._unused.append(one)
+
+    # -- generators --------------------------------------------------------------------------------------------
+
+    def _states(self) -> dict[str, bytes]:
+        """Return the states of the global generators without a mark: the subject did not ask."""
+        before, self._looking = self._looking, True
+        try:
+            return dict(random_states())
+        finally:
+            self._looking = before
+
+    def on_read(self, name: str) -> None:
+        """The subject asks for a generator's state, as for a checkpoint."""
+        state = self._mark(name, read=True)
+        if state is not None:
+            self._just_read.add((name, state))
+
+    def on_set(self, name: str) -> None:
+        """The subject has set a generator, or seeded it."""
+        state = self._mark(name, read=False)
+        if state is None or (name, state) in self._just_read:  # put back, as behind a block with random numbers of its own
+            return
+        self._just_read = {known for known in self._just_read if known[0] != name}
+        if not self.trace.steps and self._open is None:
+            self.trace.restored[name] = state
+
+    def _mark(self, name: str, *, read: bool) -> bytes | None:
+        """Note the state; None if it is this tracer that looks, or another thread than the subject's."""
+        if self._looking or threading.get_ident() != self._thread:
+            return None
+        state = self._states().get(name)
+        if state is not None:
+            self.trace.marks.add(GeneratorMark(name, state, len(self.trace.steps), read))
+        return state
+
     def _on_seeded(self, used: bool) -> None:
         if not used:
-            self._random = dict(random_states()).get(TORCH)
+            self._random = self._states().get(TORCH)
 
     def _on_epoch(self) -> None:
-        self._look(dict(random_states()))
+        self._look(self._states())
         if not self.trace.epochs or self.trace.epochs[-1] != len(self.trace.steps):
             self.trace.epochs.append(len(self.trace.steps))
 
@@ -235,6 +288,28 @@ def _remember(patches: Patches, cls: type, instances: weakref.WeakSet[Any], by: 
             instances.add(self)
 
     patches.set(cls, by, made)
+
+
+def _call_with(patches: Patches, cls: type, name: str, action: Callable[[Any], object]) -> None:
+    """Call ``action`` with the instance after each call of a method."""
+    original = getattr(cls, name)
+
+    @functools.wraps(original)
+    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        value = original(self, *args, **kwargs)
+        action(self)
+        return value
+
+    patches.set(cls, name, called)
+
+
+def _trained(one: Any) -> Iterator[list[Any]]:
+    """The parameters that an optimizer has, or that one for this model would have: all of them, or those that are not frozen."""
+    if hasattr(one, "param_groups"):
+        yield [p for group in one.param_groups for p in group["params"]]
+    else:
+        yield list(one.parameters())
+        yield [p for p in one.parameters() if p.requires_grad]
 
 
 def _shapes(model: Any) -> tuple[tuple[int, ...], ...]:
