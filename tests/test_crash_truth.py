@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -149,6 +150,56 @@ def test_what_single_writes_add_is_never_cut_within_a_page(name, states):
     """Records, lines and small files are there as a whole, or not at all; a long one is cut between pages."""
     expected = {"appended": ["log cut at byte 4096 of 10033", "log cut at byte 8192 of 10033"]}
     assert [state.what for state, _ in states if state.torn] == expected.get(name, [])
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """A function that records a program while another thread waits; the program may write to a file elsewhere, as prints do."""
+    if not inotify.available():
+        pytest.skip("needs inotify")
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+
+    def torn(program):
+        with open(tmp_path / "elsewhere", "w") as elsewhere:
+
+            def printing(*words):
+                print(*words, file=elsewhere, flush=True)
+
+            one = Recorded(functools.partial(program, printing), tmp_path / "work", tmp_path / "store").checked()
+        found = [state.what for state, _ in one.states() if state.torn]
+        one.contents.close()
+        return found
+
+    yield torn
+    over.set()
+    thread.join()
+
+
+def test_other_threads_and_prints_do_not_hide_that_one_call_made_several_writes(noisy):
+    """As in a worker of pytest-xdist, whose output is captured in a file."""
+
+    def saves(printing, root):
+        printing("saving")
+        with open(root / "last.pkl", "wb") as file:
+            pickle.dump({"a": b"a" * 70_000, "b": b"b" * 80_000}, file)
+
+    assert [what for what in noisy(saves) if "(estimated: one call made" in what]
+
+
+def test_prints_between_lines_do_not_make_lines_torn(noisy):
+    """What is written elsewhere is not put down to the line."""
+
+    def appends(printing, root):
+        fd = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for number in range(3):
+            printing("step", number)
+            printing("loss", 1)
+            os.write(fd, f"a line {number}\n".encode())
+        os.close(fd)
+
+    assert noisy(appends) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how Linux writes")

@@ -33,8 +33,8 @@ def test_modules_and_optimizers_are_compared_by_their_state():
     twin, other = trained()
     assert_same_state({"m": model, "o": optimizer}, {"m": twin, "o": other})
     assert_same_state(model, copy.deepcopy(model))
-    with torch.no_grad():
-        twin[2].weight[0, 1] += 0.5
+    with torch.no_grad():  # not the trained weight: that is another one on another processor
+        model[2].weight[0, 1], twin[2].weight[0, 1] = 0.3, 0.8
     with pytest.raises(StateDiffers, match=r"model\['2.weight'\]\[0, 1\]: differs by 62.5 %; 1 of 4 entries differ \(float32\[1, 4\]\)"):
         assert_same_state(model, twin, name="model")
     other.param_groups[0]["lr"] = 0.2

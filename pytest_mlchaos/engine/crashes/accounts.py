@@ -9,19 +9,14 @@ from typing import NamedTuple
 
 from ..bystanders import threads
 
-try:
-    import resource
-except ImportError:  # pragma: no cover  # Windows
-    resource = None  # type: ignore[assignment]
-
 __all__ = ["Account", "Written", "mapped_files"]
 
 
 class Written(NamedTuple):
-    """What was written between two looks: ``size`` in bytes, by how many system ``calls``; None if others may have made some of them."""
+    """What was written between two looks: ``size`` in bytes, by how many system ``calls``."""
 
     size: int
-    calls: int | None = None
+    calls: int
 
 
 class Account:
@@ -31,7 +26,7 @@ class Account:
     its beginnings are no states.
 
     Fidelity: nothing can be said while threads or child processes that were started since then may be writing, nor where a file was
-    written in another order without a hole. The number of calls is known if this is the only thread, and no child process has ended.
+    written in another order without a hole. All threads of this process are counted, and child processes when they have ended.
     """
 
     def __init__(self) -> None:
@@ -52,31 +47,18 @@ class Account:
         now = self._written()
         if now is None or self._before is None or _others() - self._others:
             return None
-        is_alone = not _others() and now.ended == self._before.ended
-        return Written(now.size - self._before.size, now.calls - self._before.calls if is_alone else None)
+        return Written(now.size - self._before.size, now.calls - self._before.calls)
 
     def reset(self) -> None:
         """What comes is counted from here on."""
         self._before = self._written()
 
-    def _written(self) -> _Counts | None:
+    def _written(self) -> Written | None:
         with contextlib.suppress(OSError, ValueError, KeyError):
             lines = os.pread(self._fd, 512, 0).decode("ascii").splitlines()
             counts = {name: int(number) for name, _, number in (line.partition(":") for line in lines)}
-            return _Counts(counts["wchar"], counts["syscw"], _faults_of_children())
+            return Written(counts["wchar"], counts["syscw"])
         return None
-
-
-class _Counts(NamedTuple):
-    """Since the process began: bytes, calls, and a number that grows with each child process that has ended (whose writes count here)."""
-
-    size: int
-    calls: int
-    ended: int
-
-
-def _faults_of_children() -> int:
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt if resource is not None else 0
 
 
 def _others() -> set[int]:

@@ -165,18 +165,25 @@ class History:
         for draft in self._drafts:
             self._add(draft)
         self._drafts.clear()
-        grown = [(at, change) for at, change in enumerate(self.changes[place:], place) if change.kind == "grew"]
-        if written is not None and grown:
-            self._account_for(grown, written)
+        if written is not None:
+            self._account_for(place, written)
 
-    def _account_for(self, grown: list[tuple[int, Change]], written: Written) -> None:
-        """Note by how many writes files have grown, if nothing else was written."""
+    def _account_for(self, place: int, written: Written) -> None:
+        """Note by how many writes files have grown, at most.
+
+        Other files may have been written since the last look. So more bytes than these files grew by tell nothing, unless the
+        same call has also opened the file: such a call does all of its work by itself.
+        """
+        latest = list(enumerate(self.changes[place:], place))
+        grown = [(at, change) for at, change in latest if change.kind == "grew"]
         by = sum(_size(change) - change.start for _, change in grown)
         if by > written.size:
             for at, change in grown:  # not from front to back: its beginnings are no states
                 self.changes[at] = dataclasses.replace(change, start=_size(change))
-        elif by == written.size and written.calls is not None:
-            for at, change in grown:
+            return
+        opened = {change.path for _, change in latest if change.kind in ("created", "truncated")}
+        for at, change in grown:
+            if by == written.size or change.path in opened:
                 self.changes[at] = dataclasses.replace(change, writes=max(1, written.calls - len(grown) + 1))
 
     def noted(self) -> int:

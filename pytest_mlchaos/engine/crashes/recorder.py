@@ -126,7 +126,8 @@ class Recorder(Following):
 
     def _drain(self, events: list[Event]) -> None:
         if all_quiet(events) and not self._lost:
-            self._apply(events)  # somebody has read
+            self._apply(events)  # a file was read, or opened: what comes is written to it
+            self._account.reset()
             return
         history, written = self._history, self._account.since()
         if self._lost:
