@@ -65,6 +65,7 @@ class Recorded:
             with watched(recorder):
                 program(root)
             self.start, self.changes, self.end = recorder.start, list(recorder.changes), recorder.tree()
+            self.unseen = list(recorder.unseen)
         finally:
             recorder.close()
 

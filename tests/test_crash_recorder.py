@@ -1,7 +1,9 @@
 """What a recorder sees of a run that writes: every content that the directory had, in order, and none that it never had."""
 
+import collections
 import ctypes
 import errno
+import itertools
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -761,6 +763,105 @@ def test_more_events_than_the_queue_holds(record, monkeypatch):
     one = record(program)
     assert one.trees()[-1] == {"": None, "d": None, "c": b"", "d/b": b"", "d/after": b"after"}
     assert len(one.trees()) < 10
+
+
+@by_events
+def test_lost_events_are_counted(record, monkeypatch):
+    """The queue of events overflows: those that it kept tell how many changes were not seen, at least."""
+    limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    monkeypatch.setattr(moments, "_LONG", 60)  # nobody looks from beside
+
+    def program(root):
+        fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
+        one_call(os.pwrite, [(fd, str(number).encode(), 0) for number in range(limit) for fd in fds])
+        for fd in fds:
+            os.close(fd)
+
+    assert limit - 10 < sum(record(program).unseen) <= limit
+
+
+def one_call(function, arguments):
+    """Call it with each of these, inside one call of a C function."""
+    collections.deque(itertools.starmap(function, arguments), 0)
+
+
+@by_events
+def test_changes_inside_one_call_that_left_an_unknown_directory_are_counted(record):
+    """Two files are written by turns: of 200 contents of the directory the last is known."""
+
+    def program(root):
+        fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
+        one_call(os.pwrite, [(fd, str(number).encode(), 0) for number in range(100) for fd in fds])
+        for fd in fds:
+            os.close(fd)
+
+    one = record(program)
+    assert one.unseen == [199]
+    assert len(one.trees()) == 4
+
+
+@by_events
+def test_each_call_that_hides_changes_is_counted_by_itself(record):
+    """Three calls, each with four writes by turns to two files."""
+
+    def program(root):
+        fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
+        for call in range(3):
+            one_call(os.pwrite, [(fd, f"{call} {number}".encode(), 0) for number in range(2) for fd in fds])
+        for fd in fds:
+            os.close(fd)
+
+    assert record(program).unseen == [3, 3, 3]
+
+
+@by_events
+def test_a_file_that_is_gone_before_it_could_be_read_is_counted(record):
+    """Its content, and what happened beside it, are not known until it is gone."""
+
+    def program(root):
+        names = [str(root / name) for name in "abc"]
+        fd = os.open(names[0], os.O_WRONLY | os.O_CREAT)
+        collections.deque(map(lambda function: function(), [lambda: os.write(fd, b"1"), lambda: os.unlink(names[0])]), 0)  # noqa: C417
+        os.close(fd)
+        shell = f"for i in 1 2 3; do echo $i > {names[1]}; mv {names[1]} {names[2]}; done"
+        libc = ctypes.CDLL(None)
+        libc.system(shell.encode())
+
+    one = record(program)
+    (unseen,) = one.unseen
+    assert 6 <= unseen <= 9
+
+
+@by_events
+def test_a_new_directory_that_is_filled_inside_one_call_is_counted(record):
+    """What lay in it before it could be watched came in an order that nobody knows."""
+
+    def program(root):
+        (root / "new").mkdir()
+        libc = ctypes.CDLL(None)
+        libc.system(f"mkdir {root}/new/d; for i in 1 2 3 4; do : > {root}/new/d/$i; done".encode())
+
+    assert record(program).unseen == [3]
+
+
+@by_events
+def test_what_is_known_of_changes_inside_one_call_is_not_counted(record):
+    """Names that come and go tell all; a directory that is moved in comes as a whole; a file is cut where its writes are estimated."""
+
+    def program(root):
+        outside = root.parent / "outside"
+        (outside / "d").mkdir(parents=True)
+        for name in "abc":
+            (outside / "d" / name).write_text(name)
+        os.replace(outside / "d", root / "d")
+        (root / "1").write_text("1")
+        one_call(os.replace, [(root / "1", root / "2"), (root / "2", root / "3"), (root / "3", root / "1")])
+        one_call(os.symlink, [("1", root / f"link-{number}") for number in range(5)])
+        with open(root / "rows", "w", buffering=1) as file:
+            file.writelines(f"{number}\n" for number in range(50))
+
+    one = record(program)
+    assert one.unseen == []
 
 
 @by_events

@@ -37,15 +37,21 @@ def by(request):
 
 
 @pytest.fixture
-def states(name, tmp_path, by):
-    """Its crash states, with what they hold."""
+def recorded(name, tmp_path, by):
+    """It, recorded."""
     program = PROGRAMS[name]
     if name in NEEDS:
         (tmp_path / "warm").mkdir()
         program(tmp_path / "warm")
     one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare, by=by).checked()
-    yield one.states()
+    yield one
     one.contents.close()
+
+
+@pytest.fixture
+def states(recorded):
+    """Its crash states, with what they hold."""
+    return recorded.states()
 
 
 @functools.cache
@@ -120,6 +126,12 @@ def test_each_cut_lies_inside_a_write(states, at_calls):
             around = [other for other in [*at_calls, made[-1]] if _differ_by_a_cut(shape(tree), other, made)]
             lengths = [len(other[_name(state, tree)]) for other in around]
             assert min(lengths) < size < max(lengths), (state, lengths)
+
+
+@by_events
+def test_only_changes_that_left_an_unknown_state_are_counted_as_unseen(recorded, name):
+    """Ordinary writes are all seen, or stood for by an estimate; a commit of SQLite's writes the database and its journal in one call."""
+    assert bool(recorded.unseen) == (name == "database")
 
 
 def _name(state, tree):

@@ -55,6 +55,34 @@ def test_a_sound_subject_recovers_from_every_crash_state(project):
     """).run(passed=1)
 
 
+def test_changes_that_were_not_seen_are_reported_though_all_recover(project):
+    """One call writes two files by turns: no run resumes from what it left in between, and the report says so."""
+    project("""
+        import collections
+
+        def by_turns(workdir):
+            fds = [os.open(workdir / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
+            collections.deque(itertools.starmap(os.pwrite, [(fd, str(number).encode(), 0) for number in range(100) for fd in fds]), 0)
+            for fd in fds:
+                os.close(fd)
+            return (workdir / "a").read_text()
+
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(by_turns, tmp_path / "inside", isolation="in-process")
+            report.assert_recovers(from_scratch=True)
+            assert report.unseen == 199
+            assert "all recover\\n  some 199 changes inside one call were not seen" in str(report)
+
+        def test_nothing(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process")
+            assert report.unseen == 0 and "not seen" not in str(report)
+
+        def test_in_runs_that_resume(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(by_turns, tmp_path, isolation="in-process", depth=2)
+            assert report.unseen > 400 and "changes inside" in str(report)
+    """).run(passed=3)
+
+
 def test_a_torn_checkpoint_is_found_and_named(project):
     """The report says what broke, where, and how to repeat it; the line works."""
     project("""

@@ -29,7 +29,8 @@ class CrashReport(Result):
     """What became of a subject that was resumed from every crash state.
 
     ``steps``: of the run without a crash. ``states``: the crash states, in the order of time; ``outcomes``: one for each that was tried.
-    ``untried``: the states that were not, because the setting ``budget`` ran out. ``notes``: what
+    ``untried``: the states that were not, because the setting ``budget`` ran out. ``unseen``: how many changes of the directory, at least,
+    left a content that was not seen, so no run resumed from it: one call made several. ``notes``: what
     else is to be known (that the runs were made in fresh processes, say, and why). ``duration``: seconds that it took.
     """
 
@@ -47,6 +48,7 @@ class CrashReport(Result):
         root: str = "",
         untried: Sequence[CrashState] = (),
         left_out: str = "",
+        unseen: Sequence[int] = (),
     ) -> None:
         self.steps = steps
         self.states = list(states)
@@ -59,6 +61,8 @@ class CrashReport(Result):
         self._root = root
         self.untried = list(untried)
         self._left_out = left_out
+        self.unseen = sum(unseen)
+        self._blind = len(unseen)
 
     def _about(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
@@ -120,7 +124,7 @@ class CrashReport(Result):
         outcomes = self.outcomes if outcomes is None else outcomes
         failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
         groups = _grouped(failures)
-        lines = [self._head(outcomes, failures), *([f"  {self._left_out}"] if self._left_out else [])]
+        lines = [self._head(outcomes, failures), *([f"  {self._left_out}"] if self._left_out else []), *self._not_seen()]
         for group in groups[:SHOWN_GROUPS]:
             lines += _group(group, self._root)
         if len(groups) > SHOWN_GROUPS:
@@ -152,6 +156,14 @@ class CrashReport(Result):
         tried = f"{len(outcomes)} of " if self.untried else ""
         states = _counted(len(self.states), "crash state")
         return f"mlchaos: {tried}{states} in {over}, checked in {self.duration:.1f} s: {verdict}"
+
+    def _not_seen(self) -> list[str]:
+        if not self.unseen:
+            return []
+        where = "one call" if self._blind == 1 else f"{self._blind} calls"
+        number = "1 change" if self.unseen == 1 else f"some {self.unseen} changes"
+        verb = "was" if self.unseen == 1 else "were"
+        return [f"  {number} inside {where} {verb} not seen, so no run resumed from what {'it' if self.unseen == 1 else 'they'} left"]
 
     def _costs(self) -> str:
         if not self.steps:

@@ -373,4 +373,5 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
         root=root,
         untried=found.untried,
         left_out=left_out,
+        unseen=found.unseen,
     )

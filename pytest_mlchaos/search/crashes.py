@@ -48,6 +48,8 @@ class Exploration:
     unlisted: int = 0
     unchecked: str = ""
     """Why runs in fresh processes could not be compared with these, if they were to be."""
+    unseen: Sequence[int] = ()
+    """How many changes left a content of the directory that was not seen: a number for each call, or other time between two looks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,21 +79,22 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
     outcomes = _resumed(crew, wanted, by_name, plan, seen)
     if plan.only is not None and ">" not in plan.only and any(_needs_others(outcome) for outcome in outcomes):
         judged = with_saves(first.golden, first.judge.finish(_resumed(crew, states, by_name, plan, seen)))
-        return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == plan.only])
-    unlisted = 0
+        return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == plan.only], unseen=first.golden.unseen)
+    unlisted, unseen = 0, list(first.golden.unseen)
     for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
         deeper: list[CrashState] = []
         for place, state in enumerate(wanted):
             if plan.is_over():
                 unlisted += len(wanted) - place
                 break
-            deeper += _behind(first, makers[0], state, known)
+            deeper += _behind(first, makers[0], state, known, unseen)
         if plan.only is not None:
             deeper, outcomes = path_to(deeper, plan.only, level, lenient=plan.lenient), []
         outcomes += _resumed(crew[:1], deeper, [], plan, {})
         states, wanted = [*states, *deeper], deeper
     judged = with_saves(first.golden, first.judge.finish(outcomes))
-    return _sorted_out(states if plan.only is None else wanted, judged, first.judge, unlisted)
+    found = _sorted_out(states if plan.only is None else wanted, judged, first.judge, unlisted)
+    return dataclasses.replace(found, unseen=unseen)
 
 
 def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], judge: Judge, unlisted: int) -> Exploration:
@@ -258,9 +261,10 @@ def _owner(state: CrashState, place: int, crew: Sequence[Begun], others: Sequenc
     return member if member == 0 or state.id in others[member - 1] else 0
 
 
-def _behind(begun: Begun, maker: CrashStates, state: CrashState, known: set[frozenset[object]]) -> list[CrashState]:
-    """The states that a second crash would leave, in the run that resumes from this one."""
+def _behind(begun: Begun, maker: CrashStates, state: CrashState, known: set[frozenset[object]], unseen: list[int]) -> list[CrashState]:
+    """The states that a second crash would leave, in the run that resumes from this one; to ``unseen`` goes what it did not show."""
     again = begun.host.golden(state.tree)
+    unseen += again.unseen
     at = max(0, begun.judge.steps - len(again.ran.trace.steps))
     return [
         dataclasses.replace(

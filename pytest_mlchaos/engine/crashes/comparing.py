@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import perf_counter, sleep  # by name: whoever patches the module's attributes leaves these alone
 from typing import Any
@@ -73,6 +73,11 @@ class Comparing(Following):
         self._loose = frozenset()
         self.changes.clear()
         self.start = self.tree()
+
+    @property
+    def unseen(self) -> Sequence[int]:
+        """Nobody tells how many changes there were."""
+        return ()
 
     def tree(self) -> Tree | None:
         """The directory as it was last seen; None if it never stood still since."""

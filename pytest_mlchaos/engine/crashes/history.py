@@ -21,6 +21,10 @@ class History:
     def __init__(self, root: str, contents: Contents) -> None:
         self.root = root
         self.changes: list[Change] = []
+        self.unseen: list[int] = []
+        """How many changes came between two looks and left a directory that is not known: a number for each time that there were some."""
+        self.hidden = 0
+        """How many came since the last look that no change stands for."""
         self.step = 0
         self.tree: dict[str, Entry] = {}
         self.loose: frozenset[str] = frozenset()
@@ -165,11 +169,18 @@ class History:
         for draft in self._drafts:
             self._add(draft)
         self._drafts.clear()
+        unseen = self.hidden + sum(_left_unknown(change) for change in self.changes[place:])
         if written is not None:
-            self._account_for(place, written)
+            unseen += self._account_for(place, written)
+        self._missed(unseen)
+        self.hidden = 0
 
-    def _account_for(self, place: int, written: Written) -> None:
-        """Note by how many writes files have grown, at most.
+    def _missed(self, unseen: int) -> None:
+        if unseen:
+            self.unseen.append(unseen)
+
+    def _account_for(self, place: int, written: Written) -> int:
+        """Note by how many writes files have grown, at most. Return how many writes are known that no cut of a file can stand for.
 
         Other files may have been written since the last look. So more bytes than these files grew by tell nothing, unless the
         same call has also opened the file: such a call does all of its work by itself.
@@ -177,14 +188,15 @@ class History:
         latest = list(enumerate(self.changes[place:], place))
         grown = [(at, change) for at, change in latest if change.kind == "grew"]
         by = sum(_size(change) - change.start for _, change in grown)
+        opened = {change.path for _, change in latest if change.kind in ("created", "truncated")}
         if by > written.size:
             for at, change in grown:  # not from front to back: its beginnings are no states
                 self.changes[at] = dataclasses.replace(change, start=_size(change))
-            return
-        opened = {change.path for _, change in latest if change.kind in ("created", "truncated")}
+            return max(0, written.calls - len(grown)) if opened.issuperset(change.path for _, change in grown) else 0
         for at, change in grown:
             if by == written.size or change.path in opened:
                 self.changes[at] = dataclasses.replace(change, writes=max(1, written.calls - len(grown) + 1))
+        return 0
 
     def noted(self) -> int:
         """How many changes are still to be filled in."""
@@ -239,11 +251,14 @@ class History:
         wrong = {held.content.digest for version, _ in inode.supposed if isinstance(held := inode.versions[version], File)}
         for version, _ in inode.supposed:
             inode.versions[version] = None
+        lost = 0
         for place in range(min(place for _, place in inode.supposed), len(self.changes)):
             change = self.changes[place]
             before = None if _holds(change.before, wrong) else change.before
             after = None if _holds(change.after, wrong) else change.after
-            self.changes[place] = dataclasses.replace(change, before=before, after=after)
+            self.changes[place] = voided = dataclasses.replace(change, before=before, after=after)
+            lost += _left_unknown(voided) - _left_unknown(change)
+        self._missed(lost)
         self._frozen = ({}, {})
 
     def _read(self, inode: Inode, *, whole: bool = False) -> File | Link | None:
@@ -342,6 +357,11 @@ class History:
 def _size(change: Change) -> int:
     node = change.after.get(change.path) if change.after is not None else None
     return node.content.size if isinstance(node, File) else change.start
+
+
+def _left_unknown(change: Change) -> bool:
+    """Return True if this change left a directory of which not every content is known."""
+    return change.after is None and change.kind not in ("closed", "synced")
 
 
 def moved(name: str, origin: str, path: str) -> str:

@@ -43,6 +43,8 @@ class Golden:
     kept: tuple[str, ...] = ()
     compared: bool = False
     """Whether what lies between two looks at the directory was not seen."""
+    unseen: tuple[int, ...] = ()
+    """How many changes left a content of the directory that was not seen: a number for each call, or other time between two looks."""
 
 
 class Host(Protocol):
@@ -190,6 +192,7 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
             tuple(before.in_globals()),
             tuple(before.kept()),
             isinstance(recorder, Comparing),
+            tuple(recorder.unseen),
         )
     finally:
         recorder.close()

@@ -31,6 +31,11 @@ class Recording(Protocol):
         """What it saw."""
         ...
 
+    @property
+    def unseen(self) -> Sequence[int]:
+        """How many changes it knows of that left a content which it did not see: a number for each time that there were some."""
+        ...
+
     def drain(self, *, closely: bool = False) -> None:
         """Take in what has happened since the last time; ``closely``: also what raised no event."""
 

@@ -36,7 +36,8 @@ class Recorder(Following):
 
     Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could
     be read has no content in between, and the directory as a whole was never seen so: such moments are left out. What lies in a new
-    directory before it could be watched came in an order that nobody knows: it arrives at once, when it is all there.
+    directory before it could be watched came in an order that nobody knows: it arrives at once, when it is all there. ``unseen`` counts
+    what is left out so, by look.
 
     Fidelity: a file that is written through a mapping into memory raises no event; it is compared at each step, and at the end.
     """
@@ -49,7 +50,8 @@ class Recorder(Following):
         self.pending, self.wait = self._inotify.pending, self._inotify.wait
         self._account = Account()
         self._mapped: set[tuple[int, int]] = set()
-        self._unseen: dict[str, bool] = {}
+        self._unseen: dict[str, bool | None] = {}
+        """New directories, and if nothing else has happened since each was made; None for one that came with what is in it."""
         self._alone = True
         self._lost = False
         try:
@@ -64,12 +66,18 @@ class Recorder(Following):
             inode.writers, inode.synced = 0, inode.last  # nobody has begun yet
         self._history.loose = self._history.unsynced = frozenset()
         self._history.changes.clear()
+        self._history.unseen.clear()
         self.start = self.tree()
 
     @property
     def changes(self) -> Sequence[Change]:
         """What has happened so far."""
         return self._history.changes
+
+    @property
+    def unseen(self) -> Sequence[int]:
+        """How many changes came between two looks and left a directory that is not known: a number for each time that there were some."""
+        return self._history.unseen
 
     @property
     def step(self) -> int:
@@ -134,6 +142,7 @@ class Recorder(Following):
             self._compare()
         for _ in range(TRIES):
             if any(event.mask & inotify.OVERFLOW for event in events):
+                history.hidden += max(0, sum(not event.mask & QUIET for event in events) - 1)
                 self._compare()
             else:
                 self._apply(events)
@@ -141,7 +150,7 @@ class Recorder(Following):
                 found = {path: self._looked_into(path) for path in self._unseen}
                 events = self._events()
                 if not all_quiet(events):
-                    self._unseen = dict.fromkeys(self._unseen, False)
+                    self._unseen = {path: None if alone is None else False for path, alone in self._unseen.items()}
                     continue
                 self._apply(events)
                 self._see(found)
@@ -267,7 +276,7 @@ class Recorder(Following):
         if kind is not None and watch is not None:
             history.note("folder", path, before)
         history.tree = {**history.tree, f"{path}/{_UNSEEN}": None}
-        self._unseen[path] = kind is not None and watch is not None and self._alone
+        self._unseen[path] = None if kind is None else watch is not None and self._alone
 
     def _looked_into(self, path: str) -> dict[str, Folder | None] | None:
         """What a new directory holds; None if it is none any more."""
@@ -297,6 +306,7 @@ class Recorder(Following):
                     before = history.tree
             if not one_by_one:
                 history.note("arrived", path, before)
+                history.hidden += max(0, len(missing) - 1) if alone is not None else 0
 
     def _found(self, path: str, folder: Folder | None) -> None:
         history = self._history
