@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import sys
 import textwrap
 
 import pytest
+
+from pytest_mlchaos.engine.inputs import copied
 
 COUNTER = '''
 import functools, json, os, pathlib, random, threading
@@ -512,6 +517,17 @@ def test_what_cannot_be_copied_is_an_error_where_a_copy_is_needed(counter):
             assert mlchaos.run(subject, [], threading.RLock()).restarts == 1
     """).run(failed=1, passed=2)
     outcome.has("what the subject is given cannot be copied (generator:", "make it inside the subject")
+
+
+def test_an_argument_that_is_copied_in_part_raises_nothing_of_its_own(monkeypatch):
+    """An event loop cannot be copied, and its half copy has no state that its finaliser could look at."""
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    loop = asyncio.new_event_loop()
+    assert copied(([loop],))[1]
+    gc.collect()
+    loop.close()
+    assert not heard
 
 
 def test_a_value_is_judged_as_it_was_when_it_was_returned(counter):

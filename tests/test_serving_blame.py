@@ -688,6 +688,39 @@ def test_a_request_that_is_never_answered_ends_the_test_at_once(virtual, monkeyp
         serve().drive([1])
 
 
+@pytest.fixture
+def library_loop():
+    """An event loop in a thread of its own, such as libraries keep for their calls."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_an_idle_event_loop_of_a_library_hides_no_hang(virtual, library_loop):
+    """Nothing but new work wakes it."""
+    trials, serve = virtual(unanswered)
+    with pytest.raises(NeverAnswered, match="nothing is scheduled"), trials:
+        serve().drive([1])
+
+
+def test_what_another_event_loop_has_scheduled_is_waited_for(virtual, library_loop):
+    """It may answer."""
+
+    async def app(request):
+        answer, here = asyncio.Event(), asyncio.get_running_loop()
+        library_loop.call_soon_threadsafe(library_loop.call_later, 0.05, here.call_soon_threadsafe, answer.set)
+        await answer.wait()
+        return request
+
+    trials, serve = virtual(app)
+    with trials:
+        assert [reply.value for reply in serve().drive([1]).replies] == [1]
+
+
 def test_work_in_a_thread_is_waited_for(serving):
     """A request that waits for it does not hang; nor does one after it, whose pool is idle."""
 

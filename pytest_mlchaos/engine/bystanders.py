@@ -45,6 +45,8 @@ _WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock",
 
 _RESTS = {"wait", "_worker", "worker", "_handle_tasks", "_handle_results", "_wait_for_updates"}
 """In a pool's thread, what it does while there is no work."""
+_SELECTS = frozenset({"select", "poll"})
+"""In an event loop's thread, the same."""
 
 
 def at_work() -> str:
@@ -115,7 +117,7 @@ def runs_a_program(ident: int | None) -> str:
 def may_bring_something() -> bool:
     """Whether a thread or a child process is there that could wake this thread, or does anything at all.
 
-    Idle threads of pools, and those of tools, are not: nothing but new work wakes them.
+    Idle threads of pools, idle event loops, and threads of tools are not: nothing but new work wakes them.
     """
     frames = sys._current_frames()
     others = [thread for thread in threads() if thread.ident != threading.get_ident() and not _is_of_tool(thread)]
@@ -123,7 +125,9 @@ def may_bring_something() -> bool:
 
 
 def _rests(frame: types.FrameType) -> bool:
-    """Whether a thread waits for work of a pool, with no code of the user's on its stack."""
+    """Whether a thread waits for new work, with no code of the user's on its stack: in a pool, or in an event loop."""
+    if frame.f_code.co_name in _SELECTS:
+        return _is_idle_loop(frame)
     if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS or _is_woken(frame):
         return False
     outer: types.FrameType | None = frame
@@ -132,6 +136,18 @@ def _rests(frame: types.FrameType) -> bool:
             return False
         outer = outer.f_back
     return True
+
+
+def _is_idle_loop(frame: types.FrameType | None) -> bool:
+    """Return True for an event loop with nothing to run, nothing scheduled and no socket; libraries keep such loops for their calls."""
+    while frame is not None:
+        loop = frame.f_locals.get("self")
+        if frame.f_code.co_name == "run_forever" and isinstance(loop, asyncio.BaseEventLoop):
+            sockets = getattr(getattr(loop, "_selector", None), "get_map", lambda: None)()
+            waiting = any(not handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
+            return not loop._ready and not waiting and sockets is not None and len(sockets) <= 1  # type: ignore[attr-defined]  # it wakes itself by one
+        frame = frame.f_back
+    return False
 
 
 def _is_woken(frame: types.FrameType) -> bool:

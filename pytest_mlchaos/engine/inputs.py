@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import copyreg
 import functools
+import sys
 import threading
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,6 +76,16 @@ def _locks_copied() -> Iterator[None]:
                 copyreg.dispatch_table[lock] = before
 
 
+@uninterruptible
+def _finalizers_unheard() -> Iterator[None]:
+    """Objects that were copied in part go: their ``__del__`` may miss attributes, which is no mistake of the class."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+
+
 def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
     if id(value) in memo:
         return memo[id(value)]
@@ -92,9 +104,11 @@ def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
     try:
         return copy.deepcopy(value, memo)
     except Exception as error:  # noqa: BLE001  # whatever a foreign __deepcopy__ raises
-        memo.clear()
-        memo.update(before)
         failures.append(f"{type(value).__name__}: {error_text(error)}")
+        with _finalizers_unheard():
+            traceback.clear_frames(error.__traceback__)
+            memo.clear()
+            memo.update(before)
         return value
 
 
