@@ -112,7 +112,7 @@ def learn(folder):
 @chaos.nan_gradient(at=2)
 def test_torch(mlchaos, tmp_path):
     """Hooks, dispatch modes, and the golden run."""
-    mlchaos.run(learn, tmp_path)
+    assert mlchaos.run(learn, tmp_path).restarts == 1
 
 
 def rank(steps=2):
@@ -128,4 +128,4 @@ def rank(steps=2):
 
 def test_world(mlchaos):
     """Two ranks, their agent, and the warm process."""
-    mlchaos.world(ranks=2, timeout=20).run(rank)
+    assert mlchaos.world(ranks=2, timeout=20).run(rank).restarts == 0
