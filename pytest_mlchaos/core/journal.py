@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 __all__ = ["Journal", "Strike"]
@@ -38,7 +38,9 @@ class Journal(Sequence[Strike]):
     As text (:meth:`lines`) they have an order that no thread decides: process after process, and in each by site, visit and what struck.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refresh: Callable[[], object] = lambda: None) -> None:
+        """Make an empty journal. ``refresh`` is called before it is read: it appends what other processes have told."""
+        self._refresh = refresh
         self._strikes: list[Strike] = []
         self._ends: set[int] = set()  # how many strikes there were when a process ended
 
@@ -55,12 +57,15 @@ class Journal(Sequence[Strike]):
     @overload
     def __getitem__(self, item: slice) -> tuple[Strike, ...]: ...
     def __getitem__(self, item: int | slice) -> Strike | tuple[Strike, ...]:
+        self._refresh()
         return tuple(self._strikes[item]) if isinstance(item, slice) else self._strikes[item]
 
     def __len__(self) -> int:
+        self._refresh()
         return len(self._strikes)
 
     def __iter__(self) -> Iterator[Strike]:
+        self._refresh()
         return iter(tuple(self._strikes))
 
     def __repr__(self) -> str:
@@ -68,6 +73,7 @@ class Journal(Sequence[Strike]):
 
     def lines(self, **context: Any) -> list[str]:
         """Return one JSON object for each strike, in a fixed order of lines and keys: equal journals are equal byte for byte."""
+        self._refresh()
         lines = []
         for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):
             told = [(strike.site, strike.visit, _line(strike, context)) for strike in self._strikes[start:end]]

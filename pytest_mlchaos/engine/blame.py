@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import FrozenInstanceError
 from types import TracebackType
 
@@ -46,20 +46,27 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
     return trace.tb_frame.f_globals is getattr(module, "__dict__", None) and _is_stated(error)
 
 
-def comes_from(error: BaseException | None, origins: Sequence[BaseException]) -> bool:
+def comes_from(error: BaseException | None, origins: Sequence[BaseException], elsewhere: Collection[tuple[str, str]] = ()) -> bool:
     """Whether an exception is one of these, was raised ``from`` one, or is what a library made of one that it handled.
+
+    ``elsewhere``: types and texts of exceptions in other processes. A library sends a copy home, whose text may have more around it.
 
     What the user's own code raises while it handles one is the user's, unless it says ``from``: it may be a mistake in the handler. A real
     Ctrl-C that comes while one is handled is nobody's answer to it.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if any(error is origin for origin in origins) or getattr(error, _MARK, False):
+        if any(error is origin for origin in origins) or getattr(error, _MARK, False) or _is_copy(error, elsewhere):
             return True
         seen.add(id(error))
         own = _is_users(error) or (isinstance(error, KeyboardInterrupt) and not _is_stated(error))
         error = error.__cause__ or (None if own else error.__context__)
     return False
+
+
+def _is_copy(error: BaseException, elsewhere: Collection[tuple[str, str]]) -> bool:
+    text = str(error) if elsewhere else ""
+    return any(kind == type(error).__qualname__ and (text == words or (words and words in text)) for kind, words in elsewhere)
 
 
 def mark(error: BaseException, *, own_words: bool = False) -> None:

@@ -7,6 +7,8 @@ journal, and back into user code with the payload, a delay or an exception.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import signal
 import threading
@@ -16,13 +18,15 @@ from typing import Any
 
 from ..core.clock import Clock, RealClock
 from ..core.interrupts import closed, deferred, handler, opened, uninterruptible
-from ..core.journal import Journal
+from ..core.journal import Journal, Strike
 from ..core.results import Handed
 from ..core.runs import Preemption
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import BadArgument, MlchaosError, SimulatedCrash
+from .attribution import forget_scopes, put_down
 from .blame import comes_from
+from .forks import Forks
 from .gate import Gate
 from .lanes import NEVER, Lane, Plan, Tally, most_passed
 from .strikes import Strikes
@@ -36,16 +40,23 @@ NO_ATTRIBUTES: Mapping[str, Any] = {}
 _active: list[Controller] = []
 
 
-def _close_in_child() -> None:
-    """A forked child (a loader's worker) has nobody to write its journal to: nothing strikes there."""
-    while _active:
-        controller = _active.pop()
+def _share() -> None:
+    """A process is about to be forked."""
+    for controller in _active:
+        controller.share()
+
+
+def _go_on_in_child() -> None:
+    """A forked child (a loader's worker) is part of the trial, if faults may strike in it."""
+    for controller in [*_active]:
         controller.clock.become_real("this is a child process")
-        controller.close()
+        if not controller.born():
+            _active.remove(controller)
+            controller.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_in_child)
+    os.register_at_fork(before=_share, after_in_child=_go_on_in_child)
 
 
 def current() -> Controller | None:
@@ -84,6 +95,11 @@ class SubjectOf:
         self._controller.inside = self.outer
 
 
+def _strikes_in_children(plan: Plan) -> bool:
+    """Return True unless it is the trial's own process that a fault ends, or surrounds."""
+    return not plan.fault.ends_process and not plan.fault.ambient
+
+
 class Controller(Strikes):
     """Counts visits, strikes what is due, keeps the journal.
 
@@ -98,7 +114,11 @@ class Controller(Strikes):
         self.schedule = schedule
         self.clock: Clock = clock or RealClock()
         self.own = tuple(own)
-        self.journal = Journal()
+        self.journal = Journal(self.hear)
+        self._send: Callable[..., object] | None = None  # tells another process what happens in this one
+        self._striking: Plan | None = None  # whose strike was told last
+        self._injected_there: list[tuple[str, str]] = []  # the type and the text of errors that were raised in forked processes
+        self.forks: Forks | None = None  # the processes that this one has forked, or that this one is part of
         self.names: dict[str, dict[str, None]] = {}
         self.probing = probing
         self.results: list[Handed] = []  # what the test has received from the fixture, and whether it was judged
@@ -170,6 +190,7 @@ class Controller(Strikes):
 
     def __exit__(self, *_: object) -> None:
         with deferred():
+            self.hear()
             if self in _active:
                 _active.remove(self)
             self.close()
@@ -177,15 +198,18 @@ class Controller(Strikes):
 
     def close(self) -> None:
         """Nothing strikes from now on, whoever still holds a wrapper of this trial's."""
+        self._end_forks()
         self._closed = True
         self._rearm()
 
     def passed(self) -> dict[Key, int]:
         """How often each site was passed; in the process that passed it most often, where there are several."""
+        self.hear()
         return most_passed({key: lane.passed for key, lane in self._lanes.items()}, *(tally.passed for tally in self.elsewhere.values()))
 
     def count(self, key: Key, *, succeeded: bool = False) -> int:
         """How often one site was passed; ``succeeded`` leaves out the visits that a fault made fail."""
+        self.hear()
         lane = self._lanes.get(key)
         return lane.passed - (lane.failed if succeeded else 0) if lane else 0
 
@@ -213,6 +237,7 @@ class Controller(Strikes):
 
         The memory of the one before is freed: tracebacks hold its frames, and with them its models and loader workers.
         """
+        self._end_forks()
         self.crash = None
         self.end_process()
         for error in self.injected:
@@ -223,6 +248,7 @@ class Controller(Strikes):
     def begin_again(self) -> None:
         """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
         self.resources.close()
+        self._end_forks()
         self.end_process()
         self._lanes, self.crash, self.elsewhere, self.preempted = {}, None, {}, None
         self.results.clear()
@@ -245,7 +271,7 @@ class Controller(Strikes):
     def watching_steps(self, on_step: Callable[[], None]) -> Iterator[None]:
         """Call ``on_step`` at each optimizer step."""
         lane = self._lanes.get("train.step") or self._open("train.step")
-        count = lane.advance
+        count = lane.counting()
 
         def advance() -> int:
             on_step()
@@ -299,16 +325,100 @@ class Controller(Strikes):
     @uninterruptible
     def without_faults(self) -> Iterator[None]:
         """For a golden run: sites are counted from 0 and nothing strikes; afterwards all is as it was."""
+        self.hear()
         kept = self._lanes, self.crash, self.plans, self.names, self.elsewhere
         self._lanes, self.crash, self.plans, self.names, self.elsewhere = {}, None, [], {}, {}
         try:
-            yield
+            with self.forks.paused() if self.forks is not None and not self.forks.name else contextlib.nullcontext():
+                yield
         finally:
             self._lanes, self.crash, self.plans, self.names, self.elsewhere = kept
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Whether an exception is one that a fault raised, or was raised ``from`` one."""
-        return comes_from(error, self.injected) or (error is not None and any(claim(error) for claim in self.claims))
+        self.hear()
+        return comes_from(error, self.injected, self._injected_there) or (error is not None and any(claim(error) for claim in self.claims))
+
+    # -- processes that the subject forks ----------------------------------------------------------------------
+
+    def share(self) -> None:
+        """A process is about to be forked: from now on visits are counted, and strikes told, together with it."""
+        if self.forks is None:
+            plans = [plan for plan in self.plans if _strikes_in_children(plan)]
+            if not plans or self._closed or self.crash is not None:
+                return
+            keys = list(dict.fromkeys(plan.fault.key for plan in plans))
+            forks = Forks(keys, len(self.plans))
+            forks.begin({key: self._lanes[key].passed for key in keys if key in self._lanes}, {plan.place: plan.struck for plan in plans})
+            self.forks = forks
+            for key in keys:
+                if key in self._lanes:
+                    self._lanes[key].count_with(functools.partial(forks.advance, key))
+        self.forks.children += 1
+
+    def born(self) -> bool:
+        """Go on in a forked child; return False if no fault may strike in it."""
+        if self.forks is None or self._closed or self.crash is not None or not self.plans:
+            return False
+        self.forks.born()
+        self._lock, self.interrupt = threading.Lock(), None
+        self._send = self.forks.tell
+        self._on_crash[:] = [functools.partial(os.kill, os.getpid(), signal.SIGKILL)]
+        self.plans = [plan for plan in self.plans if _strikes_in_children(plan)]
+        for lane in self._lanes.values():
+            lane.plans = [plan for plan in lane.plans if plan in self.plans]
+        forget_scopes()
+        self._rearm()
+        return True
+
+    def hear(self) -> None:
+        """Take over what forked processes have told since the last call."""
+        forks = self.forks
+        if forks is None or forks.name or not self.plans:
+            return
+        from .telling import Heard, absorb  # that module needs this one
+
+        heard = Heard()
+        for message in forks.told():
+            heard.take(*message)
+            self._relay(*message)
+        absorb(self, heard, ended=False)
+        for place, strike in heard.strikes:
+            put_down(strike, self.clock.now(), self.plans[place].fault.key)
+        for key, number in heard.failures.items():
+            self._open(key).failed += number
+        self._injected_there += heard.injected
+        for key in forks.keys:
+            if passed := forks.passed(key):
+                lane = self._open(key)
+                lane.passed = max(lane.passed, passed)
+
+    def _relay(self, kind: str, *content: Any) -> None:
+        """A forked process has told something; for processes that tell another one what happens."""
+
+    def _end_forks(self) -> None:
+        """The processes that were forked so far are no longer part of the trial."""
+        self.hear()
+        forks, self.forks = self.forks, None
+        if forks is not None:
+            for key in forks.keys:
+                if key in self._lanes:
+                    lane = self._lanes[key]
+                    lane.count_with(itertools.count(lane.passed + 1).__next__)
+            forks.close()
+
+    def _told(self, plan: Plan, strike: Strike) -> None:
+        self._striking = plan
+        if self._send is not None:
+            self._send("strike", plan.place, strike)
+
+    def _probe(self, lane: Lane, visit: Visit) -> None:
+        super()._probe(lane, visit)
+        if self._send is not None:
+            for plan in lane.plans:
+                if plan.eligible and plan.eligible[-1] == visit.index:
+                    self._send("eligible", plan.place, visit.index)
+                    self._send("measured", {plan.place: plan.measures})
 
     # -- the slow path -----------------------------------------------------------------------------------------
 
@@ -319,6 +429,8 @@ class Controller(Strikes):
                 lane = Lane()
                 lane.plans = [plan for plan in self.plans if plan.fault.key == key and plan.fault.concerns(self.attributes)]
                 self._opened(key, lane)
+                if self.forks is not None and lane.plans and self.forks.is_counted(key):
+                    lane.count_with(functools.partial(self.forks.advance, key))
                 self._lanes[key] = lane
                 self._schedule(lane)
             return lane
@@ -382,6 +494,10 @@ class Controller(Strikes):
 
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing; a crash ends the process."""
+        if self.forks is not None and self.forks.name:
+            self.forks.tell("injected", type(error).__qualname__, str(error))
+            if self._striking is not None:
+                self.forks.tell("failed", self._striking.fault.key)
         self.injected.append(error)
         if isinstance(error, SimulatedCrash):
             self.crash = error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.faults import EVERY, Fault, following
@@ -91,18 +91,28 @@ class Plan:
 class Lane:
     """The visits counted together: those of one site, or of one target."""
 
-    __slots__ = ("advance", "failed", "next_due", "passed", "plans")
+    __slots__ = ("advance", "count", "failed", "next_due", "passed", "plans")
 
     def __init__(self) -> None:
-        self.advance = itertools.count(1).__next__  # one C call: atomic, so threads never share a number
+        self.advance = self.count = itertools.count(1).__next__  # one C call: atomic, so threads never share a number
         self.passed = self.failed = 0
         self.next_due = NEVER
         self.plans: list[Plan] = []
 
     def go_on_from(self, visit: int) -> None:
         """The next visit has this number."""
-        self.advance = itertools.count(visit + 1).__next__
+        self.advance = self.count = itertools.count(visit + 1).__next__
         self.passed = visit
+
+    def count_with(self, count: Callable[[], int]) -> None:
+        """Take the numbers of the visits from ``count``; what is wrapped around the counting stays."""
+        if self.advance is self.count:
+            self.advance = count
+        self.count = count
+
+    def counting(self) -> Callable[[], int]:
+        """Return what a wrapper around the counting calls: it follows :meth:`count_with`."""
+        return (lambda: self.count()) if self.advance is self.count else self.advance
 
 
 @dataclasses.dataclass

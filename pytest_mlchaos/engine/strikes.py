@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import threading
@@ -18,7 +19,9 @@ from ..errors import BadArgument, MlchaosError, PayloadMismatch
 from .attribution import about, put_down
 from .blame import broken, is_meant, is_own
 from .changes import fingerprint
+from .forks import Forks
 from .lanes import Lane, Plan
+from .processes.child import shipped_error
 
 __all__ = ["Strikes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -60,10 +63,14 @@ class Strikes:
     journal: Journal
     broken: MlchaosError | None
     drawn: bool
+    forks: Forks | None
     _lock: threading.Lock
 
     def _apply_due(self, lane: Lane, visit: Visit) -> None:
         seed = self.schedule.seed
+        if self.forks is not None:
+            for plan in lane.plans:
+                plan.struck = self.forks.struck(plan.place)
         with self._lock:
             due = [plan for plan in lane.plans if plan.due(visit.index)]
             for plan in lane.plans:
@@ -147,11 +154,16 @@ class Strikes:
 
     def _struck(self, plan: Plan, strike: Strike) -> None:
         plan.struck, plan.total = plan.struck + 1, plan.total + 1
+        if self.forks is not None:
+            self.forks.count_strike(plan.place)
+            if self.forks.name:
+                strike = dataclasses.replace(strike, details={**strike.details, "process": self.forks.name})
         self.journal.append(strike)
         self._told(plan, strike)
 
     def _told(self, plan: Plan, strike: Strike) -> None:
         """A fault is about to take effect; its strike is in the journal."""
+        raise NotImplementedError
 
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing."""
@@ -169,4 +181,6 @@ class Strikes:
         if not isinstance(error, MlchaosError):
             error = broken(fault, error, what)
         self.broken = self.broken or error
+        if self.forks is not None and self.forks.name:
+            self.forks.tell("broken", *shipped_error(error))
         raise error from error.__cause__

@@ -46,26 +46,21 @@ class TellingController(Controller):
     """Tells the runner of visits and strikes before they take effect: a process that dies has told of its death."""
 
     def __init__(self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
-        self._send = tell
-        self.attributes = attributes
-        self._striking: Plan | None = None
         super().__init__(*args, **keywords)
+        self.attributes = attributes
+        self._send: Tell = tell
 
     def _opened(self, key: Key, lane: Lane) -> None:
         if not lane.plans and key != "train.step":
             return
-        send, count = self._send, lane.advance
+        count = lane.counting()
 
         def advance() -> int:
             number = count()
-            send("visit", key, number)
+            self._send("visit", key, number)
             return number
 
         lane.advance = advance
-
-    def _told(self, plan: Plan, strike: Strike) -> None:
-        self._striking = plan
-        self._send("strike", plan.place, strike)
 
     def die(self, crash: SimulatedCrash) -> None:
         """The process is killed at no visit."""
@@ -80,20 +75,21 @@ class TellingController(Controller):
 
     def inject(self, error: BaseException) -> None:
         """Remember that an exception is a fault's doing; a crash ends the process."""
-        if self._striking is not None:
-            self._send("failed", self._striking.fault.key)
-        if not isinstance(error, Exception):
-            self._send("crash", str(error))
+        if self.forks is None or not self.forks.name:
+            self.hear()
+            if self._striking is not None:
+                self._send("failed", self._striking.fault.key)
+            if not isinstance(error, Exception):
+                self._send("crash", str(error))
         super().inject(error)
 
-    def _probe(self, lane: Lane, visit: Visit) -> None:
-        super()._probe(lane, visit)
-        for plan in lane.plans:
-            if plan.eligible and plan.eligible[-1] == visit.index:
-                self._send("eligible", plan.place, visit.index)
+    def _relay(self, kind: str, *content: Any) -> None:
+        if kind != "injected":  # errors are compared where they arrive
+            self._send(kind, *content)
 
     def report(self) -> None:
         """What the runner has not been told yet."""
+        self.hear()
         failed = {key: lane.failed for key, lane in self._lanes.items() if lane.failed}
         self._send("passed", self.passed(), {plan.place: plan.measures for plan in self.plans if plan.measures}, failed, self.names)
         if self.broken is not None:
@@ -130,6 +126,7 @@ class Heard:
         self.failures: dict[Key, int] = {}
         self.names: dict[str, dict[str, None]] = {}
         self.broken: MlchaosError | None = None
+        self.injected: list[tuple[str, str]] = []
         self.preempted: Preemption | None = None
         self.gradients: Sequence[Gradients] = ()
         self.crash: str | None = None
@@ -149,11 +146,18 @@ class Heard:
     def _on_failed(self, key: Key) -> None:
         self.failures[key] = self.failures.get(key, 0) + 1
 
+    def _on_injected(self, kind: str, text: str) -> None:
+        self.injected.append((kind, text))
+
     def _on_crash(self, text: str) -> None:
         self.crash = text
 
     def _on_eligible(self, place: int, visit: int) -> None:
         self.eligible.setdefault(place, []).append(visit)
+
+    def _on_measured(self, measures: dict[int, dict[str, int]]) -> None:
+        for place, sizes in measures.items():
+            self.measures.setdefault(place, {}).update(sizes)
 
     def _on_passed(
         self, passed: dict[Key, int], measures: dict[int, dict[str, int]], failed: dict[Key, int], names: dict[str, dict[str, None]]
@@ -186,14 +190,15 @@ class Heard:
         return Tally(dict(self.passed), struck)
 
 
-def absorb(controller: Controller, heard: Heard, rank: int | None = None) -> None:
-    """Take over what happened in a process; visits are counted on by whoever comes next."""
+def absorb(controller: Controller, heard: Heard, rank: int | None = None, *, ended: bool = True) -> None:
+    """Take over what happened in a process; visits are counted on by the next one. ``ended``: the process has ended."""
     for place, strike in heard.strikes:
         plan = controller.plans[place]
         plan.total += 1
         plan.strikes.append((rank, strike.visit))
         controller.journal.append(strike if rank is None else strike.of_rank(rank))
-    controller.journal.end_process()
+    if ended:
+        controller.journal.end_process()
     for place, visits in heard.eligible.items():
         controller.plans[place].eligible = sorted({*controller.plans[place].eligible, *visits})
     for place, measures in heard.measures.items():

@@ -167,6 +167,7 @@ class AsyncDriver:
         try:
             with scope(request=number) as struck:
                 answer = await self._answer(request)
+                self._controller.hear()
                 return handling.reply(answer, struck, start, arrival, plan.is_error)
         finally:
             self._in_flight.pop(number, None)
@@ -274,6 +275,7 @@ class SyncDriver:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever the function raises is its reply
                 answer = Answer({"error": error})
+            self._controller.hear()
             return handling.reply(answer, struck, start, arrival, plan.is_error)
 
     def _answer(self, request: Prepared) -> Answer:

@@ -1,0 +1,193 @@
+"""The processes that the subject forks: they count visits together with the trial's process, and tell it what strikes in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from os import close, fstat, pread, pwrite  # the trial replaces what user code calls
+from typing import Any
+
+from ..core.sites import Key
+from .scopes import OURS, within
+
+__all__ = ["Forks"]
+
+_NUMBER = struct.Struct("q")
+_ON, _END, _FIRST = range(3)
+"""The places of the numbers in front of the log: the visits and strikes begin at the last."""
+
+
+class Forks:
+    """Numbers and messages in a file without a name, which each forked process inherits.
+
+    The file outlives a process that is killed, and so does what that process told. A lock on it ends with its holder.
+
+    Attributes:
+        keys: What is counted together.
+        children: How many processes this one has forked since.
+        name: The name of this process among them: ``child 2``, or ``child 2.1`` for a child of that. Empty in the first one.
+    """
+
+    def __init__(self, keys: Sequence[Key], plans: int) -> None:
+        self.keys = tuple(keys)
+        self.children = 0
+        self.name = ""
+        self._places = {key: _FIRST + place for place, key in enumerate(keys)}
+        self._strikes = _FIRST + len(keys)
+        self._log = self._read_to = (self._strikes + plans) * _NUMBER.size
+        self._lock = threading.Lock()
+        self._fd = _nameless()
+        self._identity = _identity(self._fd)
+        self._set(_END, self._log)
+        self._set(_ON, 1)
+
+    # -- in each process ---------------------------------------------------------------------------------------
+
+    def is_counted(self, key: Key) -> bool:
+        """Return True if the visits of this key are counted together."""
+        return key in self._places
+
+    def advance(self, key: Key) -> int:
+        """Count a visit, and return its number from 1 on; 0 if no fault may strike here any more."""
+        with self._locked() as mine:
+            return self._add(self._places[key]) if mine and self._is_on() else 0
+
+    def passed(self, key: Key) -> int:
+        """Return how many visits there were."""
+        return self._shared(self._places[key])
+
+    def struck(self, plan: int) -> int:
+        """Return how many times the fault of a plan has struck."""
+        return self._shared(self._strikes + plan)
+
+    def count_strike(self, plan: int) -> None:
+        """Count a strike."""
+        with self._locked() as mine:
+            if mine:
+                self._add(self._strikes + plan)
+
+    def is_on(self) -> bool:
+        """Return True if faults may strike in this process."""
+        with self._locked() as mine:
+            return mine and self._is_on()
+
+    # -- in a child --------------------------------------------------------------------------------------------
+
+    def born(self) -> None:
+        """This process was forked."""
+        self._lock = threading.Lock()  # another thread of the parent's may have held it
+        self.name = f"{self.name or 'child '}{'.' if self.name else ''}{self.children}"
+        self.children = 0
+
+    def tell(self, kind: str, *content: Any) -> None:
+        """Append a message to the log."""
+        data = pickle.dumps((kind, *content))
+        with self._locked() as mine:
+            if mine and self._is_on():
+                end = self._get(_END)
+                pwrite(self._fd, _NUMBER.pack(len(data)) + data, end)
+                self._set(_END, end + _NUMBER.size + len(data))  # what was cut off by a kill is not counted
+
+    # -- in the trial's process --------------------------------------------------------------------------------
+
+    def told(self) -> list[tuple[Any, ...]]:
+        """Return the messages that came since the last call."""
+        messages = []
+        with self._locked() as mine:
+            end = self._get(_END) if mine else self._read_to
+            while self._read_to < end:
+                (size,) = _NUMBER.unpack(pread(self._fd, _NUMBER.size, self._read_to))
+                messages.append(pickle.loads(pread(self._fd, size, self._read_to + _NUMBER.size)))
+                self._read_to += _NUMBER.size + size
+        return messages
+
+    def begin(self, passed: dict[Key, int], struck: dict[int, int]) -> None:
+        """Count on from these numbers, before the first fork."""
+        with self._locked():
+            for key, number in passed.items():
+                self._set(self._places[key], number)
+            for plan, number in struck.items():
+                self._set(self._strikes + plan, number)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing strikes in the children meanwhile."""
+        self._switch(0)
+        try:
+            yield
+        finally:
+            self._switch(1)
+
+    def close(self) -> None:
+        """Nothing strikes in the children from now on; in a child, only this process has ended."""
+        if not self.name:
+            self._switch(0)
+        with self._lock:
+            if self._is_mine():
+                close(self._fd)
+            self._fd = -1
+
+    def _switch(self, on: int) -> None:
+        with self._locked() as mine:
+            if mine:
+                self._set(_ON, on)
+
+    # -- the file ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold the file; False if it is gone, as in a daemon that has closed all files that it inherited."""
+        import fcntl  # there is one wherever there is os.fork
+
+        with self._lock:
+            if not self._is_mine():
+                yield False
+                return
+            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+            try:
+                yield True
+            finally:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def _is_mine(self) -> bool:
+        return self._fd >= 0 and _identity(self._fd) == self._identity
+
+    def _is_on(self) -> bool:
+        return bool(self._get(_ON))
+
+    def _shared(self, place: int) -> int:
+        with self._locked() as mine:
+            return self._get(place) if mine else 0
+
+    def _add(self, place: int) -> int:
+        number = self._get(place) + 1
+        self._set(place, number)
+        return number
+
+    def _get(self, place: int) -> int:
+        data = pread(self._fd, _NUMBER.size, place * _NUMBER.size)
+        return int(_NUMBER.unpack(data)[0]) if data else 0
+
+    def _set(self, place: int, number: int) -> None:
+        pwrite(self._fd, _NUMBER.pack(number), place * _NUMBER.size)
+
+
+def _nameless() -> int:
+    """Return a descriptor of a new file that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("mlchaos")
+    with within(OURS), tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        found = fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
