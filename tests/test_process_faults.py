@@ -232,8 +232,8 @@ def test_a_death_is_heard_of_whatever_ran_before_in_this_process(example):
     ).run(fresh=True, passed=3)
 
 
-def test_what_a_worker_passes_is_not_seen_and_the_reason_is_given(example):
-    """A fault that has nothing to strike in this process, while another one did the work."""
+def test_a_forked_worker_is_struck_and_a_spawned_one_is_named(example):
+    """A worker that is a new interpreter does the work where nothing is armed."""
     example.with_tests(
         """
         import pytest, torch
@@ -248,16 +248,16 @@ def test_what_a_worker_passes_is_not_seen_and_the_reason_is_given(example):
             def __getitem__(self, place):
                 return load(place)
 
-        @pytest.mark.parametrize("workers", [0, 1])
+        @pytest.mark.parametrize("method", ["fork", "spawn"])
         @chaos.call_failure(target="test_it:load", at=0)
-        def test_load(mlchaos, workers):
+        def test_load(mlchaos, method):
             try:
-                list(DataLoader(Items(), num_workers=workers))
+                list(DataLoader(Items(), num_workers=1, multiprocessing_context=method))
             except RuntimeError as error:
                 assert "injected" in str(error)
         """
     ).run(fresh=True, passed=1, failed=1).has(
-        "what passes there, as in a DataLoader's worker, is not seen; num_workers=0 loads in this process"
+        "the test started 1 process afresh (start method 'spawn'). Each is a new interpreter, in which nothing is armed"
     )
 
 

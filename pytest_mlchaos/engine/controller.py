@@ -118,6 +118,7 @@ class Controller(Strikes):
         self._send: Callable[..., object] | None = None  # tells another process what happens in this one
         self._striking: Plan | None = None  # whose strike was told last
         self._injected_there: list[tuple[str, str]] = []  # the type and the text of errors that were raised in forked processes
+        self.started_afresh: list[str] = []  # the start methods of processes that were not forked
         self.forks: Forks | None = None  # the processes that this one has forked, or that this one is part of
         self.names: dict[str, dict[str, None]] = {}
         self.probing = probing
@@ -145,7 +146,7 @@ class Controller(Strikes):
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
-        self._applying, self._lock = threading.local(), threading.Lock()
+        self._applying, self._claims, self._lock = threading.local(), threading.local(), threading.Lock()
         self._lanes: dict[Key, Lane] = {}
 
     # -- what sites call ---------------------------------------------------------------------------------------

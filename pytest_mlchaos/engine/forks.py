@@ -65,21 +65,28 @@ class Forks:
         """Return how many times the fault of a plan has struck."""
         return self._shared(self._strikes + plan)
 
+    def claim(self, plan: int, times: int) -> bool:
+        """Count a strike that is about to be made, unless there were enough."""
+        place = self._strikes + plan
+        with self._locked() as mine:
+            return mine and self._get(place) < times and bool(self._add(place))
+
+    def release(self, plan: int) -> None:
+        """Take back a claim: there was nothing to strike."""
+        with self._locked() as mine:
+            if mine:
+                self._add(self._strikes + plan, -1)
+
     def count_strike(self, plan: int) -> None:
         """Count a strike."""
         with self._locked() as mine:
             if mine:
                 self._add(self._strikes + plan)
 
-    def is_on(self) -> bool:
-        """Return True if faults may strike in this process."""
-        with self._locked() as mine:
-            return mine and self._is_on()
-
     # -- in a child --------------------------------------------------------------------------------------------
 
     def born(self) -> None:
-        """This process was forked."""
+        """Go on as a process that was just forked."""
         self._lock = threading.Lock()  # another thread of the parent's may have held it
         self.name = f"{self.name or 'child '}{'.' if self.name else ''}{self.children}"
         self.children = 0
@@ -164,8 +171,8 @@ class Forks:
         with self._locked() as mine:
             return self._get(place) if mine else 0
 
-    def _add(self, place: int) -> int:
-        number = self._get(place) + 1
+    def _add(self, place: int, by: int = 1) -> int:
+        number = self._get(place) + by
         self._set(place, number)
         return number
 

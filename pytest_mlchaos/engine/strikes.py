@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..core.clock import Clock
@@ -64,6 +65,7 @@ class Strikes:
     broken: MlchaosError | None
     drawn: bool
     forks: Forks | None
+    _claims: threading.local
     _lock: threading.Lock
 
     def _apply_due(self, lane: Lane, visit: Visit) -> None:
@@ -82,9 +84,27 @@ class Strikes:
         for plan in due:
             if self._wanted(plan, visit):
                 visit.seed = derive_seed(seed, plan.fault.name, plan.place, visit.index)
-                self._apply(plan, visit)
+                with self._claimed(plan) as claimed:
+                    if claimed:
+                        self._apply(plan, visit)
                 if visit.error is not None or visit.delay == math.inf:
                     return  # nothing comes behind a failure, or behind a wait that never ends
+
+    @contextlib.contextmanager
+    def _claimed(self, plan: Plan) -> Iterator[bool]:
+        """Give False if other processes have made all strikes meanwhile; otherwise none of them takes the one that is about to be made."""
+        forks, times = self.forks, plan.fault.times
+        if forks is None or times is None:
+            yield True
+            return
+        self._claims.plan = plan if forks.claim(plan.place, times) else None
+        claimed = self._claims.plan is not None
+        try:
+            yield claimed
+        finally:
+            if claimed and self._claims.plan is plan:  # nothing has struck, or not yet
+                forks.release(plan.place)
+            self._claims.plan = None
 
     def _probe(self, lane: Lane, visit: Visit) -> None:
         for plan in lane.plans:
@@ -155,7 +175,10 @@ class Strikes:
     def _struck(self, plan: Plan, strike: Strike) -> None:
         plan.struck, plan.total = plan.struck + 1, plan.total + 1
         if self.forks is not None:
-            self.forks.count_strike(plan.place)
+            if getattr(self._claims, "plan", None) is plan:
+                self._claims.plan = None
+            else:
+                self.forks.count_strike(plan.place)
             if self.forks.name:
                 strike = dataclasses.replace(strike, details={**strike.details, "process": self.forks.name})
         self.journal.append(strike)

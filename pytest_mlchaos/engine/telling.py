@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 from ..core.clock import RealClock
 from ..core.journal import Strike
 from ..core.runs import Gradients, Preemption
-from ..core.sites import SITES, Key, Visit
+from ..core.sites import SITES, Key
 from ..errors import FaultError, MlchaosError, SimulatedCrash
 from .controller import Controller
-from .lanes import Lane, Plan, Tally
+from .lanes import Lane, Tally
 from .patching import Patches
 from .processes.child import shipped_error
 

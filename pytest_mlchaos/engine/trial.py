@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import multiprocessing
+import multiprocessing.process
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..core.clock import RealClock, VirtualClock
 from ..core.interrupts import count_open, leave, uninterruptible
@@ -43,9 +47,24 @@ def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
                 site.arm(controller, patches, key)
 
 
+def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
+    """Remember the start methods of processes that are not forked: nothing strikes in them."""
+    original = multiprocessing.process.BaseProcess.start
+
+    @functools.wraps(original)
+    def start(self: Any) -> None:
+        method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
+        if method != "fork":
+            controller.started_afresh.append(method)
+        original(self)
+
+    patches.set(multiprocessing.process.BaseProcess, "start", start)
+
+
 @uninterruptible
 def _armed(controller: Controller, patches: Patches) -> Iterator[None]:
     with randomness.restored(), Surroundings(), patches, controller:
+        _note_fresh_processes(controller, patches)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
         arm(controller, patches, everything=controller.probing)

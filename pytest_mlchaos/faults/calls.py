@@ -38,12 +38,13 @@ class CallFailure(Fault):
     the calls are searched and ``when`` is not given, both are tried. Each strike raises a copy of an instance; one that its arguments and
     keywords do not make again has no line to paste.
 
-    ``at`` counts the calls of this target.
+    ``at`` counts the calls of this target, in all threads and in all processes that the subject forks: ``at=0`` is one call.
 
     Imitates: a dependency that refuses, drops the connection, or answers with an error.
 
     Fidelity: the function's own code does not run (or runs to its end): what it half-does before it fails in production
-    is not simulated. Copies of the function in closures, containers and default arguments are not reached.
+    is not simulated. Copies of the function in closures, containers and default arguments are not reached. Nor are processes that are
+    started afresh (``spawn``, ``forkserver``, loky, a subprocess).
 
     Example: @chaos.call_failure(target="json:loads", error="TimeoutError", at=0)
     """

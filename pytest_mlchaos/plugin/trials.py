@@ -329,10 +329,23 @@ def _remarks(controller: Controller) -> str:
 
 
 def _elsewhere(faults: list[Any], controller: Controller) -> str:
-    """A hint where what was missed may have passed in another process."""
+    """A hint if what was missed may have passed in another process."""
     reason = controller.clock.reason
-    missed = "process" in reason and not all(controller.passed().get(fault.key) for fault in faults)
-    return f"{reason}: what passes there, as in a DataLoader's worker, is not seen; num_workers=0 loads in this process" if missed else ""
+    if all(controller.passed().get(fault.key) for fault in faults):
+        return ""
+    if afresh := controller.started_afresh:
+        methods = " and ".join(map(repr, dict.fromkeys(afresh)))
+        return (
+            f"the test started {text.counted(len(afresh), 'process', 'processes')} afresh (start method {methods}). Each is a new interpreter, "
+            "in which nothing is armed. Forked processes are part of the trial: multiprocessing.get_context('fork'); num_workers=0 loads in "
+            "this process"
+        )
+    if "process" in reason and any(fault.ends_process for fault in faults):
+        return (
+            f"{reason}: a fault that ends the process does not strike in one that the subject has forked; num_workers=0 loads in this "
+            "process"
+        )
+    return f"{reason}: what passes in it is not seen" if "subprocess" in reason else ""
 
 
 def _unused_state(faults: list[Any]) -> str:

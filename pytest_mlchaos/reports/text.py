@@ -12,7 +12,7 @@ from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..core.values import did_you_mean
 
-__all__ = ["Group", "explored", "names_seen", "never_struck", "not_tried", "passed_sites", "struck"]
+__all__ = ["Group", "counted", "explored", "names_seen", "never_struck", "not_tried", "passed_sites", "struck"]
 
 SHOWN_STRIKES = 5
 SHOWN_GROUPS = 5
@@ -30,8 +30,9 @@ class Group(Protocol):
         ...
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str, several: str = "") -> str:
+    """Return ``1 trial``, ``2 trials``; ``several``: the plural that is not made with an s."""
+    return f"{number} {thing if number == 1 else several or f'{thing}s'}"
 
 
 def site_text(key: Key) -> str:
@@ -44,7 +45,7 @@ def passed_sites(passed: Mapping[Key, int]) -> str:
     counts: dict[int, list[str]] = {}
     for key in sorted(passed, key=site_text):
         counts.setdefault(passed[key], []).append(site_text(key))
-    groups = [f"{', '.join(names)} {_counted(count, 'time')}{' each' if len(names) > 1 else ''}" for count, names in counts.items()]
+    groups = [f"{', '.join(names)} {counted(count, 'time')}{' each' if len(names) > 1 else ''}" for count, names in counts.items()]
     return ", ".join(groups) or "no site at all"
 
 
@@ -55,7 +56,7 @@ def struck(strikes: Sequence[Strike]) -> list[str]:
         details = ", ".join(f"{name}={value}" for name, value in strike.details.items())
         lines.append(f"  struck: {strike.fault} at {strike.site} {strike.visit}{f' ({details})' if details else ''}")
     if len(strikes) > SHOWN_STRIKES:
-        lines.append(f"  ... and {_counted(len(strikes) - SHOWN_STRIKES, 'more strike')}")
+        lines.append(f"  ... and {counted(len(strikes) - SHOWN_STRIKES, 'more strike')}")
     return lines
 
 
@@ -94,13 +95,13 @@ def explored(
 ) -> str:
     """The report of an exploration that found something, the worst kind first."""
     fail = f"{failing} fail{'s' if failing == 1 else ''}"
-    head = f"mlchaos: {_counted(trials, 'schedule')} tried (shrinking included) over {passed_sites(sites)}: {fail}"
+    head = f"mlchaos: {counted(trials, 'schedule')} tried (shrinking included) over {passed_sites(sites)}: {fail}"
     lines = [head + (" (out of budget)" if cut_short else "")]
     for group in groups[:SHOWN_GROUPS]:
         lines.append(f"  {group.count}x  {group.summary}")
         lines.append(f"       smallest: {group.smallest.line}")
     if len(groups) > SHOWN_GROUPS:
-        lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
+        lines.append(f"  ... and {counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
     if untried:
         lines.append(f"  not tried: {not_tried(untried)}")
     return "\n".join([*lines, *struck(strikes), *real_clock(clock), *reproduce(groups[0].smallest, nodeid)])
@@ -122,7 +123,7 @@ def does_not_print(schedule: Schedule) -> str:
 
 def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str, caveat: str = "") -> str:
     """Return the report of one failed trial under a fixed schedule; ``caveat`` replaces a line to paste that would not reproduce it."""
-    head = f"mlchaos: failed under {_counted(len(schedule.faults), 'declared fault')}, {_counted(len(strikes), 'strike')}"
+    head = f"mlchaos: failed under {counted(len(schedule.faults), 'declared fault')}, {counted(len(strikes), 'strike')}"
     if not strikes:
         return "\n".join(["mlchaos: no fault had struck when this failed", *real_clock(clock)])
     return "\n".join([head, *struck(strikes), *real_clock(clock), *([caveat] if caveat else reproduce(schedule, nodeid))])
@@ -136,7 +137,7 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
             lines.append(f"{fault!r} never struck")
             continue
         count = passed.get(fault.key, 0)
-        seen = f"{site_text(fault.key)} was passed {_counted(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
+        seen = f"{site_text(fault.key)} was passed {counted(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
         lines.append(f"{fault!r} never struck: {seen}{_why(fault, count)}")
     return "\n".join([*lines, f"sites passed: {passed_sites(passed)}", *([hint] if hint else [])])
 
@@ -145,7 +146,7 @@ def struck_in_part(fault: Fault, struck: Sequence[int], wanted: int) -> str:
     """Return the error for a declared fault that struck some of its visits."""
     visits = ", ".join(map(str, struck[:SHOWN_STRIKES])) + (", ..." if len(struck) > SHOWN_STRIKES else "")
     return (
-        f"{fault!r} struck {_counted(len(struck), 'visit')} of {wanted} ({visits}): {site_text(fault.key)} was not passed at the others, "
+        f"{fault!r} struck {counted(len(struck), 'visit')} of {wanted} ({visits}): {site_text(fault.key)} was not passed at the others, "
         "or there was nothing to strike. Declare the visits that exist, or say @chaos.settings(allow_quiet=True)"
     )
 
@@ -163,7 +164,7 @@ def _why(fault: Fault, count: int) -> str:
     if not count:
         name = name_of(fault.key)
         if isinstance(fault.key, tuple):
-            return " in the test's own process" if name == "call" else ""
+            return " in the test's process or one that it forked" if name == "call" else ""
         if name == "data.table":
             return "; target='package.module:function' strikes at what any function returns"
         return "" if name in SITES else did_you_mean(name, SITES)
