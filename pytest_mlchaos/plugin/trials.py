@@ -336,9 +336,9 @@ def _elsewhere(faults: list[Any], controller: Controller) -> str:
     if afresh := controller.started_afresh:
         methods = " and ".join(map(repr, dict.fromkeys(afresh)))
         return (
-            f"the test started {text.counted(len(afresh), 'process', 'processes')} afresh (start method {methods}). Each is a new interpreter, "
-            "in which nothing is armed. Forked processes are part of the trial: multiprocessing.get_context('fork'); num_workers=0 loads in "
-            "this process"
+            f"the test started {text.counted(len(afresh), 'process', 'processes')} afresh (start method {methods}). Each is a new "
+            "interpreter, in which nothing is armed. Forked processes are part of the trial: multiprocessing.get_context('fork'); "
+            "num_workers=0 loads in this process"
         )
     if "process" in reason and any(fault.ends_process for fault in faults):
         return (
