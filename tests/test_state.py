@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from pytest_mlchaos import assert_same_state
 from pytest_mlchaos.errors import BadArgument, StateDiffers
+from pytest_mlchaos.oracles.state import first_difference
 
 NAN = float("nan")
 
@@ -249,3 +250,48 @@ def test_names_tell_functions_and_classes_of_modules():
     for one, other in ((len, sum), (_adder, _recursive), (_Holder, dict), (str.join, str.split)):
         with pytest.raises(StateDiffers):
             assert_same_state(one, other)
+
+
+class Sample:
+    """One of a data set, which it knows."""
+
+    def __init__(self, dataset, place):
+        self.dataset = dataset
+        self.place = place
+
+
+def test_what_many_objects_share_is_compared_once():
+    """Each sample of a list holds the data set of all: the cost grows with their number, not with its square."""
+
+    class Row(int):
+        looks = 0
+
+        def __eq__(self, other):
+            Row.looks += 1
+            return int(self) == int(other)
+
+        __hash__ = int.__hash__
+
+    def samples():
+        dataset = [Row(number) for number in range(50)]
+        return [Sample(dataset, place) for place in range(50)]
+
+    assert first_difference(samples(), samples()) is None
+    assert 50 <= Row.looks <= 100
+
+
+def test_a_difference_in_what_is_shared_is_found():
+    """It is named where it is met first."""
+    one, other = [1, 2], [1, 3]
+    assert (
+        first_difference([Sample(one, 0), Sample(one, 1)], [Sample(other, 0), Sample(other, 1)])
+        == "state[0].dataset[1]: differs by 1 (int)"
+    )
+
+
+def test_the_texts_of_keys_are_made_for_differences_alone(monkeypatch):
+    """To decide which keys may be shown takes longer than to compare their values."""
+    asked = []
+    monkeypatch.setattr("pytest_mlchaos.oracles.state.key_text", lambda key, *_, **__: asked.append(key) or repr(key))
+    assert first_difference([{"id": 1, "t": 2}] * 5, [{"id": 1, "t": 2} for _ in range(5)]) is None
+    assert asked == []

@@ -38,6 +38,9 @@ def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: fl
         raise StateDiffers(difference)
 
 
+_LEAVES = frozenset({str, bytes, int, float, bool, complex})
+
+
 def first_difference(
     actual: Any,
     expected: Any,
@@ -84,6 +87,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _is_same_leaf(a: Any, b: Any) -> bool:
+    """Return True for one object, and for equal values of a built-in type that holds no others."""
+    return a is b or (type(a) in _LEAVES and type(a) is type(b) and bool(a == b))
+
+
 @dataclasses.dataclass
 class _Comparison:
     """One walk over two states, in step."""
@@ -92,19 +100,17 @@ class _Comparison:
     atol: float
     through_files: bool = False
     across_ranks: bool = False
-    _open: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+    _compared: dict[tuple[int, int], tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
     def differences(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        if a is b:
+        if _is_same_leaf(a, b):
             return
+        # What many objects share (the data set that each sample belongs to) is compared once. A cycle ends here, too.
         pair = (id(a), id(b))
-        if pair in self._open:  # a cycle: it is being compared further up
+        if pair in self._compared:
             return
-        self._open.add(pair)
-        try:
-            yield from self._dispatch(a, b, path)
-        finally:
-            self._open.discard(pair)
+        self._compared[pair] = a, b  # kept, so that no other object gets the same number
+        yield from self._dispatch(a, b, path)
 
     def _dispatch(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if self.through_files and type(a) is not type(b):
@@ -181,23 +187,23 @@ class _Comparison:
 
     def _mappings(self, a: Mapping[Any, Any], b: Mapping[Any, Any], path: str) -> Iterator[str]:
         names = hasattr(b, "_metadata")  # a module's state: its keys are the names of parameters
-        keys = {key: key_text(key, place, len(b), names=names) for place, key in enumerate(b)}
-        for key in b:
+        for place, key in enumerate(b):
             if key not in a:
-                yield f"{path}[{keys[key]}]: missing"
+                yield f"{path}[{key_text(key, place, len(b), names=names)}]: missing"
         for place, key in enumerate(a):
             if key not in b:
                 yield f"{path}[{key_text(key, place, len(a))}]: not expected"
-        for key in b:
-            if key in a:
-                yield from self.differences(a[key], b[key], f"{path}[{keys[key]}]")
+        for place, key in enumerate(b):
+            if key in a and not _is_same_leaf(x := a[key], y := b[key]):  # the text of a key takes longer than most values
+                yield from self.differences(x, y, f"{path}[{key_text(key, place, len(b), names=names)}]")
 
     def _sequences(self, a: Sequence[Any], b: Sequence[Any], path: str) -> Iterator[str]:
         # An entry that is missing in front moves all others: their differences would say nothing.
         if len(a) != len(b):
             yield f"{path}: {len(a)} entries instead of {len(b)}"
         for place, (x, y) in enumerate(zip(a, b, strict=False)):
-            yield from self.differences(x, y, f"{path}[{place}]")
+            if not _is_same_leaf(x, y):
+                yield from self.differences(x, y, f"{path}[{place}]")
 
     def _pandas(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if _loaded("pandas", "MultiIndex", a) or _loaded("pandas", "MultiIndex", b):
