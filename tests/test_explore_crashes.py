@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 import pytest
@@ -581,3 +582,35 @@ def test_jobs_are_at_most_the_processors(project, jobs):
         def test_it(mlchaos, tmp_path):
             mlchaos.explore_crashes(train, tmp_path, 2, jobs={jobs}, torn_writes=False).assert_recovers()
     """).run(passed=1)
+
+
+def test_a_budget_that_runs_out_names_the_slowest_state(project):
+    """The report says how many states were tried, and which of them took the longest."""
+    project(f"""{TICKS}
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process")
+            assert f"{{len(report.outcomes)}} crash states were tried, the slowest of them last.pkl" in str(report)
+    """).run("--mlchaos-budget=6", passed=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "phase"),
+    [(1, "in the golden run"), (2, "in the second golden run"), (3, r"resuming from crash state \S+, number 2 of \d+")],
+)
+def test_what_ends_an_exploration_from_outside_says_what_it_was_doing(project, first, phase):
+    """The phase, its time, and the user's own line, as when pytest-timeout ends the test."""
+    outcome = project(f"""
+        def impatient(root):
+            if len(pathlib.Path(COUNT).read_text()) == {first} - 1:
+                pytest.fail("Timeout >1.0s")
+            with open(COUNT, "a") as file:
+                file.write("x")
+            return train(root)
+
+        def test_it(mlchaos, tmp_path, tmp_path_factory):
+            global COUNT
+            COUNT = str(tmp_path_factory.mktemp("count") / "runs")
+            pathlib.Path(COUNT).write_text("")
+            mlchaos.explore_crashes(impatient, tmp_path, isolation="in-process").assert_recovers()
+    """).run(failed=1)
+    assert re.search(rf"explore_crashes was {phase}, for \d+\.\d s; .*; the code was at test_it\.py:\d+ in impatient", outcome.text)

@@ -28,8 +28,9 @@ from ..engine.controller import Controller
 from ..engine.crashes.contents import Contents
 from ..engine.crashes.disk import Disk
 from ..engine.crashes.hosts import Fresh, InProcess, opened
-from ..engine.crashes.runs import Subject, Terms
+from ..engine.crashes.runs import Subject, Terms, ends_the_test
 from ..engine.lanes import Plan as LanePlan
+from ..engine.places import user_place
 from ..engine.scopes import OURS, within
 from ..engine.supervise import Watch, check_subject, not_finite_of
 from ..engine.surroundings import Surroundings
@@ -42,6 +43,7 @@ from ..oracles.run import Run
 from ..search.crash_runs import Begun, Hosts, begin, begin_beside
 from ..search.crash_states import completed_writes
 from ..search.crashes import Exploration, Plan, confirmed, explore, path_to, states_of
+from ..search.progress import Progress
 from ..sites.torch_trace import traced
 from .crash_urls import check_shared, prefix_of, remote_at
 
@@ -152,15 +154,16 @@ def explored(
 ) -> CrashReport:
     """Explore, and report."""
     check_subject(subject, CALLER)
-    is_over = shown.is_over(settings.budget)
+    is_over, progress = shown.is_over(settings.budget), Progress()
     start = perf_counter()
     asked = asked_state(controller)
     with contextlib.ExitStack() as stack:
-        crew = _begun(stack, controller, subject, workdir, args, terms, scratch, _most(settings))
-        plan = terms.plan(asked and asked[1], is_over)
+        stack.enter_context(_telling(progress))
+        crew = _begun(stack, controller, subject, workdir, args, terms, scratch, _most(settings), progress)
+        plan = dataclasses.replace(terms.plan(asked and asked[1], is_over), progress=progress)
         begun, found = confirmed(crew, explore(crew, plan), plan)
         begun.host.leave(begun.golden.end)
-        left_out = _left_out(found, settings)
+        left_out = _left_out(found, settings, progress)
         report = _report(found, begun, perf_counter() - start, "" if asked else shown.test, os.path.abspath(str(workdir)), left_out)
         if shown.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
@@ -177,13 +180,25 @@ def _most(settings: Settings) -> float:
     return math.inf if settings.timeout in (None, Settings().timeout) else settings.timeout
 
 
-def _left_out(found: Exploration, settings: Settings) -> str:
+@contextlib.contextmanager
+def _telling(progress: Progress) -> Iterator[None]:
+    """Note on what ends an exploration from outside (a time limit, Ctrl-C) which phase it was in, and where the subject's code was."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, (TrialTimeout, KeyboardInterrupt)) or ends_the_test(error):
+            place = user_place(error)
+            error.add_note(f"mlchaos: {CALLER} was {progress}{f'; the code was at {place}' if place else ''}")
+        raise
+
+
+def _left_out(found: Exploration, settings: Settings, progress: Progress) -> str:
     """Return what the budget left out, in words."""
     parts = [
         *([f"{len(found.untried)} of {len(found.states)} crash states were not tried"] if found.untried else []),
         *([f"no second crash was tried behind {found.unlisted} of them"] if found.unlisted else []),
     ]
-    return f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise it" if parts else ""
+    return f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise it ({progress.tried})" if parts else ""
 
 
 def _begun(
@@ -195,6 +210,7 @@ def _begun(
     terms: CrashTerms,
     scratch: Path,
     most: float = math.inf,
+    progress: Progress | None = None,
 ) -> list[Begun]:
     """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes, until the stack ends.
 
@@ -220,7 +236,8 @@ def _begun(
     def hosts(job: int, place: Path) -> Hosts:
         contents = stack.enter_context(opened(home / f"contents-{job}"))
         given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
-        return _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual, most)
+        made = _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual, most)
+        return made if progress is None else dataclasses.replace(made, progress=progress)
 
     first = begin(hosts(0, root))
     others = [_beside(home / str(job) / root.name) for job in range(1, terms.crew)]

@@ -14,6 +14,7 @@ from ..core.privacy import error_text
 from ..engine.crashes.hosts import Golden, Host
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, NonDeterministicSubject
 from .patience import Patience
+from .progress import Progress
 
 __all__ = ["Begun", "Hosts", "Judge", "begin", "begin_beside"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -79,6 +80,7 @@ class Hosts:
     root: Path | str
     timeout: float | None
     most: float = math.inf
+    progress: Progress = dataclasses.field(default_factory=Progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +181,9 @@ def _twice(hosts: Hosts, host: Host, golden: Golden | None = None) -> Begun:
     host.limit(_limit(hosts, golden))
     host.follow = not golden.ran.trace.steps
     judge = hosts.judge(golden.ran)
-    second = host.resume(golden.start or {}, 1, None)
-    divergence = judge.differs(second)
+    with hosts.progress.doing("in the second golden run"):
+        second = host.resume(golden.start or {}, 1, None)
+        divergence = judge.differs(second)
     if divergence is not None:
         raise NonDeterministicSubject(_not_deterministic(divergence), step=divergence.step, component=divergence.component)
     if host.is_fresh and golden.running:
@@ -190,7 +193,8 @@ def _twice(hosts: Hosts, host: Host, golden: Golden | None = None) -> Begun:
 
 def _golden(hosts: Hosts, host: Host) -> Golden:
     """The golden run, which must come to its end, and write something."""
-    golden = host.golden(None)
+    with hosts.progress.doing("in the golden run"):
+        golden = host.golden(None)
     ran = golden.ran
     if ran.error is not None:
         raise GoldenRunFailed(f"the subject fails without any fault: {error_text(ran.error)}") from ran.error

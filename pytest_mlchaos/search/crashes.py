@@ -14,6 +14,7 @@ from ..engine.fresh import fresh_processes
 from ..errors import BadArgument, MlchaosError
 from .crash_runs import Begun, Judge
 from .crash_states import CrashStates
+from .progress import Progress
 from .saves import with_saves
 
 __all__ = ["Exploration", "Plan", "confirmed", "explore", "path_to", "states_of"]
@@ -31,6 +32,7 @@ class Plan:
     only: str | None = None
     lenient: bool = False
     """Whether a state that is not there is no error."""
+    progress: Progress = dataclasses.field(default_factory=Progress)
     is_over: Callable[[], bool] = lambda: False
     """Return True once the time for all of it has passed: no further run is started."""
 
@@ -87,7 +89,8 @@ def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
             if plan.is_over():
                 unlisted += len(wanted) - place
                 break
-            deeper += _behind(first, makers[0], state, known, unseen)
+            with plan.progress.doing(f"looking for second crashes after {state.id}"):
+                deeper += _behind(first, makers[0], state, known, unseen)
         if plan.only is not None:
             deeper, outcomes = path_to(deeper, plan.only, level, lenient=plan.lenient), []
         outcomes += _resumed(crew[:1], deeper, [], plan, {})
@@ -158,7 +161,8 @@ def _different(begun: Begun, found: Exploration, plan: Plan) -> str | None:
             raise _Late
         if outcome.verdict == "hung":
             host.limit(begun.patience.short)  # it hangs here too, or comes to its end as quickly as the others
-        there = begun.judge.outcome(outcome.state, host.resume(outcome.state.tree, number, None))
+        with plan.progress.doing(f"checking crash state {outcome.state.id} again in a fresh process"):
+            there = begun.judge.outcome(outcome.state, host.resume(outcome.state.tree, number, None))
         if _told(there) != _told(outcome):
             here, fresh = _in_words(outcome), _in_words(there)
             return f"in one process that lives on, {outcome.state.id} {here}; in a fresh one it {fresh}"
@@ -229,7 +233,10 @@ def _resumed(
                 ran = known.get(mine.id) if not member else None
                 if stop.is_set() or (ran is None and plan.is_over()):
                     return
-                found[place] = begun.judge.outcome(states[place], ran or begun.patience.resume(begun.host, mine.tree, place + 2, on_step))
+                phase = f"resuming from crash state {mine.id}, number {place + 1} of {len(states)}"
+                with plan.progress.doing(phase, mine.id):
+                    ran = ran or begun.patience.resume(begun.host, mine.tree, place + 2, on_step)
+                    found[place] = begun.judge.outcome(states[place], ran)
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             failures.append(error)
             stop.set()

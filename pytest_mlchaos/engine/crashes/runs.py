@@ -36,7 +36,7 @@ from ..watchdog import time_limit
 from .moments import cross_device
 from .place import Local, Place, Recording
 
-__all__ = ["Subject", "Terms", "Traced", "recorded", "resumed"]
+__all__ = ["Subject", "Terms", "Traced", "ends_the_test", "recorded", "resumed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
@@ -111,6 +111,13 @@ def _completed(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
             yield change, node
 
 
+def ends_the_test(error: BaseException) -> bool:
+    """Return True for what pytest (or pytest-timeout) raises to end a test. Its ``Failed`` claims to be a built-in."""
+    kind = type(error)
+    is_failed = kind.__name__ == "Failed" and any(base.__module__.startswith("_pytest") for base in kind.__mro__)
+    return is_failed or kind.__module__.startswith("_pytest")
+
+
 def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] | None = None) -> Ran:
     """Run it as the ``number``-th process."""
     return _run(call, terms, number, on_step or _nothing)
@@ -136,7 +143,7 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
         except SystemExit as stop:
             ran.error = stop if stop.code else None
         except BaseException as error:  # whatever the subject raises is an outcome
-            if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__module__.startswith("_pytest"):
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or ends_the_test(error):
                 raise
             if isinstance(error, MlchaosError) and not isinstance(error, _JUDGEMENTS):
                 raise  # a mistake in the test or of the tool: it says nothing about the subject
