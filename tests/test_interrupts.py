@@ -18,6 +18,7 @@ from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.interrupts import Uninterruptible, count_open, deferred, handle, handler, leave, opened, uninterruptible
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.controller import Controller
+from pytest_mlchaos.engine.crashes.runs import collected
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.engine.watchdog import time_limit
@@ -122,6 +123,21 @@ def test_a_signal_waits_until_the_outermost_set_up_is_done():
         seen.append("outer")
     assert seen == ["inner", "outer"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_while_a_run_is_cleaned_up_is_not_lost():
+    """Python drops what is raised in a finalizer."""
+
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            interrupt()
+
+    Cycle()
+    with pytest.raises(KeyboardInterrupt):
+        collected()
 
 
 def test_handlers_of_every_signal_wait():

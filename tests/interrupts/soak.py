@@ -33,9 +33,10 @@ SCENARIOS = re.findall(r"^def test_(\w+)", (HERE / "scenarios.py").read_text(), 
 HEAVY = {"explore_fresh": 0.5, "explore_jobs": 0.5, "world": 0.5}
 """Their share of the interrupts, compared with that of the others: a run takes seconds."""
 _sleep, _now = time.sleep, time.perf_counter
+_OUT = os.dup(1)
 WHOLE = 0.1
 """The share of moments that are drawn from the whole session; the others come while its test runs."""
-BROKEN_AST = "the interpreter's parser was interrupted"
+OUTSIDE = "pytest's own code was interrupted"
 RENEW = 75
 """The exit code of a worker that goes on in a new process."""
 PHASES = ("armed", "arming", "disarming", "processes", "between trials", "outside")
@@ -146,23 +147,29 @@ def session(scenario, folder, moments, *, whole=False):
                 interrupter.stop()
     except KeyboardInterrupt:
         code = f"{code}, KeyboardInterrupt out of pytest.main"
-    except TypeError as error:  # CPython 3.11 gives the end of a loop no line number, which pytest's own report stumbles over
-        trace = getattr(error.__context__, "__traceback__", None)
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        if trace is None or "pytest_mlchaos" in trace.tb_frame.f_code.co_filename:
+    except Exception as error:
+        # pytest's own last steps are no more prepared for an interrupt than any other code; nor is CPython 3.11's ast.parse, whose count
+        # of its depth is wrong from then on, for the rest of the process.
+        if not interrupter.sent or _is_ours(error):
             raise
-        code = f"a loop of {trace.tb_frame.f_code.co_filename}, KeyboardInterrupt out of pytest.main"
-    except SystemError as error:
-        # An interrupt inside of ast.parse leaves CPython 3.11's own count of its depth wrong, for the rest of the process.
-        if "AST constructor" not in str(error):
-            raise
-        code = f"{BROKEN_AST}, KeyboardInterrupt out of pytest.main"
+        code = f"{OUTSIDE}: {type(error).__name__}: {error}, KeyboardInterrupt out of pytest.main"
     for _ in range(3):  # one that was sent at the very end
         with contextlib.suppress(KeyboardInterrupt):
             _sleep(0.001)
     interrupter.length = clock.ended - clock.begun
     return code, out.getvalue(), interrupter
+
+
+def _is_ours(error):
+    """Return True if the package's code is what failed, here or in what was being handled."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            if "pytest_mlchaos" in trace.tb_frame.f_code.co_filename and trace.tb_next is None:
+                return True
+            trace = trace.tb_next
+        error = None if isinstance(error.__context__, KeyboardInterrupt) else error.__context__
+    return False
 
 
 def work(scenario, count, seed, folder):
@@ -212,7 +219,7 @@ def work(scenario, count, seed, folder):
         if "INTERNALERROR" in text:
             wrong.append(text[-3000:])
         tell(Landed(scenario, interrupter.phase, interrupter.sent, str(code), wrong))
-        if str(code).startswith(BROKEN_AST):
+        if str(code).startswith(OUTSIDE):  # what else it left undone is not known
             _stop()
             sys.exit(RENEW)
     _stop()
@@ -221,9 +228,8 @@ def work(scenario, count, seed, folder):
 
 
 def tell(landed):
-    """Print one for the process that gathers them."""
-    sys.__stdout__.write(json.dumps(dataclasses.asdict(landed)) + "\n")
-    sys.__stdout__.flush()
+    """Print one for the process that gathers them: also if pytest still captures what is printed."""
+    os.write(_OUT, (json.dumps(dataclasses.asdict(landed)) + "\n").encode())
 
 
 def _servers():

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ...core.interrupts import deferred
 from ...core.privacy import error_text
 from ...errors import BadArgument
 from ..patching import Patches
@@ -68,7 +69,8 @@ class Prefix:
         """Leave the storage."""
         self._fs = None
         if self._stop is not None:
-            gc.collect()  # a client closes its connections when it goes, and needs its loop for that
+            with deferred():  # Python drops a Ctrl-C that comes in a finalizer
+                gc.collect()  # a client closes its connections when it goes, and needs its loop for that
             self._stop()
             self._stop = None
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...core.clock import VirtualClock
 from ...core.crashes import WORKER, Change, File, Ran, Trace
-from ...core.interrupts import uninterruptible
+from ...core.interrupts import deferred, uninterruptible
 from ...core.privacy import error_text
 from ...core.schedule import Schedule
 from ...core.sites import derive_seed
@@ -220,5 +220,9 @@ def _seed(number: int) -> None:
 
 
 def collected() -> None:
-    """Free what a run has left: loaders' workers end, files are closed."""
-    gc.collect()
+    """Free what a run has left: loaders' workers end, files are closed.
+
+    Python drops what is raised in a finalizer, a Ctrl-C, too. So signals wait until all finalizers have run.
+    """
+    with deferred():
+        gc.collect()
