@@ -628,6 +628,29 @@ def test_stopping_ends_all_and_the_next_start_begins_anew():
 
 
 @linux
+@pytest.mark.parametrize("call", [lambda fresh: fresh.run(add, 1), FreshProcesses.prepare], ids=["run", "prepare"])
+def test_an_interrupt_before_a_keeper_is_used_leaves_none_behind(fresh, monkeypatch, call):
+    """It waits until the keeper is taken, and comes before a job is sent to it."""
+
+    class Interrupted(list):
+        def pop(self):
+            signal.raise_signal(signal.SIGINT)
+            return super().pop()
+
+    fresh.prepare()
+    monkeypatch.setattr(fresh, "_idle", Interrupted(fresh._idle))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call(fresh)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        monkeypatch.setattr(fresh, "_idle", list(fresh._idle))
+    assert fresh._keepers == set(fresh._idle)
+    assert fresh.run(add, 1).value == 2
+
+
+@linux
 def test_a_keeper_that_is_killed_is_replaced(fresh):
     """By the machine's memory killer, say."""
     os.kill(fresh.run(os.getppid).value, signal.SIGKILL)

@@ -167,28 +167,26 @@ class FreshProcesses:
         payload = _packed(function, args)
         start = Start.here()
         with self._lock:
-            keeper = self._ready(start, payload)
             try:
-                return self._begun(keeper, start, payload, timeout)
-            except OSError:  # its keeper was killed: once more, with a new one
-                self._drop(keeper)
-                return self._begun(self._ready(start, payload), start, payload, timeout)
+                keeper = self._ready(start, payload)
+                try:
+                    return self._begun(keeper, start, payload, timeout)
+                except OSError:  # its keeper was killed: once more, with a new one
+                    self._drop(keeper)
+                    return self._begun(self._ready(start, payload), start, payload, timeout)
+            except BaseException:
+                self._drop_unused()
+                raise
 
     def _begun(self, keeper: Kept, start: Start, payload: bytes, timeout: float | None) -> Task:
         """Have a keeper start a process. The task is registered: an interruption before somebody waits for it ends it."""
-        try:
-            with deferred():
-                files = _Files(payload)
-                keeper.begin(self._job(start, timeout), files.fds)
-                again = functools.partial(self._start_again, files, start, payload, timeout)
-                task = Task(keeper, files, timeout, self._done, again)
-                opened(task)
-                return task
-        except OSError:
-            raise
-        except BaseException:
-            self._drop(keeper)
-            raise
+        with deferred():
+            files = _Files(payload)
+            keeper.begin(self._job(start, timeout), files.fds)
+            again = functools.partial(self._start_again, files, start, payload, timeout)
+            task = Task(keeper, files, timeout, self._done, again)
+            opened(task)
+            return task
 
     @within(OURS)
     def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> Kept:
@@ -207,11 +205,21 @@ class FreshProcesses:
             keeper.close()
             self._keepers.discard(keeper)
 
+    def _drop_unused(self) -> None:
+        """End the keepers that an interruption took from whoever was to use them."""
+        with deferred():
+            for keeper in [keeper for keeper in self._keepers if not keeper.working and keeper not in self._idle]:
+                self._drop(keeper)
+
     @within(OURS)
     def prepare(self) -> None:
         """Have all imported that the next :meth:`start` would wait for: seconds, the first time."""
         with self._lock:
-            self._idle.append(self._ready(Start.here(), b""))
+            try:
+                self._idle.append(self._ready(Start.here(), b""))
+            except BaseException:
+                self._drop_unused()
+                raise
 
     def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Ended:
         """Run ``function(*args)`` in a fresh process: see :meth:`start`."""
@@ -242,12 +250,8 @@ class FreshProcesses:
             with deferred():
                 keeper = self._idle.pop() if self._idle else Kept(self._server, modules.generation)
                 self._keepers.add(keeper)
-            try:
-                if all(self._warmed(keeper, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
-                    return keeper
-            except BaseException:
-                self._drop(keeper)  # in the middle of an answer
-                raise
+            if all(self._warmed(keeper, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
+                return keeper
             self._drop(keeper)
 
     def _job(self, start: Start, timeout: float | None) -> Job:
@@ -265,6 +269,7 @@ class FreshProcesses:
     def _done(self, keeper: Kept, learned: Sequence[Iterable[str]]) -> None:
         with self._lock:
             self._modules.learn(*learned)
+            keeper.working = False
             if keeper.alive and keeper.generation == self._modules.generation:
                 self._idle.append(keeper)
             else:

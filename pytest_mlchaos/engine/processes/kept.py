@@ -24,13 +24,14 @@ PATIENCE = 20.0
 class Kept:
     """One keeper. ``warm``: the modules that it has imported itself; ``generation``: of the libraries that it has.
 
-    ``unread``: it was killed before it read all that it was sent, so it has started nothing of that.
+    ``unread``: it was killed before it read all that it was sent, so it has started nothing of that. ``working``: it was sent a job, and
+    has not answered yet.
     """
 
     def __init__(self, server: ForkServer, generation: int) -> None:
         self.generation = generation
         self.alive = True
-        self.unread = False
+        self.unread = self.working = False
         self.warm: set[str] = set()
         self._files: SameFiles | None = None
         self.socket, theirs = socket.socketpair()
@@ -48,6 +49,7 @@ class Kept:
         socket.send_fds(self.socket, [JOB], fds)
         write_message(self.socket.fileno(), job)
         self._files = job.files or self._files
+        self.working = True
 
     def import_there(self, start: Start, files: SameFiles, modules: Collection[str]) -> bool:
         """Have it import modules, the user's in the order in which they were imported here; False when it must not be used any more."""
