@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -12,12 +13,20 @@ from pytest_mlchaos.engine.crashes.comparing import Comparing
 from pytest_mlchaos.engine.crashes.contents import Contents
 from pytest_mlchaos.engine.crashes.moments import watched
 from pytest_mlchaos.engine.crashes.recorder import Recorder
+from pytest_mlchaos.engine.crashes.syscalls import Replay
+from pytest_mlchaos.engine.crashes.tracing import await_strace, traced
 from pytest_mlchaos.search.crash_states import CrashStates
+from tests import ptracing
 
-__all__ = ["BY", "Recorded", "plain", "really", "walked"]
+__all__ = ["BY", "Recorded", "plain", "really", "untraceable", "walked"]
 
 BY = {"events": Recorder, "comparing": Comparing}
 """How a directory is followed: as on Linux, and as elsewhere."""
+
+
+def untraceable():
+    """Return why system calls cannot be recorded here; nothing if they can."""
+    return ptracing.missing() or ("" if shutil.which("strace") else "strace is not installed")
 
 
 def walked(root):
@@ -60,6 +69,9 @@ class Recorded:
             prepare(root)
         self.root = root
         self.contents = Contents(store)
+        if by == "syscalls":
+            self._trace(program, store)
+            return
         recorder = BY[by](root, self.contents)
         try:
             with watched(recorder):
@@ -68,6 +80,15 @@ class Recorded:
             self.unseen = list(recorder.unseen)
         finally:
             recorder.close()
+
+    def _trace(self, program, store):
+        calls = store.with_name(f"{store.name}-calls")
+        replay = Replay(self.root, self.contents)
+        self.ended = traced(_there, program, self.root, to=calls, timeout=60)
+        replay.run(calls)
+        self.start, self.changes, self.end = replay.start, list(replay.changes), replay.tree()
+        self.unseen, self.differs = list(replay.unseen), replay.differs
+        replay.close()
 
     def trees(self):
         """The distinct contents one after the other, as far as they are known."""
@@ -89,6 +110,11 @@ class Recorded:
         assert self.end is not None
         assert plain(self.end, self.contents) == walked(self.root)
         return self
+
+
+def _there(program, root, ready):
+    await_strace(ready)
+    program(root)
 
 
 def really(program, root, *, prepare=None):

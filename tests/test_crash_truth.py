@@ -15,7 +15,7 @@ import pytest
 from pytest_mlchaos.engine.crashes import inotify
 from tests import ptracing
 from tests.crash_kills import PROGRAMS, prepare
-from tests.crashes import Recorded
+from tests.crashes import Recorded, untraceable
 
 NEEDS = {"torch_path": ["torch"], "torch_small": ["torch"], "torch_file": ["torch"], "safetensors": ["torch", "safetensors"]}
 
@@ -132,6 +132,31 @@ def test_each_cut_lies_inside_a_write(states, at_calls):
 def test_only_changes_that_left_an_unknown_state_are_counted_as_unseen(recorded, name):
     """Ordinary writes are all seen, or stood for by an estimate; a commit of SQLite's writes the database and its journal in one call."""
     assert bool(recorded.unseen) == (name == "database")
+
+
+@pytest.fixture
+def traced(name, tmp_path):
+    """It, recorded by its system calls."""
+    if reason := untraceable():
+        pytest.skip(reason)
+    program = PROGRAMS[name]
+    if name in NEEDS:
+        (tmp_path / "warm").mkdir()
+        program(tmp_path / "warm")
+    one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare, by="syscalls").checked()
+    yield one
+    one.contents.close()
+
+
+def test_system_calls_tell_each_state_that_a_kill_leaves_and_no_other(traced, at_calls):
+    """It is the reference: no state is missing, and one that is not torn was there."""
+    states = traced.states()
+    made, seen = [shape(tree) for _, tree in states], [shape(tree) for state, tree in states if not state.torn]
+    assert [_short(tree) for tree in at_calls if tree not in seen] == []
+    assert [_short(tree) for tree in seen[:-1] if tree not in at_calls] == []
+    assert (traced.unseen, traced.differs, traced.ended.error) == ([], (), None)
+    assert [state for state, _ in states if "(estimated" in state.what] == []
+    assert made
 
 
 def _name(state, tree):

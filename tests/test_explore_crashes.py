@@ -72,7 +72,8 @@ def test_changes_that_were_not_seen_are_reported_though_all_recover(project):
             report = mlchaos.explore_crashes(by_turns, tmp_path / "inside", isolation="in-process")
             report.assert_recovers(from_scratch=True)
             assert report.unseen == 199
-            assert "all recover\\n  some 199 changes inside one call were not seen" in str(report)
+            assert "all recover\\n  some 199 changes inside one call were not seen, so no run resumed from" in str(report)
+            assert "what they left: record='syscalls' sees each" in str(report)
 
         def test_nothing(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process")

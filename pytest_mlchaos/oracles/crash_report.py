@@ -49,6 +49,7 @@ class CrashReport(Result):
         untried: Sequence[CrashState] = (),
         left_out: str = "",
         unseen: Sequence[int] = (),
+        traced: bool = False,
     ) -> None:
         self.steps = steps
         self.states = list(states)
@@ -63,6 +64,7 @@ class CrashReport(Result):
         self._left_out = left_out
         self.unseen = sum(unseen)
         self._blind = len(unseen)
+        self._traced = traced
 
     def _about(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
@@ -160,10 +162,12 @@ class CrashReport(Result):
     def _not_seen(self) -> list[str]:
         if not self.unseen:
             return []
+        number, verb, who = ("1 change", "was", "it") if self.unseen == 1 else (f"some {self.unseen} changes", "were", "they")
+        if self._traced:
+            why = "(of a file that is mapped into memory, or whose content no system call tells)"
+            return [f"  {number} {verb} not seen {why}, so no run resumed from what {who} left"]
         where = "one call" if self._blind == 1 else f"{self._blind} calls"
-        number = "1 change" if self.unseen == 1 else f"some {self.unseen} changes"
-        verb = "was" if self.unseen == 1 else "were"
-        return [f"  {number} inside {where} {verb} not seen, so no run resumed from what {'it' if self.unseen == 1 else 'they'} left"]
+        return [f"  {number} inside {where} {verb} not seen, so no run resumed from what {who} left: record='syscalls' sees each"]
 
     def _costs(self) -> str:
         if not self.steps:

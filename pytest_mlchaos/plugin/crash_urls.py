@@ -64,6 +64,7 @@ def remote_at(prefix: Prefix | Path | None, terms: Any) -> Iterator[Remote | Non
     for name, given, cure in (
         ("cross_device", terms.cross_device, "it is about directories"),
         ("durability", terms.durability == "power", "what an object store has confirmed outlives a power loss"),
+        ("record", terms.record != "auto", "operations on objects are recorded there"),
         ("jobs", terms.jobs > 1, "all runs work at one URL, one after the other"),
     ):
         if given:

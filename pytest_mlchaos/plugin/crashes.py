@@ -29,6 +29,7 @@ from ..engine.crashes.contents import Contents
 from ..engine.crashes.disk import Disk
 from ..engine.crashes.hosts import Fresh, InProcess, opened
 from ..engine.crashes.runs import Subject, Terms, ends_the_test
+from ..engine.crashes.tracing import check_strace
 from ..engine.lanes import Plan as LanePlan
 from ..engine.places import user_place
 from ..engine.scopes import OURS, within
@@ -56,6 +57,7 @@ COMPARED = (
     "states were found by comparing the directory with what it was, as this system tells of no changes (no inotify, or its limit of "
     "instances or watches is reached): some may be missed"
 )
+DIFFERS = "at the end of the run without a crash, not what its system calls made of them (written through a mapping into memory, say)"
 UNCHECKED = "not checked in a fresh process (what the subject keeps in this one may help it to resume)"
 RECORDED = 5.0
 """How many times as long as another a run may take that is recorded."""
@@ -101,9 +103,11 @@ class CrashTerms:
     storage_options: Mapping[str, Any] | None = None
     allow_remote: bool = False
     compare: str | Sequence[str] | None = None
+    record: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, choices in (("durability", ("process", "power")), ("isolation", ("auto", "in-process", "process"))):
+        choices_of = {"durability": ("process", "power"), "isolation": ("auto", "in-process", "process"), "record": ("auto", "syscalls")}
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise BadArgument(f"{CALLER}: expected {name} to be {' or '.join(map(repr, choices))} but got {shown(getattr(self, name))}")
         for name in ("jobs", "depth", *(["horizon"] if self.horizon is not None else [])):
@@ -111,6 +115,10 @@ class CrashTerms:
                 raise BadArgument(f"{CALLER}: expected {name} to be 1 or more but got {shown(getattr(self, name))}")
         if self.jobs > 1 and self.isolation == "in-process":
             raise BadArgument(f"{CALLER}: jobs={self.jobs} needs processes, but isolation is 'in-process'")
+        if self.record == "syscalls":
+            if self.isolation == "in-process":
+                raise BadArgument(f"{CALLER}: record='syscalls' needs fresh processes, but isolation is 'in-process'")
+            check_strace(CALLER)
         if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
             raise BadArgument(f"{CALLER}: expected timeout to be longer than nothing but got {shown(self.timeout)}")
         if self.timeout is not None:
@@ -249,10 +257,11 @@ def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms,
 
     def fresh() -> Fresh:
         check_shared(runs.place)
-        return Fresh(subject, dataclasses.replace(runs, virtual=virtual), contents)
+        return Fresh(subject, dataclasses.replace(runs, virtual=virtual), contents, syscalls=terms.record == "syscalls")
 
+    is_here = terms.isolation != "process" and terms.jobs == 1 and terms.record == "auto"
     return Hosts(
-        here=functools.partial(InProcess, subject, runs, contents) if terms.isolation != "process" and terms.jobs == 1 else None,
+        here=functools.partial(InProcess, subject, runs, contents) if is_here else None,
         fresh=fresh if terms.isolation != "in-process" else None,
         judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol, compare=terms.patterns),
         root=str(runs.place),
@@ -378,6 +387,8 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
         notes.append(f"{UNCHECKED}: {found.unchecked}")
     if begun.golden.compared:
         notes.append(COMPARED)
+    if begun.golden.differs:
+        notes.append(f"{DIFFERS}: {', '.join(begun.golden.differs[:3])}{' ...' if len(begun.golden.differs) > 3 else ''}")
     return CrashReport(
         steps=begun.judge.steps,
         writes=completed,
@@ -391,4 +402,5 @@ def _report(found: Exploration, begun: Begun, duration: float, test: str, root: 
         untried=found.untried,
         left_out=left_out,
         unseen=found.unseen,
+        traced=begun.golden.traced,
     )

@@ -190,6 +190,7 @@ class Mlchaos:
         storage_options: Mapping[str, Any] | None = None,
         allow_remote: bool = False,
         compare: str | Sequence[str] | None = None,
+        record: str = "auto",
     ) -> CrashReport:
         """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in; compare its end with that of the
         golden run, without a crash. ``workdir``: a directory below ``tmp_path``, an empty one, or a URL; it is emptied and refilled.
@@ -200,6 +201,8 @@ class Mlchaos:
         - ``isolation``: ``"in-process"``; ``"process"``: each run in a fresh one, which is sent what it needs (pickle, or cloudpickle);
           ``"auto"``: in process, unless two runs without a crash differ there or leave something running, or a fresh process comes to
           another verdict on an example of each kind of state.
+        - ``record``: ``"syscalls"`` has strace (Linux) tell of the golden run's system calls, so that each state inside a call of C++ and
+          of child processes is seen; then each run is in a fresh process.
         - ``jobs``: states that are resumed at a time, in processes, at most one for each processor.
         - ``depth``: 2 crashes the runs that resume, too.
         - ``horizon``: end a resumed run as recovered once so many steps in a row were the golden run's.
@@ -235,6 +238,7 @@ class Mlchaos:
             storage_options=storage_options,
             allow_remote=allow_remote,
             compare=compare,
+            record=record,
         )
         if reason := self._refused():
             pytest.skip(f"mlchaos.explore_crashes: no crash state was tried: {reason}")

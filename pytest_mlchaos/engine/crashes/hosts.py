@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,9 @@ from ..surroundings import Surroundings
 from .comparing import Comparing
 from .contents import Contents
 from .leftovers import Leftovers
-from .runs import Subject, Terms, collected, recorded, resumed
+from .runs import Subject, Terms, collected, recorded, resumed, tell_writes
+from .syscalls import Replay
+from .tracing import Marked, await_strace, traced
 
 __all__ = ["Fresh", "Golden", "Host", "InProcess", "OnStep"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -45,6 +48,10 @@ class Golden:
     """Whether what lies between two looks at the directory was not seen."""
     unseen: tuple[int, ...] = ()
     """How many changes left a content of the directory that was not seen: a number for each call, or other time between two looks."""
+    traced: bool = False
+    """Whether system calls were recorded."""
+    differs: tuple[str, ...] = ()
+    """Where system calls were recorded, the files that are not what those made of them."""
 
 
 class Host(Protocol):
@@ -124,16 +131,18 @@ class InProcess:
 
 
 class Fresh:
-    """Each run in a fresh process."""
+    """Each run in a fresh process. ``syscalls``: strace records the golden run."""
 
     is_fresh = True
 
-    def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
+    def __init__(self, subject: Subject, terms: Terms, contents: Contents, *, syscalls: bool = False) -> None:
+        self._syscalls = syscalls
         self.contents = contents
         self.start: Tree | None = None
         self.follow = False
         self._order: Any = Packed((subject.fresh(), dataclasses.replace(terms, timeout=None)))
         self._timeout = terms.timeout
+        self._root = terms.root
         self._disk = terms.place.holding(contents)
 
     def limit(self, seconds: float) -> None:
@@ -143,14 +152,34 @@ class Fresh:
     def golden(self, start: Tree | None) -> Golden:
         """A recorded run."""
         self._hold(start)
-        ended = fresh_processes().run(_golden_there, self._order, self.contents.path, timeout=self._timeout)
-        self.contents.refresh()
-        if isinstance(ended.value, Golden):
-            golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
-            golden.ran.output = golden.ran.output or ended.output
-            self.start = golden.start if start is None else self.start
-            return golden
-        return Golden(_ran(ended), start, (), None)
+        if self._syscalls:
+            golden = self._traced()
+        else:
+            golden = _told(fresh_processes().run(_golden_there, self._order, self.contents.path, timeout=self._timeout), start)
+            self.contents.refresh()
+        self.start = golden.start if start is None else self.start
+        return golden
+
+    def _traced(self) -> Golden:
+        """A run that strace records."""
+        with within(OURS), contextlib.closing(Replay(self._root, self.contents)) as replay:
+            written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
+            try:
+                ended = traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
+                replay.run(written)
+            finally:
+                written.unlink(missing_ok=True)
+            golden = _told(ended, replay.start)
+            tell_writes(golden.ran, replay.changes, replay.tree() or {})
+            return dataclasses.replace(
+                golden,
+                start=replay.start,
+                changes=replay.changes,
+                end=replay.tree(),
+                unseen=tuple(replay.unseen),
+                traced=True,
+                differs=replay.differs,
+            )
 
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
         """A run from that content."""
@@ -218,6 +247,23 @@ def _golden_there(order: _Order, store: Path) -> Golden:
     golden = _recorded(call, terms, contents, Leftovers())
     contents.close()
     return dataclasses.replace(golden, ran=_portable(golden.ran))
+
+
+def _traced_there(order: _Order, store: Path, ready: Path) -> Golden:
+    """As ``_golden_there``, where strace follows this process from the beginning."""
+    with within(OURS):
+        await_strace(ready)
+    call, terms = order
+    return _golden_there((call, dataclasses.replace(terms, elsewhere=Marked(terms.root))), store)
+
+
+def _told(ended: Ended, start: Tree | None) -> Golden:
+    """What became of a process that was to make the golden run."""
+    if not isinstance(ended.value, Golden):
+        return Golden(_ran(ended), start, (), None)
+    golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
+    golden.ran.output = golden.ran.output or ended.output
+    return golden
 
 
 def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Path | None) -> Ran:

@@ -11,13 +11,13 @@ import random
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter  # the real clock, whatever the subject is shown
 from typing import Any
 
 from ...core.clock import VirtualClock
-from ...core.crashes import WORKER, Change, File, Ran, Trace
+from ...core.crashes import WORKER, Change, File, Ran, Trace, Tree
 from ...core.interrupts import deferred, uninterruptible
 from ...core.privacy import error_text
 from ...core.schedule import Schedule
@@ -36,7 +36,7 @@ from ..watchdog import time_limit
 from .moments import cross_device
 from .place import Local, Place, Recording
 
-__all__ = ["Subject", "Terms", "Traced", "ends_the_test", "recorded", "resumed"]
+__all__ = ["Subject", "Terms", "Traced", "ends_the_test", "recorded", "resumed", "tell_writes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
@@ -88,13 +88,17 @@ def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number:
 
     with terms.place.watched(recorder):
         ran = _run(call, terms, number, on_step, recorder)
-    completed = list(_completed(recorder.changes))
+    tell_writes(ran, recorder.changes, recorder.tree() or {})
+    return ran
+
+
+def tell_writes(ran: Ran, changes: Sequence[Change], left: Tree) -> None:
+    """Note what a run wrote, by the changes that were recorded and what it left."""
+    completed = list(_completed(changes))
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
-    ran.grown = frozenset(change.path for change in recorder.changes) - _replaced(recorder.changes)
-    left = recorder.tree() or {}
+    ran.grown = frozenset(change.path for change in changes) - _replaced(changes)
     saved = dict.fromkeys(change.path for change, file in completed if file.content.size and (change.step or not ran.trace.steps))
     ran.saved = tuple(path for path in saved if path in left)  # a lock that is gone at the end is nothing to go on from
-    return ran
 
 
 def _replaced(changes: Iterable[Change]) -> set[str]:
@@ -154,7 +158,7 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
     ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
     if ran.error is not None:
         ran.place = user_place(ran.error)
-    elif ran.hung is None and not ran.trace.stopped and (terms.elsewhere is None or ran.value is None):
+    elif ran.hung is None and not ran.trace.stopped and (isinstance(terms.place, Local) or ran.value is None):
         with within(OURS):
             ran.files, ran.texts = terms.place.endings()
     return ran

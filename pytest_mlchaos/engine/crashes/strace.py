@@ -1,0 +1,151 @@
+"""What strace writes about the system calls of a process and its children: each call with its result, in the order of their ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = ["CALLS", "Call", "Descriptor", "options", "parsed"]
+
+CALLS = (
+    *("open", "creat", "openat", "openat2", "close", "close_range", "dup", "dup2", "dup3", "fcntl", "read", "readv", "preadv2", "lseek"),
+    *("write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile", "splice", "ioctl"),
+    *("ftruncate", "truncate", "fallocate", "mmap", "fsync", "fdatasync", "sync", "syncfs"),
+    *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat"),
+    *("chmod", "fchmod", "fchmodat", "utimensat", "chdir", "fchdir", "fork", "vfork", "clone", "clone3", "execve", "execveat"),
+)
+"""The system calls that change a directory, or tell where a later one writes. Not each processor has all of them."""
+_RAW = ("read", "readv", "preadv2", "ioctl", "execve", "execveat")
+"""What is said of these is short: numbers instead of contents."""
+_HEAD = 80
+"""In so many bytes of a line is the name of its call."""
+_LONGEST = 1 << 28
+"""So many bytes of one write are told; strace sets memory aside for them, and uses what it needs."""
+_LINE = re.compile(rb"(\d+) +(\d+)\.(\d{6}) (.*)", re.DOTALL)
+_CALL = re.compile(rb"(\w+)\((.*)\) += (-?\w+|\?)(?:<((?:\\x..)*)>)?(.*)", re.DOTALL)
+_RESUMED = re.compile(rb"<\.\.\. \w+ resumed>(.*)", re.DOTALL)
+_EXITED = re.compile(rb"\+\+\+ (?:exited|killed|superseded)")
+_UNFINISHED = b" <unfinished ...>"
+_TEXT = re.compile(rb'"([^"]*)"(\.\.\.)?')
+_MAKES = re.compile(rb"v?fork|clone3?")
+_NUMBERED = re.compile(rb"(AT_FDCWD|-?\d+)(?:<((?:\\x..)*)>)?(?:\(deleted\))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Descriptor:
+    """A file descriptor, and what it stands for: a path; nothing where that is not told. ``number`` -100: the current directory."""
+
+    number: int
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One system call that has ended. ``time``: when it began (ns). ``name``: ``exit`` when the thread or process has ended.
+
+    ``arguments``: each as strace writes it. ``result``: what it returned, negative if it failed; ``path``: of the descriptor returned.
+    """
+
+    thread: int
+    time: int
+    name: str
+    arguments: Sequence[bytes] = ()
+    result: int = 0
+    path: str = ""
+
+    def text(self, place: int) -> bytes:
+        """Return an argument that is a text."""
+        found = _TEXT.match(self.arguments[place])
+        return _bytes(found[1]) if found else b""
+
+    def texts(self, place: int) -> bytes | None:
+        """Return all texts in an argument, one behind the other; None if they were too long to be told."""
+        found = list(_TEXT.finditer(self.arguments[place]))
+        return None if any(one[2] for one in found) else b"".join(_bytes(one[1]) for one in found)
+
+    def number(self, place: int, otherwise: int = 0) -> int:
+        """Return an argument that is a number; also ``[number]``, for example behind a pointer."""
+        found = re.match(rb"\[?(-?(?:0x[0-9a-f]+|\d+))", self.arguments[place])
+        text = found[1].decode("ascii") if found else ""
+        return otherwise if not text else int(text, 8 if re.match(r"0\d", text) else 0)
+
+    def descriptor(self, place: int) -> Descriptor:
+        """Return an argument that is a file descriptor."""
+        argument = self.arguments[place]
+        if argument.startswith(b"0x"):
+            return Descriptor(int(argument, 16), "")
+        found = _NUMBERED.match(argument)
+        if found is None:
+            return Descriptor(-1, "")
+        return Descriptor(-100 if found[1] == b"AT_FDCWD" else int(found[1]), _path(found[2]))
+
+    def has(self, place: int, flag: str) -> bool:
+        """Return True if a flag is among those of an argument."""
+        return re.search(rb"\b" + flag.encode("ascii") + rb"\b", self.arguments[place]) is not None
+
+
+def options(to: Path) -> list[str]:
+    """How strace is to be called so that what it writes to that file can be read by ``parsed``."""
+    return [
+        *("-f", "-q", "-xx", "-ttt", "-y", "-s", str(_LONGEST), "-o", str(to)),
+        *("-e", "trace=" + ",".join(f"?{name}" for name in CALLS), "-e", "raw=" + ",".join(f"?{name}" for name in _RAW)),
+        *("-e", "abbrev=?execve", "-e", "signal=none"),
+    ]
+
+
+def parsed(written: Path, *, forks: bool = False) -> Iterator[Call]:
+    """The calls in the order in which they have ended. A call of which nobody tells the end had none.
+
+    ``forks``: only those that make threads and processes.
+    """
+    begun: dict[int, tuple[int, bytes]] = {}
+    with written.open("rb") as lines:
+        for line in lines:
+            if forks and not _MAKES.search(line, 0, _HEAD):
+                continue
+            found = _LINE.fullmatch(line.rstrip(b"\n"))
+            if found is None:
+                continue
+            thread, time, text = int(found[1]), int(found[2] + found[3]) * 1000, found[4]
+            resumed = _RESUMED.fullmatch(text)
+            if _EXITED.match(text):
+                yield Call(thread, time, "exit")
+            elif text.endswith(_UNFINISHED):
+                begun[thread] = time, text[: -len(_UNFINISHED)]
+            elif resumed is not None and thread in begun:
+                time, head = begun.pop(thread)
+                yield from _call(thread, time, head + resumed[1])
+            elif resumed is None:
+                yield from _call(thread, time, text)
+
+
+def _call(thread: int, time: int, text: bytes) -> Iterator[Call]:
+    found = _CALL.fullmatch(text)
+    if found is None or found[3] == b"?":
+        return
+    yield Call(thread, time, found[1].decode("ascii"), _split(found[2]), int(found[3], 0), _path(found[4]))
+
+
+def _split(arguments: bytes) -> list[bytes]:
+    """At the commas that lie in no bracket. Texts hold none: each of their bytes is written as a number."""
+    found, depth, start = [], 0, 0
+    for match in re.finditer(rb'"[^"]*"|[][{}(),]', arguments):
+        sign = match[0]
+        if sign in b"[{(":
+            depth += 1
+        elif sign in b"]})":
+            depth -= 1
+        elif sign == b"," and depth == 0:
+            found.append(arguments[start : match.start()].strip())
+            start = match.end()
+    return [*found, arguments[start:].strip()]
+
+
+def _bytes(told: bytes) -> bytes:
+    return bytes.fromhex(told.replace(b"\\x", b"").decode("ascii"))
+
+
+def _path(told: bytes | None) -> str:
+    return _bytes(told).decode(errors="surrogateescape") if told else ""
