@@ -359,6 +359,35 @@ def test_what_cannot_be_is_refused(project):
     """).run(passed=4)
 
 
+def test_a_subject_that_does_not_load_in_its_process_is_refused_and_one_that_fails_is_told(project, strace):
+    """No call was traced before that; what the golden run raises is said as without strace."""
+    project("""
+        from pytest_mlchaos.errors import GoldenRunFailed
+
+        def there(pid):
+            if os.getpid() != pid:
+                raise OSError("it is at home alone")
+            return Stays()
+
+        class Stays:
+            def __reduce__(self):
+                return there, (os.getpid(),)
+
+            def __call__(self, workdir):
+                pass
+
+        def fails(workdir):
+            (workdir / "x").write_text("x")
+            raise RuntimeError("broken")
+
+        def test_it(mlchaos, tmp_path):
+            with pytest.raises(ValueError, match="does not load in a fresh process: OSError"):
+                mlchaos.explore_crashes(Stays(), tmp_path, record="syscalls")
+            with pytest.raises(GoldenRunFailed, match="fails without any fault"):
+                mlchaos.explore_crashes(fails, tmp_path, record="syscalls")
+    """).run(passed=1)
+
+
 def test_calls_are_told_in_the_order_of_their_ends(tmp_path):
     """Calls of several threads are broken into two lines each; signals and ends of processes stand between them."""
     told = tmp_path / "told"

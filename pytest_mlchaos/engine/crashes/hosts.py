@@ -166,7 +166,8 @@ class Fresh:
             written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
             try:
                 ended = traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
-                replay.run(written)
+                if written.exists():  # else it has not begun
+                    replay.run(written)
             finally:
                 written.unlink(missing_ok=True)
             golden = _told(ended, replay.start)
