@@ -77,7 +77,7 @@ def _everything_is_loaded():
     import numpy.random  # noqa: F401
 
     import pytest_mlchaos.plugin.fixture
-    import pytest_mlchaos.plugin.trials
+    import pytest_mlchaos.plugin.test_runner
     import pytest_mlchaos.reports.catalogue
     import pytest_mlchaos.reports.journal_file
     import pytest_mlchaos.search.explore  # noqa: F401

@@ -237,10 +237,10 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
     """The golden run with snapshots, against a plain one: 2 checkpoints of that size in 6 steps."""
     import loop
 
-    from pytest_mlchaos.engine.crashes.contents import Contents
-    from pytest_mlchaos.engine.crashes.hosts import InProcess
-    from pytest_mlchaos.engine.crashes.runs import Subject, Terms
-    from pytest_mlchaos.sites.torch_trace import traced
+    from pytest_mlchaos.crashes.recording.content_store import Contents
+    from pytest_mlchaos.crashes.run import Subject, Terms
+    from pytest_mlchaos.crashes.runners import InProcess
+    from pytest_mlchaos.runs.torch_trace import traced
 
     wall, used, more, kept = [], [], [], 0
     for _ in range(rounds):

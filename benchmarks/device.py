@@ -15,8 +15,8 @@ from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.faults import load as load_faults
+from pytest_mlchaos.runs.torch_steps import trained
 from pytest_mlchaos.sites import load as load_sites
-from pytest_mlchaos.sites.torch_steps import trained
 from pytest_mlchaos.sites.torch_train import trained_parameters
 
 NEEDS = "torch"

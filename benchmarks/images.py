@@ -21,7 +21,7 @@ from timing import Figure, Spread, interleaved, real_seconds
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.faults._corruptions import KINDS
+from pytest_mlchaos.faults.images.kinds import KINDS
 from pytest_mlchaos.testing import strike
 
 SEVERITY = 3

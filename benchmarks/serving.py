@@ -18,9 +18,9 @@ from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.faults import load as load_faults
+from pytest_mlchaos.serving.app_runner import Served
+from pytest_mlchaos.serving.requests import counts_as_error
 from pytest_mlchaos.sites import load as load_sites
-from pytest_mlchaos.sites.served import Served
-from pytest_mlchaos.sites.serving import counts_as_error
 
 NEEDS = "httpx"
 REQUESTS = 200

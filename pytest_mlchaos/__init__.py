@@ -6,57 +6,57 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.crashes import CrashOutcome as CrashOutcome
-    from .core.crashes import CrashState as CrashState
-    from .core.crashes import Divergence as Divergence
     from .core.faults import Fault as Fault
     from .core.replies import Reply as Reply
     from .core.schedule import Schedule as Schedule
     from .core.sites import Visit as Visit
+    from .crashes.model import CrashOutcome as CrashOutcome
+    from .crashes.model import CrashState as CrashState
+    from .crashes.report import CrashReport as CrashReport
     from .decorators import chaos as chaos
     from .errors import MlchaosError as MlchaosError
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
-    from .oracles.crash_report import CrashReport as CrashReport
     from .oracles.drift import assert_no_drift as assert_no_drift
-    from .oracles.load import Load as Load
-    from .oracles.pipeline import PipelineRun as PipelineRun
-    from .oracles.run import Run as Run
-    from .oracles.slo import assert_slo as assert_slo
     from .oracles.state import assert_same_state as assert_same_state
-    from .oracles.world import RankRun as RankRun
-    from .oracles.world import WorldRun as WorldRun
+    from .pipelines.verdicts import PipelineRun as PipelineRun
     from .plugin.fixture import Mlchaos as Mlchaos
-    from .plugin.service import Service as Service
-    from .plugin.world import World as World
+    from .ranks.api import World as World
+    from .ranks.verdicts import RankRun as RankRun
+    from .ranks.verdicts import WorldRun as WorldRun
+    from .runs.traces import Divergence as Divergence
+    from .runs.verdicts import Run as Run
+    from .serving.api import Service as Service
+    from .serving.slo import assert_slo as assert_slo
+    from .serving.verdicts import Load as Load
     from .sites.dataloader import batches as batches
     from .sites.visits import visit as visit
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "CrashOutcome": "core.crashes:CrashOutcome",
-    "CrashReport": "oracles.crash_report:CrashReport",
-    "CrashState": "core.crashes:CrashState",
-    "Divergence": "core.crashes:Divergence",
+    "CrashOutcome": "crashes.model:CrashOutcome",
+    "CrashReport": "crashes.report:CrashReport",
+    "CrashState": "crashes.model:CrashState",
+    "Divergence": "runs.traces:Divergence",
     "Fault": "core.faults:Fault",
-    "Load": "oracles.load:Load",
+    "Load": "serving.verdicts:Load",
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",
-    "PipelineRun": "oracles.pipeline:PipelineRun",
-    "RankRun": "oracles.world:RankRun",
+    "PipelineRun": "pipelines.verdicts:PipelineRun",
+    "RankRun": "ranks.verdicts:RankRun",
     "Reply": "core.replies:Reply",
-    "Run": "oracles.run:Run",
+    "Run": "runs.verdicts:Run",
     "Schedule": "core.schedule:Schedule",
-    "Service": "plugin.service:Service",
+    "Service": "serving.api:Service",
     "Visit": "core.sites:Visit",
-    "World": "plugin.world:World",
-    "WorldRun": "oracles.world:WorldRun",
+    "World": "ranks.api:World",
+    "WorldRun": "ranks.verdicts:WorldRun",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_no_drift": "oracles.drift:assert_no_drift",
     "assert_not_worse": "oracles.comparison:assert_not_worse",
     "assert_same_state": "oracles.state:assert_same_state",
-    "assert_slo": "oracles.slo:assert_slo",
+    "assert_slo": "serving.slo:assert_slo",
     "batches": "sites.dataloader:batches",
     "chaos": "decorators:chaos",
     "visit": "sites.visits:visit",

@@ -8,7 +8,7 @@ import pytest
 
 from . import faults
 from .core.faults import EVERY, FAULTS, Every, OneOf, register
-from .core.values import did_you_mean
+from .core.validation import did_you_mean
 from .errors import BadArgument
 
 __all__ = ["chaos"]

@@ -66,7 +66,7 @@ def pytest_runtest_call(item):
     from pytest_mlchaos.core.schedule import Schedule
     from pytest_mlchaos.engine.patching import Patches
     from pytest_mlchaos.engine.trial import trial
-    from pytest_mlchaos.plugin.restart import own_directories
+    from pytest_mlchaos.plugin.pytest_internals import own_directories
 
     faults.load()
     sites.load()

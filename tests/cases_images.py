@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.faults._corruptions import KINDS
+from pytest_mlchaos.faults.images.kinds import KINDS
 from pytest_mlchaos.testing import Case
 
 faults.load()

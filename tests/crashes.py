@@ -8,14 +8,14 @@ import subprocess
 import sys
 import textwrap
 
-from pytest_mlchaos.core.crashes import File, Folder, Link
-from pytest_mlchaos.engine.crashes.comparing import Comparing
-from pytest_mlchaos.engine.crashes.contents import Contents
-from pytest_mlchaos.engine.crashes.moments import watched
-from pytest_mlchaos.engine.crashes.recorder import Recorder
-from pytest_mlchaos.engine.crashes.syscalls import Replay
-from pytest_mlchaos.engine.crashes.tracing import await_strace, traced
-from pytest_mlchaos.search.crash_states import CrashStates
+from pytest_mlchaos.crashes.model import File, Folder, Link
+from pytest_mlchaos.crashes.recording.content_store import Contents
+from pytest_mlchaos.crashes.recording.hooks import watched
+from pytest_mlchaos.crashes.recording.inotify_recorder import Recorder
+from pytest_mlchaos.crashes.recording.polling_recorder import Comparing
+from pytest_mlchaos.crashes.recording.strace_process import await_strace, traced
+from pytest_mlchaos.crashes.recording.syscall_recorder import Replay
+from pytest_mlchaos.crashes.states import CrashStates
 from tests import ptracing
 
 __all__ = ["BY", "Recorded", "plain", "really", "untraceable", "walked"]

@@ -14,26 +14,41 @@ import pytest_mlchaos
 
 ROOT = Path(pytest_mlchaos.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-ALLOWED = {
-    "errors": set(),
-    "core": {"errors"},
-    "engine": {"errors", "core"},
-    "sites": {"errors", "core", "engine"},
-    "faults": {"errors", "core", "engine"},
-    "search": {"errors", "core", "engine"},
-    "oracles": {"errors", "core"},
-    "reports": {"errors", "core"},
-    "decorators": {"errors", "core", "faults"},
-    "testing": {"errors", "core", "engine", "oracles"},
-    "plugin": {"errors", "core", "engine", "sites", "faults", "search", "oracles", "reports", "decorators"},
-    "__init__": set(),
+BELOW = {
+    "errors": (),
+    "core": ("errors",),
+    "engine": ("core",),
+    "processes": ("engine",),
+    "search": ("engine",),
+    "sites": ("engine",),
+    "oracles": ("core",),
+    "reports": ("core",),
+    "runs": ("processes", "search", "sites", "oracles"),
+    "crashes": ("runs",),
+    "ranks": ("runs",),
+    "serving": ("runs",),
+    "pipelines": ("runs",),
+    "faults": ("runs",),
+    "decorators": ("faults",),
+    "testing": ("processes", "oracles"),
+    "plugin": ("crashes", "ranks", "serving", "pipelines", "reports", "decorators"),
+    "__init__": (),
 }
+"""For each part of the package, the parts right below it: it may import these, and whatever is below them."""
+RUNNERS = {"crashes": {"run", "runners", "explore", "api", "baseline"}, "ranks": {"world", "attempt", "rank", "agent", "api"}}
+RUNNERS |= {"serving": {"app_runner", "load_generators", "asgi", "api"}, "pipelines": {"runner"}, "runs": {"supervisor", "isolated"}}
+DATA = {"model", "traces", "verdicts", "report", "diagnosis", "world_diagnosis", "slo", "golden_load", "resumption", "compare_files"}
 HEAVY = {"torch", "numpy", "hypothesis", "pandas", "pyarrow", "fsspec", "httpx"}
 
 
 def part(path):
     """The part of the package that a file belongs to."""
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def allowed(name):
+    """The parts that a part may import."""
+    return {other for below in BELOW[name] for other in ({below} | allowed(below))}
 
 
 def imports(path, *, top_level=False):
@@ -57,11 +72,21 @@ def imports(path, *, top_level=False):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_one_way(path):
-    """core, engine, then sites, faults and search; a site never imports a fault, nor a fault a site; nothing imports the plugin."""
+    """The kernel, then what it runs in and what it strikes, then the areas, which do not see each other; nothing imports the plugin."""
     for name in imports(path):
         if name.startswith("pytest_mlchaos."):
             other = name.split(".")[1]
-            assert other == part(path) or other in ALLOWED[part(path)], f"{path.name} imports {name}"
+            assert other == part(path) or other in allowed(part(path)), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if part(path) in RUNNERS and path.stem in DATA], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_what_judges_runs_imports_nothing_that_makes_them(path):
+    """Inside an area, records, verdicts and reports are data: they can be tested without a run."""
+    for name in imports(path):
+        parts = name.split(".")
+        assert parts[0] != "pytest_mlchaos" or len(parts) < 3 or parts[2] not in RUNNERS.get(parts[1], ()), f"{path.name} imports {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -113,7 +138,11 @@ def test_importing_the_package_or_its_plugin_loads_nothing_heavy(code):
     """Everybody who has it installed pays for that in every run."""
     loaded = loaded_by(code)
     assert not loaded & HEAVY
-    assert not {name for name in loaded if name.startswith(("pytest_mlchaos.engine", "pytest_mlchaos.search", "pytest_mlchaos.sites"))}
+    assert not {
+        name
+        for name in loaded
+        if name.startswith(("pytest_mlchaos.engine", "pytest_mlchaos.search", "pytest_mlchaos.sites", "pytest_mlchaos.runs"))
+    }
 
 
 def test_declaring_faults_loads_no_library():

@@ -13,14 +13,14 @@ from pytest_mlchaos import assert_converged, assert_not_worse, assert_same_state
 from pytest_mlchaos.core import safety
 from pytest_mlchaos.core.clock import VirtualClock
 from pytest_mlchaos.core.faults import FAULTS, create, fields_of, type_hints
-from pytest_mlchaos.core.runs import Attempt, Record
+from pytest_mlchaos.core.records import Attempt, Record
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.core.settings import Settings, parse_settings
+from pytest_mlchaos.crashes.report import CrashReport
 from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.errors import BadArgument
-from pytest_mlchaos.oracles.crash_report import CrashReport
-from pytest_mlchaos.oracles.run import Run
 from pytest_mlchaos.plugin.fixture import Mlchaos
+from pytest_mlchaos.runs.verdicts import Run
 from pytest_mlchaos.sites.calls import resolve
 
 faults.load()

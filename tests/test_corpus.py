@@ -178,7 +178,7 @@ def test_libraries_are_found_in_each_kind_of_layer_and_are_not_the_users(tmp_pat
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import a_tool, subject; from pytest_mlchaos.engine.places import *; "
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import a_tool, subject; from pytest_mlchaos.engine.user_code import *; "
     code += "set_project(Project((sys.argv[1],))); print(a_tool.__file__, is_users(a_tool.__file__), is_users(subject.__file__))"
     found = {}
     for environment in layered(tmp_path / "environments", layer, [job]):

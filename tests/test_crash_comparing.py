@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mlchaos.engine.crashes import comparing, glances, hearing, inotify, listing
-from pytest_mlchaos.engine.crashes.comparing import Comparing
-from pytest_mlchaos.engine.crashes.contents import Contents
-from pytest_mlchaos.engine.crashes.hosts import opened
-from pytest_mlchaos.engine.crashes.place import Local
+from pytest_mlchaos.crashes.recording import audit_events, inotify, listing, polling_recorder, stat_poll
+from pytest_mlchaos.crashes.recording.content_store import Contents
+from pytest_mlchaos.crashes.recording.location import Local
+from pytest_mlchaos.crashes.recording.polling_recorder import Comparing
+from pytest_mlchaos.crashes.runners import opened
 from pytest_mlchaos.errors import BadArgument
 from tests.crashes import Recorded, plain, really, walked
 from tests.test_explore_crashes import SUBJECTS
@@ -118,7 +118,7 @@ def remove(name):
 )
 def test_one_change_is_told_and_of_several_that_they_happened(action, told, follow, monkeypatch):
     """What is certain is told as it is; all else is one change. A file that grew has beginnings where nothing speaks against it."""
-    monkeypatch.setattr(comparing, "has_fine_times", lambda folder: True)
+    monkeypatch.setattr(polling_recorder, "has_fine_times", lambda folder: True)
 
     def prepare(root):
         (root / "a").write_bytes(b"one")
@@ -183,8 +183,8 @@ def test_where_times_tick_slowly_no_content_is_supposed(tmp_path, monkeypatch):
         return bool(found)
 
     monkeypatch.setattr(listing, "status_of", ticking)
-    monkeypatch.setattr(glances, "_differ", coarsely)
-    monkeypatch.setattr(comparing, "has_fine_times", lambda folder: False)
+    monkeypatch.setattr(stat_poll, "_differ", coarsely)
+    monkeypatch.setattr(polling_recorder, "has_fine_times", lambda folder: False)
     one = Recorded(program, tmp_path / "work", tmp_path / "store", by="comparing").checked()
     monkeypatch.undo()
     there = really(program, tmp_path / "real")
@@ -202,14 +202,14 @@ def test_a_directory_that_never_stands_still_has_no_content(tmp_path, monkeypatc
     recorder = Comparing(tmp_path / "work", store)
     (tmp_path / "work/a").write_text("a")
     numbers = iter(range(1000))
-    real = comparing.listed
+    real = polling_recorder.listed
 
     def restless(root):
         (tmp_path / "work/b").write_text(str(next(numbers)))
         return real(root)
 
     with monkeypatch.context() as patch:
-        patch.setattr(comparing, "listed", restless)
+        patch.setattr(polling_recorder, "listed", restless)
         recorder.drain()
     assert recorder.tree() is None
     assert recorder.changes == []
@@ -252,7 +252,7 @@ def test_nobody_listens_any_more_behind_a_run(tmp_path):
     """Python keeps the hook, which has nobody to tell."""
     one = Recorded(lambda root: (root / "a").write_text("a"), tmp_path / "work", tmp_path / "store", by="comparing")
     one.contents.close()
-    assert hearing._listeners == []
+    assert audit_events._listeners == []
 
 
 def test_what_a_look_costs_does_not_grow_with_each_return(tmp_path, monkeypatch):
@@ -310,7 +310,7 @@ def test_everything_can_be_imported_without_what_only_posix_has():
         root = pathlib.Path(pytest_mlchaos.__file__).parent
         for path in sorted((root / "engine" / "crashes").glob("*.py")):
             importlib.import_module(f"pytest_mlchaos.engine.crashes.{path.stem}")
-        import pytest_mlchaos.plugin, pytest_mlchaos.search.crashes
+        import pytest_mlchaos.plugin, pytest_mlchaos.crashes.explore
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
@@ -324,7 +324,7 @@ def project(example):
     elsewhere = """
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
-    monkeypatch.setattr("pytest_mlchaos.engine.crashes.inotify.available", lambda: False)
+    monkeypatch.setattr("pytest_mlchaos.crashes.recording.inotify.available", lambda: False)
 
 def explored(mlchaos, subject, workdir, **options):
     report = mlchaos.explore_crashes(subject, workdir, isolation="in-process", **options)
@@ -353,7 +353,7 @@ def test_verdicts_are_those_of_linux(project):
                 (tmp_path / folder).mkdir()
                 found.append([state.id for state in explored(mlchaos, subject, tmp_path / folder).states])
             if sys.platform == "linux":
-                monkeypatch.setattr("pytest_mlchaos.engine.crashes.inotify.available", lambda: True)
+                monkeypatch.setattr("pytest_mlchaos.crashes.recording.inotify.available", lambda: True)
                 for (folder, subject), ids in zip((("c", train), ("d", in_place)), found):
                     (tmp_path / folder).mkdir()
                     assert [s.id for s in mlchaos.explore_crashes(subject, tmp_path / folder, isolation="in-process").states] == ids

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mlchaos.core.crashes import Content, CrashState, File, Ran
-from pytest_mlchaos.engine.crashes.endings import endings
-from pytest_mlchaos.oracles.crash_verdicts import CrashJudge
-from pytest_mlchaos.oracles.endings import says_nothing
+from pytest_mlchaos.crashes.compare_files import says_nothing
+from pytest_mlchaos.crashes.end_digests import endings
+from pytest_mlchaos.crashes.model import Content, CrashState, File, Ran
+from pytest_mlchaos.crashes.verdicts import CrashJudge
 
 
 @pytest.mark.parametrize("value", [None, "done", 0, True, Path("out"), {"step": 6, "files": ["a"]}])

@@ -22,8 +22,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from pytest_mlchaos.engine.crashes import contents as contents_module
-from pytest_mlchaos.engine.crashes import inotify, moments
+from pytest_mlchaos.crashes.recording import content_store as contents_module
+from pytest_mlchaos.crashes.recording import hooks, inotify
 from tests.crashes import Recorded, really, walked
 
 by_events = pytest.mark.parametrize("by", ["events"], indirect=True)
@@ -415,8 +415,8 @@ def test_two_mappings_make_no_state_that_never_was(record):
 @pytest.mark.skipif(not inotify.available(), reason="needs inotify")
 def test_mappings_at_each_step(tmp_path):
     """And at each step, again and again."""
-    from pytest_mlchaos.engine.crashes.contents import Contents
-    from pytest_mlchaos.engine.crashes.recorder import Recorder
+    from pytest_mlchaos.crashes.recording.content_store import Contents
+    from pytest_mlchaos.crashes.recording.inotify_recorder import Recorder
 
     (tmp_path / "work").mkdir()
     contents = Contents(tmp_path / "store")
@@ -769,7 +769,7 @@ def test_more_events_than_the_queue_holds(record, monkeypatch):
 def test_lost_events_are_counted(record, monkeypatch):
     """The queue of events overflows: those that it kept tell how many changes were not seen, at least."""
     limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    monkeypatch.setattr(moments, "_LONG", 60)  # nobody looks from beside
+    monkeypatch.setattr(hooks, "_LONG", 60)  # nobody looks from beside
 
     def program(root):
         fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
@@ -879,7 +879,7 @@ def test_hundreds_of_files(record):
 @by_events
 def test_a_long_call_that_writes_several_times_is_looked_into(record, monkeypatch):
     """What one call of a C function writes while it computes is not only seen when it ends."""
-    monkeypatch.setattr(moments, "alone", lambda: True)  # whatever threads and processes other tests have here
+    monkeypatch.setattr(hooks, "alone", lambda: True)  # whatever threads and processes other tests have here
 
     def program(root):
         compute = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500000) select count(*) from n;"

@@ -10,12 +10,13 @@ import textwrap
 
 import pytest
 
-from pytest_mlchaos.core.crashes import Content, CrashState, Divergence, File, Ran, StepRecord, Trace
-from pytest_mlchaos.engine.crashes import inotify
-from pytest_mlchaos.engine.crashes.reads import Reads
+from pytest_mlchaos.crashes.model import Content, CrashState, File, Ran
+from pytest_mlchaos.crashes.recording import inotify
+from pytest_mlchaos.crashes.recording.read_log import Reads
+from pytest_mlchaos.crashes.report import CrashReport
+from pytest_mlchaos.crashes.verdicts import CrashJudge
 from pytest_mlchaos.errors import BadArgument, NotRecovered
-from pytest_mlchaos.oracles.crash_report import CrashReport
-from pytest_mlchaos.oracles.crash_verdicts import CrashJudge
+from pytest_mlchaos.runs.traces import Divergence, StepRecord, Trace
 
 SAVED = ("last.pt",)
 

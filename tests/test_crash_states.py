@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_mlchaos.core.crashes import Change, Content, File, Folder
-from pytest_mlchaos.engine.crashes.hosts import opened
-from pytest_mlchaos.search.crash_states import CrashStates, completed_writes
+from pytest_mlchaos.crashes.model import Change, Content, File, Folder
+from pytest_mlchaos.crashes.runners import opened
+from pytest_mlchaos.crashes.states import CrashStates, completed_writes
 
 
 class Counted(list):

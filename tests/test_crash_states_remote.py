@@ -12,7 +12,7 @@ import pytest
 
 fsspec = pytest.importorskip("fsspec")
 
-from pytest_mlchaos.core.crashes import File  # noqa: E402
+from pytest_mlchaos.crashes.model import File  # noqa: E402
 from pytest_mlchaos.errors import BadArgument, GoldenRunFailed  # noqa: E402
 
 STEPS = 3

@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from pytest_mlchaos.engine.crashes.strace import Call, parsed
+from pytest_mlchaos.crashes.recording.strace_parser import Call, parsed
 from tests.crashes import Recorded, untraceable
 
 SUBJECTS = '''

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_mlchaos.core.crashes import CrashState, GeneratorMark, Ran, StepRecord, Trace
+from pytest_mlchaos.crashes.model import CrashState, Ran
+from pytest_mlchaos.crashes.report import CrashReport
+from pytest_mlchaos.crashes.verdicts import CrashJudge
 from pytest_mlchaos.errors import BadArgument, NotRecovered
-from pytest_mlchaos.oracles.crash_report import CrashReport
-from pytest_mlchaos.oracles.crash_verdicts import CrashJudge
-from pytest_mlchaos.oracles.diagnosis import align, first_divergence, matching
+from pytest_mlchaos.runs.diagnosis import align, first_divergence, matching
+from pytest_mlchaos.runs.traces import GeneratorMark, StepRecord, Trace
 
 
 def step(number, **changed):

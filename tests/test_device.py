@@ -17,7 +17,7 @@ from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument
-from pytest_mlchaos.faults import _devices
+from pytest_mlchaos.faults.devices import cuda
 
 from .example import Example
 
@@ -537,7 +537,7 @@ def test_a_model_in_evaluation_meets_the_faults_of_the_device_too(fault):
 
 def test_gradients_that_float32_cannot_square_are_measured_silently():
     """And their norm is finite."""
-    from pytest_mlchaos.sites.torch_steps import _norm
+    from pytest_mlchaos.runs.torch_steps import _norm
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -652,18 +652,18 @@ def test_a_device_of_ones_own_may_be_used(monkeypatch):
     nvml = FakeNvml(processes=[os.getpid()])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
-    with _devices.guarded(1) as device:
+    with cuda.guarded(1) as device:
         assert (device.name, device.total, device.ecc, device.others) == ("NVIDIA H100", 80 * 2**30, 0, ())
     assert (nvml.open, nvml.asked) == (0, ["GPU-abc", "GPU-abc"])
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[None]))
-    assert _devices.look().ecc is None
+    assert cuda.look().ecc is None
 
 
 def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
     """Before anything is done to it."""
     nvml = FakeNvml(processes=[os.getpid(), 1234567])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not by this test"), _devices.guarded():
+    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not by this test"), cuda.guarded():
         pytest.fail("it was used")
     assert nvml.open == 0
 
@@ -671,7 +671,7 @@ def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
 def test_a_device_that_loses_memory_meanwhile_gives_no_verdict(monkeypatch):
     """The hardware's fault is not the subject's."""
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[1, 3]))
-    with pytest.raises(BadArgument, match="2 uncorrectable memory errors during the test"), _devices.guarded():
+    with pytest.raises(BadArgument, match="2 uncorrectable memory errors during the test"), cuda.guarded():
         pass
 
 
@@ -679,4 +679,4 @@ def test_without_nvidia_ml_py_nothing_real_is_done(monkeypatch):
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(BadArgument, match=r"pytest-mlchaos\[gpu\]"):
-        _devices.look()
+        cuda.look()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_mlchaos import assert_no_drift
 from pytest_mlchaos.errors import BadArgument, Drifted
-from pytest_mlchaos.oracles import twosample
+from pytest_mlchaos.oracles import two_sample
 
 NUMBERS = np.random.default_rng(0).normal(size=500)
 WORDS = ["a", "b", "b", "c"] * 50
@@ -22,8 +22,8 @@ samples = st.lists(st.integers(-50, 50).map(float), min_size=1, max_size=30)
 def ks(a, b):
     """Distance and p-value of two samples."""
     a, b = np.sort(a), np.sort(b)
-    distance = twosample.ks_distance(a, b)
-    return distance, twosample.ks_p(distance, a, b)
+    distance = two_sample.ks_distance(a, b)
+    return distance, two_sample.ks_p(distance, a, b)
 
 
 def drifts(*arguments, **keywords):
@@ -42,7 +42,7 @@ def test_ks_of_two_samples_that_are_apart_is_one_in_so_many_orders():
     """3 against 3: 2 of the 20 orders are as extreme; 4 against 6: 2 of 210."""
     assert ks([1, 2, 3], [4, 5, 6]) == (1.0, pytest.approx(0.1))
     assert ks([1, 2, 3, 4], [5, 6, 7, 8, 9, 10]) == (1.0, pytest.approx(2 / 210))
-    assert twosample.smallest_p(4, 6) == pytest.approx(2 / 210)
+    assert two_sample.smallest_p(4, 6) == pytest.approx(2 / 210)
 
 
 def test_ks_with_ties_counts_orders_by_hand():
@@ -54,16 +54,16 @@ def test_ks_with_ties_counts_orders_by_hand():
 @pytest.mark.parametrize(("x", "degrees", "p"), [(3.841459, 1, 0.05), (18.307038, 10, 0.05), (6.634897, 1, 0.01), (16.918978, 9, 0.05)])
 def test_chi_squared_tail_is_that_of_the_tables(x, degrees, p):
     """Abramowitz and Stegun, table 26.8."""
-    assert twosample.chi2_sf(x, degrees) == pytest.approx(p, abs=1e-7)
+    assert two_sample.chi2_sf(x, degrees) == pytest.approx(p, abs=1e-7)
 
 
 def test_psi_is_the_sum_of_the_definition():
     """Two bins, 50/50 against 25/75, with half a value added to each."""
     counts = np.array([[50, 50], [25, 75]])
     one, other = np.array([50.5, 50.5]) / 101, np.array([25.5, 75.5]) / 101
-    assert twosample.psi(counts) == pytest.approx(float(((other - one) * np.log(other / one)).sum()))
-    assert twosample.psi(counts[::-1]) == pytest.approx(twosample.psi(counts))
-    assert math.isfinite(twosample.psi(np.array([[10, 0], [0, 10]])))
+    assert two_sample.psi(counts) == pytest.approx(float(((other - one) * np.log(other / one)).sum()))
+    assert two_sample.psi(counts[::-1]) == pytest.approx(two_sample.psi(counts))
+    assert math.isfinite(two_sample.psi(np.array([[10, 0], [0, 10]])))
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,16 +98,16 @@ def test_large_samples_and_tails_agree_with_scipy():
         assert ks(a, b)[1] == pytest.approx(stats.ks_2samp(a, b).pvalue, rel=0.01)
     for x in (0.01, 1.0, 30.0, 400.0):
         for degrees in (1, 2, 7, 40, 301):
-            assert twosample.chi2_sf(x, degrees) == pytest.approx(stats.chi2.sf(x, degrees), rel=1e-9)
+            assert two_sample.chi2_sf(x, degrees) == pytest.approx(stats.chi2.sf(x, degrees), rel=1e-9)
     counts = np.array([[120, 50, 30], [40, 90, 80]])
-    assert twosample.chi2_test(counts, 0.05) == pytest.approx(stats.chi2_contingency(counts, correction=False)[:2])
+    assert two_sample.chi2_test(counts, 0.05) == pytest.approx(stats.chi2_contingency(counts, correction=False)[:2])
 
 
 def test_rare_categories_are_judged_by_permutation_close_to_fishers_exact_test():
     """8 of 10 against 2 of 10."""
     stats = pytest.importorskip("scipy.stats")
     counts = np.array([[8, 2, 0], [2, 7, 1]])
-    statistic, p = twosample.chi2_test(counts, 0.05)
+    statistic, p = two_sample.chi2_test(counts, 0.05)
     exact = stats.fisher_exact(counts).pvalue
     assert statistic == pytest.approx(stats.chi2_contingency(counts, correction=False)[0])
     assert p == pytest.approx(exact, abs=0.01)
@@ -132,8 +132,8 @@ def test_chi_squared_does_not_depend_on_names_or_sides(pairs, random):
     counts = np.array(pairs).T
     if not counts.sum(1).all():
         return
-    found = twosample.chi2_test(counts, 0.05)
-    other = twosample.chi2_test(np.array(random.sample(pairs, len(pairs))).T[::-1], 0.05)
+    found = two_sample.chi2_test(counts, 0.05)
+    other = two_sample.chi2_test(np.array(random.sample(pairs, len(pairs))).T[::-1], 0.05)
     assert found[0] == pytest.approx(other[0])
     assert found[1] == pytest.approx(other[1], abs=0.03)  # other shuffles
 
@@ -142,13 +142,13 @@ def test_chi_squared_does_not_depend_on_names_or_sides(pairs, random):
 def test_bins_hold_every_value_once_and_about_a_tenth_each(size):
     """Whatever the size, ties included."""
     values = np.random.default_rng(1).normal(size=size + 1)
-    counts = twosample.bin_counts(values, values[::-1], 10)
+    counts = two_sample.bin_counts(values, values[::-1], 10)
     assert counts.sum(1).tolist() == [size + 1, size + 1]
     assert (counts[0] == counts[1]).all()
     if size >= 1000:
         assert counts[0] == pytest.approx(size / 10, rel=0.05)
     tied = np.array([0.0] * 95 + [1.0] * 5)
-    assert twosample.bin_counts(1 - tied, tied, 10).tolist() == [[5, 95], [95, 5]]
+    assert two_sample.bin_counts(1 - tied, tied, 10).tolist() == [[5, 95], [95, 5]]
 
 
 # -- false alarms and power, by simulation ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 import torch._dynamo  # the first optimizer imports it, and it cannot be imported twice: an example's run forgets what it has imported
 from torch import nn
 
-from pytest_mlchaos.oracles.finite import newly_not_finite
+from pytest_mlchaos.runs.finite_state import newly_not_finite
 from pytest_mlchaos.sites.torch_state import not_finite
 from pytest_mlchaos.sites.torch_train import trained_parameters
 

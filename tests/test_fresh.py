@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from pytest_mlchaos.engine.controller import current
-from pytest_mlchaos.engine.fresh import FreshProcesses, fresh_processes
 from pytest_mlchaos.errors import BadArgument
+from pytest_mlchaos.processes.subprocess_runner import FreshProcesses, fresh_processes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 IMPORTED_BY = os.getpid()
@@ -584,7 +584,7 @@ def test_when_the_runner_is_gone_nobody_is_left(tmp_path, signum):
     pytest.importorskip("cloudpickle")  # the script's own function is sent
     script = """
     import os, subprocess, sys, time
-    from pytest_mlchaos.engine.fresh import fresh_processes
+    from pytest_mlchaos.processes.subprocess_runner import fresh_processes
 
     def family(path):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)

@@ -13,11 +13,11 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.errors import MissingExtra, PayloadMismatch
-from pytest_mlchaos.faults import _corruptions_blur as blur
-from pytest_mlchaos.faults import _corruptions_digital as digital
-from pytest_mlchaos.faults import _corruptions_noise as noise
-from pytest_mlchaos.faults import _corruptions_weather as weather
-from pytest_mlchaos.faults._corruptions import KINDS
+from pytest_mlchaos.faults.images import blur as blur
+from pytest_mlchaos.faults.images import digital as digital
+from pytest_mlchaos.faults.images import noise as noise
+from pytest_mlchaos.faults.images import weather as weather
+from pytest_mlchaos.faults.images.kinds import KINDS
 from pytest_mlchaos.testing import strike
 from tests.cases_images import pictures
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_mlchaos.faults._corruptions import KINDS
-from pytest_mlchaos.faults._corruptions_blur import _disk_sums
+from pytest_mlchaos.faults.images.blur import _disk_sums
+from pytest_mlchaos.faults.images.kinds import KINDS
 from tests.cases_images import pictures
 
 cv2 = pytest.importorskip("cv2")

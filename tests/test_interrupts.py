@@ -17,8 +17,8 @@ from pytest_mlchaos.core import interrupts
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.interrupts import Uninterruptible, count_open, deferred, handle, handler, leave, opened, uninterruptible
 from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.crashes.run import collected
 from pytest_mlchaos.engine.controller import Controller
-from pytest_mlchaos.engine.crashes.runs import collected
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.engine.watchdog import time_limit

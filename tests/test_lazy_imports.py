@@ -7,9 +7,9 @@ import types
 
 import pytest
 
-from pytest_mlchaos.engine.crashes.leftovers import Leftovers
-from pytest_mlchaos.engine.global_containers import GlobalContainers
-from pytest_mlchaos.engine.places import Project, for_project
+from pytest_mlchaos.crashes.leaks import Leftovers
+from pytest_mlchaos.engine.user_code import Project, for_project
+from pytest_mlchaos.runs.module_globals import GlobalContainers
 
 PACKAGE = {
     "plugins/__init__.py": """

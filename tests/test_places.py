@@ -11,8 +11,8 @@ import zipfile
 
 import pytest
 
-from pytest_mlchaos.engine import places
-from pytest_mlchaos.engine.places import Project, for_project, is_installed, is_users, take_subject
+from pytest_mlchaos.engine import user_code
+from pytest_mlchaos.engine.user_code import Project, for_project, is_installed, is_users, take_subject
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_the_standard_library_and_this_package_are_never_the_users(tmp_path):
     """Even if the whole disk is the project, as where pytest is given folders that have no other in common."""
     with for_project(Project((os.path.abspath(os.sep),))):
         assert not is_users(os.__file__)
-        assert not is_users(places.__file__)
+        assert not is_users(user_code.__file__)
         assert not is_users(pytest.__file__)
         assert is_users(str(written(tmp_path / "train.py")))
 
@@ -196,7 +196,7 @@ def test_the_subjects_package_is_the_users_wherever_it_is(module, subject):
     """All of its top-level package, and nothing else that is installed there; until the test is over."""
     work = module()
     site = os.path.dirname(os.path.dirname(work.__file__))
-    with for_project(places.current_project()):
+    with for_project(user_code.current_project()):
         take_subject(subject(work))
         assert is_users(work.__file__)
         assert is_users(os.path.join(site, "installed_job", "__init__.py"))

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from pytest_mlchaos.engine.inputs import copied
+from pytest_mlchaos.runs.inputs import copied
 
 COUNTER = '''
 import functools, json, os, pathlib, random, threading

@@ -18,11 +18,11 @@ import pytest
 from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.core.replies import Suspicion
 from pytest_mlchaos.core.schedule import Schedule
-from pytest_mlchaos.engine import patience
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument, GoldenRunFailed, Inconclusive, NeverAnswered, NoFallback, NotIsolated, NotRecovered
 from pytest_mlchaos.plugin.fixture import Mlchaos
+from pytest_mlchaos.serving import patience
 from tests.serving import serving_in
 
 TEXTS = ["a", "bb", "ccc", "dddd", "eeeee"]

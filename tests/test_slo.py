@@ -6,7 +6,7 @@ import pytest
 
 from pytest_mlchaos import assert_slo
 from pytest_mlchaos.errors import BadArgument, SloMissed
-from pytest_mlchaos.oracles.slo import quantile
+from pytest_mlchaos.serving.slo import quantile
 
 
 @pytest.mark.parametrize(("q", "expected"), [(0, 1), (0.01, 1), (0.5, 50), (0.501, 51), (0.99, 99), (0.991, 100), (1, 100), (0.07, 7)])

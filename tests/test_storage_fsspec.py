@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem  # noqa: E402
 
 from pytest_mlchaos.core.faults import EVERY, create  # noqa: E402
-from pytest_mlchaos.sites.filesystems import watched  # noqa: E402
+from pytest_mlchaos.sites.storage.clients import watched  # noqa: E402
 from tests.storage import armed, counts, made, watching  # noqa: E402
 
 CONTENT = bytes(range(200)) * 50

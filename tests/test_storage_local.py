@@ -27,8 +27,8 @@ from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.engine import scopes
 from pytest_mlchaos.errors import BadArgument, MissingExtra, SimulatedCrash
-from pytest_mlchaos.sites import storage as storages
-from pytest_mlchaos.sites.filesystems import watched
+from pytest_mlchaos.sites.storage import base as storages
+from pytest_mlchaos.sites.storage.clients import watched
 from tests.storage import armed, counts, made, watching
 
 OPEN, REPLACE, UNLINK = io.open, os.replace, os.unlink

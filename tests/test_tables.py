@@ -11,7 +11,7 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.errors import BadArgument, PayloadMismatch
-from pytest_mlchaos.faults._tables import places, table_of
+from pytest_mlchaos.faults.tables.base import places, table_of
 from pytest_mlchaos.oracles.state import first_difference
 from pytest_mlchaos.testing import strike
 

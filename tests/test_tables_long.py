@@ -7,9 +7,9 @@ import pytest
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.faults._tables import all_same, places
-from pytest_mlchaos.faults._tables_copies import BLOCK, picked, with_others
-from pytest_mlchaos.faults._tables_numpy import NumpyColumn
+from pytest_mlchaos.faults.tables.base import all_same, places
+from pytest_mlchaos.faults.tables.copies import BLOCK, picked, with_others
+from pytest_mlchaos.faults.tables.numpy import NumpyColumn
 from pytest_mlchaos.testing import strike
 
 faults.load()

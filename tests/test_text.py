@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.errors import PayloadMismatch
-from pytest_mlchaos.faults import _text, _typos
+from pytest_mlchaos.faults.text import strings, typos
 from pytest_mlchaos.testing import strike
 
 faults.load()
@@ -62,7 +62,7 @@ def test_typos_are_as_many_as_asked_for(kind, grows):
 
 def test_a_slip_hits_a_key_next_to_the_right_one():
     """On a QWERTY keyboard, in the same case."""
-    table = _typos._neighbours()
+    table = typos._neighbours()
     assert {chr(key) for key in table[ord("s")]} <= set("qwedazx")
     assert {chr(key) for key in table[ord("P")]} <= set("OL")
     assert {chr(key) for key in table[ord("5")]} <= set("46")
@@ -70,10 +70,10 @@ def test_a_slip_hits_a_key_next_to_the_right_one():
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(), min_size=1), st.integers(0, 2**32), st.sampled_from(["any", *_typos.KINDS]))
+@given(st.lists(st.text(), min_size=1), st.integers(0, 2**32), st.sampled_from(["any", *typos.KINDS]))
 def test_typos_stay_in_their_strings(strings, seed, kind):
     """As many strings come out, of nearly their lengths; at least one differs, if any can; blanks stay as many."""
-    fresh = _typos.mistyped(strings, kind, 0.3, np.random.default_rng(seed))
+    fresh = typos.mistyped(strings, kind, 0.3, np.random.default_rng(seed))
     assert len(fresh) == len(strings)
     assert (fresh != strings) == any(ord(character) > 32 for text in strings for character in text)
     for old, new in zip(strings, fresh, strict=True):
@@ -87,7 +87,7 @@ def test_typos_stay_in_their_strings(strings, seed, kind):
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1), st.sampled_from(["cp1252", "latin-1", "cp437", "utf-16-le"]))
 def test_many_strings_are_misread_as_each_would_be(strings, encoding):
     """By table or one by one: bytes of UTF-8, read in another encoding."""
-    assert _typos.misread(strings, encoding) == [text.encode().decode(encoding, "replace") for text in strings]
+    assert typos.misread(strings, encoding) == [text.encode().decode(encoding, "replace") for text in strings]
 
 
 def test_mojibake_and_replacement_characters():
@@ -321,7 +321,7 @@ def test_an_argument_is_found_by_its_name_however_it_is_given(example):
 def test_a_list_of_strings_is_one_place():
     """Many strings are worked on together."""
     many = [f"text number {number}" for number in range(1000)]
-    (place,) = _text.texts({"text": many})
+    (place,) = strings.texts({"text": many})
     assert place.strings is many
     fresh = struck("typos", many, rate=0.5)
     assert len(fresh) == len(many)

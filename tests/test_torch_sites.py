@@ -13,7 +13,7 @@ from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import SimulatedCrash
-from pytest_mlchaos.sites import torch_steps
+from pytest_mlchaos.runs import torch_steps
 
 faults.load()
 sites.load()

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from pytest_mlchaos.sites.torch_trace import traced  # noqa: E402
+from pytest_mlchaos.runs.torch_trace import traced  # noqa: E402
 
 
 def trained(epochs=3, *, dropout=0.0, **loader):

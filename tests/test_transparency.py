@@ -20,11 +20,11 @@ import pytest
 
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.schedule import Schedule
-from pytest_mlchaos.engine.imports import when_imported
+from pytest_mlchaos.engine.import_hooks import when_imported
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.stand_ins import Proxy
 from pytest_mlchaos.engine.trial import trial
-from pytest_mlchaos.sites.watched_files import Watched
+from pytest_mlchaos.sites.storage.file_wrappers import Watched
 from tests.armed_quiet import FAULTS, compare
 from tests.storage import armed
 

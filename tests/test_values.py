@@ -8,7 +8,7 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import EVERY, Fault, create, register
 from pytest_mlchaos.core.settings import Settings, parse_settings
-from pytest_mlchaos.core.values import parse_duration, rounded
+from pytest_mlchaos.core.validation import parse_duration, rounded
 from pytest_mlchaos.errors import BadArgument
 
 faults.load()

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 
 from pytest_mlchaos import Fault, chaos, visit
 from pytest_mlchaos.core.faults import register
-from pytest_mlchaos.engine.processes.forkserver import ForkServer
-from pytest_mlchaos.engine.ranks.agent import ENTRY
 from pytest_mlchaos.errors import BadArgument, GaveUp, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung, Vacuous
+from pytest_mlchaos.processes.fork_server import ForkServer
+from pytest_mlchaos.ranks.agent import ENTRY
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("cloudpickle")  # most subjects here are local functions
@@ -893,7 +893,7 @@ def test_a_storage_fault_strikes_in_the_rank_that_writes_the_file(mlchaos, tmp_p
 @chaos.flaky_storage(op="open", at=0)
 def test_starting_the_warm_process_is_no_visit(mlchaos, tmp_path, monkeypatch):
     """The first operation that is struck is the test's own, whether or not ranks have been started before."""
-    world_module = importlib.import_module("pytest_mlchaos.plugin.world")
+    world_module = importlib.import_module("pytest_mlchaos.ranks.api")
     server = ForkServer(["torch", "torch.distributed"], ENTRY)
     monkeypatch.setattr(world_module, "_server", lambda: server)
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import BadArgument, UnknownFault
 from .sites import Effect, Key, Visit, derive_seed
-from .values import check_fields, did_you_mean, index, shown
+from .validation import check_fields, did_you_mean, index, shown
 
 __all__ = [
     "EVERY",

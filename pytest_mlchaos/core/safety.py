@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from ..errors import BadArgument, InjectionForbidden
-from .values import shown
+from .validation import shown
 
 __all__ = ["PRODUCTION", "check_patterns", "refuse_production"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

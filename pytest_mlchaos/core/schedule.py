@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BadArgument
 from .faults import EVERY, Fault, OneOf, create
-from .values import index, shown
+from .validation import index, shown
 
 __all__ = ["Schedule", "visits_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadArgument
-from .values import did_you_mean, parse_duration, parse_whole, shown
+from .validation import did_you_mean, parse_duration, parse_whole, shown
 
 __all__ = ["Setting", "Settings", "parse_settings"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

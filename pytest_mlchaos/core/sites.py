@@ -11,7 +11,10 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 from ..errors import FaultError
 from .interrupts import Uninterruptible, deferred
 
-__all__ = ["SITES", "Effect", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
+__all__ = ["CRASH_STATE", "SITES", "Effect", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
+
+CRASH_STATE = "crash.state"
+"""The site of a crash that is named by what it leaves, not by a visit."""
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Key: TypeAlias = "str | tuple[str, str]"

@@ -20,7 +20,7 @@ from typing import Any
 from ..core.journal import Strike
 from ..core.replies import Suspicion
 from ..core.sites import Key
-from .awaited import waits_for
+from .task_waits import waits_for
 
 __all__ = ["Scope", "about", "branching", "carried", "forget_scopes", "latest_end", "put_down", "scope"]
 

@@ -19,18 +19,19 @@ from typing import Any
 from ..core.clock import Clock, RealClock
 from ..core.interrupts import closed, deferred, handler, opened, uninterruptible
 from ..core.journal import Journal, Strike
+from ..core.records import Preemption
 from ..core.results import Handed
-from ..core.runs import Preemption
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import BadArgument, MlchaosError, SimulatedCrash
 from .attribution import forget_scopes, put_down
-from .blame import comes_from
+from .counters import NEVER, Lane, Plan, Tally, most_passed
+from .error_origin import comes_from
 from .forks import Forks
 from .gate import Gate
-from .lanes import NEVER, Lane, Plan, Tally, most_passed
-from .strikes import Strikes
-from .surroundings import NOTICES
+from .injector import Strikes
+from .process_state import NOTICES
+from .remote_state import Heard, absorb
 
 __all__ = ["Controller", "SubjectOf", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -377,7 +378,6 @@ class Controller(Strikes):
         forks = self.forks
         if forks is None or forks.name or not self.plans:
             return
-        from .telling import Heard, absorb  # that module needs this one
 
         heard = Heard()
         for message in forks.told():

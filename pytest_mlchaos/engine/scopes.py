@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-__all__ = ["OURS", "forget_all", "inside", "within", "within_finalizer"]
+__all__ = ["KEPT_COPIES", "OURS", "forget_all", "inside", "within", "within_finalizer"]
 
 _INSIDE: ContextVar[str] = ContextVar("mlchaos_inside", default="")
 OURS = "mlchaos"
 """The operation that stands for all that the tool itself does with files."""
+KEPT_COPIES = "mlchaos-golden-"
+"""What the names of our own directories begin with: no part of any subject."""
 _finalizing = threading.local()
 _finalizers = 0
 """How many are running, in whatever thread: mostly none, which is asked faster."""

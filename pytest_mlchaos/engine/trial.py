@@ -18,11 +18,11 @@ from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..errors import CrashNotRestarted, CrashSwallowed, Interrupted, SimulatedCrash
 from . import randomness, virtual_time
+from .continuous_faults import surround
 from .controller import Controller
-from .effects import surround
+from .error_origin import swallowed
 from .patching import Patches
-from .supervise import swallowed
-from .surroundings import Surroundings
+from .process_state import Surroundings
 from .watchdog import time_limit
 
 __all__ = ["arm", "trial"]

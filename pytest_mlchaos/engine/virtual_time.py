@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
-from .bystanders import TOOLS, WAITING, at_work, package_of, runs_a_program
+from .activity import TOOLS, WAITING, at_work, package_of, runs_a_program
 from .patching import Patches
 from .stand_ins import unbound
 

@@ -12,7 +12,7 @@ from types import FrameType
 from ..core.interrupts import forget, handle, uninterruptible
 from ..errors import SimulatedCrash, TrialTimeout
 from .controller import Controller
-from .places import is_users
+from .user_code import is_users
 
 __all__ = ["no_time_limit", "time_limit"]
 

@@ -11,6 +11,6 @@ __all__ = ["load"]
 
 @functools.cache
 def load() -> None:
-    """Import every file of this folder, so that its faults are registered."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    """Import every file of this folder and those below, so that its faults are registered."""
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        importlib.import_module(module.name)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from ..core.faults import Fault, Opaque, is_drawn, register
 from ..core.sites import Key, Visit
-from ..core.values import parse_duration, shown
+from ..core.validation import parse_duration, shown
 from ..errors import BadArgument
 
 __all__ = ["Afterwards", "CallDelay", "CallFailure", "GivenError", "error_name", "make_error"]

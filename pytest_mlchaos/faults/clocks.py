@@ -16,9 +16,9 @@ from typing import Any
 from ..core.clock import VirtualClock
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Visit
-from ..core.values import parse_duration, shown
+from ..core.validation import parse_duration, shown
 from ..engine import virtual_time
-from ..engine.bystanders import TOOLS, package_of
+from ..engine.activity import TOOLS, package_of
 from ..engine.patching import Patches
 from ..errors import BadArgument
 

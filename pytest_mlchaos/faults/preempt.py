@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from ..core.faults import Fault, is_drawn, register
 from ..core.interrupts import handler
 from ..core.sites import Visit
-from ..core.values import parse_duration, shown
-from ..engine import preemption
+from ..core.validation import parse_duration, shown
 from ..engine.controller import current
-from ..engine.surroundings import NOTICES
+from ..engine.process_state import NOTICES
 from ..errors import BadArgument, FaultError, SimulatedCrash
-from ._positions import MOMENTS, SIGNAL_SITES
-from ._workers import terminate_workers
+from ..runs import preemption
+from .batches.worker_processes import terminate_workers
+from .positions import MOMENTS, SIGNAL_SITES
 
 __all__ = ["Preempt"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Key, Visit
 from ..core.storage import Operation
-from ..core.values import did_you_mean, parse_duration, parse_size, shown
+from ..core.validation import did_you_mean, parse_duration, parse_size, shown
 from ..errors import BadArgument, MissingExtra
 from .calls import Afterwards
 

@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean, variance
 from typing import Any
 
 from ..core.privacy import shows_values
-from ..core.values import FLAG, ITERABLE, checked, rounded, shown
+from ..core.validation import FLAG, ITERABLE, checked, rounded, shown
 from ..errors import BadArgument, Inconclusive, Worse
 
 __all__ = ["assert_not_worse"]

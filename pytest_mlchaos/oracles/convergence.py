@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.privacy import shows_values
-from ..core.values import COUNT, ITERABLE, NUMBER, WHOLE, checked, index, optional, rounded, shown
+from ..core.validation import COUNT, ITERABLE, NUMBER, WHOLE, checked, index, optional, rounded, shown
 from ..errors import BadArgument, NotConverged
 
 __all__ = ["assert_converged"]

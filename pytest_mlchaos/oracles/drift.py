@@ -10,19 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.privacy import key_text, may_be_hinted
-from ..core.values import did_you_mean, index, shown
+from ..core.validation import did_you_mean, index, shown
 from ..errors import BadArgument, Drifted
 from .columns import Column, columns_of
-from .twosample import (
-    bin_counts,
-    category_counts,
-    chi2_test,
-    ks_distance,
-    ks_p,
-    most_bins,
-    psi,
-    smallest_p,
-)
+from .two_sample import bin_counts, category_counts, chi2_test, ks_distance, ks_p, most_bins, psi, smallest_p
 
 __all__ = ["assert_no_drift"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

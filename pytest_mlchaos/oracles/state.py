@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from ..core.privacy import SMALL, attribute_text, difference_text, key_text, shows_values
-from ..core.values import TEXT, TOLERANCE, checked, rounded
+from ..core.validation import TEXT, TOLERANCE, checked, rounded
 from ..errors import StateDiffers
 from .functions import class_differences, code_differences, is_code, is_local
 

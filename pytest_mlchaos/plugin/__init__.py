@@ -20,7 +20,7 @@ from ..reports.tally import Tally
 
 if TYPE_CHECKING:
     from ..engine import patching
-    from . import trials
+    from . import test_runner
     from .fixture import Mlchaos
 
 __all__: list[str] = []
@@ -28,7 +28,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _mark: pytest.StashKey[int] = pytest.StashKey()
-_trials: pytest.StashKey[trials.Trials] = pytest.StashKey()
+_trials: pytest.StashKey[test_runner.Trials] = pytest.StashKey()
 _began: pytest.StashKey[list[float]] = pytest.StashKey()
 
 NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
@@ -119,7 +119,7 @@ def _configured(config: pytest.Config) -> bool:
 
 def _check(config: pytest.Config, late: bool) -> None:
     """Read settings and replay once, so that a mistake ends the session; a fault may be registered until tests are collected."""
-    from .declared import replayed, settings_of
+    from .marks import replayed, settings_of
 
     try:
         settings_of(config)
@@ -155,7 +155,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return "mlchaos: off"
     found = []
     if _configured(config):
-        from .declared import settings_of
+        from .marks import settings_of
 
         found.append(settings_of(config).changed())
     if shows_values():
@@ -195,9 +195,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield)
     from ..engine.attribution import forget_scopes
     from ..engine.patching import Patches
-    from ..engine.places import Project, for_project
     from ..engine.scopes import forget_all
-    from .trials import Trials
+    from ..engine.user_code import Project, for_project
+    from .test_runner import Trials
 
     project = Project.of_test((item.config.rootpath, item.path.parent), getattr(item, "module", None))
     mark = interrupts.count_open()
@@ -276,10 +276,10 @@ def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseEx
 def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
     """Run a training function or pipeline under this test's faults, restart it when one ends it, and judge the result:
     ``mlchaos.run(train, tmp_path).assert_recovered()``."""
-    from .body import as_typed
-    from .crashes import Shown
-    from .declared import settings_of
+    from ..crashes.api import Shown
     from .fixture import Mlchaos
+    from .marks import settings_of
+    from .trial_runner import as_typed
 
     def workdirs() -> list[Path]:
         """The test's own directory, however the subject comes to know of it."""

@@ -16,7 +16,7 @@ from ..core.results import Handed, Result
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..core.sites import Key
-from ..core.values import (
+from ..core.validation import (
     CALLABLE,
     FLAG,
     ITERABLE,
@@ -31,22 +31,21 @@ from ..core.values import (
     parse_duration,
     shown,
 )
+from ..crashes.api import CrashTerms, Shown, asked_state, crashed_run, explored
+from ..crashes.report import CrashReport
 from ..engine.controller import Controller, current
-from ..engine.fresh import fresh_processes
-from ..engine.isolated import IsolatedSupervisor
-from ..engine.pipelines import Pipeline
-from ..engine.places import take_subject
-from ..engine.scripts import script
-from ..engine.supervise import Supervisor
+from ..engine.user_code import take_subject
 from ..errors import BadArgument, MlchaosError
-from ..oracles.crash_report import CrashReport
-from ..oracles.pipeline import PipelineRun
-from ..oracles.run import Run
-from ..sites import calls, dataloader, filesystems, torch_steps, torch_train, visits
-from ..sites.served import Served
-from .crashes import CrashTerms, Shown, asked_state, crashed_run, explored
-from .service import Service
-from .world import World
+from ..pipelines.api import call as call_pipeline
+from ..pipelines.verdicts import PipelineRun
+from ..ranks.api import World
+from ..runs.api import supervise
+from ..runs.scripts import script
+from ..runs.verdicts import Run
+from ..serving.api import Service
+from ..serving.app_runner import Served
+from ..sites import calls, dataloader, torch_train, visits
+from ..sites.storage import clients
 
 __all__ = ["Mlchaos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -154,13 +153,9 @@ class Mlchaos:
         with self._running("mlchaos.run", subject, looked=max_restarts != MAX_RESTARTS) as part:
             if (asked := asked_state(self._controller)) is not None:
                 return part.hand_over(crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters))
-            given = (self._controller, subject, args, self._scratch, torch_steps.trained, self._workdirs())
-            supervisor: Supervisor | IsolatedSupervisor
-            if (isolation or self._settings().isolation) == "process":
-                supervisor = IsolatedSupervisor(fresh_processes(), *given)
-            else:
-                supervisor = Supervisor(*given)
-            return part.hand_over(Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden())))
+            isolated = (isolation or self._settings().isolation) == "process"
+            given = (self._controller, subject, args, self._scratch, self._workdirs())
+            return part.hand_over(supervise(*given, max_restarts=max_restarts, isolated=isolated))
 
     @checked(
         "mlchaos.explore_crashes",
@@ -253,8 +248,7 @@ class Mlchaos:
         fault has cleared. Returns a :class:`~pytest_mlchaos.PipelineRun`.
         """
         with self._running("mlchaos.pipeline", pipeline) as part:
-            calls = Pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
-            return part.hand_over(PipelineRun(calls.run(), calls.golden, calls.again))
+            return part.hand_over(call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs()))
 
     @checked("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
     def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
@@ -336,7 +330,7 @@ class Mlchaos:
 
         Those of fsspec are reached anyway, and given back as they are. The first argument of a method is the path (of ``put``, the second).
         """
-        return filesystems.watched(fs)
+        return clients.watched(fs)
 
     @property
     def journal(self) -> Journal:

@@ -8,7 +8,7 @@ import linecache
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..engine.places import is_users
+from ..engine.user_code import is_users
 from ..errors import MlchaosError
 
 __all__ = ["dropped"]

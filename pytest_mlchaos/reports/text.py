@@ -10,7 +10,7 @@ from ..core.faults import Fault
 from ..core.journal import Strike
 from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
-from ..core.values import did_you_mean
+from ..core.validation import did_you_mean
 
 __all__ = ["Group", "counted", "explored", "names_seen", "never_struck", "not_tried", "passed_sites", "struck"]
 

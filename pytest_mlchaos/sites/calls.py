@@ -12,10 +12,10 @@ from typing import Any
 
 from ..core.privacy import error_text
 from ..core.sites import Key, site
-from ..core.values import did_you_mean, shown
+from ..core.validation import did_you_mean, shown
 from ..engine.controller import Controller, current
+from ..engine.function_references import by_reference
 from ..engine.patching import Patches
-from ..engine.pickling import by_reference
 from ..engine.stand_ins import delegating, unbound
 from ..errors import TargetNotFound
 from .awaitables import DelayedItems, call_in_loop, in_event_loop

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller, current
-from ..engine.hangs import let_children_hang
+from ..engine.hang import let_children_hang
 from ..engine.patching import Patches
 from ..engine.streams import Source
 

@@ -1,20 +1,12 @@
-"""``serve.request``: each request that is about to reach a served app; and the reply that comes of it."""
+"""``serve.request``: each request that is about to reach a served app."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from ..core.replies import Reply
 from ..core.sites import Key, site
-from ..engine.attribution import Scope
 from ..engine.controller import Controller
 from ..engine.patching import Patches
-from ..errors import MlchaosError, SimulatedCrash
 
-__all__ = ["SITE", "Answer", "Handling", "Plan", "Prepared", "counts_as_error"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
+__all__ = ["SITE"]
 
 SITE = "serve.request"
 
@@ -22,77 +14,3 @@ SITE = "serve.request"
 @site(SITE, "A request, about to reach an app under mlchaos.serve. Payload: the httpx.Request, or the callable's argument.")
 def arm_request(controller: Controller, patches: Patches, key: Key) -> None:
     """Nothing to arm: a service makes these visits itself."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request as it was given, and as it passes the site."""
-
-    given: Any
-    payload: Any
-    name: str
-    attributes: Mapping[str, Any]
-
-
-@dataclasses.dataclass(slots=True)
-class Answer:
-    """What a target made of a request; ``finished`` (on the trial's clock) where the target knows better than who waits for it."""
-
-    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
-    finished: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """One load: its requests, the number of the first, and how they come."""
-
-    requests: Sequence[Prepared]
-    first: int
-    rate: float | None
-    concurrency: int | None
-    is_error: Callable[[Reply], object]
-
-
-def counts_as_error(reply: Reply) -> bool:
-    """By default: a status of 500 or more. What was raised always counts."""
-    return reply.status is not None and reply.status >= 500
-
-
-class Handling:
-    """One request's way through the app, and the reply that comes of it."""
-
-    def __init__(self, controller: Controller, request: Prepared, number: int) -> None:
-        self._controller = controller
-        self._request = request
-        self._number = number
-        self._now = controller.clock.now
-
-    def check(self, error: BaseException | None) -> None:
-        """Raise what is no reply: a broken fault, our own errors, the process's death."""
-        controller = self._controller
-        if controller.broken is not None:
-            raise controller.broken
-        if controller.crash is not None:
-            raise SimulatedCrash(str(controller.crash))
-        if isinstance(error, MlchaosError):
-            raise error
-
-    def reply(self, answer: Answer, struck: Scope, start: float, arrival: float, is_error: Callable[[Reply], object]) -> Reply:
-        """The reply; what a fault that was still at work did afterwards is none of its business."""
-        end = self._now() if answer.finished is None else answer.finished
-        alone = [one.strike for one in struck.suspicions if len(one.requests) == 1]
-        # A delay in the request's own flow is over when the request is; one in another thread goes on.
-        ended = [*([] if struck.ended is None else [min(struck.ended, end)]), *([struck.ended_elsewhere] if struck.ended_elsewhere else [])]
-        reply = Reply(
-            number=self._number,
-            request=self._request.given,
-            name=self._request.name,
-            start=arrival - start,
-            latency=end - arrival,
-            faults=(*struck.strikes, *alone),
-            fault_ended=max(ended) - start if ended else None,
-            suspicions=tuple(struck.suspicions),
-            **answer.fields,
-        )
-        self.check(reply.error)
-        return reply if reply.error is None and not is_error(reply) else dataclasses.replace(reply, ok=False)

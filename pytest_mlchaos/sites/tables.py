@@ -11,10 +11,10 @@ from typing import Any
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller
-from ..engine.imports import when_imported
+from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from ..engine.stand_ins import Proxy, unbound
-from ..engine.tables import has_fields, is_frame, is_table
+from ..engine.table_types import has_fields, is_frame, is_table
 
 __all__ = ["arm_table"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.sites import Key, site
 from ..engine.controller import Controller
 from ..engine.gate import Gate
-from ..engine.imports import when_imported
+from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from .torch_state import Models, not_finite
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ..core.values import NAME, checked
+from ..core.validation import NAME, checked
 from ..engine.controller import current
 
 __all__ = ["visit"]

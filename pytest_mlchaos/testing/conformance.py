@@ -20,11 +20,11 @@ import pytest
 
 from ..core.faults import EVERY, Fault, type_hints
 from ..core.schedule import Schedule
-from ..core.values import shown, type_matches
+from ..core.validation import shown, type_matches
 from ..engine.controller import NO_ATTRIBUTES
-from ..engine.fresh import fresh_processes
 from ..errors import BadArgument, PayloadMismatch
 from ..oracles.state import first_difference
+from ..processes.subprocess_runner import fresh_processes
 from .striking import Struck, strike
 
 __all__ = ["PROMISES", "Case", "check_fault", "conformance"]

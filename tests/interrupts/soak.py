@@ -233,10 +233,10 @@ def tell(landed):
 
 
 def _servers():
-    from pytest_mlchaos.engine.fresh import fresh_processes
+    from pytest_mlchaos.processes.subprocess_runner import fresh_processes
 
     servers = [fresh_processes()._server]
-    world = sys.modules.get("pytest_mlchaos.plugin.world")
+    world = sys.modules.get("pytest_mlchaos.ranks.api")
     if world is not None:
         servers += [value() for value in vars(world).values() if hasattr(value, "cache_info") and value.cache_info().currsize]
     return [server for server in servers if hasattr(server, "fork")]
@@ -244,13 +244,13 @@ def _servers():
 
 def _waiting():
     """Count the processes that may be there: this one, the warm ones, and idle keepers, each with the next process."""
-    from pytest_mlchaos.engine.fresh import fresh_processes
+    from pytest_mlchaos.processes.subprocess_runner import fresh_processes
 
     return 1 + sum(server._process is not None for server in _servers()) + 2 * len(fresh_processes()._idle)
 
 
 def _stop():
-    from pytest_mlchaos.engine.fresh import fresh_processes
+    from pytest_mlchaos.processes.subprocess_runner import fresh_processes
 
     fresh_processes().stop()
     for server in _servers():

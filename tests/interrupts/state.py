@@ -12,8 +12,8 @@ import time
 import types
 
 from pytest_mlchaos.core import interrupts
+from pytest_mlchaos.crashes.recording import audit_events
 from pytest_mlchaos.engine import attribution, controller, scopes
-from pytest_mlchaos.engine.crashes import hearing
 
 __all__ = ["Processes", "changed", "state"]
 
@@ -55,7 +55,7 @@ def state(only=None):
     found["affinity"] = tuple(os.sched_getaffinity(0))
     found["controllers"], found["open contexts"] = len(controller._active), interrupts.count_open()
     found["deferred"] = interrupts._signals.depth, len(interrupts._signals.handlers), len(interrupts._signals.pending)
-    found["listeners"], found["inside"], found["scope"] = len(hearing._listeners), scopes.inside(), attribution._SCOPE.get()
+    found["listeners"], found["inside"], found["scope"] = len(audit_events._listeners), scopes.inside(), attribution._SCOPE.get()
     if "torch" in sys.modules:
         found.update(_of_torch(sys.modules["torch"]))
     return found

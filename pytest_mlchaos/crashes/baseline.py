@@ -1,0 +1,236 @@
+"""Where the runs of an exploration are made: in this process where that tells the truth, else in fresh ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..core.privacy import error_text
+from ..errors import BadArgument, GoldenRunFailed, MlchaosError, NonDeterministicSubject
+from ..runs.traces import Divergence, Trace
+from .model import CrashOutcome, CrashState, Ran
+from .progress import Progress
+from .runners import Golden, Host
+from .time_limits import Patience
+
+__all__ = ["Begun", "Hosts", "Judge", "begin", "begin_beside"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+PATIENCE = 30.0
+"""Seconds that a resumed run may take at least: some programs wait so long for a lock that a dead process has left."""
+TIMES = 10
+"""How many times as long as the golden run it may take besides."""
+
+
+class Judge(Protocol):
+    """What an exploration needs to know of a run; ``oracles`` has one."""
+
+    @property
+    def steps(self) -> int:
+        """Of the golden run."""
+        ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not compared, in words."""
+        ...
+
+    def differs(self, ran: Ran) -> Divergence | None:
+        """How a second run of the whole, from the start, differs from the golden one."""
+        ...
+
+    def agrees(self, ran: Ran) -> bool:
+        """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
+        ...
+
+    def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
+        """The verdict on a resumed run, taken by itself."""
+        ...
+
+    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """The verdicts on all, in the order of time: what they say of each other."""
+        ...
+
+    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the failures among finished outcomes that the outcome of a further state could turn into recoveries."""
+        ...
+
+    def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
+        """A divergence, judged anew by other tolerances."""
+        ...
+
+    def matching(self, trace: Trace) -> int:
+        """How many of a resumed run's last steps were the golden run's."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hosts:
+    """Where runs may be made, in the words of ``isolation=``; ``timeout``: seconds for one run, None for what it needs.
+
+    ``most``: seconds that one run may take at most without a ``timeout``.
+    """
+
+    here: Callable[[], Host] | None
+    fresh: Callable[[], Host] | None
+    judge: Callable[[Ran], Judge]
+    root: Path | str
+    timeout: float | None
+    most: float = math.inf
+    progress: Progress = dataclasses.field(default_factory=Progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """The golden run, and a second one that agrees with it. ``why``: why they were made in fresh processes, if they were to be here."""
+
+    host: Host
+    golden: Golden
+    second: Ran
+    judge: Judge
+    patience: Patience
+    why: str = ""
+    elsewhere: Callable[[], Begun] | None = None
+    """Begins anew in fresh processes, where that may be."""
+    apart: Callable[[], Host] | None = None
+    """Makes single runs in fresh processes, where that may be."""
+
+
+def begin(hosts: Hosts) -> Begun:
+    """Where the subject is deterministic, and leaves nothing running: in this process, or in fresh ones.
+
+    Raises :class:`~pytest_mlchaos.errors.NonDeterministicSubject` where it is so in neither.
+    """
+    if hosts.here is None:
+        assert hosts.fresh is not None
+        return _twice(hosts, hosts.fresh())
+    here, failure = hosts.here(), None
+    try:
+        golden = _golden(hosts, here)
+        if golden.kept and not golden.running and (apart := _apart(hosts, here, golden)) is not None:
+            return apart
+        begun = _twice(hosts, here, golden)
+        if not begun.golden.running:
+            return begun if hosts.fresh is None else _checkable(hosts, begun)
+        why = f"it leaves {begun.golden.running[0]} running"
+        if hosts.fresh is None:
+            raise _left_running(begun.golden)
+    except NonDeterministicSubject as error:
+        if hosts.fresh is None:
+            error.add_note("mlchaos: what it keeps in the process may be the reason: isolation='process' makes each run in a fresh one")
+            raise
+        why, failure = f"in one process, a second run differs from the first (step {error.step}: {error.component})", error
+    try:
+        here.leave(here.start)
+        return dataclasses.replace(_twice(hosts, hosts.fresh()), why=why)
+    except (BadArgument, MlchaosError) as error:
+        if failure is None or isinstance(error, (NonDeterministicSubject, GoldenRunFailed)):
+            raise
+        failure.add_note(f"mlchaos: fresh processes could tell whether what it keeps in the process is the reason, but there {error}")
+        raise failure from None
+
+
+def _apart(hosts: Hosts, here: Host, golden: Golden) -> Begun | None:
+    """Begin in fresh processes, as a run binds a name of a module anew: in this process, the next would find that. None if it cannot."""
+    if hosts.fresh is None:
+        return None
+    why = f"it leaves a value in {golden.kept[0]}, where the next run would find it"
+    try:
+        here.leave(here.start)
+        return dataclasses.replace(_twice(hosts, hosts.fresh()), why=why)
+    except MlchaosError:  # for example, it cannot be sent there
+        return None
+
+
+def _checkable(hosts: Hosts, begun: Begun) -> Begun:
+    """It, with the ways to see if fresh processes come to the same verdicts."""
+    return dataclasses.replace(
+        begun, elsewhere=functools.partial(_elsewhere, hosts, begun), apart=functools.partial(_host_apart, hosts, begun.golden)
+    )
+
+
+def _host_apart(hosts: Hosts, golden: Golden) -> Host:
+    assert hosts.fresh is not None
+    host = hosts.fresh()
+    host.limit(_limit(hosts, golden))
+    host.follow = not golden.ran.trace.steps
+    return host
+
+
+def _elsewhere(hosts: Hosts, here: Begun) -> Begun:
+    assert hosts.fresh is not None
+    here.host.leave(here.golden.start)
+    return _twice(hosts, hosts.fresh())
+
+
+def begin_beside(first: Begun, hosts: Hosts) -> Begun:
+    """The golden run once more, in another directory, for runs that are made at the same time."""
+    assert hosts.fresh is not None
+    host = hosts.fresh()
+    golden = _golden(hosts, host)
+    host.limit(_limit(hosts, golden))
+    host.follow = not golden.ran.trace.steps
+    return Begun(host, golden, first.second, hosts.judge(golden.ran), _patience(hosts, golden))
+
+
+def _twice(hosts: Hosts, host: Host, golden: Golden | None = None) -> Begun:
+    golden = golden or _golden(hosts, host)
+    host.limit(_limit(hosts, golden))
+    host.follow = not golden.ran.trace.steps
+    judge = hosts.judge(golden.ran)
+    with hosts.progress.doing("in the second golden run"):
+        second = host.resume(golden.start or {}, 1, None)
+        divergence = judge.differs(second)
+    if divergence is not None:
+        raise NonDeterministicSubject(_not_deterministic(divergence), step=divergence.step, component=divergence.component)
+    if host.is_fresh and golden.running:
+        raise _left_running(golden)
+    return Begun(host, golden, second, judge, _patience(hosts, golden))
+
+
+def _golden(hosts: Hosts, host: Host) -> Golden:
+    """The golden run, which must come to its end, and write something."""
+    with hosts.progress.doing("in the golden run"):
+        golden = host.golden(None)
+    ran = golden.ran
+    if ran.error is not None:
+        raise GoldenRunFailed(f"the subject fails without any fault: {error_text(ran.error)}") from ran.error
+    if ran.hung is not None:
+        raise GoldenRunFailed(f"the subject did not end in time without any fault; it stood {ran.hung}. Give it longer: timeout='10m'")
+    if not any(change.kind not in ("synced", "folder") for change in golden.changes):
+        raise BadArgument(
+            f"mlchaos.explore_crashes: the subject wrote nothing below its work directory ({hosts.root}), so a crash could leave nothing "
+            "there. Does it save its checkpoints elsewhere? It is called as subject(workdir, *args)"
+        )
+    if ran.trace.passes and not ran.trace.steps:
+        raise BadArgument(
+            f"mlchaos.explore_crashes: the subject made {ran.trace.passes} forward passes in training and took no step, so there is no "
+            "progress to lose. Is the number of steps that it was given 0, or the loader empty?"
+        )
+    return golden
+
+
+def _limit(hosts: Hosts, golden: Golden) -> float:
+    return hosts.timeout or min(hosts.most, PATIENCE + TIMES * golden.ran.duration)
+
+
+def _patience(hosts: Hosts, golden: Golden) -> Patience:
+    return Patience(_limit(hosts, golden), golden.ran.duration)
+
+
+def _left_running(golden: Golden) -> BadArgument:
+    return BadArgument(
+        f"mlchaos.explore_crashes: the subject returned and left {', '.join(golden.running[:3])} running: end what it starts (join it, "
+        "shut it down) before it returns"
+    )
+
+
+def _not_deterministic(divergence: Divergence) -> str:
+    return (
+        f"two runs of the subject differ though nothing crashed; first at {divergence}. Seed what is random (python, NumPy, torch), and "
+        "keep times and ids out of what is returned; or allow the difference: explore_crashes(..., rtol=..., atol=...)"
+    )

@@ -1,0 +1,134 @@
+"""The files that a resumed run leaves, compared with those of the golden run."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..runs.traces import Divergence
+from .model import CrashOutcome, Ran
+
+__all__ = ["Endings", "says_nothing"]
+
+_NUMBER = re.compile(r"\d+")
+
+
+def says_nothing(value: Any) -> bool:
+    """Return True for a value that is the same whatever was trained: None, a text, a path, a whole number, and containers of these."""
+    if isinstance(value, Mapping):
+        return all(map(says_nothing, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(map(says_nothing, value))
+    return value is None or isinstance(value, (str, bytes, int, os.PathLike))
+
+
+class Endings:
+    """Compares files at the ends of runs. ``notes``: what was left out, in words.
+
+    ``patterns``: the files that the user wants compared, each as it is. Without them all are compared where the returned value says
+    nothing, and else those that some run reads; but for files that differ between two golden runs, logs that say some lines twice, and
+    numbered directories of which each run makes a new one. What is only appended to is no log if it is all that runs read: then it is
+    what they go on from.
+    """
+
+    def __init__(self, golden: Ran, patterns: Sequence[str] | None) -> None:
+        self._golden = golden
+        self._patterns = patterns
+        self._stable = dict(golden.files)
+        self._notes: dict[str, int] = {}
+        self._logs = golden.grown
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, in words."""
+        return list(self._notes)
+
+    def narrow(self, second: Ran) -> None:
+        """Leave out what differs in a second golden run."""
+        same = {path: digest for path, digest in self._stable.items() if second.files.get(path) == digest}
+        self._stable = same if self._patterns is None else self._stable
+
+    def judged(self, step: int, outcomes: Sequence[CrashOutcome]) -> list[tuple[CrashOutcome, Divergence | None]]:
+        """Return each outcome with the first file that differs in it."""
+        self._notes = {}
+        read = frozenset().union(*(outcome.read or () for outcome in outcomes))
+        self._logs = self._golden.grown - read if read <= self._golden.grown else self._golden.grown
+        return [(outcome, self._difference(step, outcome, read)) for outcome in outcomes]
+
+    def difference(self, step: int, ran: Ran) -> Divergence | None:
+        """Return how another run of the whole differs."""
+        wanted = self._wanted(frozenset())
+        path = next((path for path in wanted if ran.files.get(path) != self._stable[path]), None)
+        return None if path is None else Divergence(step, "files", _in_words(path, ran.files))
+
+    def _wanted(self, read: Iterable[str]) -> list[str]:
+        if self._patterns is not None:
+            return sorted(path for path in self._stable if any(fnmatch.fnmatch(path, pattern) for pattern in self._patterns))
+        everything = says_nothing(self._golden.value)
+        return sorted(path for path in self._stable if everything or path in read)
+
+    def _difference(self, step: int, outcome: CrashOutcome, read: frozenset[str]) -> Divergence | None:
+        if outcome.verdict != "recovered" or outcome.left is None:
+            return None
+        for path in self._wanted(read):
+            if outcome.left.get(path) == self._stable[path]:
+                continue
+            if self._patterns is None and (self._is_continued(path, outcome.left) or self._is_log(path, outcome.texts)):
+                continue
+            lacking = _lacking(self._golden.texts.get(path), outcome.texts.get(path)) if path in self._golden.grown else ""
+            return Divergence(step, "files", f"{path} {lacking}" if lacking else _in_words(path, outcome.left))
+        return None
+
+    def _is_log(self, path: str, texts: Mapping[str, bytes]) -> bool:
+        """Return True for a text that is only appended to, and has all lines that it has without a crash."""
+        golden, mine = self._golden.texts.get(path), texts.get(path)
+        if path not in self._logs or golden is None or mine is None:
+            return False
+        expected, found = golden.splitlines(), mine.splitlines()
+        more = len(found) - len(expected)
+        if more <= 0 or _matched(expected, found) < len(expected):
+            return False
+        how = "twice" if set(found) <= set(expected) else "more than without a crash"
+        note = f"{path} has {'1 line' if more == 1 else f'{more} lines'} {how}"
+        self._notes = {**{text: 1 for text in self._notes if not text.startswith(f"{path} has ")}, note: 1}
+        return True
+
+    def _is_continued(self, path: str, left: Mapping[str, bytes]) -> bool:
+        """Return True for a file in a numbered directory if this run has made the next one, where the golden run has only this."""
+        parts = path.split("/")[:-1]
+        for count in range(1, len(parts) + 1):
+            family = "/".join(parts[:count])
+            if not _NUMBER.search(parts[count - 1]):
+                continue
+            pattern = re.compile("/".join([*map(re.escape, parts[: count - 1]), _NUMBER.sub(r"\\d+", re.escape(parts[count - 1]))]) + "/")
+            mine = {found[0] for each in left if (found := pattern.match(each))}
+            theirs = {found[0] for each in self._golden.files if (found := pattern.match(each))}
+            if theirs == {f"{family}/"} and mine - theirs:
+                self._notes.setdefault(f"{family}: not compared, as each run makes a directory of its own", 1)
+                return True
+        return False
+
+
+def _matched(expected: Sequence[bytes], found: Sequence[bytes]) -> int:
+    """How many of the lines are there, in order. A line that a crash has cut may stand in front of the next one."""
+    count = 0
+    for line in found:
+        if count < len(expected) and line.endswith(expected[count]):
+            count += 1
+    return count
+
+
+def _lacking(golden: bytes | None, mine: bytes | None) -> str:
+    if golden is None or mine is None:
+        return ""
+    expected = golden.splitlines()
+    missing = (Counter(expected) - Counter(mine.splitlines())).total()
+    return f"lacks {missing} of the {len(expected)} lines that it has without a crash" if missing else ""
+
+
+def _in_words(path: str, left: Mapping[str, bytes]) -> str:
+    return f"{path} has another content at the end" if path in left else f"{path} is missing at the end"

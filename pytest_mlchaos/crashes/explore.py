@@ -1,0 +1,298 @@
+"""The exploration of crash states: a resumed run from every state that the golden run went through."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from ..core.interrupts import deferred
+from ..core.validation import did_you_mean
+from ..errors import BadArgument, MlchaosError
+from ..processes.subprocess_runner import fresh_processes
+from ..runs.traces import Trace
+from .baseline import Begun, Judge
+from .model import CrashOutcome, CrashState, Ran
+from .progress import Progress
+from .run import Stop
+from .saves import with_saves
+from .states import CrashStates
+
+__all__ = ["Exploration", "Plan", "confirmed", "explore", "path_to", "states_of"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be explored: see ``mlchaos.explore_crashes``. ``only``: the one state that is wanted."""
+
+    torn_writes: bool = True
+    power: bool = False
+    horizon: int | None = None
+    depth: int = 1
+    only: str | None = None
+    lenient: bool = False
+    """Whether a state that is not there is no error."""
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    is_over: Callable[[], bool] = lambda: False
+    """Return True once the time for all of it has passed: no further run is started."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Exploration:
+    """What was found: an outcome for each state that was tried.
+
+    ``untried``: the states that the time did not suffice for; ``unlisted``: how many states were not crashed a second time for it.
+    """
+
+    states: Sequence[CrashState]
+    outcomes: Sequence[CrashOutcome]
+    untried: Sequence[CrashState] = ()
+    unlisted: int = 0
+    unchecked: str = ""
+    """Why runs in fresh processes could not be compared with these, if they were to be."""
+    unseen: Sequence[int] = ()
+    """How many changes left a content of the directory that was not seen: a number for each call, or other time between two looks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """Ends a run that has matched the golden one for so many steps: the rest must match too."""
+
+    judge: Judge
+    horizon: int
+
+    def __call__(self, trace: Trace) -> None:
+        if self.judge.matching(trace) >= self.horizon:
+            raise Stop
+
+
+def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
+    """Resume from every crash state. Each of the ``crew`` has a directory of its own, and takes its share of the states."""
+    first = crew[0]
+    makers = [CrashStates(begun.host.contents, torn=plan.torn_writes, power=plan.power) for begun in crew]
+    known: set[frozenset[object]] = set()
+    states, *others = [
+        maker.states(begun.golden.start, begun.golden.changes, known if begun is first else set(), steps=begun.judge.steps)
+        for maker, begun in zip(makers, crew, strict=True)
+    ]
+    wanted = states if plan.only is None else path_to(states, plan.only, lenient=plan.lenient)
+    by_name = [{state.id: state for state in found} for found in others]
+    seen = {"start#0": first.second}
+    outcomes = _resumed(crew, wanted, by_name, plan, seen)
+    if plan.only is not None and ">" not in plan.only and any(_needs_others(outcome) for outcome in outcomes):
+        judged = with_saves(first.golden, first.judge.finish(_resumed(crew, states, by_name, plan, seen)))
+        return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == plan.only], unseen=first.golden.unseen)
+    unlisted, unseen = 0, list(first.golden.unseen)
+    for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
+        deeper: list[CrashState] = []
+        for place, state in enumerate(wanted):
+            if plan.is_over():
+                unlisted += len(wanted) - place
+                break
+            with plan.progress.doing(f"looking for second crashes after {state.id}"):
+                deeper += _behind(first, makers[0], state, known, unseen)
+        if plan.only is not None:
+            deeper, outcomes = path_to(deeper, plan.only, level, lenient=plan.lenient), []
+        outcomes += _resumed(crew[:1], deeper, [], plan, {})
+        states, wanted = [*states, *deeper], deeper
+    judged = with_saves(first.golden, first.judge.finish(outcomes))
+    found = _sorted_out(states if plan.only is None else wanted, judged, first.judge, unlisted)
+    return dataclasses.replace(found, unseen=unseen)
+
+
+def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], judge: Judge, unlisted: int) -> Exploration:
+    """Return what was found; where states were left out, without the outcomes that only those could decide."""
+    if len(outcomes) < len(states):
+        unsure = {outcome.state.id for outcome in judge.undecided(outcomes)}
+        outcomes = [outcome for outcome in outcomes if outcome.state.id not in unsure]
+    tried = {outcome.state.id for outcome in outcomes}
+    return Exploration(states, outcomes, [state for state in states if state.id not in tried], unlisted)
+
+
+def _needs_others(outcome: CrashOutcome) -> bool:
+    """Return True if the run may have begun from scratch: only the runs from all states tell if there was something to go on from."""
+    return outcome.verdict == "recovered" and not outcome.resumed_at
+
+
+def confirmed(crew: Sequence[Begun], found: Exploration, plan: Plan) -> tuple[Begun, Exploration]:
+    """Return what was found in one process, once runs in fresh processes have come to the same verdicts.
+
+    A process that lives on is not a dead one. Its number is alive and its locks are held, so a run may fail for that reason alone. It also
+    keeps what an instance, a class or a cache holds, so a run may go on from what no new process would find. An example of each kind is
+    run in a fresh process. If a verdict differs, all states are explored there. Where the subject cannot run there, this is said.
+    """
+    begun = crew[0]
+    if begun.elsewhere is None or begun.apart is None:
+        return begun, found
+    try:
+        different = _different(begun, found, plan)
+        if different is None:
+            return begun, found
+        fresh = begun.elsewhere()
+        if not begun.judge.agrees(fresh.golden.ran):
+            raise MlchaosError("there the subject ends otherwise, also without a crash")
+        return dataclasses.replace(fresh, why=different), explore([fresh], plan)
+    except _Late:
+        return begun, dataclasses.replace(found, unchecked="the setting budget ran out")
+    except MlchaosError as error:
+        return begun, dataclasses.replace(found, unchecked=_why_not(error))
+
+
+def _why_not(error: MlchaosError) -> str:
+    """Return the error's first line, in terms of the subject where it cannot be sent."""
+    text = str(error).partition("\n")[0]
+    _, sent, reason = text.partition("cannot be sent to a fresh process: ")
+    return f"the subject and its arguments cannot be sent there: {reason}" if sent else text
+
+
+class _Late(Exception):
+    """The budget has run out."""
+
+
+def _different(begun: Begun, found: Exploration, plan: Plan) -> str | None:
+    """Return in words the first example whose verdict differs in a fresh process; None if none does."""
+    assert begun.apart is not None
+    begun.host.leave(begun.golden.start)
+    examples = _examples(found.outcomes)
+    host = begun.apart() if examples else begun.host
+    for number, outcome in enumerate(examples, 2):
+        # An unconfirmed failure is not a finding, so this run is made whatever the budget.
+        if outcome.verdict == "recovered" and plan.is_over():
+            raise _Late
+        if outcome.verdict == "hung":
+            host.limit(begun.patience.short)  # it hangs here too, or comes to its end as quickly as the others
+        with plan.progress.doing(f"checking crash state {outcome.state.id} again in a fresh process"):
+            there = begun.judge.outcome(outcome.state, host.resume(outcome.state.tree, number, None))
+        if _told(there) != _told(outcome):
+            here, fresh = _in_words(outcome), _in_words(there)
+            return f"in one process that lives on, {outcome.state.id} {here}; in a fresh one it {fresh}"
+    return None
+
+
+def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+    """Return one outcome of each kind: failures first; of those that recovered the first, the last, and one of each kind of state."""
+    failed: dict[tuple[str, str], CrashOutcome] = {}
+    recovered: dict[str, CrashOutcome] = {}
+    for outcome in outcomes:
+        if outcome.verdict != "recovered":
+            kind = type(outcome.error).__name__ if outcome.error is not None else ""
+            failed.setdefault((outcome.verdict, kind), outcome)
+        else:
+            recovered[_kind(outcome.state)] = outcome  # a later state has more to go on from
+    good = [outcome for outcome in outcomes if outcome.verdict == "recovered"]
+    several = {outcome.state.id: outcome for outcome in (*good[:1], *good[-1:], *recovered.values())}
+    return [*failed.values(), *several.values()]
+
+
+def _kind(state: CrashState) -> str:
+    """Return what happened to the file, without its name and numbers: ``cut at``, ``just renamed``, ``complete``."""
+    return " ".join(state.what.replace(state.path, "").split()[:2])
+
+
+def _told(outcome: CrashOutcome) -> tuple[object, ...]:
+    """Return what must be the same in a fresh process: the verdict on this run alone, and what it went on from."""
+    verdict = outcome.verdict
+    if verdict == "restarted":  # this is said of all runs together, as is what markers mean
+        verdict = "recovered" if outcome.divergence is None else "diverged"
+    is_of_files = outcome.divergence is not None and outcome.divergence.component == "files"  # judged when all runs are known
+    if verdict == "diverged" and (outcome.markers or is_of_files):
+        verdict = "recovered"
+    if verdict in ("failed", "hung"):
+        return (verdict,)
+    return verdict, outcome.resumed_at, frozenset(path for path, _ in outcome.completed)
+
+
+def _in_words(outcome: CrashOutcome) -> str:
+    where = f" from step {outcome.resumed_at}" if outcome.resumed_at is not None else ""
+    words = {"recovered": f"recovers{where}", "diverged": f"diverges{where}", "failed": "fails", "hung": "hangs"}
+    return words.get(outcome.verdict, f"goes on{where}" if where else "begins from scratch")
+
+
+def states_of(begun: Begun, plan: Plan) -> list[CrashState]:
+    """The states of the golden run."""
+    maker = CrashStates(begun.host.contents, torn=plan.torn_writes, power=plan.power)
+    return maker.states(begun.golden.start, begun.golden.changes, set(), steps=begun.judge.steps)
+
+
+def _resumed(
+    crew: Sequence[Begun], states: Sequence[CrashState], others: Sequence[Mapping[str, CrashState]], plan: Plan, known: Mapping[str, Ran]
+) -> list[CrashOutcome]:
+    """An outcome for each state that there was time for, in their order; the members of the crew work at the same time."""
+    found: list[CrashOutcome | None] = [None] * len(states)
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def work(member: int) -> None:
+        begun = crew[member]
+        on_step = None if plan.horizon is None else Settled(begun.judge, plan.horizon)
+        try:
+            for place in range(len(states)):
+                mine = states[place] if not member else others[member - 1].get(states[place].id)
+                if mine is None or _owner(states[place], place, crew, others) != member:
+                    continue
+                ran = known.get(mine.id) if not member else None
+                if stop.is_set() or (ran is None and plan.is_over()):
+                    return
+                phase = f"resuming from crash state {mine.id}, number {place + 1} of {len(states)}"
+                with plan.progress.doing(phase, mine.id):
+                    ran = ran or begun.patience.resume(begun.host, mine.tree, place + 2, on_step)
+                    found[place] = begun.judge.outcome(states[place], ran)
+        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work, args=(member,), name=f"mlchaos-job-{member}") for member in range(1, len(crew))]
+    try:
+        for thread in threads:
+            thread.start()
+        work(0)
+    except BaseException as error:  # noqa: BLE001  # raised again below
+        failures.append(error)
+    finally:
+        with deferred():
+            if failures:
+                stop.set()
+            if not all(isinstance(failure, Exception) for failure in failures):
+                fresh_processes().stop()  # an interruption: do not wait for what runs
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+    if failures:
+        raise failures[0]
+    return [outcome for outcome in found if outcome is not None]
+
+
+def _owner(state: CrashState, place: int, crew: Sequence[Begun], others: Sequence[Mapping[str, CrashState]]) -> int:
+    """Who resumes from a state: by turns; the first, where another's run did not go through it."""
+    member = place % len(crew)
+    return member if member == 0 or state.id in others[member - 1] else 0
+
+
+def _behind(begun: Begun, maker: CrashStates, state: CrashState, known: set[frozenset[object]], unseen: list[int]) -> list[CrashState]:
+    """The states that a second crash would leave, in the run that resumes from this one; to ``unseen`` goes what it did not show."""
+    again = begun.host.golden(state.tree)
+    unseen += again.unseen
+    at = max(0, begun.judge.steps - len(again.ran.trace.steps))
+    return [
+        dataclasses.replace(
+            one,
+            id=f"{state.id}>{one.id}",
+            step=at + one.step,
+            until=at + one.until,
+            what=f"{one.what} (in the run that resumes from {state.id})",
+        )
+        for one in maker.states(None, again.changes, known, steps=len(again.ran.trace.steps), parent=state.id)
+    ]
+
+
+def path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient: bool = False) -> list[CrashState]:
+    """The state of that name, or the one that leads to it: ``a>b`` is a crash in the run that resumes from a."""
+    wanted = ">".join(name.split(">")[: level + 1])
+    for state in states:
+        if state.id == wanted:
+            return [state]
+    if lenient:
+        return []
+    close = did_you_mean(wanted, [state.id for state in states])
+    raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {wanted!r}{close}")

@@ -1,0 +1,207 @@
+"""What a run has left behind in its process: threads, child processes, state of user modules, another directory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from ..core.privacy import command_text
+from ..engine.activity import OUR_PROCESSES
+from ..runs.module_globals import GlobalContainers, user_modules, watched_imports
+
+__all__ = ["Leftovers"]
+
+PATIENCE = 2.0
+"""Seconds for threads and processes that are on their way out."""
+_CHILDREN = Path("/proc/self/task")
+
+
+class Leftovers:
+    """What there was before a run; afterwards, what is new."""
+
+    def __init__(self) -> None:
+        self._threads = set(threading.enumerate())
+        self._processes = set(_children())
+        self._directory = os.getcwd()
+        self._state = _State()
+        self._containers = GlobalContainers()
+        self._as_left: GlobalContainers | None = None
+
+    @contextlib.contextmanager
+    def following_imports(self) -> Iterator[None]:
+        """What imports do in here is no run's doing: it stays, and counts as there before."""
+        before: list[_State] = []
+        with (
+            self._containers.following_imports(),
+            watched_imports(lambda: before.append(_State()), lambda: self._state.take_over(before.pop())),
+        ):
+            yield
+
+    def look(self) -> None:
+        """After the first run: see if it changed what cannot be put back."""
+        if self._as_left is None and self._state.changed():
+            self._as_left = GlobalContainers()
+
+    def restore(self) -> None:
+        """Put back the plain containers of user modules, and what their names were bound to if nothing else has changed.
+
+        A class, an object or a cache may say that a name has its value already: then the name keeps it.
+        """
+        self._containers.restore()
+        if self._as_left is None:
+            self._state.bind_again()
+
+    def leave(self) -> None:
+        """At the end: as at the start, or as after the first run if half of its traces would stay: no program would be in such a state."""
+        if self._as_left is not None:
+            self._as_left.restore()
+        else:
+            self.restore()
+
+    def in_globals(self) -> list[str]:
+        """What is put back: names of user modules that hold another value now, or whose content has changed."""
+        names = self._state.bound_anew() if self._as_left is None else []
+        return names + [name for name in self._containers.changed() if name not in names]
+
+    def kept(self) -> list[str]:
+        """Names of user modules that hold another value now, and keep it: a new process would not find it."""
+        return [] if self._as_left is None else self._state.bound_anew()
+
+    def directory(self) -> str | None:
+        """The current directory, if it is another one."""
+        try:
+            here = os.getcwd()
+        except FileNotFoundError:
+            return "a directory that is gone"
+        return here if here != self._directory else None
+
+    def running(self) -> list[str]:
+        """Threads that would keep a process from ending, and child processes, that still run; they are given a moment to end."""
+        until = monotonic() + PATIENCE
+        while (found := [*self._new_threads(), *self._new_processes()]) and monotonic() < until:
+            sleep(0.01)
+        return found
+
+    def _new_threads(self) -> Iterator[str]:
+        for thread in threading.enumerate():
+            if thread not in self._threads and not thread.daemon and thread is not threading.current_thread():
+                yield f"the thread {thread.name}"
+
+    def _new_processes(self) -> Iterator[str]:
+        for pid in _children():
+            if pid not in self._processes and pid not in OUR_PROCESSES and not _is_helper(pid) and _is_alive(pid):
+                yield f"the process {_command(pid)}"
+
+
+_ABSENT = object()
+_IMPORTED = (type, types.FunctionType, types.BuiltinFunctionType)
+_PLAIN = (int, float, complex, str, bytes, type(None))
+_CACHED = type(functools.lru_cache(lambda: None))
+
+
+class _State:
+    """Values of the names of user modules, and what is not put back: attributes of their classes and objects, sizes of their caches."""
+
+    def __init__(self) -> None:
+        self._modules = {module: dict(vars(module)) for module in user_modules()}
+        self._others = {id(holder): (holder, held) for holder, held in self._holders()}
+
+    def bound_anew(self) -> list[str]:
+        """The names (``module.name``) that were bound anew, or deleted; those that an import has filled are not among them."""
+        return [f"{module.__name__}.{name}" for module, name in self._bound_anew()]
+
+    def bind_again(self) -> None:
+        """Bind those names to what they were bound to."""
+        for module, name in list(self._bound_anew()):
+            before = self._modules[module].get(name, _ABSENT)
+            if before is not _ABSENT:
+                vars(module)[name] = before
+            else:
+                del vars(module)[name]
+
+    def _bound_anew(self) -> Iterator[tuple[types.ModuleType, str]]:
+        for module, names in self._modules.items():
+            for name, value in {**dict.fromkeys(names, _ABSENT), **vars(module)}.items():
+                before = names.get(name, _ABSENT)
+                if not _is_same(before, value) and not name.startswith("__") and not _is_late(before, value):
+                    yield module, name
+
+    def changed(self) -> bool:
+        """Return True if a class, an object or a cache has changed."""
+        found = {id(holder): held for holder, held in self._holders()}
+        return any(
+            key in found and (found[key].keys() != held.keys() or not all(_is_same(found[key][name], held[name]) for name in held))
+            for key, (_, held) in self._others.items()
+        )
+
+    def take_over(self, before: _State) -> None:
+        """What has changed since ``before`` was so at the start."""
+        for module, names in self._modules.items():
+            old = before._modules.get(module, {})
+            names.update((name, value) for name, value in vars(module).items() if old.get(name, _ABSENT) is not value)
+        for holder, held in self._holders():
+            earlier = before._others.get(id(holder), (holder, {}))[1]
+            kept = self._others.get(id(holder))
+            if kept is not None:
+                kept[1].update((name, value) for name, value in held.items() if earlier.get(name, _ABSENT) is not value)
+        for module in user_modules():
+            self._modules.setdefault(module, dict(vars(module)))
+
+    def _holders(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The classes, objects and caches in the names of user modules, and what each holds."""
+        for module, names in self._modules.items():
+            for value in names.values():
+                if isinstance(value, _CACHED):
+                    yield value, {"size": value.cache_info().currsize}
+                elif isinstance(value, type):
+                    if value.__module__ == module.__name__:
+                        yield value, dict(vars(value))
+                elif sys.modules.get(type(value).__module__) in self._modules:
+                    yield value, dict(getattr(value, "__dict__", None) or {})
+
+
+def _is_late(before: object, value: object) -> bool:
+    """Return True for the value of a name that waits for an import: it stays imported."""
+    return isinstance(value, types.ModuleType) or (isinstance(value, _IMPORTED) and (before is None or before is _ABSENT))
+
+
+def _is_same(one: object, other: object) -> bool:
+    return one is other or (type(one) is type(other) and isinstance(one, _PLAIN) and one == other)
+
+
+def _children() -> list[int]:
+    """The child processes of this one (Linux)."""
+    found: list[int] = []
+    for task in _CHILDREN.glob("*/children") if _CHILDREN.is_dir() else ():
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def _is_helper(pid: int) -> bool:
+    """Multiprocessing's own: they live as long as the process."""
+    trackers = (
+        ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
+        ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
+    )
+    return any(getattr(getattr(sys.modules.get(module), one, None), name, None) == pid for module, one, name in trackers)
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    return False
+
+
+def _command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return command_text(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0"))
+    return str(pid)

@@ -1,0 +1,184 @@
+"""Crash states: what a work directory held, how a subject resumed from it, and what a whole exploration found. Plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from ..runs.traces import Divergence, Trace
+
+__all__ = [
+    "WORKER",
+    "Change",
+    "Content",
+    "CrashOutcome",
+    "CrashState",
+    "File",
+    "Folder",
+    "Link",
+    "Node",
+    "Ran",
+    "Tree",
+    "Verdict",
+    "tree_key",
+]
+
+WORKER = "mlchaos: "
+"""Begins a line of a run's output that says what ended one of its threads."""
+
+Verdict: TypeAlias = Literal["recovered", "diverged", "failed", "hung", "restarted"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds: its length in bytes, a digest, and where the bytes are kept: (offset, length) in the store, in order.
+
+    A negative offset stands for as many zero bytes. ``blocks``: the digests of its parts, in units of the store.
+    """
+
+    size: int
+    digest: bytes
+    pieces: tuple[tuple[int, int], ...] = dataclasses.field(default=(), compare=False)
+    blocks: tuple[bytes, ...] = dataclasses.field(default=(), compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """A plain file. ``mode`` and ``mtime`` (ns) are put back with it, but two files of one content are the same."""
+
+    content: Content
+    mode: int = dataclasses.field(default=0o644, compare=False)
+    mtime: int = dataclasses.field(default=0, compare=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link."""
+
+    target: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Folder:
+    """A directory."""
+
+    mode: int = dataclasses.field(default=0o755, compare=False)
+    mtime: int = dataclasses.field(default=0, compare=False)
+
+
+Node: TypeAlias = File | Link | Folder
+Tree: TypeAlias = Mapping[str, Node]
+"""A directory's content by path relative to it (with ``/``); the directory itself is ``""``, where it exists."""
+
+
+def tree_key(tree: Tree) -> frozenset[tuple[str, Node]]:
+    """What makes two trees the same."""
+    return frozenset(tree.items())
+
+
+Kind: TypeAlias = Literal["created", "grew", "truncated", "rewritten", "removed", "moved", "arrived", "link", "folder", "closed", "synced"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a work directory, as it was seen.
+
+    ``path``: what changed; ``step``: how many steps were complete; ``start``: for a file that ``grew``, its length before; ``writes``: by
+    how many writes it grew, at most; 0 if this is not known.
+    ``before``, ``after``: the whole directory; None where not every file's content is known (it was gone before it could be read).
+    ``unsynced``: paths whose data a power loss may still take; ``loose``: those whose directory entries it may.
+    """
+
+    kind: Kind
+    path: str
+    step: int
+    before: Tree | None
+    after: Tree | None
+    start: int = 0
+    source: str | None = None
+    unsynced: frozenset[str] = frozenset()
+    loose: frozenset[str] = frozenset()
+    writes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CrashState:
+    """One distinct content of the work directory that a crash could leave behind.
+
+    ``id`` is what ``chaos.crash(state=...)`` takes; ``path``: the file that it is about; ``what``: it in words; ``step``: how many steps
+    were complete when it came to be; ``until``: when it was no more. ``torn``: it was not seen as a whole, but made from what was.
+    ``parent``: the state whose resumed run was crashed again.
+    """
+
+    id: str
+    step: int
+    path: str
+    what: str
+    tree: Tree = dataclasses.field(repr=False)
+    torn: bool = False
+    until: int = 0
+    parent: str | None = None
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Ran:
+    """One run of a subject: what it returned, or raised, and what it did.
+
+    ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory at the end;
+    ``texts``: the bytes of short texts among it; ``grown``: the files that were only appended to, where it was recorded. ``hung``: where
+    it stood when its time was over; ``cut``: the seconds after which it was ended early, as it stood where an earlier one hung.
+    ``completed``: the files that it brought to an end, in their order, with digests of their contents; where it was recorded. ``saved``:
+    those that a later run could go on from, as they were brought to an end after the first step, if there are steps. ``read``: the files
+    of an earlier process that it read, by their paths at its start; None where this cannot be seen.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    hung: str | None = None
+    cut: float | None = None
+    trace: Trace = dataclasses.field(default_factory=Trace)
+    duration: float = 0.0
+    output: str = ""
+    completed: tuple[tuple[str, bytes], ...] = ()
+    saved: tuple[str, ...] = ()
+    read: frozenset[str] | None = None
+    place: str = ""
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    grown: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CrashOutcome:
+    """How the subject resumed from one crash state.
+
+    ``resumed_at``: the step that it went on from; None where that could not be told. ``lost_steps``: the steps that it had to do
+    again. ``recovery_time``: seconds from its start to its first step; None where it took none. ``duration``: seconds. ``error``: what it
+    raised, or a ``TimeoutError`` that says where it hung. ``place``: the user's line that this came from. ``output``: what it printed.
+    ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``completed``: what it
+    wrote, where steps do not tell its progress; ``markers``: entries of what it returned that may say so. ``read``: the files of the
+    crashed run that it read; None where this cannot be seen. ``from_scratch``: this run and all others began from scratch.
+    ``finished``: the job had finished, and was started again.
+    ``left``: digests of the files at its end, None if it was cut off; ``texts``: the bytes of short texts.
+    """
+
+    state: CrashState
+    verdict: Verdict
+    resumed_at: int | None = None
+    lost_steps: int | None = None
+    recovery_time: float | None = None
+    duration: float = 0.0
+    error: BaseException | None = None
+    divergence: Divergence | None = None
+    detail: str = ""
+    place: str = ""
+    output: str = dataclasses.field(default="", repr=False)
+    value: Any = dataclasses.field(default=None, repr=False, compare=False)
+    completed: tuple[tuple[str, bytes], ...] = dataclasses.field(default=(), repr=False, compare=False)
+    markers: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    read: frozenset[str] | None = dataclasses.field(default=None, repr=False, compare=False)
+    from_scratch: bool = False
+    finished: bool = False
+    left: Mapping[str, bytes] | None = dataclasses.field(default=None, repr=False, compare=False)
+    texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False, compare=False)

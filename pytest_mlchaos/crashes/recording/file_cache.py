@@ -1,0 +1,129 @@
+"""The contents of the files of a directory that is compared: each is read when its status has changed, or may have without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterable
+from time import monotonic  # by name: whoever patches the module's attributes leaves this alone
+
+from ..model import Content, File
+from .content_store import SMALL, Contents, Growing, opened
+from .listing import Status, are_fine
+
+__all__ = ["KnownFiles"]
+
+Key = tuple[int, int]
+_GRAIN, _COARSE = 0.02, 2.1
+"""s: what is done within that time after a change may bear the same times. FAT counts two seconds, most others far less than these."""
+
+
+class _Known:
+    """One file."""
+
+    __slots__ = ("file", "growing", "read", "since", "stamp", "supposed", "supposed_from")
+
+    def __init__(self) -> None:
+        self.stamp = (-1, -1, -1)
+        self.since = self.read = 0.0
+        self.file: File | None = None
+        self.growing = Growing()
+        self.supposed: set[bytes] = set()
+        """Contents that were not read as a whole."""
+        self.supposed_from = 0
+
+
+class KnownFiles:
+    """What each file holds, by device and inode. ``young``: those that are read at each look.
+
+    A large one that is being written from front to back is read so, and as a whole when it is closed; ``void`` is called with the number
+    of the first change, and digests, if it turns out that these contents never were.
+    """
+
+    def __init__(self, contents: Contents, void: Callable[[int, set[bytes]], None]) -> None:
+        self.young: set[Key] = set()
+        self.is_fine = False
+        """Whether the times of files tell things apart that are done one right after the other, as far as is known."""
+        self._contents = contents
+        self._void = void
+        self._known: dict[Key, _Known] = {}
+        self._mapped: set[Key] = set()
+
+    def map(self, fd: int) -> None:
+        """A file is mapped into memory: it may change without a trace from now on."""
+        with contextlib.suppress(OSError, TypeError):
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode):
+                self._mapped.add((status.st_dev, status.st_ino))
+
+    def forget_all_but(self, keys: Iterable[Key]) -> None:
+        """The other files are there no more."""
+        kept = set(keys)
+        for key in self._known.keys() - kept:
+            del self._known[key]
+        self.young &= kept
+        self._mapped &= kept
+
+    def file(self, path: str, status: Status, writing: set[Key], change: int) -> File:
+        """What it holds. ``change``: the number of the next. Raises ``OSError`` if it is another by now."""
+        key = status.key
+        known = self._known.setdefault(key, _Known())
+        stamp, same = (status.size, status.mtime, status.ctime), False
+        if known.file is not None:
+            same = known.stamp == stamp
+            ended = bool(known.supposed) and key not in writing
+            if same and key not in self.young and not ended:
+                return known.file if known.file.mode == stat.S_IMODE(status.mode) else self._keep(known, known.file.content, status)
+        if not same:
+            self.is_fine = self.is_fine or are_fine(known.stamp[1], status.mtime)
+            known.stamp, known.since = stamp, monotonic()
+        self._read(known, path, status, change, same=same, whole=key not in writing)
+        old = self.is_fine or known.read - known.since >= (_GRAIN if status.mtime % 1_000_000_000 else _COARSE)
+        (self.young.discard if old and key not in self._mapped else self.young.add)(key)
+        assert known.file is not None
+        return known.file
+
+    def _keep(self, known: _Known, content: Content, status: Status) -> File:
+        known.file = File(content, stat.S_IMODE(status.mode), status.mtime)
+        return known.file
+
+    def _read(self, known: _Known, path: str, status: Status, change: int, *, same: bool, whole: bool) -> None:
+        known.read = monotonic()
+        with opened(path) as fd:
+            there = os.fstat(fd)
+            if (there.st_dev, there.st_ino) != status.key or there.st_size != status.size:
+                raise FileNotFoundError(path)
+            before = known.file
+            if same and not whole and before is not None and status.size > SMALL and _looks_the_same(fd, known.growing):
+                known.supposed_from = known.supposed_from if known.supposed else change
+                known.supposed.add(before.content.digest)
+                return
+            content = (
+                before.content if same and before is not None and known.supposed else self._contents.put(fd, status.size, known.growing)
+            )
+            if known.growing.supposed:
+                known.supposed_from = known.supposed_from if known.supposed else change
+                known.supposed.add(content.digest)
+            if whole and known.supposed:
+                content = self._verified(known, fd, content)
+            elif not known.growing.supposed:
+                known.supposed = set()
+        if content.size != status.size:
+            raise FileNotFoundError(path)
+        self._keep(known, content, status)
+
+    def _verified(self, known: _Known, fd: int, content: Content) -> Content:
+        """It is read as a whole."""
+        read = self._contents.put(fd, content.size, known.growing, whole=True)
+        if read != content:
+            self._void(known.supposed_from, known.supposed)
+        known.supposed = set()
+        return read
+
+
+def _looks_the_same(fd: int, growing: Growing) -> bool:
+    """As far as its head and end tell."""
+    size = growing.content.size
+    at_end = os.pread(fd, len(growing.end), max(0, size - len(growing.end)))
+    return bool(growing.head) and os.pread(fd, len(growing.head), 0) == growing.head and at_end == growing.end

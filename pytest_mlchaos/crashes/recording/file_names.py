@@ -1,0 +1,179 @@
+"""The names of files in a directory that is followed, and of those elsewhere that may be moved into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..model import Link
+from .content_store import Contents
+from .history import History, moved
+from .inodes import Entry, Inode
+from .outside_files import Shadow, Shadows
+
+__all__ = ["Names"]
+
+_DEPTH = 40
+"""Symbolic links on the way to a file, at most, as for Linux."""
+
+
+class Names:
+    """What has which name, by absolute path, as the calls have left it so far. Each change in the directory is noted in its history."""
+
+    def __init__(self, history: History, contents: Contents, shadows: Shadows) -> None:
+        self._history = history
+        self._contents = contents
+        self._shadows = shadows
+        self._outside: dict[str, Entry] = {}
+
+    def relative(self, path: str) -> str | None:
+        """A path in the directory; None for what lies elsewhere."""
+        root = self._history.root
+        return "" if path == root else path[len(root) + 1 :] if path.startswith(f"{root}/") else None
+
+    def known(self, path: str) -> Entry:
+        """Return what is there, as far as that is known."""
+        relative = self.relative(path)
+        return self._outside.get(path) if relative is None else self._history.tree.get(relative)
+
+    def shadow_at(self, path: str) -> Shadow | None:
+        """Return the file that is there; None if it was never written."""
+        entry = self.known(path)
+        return self._shadows.of(entry[0]) if isinstance(entry, tuple) else None
+
+    def place(self, path: str, *, follow: bool, depth: int = 0) -> str:
+        """Return where a path leads. ``follow``: a link at its end, too."""
+        path = path.rstrip("/") or "/"
+        above, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return self.folder(path)
+        path = os.path.join(self.folder(above, depth), name)
+        target = self._target(path) if follow and depth < _DEPTH else None
+        return path if target is None else self.place(os.path.join(os.path.dirname(path), target), follow=True, depth=depth + 1)
+
+    def folder(self, path: str, depth: int = 0) -> str:
+        """A directory, without links on the way."""
+        found = "/"
+        for name in path.split("/"):
+            if name == "..":
+                found = os.path.dirname(found)
+            elif name not in ("", "."):
+                found = os.path.join(found, name)
+                target = self._target(found) if depth < _DEPTH else None
+                if target is not None:
+                    found = self.folder(os.path.join(os.path.dirname(found), target), depth + 1)
+        return found
+
+    def _target(self, path: str) -> str | None:
+        """What a link leads to; None for what is none."""
+        if self.relative(path) is None and path not in self._outside:
+            with contextlib.suppress(OSError):
+                return os.readlink(path)
+            return None
+        entry = self.known(path)
+        held = entry[0].versions[entry[1]] if isinstance(entry, tuple) else None
+        return held.target if isinstance(held, Link) else None
+
+    def move(self, source: str, target: str) -> None:
+        """Rename."""
+        origin, path, history = self.relative(source), self.relative(target), self._history
+        one, other = self.known(source), self.known(target)
+        if source == target or (isinstance(one, tuple) and isinstance(other, tuple) and one[0] is other[0]):
+            return  # two names of one file stay
+        before = history.tree
+        if origin is not None and path is not None:
+            if origin in before:
+                history.rename(origin, path)
+                history.note("moved", path, before, origin)
+            return
+        moving = dict(self._below(source))
+        self.take_out(source)
+        self.take_out(target)
+        for name, entry in moving.items():
+            self.enter(moved(name, source, target), entry)
+        if path is not None:
+            if not moving:  # nothing is known of it
+                history.tree = {**history.tree, path: None}
+            history.note("arrived", path, before)
+        elif origin is not None:
+            history.note("removed", origin, before)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Two names change places."""
+        before, found = self._history.tree, (dict(self._below(one)), dict(self._below(other)))
+        for path in (one, other):
+            self.take_out(path)
+        for moving, source, target in ((found[0], one, other), (found[1], other, one)):
+            for name, entry in moving.items():
+                self.enter(moved(name, source, target), entry)
+        paths = [path for path in map(self.relative, (one, other)) if path is not None]
+        if paths:
+            self._history.note("arrived", paths[0], before)
+
+    def _below(self, path: str) -> Iterator[tuple[str, Entry]]:
+        """What is known there, and below: absolute path and entry."""
+        relative = self.relative(path)
+        names: Iterable[tuple[str, Entry]] = self._outside.items()
+        if relative is not None:
+            names = ((self._history.at(name), entry) for name, entry in self._history.tree.items())
+        return ((name, entry) for name, entry in list(names) if name == path or name.startswith(f"{path}/"))
+
+    def take_out(self, path: str) -> None:
+        """A name, and those below it, are gone."""
+        relative = self.relative(path)
+        if relative is not None:
+            self._history.forget(relative)
+            return
+        for name, _ in list(self._below(path)):
+            del self._outside[name]
+
+    def enter(self, path: str, entry: Entry) -> None:
+        """A name for what is there."""
+        relative, history = self.relative(path), self._history
+        shadow = self._shadows.of(entry[0]) if isinstance(entry, tuple) else None
+        if relative is None:
+            self._outside[path] = entry
+        elif isinstance(entry, tuple):
+            inode = entry[0]
+            if shadow is not None and not inode.paths:
+                held = shadow.file(self._contents)
+                if held is None or inode.versions[-1] != held:
+                    inode.versions.append(held)
+            history.enter(relative, inode)
+        else:
+            history.forget(relative)
+            history.tree = {**history.tree, relative: entry}
+            history.loose |= {relative}
+
+    def linked(self, source: str, target: str) -> None:
+        """A further name for what has one."""
+        entry = self.known(source)
+        if entry is None and self.relative(source) is None and os.path.isfile(source):
+            shadow = self._shadows.copied(Path(source))
+            entry = shadow.inode, 0
+        self.named(entry, target)
+
+    def named(self, entry: Entry, path: str) -> None:
+        """A new name for a file; None stands for one that is not known."""
+        before, relative = self._history.tree, self.relative(path)
+        if entry is None and relative is not None:
+            self._history.tree = {**before, relative: None}
+        elif entry is not None:
+            self.enter(path, entry)
+        if relative is not None:
+            self._history.note("created", relative, before, names=frozenset({relative}))
+
+    def made_link(self, target: bytes, path: str) -> None:
+        """A symbolic link."""
+        inode = Inode("", Link(os.fsdecode(target)))
+        inode.paths.clear()
+        self.named((inode, 0), path)
+
+    def removed(self, path: str) -> None:
+        """Remove."""
+        before, relative = self._history.tree, self.relative(path)
+        self.take_out(path)
+        if relative is not None and relative in before:
+            self._history.note("removed", relative, before)

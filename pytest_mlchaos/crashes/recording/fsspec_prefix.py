@@ -1,0 +1,252 @@
+"""One prefix of an fsspec filesystem: what lies below it, emptied and filled by the public API alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ...core.interrupts import deferred
+from ...core.privacy import error_text
+from ...engine.patching import Patches
+from ...engine.scopes import OURS, within
+from ...errors import BadArgument
+
+__all__ = ["Prefix", "is_ours"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_NAMED = 3
+_SECRET = re.compile(r"//[^/@]*@")
+_THREADS: set[int] = set()
+"""The threads of our own event loops: what the garbage collector closes there must not wait for them."""
+
+
+def is_ours() -> bool:
+    """Whether this thread is one in which our own requests run."""
+    return threading.get_ident() in _THREADS
+
+
+class Prefix:
+    """A prefix, reached by a client of its own: nothing of it is in the caches of the subject's clients, and the other way round.
+
+    An asynchronous client gets an event loop of its own, so that it can be asked while the subject's loop waits. It goes to another process
+    by what makes it, and connects anew there.
+    """
+
+    def __init__(self, cls: Any, args: tuple[Any, ...], options: Mapping[str, Any], path: str, name: str) -> None:
+        self._made_by = cls, args, dict(options), path, name
+        self._path = path.rstrip("/")
+        self._name = _SECRET.sub("//", name)
+        self._fs: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: Callable[[], None] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Prefix, self._made_by
+
+    def __str__(self) -> str:
+        return self._name
+
+    @property
+    def fs(self) -> Any:
+        """The client."""
+        if self._fs is None:
+            cls, args, options, *_ = self._made_by
+            if getattr(cls, "async_impl", False):
+                loop, self._stop = _own_loop()
+                options = {**options, "loop": loop, "asynchronous": False}
+            self._fs = cls(*args, **{**options, "skip_instance_cache": True})
+        return self._fs
+
+    def close(self) -> None:
+        """Leave the storage."""
+        self._fs = None
+        if self._stop is not None:
+            with deferred():  # Python drops a Ctrl-C that comes in a finalizer
+                gc.collect()  # a client closes its connections when it goes, and needs its loop for that
+            self._stop()
+            self._stop = None
+
+    @within(OURS)
+    def infos(self) -> dict[str, dict[str, Any]]:
+        """What is there, by path relative to the prefix: objects, and the directories that are empty but exist by themselves."""
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.find(self._path, withdirs=True, detail=True, **_strictly(self.fs))
+        except FileNotFoundError:
+            return {}
+        named = {self.relative(name): info for name, info in found.items()}
+        below = {name: info for name, info in named.items() if name is not None}
+        above = {parent for name in below for parent in _parents(name)}
+        return {name: info for name, info in below.items() if info.get("type") != "directory" or name not in above}
+
+    def relative(self, name: str) -> str | None:
+        """A path of the filesystem, seen from the prefix; None if it lies elsewhere."""
+        name = self.fs._strip_protocol(name).rstrip("/")
+        if name == self._path:
+            return ""
+        return name[len(self._path) + 1 :] if name.startswith(f"{self._path}/") else None
+
+    @within(OURS)
+    def read(self, path: str) -> bytes | None:
+        """What an object holds; None if it is gone."""
+        try:
+            return bytes(self.fs.cat_file(self._at(path)))
+        except FileNotFoundError:
+            return None
+
+    @within(OURS)
+    def put(self, path: str, data: bytes) -> None:
+        """Make an object hold this."""
+        at = self._at(path)
+        try:
+            self.fs.pipe_file(at, data)
+        except FileNotFoundError:  # it has real directories
+            self.fs.makedirs(at.rpartition("/")[0], exist_ok=True)
+            self.fs.pipe_file(at, data)
+
+    @within(OURS)
+    def make(self, path: str) -> None:
+        """An empty directory, where the filesystem has such."""
+        self.fs.makedirs(self._at(path), exist_ok=True)
+
+    @within(OURS)
+    def clear(self, *, root: bool) -> None:
+        """Remove all that is there; with ``root`` the empty directory itself, too."""
+        for name, info in self.infos().items():
+            if info.get("type") != "directory":
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm_file(self._at(name))
+        while folders := [name for name in self.infos() if name or root]:
+            for name in folders:
+                self.fs.rmdir(self._at(name))
+            if not set(self.infos()) - set(folders) - {""}:
+                break
+
+    def _at(self, path: str) -> str:
+        return f"{self._path}/{path}" if path else self._path
+
+    # -- whether it may be touched ------------------------------------------------------------------------------
+
+    def check(self, caller: str, *, allow_remote: bool) -> None:
+        """Raise ``BadArgument`` unless it is on this machine (or ``allow_remote``), can be listed, and holds nothing."""
+        if not self._path.strip("/"):
+            raise BadArgument(f"{caller}: {self} is a whole storage, and it would be emptied many times: give a prefix of its own")
+        refused: list[str] = []
+        try:
+            with contextlib.nullcontext() if allow_remote else _on_this_machine(self, refused):
+                found = [name or str(self) for name, info in self.infos().items() if info.get("type") != "directory"]
+                if refused:
+                    raise ConnectionRefusedError
+        except Exception as error:
+            raise BadArgument(self._unreachable(caller, ", ".join(dict.fromkeys(refused)), error)) from error
+        if found:
+            names = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+            raise BadArgument(
+                f"{caller}: {self} is not empty, and everything below it would be deleted ({len(found)} objects: {names}): "
+                "give an empty prefix of the test's own"
+            )
+
+    def _unreachable(self, caller: str, where: str, error: Exception) -> str:
+        if where:
+            return (
+                f"{caller}: {self} is reached at {where}, which is not known to be this machine, and everything below it is deleted many "
+                "times: use a server on loopback, or say allow_remote=True"
+            )
+        return f"{caller}: {self} cannot be listed ({error_text(error)}): storage_options={{...}} says how its client is made"
+
+
+def _strictly(fs: Any) -> dict[str, Any]:
+    """Fsspec's own search takes a directory that cannot be listed for an empty one."""
+    import fsspec.asyn as asyn
+    import fsspec.spec as spec
+
+    def failed(error: Exception) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    cls = type(fs)
+    theirs = cls._find is asyn.AsyncFileSystem._find if hasattr(cls, "_find") else cls.find is spec.AbstractFileSystem.find
+    return {"on_error": failed} if theirs else {}
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The directories above, the prefix itself included."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _own_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
+    """An event loop that runs in a thread of its own, and how to end it."""
+    loop = asyncio.new_event_loop()
+
+    def run() -> None:
+        _THREADS.add(threading.get_ident())
+        try:
+            loop.run_forever()
+        finally:
+            _THREADS.discard(threading.get_ident())
+            loop.close()
+
+    thread = threading.Thread(target=run, name="mlchaos-storage", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+
+    return loop, stop
+
+
+@contextlib.contextmanager
+def _on_this_machine(prefix: Prefix, refused: list[str]) -> Iterator[None]:
+    """Connections of our own client to other machines are refused; so is what opens sockets by other means than Python's."""
+    _ = prefix.fs  # its loop has sockets, too
+    before, seen, own = _sockets(), list[str](), threading.get_ident()
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(self: socket.socket, address: Any) -> Any:
+            if threading.get_ident() == own or is_ours():
+                seen.append(str(address))
+                if not _is_here(self.family, address):
+                    refused.append(f"{address[0]}:{address[1]}")
+                    raise ConnectionRefusedError(f"mlchaos: {address[0]} is not this machine")
+            return original(self, address)
+
+        return connect
+
+    with Patches() as patches:
+        for name in ("connect", "connect_ex"):
+            patches.set(socket.socket, name, guarded(getattr(socket.socket, name)))
+        yield
+    if not seen and _sockets() - before:
+        refused.append("an address that cannot be seen")
+        raise ConnectionRefusedError("mlchaos: sockets were opened beside Python")
+
+
+def _is_here(family: int, address: Any) -> bool:
+    if family == getattr(socket, "AF_UNIX", None) or address[0] == "localhost":
+        return True
+    try:
+        here = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(here, "ipv4_mapped", None) or here).is_loopback
+
+
+def _sockets() -> set[str]:
+    """The sockets that this process has open (Linux)."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/self/fd/{fd}"))
+    return {name for name in found if name.startswith("socket:")}

@@ -1,0 +1,283 @@
+"""Every fsspec filesystem while a subject runs: the moments at which an operation that writes has come to its end.
+
+Only the moments come from here. What was done is found by looking: an operation may fail half-way, do nothing, or do more than its
+name says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+from ...core.interrupts import uninterruptible
+from ...engine.patching import Patches
+from ...engine.scopes import OURS, inside, within
+from .fsspec_prefix import is_ours
+
+__all__ = ["Operations"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+WHOLE = {"pipe_file": 0, "put_file": 1, "cp_file": 1, "rm_file": 0}
+"""One request each, whatever it is made of; which argument is the object that it makes, or removes."""
+MADE_OF_OTHERS = ("rm", "_rm", "mv", "mv_file", "touch", "mkdir", "makedirs", "rmdir")
+TURN = 30.0
+"""Seconds that a coroutine waits for others that write: at once they would write in an order that nobody sees."""
+_WHOLE: ContextVar[bool] = ContextVar("mlchaos_whole_operation", default=False)
+
+
+class Operations:
+    """While it is entered, who listens is called behind each operation that writes; ``made``: it was to complete an object.
+
+    What lies at ``under_way()`` is being written: until that is over, an object store shows what was there before.
+    """
+
+    def __init__(self) -> None:
+        self._listener: Callable[[bool], object] | None = None
+        self._patches = Patches()
+        self._files: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._whole: dict[object, str] = {}
+        self._turns: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
+
+    def under_way(self) -> set[str]:
+        """The paths, as their filesystems call them, of what is being written."""
+        return {path for _, path in list(self._files.values())} | set(self._whole.copy().values())
+
+    @uninterruptible
+    def heard(self, listener: Callable[[bool], object]) -> Iterator[None]:
+        """Call ``listener(made)`` behind each operation; at the end nothing counts as under way any more."""
+        if not self._patches:
+            self.__enter__()
+        self._listener = listener
+        try:
+            yield
+        finally:
+            self._listener = None
+            self._files.clear()
+            self._whole.clear()
+
+    def _unseen(self) -> bool:
+        """Whether nobody listens, or it is part of an operation that counts as a whole, or it is our own."""
+        return self._listener is None or _WHOLE.get() or inside() == OURS or is_ours()
+
+    def __enter__(self) -> Operations:
+        """It is left in the process that entered it; one that was started to make a run ends with it."""
+        import fsspec.asyn as asyn
+        import fsspec.spec as spec
+
+        meta: Any = spec._Cached
+        created = meta.__init__
+
+        @functools.wraps(created)
+        def defined(cls: Any, *args: Any, **kwargs: Any) -> None:
+            created(cls, *args, **kwargs)
+            self._wrap(cls)
+
+        self._patches.set(meta, "__init__", defined)
+        for cls in _family(spec.AbstractFileSystem):
+            self._wrap(cls)
+        self._patches.replace_everywhere(asyn.sync, _rerouted(asyn.sync))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._patches.undo()
+
+    def _wrap(self, cls: Any) -> None:
+        """What the class itself defines; a local filesystem is none of it."""
+        if "file" in _protocols(cls):
+            return
+        for name, function in list(vars(cls).items()):
+            if not inspect.isfunction(function):
+                continue
+            known = name if name in MADE_OF_OTHERS else name.removeprefix("_")
+            if known in WHOLE or known in MADE_OF_OTHERS:
+                self._patches.set(cls, name, self._wrapped(function, WHOLE.get(known)))
+            elif name in ("_open", "open_async"):
+                self._patches.set(cls, name, self._opening(function))
+
+    # -- operations --------------------------------------------------------------------------------------------
+
+    def _wrapped(self, function: Callable[..., Any], target: int | None) -> Any:
+        names = list(inspect.signature(function).parameters)[1:]
+
+        def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if target is None:
+                return None
+            return args[target] if len(args) > target else kwargs.get(names[target])
+
+        @functools.wraps(function)
+        def called(fs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._unseen():
+                return function(fs, *args, **kwargs)
+            try:
+                with self._one(fs, call(args, kwargs)):
+                    return function(fs, *args, **kwargs)
+            finally:
+                self._look(target is not None).result()
+
+        @functools.wraps(function)
+        async def called_async(fs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._unseen():
+                return await function(fs, *args, **kwargs)
+            async with self._turn(target):
+                try:
+                    with self._one(fs, call(args, kwargs)):
+                        return await function(fs, *args, **kwargs)
+                finally:
+                    await asyncio.wrap_future(self._look(target is not None))
+
+        return called_async if inspect.iscoroutinefunction(function) else called
+
+    @contextlib.contextmanager
+    def _one(self, fs: Any, path: Any) -> Iterator[None]:
+        """An operation on a path: what it is made of is part of it. None: it is made of others."""
+        if path is None:
+            yield
+            return
+        token, mark = _WHOLE.set(True), object()
+        if isinstance(path, (str, os.PathLike)):
+            self._whole[mark] = fs._strip_protocol(os.fspath(path))
+        try:
+            yield
+        finally:
+            self._whole.pop(mark, None)
+            _WHOLE.reset(token)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, target: int | None) -> Any:
+        """Whole operations of one event loop, one after the other. Waiting has an end: the subject may have reasons of its own."""
+        if target is None:
+            yield
+            return
+        turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        mine = False
+        with contextlib.suppress(asyncio.TimeoutError):
+            mine = await asyncio.wait_for(turn.acquire(), TURN)
+        try:
+            yield
+        finally:
+            if mine:
+                turn.release()
+
+    def _look(self, made: bool) -> Future[None]:
+        """In a thread of its own: here an event loop may be running, or the garbage collector."""
+        done: Future[None] = Future()
+        listener = self._listener
+
+        def look() -> None:
+            try:
+                with within(OURS):
+                    if listener is not None:
+                        listener(made)
+                done.set_result(None)
+            except BaseException as error:  # noqa: BLE001  # it is raised where the result is waited for
+                done.set_exception(error)
+
+        threading.Thread(target=look, name="mlchaos-look", daemon=True).start()
+        return done
+
+    # -- open files --------------------------------------------------------------------------------------------
+
+    def _opening(self, function: Callable[..., Any]) -> Any:
+        """A file that is being written until it is closed; what opening it does is part of that."""
+
+        @functools.wraps(function)
+        def opened(fs: Any, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+            if self._unseen() or not set(mode) & set("wxa+"):
+                return function(fs, path, mode, *args, **kwargs)
+            with self._one(fs, path):
+                return self._opened(fs, path, function(fs, path, mode, *args, **kwargs))
+
+        @functools.wraps(function)
+        async def opened_async(fs: Any, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+            if self._unseen() or not set(mode) & set("wxa+"):
+                return await function(fs, path, mode, *args, **kwargs)
+            with self._one(fs, path):
+                return self._opened(fs, path, await function(fs, path, mode, *args, **kwargs))
+
+        return opened_async if inspect.iscoroutinefunction(function) else opened
+
+    def _opened(self, fs: Any, path: Any, file: Any) -> Any:
+        if isinstance(path, (str, os.PathLike)):
+            key, files = id(file), self._files
+            with contextlib.suppress(TypeError):  # nothing tells when it is gone, or its class cannot be changed
+                self._watch(type(file))
+                files[key] = weakref.ref(file, lambda _: files.pop(key, None)), fs._strip_protocol(os.fspath(path))
+        return file
+
+    def _watch(self, cls: Any) -> None:
+        """Its files are complete when they are closed, or committed behind a transaction."""
+        for name in ("close", "commit"):
+            function = getattr(cls, name, None)
+            if function is not None and getattr(function, "_mlchaos_watch", None) is not self:
+                wrapper = self._ending(function)
+                wrapper._mlchaos_watch = self
+                self._patches.set(cls, name, wrapper)
+
+    def _ending(self, function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def ended(file: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(file, *args, **kwargs)
+            finally:
+                if self._done(file, function):
+                    self._look(True).result()
+
+        @functools.wraps(function)
+        async def ended_async(file: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(file, *args, **kwargs)
+            finally:
+                if self._done(file, function):
+                    await asyncio.wrap_future(self._look(True))
+
+        return ended_async if inspect.iscoroutinefunction(function) else ended
+
+    def _done(self, file: Any, function: Callable[..., Any]) -> bool:
+        """Whether something may have been completed."""
+        if self._unseen():
+            return False
+        known = self._files.get(id(file))
+        if function.__name__ == "commit":
+            return known is None or known[0]() is not file
+        return self._files.pop(id(file), None) is not None if known is not None and known[0]() is file else False
+
+
+def _rerouted(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Filesystems that exist already call coroutines that were bound before they were wrapped: all of them pass here."""
+
+    @functools.wraps(original)
+    def sync(loop: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if inspect.ismethod(function):
+            known = getattr(type(function.__self__), function.__name__, None)
+            if inspect.isfunction(known) and inspect.unwrap(known) is inspect.unwrap(function.__func__):
+                function = known.__get__(function.__self__)
+        return original(loop, function, *args, **kwargs)
+
+    return sync
+
+
+def _protocols(cls: Any) -> tuple[str, ...]:
+    protocol = getattr(cls, "protocol", ())
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _family(base: type) -> Iterator[type]:
+    """A class and all that are derived from it."""
+    seen: set[type] = set()
+    pending = [base]
+    while pending:
+        cls = pending.pop()
+        if cls not in seen:
+            seen.add(cls)
+            yield cls
+            pending.extend(cls.__subclasses__())

@@ -1,0 +1,378 @@
+"""A directory as it is followed through its changes: which file had which name when, and what it held."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from collections.abc import Iterable
+
+from ..model import Change, File, Folder, Kind, Link, Tree
+from .content_store import Contents, Growing, opened
+from .inodes import SPECIAL, Draft, Entry, Inode
+from .io_accounting import Written
+
+__all__ = ["History", "moved"]
+
+
+class History:
+    """The tree of a directory, and the changes that led to it: each is noted first, and what files held is filled in when it is read."""
+
+    def __init__(self, root: str, contents: Contents) -> None:
+        self.root = root
+        self.changes: list[Change] = []
+        self.unseen: list[int] = []
+        """How many changes came between two looks and left a directory that is not known: a number for each time that there were some."""
+        self.hidden = 0
+        """How many came since the last look that no change stands for."""
+        self.step = 0
+        self.tree: dict[str, Entry] = {}
+        self.loose: frozenset[str] = frozenset()
+        """The names that a power loss may take."""
+        self.unsynced: frozenset[str] = frozenset()
+        """The files whose data it may take."""
+        self.dirty: dict[Inode, None] = {}
+        self.closing: dict[Inode, None] = {}
+        self._former: set[tuple[int, int]] = set()
+        self._vanished = False  # a file that was never read has gone: it may have another name
+        self._touched: dict[Inode, None] = {}
+        self._contents = contents
+        self._keys: dict[tuple[int, int], Inode] = {}
+        self._drafts: list[Draft] = []
+        self._frozen: tuple[dict[str, Entry], Tree | None] = ({}, {})
+
+    def at(self, path: str) -> str:
+        """Where a path lies on disk."""
+        return os.path.join(self.root, path) if path else self.root
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    def note(self, kind: Kind, path: str, before: dict[str, Entry], source: str | None = None, names: frozenset[str] | None = None) -> None:
+        """The tree has become what it is now by this change. ``names``: what alone differs, where that is known."""
+        self._drafts.append(Draft(kind, path, self.step, before, self.tree, source, self.unsynced, self.loose, names))
+
+    def enter(self, path: str, inode: Inode) -> None:
+        """A file has that name from now on, in the place of what had it before."""
+        self.forget(path)
+        inode.paths.add(path)
+        self.tree = {**self.tree, path: (inode, inode.last)}
+        self.loose |= {path}
+        if inode.synced < inode.last:
+            self.unsynced |= {path}
+
+    def linked(self, path: str) -> Inode | None:
+        """The known file that a path is another name of."""
+        try:
+            status = os.lstat(self.at(path))
+        except OSError:
+            return None
+        found = self._keys.get((status.st_dev, status.st_ino))
+        return found if status.st_nlink > 1 and found is not None and found.paths else None
+
+    def forget(self, path: str) -> None:
+        """Take a path, and what lies below it, out of the tree."""
+        if path not in self.tree:
+            return
+        inside = f"{path}/" if path else ""
+        gone = [path] if isinstance(self.tree[path], tuple) else [name for name in self.tree if name == path or name.startswith(inside)]
+        for name in gone:
+            entry = self.tree[name]
+            if isinstance(entry, tuple):
+                self._unname(entry[0], name)
+        self.tree = dict(self.tree)
+        for name in gone:
+            del self.tree[name]
+        self.unsynced = self.unsynced.difference(gone)
+        self.loose = self.loose.difference(gone)
+
+    def _unname(self, inode: Inode, path: str) -> None:
+        inode.paths.discard(path)
+        if not inode.paths:
+            self._vanished = self._vanished or inode.key is None
+            if inode in self.dirty:  # what was read under its name may be another file's
+                inode.lose()
+                del self.dirty[inode]
+            if inode.key is not None and self._keys.get(inode.key) is inode:
+                del self._keys[inode.key]
+                self._former.add(inode.key)
+
+    def rename(self, origin: str, path: str) -> None:
+        """What had one name has another, and so has what lies below it."""
+        self.forget(path)
+        tree = {}
+        for name, entry in self.tree.items():
+            new = moved(name, origin, path)
+            tree[new] = entry
+            if new != name and isinstance(entry, tuple):
+                entry[0].paths.discard(name)
+                entry[0].paths.add(new)
+        self.tree = tree
+        self.unsynced = frozenset(moved(name, origin, path) for name in self.unsynced)
+        self.loose = frozenset(moved(name, origin, path) for name in self.loose) | {path}
+
+    # -- contents ----------------------------------------------------------------------------------------------
+
+    def version(self, inode: Inode, path: str, kind: Kind, file: File | None) -> None:
+        """A file holds something else from now on: ``file``, or what is read as soon as possible."""
+        if inode in self.dirty:
+            inode.lose()  # what is read now belongs to the change that comes
+        before = self.tree
+        inode.versions.append(file)
+        self.tree = {**before, **dict.fromkeys(inode.paths, (inode, inode.last))}
+        self.unsynced |= inode.paths
+        if file is None:
+            self.dirty[inode] = None
+        else:
+            self.dirty.pop(inode, None)
+            inode.growing, inode.supposed = None, []
+        self.note(kind, path, before, names=frozenset(inode.paths))
+
+    def unread(self, inode: Inode) -> None:
+        """Its last version is still to be read."""
+        inode.lose()
+        self.dirty[inode] = None
+
+    def touched(self, path: str) -> None:
+        """Its mode or time has been set."""
+        entry = self.tree.get(path)
+        if isinstance(entry, Folder):
+            try:
+                self.tree = {**self.tree, path: _folder(self.at(path))}
+            except OSError:
+                return
+        elif isinstance(entry, tuple):
+            self._touched[entry[0]] = None
+
+    def resolve(self) -> None:
+        """Read what has changed."""
+        for inode in self.dirty:
+            if inode.paths:
+                inode.versions[-1] = self._read(inode)
+        for inode in self._touched:
+            held = inode.versions[-1]
+            if inode not in self.dirty and inode.paths and isinstance(held, File):
+                try:
+                    status = os.lstat(self.at(min(inode.paths)))
+                except OSError:
+                    continue
+                inode.versions[-1] = dataclasses.replace(held, mode=stat.S_IMODE(status.st_mode), mtime=status.st_mtime_ns)
+        for inode in self.closing:
+            self._verify(inode)
+
+    def settled(self, written: Written | None) -> None:
+        """Nothing has changed since it was read. ``written``: what was written since the last time, where that is known."""
+        for pending in (self.dirty, self._touched, self.closing):
+            pending.clear()
+        self._vanished = False
+        self._former.clear()
+        place = len(self.changes)
+        for draft in self._drafts:
+            self._add(draft)
+        self._drafts.clear()
+        unseen = self.hidden + sum(_left_unknown(change) for change in self.changes[place:])
+        if written is not None:
+            unseen += self._account_for(place, written)
+        self._missed(unseen)
+        self.hidden = 0
+
+    def _missed(self, unseen: int) -> None:
+        if unseen:
+            self.unseen.append(unseen)
+
+    def _account_for(self, place: int, written: Written) -> int:
+        """Note by how many writes files have grown, at most. Return how many writes are known that no cut of a file can stand for.
+
+        Other files may have been written since the last look. So more bytes than these files grew by tell nothing, unless the
+        same call has also opened the file: such a call does all of its work by itself.
+        """
+        latest = list(enumerate(self.changes[place:], place))
+        grown = [(at, change) for at, change in latest if change.kind == "grew"]
+        by = sum(_size(change) - change.start for _, change in grown)
+        opened = {change.path for _, change in latest if change.kind in ("created", "truncated")}
+        if by > written.size:
+            for at, change in grown:  # not from front to back: its beginnings are no states
+                self.changes[at] = dataclasses.replace(change, start=_size(change))
+            return max(0, written.calls - len(grown)) if opened.issuperset(change.path for _, change in grown) else 0
+        for at, change in grown:
+            if by == written.size or change.path in opened:
+                self.changes[at] = dataclasses.replace(change, writes=max(1, written.calls - len(grown) + 1))
+        return 0
+
+    def noted(self) -> int:
+        """How many changes are still to be filled in."""
+        return len(self._drafts)
+
+    def merge(self, first: int) -> None:
+        """The changes from that one on came in an order that nobody knows: they are one."""
+        drafts = self._drafts[first:]
+        if len(drafts) > 1:
+            self._drafts[first:] = [dataclasses.replace(drafts[-1], kind="arrived", before=drafts[0].before, names=None)]
+
+    def lose(self) -> None:
+        """It never stood still: nobody knows what it holds."""
+        for inode in self.dirty:
+            inode.lose()
+        self.tree = {**self.tree, "\0": None}
+
+    def inodes(self) -> list[Inode]:
+        """The files that there are, those last that were there first."""
+        return list(dict.fromkeys(entry[0] for entry in reversed(self.tree.values()) if isinstance(entry, tuple)))
+
+    def written_back(self, path: str | None) -> None:
+        """A power loss leaves this file's data, or this directory's entries; None: all of them."""
+        entry = self.tree.get(path) if path is not None else None
+        if isinstance(entry, tuple):
+            entry[0].synced = entry[0].last
+            self.unsynced -= entry[0].paths
+        elif isinstance(entry, Folder):
+            self.loose -= {name for name in self.loose if os.path.dirname(name) == path and name != path}
+        elif path is None:
+            self.loose = self.unsynced = frozenset()
+            for inode in self.inodes():
+                inode.synced = inode.last
+        else:
+            return
+        self.note("synced", path or "", self.tree)
+        self.settled(None)
+
+    def _verify(self, inode: Inode) -> None:
+        """A file that has only been added to so far is read as a whole: was it really so?"""
+        if not inode.supposed or not inode.paths:
+            return
+        held = inode.versions[-1]
+        read = self._read(inode, whole=True)
+        if isinstance(held, File) and isinstance(read, File) and held.content != read.content and held.content.size == read.content.size:
+            self._void(inode)
+            inode.versions[-1] = read
+        inode.supposed = []
+
+    def _void(self, inode: Inode) -> None:
+        """What was supposed of a file turns out to be wrong: no state holds it."""
+        wrong = {held.content.digest for version, _ in inode.supposed if isinstance(held := inode.versions[version], File)}
+        for version, _ in inode.supposed:
+            inode.versions[version] = None
+        lost = 0
+        for place in range(min(place for _, place in inode.supposed), len(self.changes)):
+            change = self.changes[place]
+            before = None if _holds(change.before, wrong) else change.before
+            after = None if _holds(change.after, wrong) else change.after
+            self.changes[place] = voided = dataclasses.replace(change, before=before, after=after)
+            lost += _left_unknown(voided) - _left_unknown(change)
+        self._missed(lost)
+        self._frozen = ({}, {})
+
+    def _read(self, inode: Inode, *, whole: bool = False) -> File | Link | None:
+        at = self.at(min(inode.paths))
+        try:
+            status = os.lstat(at)
+            if stat.S_ISLNK(status.st_mode):
+                return Link(os.readlink(at)) if self._is(inode, status) else None
+            if not stat.S_ISREG(status.st_mode):
+                return None if stat.S_ISDIR(status.st_mode) else SPECIAL
+            with opened(at) as fd:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode) or not self._is(inode, status):
+                    return None
+                growing = inode.growing = inode.growing or Growing()
+                content = self._contents.put(fd, status.st_size, growing, whole=whole)
+        except OSError:
+            return None
+        if growing.supposed:
+            inode.supposed.append((inode.last, len(self.changes)))
+        else:
+            inode.supposed = inode.supposed if whole else []
+        return File(content, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+
+    def _is(self, inode: Inode, status: os.stat_result) -> bool:
+        """Whether what lies there is this file, and not one that has taken its name since."""
+        key = status.st_dev, status.st_ino
+        if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys or key in self._former or self._vanished):
+            inode.versions[inode.fresh] = None  # a link to something that held something
+        inode.fresh = -1
+        if inode.key is None and (key not in self._keys or self._keys[key] is inode):
+            inode.key = key
+            self._keys[key] = inode
+        return inode.key is None or inode.key == key
+
+    # -- changes -----------------------------------------------------------------------------------------------
+
+    def _add(self, draft: Draft) -> None:
+        kind, start = draft.kind, 0
+        entry, old = draft.after.get(draft.path), draft.before.get(draft.path)
+        if isinstance(entry, tuple) and kind in ("created", "grew", "arrived"):
+            kind, start = self._kind(kind, entry, old)
+        before = self.frozen(draft.before)
+        after = self.frozen(draft.after) if draft.names is None or before is None else self._frozen_but(draft, before)
+        same_file = isinstance(entry, tuple) and isinstance(old, tuple) and draft.before is not draft.after and kind != "moved"
+        if same_file and after is not None and before is not None and after.get(draft.path) == before.get(draft.path):
+            return  # an event without a change
+        self.changes.append(Change(kind, draft.path, draft.step, before, after, start, draft.source, draft.unsynced, draft.loose))
+
+    def _kind(self, kind: Kind, entry: tuple[Inode, int], old: Entry) -> tuple[Kind, int]:
+        """A file that was made whole at once was linked or cloned; one that has changed has grown, or been rewritten."""
+        file = entry[0].versions[entry[1]]
+        if isinstance(file, Link):
+            return "link", 0
+        if kind != "grew":
+            return ("arrived" if kind == "arrived" or (file is not None and file.content.size) else "created"), 0
+        held = old[0].versions[old[1]] if isinstance(old, tuple) else None
+        if file is None or not isinstance(held, File):
+            return "rewritten", 0
+        if file.content.size == 0:
+            return "truncated", 0
+        if file.content.size > held.content.size and self._contents.begins_with(file.content, held.content):
+            return "grew", held.content.size
+        return "rewritten", 0
+
+    def _frozen_but(self, draft: Draft, before: Tree) -> Tree | None:
+        """As ``frozen`` of what is behind a change, where only a few names differ."""
+        found = dict(before)
+        for name in draft.names or ():
+            entry = draft.after.get(name)
+            node = entry[0].versions[entry[1]] if isinstance(entry, tuple) else entry
+            if node is None:
+                return self.frozen(draft.after)
+            found[name] = node
+        if any(node is SPECIAL for node in map(found.get, draft.names or ())):
+            return self.frozen(draft.after)
+        self._frozen = (draft.after, found)
+        return found
+
+    def frozen(self, tree: dict[str, Entry]) -> Tree | None:
+        """A tree with its contents; None where one is not known."""
+        if tree is self._frozen[0]:
+            return self._frozen[1]
+        found: dict[str, File | Link | Folder] = {}
+        for name, entry in tree.items():
+            node = entry[0].versions[entry[1]] if isinstance(entry, tuple) else entry
+            if node is None:
+                self._frozen = (tree, None)
+                return None
+            if node is not SPECIAL:
+                found[name] = node
+        self._frozen = (tree, found)
+        return found
+
+
+def _size(change: Change) -> int:
+    node = change.after.get(change.path) if change.after is not None else None
+    return node.content.size if isinstance(node, File) else change.start
+
+
+def _left_unknown(change: Change) -> bool:
+    """Return True if this change left a directory of which not every content is known."""
+    return change.after is None and change.kind not in ("closed", "synced")
+
+
+def moved(name: str, origin: str, path: str) -> str:
+    """A name, after ``origin`` has become ``path``."""
+    return path + name[len(origin) :] if name == origin or name.startswith(f"{origin}/") else name
+
+
+def _holds(tree: Tree | None, digests: Iterable[bytes]) -> bool:
+    return tree is not None and any(isinstance(node, File) and node.content.digest in digests for node in tree.values())
+
+
+def _folder(at: str) -> Folder:
+    status = os.lstat(at)
+    return Folder(stat.S_IMODE(status.st_mode), status.st_mtime_ns)

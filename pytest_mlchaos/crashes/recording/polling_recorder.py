@@ -1,0 +1,303 @@
+"""What happened to a work directory, where no system tells: it is compared with what it was, whenever something may have changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from time import perf_counter, sleep  # by name: whoever patches the module's attributes leaves these alone
+from typing import Any
+
+from ...errors import BadArgument
+from ..model import Change, File, Folder, Kind, Link, Tree
+from .audit_events import STARTS, hear
+from .content_store import Contents
+from .file_cache import KnownFiles
+from .history import moved
+from .listing import OpenFiles, Status, has_fine_times, listed
+from .recorder_base import Following
+from .stat_poll import Glances
+from .tree_diff import Difference, Key, Seen, differences
+
+__all__ = ["Comparing"]
+
+TRIES = 10
+"""How often a directory is read again while others go on writing."""
+_SHORT = 0.001
+"""s: a look that takes no longer is taken in front of each operation that is heard of."""
+_OFTEN, _SELDOM = 0.002, 0.01
+
+
+class Comparing(Following):
+    """Follows one directory as ``Recorder`` does, on any POSIX system. ``changes`` is what it saw.
+
+    The whole directory is listed, what has changed is read, and it is listed again: each content that is told of was really there at
+    once. Of a new content, the one change that leads to it is told where that is certain (a file that grew, a rename); else it is one
+    change of the whole, and nothing in between is made up.
+
+    Fidelity: what lies between two looks is not seen. Python's own operations are each looked at before and behind; what is written by C++
+    or Rust is seen when the call ends, not inside of it, so a file that one call overwrites is never torn; so are mappings into memory,
+    which are known where Python made them. Another process is looked at some hundred times a second. On a network file system that
+    caches what it knows of files, changes may be seen late.
+    """
+
+    def __init__(self, root: Path, contents: Contents) -> None:
+        if not hasattr(os, "pread"):
+            raise BadArgument(
+                f"mlchaos.explore_crashes follows files as POSIX systems have them, and {sys.platform} is none: run it on Linux or macOS "
+                "(under WSL, say)"
+            )
+        super().__init__()
+        self._root = os.path.realpath(root)
+        self._contents = contents
+        self._files = KnownFiles(contents, self._void)
+        self._files.is_fine = _are_on_one_device(self._root, contents.path.parent) and has_fine_times(str(contents.path.parent))
+        self._open = OpenFiles()
+        self._glances = Glances(self._root, self._has_more)
+        self.pending = self._glances.due
+        self._listing: dict[str, Status] = {}
+        self._seen = Seen({}, {})
+        self._unsynced: set[Key] = set()
+        self._loose: frozenset[str] = frozenset()
+        self._unclosed: dict[Key, bool] = {}  # and whether it was seen open here
+        self._opened, self._started = True, False
+        self._known = False
+        self.changes: list[Change] = []
+        self.step = 0
+        self.drain()
+        self._unclosed.clear()
+        self._unsynced.clear()
+        self._loose = frozenset()
+        self.changes.clear()
+        self.start = self.tree()
+
+    @property
+    def unseen(self) -> Sequence[int]:
+        """Nobody tells how many changes there were."""
+        return ()
+
+    def tree(self) -> Tree | None:
+        """The directory as it was last seen; None if it never stood still since."""
+        return self._seen.tree if self._known else None
+
+    # -- when to look ------------------------------------------------------------------------------------------
+
+    def _has_more(self) -> bool:
+        self._opened = self._opened or self._open.has_more()
+        return self._opened
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something has changed, so long at most."""
+        end = perf_counter() + seconds
+        while not self._glances.has_changed():
+            left = end - perf_counter()
+            if left <= 0 or self._closed:
+                return False
+            sleep(min(left, _OFTEN if self.has_children() else _SELDOM))
+        return True
+
+    def has_children(self) -> bool:
+        """Whether other processes, which nobody hears of, may be writing."""
+        return self._started or bool(getattr(sys.modules.get("multiprocessing.process"), "_children", ()))
+
+    def listen(self, look: Callable[[], None]) -> Callable[[], None]:
+        """Call ``look`` in front of each operation of Python's that may change files, until what is returned is called."""
+
+        def heard(event: str, arguments: tuple[Any, ...]) -> None:
+            if self._draining or self._closed:
+                return
+            if event == "mmap.__new__":
+                self._files.map(arguments[0])
+            self._started = self._started or event in STARTS
+            if self._glances.cost < _SHORT or self._glances.differ():
+                look()
+            self._opened = self._opened or event == "open"
+            self._glances.marked = True
+
+        return hear(heard)
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def _look(self, closely: bool) -> None:
+        """There is no look that is closer than another."""
+        self._known = self._glances.marked = False
+        opened, self._opened = self._opened, False
+        for _ in range(TRIES):
+            began = perf_counter()
+            listing = listed(self._root)
+            listing_took = perf_counter() - began
+            if listing is None:
+                continue
+            if listing == self._listing and not self._files.young and not self._unclosed and not opened:
+                self._known = True
+                break
+            writing = self._written_here(listing, opened=opened)
+            tree = self._read(listing, writing)
+            if tree is not None and listed(self._root) == listing:
+                self._take_in(listing, tree, writing)
+                self._known = True
+                break
+        else:  # it never stood still: later, then
+            self._opened = opened
+        self._glances.looked(listing_took * 2, marked=not self._known or self._glances.marked, young=bool(self._files.young))
+
+    def _written_here(self, listing: dict[str, Status], *, opened: bool) -> set[Key]:
+        """The files that are open here; where none was opened since the last time, only few need to be asked for."""
+        return self._open.among(
+            {status.key for path, status in listing.items() if status.is_file and (opened or status != self._listing.get(path))}
+            | self._unclosed.keys()
+        )
+
+    def _read(self, listing: dict[str, Status], writing: set[Key]) -> Tree | None:
+        tree: dict[str, File | Link | Folder] = {}
+        try:
+            for path, status in listing.items():
+                if status.is_file:
+                    tree[path] = self._files.file(os.path.join(self._root, path), status, writing, len(self.changes))
+                elif status.is_folder:
+                    tree[path] = Folder(stat.S_IMODE(status.mode), status.mtime)
+                elif status.is_link:
+                    tree[path] = Link(os.readlink(os.path.join(self._root, path)))
+        except OSError:  # gone, or another by now
+            return None
+        return tree
+
+    # -- what has happened -------------------------------------------------------------------------------------
+
+    def _take_in(self, listing: dict[str, Status], tree: Tree, writing: set[Key]) -> None:
+        before, after = self._seen, Seen(tree, {path: listing[path].key for path in tree})
+        self._close_unchanged(after, writing)
+        found = differences(before, after, self._contents, lambda path: self._is_torn(path, listing), lambda path: listing[path].ctime)
+        changed = [path for path in tree if not after.is_same(path, before)]
+        self._unsynced.update(
+            after.keys[path] for path in changed if isinstance(tree[path], File) and tree[path] != _held(before, after.keys[path])
+        )
+        self._seen = after
+        self._set_loose(before, found, changed)
+        tree_before = before.tree
+        for difference in found:
+            self._note(difference.kind, difference.path, tree_before, difference.after, difference.start, difference.source)
+            tree_before = difference.after
+        self._close_ended(found, changed, writing)
+        self._glances.known(listing, [path for path, status in listing.items() if status != self._listing.get(path)], writing)
+        self._listing = listing
+        self._files.forget_all_but(after.keys.values())
+
+    def _is_torn(self, path: str, listing: dict[str, Status]) -> bool:
+        """Whether a file was written to, and nothing else was done, as far as times tell: so its beginnings were there on the way.
+
+        A new one: what was written to it came after the last change of its directory's names, so it had its name by then. One that was
+        there: no name has come and gone since (of a journal, say, that made the writing safe).
+        """
+        status, above = listing[path], os.path.dirname(path)
+        names = {folder for folder, there in listing.items() if there.is_folder and there.mtime != self._mtime_of(folder)}
+        if path in self._listing:
+            return not names and self._files.is_fine
+        if self.has_children():
+            return False  # they do more than one thing at a time
+        return names <= {above} and above in self._listing and listing[above].mtime < status.mtime == status.ctime
+
+    def _mtime_of(self, folder: str) -> int:
+        return self._listing[folder].mtime if folder in self._listing else -1
+
+    def _note(self, kind: Kind, path: str, before: Tree, after: Tree, start: int = 0, source: str | None = None) -> None:
+        unsynced = frozenset(path for path, key in self._seen.keys.items() if key in self._unsynced)
+        self.changes.append(Change(kind, path, self.step, before, after, start, source, unsynced, self._loose))
+
+    def _set_loose(self, before: Seen, found: Iterable[Difference], changed: Iterable[str]) -> None:
+        keys = self._seen.keys
+        for difference in found:
+            if difference.source is not None:
+                source, path = difference.source, difference.path
+                self._loose = frozenset(moved(name, source, path) for name in self._loose) | {path}
+                return
+        named = {path for path in changed if before.keys.get(path) != keys[path]}
+        self._loose = frozenset((self._loose & keys.keys()) | named)
+
+    def _close_unchanged(self, after: Seen, writing: set[Key]) -> None:
+        """A file that nobody here has open, and that is what it was the last time, has been closed since."""
+        for key in self._unclosed.keys() - writing:
+            held = _held(self._seen, key)
+            if held is not None and _held(after, key) in (None, held):
+                self._closes(key)
+
+    def _close_ended(self, found: list[Difference], changed: Iterable[str], writing: set[Key]) -> None:
+        """And so has one that was open here, and is not."""
+        tells = bool(found) and found[-1].kind in ("created", "grew", "truncated", "rewritten")
+        for path in changed:
+            key = self._seen.keys[path]
+            if isinstance(self._seen.tree[path], File) and (tells or key in writing):
+                self._unclosed.setdefault(key, False)
+        for key in writing:
+            self._unclosed.setdefault(key, True)
+        for key, seen_open in list(self._unclosed.items()):
+            if key in writing:
+                self._unclosed[key] = True
+            elif seen_open:
+                self._closes(key)
+
+    def _closes(self, key: Key) -> None:
+        del self._unclosed[key]
+        path = min((path for path, other in self._seen.keys.items() if other == key), default=None)
+        if path is not None:
+            self._note("closed", path, self._seen.tree, self._seen.tree)
+
+    def _void(self, first: int, wrong: set[bytes]) -> None:
+        """What was supposed of a large file turns out to be wrong: no state holds it."""
+
+        def right(tree: Tree | None) -> Tree | None:
+            holds = tree is not None and any(isinstance(node, File) and node.content.digest in wrong for node in tree.values())
+            return None if holds else tree
+
+        for place in range(first, len(self.changes)):
+            change = self.changes[place]
+            self.changes[place] = Change(
+                change.kind, change.path, change.step, right(change.before), right(change.after), change.start, change.source,
+                change.unsynced, change.loose,
+            )  # fmt: skip
+
+    # -- power losses ------------------------------------------------------------------------------------------
+
+    def path_of(self, fd: int) -> str:
+        """Where an open file, or directory, lies. Raises ``OSError`` for one that is not in here."""
+        self.drain()
+        status = os.fstat(fd)
+        for path, listed_as in self._listing.items():
+            if listed_as.key == (status.st_dev, status.st_ino):
+                return os.path.join(self._root, path)
+        raise FileNotFoundError(fd)
+
+    def synced(self, path: str) -> None:
+        """A file, or a directory, has been written back: a power loss leaves it as it is."""
+        self.drain()
+        relative = os.path.relpath(path, self._root).replace(os.sep, "/")
+        relative = "" if relative == "." else relative
+        node = self._seen.tree.get(relative)
+        if isinstance(node, File):
+            self._unsynced.discard(self._seen.keys[relative])
+        elif isinstance(node, Folder):
+            self._loose -= {name for name in self._loose if os.path.dirname(name) == relative and name != relative}
+        else:
+            return
+        self._note("synced", relative, self._seen.tree, self._seen.tree)
+
+    def all_synced(self) -> None:
+        """Everything has been written back."""
+        self.drain()
+        self._unsynced.clear()
+        self._loose = frozenset()
+        self._note("synced", "", self._seen.tree, self._seen.tree)
+
+
+def _are_on_one_device(path: str, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_dev == os.stat(other).st_dev
+    return False
+
+
+def _held(seen: Seen, key: Key) -> object:
+    """What a file held."""
+    return next((seen.tree[path] for path, other in seen.keys.items() if other == key), None)

@@ -1,0 +1,273 @@
+"""Checkpoints that lie at a URL: the states of a prefix between the operations on it.
+
+Imitates: an object store behind a process that dies. What it has put, copied and removed is there; what was being uploaded is not.
+Fidelity: nothing is torn, whatever the filesystem would do: a file is there once it is closed. Uploads of one event loop are made one
+after the other while the golden run is recorded. What does not pass through fsspec (another client, another process) is seen at the next
+operation or step, all at once. Objects are put back in the order in which they were made, without their times and metadata.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ...core.interrupts import Uninterruptible
+from ...core.privacy import error_text
+from ...engine.scopes import OURS, within
+from ...errors import BadArgument
+from ...processes.subprocess_runner import fresh_processes
+from ..model import Change, File, Folder, Kind, Node, Tree
+from .content_store import Contents
+from .fsspec_prefix import Prefix
+from .fsspec_recorder import Operations
+from .location import Unseen
+
+__all__ = ["Remote"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+TRIES = 5
+"""How often a prefix is read again while others go on writing."""
+TAGS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "checksum", "crc32c", "generation", "version_id", "versionid")
+"""What filesystems call that which changes with an object's content; without it, an object is read to know."""
+_PROBE = ".mlchaos-probe"
+
+
+class Remote:
+    """A prefix of an fsspec filesystem. ``rooted``: it existed, empty, before the subject came."""
+
+    def __init__(self, prefix: Prefix, rooted: bool) -> None:
+        self._prefix = prefix
+        self._rooted = rooted
+        self._operations = Operations()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Remote, (self._prefix, self._rooted)
+
+    def __str__(self) -> str:
+        return str(self._prefix)
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, prefix: Prefix, caller: str, *, allow_remote: bool) -> Iterator[Remote]:
+        """An empty prefix, which is left as it was found."""
+        try:
+            prefix.check(caller, allow_remote=allow_remote)
+            remote = cls(prefix, "" in prefix.infos())
+            try:
+                with Uninterruptible(remote._operations):
+                    yield remote
+            finally:
+                prefix.clear(root=not remote._rooted)
+                _forget_listings(_clients())
+        finally:
+            prefix.close()
+
+    def check_shared(self, caller: str) -> None:
+        """Raise ``BadArgument`` where a fresh process would not find what lies here."""
+        self._prefix.put(_PROBE, b"")
+        try:
+            ended = fresh_processes().run(_found, self._prefix, timeout=60)
+        finally:
+            self._prefix.clear(root=not self._rooted)
+        if ended.value is not True:
+            why = f" ({error_text(ended.error)})" if ended.error is not None else ""
+            raise BadArgument(
+                f"{caller}: a fresh process does not find what lies at {self}{why}: what is kept in one process' memory needs "
+                "isolation='in-process'; a server on loopback can be reached from all"
+            )
+
+    def recorder(self, contents: Contents) -> _Recorder:
+        """It looks behind each operation that writes, and at each step."""
+        return _Recorder(self._prefix, contents, self._operations)
+
+    def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
+        """At each operation."""
+        watched: contextlib.AbstractContextManager[None] = recorder.watched()
+        return watched
+
+    def reads(self, recorder: Any) -> contextlib.AbstractContextManager[Unseen]:
+        """Clients read in ways of their own."""
+        return contextlib.nullcontext(Unseen())
+
+    def holding(self, contents: Contents) -> _Holding:
+        """What puts a content there."""
+        return _Holding(self._prefix, contents, clear=lambda: self._prefix.clear(root=not self._rooted))
+
+    def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
+        """Of the objects."""
+        found = {path: self._prefix.read(path) for path, info in self._prefix.infos().items() if info.get("type") != "directory"}
+        return {path: Contents.digest(data) for path, data in found.items() if data is not None}, {}
+
+
+def _found(prefix: Prefix) -> bool:
+    return _PROBE in prefix.infos()
+
+
+class _Recorder:
+    """Follows a prefix by looking at it; each object is read once for each content."""
+
+    def __init__(self, prefix: Prefix, contents: Contents, operations: Operations) -> None:
+        self.changes: list[Change] = []
+        self.step = 0
+        self._prefix = prefix
+        self._contents = contents
+        self._lock = threading.RLock()
+        self._operations = operations
+        self._known: dict[str, tuple[str, File]] = {}
+        self._made = 0
+        self._tree: dict[str, Node] = {}
+        self._look(thoroughly=True)
+        self.changes.clear()
+        self.start: Tree | None = self._tree
+
+    @property
+    def unseen(self) -> Sequence[int]:
+        """Each operation is seen."""
+        return ()
+
+    def tree(self) -> Tree | None:
+        """What was there when it looked last."""
+        return self._tree
+
+    def close(self) -> None:
+        """Follow it no longer."""
+
+    def drain(self, *, closely: bool = False) -> None:
+        """Take in what others may have written."""
+        self._look(thoroughly=False)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look behind each operation; at the end nothing is under way any more."""
+        with self._operations.heard(lambda made: self._look(thoroughly=True)):
+            yield
+        self._look(thoroughly=True)
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def _look(self, *, thoroughly: bool) -> None:
+        with self._lock, within(OURS):
+            for _ in range(TRIES):
+                infos = self._prefix.infos()
+                tree, read = self._read(infos, thoroughly)
+                if tree is not None and (not read or _fingerprints(self._prefix.infos()) == _fingerprints(infos)):
+                    self._note(tree)
+                    return
+
+    def _read(self, infos: Mapping[str, dict[str, Any]], thoroughly: bool) -> tuple[dict[str, Node] | None, bool]:
+        """What is there, and whether an object had to be read; None where one was gone before that."""
+        under_way = {self._prefix.relative(path) for path in self._operations.under_way()}
+        tree: dict[str, Node] = {path: self._tree[path] for path in under_way if path is not None and path in self._tree}
+        read = False
+        for path, info in sorted(infos.items()):
+            if path in under_way:
+                continue
+            if info.get("type") == "directory":
+                tree[path] = Folder()
+                continue
+            fingerprint = _fingerprint(info)
+            known = self._known.get(path)
+            if known is None or known[0] != fingerprint or (thoroughly and not _tagged(info)):
+                data = self._prefix.read(path)
+                read = True
+                if data is None:
+                    return None, True
+                known = self._known[path] = fingerprint, self._file(data, known if known and known[0] == fingerprint else None)
+            tree[path] = known[1]
+        return tree, read
+
+    def _file(self, data: bytes, known: tuple[str, File] | None) -> File:
+        """Its time is the place in the order in which all were made."""
+        content = self._contents.keep(data)
+        if known is not None and known[1].content == content:
+            return known[1]
+        self._made += 1
+        return File(content, mtime=self._made)
+
+    def _note(self, tree: dict[str, Node]) -> None:
+        before, self._tree = self._tree, tree
+        gone = [path for path in before if path not in tree and isinstance(before[path], File)]
+        came = [path for path in tree if isinstance(tree[path], File) and tree[path] != before.get(path)]
+        kind: Kind = "arrived"
+        if len(gone) == len(came) == 1 and before[gone[0]] == tree[came[0]]:
+            change = Change("moved", came[0], self.step, before, tree, source=gone[0])
+        elif gone or came:
+            kind = "arrived" if came else "removed"
+            change = Change(kind, _together(came or gone, tree if kind == "removed" else before), self.step, before, tree)
+        elif folders := [path for path in tree if path not in before]:
+            change = Change("folder", folders[0], self.step, before, tree)
+        elif folders := [path for path in before if path not in tree]:
+            change = Change("removed", folders[0], self.step, before, tree)
+        else:
+            self._tree = before
+            return
+        self.changes.append(change)
+
+
+def _together(paths: list[str], others: Mapping[str, Node]) -> str:
+    """What was seen at once, by one name: the directory that is all of theirs, or the last of them."""
+    if len(paths) > 1:
+        folders = {path.rpartition("/")[0] for path in paths}
+        folder = min(folders, key=len)
+        if folder and all(path.startswith(f"{folder}/") for path in paths) and not any(path.startswith(f"{folder}/") for path in others):
+            return folder
+    return paths[-1]
+
+
+def _fingerprints(infos: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {path: _fingerprint(info) for path, info in infos.items()}
+
+
+def _fingerprint(info: Mapping[str, Any]) -> str:
+    return repr(sorted(info.items(), key=lambda item: str(item[0])))
+
+
+def _tagged(info: Mapping[str, Any]) -> bool:
+    return any(value for key, value in info.items() if str(key).lower() in TAGS)
+
+
+class _Holding:
+    """Empties a prefix and fills it. No client that lives in this process goes on with a listing of before."""
+
+    def __init__(self, prefix: Prefix, contents: Contents, *, clear: Callable[[], None]) -> None:
+        self._prefix = prefix
+        self._contents = contents
+        self._clear = clear
+        self._clients = _clients()
+
+    def hold(self, tree: Tree) -> None:
+        """Make it hold just this."""
+        self._clear()
+        for path, node in tree.items():
+            if isinstance(node, Folder):
+                self._prefix.make(path)
+        files = [(path, node) for path, node in tree.items() if isinstance(node, File)]
+        for path, node in sorted(files, key=lambda item: item[1].mtime):  # a subject may choose the newest
+            self._prefix.put(path, b"".join(self._contents.blocks(node.content)))
+        _forget_listings(self._clients)
+
+
+def _clients() -> weakref.WeakSet[Any]:
+    """Filesystems that live, those that no cache of instances knows included."""
+    import fsspec.spec as spec
+
+    return weakref.WeakSet(found for found in gc.get_objects() if issubclass(type(found), spec.AbstractFileSystem))
+
+
+def _forget_listings(clients: weakref.WeakSet[Any]) -> None:
+    """As in a new process, nothing is known of what is there."""
+    import fsspec.spec as spec
+
+    pending: list[Any] = [spec.AbstractFileSystem]
+    while pending:
+        cls = pending.pop()
+        pending.extend(cls.__subclasses__())
+        for client in list(cls._cache.values()):
+            clients.add(client)
+    for client in list(clients):
+        with within(OURS), contextlib.suppress(Exception):  # whatever a foreign client does
+            client.invalidate_cache()

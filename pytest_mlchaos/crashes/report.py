@@ -1,0 +1,260 @@
+"""The report of an exploration of crash states, and the judgement on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+from ..core.privacy import error_text, shows_values
+from ..core.results import Result
+from ..core.validation import FLAG, TOLERANCE, WHOLE, checked, optional
+from ..errors import Inconclusive, NotRecovered
+from .model import WORKER, CrashOutcome, CrashState
+
+__all__ = ["CrashReport"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SHOWN_GROUPS = 5
+_NUMBER = re.compile(r"\d+")
+_ORDER = ("failed", "hung", "restarted", "diverged")
+_NEVER_RESUMES = (
+    "usual reasons: it saves under one name and looks for another (last.pt, latest.pt);",
+    "it runs without its option to resume; it never loads what it saves.",
+    "If it is meant to begin again each time: report.assert_recovers(from_scratch=True)",
+)
+
+
+class CrashReport(Result):
+    """What became of a subject that was resumed from every crash state.
+
+    ``steps``: of the run without a crash. ``states``: the crash states, in the order of time; ``outcomes``: one for each that was tried.
+    ``untried``: the states that were not, because the setting ``budget`` ran out. ``unseen``: how many changes of the directory, at least,
+    left a content that was not seen, so no run resumed from it: one call made several. ``notes``: what
+    else is to be known (that the runs were made in fresh processes, say, and why). ``duration``: seconds that it took.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        writes: int,
+        states: Sequence[CrashState],
+        outcomes: Sequence[CrashOutcome],
+        duration: float,
+        notes: Sequence[str] = (),
+        rejudged: Callable[[CrashOutcome, float, float], CrashOutcome] | None = None,
+        test: str = "",
+        root: str = "",
+        untried: Sequence[CrashState] = (),
+        left_out: str = "",
+        unseen: Sequence[int] = (),
+        traced: bool = False,
+    ) -> None:
+        self.steps = steps
+        self.states = list(states)
+        self.outcomes = list(outcomes)
+        self.duration = duration
+        self.notes = list(notes)
+        self.writes = writes
+        self._rejudged = rejudged
+        self._test = test
+        self._root = root
+        self.untried = list(untried)
+        self._left_out = left_out
+        self.unseen = sum(unseen)
+        self._blind = len(unseen)
+        self._traced = traced
+
+    def _about(self) -> str:
+        return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
+
+    def __str__(self) -> str:
+        return self._unseen(lambda: self.text())
+
+    @property
+    def failures(self) -> list[CrashOutcome]:
+        """The outcomes that are not ``recovered``, in the order of time."""
+        return [outcome for outcome in self.outcomes if outcome.verdict != "recovered"]
+
+    @property
+    def examples(self) -> list[CrashState]:
+        """The earliest state of each cause."""
+        return [_example(group).state for group in _grouped(self.failures)]
+
+    @property
+    def max_lost_steps(self) -> int:
+        """The most steps that a crash costs: done again by a resumed run; 0 where no step of torch's was seen."""
+        return max((outcome.lost_steps for outcome in self.outcomes if outcome.lost_steps is not None), default=0)
+
+    @property
+    def recovery_time(self) -> float | None:
+        """Seconds from the start of a resumed run to its first step: the median of those that recovered; None where none took a step."""
+        times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
+        return times[len(times) // 2] if times else None
+
+    @checked("assert_recovers", rtol=TOLERANCE, atol=TOLERANCE, max_lost_steps=optional(WHOLE), from_scratch=FLAG)
+    def assert_recovers(
+        self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None, from_scratch: bool = False
+    ) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless the subject recovers from every crash state.
+
+        Raise :class:`~pytest_mlchaos.errors.Inconclusive` if it recovers from all that were tried, and the budget ended before the rest.
+
+        To recover is to end as the run without a crash did: in the same returned value, which may differ by ``atol + rtol *
+        abs(expected)``, and the same trained parameters. ``max_lost_steps``: more steps than this must never have to be done again.
+        ``from_scratch``: the job is meant to do all its work again after a crash. Without it, a job that never goes on from what it
+        saved fails. A job that does go on from some states must not lose a complete checkpoint either way.
+        """
+        outcomes = self.outcomes
+        if (rtol or atol) and self._rejudged is not None:
+            outcomes = [self._rejudged(outcome, rtol, atol) for outcome in outcomes]
+        if from_scratch:
+            outcomes = [_meant_to_begin_again(outcome) for outcome in outcomes]
+        slow = [o for o in outcomes if max_lost_steps is not None and o.lost_steps is not None and o.lost_steps > max_lost_steps]
+        if slow or any(outcome.verdict != "recovered" for outcome in outcomes):
+            raise NotRecovered(self.text(outcomes, slow, max_lost_steps))
+        if self._left_out:
+            raise Inconclusive(self.text(outcomes))
+
+    # -- in words ----------------------------------------------------------------------------------------------
+
+    def text(
+        self, outcomes: Sequence[CrashOutcome] | None = None, slow: Sequence[CrashOutcome] = (), max_lost_steps: int | None = None
+    ) -> str:
+        """The report: grouped by cause, the earliest example of each, what a crash costs, and the line that repeats the first."""
+        outcomes = self.outcomes if outcomes is None else outcomes
+        failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
+        groups = _grouped(failures)
+        lines = [self._head(outcomes, failures), *([f"  {self._left_out}"] if self._left_out else []), *self._not_seen()]
+        for group in groups[:SHOWN_GROUPS]:
+            lines += _group(group, self._root)
+        if len(groups) > SHOWN_GROUPS:
+            lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
+        if slow:
+            worst = max(slow, key=lambda outcome: outcome.lost_steps or 0)
+            lines.append(f"  lost work {len(slow)}x  more than {_counted(max_lost_steps or 0, 'step')} had to be done again")
+            lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it went on from step {worst.resumed_at}")
+        lines += [self._costs(), *(f"  {note}" for note in self.notes)]
+        first = _example(groups[0]) if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
+        if first is not None and self._test:
+            lines.append(f'  reproduce: @chaos.crash(state="{first.state.id}")')
+            replayed = f"crash(state={first.state.id!r})"
+            lines.append(f'         or: pytest "{self._test}" --mlchaos-replay "{replayed}"')
+        return "\n".join(lines)
+
+    def _head(self, outcomes: Sequence[CrashOutcome], failures: Sequence[CrashOutcome]) -> str:
+        good = len(outcomes) - len(failures)
+        verdict = (
+            ("these recover" if self.untried else "all recover")
+            if not failures
+            else f"{good} recover{'s' if good == 1 else ''}, {len(failures)} do{'es' if len(failures) == 1 else ''} not"
+        )
+        over = (
+            f"{_counted(self.steps, 'step')} ({_counted(self.writes, 'checkpoint write')})"
+            if self.steps
+            else _counted(self.writes, "file write")
+        )
+        tried = f"{len(outcomes)} of " if self.untried else ""
+        states = _counted(len(self.states), "crash state")
+        return f"mlchaos: {tried}{states} in {over}, checked in {self.duration:.1f} s: {verdict}"
+
+    def _not_seen(self) -> list[str]:
+        if not self.unseen:
+            return []
+        number, verb, who = ("1 change", "was", "it") if self.unseen == 1 else (f"some {self.unseen} changes", "were", "they")
+        if self._traced:
+            why = "(of a file that is mapped into memory, or whose content no system call tells)"
+            return [f"  {number} {verb} not seen {why}, so no run resumed from what {who} left"]
+        where = "one call" if self._blind == 1 else f"{self._blind} calls"
+        return [f"  {number} inside {where} {verb} not seen, so no run resumed from what {who} left: record='syscalls' sees each"]
+
+    def _costs(self) -> str:
+        if not self.steps:
+            return "  lost work: not measured (no optimizer step of torch's was taken)"
+        restart = f"; restart: {self.recovery_time:.2f} s" if self.recovery_time is not None else ""
+        return f"  lost work: at most {_counted(self.max_lost_steps, 'step')}{restart}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _about(state: CrashState) -> str:
+    return f"{state.what}, after step {state.step}" if state.step else state.what
+
+
+def _grouped(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
+    """Failures of one cause together; the worst kind first, and in it the earliest."""
+    groups: dict[tuple[str, ...], list[CrashOutcome]] = {}
+    for outcome in failures:
+        groups.setdefault(_cause(outcome), []).append(outcome)
+    return sorted(groups.values(), key=lambda group: _ORDER.index(group[0].verdict))
+
+
+def _example(group: Sequence[CrashOutcome]) -> CrashOutcome:
+    """The earliest; of runs that all began from scratch the last, which had the most to go on from."""
+    return group[-1] if group[0].from_scratch else group[0]
+
+
+def _meant_to_begin_again(outcome: CrashOutcome) -> CrashOutcome:
+    """Its verdict for a job that may always begin from scratch."""
+    if not outcome.from_scratch:
+        return outcome
+    return dataclasses.replace(outcome, verdict="recovered" if outcome.divergence is None else "diverged", detail="", from_scratch=False)
+
+
+def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
+    """What failures have in common that fail for one reason: a divergence is another one if its words are, but for numbers."""
+    finished = "finished" if outcome.finished else ""
+    if outcome.error is not None:
+        mixed = "of several saves" if outcome.verdict == "failed" and outcome.detail else ""
+        return outcome.verdict, finished, type(outcome.error).__name__, outcome.place, mixed
+    if outcome.divergence is None:
+        return outcome.verdict, finished
+    return outcome.verdict, finished, outcome.divergence.component, _NUMBER.sub("", outcome.divergence.detail)
+
+
+def _last_words(output: str, root: str) -> str:
+    """What ended a worker of the run, or what it printed last, if the report may show that."""
+    lines = [line.strip().replace(root, "workdir") if root else line.strip() for line in output.splitlines() if line.strip()]
+    ended = [line for line in lines if line.startswith(WORKER)]
+    if ended:
+        return f"(its {ended[-1].removeprefix(WORKER)})"
+    if not lines:
+        return ""
+    text = lines[-1] if len(lines[-1]) <= 160 else lines[-1][:157] + "..."
+    return f"(it printed last: {text})" if shows_values() else f"(it printed {_counted(len(lines), 'line')}: outcome.output has them)"
+
+
+def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
+    first = group[0]
+    head = f"  {first.verdict:<9} {len(group):>3}x  "
+    pad = " " * 17
+    if first.verdict == "failed" and first.error is not None:
+        lines = [f"{head}resume raised {error_text(first.error, root=root)}", *([f"{pad}at {first.place}"] if first.place else [])]
+    elif first.verdict == "hung":
+        lines = [f"{head}resume did not end: {first.error}"]
+        early = [outcome for outcome in group if outcome.detail]
+        lines += [f"{pad}({len(early)} of them {early[-1].detail})"] if early else []
+        lines += [f"{pad}{words}" for words in [_last_words(first.output, root)] if words]
+    elif first.from_scratch:
+        lines = [f"{head}no run resumed: each began from scratch, also after the job had finished", f"{pad}({first.detail})"]
+        lines += [f"{pad}{line}" for line in _NEVER_RESUMES]
+    elif first.verdict == "restarted":
+        lines = [f"{head}resume began from scratch", f"{pad}({first.detail})"]
+    else:
+        divergence = first.divergence
+        assert divergence is not None
+        steps = {outcome.divergence.step for outcome in group if outcome.divergence is not None}
+        place = (
+            f"first divergence at step {min(steps)}: "
+            if divergence.component not in ("returned value", "files")
+            else "it ended otherwise: "
+        )
+        lines = [f"{head}{place}{divergence.component}", *([f"{pad}({divergence.detail})"] if divergence.detail else [])]
+    if first.finished:
+        lines.append(f"{pad}(the job had finished, and was started again)")
+    if first.verdict == "failed" and first.detail:
+        lines.append(f"{pad}({first.detail})")
+    return [*lines, f"{pad}{'last' if first.from_scratch else 'first'}: {_about(_example(group).state)}"]

@@ -1,0 +1,233 @@
+"""One run of a subject in its work directory: as a new process would start it, watched, and cut off when it takes too long."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import io
+import os
+import random
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter  # the real clock, whatever the subject is shown
+from typing import Any
+
+from ..core.clock import VirtualClock
+from ..core.interrupts import deferred, uninterruptible
+from ..core.privacy import error_text
+from ..core.schedule import Schedule
+from ..core.sites import derive_seed
+from ..engine import virtual_time
+from ..engine.controller import Controller, current
+from ..engine.digests import random_states
+from ..engine.import_hooks import when_imported
+from ..engine.patching import Patches
+from ..engine.scopes import OURS, within
+from ..engine.user_code import user_place
+from ..engine.watchdog import time_limit
+from ..errors import GoldenRunFailed, MlchaosError, NonDeterministicSubject, TrialTimeout, Verdict
+from ..runs.inputs import Inputs
+from ..runs.supervisor import kept
+from ..runs.traces import Trace
+from .model import WORKER, Change, File, Ran, Tree
+from .recording.hooks import cross_device
+from .recording.location import Local, Place, Recording
+
+__all__ = ["Subject", "Terms", "Traced", "ends_the_test", "recorded", "resumed", "tell_writes"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
+"""Opens around a run and traces its steps; calls what it is given behind each."""
+_TORCH_SEED = 67280421310721  # torch's own in each new process (c10::detail's default_rng_seed_val)
+_OUTPUT = 20_000
+_JUDGEMENTS = (Verdict, GoldenRunFailed, NonDeterministicSubject)
+"""Errors of this package that judge what the subject ran: they are outcomes, as the subject's own errors are."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a subject is run. ``elsewhere``: where its checkpoints lie, if that is no directory."""
+
+    root: Path
+    traced: Traced
+    cross_device: bool = False
+    timeout: float | None = None
+    virtual: bool = False
+    elsewhere: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its checkpoints lie."""
+        return self.elsewhere or Local(self.root)
+
+
+class Stop(BaseException):
+    """A run has matched the golden one for long enough."""
+
+
+class Subject:
+    """A callable with its arguments; each run is given fresh copies of them."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._inputs = Inputs(function, args)
+
+    def fresh(self) -> Callable[[], Any]:
+        """It with its arguments, as they were at the start."""
+        return self._inputs.again()
+
+
+def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number: int = 0) -> Ran:
+    """Run it, as the ``number``-th process, while the recorder follows what it writes."""
+
+    def on_step(trace: Trace) -> None:
+        recorder.drain(closely=True)
+        recorder.step = len(trace.steps)
+
+    with terms.place.watched(recorder):
+        ran = _run(call, terms, number, on_step, recorder)
+    tell_writes(ran, recorder.changes, recorder.tree() or {})
+    return ran
+
+
+def tell_writes(ran: Ran, changes: Sequence[Change], left: Tree) -> None:
+    """Note what a run wrote, by the changes that were recorded and what it left."""
+    completed = list(_completed(changes))
+    ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
+    ran.grown = frozenset(change.path for change in changes) - _replaced(changes)
+    saved = dict.fromkeys(change.path for change, file in completed if file.content.size and (change.step or not ran.trace.steps))
+    ran.saved = tuple(path for path in saved if path in left)  # a lock that is gone at the end is nothing to go on from
+
+
+def _replaced(changes: Iterable[Change]) -> set[str]:
+    """The files that were not only appended to, and what is no file."""
+    kinds = ("created", "grew", "closed", "synced")
+    return {path for change in changes if change.kind not in kinds for path in (change.path, change.source) if path is not None}
+
+
+def _completed(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
+    """Which files were brought to an end: what tells the progress of a run that takes no steps."""
+    for change in changes:
+        node = change.after.get(change.path) if change.after is not None else None
+        if isinstance(node, File) and change.kind in ("closed", "moved", "arrived"):
+            yield change, node
+
+
+def ends_the_test(error: BaseException) -> bool:
+    """Return True for what pytest (or pytest-timeout) raises to end a test. Its ``Failed`` claims to be a built-in."""
+    kind = type(error)
+    is_failed = kind.__name__ == "Failed" and any(base.__module__.startswith("_pytest") for base in kind.__mro__)
+    return is_failed or kind.__module__.startswith("_pytest")
+
+
+def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] | None = None) -> Ran:
+    """Run it as the ``number``-th process."""
+    return _run(call, terms, number, on_step or _nothing)
+
+
+def _nothing(trace: Trace) -> None:
+    """Behind each step."""
+
+
+def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None], recorder: Recording | None = None) -> Ran:
+    ran, output = Ran(), io.StringIO()
+    _seed(number)
+    before = dict(random_states())
+    start = perf_counter()
+    with _surrounded(terms, output, quiet=number > 0), terms.place.reads(recorder) as reads, terms.traced(on_step) as ran.trace:
+        try:
+            with time_limit(terms.timeout, current() or Controller(Schedule()), "the run"):
+                ran.value = kept(call())
+        except Stop:
+            ran.trace.stopped = True
+        except TrialTimeout as timeout:
+            ran.hung = timeout.place
+        except SystemExit as stop:
+            ran.error = stop if stop.code else None
+        except BaseException as error:  # whatever the subject raises is an outcome
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or ends_the_test(error):
+                raise
+            if isinstance(error, MlchaosError) and not isinstance(error, _JUDGEMENTS):
+                raise  # a mistake in the test or of the tool: it says nothing about the subject
+            ran.error = error
+        ran.duration = perf_counter() - start
+    ran.read = reads.files
+    ran.output = output.getvalue()[-_OUTPUT:]
+    ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
+    if ran.error is not None:
+        ran.place = user_place(ran.error)
+    elif ran.hung is None and not ran.trace.stopped and (isinstance(terms.place, Local) or ran.value is None):
+        with within(OURS):
+            ran.files, ran.texts = terms.place.endings()
+    return ran
+
+
+@uninterruptible
+def _surrounded(terms: Terms, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())  # the first run's are enough
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(output))
+        stack.enter_context(_one_thread())
+        _hear_threads(output, stack.enter_context(Patches()), quiet=quiet)
+        if terms.cross_device:
+            stack.enter_context(cross_device(str(terms.root)))
+        if terms.virtual:
+            virtual_time.install(VirtualClock(), stack.enter_context(Patches()))
+        yield
+
+
+def _hear_threads(output: io.StringIO, patches: Patches, *, quiet: bool) -> None:
+    """What ends a thread is printed last: a run that waits for it says nothing by itself. ``quiet``: and reported nowhere else."""
+    hook = threading.excepthook
+
+    def ended(args: Any) -> None:
+        if not quiet:
+            hook(args)
+        name = args.thread.name if args.thread is not None else "?"
+        error = args.exc_value if args.exc_value is not None else args.exc_type()
+        print(f"{WORKER}thread {name} raised {error_text(error)}", file=output)
+
+    patches.set(threading, "excepthook", ended)
+
+
+@uninterruptible
+def _one_thread() -> Iterator[None]:
+    """As torchrun and the fresh processes have it: many small runs, beside others maybe, are faster so, and sums are the same."""
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0] or 1)
+    before: list[int] = []
+
+    def limit() -> None:
+        torch = sys.modules["torch"]
+        before.append(torch.get_num_threads())
+        torch.set_num_threads(threads)
+
+    with Patches() as patches:
+        when_imported("torch", patches, limit)
+        yield
+        if before:
+            sys.modules["torch"].set_num_threads(before[0])
+
+
+def _seed(number: int) -> None:
+    """As in a new process: torch's generator starts from its fixed seed, those of python and NumPy from another one each time."""
+    seed = derive_seed("process", number)
+    random.seed(seed)
+    numpy = getattr(sys.modules.get("numpy"), "random", None)
+    if numpy is not None:
+        numpy.seed(seed % 2**32)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "default_generator"):
+        torch.default_generator.manual_seed(_TORCH_SEED)
+
+
+def collected() -> None:
+    """Free what a run has left: loaders' workers end, files are closed.
+
+    Python drops what is raised in a finalizer, a Ctrl-C, too. So signals wait until all finalizers have run.
+    """
+    with deferred():
+        gc.collect()

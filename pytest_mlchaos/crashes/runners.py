@@ -1,0 +1,317 @@
+"""Where runs take place: in this process, or each in a fresh one; one after the other, in the subject's own work directory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.interrupts import uninterruptible
+from ..core.privacy import child_error, error_text, remember_text
+from ..engine.process_state import Surroundings
+from ..engine.scopes import OURS, within
+from ..errors import BadArgument, MlchaosError
+from ..processes import stack_dumps
+from ..processes.subject_pickling import Packed
+from ..processes.subprocess_runner import Ended, fresh_processes
+from ..runs.traces import Trace
+from .leaks import Leftovers
+from .model import Change, Ran, Tree
+from .recording.content_store import Contents
+from .recording.polling_recorder import Comparing
+from .recording.strace_process import Marked, await_strace, traced
+from .recording.syscall_recorder import Replay
+from .run import Subject, Terms, collected, recorded, resumed, tell_writes
+
+__all__ = ["Fresh", "Golden", "Host", "InProcess", "OnStep"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+OnStep = Callable[[Trace], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """A recorded run, and what it did to its directory. ``running``: threads and processes that it left;
+    ``changed``: names in modules that are put back; ``kept``: those that are not.
+    """
+
+    ran: Ran
+    start: Tree | None
+    changes: Sequence[Change]
+    end: Tree | None
+    running: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    compared: bool = False
+    """Whether what lies between two looks at the directory was not seen."""
+    unseen: tuple[int, ...] = ()
+    """How many changes left a content of the directory that was not seen: a number for each call, or other time between two looks."""
+    traced: bool = False
+    """Whether system calls were recorded."""
+    differs: tuple[str, ...] = ()
+    """Where system calls were recorded, the files that are not what those made of them."""
+
+
+class Host(Protocol):
+    """Runs a subject, from any content of its directory."""
+
+    contents: Contents
+    is_fresh: bool
+    start: Tree | None
+    follow: bool
+    """Whether resumed runs are recorded, too: what they write is what tells their progress."""
+
+    def limit(self, seconds: float) -> None:
+        """So long may a run take from now on."""
+
+    def golden(self, start: Tree | None) -> Golden:
+        """A recorded run from that content (None: from what is there)."""
+        ...
+
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+        """A run from that content, as the ``number``-th process."""
+        ...
+
+    def leave(self, tree: Tree | None) -> None:
+        """At the end: the directory holds this."""
+
+
+class InProcess:
+    """Runs in this process. What a run leaves in user modules' globals, and in the directory, is undone before the next."""
+
+    is_fresh = False
+
+    def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
+        self.contents = contents
+        self.start: Tree | None = None
+        self.follow = False
+        self._subject = subject
+        self._terms = terms
+        self._disk = terms.place.holding(contents)
+        self._surroundings = Surroundings()
+        self._before = Leftovers()
+
+    def limit(self, seconds: float) -> None:
+        """So long may a run take from now on."""
+        self._terms = dataclasses.replace(self._terms, timeout=seconds)
+
+    def golden(self, start: Tree | None) -> Golden:
+        """A recorded run."""
+        self._reset(start)
+        try:
+            with self._before.following_imports():
+                golden = _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
+            self.start = golden.start if start is None else self.start
+            return golden
+        finally:
+            self._surroundings.restore()
+
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+        """A run from that content."""
+        self._reset(tree)
+        with self._before.following_imports():
+            if self.follow:
+                return _followed(self._subject.fresh(), self._terms, self.contents, number)
+            return resumed(self._subject.fresh(), self._terms, number, on_step)
+
+    def leave(self, tree: Tree | None) -> None:
+        """At the end: the directory holds this."""
+        collected()
+        self._reset(tree)
+        self._before.leave()
+
+    def _reset(self, tree: Tree | None) -> None:
+        with within(OURS):
+            if tree is not None:
+                self._disk.hold(tree)
+            self._surroundings.restore()
+            self._before.restore()
+
+
+class Fresh:
+    """Each run in a fresh process. ``syscalls``: strace records the golden run."""
+
+    is_fresh = True
+
+    def __init__(self, subject: Subject, terms: Terms, contents: Contents, *, syscalls: bool = False) -> None:
+        self._syscalls = syscalls
+        self.contents = contents
+        self.start: Tree | None = None
+        self.follow = False
+        self._order: Any = Packed((subject.fresh(), dataclasses.replace(terms, timeout=None)))
+        self._timeout = terms.timeout
+        self._root = terms.root
+        self._disk = terms.place.holding(contents)
+
+    def limit(self, seconds: float) -> None:
+        """So long may a run take from now on."""
+        self._timeout = seconds
+
+    def golden(self, start: Tree | None) -> Golden:
+        """A recorded run."""
+        self._hold(start)
+        if self._syscalls:
+            golden = self._traced()
+        else:
+            golden = _told(fresh_processes().run(_golden_there, self._order, self.contents.path, timeout=self._timeout), start)
+            self.contents.refresh()
+        self.start = golden.start if start is None else self.start
+        return golden
+
+    def _traced(self) -> Golden:
+        """A run that strace records."""
+        with within(OURS), contextlib.closing(Replay(self._root, self.contents)) as replay:
+            written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
+            try:
+                ended = traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
+                if written.exists():  # else it has not begun
+                    replay.run(written)
+            finally:
+                written.unlink(missing_ok=True)
+            golden = _told(ended, replay.start)
+            tell_writes(golden.ran, replay.changes, replay.tree() or {})
+            return dataclasses.replace(
+                golden,
+                start=replay.start,
+                changes=replay.changes,
+                end=replay.tree(),
+                unseen=tuple(replay.unseen),
+                traced=True,
+                differs=replay.differs,
+            )
+
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+        """A run from that content."""
+        self._hold(tree)
+        store = self.contents.path if self.follow else None
+        return _ran(fresh_processes().run(_resumed_there, self._order, number, on_step, store, timeout=self._timeout))
+
+    def leave(self, tree: Tree | None) -> None:
+        """At the end: the directory holds this."""
+        self._hold(tree)
+
+    def _hold(self, tree: Tree | None) -> None:
+        if tree is not None:
+            with within(OURS):
+                self._disk.hold(tree)
+
+
+def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before: Leftovers) -> Golden:
+    with within(OURS):
+        recorder = terms.place.recorder(contents)
+    try:
+        ran = recorded(call, terms, recorder)
+        running = before.running()
+        before.look()
+        with within(OURS):
+            recorder.drain()
+        directory = before.directory()
+        if directory is not None:
+            raise BadArgument(
+                f"mlchaos.explore_crashes: the subject has changed the current directory, to {directory}, and left it so: the next "
+                "process begins in the old one. Use absolute paths, or contextlib.chdir"
+            )
+        return Golden(
+            ran,
+            recorder.start,
+            recorder.changes,
+            recorder.tree(),
+            tuple(running),
+            tuple(before.in_globals()),
+            tuple(before.kept()),
+            isinstance(recorder, Comparing),
+            tuple(recorder.unseen),
+        )
+    finally:
+        recorder.close()
+
+
+def _followed(call: Callable[[], Any], terms: Terms, contents: Contents, number: int) -> Ran:
+    with within(OURS):
+        recorder = terms.place.recorder(contents)
+    try:
+        return recorded(call, terms, recorder, number)
+    finally:
+        recorder.close()
+
+
+# -- in the fresh process --------------------------------------------------------------------------------------
+
+
+_Order = tuple[Callable[[], Any], Terms]
+
+
+def _golden_there(order: _Order, store: Path) -> Golden:
+    contents, (call, terms) = Contents(store), order
+    golden = _recorded(call, terms, contents, Leftovers())
+    contents.close()
+    return dataclasses.replace(golden, ran=_portable(golden.ran))
+
+
+def _traced_there(order: _Order, store: Path, ready: Path) -> Golden:
+    """As ``_golden_there``, where strace follows this process from the beginning."""
+    with within(OURS):
+        await_strace(ready)
+    call, terms = order
+    return _golden_there((call, dataclasses.replace(terms, elsewhere=Marked(terms.root))), store)
+
+
+def _told(ended: Ended, start: Tree | None) -> Golden:
+    """What became of a process that was to make the golden run."""
+    if not isinstance(ended.value, Golden):
+        return Golden(_ran(ended), start, (), None)
+    golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
+    golden.ran.output = golden.ran.output or ended.output
+    return golden
+
+
+def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Path | None) -> Ran:
+    call, terms = order
+    if store is None:
+        return _portable(resumed(call, terms, number, on_step))
+    with opened(store.with_name(f"{store.name}-{number}")) as contents:
+        contents.path.unlink()  # nobody else needs what is kept there
+        return _portable(_followed(call, terms, contents, number))
+
+
+def _portable(ran: Ran) -> Ran:
+    """An error that does not survive the journey goes as its words."""
+    if ran.error is not None:
+        remember_text(ran.error)
+        try:
+            pickle.loads(pickle.dumps(ran.error))
+        except Exception:  # noqa: BLE001  # whatever a foreign exception class does
+            ran.error = child_error(f"{error_text(ran.error)}")
+    return ran
+
+
+def _ran(ended: Ended) -> Ran:
+    """What became of a process that was to make a run."""
+    if isinstance(ended.value, Ran):
+        ended.value.output = ended.value.output or ended.output
+        return ended.value
+    ran = Ran(duration=ended.duration, output=ended.output)
+    if ended.started is not None:
+        raise BadArgument(f"mlchaos.explore_crashes: {ended.started}")
+    if ended.hung:
+        ran.hung = f"in {stack_dumps.place(ended.stack)}" if ended.stack else "nowhere that could be seen"
+    elif isinstance(ended.error, MlchaosError):
+        raise ended.error
+    elif ended.error is not None:
+        ran.error = ended.error
+    elif ended.exitcode:
+        ran.error = child_error(f"the process ended with exit code {ended.exitcode}")
+    return ran
+
+
+@uninterruptible
+def opened(store: Path) -> Iterator[Contents]:
+    """Contents, kept in a file."""
+    contents = Contents(store)
+    try:
+        yield contents
+    finally:
+        contents.close()

@@ -1,0 +1,267 @@
+"""From what was seen in one run to every state that a crash could have left: those seen, those torn, and what a power loss may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import mmap
+from collections.abc import Iterator, Sequence
+
+from .model import Change, Content, CrashState, File, Tree, tree_key
+from .recording.content_store import BLOCK, EMPTY, Contents
+
+__all__ = ["CrashStates", "completed_writes"]
+
+STABLE = 10
+"""Letters that a temporary file's name has besides the file's own, at most, to be the same in each run: ``.tmp``, ``.partial``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """A state that is still without its number."""
+
+    label: str
+    step: int
+    path: str
+    what: str
+    tree: Tree
+    torn: bool = False
+
+
+class CrashStates:
+    """The distinct crash states of a recorded run, in the order of time.
+
+    ``torn``: also files cut where they were written in place. ``power``: also what a power loss may take: data that no ``fsync`` has
+    written back, and directory entries whose directory was not written back.
+    """
+
+    def __init__(self, contents: Contents, *, torn: bool, power: bool) -> None:
+        self._contents = contents
+        self._torn = torn
+        self._power = power
+
+    def states(
+        self, start: Tree | None, changes: Sequence[Change], known: set[frozenset[object]], *, steps: int, parent: str | None = None
+    ) -> list[CrashState]:
+        """Those that are not in ``known``, to which they are added. ``steps``: how many the run took."""
+        found: list[CrashState] = []
+        until = _until(start, changes, steps)
+        numbers: dict[str, int] = {}
+        for one in self._all(start, changes):
+            key = tree_key(one.tree)
+            if key in known:
+                continue
+            known.add(key)
+            base = f"{one.label}#{one.step}"
+            numbers[base] = number = numbers.get(base, 0) + 1
+            name = base if number == 1 else f"{base}.{number}"
+            found.append(CrashState(name, one.step, one.path, one.what, one.tree, one.torn, max(one.step, until.get(key, 0)), parent))
+        return found
+
+    def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:
+        if start is not None:
+            yield _Found("start", 0, "", "before anything was written", start)
+        for place, (change, target) in enumerate(zip(changes, _renamed_to(changes), strict=True)):
+            if self._torn and change.kind == "grew":
+                yield from self._cuts(changes, place, target)
+            if change.after is not None and change.kind not in ("closed", "synced"):
+                label, what = _named(changes, place, target)
+                yield _Found(label, change.step, change.path, what, change.after)
+            if self._power:
+                yield from self._power_losses(change)
+
+    # -- torn writes -------------------------------------------------------------------------------------------
+
+    def _cuts(self, changes: Sequence[Change], place: int, target: str | None) -> Iterator[_Found]:
+        """Lengths that this file had on its way, and that were not seen."""
+        change = changes[place]
+        content = _content(change.after, change.path)
+        if content is None or change.before is None:
+            return
+        first, final = _version(changes, place)
+        held = change.before.get(change.path)
+        for size, why in sorted(self._lengths(change, content, first, final).items()):
+            if change.start < size < content.size or (size == change.start == 0 and not isinstance(held, File)):
+                torn = self._with(change.before, change.path, self._contents.cut(content, size))
+                label, what = f"{_name(change.path, target)}@{size}", f"{change.path} cut at byte {size} of {final}{why}"
+                yield _Found(label, change.step, change.path, what, torn, torn=True)
+
+    def _lengths(self, change: Change, content: Content, first: int, final: int) -> dict[int, str]:
+        """Return the lengths at which a file may be cut that grew from ``first`` to ``final`` since it was opened, and why.
+
+        Source: ``generic_perform_write`` of the Linux kernel looks for a fatal signal after each page, and after each group of pages.
+        So a kill cuts one write at a multiple of the page size only; it cuts none that lies within a page.
+        """
+        middle = first + (final - first) // 2
+        found = {0: ""} if first == 0 else {}
+        if self._power and change.path in change.unsynced:
+            found.update(dict.fromkeys((middle, final - 1), " by a power loss"))
+        if change.writes > 1:
+            ends = self._ends_of_writes(change, content) or _likely_ends_of_writes(change, content)
+            found.update(dict.fromkeys(ends, f" (estimated: one call made {change.writes} writes)"))
+        found.update((size // mmap.PAGESIZE * mmap.PAGESIZE, "") for size in (middle, final - 1))
+        return found
+
+    def _ends_of_writes(self, change: Change, content: Content) -> tuple[int, ...]:
+        """Return where writes ended if they wrote as many lines: each of them was one, for all that is known. Nothing if they did not."""
+        size = content.size - change.start
+        added = self._contents.part(content, change.start, size) if size <= BLOCK else b""
+        if not added.endswith(b"\n") or added.count(b"\n") != change.writes:
+            return ()
+        ends = list(itertools.accumulate((len(line) + 1 for line in added.split(b"\n")[:-2]), initial=change.start))[1:]
+        return ends[(len(ends) - 1) // 2], ends[-1]
+
+    def _with(self, tree: Tree, path: str, content: Content | None) -> Tree:
+        """The tree with a file of that content there; without it for None."""
+        others = {name: node for name, node in tree.items() if name != path}
+        if content is None:
+            return others
+        held = tree.get(path)
+        return {**others, path: dataclasses.replace(held, content=content) if isinstance(held, File) else File(content)}
+
+    # -- power losses ------------------------------------------------------------------------------------------
+
+    def _power_losses(self, change: Change) -> Iterator[_Found]:
+        """After a file is complete under its name: its data may be gone though the name is there, or its name may be gone.
+
+        After something was removed: that may last, and the data of what was to take its place may not.
+
+        Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014; the ``auto_da_alloc`` and ``data=`` options of ext4.
+        Fidelity: how a file system orders its own writes is not imitated (ext4 writes back what is renamed over a file).
+        """
+        tree, path = change.after, change.path
+        if tree is not None and change.kind == "removed":
+            yield from self._lost_with(change, tree)
+            return
+        content = _content(tree, path)
+        if tree is None or content is None or change.kind not in ("closed", "moved", "arrived"):
+            return
+        if path in change.unsynced and content.size:
+            for variant, left in (("empty", EMPTY), ("zeros", self._contents.zeros(content.size))):
+                what = f"{path} {'empty' if left is EMPTY else 'filled with zeros'} after a power loss (it was never written back by fsync)"
+                yield _Found(f"{path}~{variant}", change.step, path, what, self._with(tree, path, left), torn=True)
+        if path in change.loose:
+            what = f"{path} lost by a power loss (its directory was never written back by fsync)"
+            if change.kind == "moved" and change.before is not None:
+                yield _Found(f"{path}~lost", change.step, path, what, change.before, torn=True)
+            elif change.kind != "moved":
+                yield _Found(f"{path}~lost", change.step, path, what, self._with(tree, path, None), torn=True)
+
+    def _lost_with(self, change: Change, tree: Tree) -> Iterator[_Found]:
+        held = {name: node for name in change.unsynced if isinstance(node := tree.get(name), File) and node.content.size}
+        for variant in ("empty", "zeros") if held else ():
+            lost = {
+                name: dataclasses.replace(node, content=EMPTY if variant == "empty" else self._contents.zeros(node.content.size))
+                for name, node in held.items()
+            }
+            left = "empty" if variant == "empty" else "filled with zeros"
+            what = f"{change.path} removed, and {', '.join(sorted(held))} {left} after a power loss (never written back by fsync)"
+            yield _Found(f"{change.path}~removed~{variant}", change.step, change.path, what, {**tree, **lost}, torn=True)
+
+
+def _until(start: Tree | None, changes: Sequence[Change], steps: int) -> dict[frozenset[object], int]:
+    """Up to which step the directory held each content."""
+    found: dict[frozenset[object], int] = {}
+    now = tree_key(start) if start is not None else None
+    for change in changes:
+        if change.after is None or change.after is change.before:
+            continue
+        key = tree_key(change.after)
+        if now is not None and key != now:
+            found[now] = max(change.step, found.get(now, 0))
+        now = key
+    if now is not None:
+        found[now] = steps
+    return found
+
+
+def _content(tree: Tree | None, path: str) -> Content | None:
+    node = tree.get(path) if tree is not None else None
+    return node.content if isinstance(node, File) else None
+
+
+def _version(changes: Sequence[Change], place: int) -> tuple[int, int]:
+    """From which length on, and up to which, a file was written in one go: since it was opened, until it was closed."""
+    path = changes[place].path
+    first = changes[place].start
+    for earlier in range(place - 1, -1, -1):
+        change = changes[earlier]
+        if change.path == path:
+            if change.kind != "grew":
+                break
+            first = change.start
+    return first, _final(changes, place)
+
+
+def _likely_ends_of_writes(change: Change, content: Content) -> tuple[int, ...]:
+    """Return where one of several writes may have ended: in the middle, one byte short, and behind the whole blocks, as C's buffers do."""
+    size = content.size - change.start
+    return change.start + size // 2, change.start + size // mmap.PAGESIZE * mmap.PAGESIZE, content.size - 1
+
+
+def _final(changes: Sequence[Change], place: int) -> int:
+    """The length that a file has once it is closed."""
+    path, size = changes[place].path, 0
+    for later in range(place, len(changes)):
+        change = changes[later]
+        if change.path == path or change.source == path:
+            content = _content(change.after, path)
+            if content is not None and change.kind in ("created", "grew", "rewritten"):
+                size = content.size
+            elif content is None or later > place:
+                break
+    return size
+
+
+def _named(changes: Sequence[Change], place: int, target: str | None) -> tuple[str, str]:
+    """The label of the state behind a change, and it in words. ``target``: what it is renamed to."""
+    change = changes[place]
+    path, content = change.path or ".", _content(change.after, change.path)
+    name = _name(change.path, target) or "."
+    if change.kind == "removed":
+        return f"{path}~removed", f"{path} removed"
+    if change.kind == "moved":
+        return name, f"{path} just renamed from {change.source}"
+    if change.kind == "link":
+        return name, f"{path} just linked"
+    if change.kind == "folder":
+        return name, f"directory {path} just made"
+    if change.kind == "arrived" or content is None:
+        return name, f"{path} just put in its place"
+    final = _final(changes, place)
+    if content.size < final or (final == 0 and change.kind == "truncated"):
+        return f"{name}@{content.size}", f"{path} cut at byte {content.size} of {final}"
+    return name, f"{path} complete" if change.kind != "rewritten" else f"{path} rewritten in place"
+
+
+def _name(path: str, target: str | None) -> str:
+    """What a file is called in a state's id: by its path, or, where that is another in each run, by what it is renamed to."""
+    if target is None:
+        return path
+    own, final = path.rpartition("/")[2], target.rpartition("/")[2]
+    rest = own.replace(final, "", 1)
+    is_stable = final in own and len(rest) <= STABLE and not any(letter.isdigit() for letter in rest)
+    return path if is_stable else f"{target}~tmp"
+
+
+def _renamed_to(changes: Sequence[Change]) -> list[str | None]:
+    """For each change the path that its file, or directory, gets later; None where it keeps its own."""
+    found: list[str | None] = [None] * len(changes)
+    later: dict[str, str | None] = {}
+    for place in range(len(changes) - 1, -1, -1):
+        change = changes[place]
+        found[place] = later.get(change.path)
+        if change.kind in ("removed", "created", "arrived", "moved"):
+            later[change.path] = None
+        if change.kind == "moved" and change.source is not None:
+            later[change.source] = change.path
+    return found
+
+
+def completed_writes(changes: Sequence[Change]) -> int:
+    """How many files were brought to an end under the name that they keep."""
+    return sum(
+        _content(change.after, change.path) is not None
+        and (change.kind in ("moved", "arrived") or (change.kind == "closed" and target is None))
+        for change, target in zip(changes, _renamed_to(changes), strict=True)
+    )

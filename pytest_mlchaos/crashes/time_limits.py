@@ -1,0 +1,54 @@
+"""How long resumed runs may take: the first that hangs takes its whole time, later ones that hang in the same place do not."""
+
+from __future__ import annotations
+
+import re
+
+from .model import Ran, Tree
+from .runners import Host, OnStep
+
+__all__ = ["Patience"]
+
+LEAST = 1.0
+"""Seconds that a run may take at least."""
+TIMES = 5
+"""How many times as long as the longest run that ended it may take."""
+
+
+class Patience:
+    """The time limit of one host's runs. ``full``: seconds; ``longest``: the longest run that came to its end so far."""
+
+    def __init__(self, full: float, longest: float) -> None:
+        self._full = full
+        self._longest = longest
+        self._places: set[str] = set()
+
+    @property
+    def short(self) -> float:
+        """Seconds for a run that is expected to hang."""
+        return min(self._full, max(LEAST, TIMES * self._longest))
+
+    def resume(self, host: Host, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+        """Make a run from that content. One that is cut short elsewhere than earlier ones hung is made again, in full."""
+        if self._places:
+            host.limit(self.short)
+            try:
+                ran = host.resume(tree, number, on_step)
+            finally:
+                host.limit(self._full)
+            if ran.hung is None or _place(ran.hung) in self._places:
+                ran.cut = None if ran.hung is None else self.short
+                return self._seen(ran)
+        return self._seen(host.resume(tree, number, on_step))
+
+    def _seen(self, ran: Ran) -> Ran:
+        if ran.hung is None:
+            self._longest = max(self._longest, ran.duration)
+        else:
+            self._places.add(_place(ran.hung))
+        return ran
+
+
+def _place(hung: str) -> str:
+    """The place without its line: a loop that waits stands in one line or another."""
+    return re.sub(r"\d+", "", hung)

@@ -1,0 +1,79 @@
+"""Work directories of ``mlchaos.explore_crashes`` that are no directories: URLs that fsspec knows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.validation import shown
+from ..errors import BadArgument
+from .recording.fsspec_prefix import Prefix
+from .recording.location import Place
+from .recording.remote_location import Remote
+
+__all__ = ["check_shared", "prefix_of", "remote_at"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+CALLER = "mlchaos.explore_crashes"
+
+
+def prefix_of(workdir: Any, storage_options: Mapping[str, Any] | None) -> Prefix | Path | None:
+    """The prefix that it names; a path for a URL of local files; None for what is no URL.
+
+    Besides text, whatever has a filesystem ``fs`` and a ``path`` on it.
+    """
+    if isinstance(workdir, str) and "://" in workdir:
+        return _of_url(workdir, dict(storage_options or {}))
+    if storage_options is not None:
+        raise BadArgument(f"{CALLER}: storage_options is for a URL, but workdir is {shown(workdir)}")
+    fs, path = getattr(workdir, "fs", None), getattr(workdir, "path", None)
+    if not isinstance(path, str) or not hasattr(fs, "storage_options"):
+        return None
+    return _prefix(fs, path, str(workdir))
+
+
+def _of_url(url: str, options: dict[str, Any]) -> Prefix | Path:
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise BadArgument(f"{CALLER}: {shown(url)} is a URL, which needs fsspec: pip install fsspec") from error
+    if "::" in url:
+        raise BadArgument(f"{CALLER}: {shown(url)} is a chain of filesystems: give the URL where the checkpoints end up")
+    try:
+        fs, path = url_to_fs(url, **options)
+    except (ImportError, ValueError, TypeError) as error:
+        raise BadArgument(f"{CALLER}: no filesystem for {url.partition('://')[0]}://: {error}") from error
+    return _prefix(fs, path, url)
+
+
+def _prefix(fs: Any, path: str, name: str) -> Prefix | Path:
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+    if "file" in protocols:
+        return Path(path)
+    return Prefix(type(fs), tuple(fs.storage_args), fs.storage_options, fs._strip_protocol(path), name)
+
+
+@contextlib.contextmanager
+def remote_at(prefix: Prefix | Path | None, terms: Any) -> Iterator[Remote | None]:
+    """The place where checkpoints lie, if that is no directory; ``terms`` are those of the exploration."""
+    if not isinstance(prefix, Prefix):
+        yield None
+        return
+    for name, given, cure in (
+        ("cross_device", terms.cross_device, "it is about directories"),
+        ("durability", terms.durability == "power", "what an object store has confirmed outlives a power loss"),
+        ("record", terms.record != "auto", "operations on objects are recorded there"),
+        ("jobs", terms.jobs > 1, "all runs work at one URL, one after the other"),
+    ):
+        if given:
+            raise BadArgument(f"{CALLER}: {name}={getattr(terms, name)!r} has no meaning at {prefix}: {cure}")
+    with Remote.opened(prefix, CALLER, allow_remote=terms.allow_remote) as remote:
+        yield remote
+
+
+def check_shared(place: Place) -> None:
+    """Raise ``BadArgument`` where fresh processes cannot share a place."""
+    if isinstance(place, Remote):
+        place.check_shared(CALLER)

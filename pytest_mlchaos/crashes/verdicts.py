@@ -1,0 +1,244 @@
+"""The verdict on one resumed run, held against the golden one; and on all of them, held against each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..core.privacy import error_text
+from ..errors import BadArgument
+from ..oracles.state import first_difference
+from ..runs.diagnosis import align, first_divergence, lost_generator, matching
+from ..runs.traces import Divergence, Trace
+from .compare_files import Endings
+from .model import CrashOutcome, CrashState, Ran
+from .resumption import never_resumes, restarted
+
+__all__ = ["CrashJudge"]
+
+
+class CrashJudge:
+    """Judges resumed runs by the golden one: what it returned, what it trained; and where there is neither, the files that it left."""
+
+    def __init__(self, golden: Ran, *, rtol: float = 0.0, atol: float = 0.0, compare: Sequence[str] | None = None) -> None:
+        self._golden = golden
+        self._rtol = rtol
+        self._atol = atol
+        self._endings = Endings(golden, compare)
+        self._second: Ran | None = None
+        if golden.value is None and not golden.trace.final and not golden.files:
+            raise BadArgument(
+                "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch's and "
+                "left no file; return the final state (model.state_dict(), the step, the metrics) from it"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Of the golden run."""
+        return len(self._golden.trace.steps)
+
+    def differs(self, ran: Ran) -> Divergence | None:
+        """How a second run of the whole differs from the golden one; where files alone are judged, those that differ are no longer."""
+        if ran.error is not None or ran.hung is not None:
+            how = f"raised {error_text(ran.error)}" if ran.error else f"did not end; it stood {ran.hung}"
+            return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
+        self._second = ran
+        self._endings.narrow(ran)
+        found = self._difference(ran.value, ran)
+        if found is None:
+            return self._endings.difference(self.steps, ran)
+        return first_divergence(self._golden.trace, ran.trace, 0) or found
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not compared, in words."""
+        return self._endings.notes
+
+    def agrees(self, ran: Ran) -> bool:
+        """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
+        whole = ran.error is None and ran.hung is None and len(ran.trace.steps) == self.steps
+        return whole and self._difference(ran.value, ran) is None and self._endings.difference(self.steps, ran) is None
+
+    def matching(self, trace: Trace) -> int:
+        """How many of a resumed run's last steps were the golden run's, in everything that is traced."""
+        return matching(self._golden.trace, trace)
+
+    def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
+        """The verdict, taken by itself."""
+        at = self._resumed_at(ran)
+        recovery = ran.trace.steps[0].began if ran.trace.steps else None
+        found = CrashOutcome(
+            state,
+            "recovered",
+            resumed_at=at,
+            recovery_time=recovery,
+            duration=ran.duration,
+            output=ran.output,
+            place=ran.place,
+            completed=ran.completed,
+            read=ran.read,
+        )
+        if ran.hung is not None:
+            early = "" if ran.cut is None else f"ended after {ran.cut:.1f} s: it stood where an earlier run hung"
+            return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it stood {ran.hung}"), detail=early)
+        if ran.error is not None:
+            return dataclasses.replace(found, verdict="failed", error=ran.error)
+        again = len(ran.trace.steps) - (self.steps - state.until)
+        lost = max(0, again if at is None else state.until - at) if self.steps else None
+        found = dataclasses.replace(found, lost_steps=lost)
+        if ran.trace.stopped:
+            return found
+        found = dataclasses.replace(found, left=ran.files, texts=ran.texts)
+        difference = self._difference(ran.value, ran)
+        if difference is None:
+            return found
+        divergence = first_divergence(self._golden.trace, ran.trace, at) if self.steps else lost_generator(self._golden.trace, ran.trace)
+        divergence = divergence or difference
+        diverged = dataclasses.replace(found, verdict="diverged", divergence=divergence, value=ran.value)
+        markers = _markers(ran.value, self._golden.value) if at else {}
+        if markers and self._difference(_without(ran.value, markers), ran) is None:
+            return dataclasses.replace(diverged, markers=markers)
+        return diverged
+
+    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """The verdicts on all, in the order of time: what they say of each other."""
+        judged = [_with_files(*pair) for pair in self._endings.judged(self.steps, list(_judged_markers(outcomes)))]
+        if never_resumes(self._golden, self._second, judged):
+            return restarted(self._golden, judged)
+        progress = (
+            [o.resumed_at for o in judged] if self.steps else _progress_by_files(self._golden.completed, [o.completed for o in judged])
+        )
+        return list(_from_scratch(judged, progress))
+
+    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the failures that a further state could explain.
+
+        They differ in markers alone, one of which was seen at one step only; or no run resumed so far.
+        """
+        pairs = _marker_pairs(outcomes)
+        return [o for o in outcomes if o.from_scratch or (o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers))]
+
+    def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
+        """A divergence, judged anew by other tolerances."""
+        if outcome.verdict != "diverged" or (outcome.divergence is not None and outcome.divergence.component == "files"):
+            return outcome
+        if first_difference(outcome.value, self._golden.value, rtol=rtol, atol=atol, through_files=True) is not None:
+            return outcome
+        return dataclasses.replace(outcome, verdict="recovered", divergence=None)
+
+    def _resumed_at(self, ran: Ran) -> int | None:
+        if not self.steps or (not ran.trace.steps and (ran.error is not None or ran.hung is not None)):
+            return None
+        return align(self._golden.trace, ran.trace)
+
+    # -- the same end ------------------------------------------------------------------------------------------
+
+    def _difference(self, value: Any, ran: Ran) -> Divergence | None:
+        """How the end differs: in what was returned, or trained."""
+        golden = self._golden
+        words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value", through_files=True)
+        if words is not None:
+            return Divergence(self.steps, "returned value", words)
+        trained = golden.trace.final.get("parameters"), ran.trace.final.get("parameters")
+        if None not in trained and trained[0] != trained[1] and not (self._rtol or self._atol):
+            return Divergence(self.steps, "parameters", "the trained parameters are others at the end")
+        return None
+
+
+def _with_files(outcome: CrashOutcome, found: Divergence | None) -> CrashOutcome:
+    """It, diverged if a file differs."""
+    return outcome if found is None else dataclasses.replace(outcome, verdict="diverged", divergence=found)
+
+
+# -- entries that say where a run went on from --------------------------------------------------------------------
+
+
+def _markers(value: Any, golden: Any, path: str = "") -> dict[str, int]:
+    """Whole numbers that are 0 in what the golden run returned, and more here: such as the epoch that a run started with."""
+    if isinstance(golden, Mapping) and isinstance(value, Mapping):
+        inside = [(f"{path}[{key!r}]", value[key], golden[key]) for key in golden if key in value]
+    elif isinstance(golden, (list, tuple)) and isinstance(value, (list, tuple)) and len(value) == len(golden):
+        inside = [(f"{path}[{place}]", *pair) for place, pair in enumerate(zip(value, golden, strict=True))]
+    else:
+        is_one = type(golden) is int and type(value) is int and golden == 0 < value
+        return {path: value} if is_one else {}
+    return {name: number for where, mine, theirs in inside for name, number in _markers(mine, theirs, where).items()}
+
+
+def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
+    """The value with its markers 0, as in the golden run."""
+    if path in markers:
+        return 0
+    if isinstance(value, Mapping) and any(name.startswith(path) for name in markers):
+        return {key: _without(held, markers, f"{path}[{key!r}]") for key, held in value.items()}
+    if type(value) in (list, tuple) and any(name.startswith(path) for name in markers):
+        return type(value)(_without(held, markers, f"{path}[{place}]") for place, held in enumerate(value))
+    return value
+
+
+def _judged_markers(outcomes: Sequence[CrashOutcome]) -> Iterator[CrashOutcome]:
+    """What only says where a run went on from is no divergence: it is that step, or in one ratio to it in all runs."""
+    tell = {name for name, found in _marker_pairs(outcomes).items() if _in_ratio(found)}
+    for outcome in outcomes:
+        if outcome.markers and outcome.markers.keys() <= tell:
+            outcome = dataclasses.replace(outcome, verdict="recovered", divergence=None, value=None)
+        yield outcome
+
+
+def _marker_pairs(outcomes: Sequence[CrashOutcome]) -> dict[str, set[tuple[int, int]]]:
+    """Return by marker the distinct pairs of the step that a run went on from, and the marker's value."""
+    pairs: dict[str, set[tuple[int, int]]] = {}
+    for outcome in outcomes:
+        for name, number in outcome.markers.items():
+            pairs.setdefault(name, set()).add((outcome.resumed_at or 0, number))
+    return pairs
+
+
+def _in_ratio(pairs: set[tuple[int, int]]) -> bool:
+    """(step, entry): all equal, or several in one ratio."""
+    (step, number), *_ = pairs
+    same = all(one * number == other * step for one, other in pairs)
+    return same and (step == number or len(pairs) > 1)
+
+
+# -- began from scratch -------------------------------------------------------------------------------------------
+
+
+def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Sequence[tuple[str, bytes]]]) -> list[int | None]:
+    """How far each run was when it went on: the place, in the golden run, of the first file that it wrote again as the golden run had.
+
+    What every run writes (a configuration) says nothing, nor does what the golden run writes twice. None for a run that wrote nothing.
+    """
+    told = [set(run) for run in runs if run]
+    always = set.intersection(*told) if told else set()
+    places = {item: place for place, item in enumerate(golden) if golden.count(item) == 1 and item not in always}
+    order = {item: rank for rank, item in enumerate(sorted(places, key=places.__getitem__))}
+    return [_first_of_the_rest({order[item] for item in run if item in order}, len(order)) for run in runs]
+
+
+def _first_of_the_rest(written: set[int], count: int) -> int | None:
+    """The first of the files that a run wrote, if these are all from there to the last; files that differ each time tell nothing."""
+    first = min(written, default=count)
+    return first if written and len(written) == count - first else None
+
+
+def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]) -> Iterator[CrashOutcome]:
+    """A run that begins from scratch where one from an earlier state did not has lost a checkpoint that was complete.
+
+    Earlier than the states of a second crash is the state that was resumed from, and what came before it.
+    """
+    best: dict[str | None, tuple[int, CrashOutcome] | None] = {None: None}
+    then: dict[str | None, tuple[int, CrashOutcome] | None] = {}
+    for outcome, reached in zip(outcomes, progress, strict=True):
+        parent = outcome.state.parent
+        known = best.setdefault(parent, then.get(parent))
+        if reached == 0 and known is not None and outcome.verdict == "recovered":
+            before = known[1]
+            where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
+            detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) went on from {where}"
+            outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
+        elif reached and outcome.verdict not in ("failed", "hung") and (known is None or reached > known[0]):
+            best[parent] = (reached, outcome)
+        then[outcome.state.id] = best[parent]
+        yield outcome

@@ -1,0 +1,122 @@
+"""Whose doing an exception out of a fault is: its strike, or a mistake in its code."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import FrozenInstanceError
+from types import TracebackType
+
+from ..core.faults import Fault
+from ..core.privacy import error_text, remember_text
+from ..core.sites import Visit
+from ..errors import FaultError, MlchaosError, SimulatedCrash
+from .user_code import is_users
+
+__all__ = ["broken", "comes_from", "is_meant", "is_own", "mark", "swallowed"]
+
+_MARK = "_mlchaos_injected"
+
+
+def broken(fault: Fault, error: Exception, what: str) -> FaultError:
+    """The error for a fault whose own code failed in ``what``."""
+    trace = _innermost(error)
+    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    broken = FaultError(
+        f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {error_text(error)}{where}. "
+        "This says nothing about the subject."
+    )
+    broken.__cause__ = error
+    return broken
+
+
+def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
+    """Whether an exception out of ``apply`` is the fault's strike, and not a mistake in its code.
+
+    It is when the fault handed it to ``visit.fail``, or when a ``raise`` statement in the fault's own module raised it. An
+    ``assert``, an operator or a library that fails inside ``apply`` is a broken fault.
+    """
+    if error is visit.error or isinstance(error, SimulatedCrash):
+        return True
+    trace = _innermost(error)
+    if trace is None or isinstance(error, (AssertionError, NotImplementedError, FrozenInstanceError, MlchaosError)):
+        return False
+    module = sys.modules.get(type(fault).__module__)
+    return trace.tb_frame.f_globals is getattr(module, "__dict__", None) and _is_stated(error)
+
+
+def comes_from(error: BaseException | None, origins: Sequence[BaseException], elsewhere: Collection[tuple[str, str]] = ()) -> bool:
+    """Whether an exception is one of these, was raised ``from`` one, or is what a library made of one that it handled.
+
+    ``elsewhere``: types and texts of exceptions in other processes. A library sends a copy home, whose text may have more around it.
+
+    What the user's own code raises while it handles one is the user's, unless it says ``from``: it may be a mistake in the handler. A real
+    Ctrl-C that comes while one is handled is nobody's answer to it.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if any(error is origin for origin in origins) or getattr(error, _MARK, False) or _is_copy(error, elsewhere):
+            return True
+        seen.add(id(error))
+        own = _is_users(error) or (isinstance(error, KeyboardInterrupt) and not _is_stated(error))
+        error = error.__cause__ or (None if own else error.__context__)
+    return False
+
+
+def _is_copy(error: BaseException, elsewhere: Collection[tuple[str, str]]) -> bool:
+    text = str(error) if elsewhere else ""
+    return any(kind == type(error).__qualname__ and (text == words or (words and words in text)) for kind, words in elsewhere)
+
+
+def mark(error: BaseException, *, own_words: bool = False) -> None:
+    """Say of an exception that it is a fault's doing, without keeping it; ``own_words``: its message is the tool's, and may be shown."""
+    setattr(error, _MARK, True)
+    if own_words:
+        remember_text(error, str(error))
+
+
+def is_own(fault: Fault) -> bool:
+    """Return True for a fault of the tool's, whose words may be shown; one of the user's may say something of the data."""
+    return type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def swallowed(crash: SimulatedCrash) -> str | None:
+    """Which code caught a crash and went on, in words; None where it ended a thread of its own."""
+    trace = crash.__traceback__
+    if trace is None or not getattr(crash, "in_main_thread", True):
+        return None
+    catcher = _outermost_user_frame(trace)
+    code = catcher.tb_frame.f_code
+    return (
+        f"{crash}, but {code.co_name}() swallowed that at {code.co_filename}:{catcher.tb_lineno} and went on. "
+        "No process survives SIGKILL, and code like this swallows Ctrl-C too: catch Exception instead of everything, "
+        "and do not return from finally"
+    )
+
+
+def _outermost_user_frame(trace: TracebackType) -> TracebackType:
+    package = __name__.partition(".")[0]
+    found: TracebackType | None = trace
+    while found is not None and str(found.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+        found = found.tb_next
+    return found or trace
+
+
+def _innermost(error: BaseException) -> TracebackType | None:
+    """Where it was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
+
+
+def _is_stated(error: BaseException) -> bool:
+    """Return True if a ``raise`` statement raised it, and no signal between two instructions."""
+    trace = _innermost(error)
+    return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
+
+
+def _is_users(error: BaseException) -> bool:
+    trace = _innermost(error)
+    return trace is None or is_users(trace.tb_frame.f_code.co_filename)

@@ -1,1 +1,0 @@
-"""Processes that the tool starts: the warm process that they are forked from, what they start with, and how nobody is left behind."""

@@ -1,0 +1,128 @@
+"""What another process has told of a trial that goes on in it, and how the controller takes it over."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..core.journal import Strike
+from ..core.privacy import error_text, remember_text
+from ..core.records import Gradients, Preemption
+from ..core.sites import Key
+from ..errors import FaultError, MlchaosError
+from .counters import Tally
+
+if TYPE_CHECKING:
+    from .controller import Controller
+
+__all__ = ["Heard", "absorb", "shipped_error"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+class Heard:
+    """What a process has told so far. ``crash``: the words of the crash that ended it."""
+
+    def __init__(self) -> None:
+        self.strikes: list[tuple[int, Strike]] = []
+        self.eligible: dict[int, list[int]] = {}
+        self.measures: dict[int, dict[str, int]] = {}
+        self.passed: dict[Key, int] = {}
+        self.failures: dict[Key, int] = {}
+        self.names: dict[str, dict[str, None]] = {}
+        self.broken: MlchaosError | None = None
+        self.injected: list[tuple[str, str]] = []
+        self.preempted: Preemption | None = None
+        self.gradients: Sequence[Gradients] = ()
+        self.crash: str | None = None
+        self.unusable: str | None = None
+        self.halted: float | None = None
+
+    def take(self, kind: str, *content: Any) -> None:
+        """One message."""
+        getattr(self, f"_on_{kind}")(*content)
+
+    def _on_visit(self, key: Key, number: int) -> None:
+        self.passed[key] = number
+
+    def _on_strike(self, place: int, strike: Strike) -> None:
+        self.strikes.append((place, strike))
+
+    def _on_failed(self, key: Key) -> None:
+        self.failures[key] = self.failures.get(key, 0) + 1
+
+    def _on_injected(self, kind: str, text: str) -> None:
+        self.injected.append((kind, text))
+
+    def _on_crash(self, text: str) -> None:
+        self.crash = text
+
+    def _on_eligible(self, place: int, visit: int) -> None:
+        self.eligible.setdefault(place, []).append(visit)
+
+    def _on_measured(self, measures: dict[int, dict[str, int]]) -> None:
+        for place, sizes in measures.items():
+            self.measures.setdefault(place, {}).update(sizes)
+
+    def _on_passed(
+        self, passed: dict[Key, int], measures: dict[int, dict[str, int]], failed: dict[Key, int], names: dict[str, dict[str, None]]
+    ) -> None:
+        self.passed.update(passed)
+        self.measures.update(measures)
+        self.failures, self.names = failed, names
+
+    def _on_broken(self, text: str, data: bytes | None) -> None:
+        error = pickle.loads(data) if data else None
+        self.broken = error if isinstance(error, MlchaosError) else FaultError(text)
+
+    def _on_preempted(self, told: Preemption) -> None:
+        self.preempted = told
+
+    def _on_gradients(self, gradients: Sequence[Gradients]) -> None:
+        self.gradients = gradients
+
+    def _on_unusable(self, text: str) -> None:
+        self.unusable = text
+
+    def _on_hangs(self, when: float) -> None:
+        self.halted = when
+
+    def tally(self) -> Tally:
+        """How far it has come, and what struck in it."""
+        struck: dict[int, int] = {}
+        for place, _ in self.strikes:
+            struck[place] = struck.get(place, 0) + 1
+        return Tally(dict(self.passed), struck)
+
+
+def absorb(controller: Controller, heard: Heard, rank: int | None = None, *, ended: bool = True) -> None:
+    """Take over what happened in a process; visits are counted on by the next one. ``ended``: the process has ended."""
+    for place, strike in heard.strikes:
+        plan = controller.plans[place]
+        plan.total += 1
+        plan.strikes.append((rank, strike.visit))
+        controller.journal.append(strike if rank is None else strike.of_rank(rank))
+    if ended:
+        controller.journal.end_process()
+    for place, visits in heard.eligible.items():
+        controller.plans[place].eligible = sorted({*controller.plans[place].eligible, *visits})
+    for place, measures in heard.measures.items():
+        for name, size in measures.items():
+            known = controller.plans[place].measures
+            known[name] = max(size, known.get(name, 0))
+    for site, names in heard.names.items():
+        controller.names.setdefault(site, {}).update(names)
+    if heard.broken is not None:
+        controller.broken = controller.broken or heard.broken
+
+
+def shipped_error(error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps) -> tuple[str, bytes | None]:
+    """An exception in words, and pickled where that can be undone; what may be shown of it goes with it."""
+    text = error_text(error)
+    remember_text(error)
+    try:
+        data = dumps(error)
+        pickle.loads(data)
+    except Exception:  # noqa: BLE001  # its words have to do
+        return text, None
+    return text, data

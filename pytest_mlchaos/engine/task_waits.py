@@ -1,0 +1,88 @@
+"""Which task waits for which: told by the callbacks of what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .user_code import is_users
+
+__all__ = ["line_of", "waits_for"]
+
+_DEPTH = 2
+"""How deep in the attributes of a task group the task that opened it lies."""
+
+
+def waits_for(waiter: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
+    """Whether ``waiter`` cannot go on before ``task`` has ended, directly or through gather, wait_for, a task group and their like.
+
+    A task that merely sets a future for which the waiter waits (a batching worker) is not waited for.
+    """
+    seen: set[int] = set()
+    to_see: list[Any] = [task]
+    while to_see:
+        one = to_see.pop()
+        if one is waiter:
+            return True
+        if id(one) not in seen:
+            seen.add(id(one))
+            for callback, *_ in one._callbacks or ():
+                to_see += _futures(_held_by(callback), _DEPTH)
+    return False
+
+
+def _held_by(callback: Any) -> list[Any]:
+    """What a callback works on: its object, its first arguments, the variables around it. Nothing for one of the user's own."""
+    function = inspect.unwrap(callback.func if isinstance(callback, functools.partial) else callback)
+    code = getattr(function, "__code__", None)
+    if code is not None and is_users(code.co_filename):
+        return []
+    held = [*callback.args, *callback.keywords.values()] if isinstance(callback, functools.partial) else []
+    if getattr(function, "__self__", None) is not None:
+        held.append(function.__self__)
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            continue
+    return held
+
+
+def _futures(values: Iterable[Any], depth: int) -> Iterator[Any]:
+    """The futures among these values, and among the attributes of those that are task groups or parts of one."""
+    for value in values:
+        if asyncio.isfuture(value):
+            yield value
+        elif depth and _is_plumbing(value):
+            yield from _futures(_attributes(value), depth - 1)
+
+
+def _is_plumbing(value: Any) -> bool:
+    """Whether a value belongs to how a library groups tasks: its class can be entered by ``with`` or ``async with``."""
+    cls = type(value)
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return (hasattr(cls, "__aexit__") or hasattr(cls, "__exit__")) and isinstance(file, str) and not is_users(file)
+
+
+def _attributes(value: Any) -> list[Any]:
+    slots = [name for cls in type(value).__mro__ for name in cls.__dict__.get("__slots__", ()) if isinstance(name, str)]
+    return [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in slots)]
+
+
+def line_of(task: asyncio.Task[Any]) -> str:
+    """Where a task that is suspended stands: the innermost ``await`` in the user's own code, and if there is none, in any."""
+    frames = []
+    coroutine: Any = task.get_coro()
+    while coroutine is not None:
+        frame = next((getattr(coroutine, name) for name in ("cr_frame", "gi_frame", "ag_frame") if hasattr(coroutine, name)), None)
+        if frame is None:
+            break
+        frames.append(frame)
+        coroutine = next((getattr(coroutine, name) for name in ("cr_await", "gi_yieldfrom", "ag_await") if hasattr(coroutine, name)), None)
+    own = [frame for frame in frames if is_users(frame.f_code.co_filename)]
+    found = (own or frames)[-1:]
+    return "".join(f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" for frame in found)

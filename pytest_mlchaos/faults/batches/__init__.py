@@ -1,0 +1,1 @@
+"""Faults of batches: values, labels, order, and the workers that load them."""

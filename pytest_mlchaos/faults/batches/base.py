@@ -1,0 +1,228 @@
+"""Fields, labels and samples of a batch, whatever it is made of."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ...core.faults import is_drawn
+from ...core.privacy import may_be_hinted, path_text
+from ...core.validation import did_you_mean, shown
+from ...errors import BadArgument, PayloadMismatch
+from .pytree import Leaf, children, describe, leaves, numbers, parts, rebuilt
+from .records import Each, copied_record, is_sequence
+from .samples import Field, Unclear, fields_of_samples
+
+__all__ = ["Batch", "copied", "field_name", "wanted_fields"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_LABEL_NAMES = ("labels", "label", "targets", "target", "y")
+_NO_LABELS = frozenset(("id", "ids", "idx", "index", "indices", "mask", "masks", "len", "length", "lengths", "weight", "weights"))
+"""Words in the names of fields that go along with labels, or are whole numbers without being any."""
+
+
+def wanted_fields(owner: str, fields: Any) -> Any:
+    """The parameter ``fields`` in its one form: None, a name or position, or a tuple of several."""
+    if fields is None or is_drawn(fields):
+        return fields
+    wanted = [fields] if isinstance(fields, (str, int)) else list(fields) if isinstance(fields, Sequence) else []
+    if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
+        raise BadArgument(f"{owner}: expected fields to be names or positions but got {shown(fields)}")
+    return tuple(wanted) if len(wanted) > 1 else wanted[0]
+
+
+def field_name(leaf: Leaf) -> str:
+    """The path to a field, with dots."""
+    return path_text(_named_path(leaf)) or "batch"
+
+
+def _named_path(leaf: Leaf) -> tuple[Any, ...]:
+    """The path to a field; the items that a column goes through have no name."""
+    return tuple(part for part in leaf.path if not isinstance(part, Each))
+
+
+def _words(name: Any) -> list[str]:
+    return re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", str(name)).lower())
+
+
+def _is_label_name(name: Any) -> bool:
+    return str(name).lower() in _LABEL_NAMES
+
+
+def _has_label_name(name: Any) -> bool:
+    """Whether it is called ``label_ids`` or ``target_class``, and not ``target_mask``."""
+    words = set(_words(name))
+    return bool(re.search("label|target", str(name).lower())) and not words & (_NO_LABELS - {"id", "ids", "idx", "index", "indices"})
+
+
+def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
+    """Whether a field anywhere in it is called so."""
+    return any(rule(name) or _named(child, rule) for name, child in parts(value))
+
+
+def copied(payload: Any) -> Any:
+    """A batch of its own: the arrays are copies."""
+    found = {leaf.path: leaf.copied() for leaf in leaves(payload, held=parts)}
+    return rebuilt(payload, found) if found or next(numbers(payload), None) is None else copied_record(payload)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """A batch, as a fault called ``owner`` looks at it."""
+
+    owner: str
+    payload: Any
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """All arrays in it; of a record without any, its numbers."""
+        return list(leaves(self.payload, held=parts)) or list(numbers(self.payload))
+
+    def mismatch(self, problem: str, hint: str = "; name them with fields=") -> PayloadMismatch:
+        """The error that it cannot be worked on."""
+        return PayloadMismatch(f"{self.owner} {problem} in the batch {describe(self.payload)}{hint}")
+
+    def refuse(self, leaf: Leaf, problem: str) -> PayloadMismatch:
+        """The error that a field cannot be worked on."""
+        return PayloadMismatch(
+            f"{self.owner} cannot change the field {field_name(leaf)!r} of the batch {describe(self.payload)}: it {problem}"
+        )
+
+    def named(self, fields: Any) -> list[Leaf]:
+        """The arrays under these names and positions."""
+        found = self.leaves
+        wanted = fields if isinstance(fields, tuple) else (fields,)
+        return [leaf for name in wanted for leaf in self._under(name, found)]
+
+    def _under(self, name: str | int, found: list[Leaf]) -> list[Leaf]:
+        path = tuple(name.split(".")) if isinstance(name, str) else (str(name),)
+        matching = [leaf for leaf in found if tuple(map(str, _named_path(leaf)))[: len(path)] == path]
+        if not matching:
+            known = {".".join(map(str, _named_path(leaf)[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
+            hint = did_you_mean(str(name), sorted(one for one in known if may_be_hinted(str(name), one)))
+            raise PayloadMismatch(f"{self.owner}: there is no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
+        return matching
+
+    def labels(self, fields: Any = None) -> list[Leaf]:
+        """The fields with labels: those named, or those that :meth:`told_labels` finds."""
+        if fields is not None:
+            return self.named(fields)
+        labels = self.told_labels()
+        if not labels:
+            raise self.mismatch("found no labels")
+        return labels
+
+    def told_labels(self) -> list[Leaf]:
+        """The fields called as labels are; or with that in their name; or else the last of several, if it looks like labels."""
+        found = self.leaves
+        for rule in (_is_label_name, _has_label_name):
+            named = [leaf for leaf in found if leaf.path and rule(leaf.path[-1])]
+            if named or _named(self.payload, rule):  # or it is what they are in that is called so; if they are no arrays, there are none
+                return named or [leaf for leaf in found if any(map(rule, leaf.path))]
+        return found[-1:] if len(found) > 1 and self._looks_like_labels(found[-1], found[:-1]) else []
+
+    def _looks_like_labels(self, last: Leaf, others: list[Leaf]) -> bool:
+        """By name, as few numbers a sample as labels are; by position, anything but one more field of the same kind."""
+        if last.problem() is not None:
+            return True  # which is then refused by what it is
+        shape = tuple(last.value.shape)
+        single = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        if not isinstance(last.path[-1], str):
+            return single or any((tuple(leaf.value.shape), leaf.value.dtype) != (shape, last.value.dtype) for leaf in others)
+        if _NO_LABELS & set(_words(last.path[-1])):
+            return False
+        values = last.numpy()
+        one_hot = len(shape) == 2 and bool(((values == 0) | (values == 1)).all()) and bool((values.sum(1) == 1).all())
+        return one_hot or (single and not last.is_float)
+
+    def floats(self, fields: Any = None) -> list[Leaf]:
+        """The fields named, or else all that hold floating-point numbers."""
+        if fields is None:
+            found = [leaf for leaf in self.leaves if leaf.is_float and leaf.size] or self._of_integers()
+        else:
+            found = [_as_float(leaf) for leaf in self.named(fields)]
+        if not found:
+            raise self.mismatch("found no floating-point values")
+        return found
+
+    def _of_integers(self) -> list[Leaf]:
+        """The numbers of a record without floats: whole numbers are written without a point. Labels stay what they are."""
+        labels = {leaf.path for leaf in self.told_labels()} if self.leaves and self.leaves[0].record else set()
+        return [_as_float(leaf) for leaf in self.leaves if leaf.record and leaf.path not in labels]
+
+    def checked(self, found: list[Leaf]) -> list[Leaf]:
+        """These fields, if they hold numbers and are not empty."""
+        for leaf in found:
+            problem = leaf.problem() or (None if leaf.size else "is empty")
+            if problem is not None:
+                raise self.refuse(leaf, problem)
+        return found
+
+    @functools.cached_property
+    def fields(self) -> list[Field]:
+        """The arrays and lists that hold an entry for each sample; what tells them is the rule in :mod:`._samples`."""
+        for leaf in self.leaves:
+            if (problem := leaf.layout_problem()) is not None:
+                raise self.refuse(leaf, problem)
+        try:
+            found = _fields_of_record(self.payload) if self.leaves and self.leaves[0].record else fields_of_samples(self.payload)
+        except Unclear as error:
+            raise self.mismatch(str(error), "") from None
+        if not found:
+            raise self.mismatch("found no arrays that hold samples", "")
+        return found
+
+    def samples(self) -> int:
+        """How many samples it holds: all of its fields agree on that."""
+        return self.fields[0].length
+
+    def places(self, leaf: Leaf) -> tuple[Field, int | None]:
+        """The field that an array belongs to, and its sample's place in it; None for an array of all samples."""
+        for field in self.fields:
+            depth = len(field.path)
+            if leaf.path[:depth] == field.path:
+                whole = field.path == leaf.path or isinstance(leaf.path[depth], Each)
+                return field, None if whole else leaf.path[depth]
+        raise self.refuse(leaf, "has no axis of samples")
+
+    def taken(self, order: Any) -> Any:
+        """The batch made of the samples at these places, in this order, in all fields: arrays and lists, whatever they hold."""
+        return rebuilt(self.payload, {field.path: _reordered(field, order) for field in self.fields})
+
+
+def _as_float(leaf: Leaf) -> Leaf:
+    """Numbers of a record, which may become any others."""
+    return Leaf(leaf.path, leaf.value.astype("float64"), record=True) if leaf.record and not leaf.is_float else leaf
+
+
+def _fields_of_record(value: Any) -> list[Field]:
+    """The lists that hold a sample in each item: the outermost ones."""
+    found = list(_lists(value, ()))
+    if len({field.length for field in found}) > 1:
+        names = ", ".join(field.name for field in found[:8])
+        raise Unclear(f"cannot tell the samples, because the lengths of {names} differ,")
+    return found
+
+
+def _lists(value: Any, path: tuple[Any, ...]) -> Iterator[Field]:
+    if is_sequence(value):
+        yield Field(path, value, len(value))
+        return
+    for name, child in children(value):
+        yield from _lists(child, (*path, name))
+
+
+def _reordered(field: Field, order: Any) -> Any:
+    value = field.value
+    if not isinstance(value, (list, tuple, collections.deque)):
+        return Leaf(field.path, value).reordered(order)
+    seen: set[int] = set()
+    items = []
+    for place in map(int, order):
+        items.append(copied(value[place]) if place in seen else value[place])  # two samples do not share one array
+        seen.add(place)
+    return type(value)(items)

@@ -1,0 +1,232 @@
+"""Faults of what batches are about: wrong labels, classes that are missing, distributions that have moved."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
+from ...core.validation import check_share, shown
+from ...errors import BadArgument
+from ..data_fault import DataFault
+from .base import Batch, field_name, wanted_fields
+from .labels import Labels
+from .pytree import Leaf, rebuilt
+
+__all__ = ["ClassImbalance", "DistributionShift", "LabelNoise"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
+
+
+def _check_labels(fault: Any) -> None:
+    """The parameters ``fields`` and ``classes``."""
+    object.__setattr__(fault, "fields", wanted_fields(fault.name, fault.fields))
+    classes = getattr(fault, "classes", None)
+    if classes is not None and not is_drawn(classes) and classes < 2:
+        raise BadArgument(f"{fault.name}: expected classes to be a number of classes, 2 or more, but got {shown(classes)}")
+
+
+def _labels(fault: Any, batch: Batch) -> Leaf:
+    """The one field of labels by which samples are told apart."""
+    found = batch.checked(batch.labels(fault.fields))
+    if len(found) > 1:
+        raise batch.mismatch("found more than one field of labels")
+    return found[0]
+
+
+def _replaced(batch: Batch, chosen: list[Leaf], fresh: dict[Any, Any]) -> Any:
+    """The batch with other fields, if any of them is another."""
+    if all(Leaf((), fresh[leaf.path]).same_bits(leaf) for leaf in chosen):
+        raise batch.refuse(chosen[0], "is as it would be already, so that nothing was changed")
+    return rebuilt(batch.payload, fresh)
+
+
+@register
+class LabelNoise(DataFault):
+    """Some labels of a batch are wrong.
+
+    ``fraction``: the share that is (at least one label). ``fields``: names, positions or dotted paths; without it the field that is
+    called ``label``, ``labels``, ``target``, ``targets`` or ``y``, else those that have "label" or "target" in their name
+    (``label_ids``), else the last one, if it looks like labels: by name, whole numbers or truth values, one a sample, or one-hot rows;
+    by position, anything but an array of the same shape and type as the others. Where none does, the batch is refused.
+    ``classes``: how many classes there are; without it those that are in the batch.
+
+    By what the labels are: integers become another class, each one equally likely (negative ones mean "to be ignored", and stay);
+    truth values and floats that are all 0 or 1 are flipped, one-hot rows have their 1 elsewhere; other floats (targets of a
+    regression) get Gaussian noise of ``magnitude`` times their standard deviation.
+
+    Imitates: annotators that disagree, labels from a weak heuristic, a join that is off by some rows.
+
+    Fidelity: noise is symmetric and independent of the features; people confuse classes that look alike.
+
+    Source: symmetric noise as in Natarajan et al., Learning with Noisy Labels, NeurIPS 2013
+
+    Example: ``@chaos.label_noise(fraction=0.2, at=0)``
+    """
+
+    site = "data.batch"
+    scales: ClassVar = {"fraction": (0.02, 0.05, 0.1, 0.3, 0.6)}
+    fraction: float = 0.1
+    fields: Any = None
+    classes: int | None = None
+    magnitude: float = 1.0
+
+    def check(self) -> None:
+        """Refuse a share outside 0 to 1, odd fields, fewer than two classes, and noise of no size."""
+        if not is_drawn(self.fraction):
+            check_share(self.name, "fraction", self.fraction)
+        if not is_drawn(self.magnitude) and not 0 < self.magnitude < math.inf:
+            raise BadArgument(f"label_noise: expected magnitude to be above 0 but got {shown(self.magnitude)}")
+        _check_labels(self)
+
+    def apply(self, visit: Visit) -> Any:
+        """Hand on other labels."""
+        import numpy as np
+
+        batch = Batch(self.name, visit.payload)
+        chosen = batch.checked(batch.labels(self.fields))
+        rng = np.random.default_rng(visit.seed)
+        hits = {leaf.path: self._noisy(Labels(batch, leaf), rng) for leaf in chosen}
+        visit.note(fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
+        return _replaced(batch, chosen, hits)
+
+    def _noisy(self, labels: Labels, rng: Any) -> Any:
+        places = labels.places()
+        if not len(places):
+            raise labels.refuse("holds no labels but negative ones, which are ignored")
+        count = max(1, round(self.scaled("fraction") * len(places)))
+        hit = places if count == len(places) else rng.choice(places, count, replace=False)
+        return labels.disturbed(hit, rng, self.classes, self.magnitude)
+
+
+@register
+class ClassImbalance(DataFault):
+    """A class is nearly absent from a batch: samples of the other classes are repeated in the places of its own.
+
+    ``label``: the number of the class; without it one that is in the batch, chosen at random. ``keep``: the share of its samples that stay.
+    ``fields``: the field of labels, by name, position or dotted path; without it found as by ``label_noise``.
+    Labels are integers, truth values or one-hot rows, one a sample; samples are told as in ``short_batch``.
+    At batches without the class no strike is recorded.
+
+    Imitates: a filter that removes what matters, rare events that a sampled log lost, a region that stops reporting.
+
+    Fidelity: batches keep their size, so samples of other classes come more than once; real data would have others.
+
+    Example: ``@chaos.class_imbalance(label=1, keep=0.0, at=chaos.EVERY)``
+    """
+
+    site = "data.batch"
+    compared = True
+    scales: ClassVar = {"keep": (0.5, 0.25, 0.1, 0.05, 0.0)}
+    keep: float = 0.05
+    label: int | None = None
+    fields: Any = None
+
+    def check(self) -> None:
+        """Refuse a share outside 0 to 1, and odd fields."""
+        if not is_drawn(self.keep) and not 0 <= self.keep < 1:
+            raise BadArgument(f"class_imbalance: expected keep to be a share from 0 to below 1 but got {shown(self.keep)}")
+        _check_labels(self)
+
+    def apply(self, visit: Visit) -> Any:
+        """Put others in the places of its samples."""
+        import numpy as np
+
+        batch = Batch(self.name, visit.payload)
+        samples = batch.samples()
+        classes = Labels(batch, _labels(self, batch)).of_samples(samples)
+        rng = np.random.default_rng(visit.seed)
+        label = int(rng.choice(np.unique(classes))) if self.label is None else self.label
+        its, others = np.flatnonzero(classes == label), np.flatnonzero(classes != label)
+        if not len(its):
+            visit.spare()
+            return None
+        if not len(others):
+            raise batch.mismatch("found no samples of another class", "")
+        replaced = rng.permutation(its)[min(len(its) - 1, round(self.scaled("keep") * len(its))) :]
+        order = np.arange(samples)
+        order[replaced] = rng.choice(others, len(replaced))
+        visit.note(samples=samples, replaced=len(replaced))
+        return batch.taken(order)
+
+
+@register
+class DistributionShift(DataFault):
+    """Batches come from another distribution than before.
+
+    ``kind="covariate"``: the features have moved up by ``magnitude`` standard deviations of their field (measured at its first strike).
+    ``kind="label"``: classes are more and less frequent: each is ``exp(magnitude)`` times rarer, against the one before it, than it
+    was; samples of the batch are drawn again, with replacement. ``kind="concept"``: the same features mean another label: of the share
+    ``magnitude`` of the classes (at most 1, and at least two of them) each is called as the next of them; targets of a regression are
+    mirrored at their mean by that share. ``fields``: for ``"covariate"`` the features (else all floating-point fields but the labels),
+    otherwise the labels. ``classes``: how many there are; without it up to the highest in the batch.
+
+    Strike at ``at=range(50, 100)`` or ``chaos.EVERY``: a shift lasts. All of its strikes move in the same direction.
+
+    Imitates: another season, another hospital's scanner, a campaign that brings other customers; a label whose definition changes.
+
+    Fidelity: a shift of the means alone, and sudden; correlations and tails stay. Batches are no larger than they were, so a label shift
+    repeats samples.
+
+    Source: the three kinds as in Moreno-Torres et al., A unifying view on dataset shift in classification, Pattern Recognition 45, 2012
+
+    Example: ``@chaos.distribution_shift(kind="covariate", magnitude=2.0, at=chaos.EVERY)``
+    """
+
+    site = "data.batch"
+    compared = True
+    scales: ClassVar = {"magnitude": (0.1, 0.25, 0.5, 1.0, 2.0)}
+    kind: Literal["covariate", "label", "concept"] = "covariate"
+    magnitude: float = 1.0
+    fields: Any = None
+    classes: int | None = None
+
+    def check(self) -> None:
+        """Refuse no shift at all, a share of classes above 1, and odd fields."""
+        drawn = is_drawn(self.magnitude) or is_drawn(self.kind)
+        if not drawn and (not math.isfinite(self.magnitude) or self.magnitude == 0):
+            raise BadArgument(f"distribution_shift: expected magnitude to be a number other than 0 but got {shown(self.magnitude)}")
+        if not drawn and self.kind == "concept" and not 0 < self.magnitude <= 1:
+            raise BadArgument(f"distribution_shift: kind='concept' takes a magnitude above 0 and up to 1 but got {shown(self.magnitude)}")
+        _check_labels(self)
+
+    def apply(self, visit: Visit) -> Any:
+        """Hand on values from elsewhere."""
+        batch = Batch(f"distribution_shift(kind={self.kind!r})", visit.payload)
+        visit.note(kind=self.kind)
+        magnitude = self.scaled("magnitude")
+        if self.kind == "covariate":
+            chosen = self._features(batch)
+            return _replaced(batch, chosen, {leaf.path: self._moved(visit, leaf, magnitude) for leaf in chosen})
+        if self.kind == "label":
+            return self._resampled(visit, batch, magnitude)
+        chosen = batch.checked(batch.labels(self.fields))
+        return _replaced(batch, chosen, {leaf.path: Labels(batch, leaf).renamed(min(1.0, magnitude), self.classes) for leaf in chosen})
+
+    def _features(self, batch: Batch) -> list[Leaf]:
+        chosen = batch.checked(batch.floats(self.fields))
+        if self.fields is None and len(batch.leaves) > 1:
+            labels = {leaf.path for leaf in batch.told_labels()}
+            chosen = [leaf for leaf in chosen if leaf.path not in labels] or chosen
+        for leaf in chosen:
+            if not leaf.is_float:
+                raise batch.refuse(leaf, "is not floating-point")
+        return chosen
+
+    def _moved(self, visit: Visit, leaf: Leaf, magnitude: float) -> Any:
+        import numpy as np
+
+        spread = visit.memory.setdefault(leaf.path, leaf.spread())
+        return leaf.changed(np.arange(leaf.size), lambda old: old + magnitude * spread)
+
+    def _resampled(self, visit: Visit, batch: Batch, magnitude: float) -> Any:
+        import numpy as np
+
+        samples = batch.samples()
+        classes = Labels(batch, _labels(self, batch)).of_samples(samples)
+        weights = np.exp(-magnitude * (classes - (classes.min() if magnitude > 0 else classes.max())))
+        if len(np.unique(classes)) < 2:
+            raise batch.mismatch("found a single class, whose share cannot change,", "")
+        order = np.sort(np.random.default_rng(visit.seed).choice(samples, samples, p=weights / weights.sum()))
+        return batch.taken(order)

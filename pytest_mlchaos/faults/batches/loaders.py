@@ -1,0 +1,104 @@
+"""Faults of the loader itself: it fails, or its stream breaks off."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit, derive_seed
+from ...core.validation import index, parse_duration, shown
+from ...errors import BadArgument
+from ..calls import error_name, make_error
+from ..data_fault import DataFault
+
+__all__ = ["LoaderFailure", "StreamInterruption"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
+
+
+@register
+class LoaderFailure(DataFault):
+    """The loader raises instead of handing out a batch.
+
+    ``error``: an exception class or instance, or its name (``"OSError(5, 'Input/output error')"``), as the dataset's own code would raise
+    it: this batch is lost, and who asks again gets the next one. Without it a worker has died: ``RuntimeError: DataLoader worker
+    (pid(s) ...) exited unexpectedly``, and who asks this iterator again gets the same, until the loop begins a new epoch.
+
+    Imitates: a worker that the kernel's OOM killer or a segmentation fault has ended; a broken sample; a file that is gone.
+
+    Fidelity: a worker that "died" is ended in order, and so are the others, unless they persist: those are not touched.
+
+    Source: the text is torch's, torch/utils/data/dataloader.py
+
+    Example: ``@chaos.loader_failure(at=2)``
+    """
+
+    site = "data.batch"
+    random = False
+    error: Any = None
+
+    def check(self) -> None:
+        """Turn ``error`` into its name, so that a schedule stays plain data."""
+        if self.error is not None and not is_drawn(self.error):
+            object.__setattr__(self, "error", error_name(self.error, self.name))
+
+    def apply(self, visit: Visit) -> None:
+        """Fail."""
+        if self.error is not None:
+            visit.fail(make_error(self.error, "the loader", self.name))
+        pid = 10_000 + derive_seed("pid", visit.index) % 50_000
+        text = f"DataLoader worker (pid(s) {pid}) exited unexpectedly"
+        if visit.source is not None:
+            visit.source.end(RuntimeError(text))
+        _end_workers(visit.attributes.get("loader"))
+        visit.fail(RuntimeError(text))
+
+
+def _end_workers(iterator: Any) -> None:
+    """End a loader's workers now: the exception keeps its iterator alive, and the garbage collector takes 5 s for each of them."""
+    end = getattr(iterator, "_shutdown_workers", None)
+    if end is not None and not getattr(iterator, "_persistent_workers", False):
+        end()
+
+
+@register
+class StreamInterruption(DataFault):
+    """The stream of batches breaks off: it ends here and now, or goes on after a gap.
+
+    ``resume_after``: how many batches, from this one on, are lost before it goes on; without it the epoch ends early, with
+    no error. ``gap``: how long it takes until then (seconds, or ``"30s"``).
+
+    Imitates: a streaming dataset whose connection is closed, a consumer group that rebalances and comes back at a later offset, a
+    sharded reader that takes a missing shard for the end.
+
+    Fidelity: the batch at which it breaks off is not handed out; the next epoch is whole. ``len(loader)`` still counts all.
+
+    Example: ``@chaos.stream_interruption(resume_after=3, gap="30s", at=2)``
+    """
+
+    site = "data.batch"
+    random = False
+    scales: ClassVar = {"resume_after": (1, 4, 16, 64, 256)}
+    resume_after: int | None = None
+    gap: Any = 0.0
+
+    def check(self) -> None:
+        """Refuse to go on after no loss, and turn ``gap`` into seconds."""
+        if index(self.resume_after) == 0 or (isinstance(self.resume_after, int) and self.resume_after < 0):
+            raise BadArgument(f"stream_interruption: expected resume_after to be 1 or more but got {shown(self.resume_after)}")
+        if not is_drawn(self.gap):
+            object.__setattr__(self, "gap", parse_duration(self.gap, f"{self.name}: gap"))
+
+    def apply(self, visit: Visit) -> Any:
+        """End the stream, or skip some of it."""
+        lost = self.scaled("resume_after")
+        visit.note(lost="the rest" if lost is None else lost)
+        if self.gap:  # no gap is an interruption, too
+            visit.sleep(self.gap)
+        if lost is None:
+            visit.stream.end()
+            visit.fail(StopIteration())
+        following = visit.payload
+        for _ in range(lost):
+            following = visit.stream.pull()
+        return following

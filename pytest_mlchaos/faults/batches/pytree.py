@@ -1,0 +1,327 @@
+"""The arrays inside a batch, whatever they are nested in; copies with some of them replaced."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+import itertools
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from ...core.privacy import path_text
+from ...engine.table_types import is_frame
+from .records import Each, as_it_was, columns, is_number
+
+__all__ = ["Leaf", "children", "describe", "leaves", "numbers", "parts", "rebuilt"]
+
+Path = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One array of a batch, and the way to it: mapping keys, positions and field names."""
+
+    path: Path
+    value: Any
+    record: bool = False
+    """Whether it is made of single numbers, which have no dtype."""
+
+    @property
+    def is_torch(self) -> bool:
+        """Whether it is a torch tensor (else a NumPy array)."""
+        return is_tensor(self.value)
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return int(self.value.numel() if self.is_torch else self.value.size)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it is a floating-point tensor of 8 bits or less, which torch only stores: it is worked on as float32."""
+        return self.is_torch and bool(self.value.is_floating_point()) and self.value.element_size() == 1
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether it holds complex numbers."""
+        return bool(self.value.is_complex()) if self.is_torch else self.value.dtype.kind == "c"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating-point (or complex) numbers."""
+        if self.is_torch:
+            return bool(self.value.is_floating_point() or self.value.is_complex())
+        return self.value.dtype.kind in "fc"
+
+    def length(self) -> int:
+        """The length of its first axis."""
+        return int(self.value.shape[0]) if len(self.value.shape) else 0
+
+    def has_axes(self) -> bool:
+        """Whether it has samples at all, or is one number."""
+        return self.layout_problem() is not None or len(self.value.shape) > 0
+
+    def layout_problem(self) -> str | None:
+        """Why its samples cannot be told apart, if so."""
+        if not self.is_torch:
+            return None
+        if self.value.is_nested:
+            return "is a nested tensor"
+        if self.value.layout is not sys.modules["torch"].strided:
+            return f"is a tensor of layout {self.value.layout}"
+        return "is on the meta device, and holds no values" if self.value.is_meta else None
+
+    def problem(self) -> str | None:
+        """Why its elements cannot be changed one by one, if so."""
+        if self.is_torch:
+            return self.layout_problem() or ("is quantized" if self.value.is_quantized else None)
+        return None if self.value.dtype.kind in "biufc" else f"has the dtype {self.value.dtype}"
+
+    def shape_and_type(self) -> str:
+        """``float32[8, 3]``."""
+        if self.is_torch and self.value.is_nested:  # one with ragged rows has no sizes
+            return f"{str(self.value.dtype).removeprefix('torch.')}[nested]"
+        return f"{str(self.value.dtype).removeprefix('torch.')}{list(self.value.shape)}"
+
+    def copied(self) -> Any:
+        """A copy that shares no memory; one that wants gradients still does."""
+        return self.value.detach().clone().requires_grad_(self.value.requires_grad) if self.is_torch else self.value.copy()
+
+    def numpy(self) -> Any:
+        """Its values as a NumPy array, to look at; floating-point ones as float64."""
+        import numpy as np
+
+        if not self.is_torch:
+            return np.asarray(self.value)
+        values = self.value.detach().resolve_conj().cpu()
+        return (values.double() if values.is_floating_point() else values).numpy()
+
+    def with_values(self, values: Any) -> Any:
+        """NumPy values as a fresh array of this leaf's kind, dtype and device."""
+        fresh = self.like(values)
+        return fresh.requires_grad_(self.value.requires_grad) if self.is_torch else fresh
+
+    def spread(self) -> float:
+        """The standard deviation of its finite elements; 1 where they are all equal."""
+        import numpy as np
+
+        values = np.asarray(self.numpy(), dtype=np.complex128 if self.is_complex else np.float64)
+        finite = values[np.isfinite(values)]
+        return float(finite.std()) or 1.0 if finite.size else 1.0
+
+    def holds(self, number: float) -> bool:
+        """Whether its type has this number: not all types of 8 bits have infinity, or zero."""
+        import numpy as np
+
+        return not self.is_narrow or bool(np.array_equal(Leaf((), self.like(np.array([number]))).numpy(), [number], equal_nan=True))
+
+    def same_bits(self, other: Leaf) -> bool:
+        """Whether another has the same values, sign of zero included; NaN is like NaN."""
+        if not self.is_torch:
+            return bool(self.value.tobytes() == other.value.tobytes())
+        return self.value.dtype == other.value.dtype and bool(_bits(self.value).equal(_bits(other.value)))
+
+    def like(self, values: Any) -> Any:
+        """NumPy values as this leaf's kind, dtype and device."""
+        if not self.is_torch:
+            return values.astype(self.value.dtype)
+        return sys.modules["torch"].as_tensor(values).to(device=self.value.device, dtype=self.value.dtype)
+
+    def changed(self, places: Any, change: Any) -> Any:
+        """A copy whose elements at the flat ``places`` are ``change`` of the old ones."""
+        if self.is_torch:
+            torch = sys.modules["torch"]
+            with torch.no_grad():
+                fresh = self.value.detach().clone(memory_format=torch.contiguous_format)
+                fresh = fresh.float() if self.is_narrow else fresh
+                flat = fresh.view(-1)
+                where = torch.as_tensor(places, device=fresh.device)
+                flat[where] = _cast(change(flat[where]), flat)
+                fresh = fresh.to(self.value.dtype)
+            return fresh.requires_grad_(self.value.requires_grad)
+        fresh = self.value.copy()
+        fresh.flat[places] = _cast(change(fresh.flat[places]), fresh)
+        return fresh
+
+    def reordered(self, order: Any) -> Any:
+        """A copy of these places of its first axis, in this order."""
+        import numpy as np
+
+        if self.is_torch:
+            torch = sys.modules["torch"]
+            value = self.value.view(torch.uint8) if self.is_narrow else self.value
+            return value[torch.as_tensor(np.asarray(order, dtype=np.int64), device=self.value.device)].view(self.value.dtype)
+        return self.value[np.asarray(order, dtype=np.int64)]
+
+
+def _bits(tensor: Any) -> Any:
+    """A tensor as the bytes that it is made of."""
+    return tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(sys.modules["torch"].uint8)
+
+
+def _cast(values: Any, like: Any) -> Any:
+    """Values in the dtype of ``like``: an integer field stays one."""
+    if is_tensor(values):
+        return values.to(like.dtype)
+    return values.astype(like.dtype) if hasattr(values, "astype") else values
+
+
+def is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_array_like(value: Any) -> bool:
+    """Whether it is an array, or one element of one."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def is_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def children(value: Any) -> Iterator[tuple[Any, Any]]:
+    """What a container holds, by key, position or field name; nothing of what is none."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif isinstance(value, (tuple, list, collections.deque)):
+        yield from enumerate(value)
+    elif _is_record(value):
+        for field in dataclasses.fields(value):
+            yield field.name, getattr(value, field.name, None)
+
+
+def parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """What a batch holds: as of :func:`children`, or by attribute, where it is an object of some class that has arrays in it."""
+    if _is_container(value):
+        yield from children(value)
+        return
+    for name, child in _attributes(value):
+        try:
+            if _holds_arrays(child, frozenset((id(value),))):
+                yield name, child
+        except RecursionError:  # what leads back to where it is held is no part of a batch
+            continue
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, (Mapping, tuple, list, collections.deque)) or _is_record(value)
+
+
+def _is_like_a_mapping(value: Any) -> bool:
+    return all(hasattr(type(value), name) for name in ("keys", "__getitem__", "__setitem__"))
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    """The attributes of an object that is neither code, a table nor an array; the items of one that works like a mapping and is none."""
+    if type(value).__module__ == "builtins" or hasattr(value, "shape") or is_frame(value):
+        return []
+    if _is_like_a_mapping(value):
+        keys = value.keys
+        names = sorted(keys() if callable(keys) else keys, key=str)  # some keep them in a set, whose order is another in each process
+        return [(name, value[name]) for name in names]
+    if callable(value):
+        return []
+    return _variables(value)
+
+
+def _variables(value: Any) -> list[tuple[str, Any]]:
+    """Names and values of what an object keeps, in ``__dict__`` and in slots."""
+    slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
+    known = itertools.chain(getattr(value, "__dict__", ()), *((one,) if isinstance(one, str) else one for one in slots))
+    return [(name, getattr(value, name, None)) for name in dict.fromkeys(known) if not name.startswith("__")]
+
+
+def _holds_arrays(value: Any, above: frozenset[int]) -> bool:
+    """Whether there is an array anywhere in it; RecursionError where it leads back to something that it is in."""
+    if is_tensor(value) or is_array(value):
+        return True
+    held = list(children(value)) if _is_container(value) else _attributes(value)
+    if not held:
+        return False
+    if id(value) in above:
+        raise RecursionError
+    above |= {id(value)}
+    found = [_holds_arrays(child, above) for _, child in held]  # all of them: any may lead back
+    return any(found)
+
+
+def leaves(value: Any, path: Path = (), held: Any = children) -> Iterator[Leaf]:
+    """Every tensor and array in a batch, in order; ``held=parts`` looks into objects of any class, too."""
+    if is_tensor(value) or is_array(value):
+        yield Leaf(path, value)
+        return
+    for name, child in held(value):
+        yield from leaves(child, (*path, name), held)
+
+
+def numbers(value: Any) -> Iterator[Leaf]:
+    """The numbers of a record, by columns."""
+    for path, column in columns(value):
+        yield Leaf(path, column, record=True)
+
+
+def rebuilt(value: Any, replaced: Mapping[Path, Any]) -> Any:
+    """The batch with some leaves replaced; whatever holds none of them is the same object."""
+    if not replaced or () in replaced:
+        new = replaced.get((), value)
+        return as_it_was(value, new) if is_number(value) and is_array_like(new) else new
+    inside: dict[Any, dict[Path, Any]] = {}
+    for path, new in replaced.items():
+        if isinstance(path[0], Each):
+            for place, item in enumerate(path[0].items):
+                inside.setdefault(item, {})[path[1:]] = new[place]
+        else:
+            inside.setdefault(path[0], {})[path[1:]] = new
+    fresh = {}
+    for name, child in parts(value):
+        if name in inside and (new := rebuilt(child, inside[name])) is not child:
+            fresh[name] = new
+    return _with(value, fresh) if fresh else value
+
+
+def _with(value: Any, fresh: dict[Any, Any]) -> Any:
+    """A shallow copy of a container with some children replaced, of the same type."""
+    if isinstance(value, tuple) and hasattr(value, "_replace"):
+        return value._replace(**fresh)
+    if isinstance(value, tuple):
+        items = [fresh.get(place, child) for place, child in enumerate(value)]
+        return type(value)(items)
+    if isinstance(value, (list, collections.deque, MutableMapping)) or (not _is_container(value) and _is_like_a_mapping(value)):
+        copied = _detached(value)
+        for name, child in fresh.items():
+            copied[name] = child
+        return copied
+    if isinstance(value, Mapping):
+        return type(value)({**value, **fresh})  # type: ignore[call-arg]  # a read-only mapping is made from another
+    copied = copy.copy(value)
+    for name, child in fresh.items():
+        object.__setattr__(copied, name, child)
+    return copied
+
+
+def _detached(value: Any) -> Any:
+    """A shallow copy whose items can be set: what a class of one's own keeps them in is copied, too."""
+    copied = copy.copy(value)
+    if not isinstance(value, (dict, list, collections.deque)) and not hasattr(type(value), "__copy__"):
+        for name, child in _variables(value):
+            if isinstance(child, (dict, list, collections.deque)):
+                object.__setattr__(copied, name, copy.copy(child))
+    return copied
+
+
+def describe(value: Any) -> str:
+    """The types and shapes in a batch: ``{x: float32[8, 3], y: int64[8]}``."""
+    if is_tensor(value) or is_array(value):
+        return Leaf((), value).shape_and_type()
+    held = [f"{path_text([name])}: {describe(child)}" for name, child in list(parts(value))[:8]]
+    return f"{type(value).__name__}({', '.join(held)})" if held else type(value).__name__

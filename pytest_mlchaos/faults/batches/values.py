@@ -1,0 +1,176 @@
+"""Faults of the values in batches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
+from ...core.validation import Finite, check_share, shown
+from ...errors import BadArgument, PayloadMismatch
+from ..data_fault import DataFault
+from .base import Batch, field_name, wanted_fields
+from .pytree import Leaf, rebuilt
+
+__all__ = ["CorruptBatch"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Batches"
+
+_MAGNITUDE = {"noise": 1.0, "scale": 1000.0}
+_CONSTANTS = {"nan": math.nan, "inf": math.inf, "zero": 0.0}
+_FLOATS_ONLY = ("nan", "inf", "noise")
+
+
+@register
+class CorruptBatch(DataFault):
+    """A batch reaches the loop with broken values.
+
+    ``kind``: ``"nan"``, ``"inf"``; ``"zero"``; ``"saturate"`` (the greatest value of the field, as a sensor at its limit gives);
+    ``"noise"`` (Gaussian, ``magnitude`` times the field's own standard deviation, 1 by default); ``"scale"`` (times ``magnitude``, 1000 by
+    default: a wrong unit); ``"flip_sign"``; ``"shuffle_labels"`` (labels change places along the first axis of their
+    array: within the batch, or, where each sample has an array of labels as in detection, within the sample).
+    ``pattern``: where: ``"elements"`` (here and there), ``"samples"`` (whole rows of the first axis, or
+    whole items of a list of samples; see ``short_batch`` for how these are told), ``"channels"`` (whole slices of the
+    second axis: channels of images, columns of features), or ``"block"`` (one stretch of memory).
+    ``fraction``: the share of the elements, samples or channels of a field that is hit, at least one (for ``"shuffle_labels"``: of the
+    samples, at least two). ``fields``: names, positions or dotted paths (``"inputs.pixels"``) of the fields to hit; without it all
+    floating-point fields, and labels are found as by ``label_noise``.
+
+    Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested, or records: dicts and lists of single
+    numbers, where a list of dicts is a table of columns. The loop gets a
+    changed copy; the original objects are never modified, and fields that are not hit are the same objects.
+
+    Imitates: a corrupt shard, a failed decoder, a sensor or a channel that drops out, a join that mixes up labels.
+
+    Fidelity: what is hit is drawn anew at each strike; a channel that stays dead is ``at=chaos.EVERY`` with ``fraction=1`` of one field.
+
+    Example: ``@chaos.corrupt_batch(kind="nan", fraction=0.1, at=3)``
+    """
+
+    site = "data.batch"
+    scales: ClassVar = {"fraction": (0.01, 0.05, 0.2, 0.5, 1.0)}
+    kind: Literal["nan", "inf", "zero", "saturate", "noise", "scale", "flip_sign", "shuffle_labels"] = "nan"
+    fraction: float = 1.0
+    fields: Any = None
+    magnitude: Finite | None = None
+    pattern: Literal["elements", "samples", "channels", "block"] = "elements"
+
+    def check(self) -> None:
+        """Refuse a share outside 0 to 1, a magnitude or a pattern that the kind has no use for, and odd fields."""
+        if not is_drawn(self.fraction):
+            check_share(self.name, "fraction", self.fraction)
+        if self.magnitude is not None and not is_drawn(self.kind) and self.kind not in _MAGNITUDE:
+            raise BadArgument(f"corrupt_batch: kind={self.kind!r} takes no magnitude, but got {shown(self.magnitude)}")
+        if self.kind == "shuffle_labels" and not is_drawn(self.pattern) and self.pattern != "elements":
+            raise BadArgument(f"corrupt_batch: kind='shuffle_labels' moves whole samples, and takes no pattern={self.pattern!r}")
+        object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))
+
+    def apply(self, visit: Visit) -> Any:
+        """Hand on a changed copy."""
+        import numpy as np
+
+        batch = Batch(f"corrupt_batch(kind={self.kind!r})", visit.payload)
+        chosen = self._chosen(batch)
+        rng = np.random.default_rng(visit.seed)
+        if self.pattern == "samples":
+            chosen, change = self._in_samples(batch, chosen, rng)
+        else:
+            change = _shuffled if self.kind == "shuffle_labels" else _corrupted
+        hits = {leaf.path: change(self, batch, leaf, rng) for leaf in chosen}
+        if all(Leaf((), hits[leaf.path]).same_bits(leaf) for leaf in chosen):
+            if self.scaled("fraction") == 1 and self.kind != "shuffle_labels":
+                raise batch.refuse(chosen[0], "is as it would be already, so that nothing was changed")
+            visit.spare()  # the few that were drawn happen to be so already
+            return None
+        visit.note(kind=self.kind, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
+        return rebuilt(visit.payload, hits)
+
+    def _chosen(self, batch: Batch) -> list[Leaf]:
+        if self.kind == "shuffle_labels":
+            return batch.checked(batch.labels(self.fields))
+        chosen = batch.checked(batch.floats(self.fields))
+        for leaf in chosen:
+            if self.kind in _FLOATS_ONLY and not leaf.is_float:
+                raise batch.refuse(leaf, "is not floating-point")
+            if self.kind in _CONSTANTS and not leaf.holds(_CONSTANTS[self.kind]):
+                raise batch.refuse(leaf, f"is of a type that has no {self.kind}")
+            if self.kind == "saturate" and leaf.is_complex:
+                raise batch.refuse(leaf, "holds complex numbers, of which none is the greatest")
+        return chosen
+
+    def _in_samples(self, batch: Batch, chosen: list[Leaf], rng: Any) -> tuple[list[Leaf], Any]:
+        """The arrays to change where whole samples are hit, and how: of lists of samples, all of some samples."""
+        import numpy as np
+
+        held = {leaf.path: batch.places(leaf) for leaf in chosen}
+        lists = {field.path: field for field, place in held.values() if place is not None}
+        drawn = {path: set(_share(self, field.length, rng).tolist()) for path, field in lists.items()}
+        hit = [leaf for leaf in chosen if held[leaf.path][1] is None or held[leaf.path][1] in drawn[held[leaf.path][0].path]]
+        if not hit:
+            raise batch.mismatch("found no numbers in the samples that were drawn", "")
+
+        def change(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+            whole = held[leaf.path][1] is not None
+            return _changed(fault, leaf, np.arange(leaf.size) if whole else _places(fault, batch, leaf, rng), rng)
+
+        return hit, change
+
+
+def _corrupted(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+    """A copy of the leaf with the share of its elements changed."""
+    return _changed(fault, leaf, _places(fault, batch, leaf, rng), rng)
+
+
+def _changed(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
+    """A copy of the leaf with these elements changed."""
+    if fault.kind in _CONSTANTS:
+        return leaf.changed(places, lambda _: _CONSTANTS[fault.kind])
+    if fault.kind == "saturate":
+        greatest = (leaf.value.float() if leaf.is_narrow else leaf.value).max()
+        return leaf.changed(places, lambda _: greatest)
+    if fault.kind == "flip_sign":
+        return leaf.changed(places, lambda old: -old)
+    magnitude = fault.magnitude if fault.magnitude is not None else _MAGNITUDE[fault.kind]
+    if fault.kind == "scale":
+        return leaf.changed(places, lambda old: old * magnitude)
+    noise = rng.standard_normal(len(places)) * magnitude * leaf.spread()
+    return leaf.changed(places, lambda old: old + Leaf((), old).like(noise))
+
+
+def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+    """The flat places of the elements that are hit, in order."""
+    import numpy as np
+
+    fraction, shape = fault.scaled("fraction"), tuple(leaf.value.shape)
+    if fault.pattern == "block":
+        length = max(1, round(fraction * leaf.size))
+        return int(rng.integers(leaf.size - length + 1)) + np.arange(length)
+    axis = {"elements": None, "samples": 0, "channels": 1}[fault.pattern]
+    if axis is not None and len(shape) <= axis:
+        raise batch.refuse(leaf, f"has no axis of {fault.pattern}")
+    count = leaf.size if axis is None else shape[axis]
+    chosen = _share(fault, count, rng)
+    return chosen if axis is None else np.take(np.arange(leaf.size).reshape(shape), chosen, axis).ravel()
+
+
+def _share(fault: CorruptBatch, count: int, rng: Any) -> Any:
+    """The share of so many things that is hit, in order."""
+    import numpy as np
+
+    hit = max(1, round(fault.scaled("fraction") * count))
+    return np.arange(count) if hit == count else np.sort(rng.choice(count, hit, replace=False))
+
+
+def _shuffled(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+    """A copy whose first axis has the chosen samples in another order: each of them moves."""
+    import numpy as np
+
+    samples = leaf.length()
+    if samples < 2:
+        raise PayloadMismatch(f"corrupt_batch(kind='shuffle_labels') needs two samples or more, but got {leaf.shape_and_type()}")
+    hit = max(2, round(fault.scaled("fraction") * samples))
+    places = np.sort(rng.choice(samples, hit, replace=False))
+    order = np.arange(samples)
+    order[places] = np.roll(places, int(rng.integers(1, hit)))
+    return leaf.reordered(order)

@@ -1,0 +1,115 @@
+"""Faults of the process: the workers of its DataLoaders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from ...core.faults import Fault, is_drawn, register
+from ...core.interrupts import catch_up
+from ...core.sites import Visit
+from ...core.validation import shown
+from ...engine.controller import current
+from ...engine.error_origin import mark
+from ...engine.hang import hang
+from ...errors import BadArgument, FaultError, PayloadMismatch
+from .worker_processes import claim_deaths, claim_timeout, workers_of
+
+__all__ = ["WorkerDeath"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The process"
+
+_PATIENCE = 5.0
+"""Seconds that a process may take to die of SIGKILL."""
+_sleep, _now = time.sleep, time.monotonic
+
+
+@register
+class WorkerDeath(Fault):
+    """A worker process of the DataLoader is killed (``how="killed"``, by SIGKILL), or hangs (``"hangs"``: its main thread never goes on).
+
+    ``worker``: which one, from 0; where neither it nor ``at`` is given, both are searched. ``at`` counts the batches: the worker goes when
+    this one is about to reach the loop. The DataLoader notices a death by itself and raises; of a worker that hangs it
+    learns by its ``timeout``, and without one it waits for ever.
+
+    Imitates: the kernel's OOM killer, a crash in a decoder, shared memory that ran out (killed); a storage mount that blocks, a lock that
+    was held at the fork (hangs).
+
+    Fidelity: the process is real, and so is its death. What it had loaded ahead is still handed out if the loop goes on. A worker that
+    hangs is killed when the process that it belongs to ends. One that was not forked but spawned is stopped as a whole (SIGSTOP): a batch
+    of it that is on its way is then never complete, and the loader's ``timeout`` does not end the wait for it.
+
+    Source: https://pytorch.org/docs/stable/data.html#multi-process-data-loading
+
+    Example: ``@chaos.worker_death(worker=0, at=3)``
+    """
+
+    site = "data.batch"
+    needs = ("torch", "torch")
+    random = False
+    explored = ("worker",)
+    worker: int = 0
+    how: Literal["killed", "hangs"] = "killed"
+
+    def check(self) -> None:
+        """Refuse a worker below 0."""
+        if not is_drawn(self.worker) and self.worker < 0:
+            raise BadArgument(f"worker_death: expected worker to be the number of a worker (0, 1, ...) but got {shown(self.worker)}")
+
+    def probe(self, visit: Visit) -> None:
+        """Any worker of the loader may be the one."""
+        visit.measure(worker=len(workers_of(visit.attributes.get("loader"))))
+
+    def apply(self, visit: Visit) -> None:
+        """Kill or stop it, once the batch is there."""
+        loader = visit.attributes.get("loader")
+        workers = workers_of(loader)
+        if self.worker >= len(workers):
+            of = "a DataLoader in this process alone (num_workers=0)" if loader is not None else "an iterable that is no torch DataLoader"
+            has = f"a DataLoader with {len(workers)} workers" if workers else of
+            raise PayloadMismatch(
+                f"worker_death: there is no worker {self.worker}: the batch ({type(visit.payload).__name__}) comes from {has}"
+            )
+        controller = current()
+        if controller is None:
+            raise FaultError("worker_death needs a trial: a visit by hand has no loader")
+        pid = workers[self.worker].pid
+        claim_deaths(controller, {pid})
+        visit.note(worker=self.worker, workers=len(workers), how=self.how)
+        if self.how == "killed":
+            visit.afterwards(lambda: _kill(pid))
+        else:
+            claim_timeout(controller)
+            visit.outlast(_stopped(pid))
+
+
+def _kill(pid: int) -> None:
+    """Kill a worker, and wait until it is dead: what torch's handler of SIGCHLD raises comes here, and at no other moment."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        until = _now() + _PATIENCE
+        while _now() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            _sleep(0.001)
+        _sleep(0)
+        catch_up(signal.SIGCHLD)
+    except (ProcessLookupError, ChildProcessError):
+        return  # it has ended by itself
+    except RuntimeError as error:
+        mark(error)
+        raise
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """The process does not go on; at the end it is killed."""
+    with contextlib.suppress(ProcessLookupError):
+        hang(pid)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError):  # of torch's handler: the loader is of no use any more
+            _kill(pid)

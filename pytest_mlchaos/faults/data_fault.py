@@ -1,0 +1,55 @@
+"""What faults of data have in common: where they strike, and how hard."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..core.faults import Fault, is_drawn
+from ..core.sites import Key
+from ..core.validation import shown
+from ..errors import BadArgument
+
+__all__ = ["RESULT", "DataFault"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+RESULT = "call.result"
+"""The site of what dotted targets return."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class DataFault(Fault):
+    """A fault that changes values on their way: it strikes at its site, or at what calls of ``target`` return.
+
+    ``severity``, from 1 (hardly to be noticed) to 5 (hopeless), stands for the parameters in ``scales``, which then must not be given.
+    """
+
+    scales: ClassVar[Mapping[str, tuple[Any, Any, Any, Any, Any]]] = {}
+    """Of a parameter, its values at the severities 1 to 5."""
+
+    target: str | None = None
+    severity: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target is not None and not is_drawn(self.target) and not self.target.strip():
+            raise BadArgument(f"{self.name}: expected target as 'pkg.mod:function' but got {shown(self.target)}")
+        if self.severity is None or is_drawn(self.severity):
+            return
+        if self.severity not in range(1, 6):
+            raise BadArgument(f"{self.name}: expected severity to be 1, 2, 3, 4 or 5 but got {shown(self.severity)}")
+        if not self.scales:
+            raise BadArgument(f"{self.name} has no severity: it strikes, or it does not")
+        for field in dataclasses.fields(self):
+            if field.name in self.scales and getattr(self, field.name) != field.default:
+                raise BadArgument(f"{self.name}: severity={self.severity} stands for {field.name}, so give one of the two")
+
+    @property
+    def key(self) -> Key:
+        """The site, or the target whose results are struck."""
+        return self.site if self.target is None else (RESULT, self.target)
+
+    def scaled(self, name: str) -> Any:
+        """A parameter's value: the severity's, where one was given."""
+        return getattr(self, name) if self.severity is None or name not in self.scales else self.scales[name][self.severity - 1]

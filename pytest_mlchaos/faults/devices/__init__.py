@@ -1,0 +1,1 @@
+"""Faults of devices: memory, speed, and the device itself."""

@@ -1,0 +1,146 @@
+"""Real CUDA devices: looked at before something real is done on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.sites import Effect
+from ...core.validation import size_text
+from ...errors import BadArgument
+from .dispatch_modes import beneath
+
+__all__ = ["Device", "capped", "guarded", "has_cuda", "look"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_MOST = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A CUDA device as its driver sees it: bytes, uncorrected memory errors (None: it does not count them), processes of others."""
+
+    name: str
+    total: int
+    free: int
+    ecc: int | None
+    others: tuple[int, ...]
+
+
+def look(number: int = 0) -> Device:
+    """What NVML tells of a device. Raises ``BadArgument`` where nvidia-ml-py is missing, for nothing real is done blindly."""
+    try:
+        import pynvml
+    except ImportError:
+        raise BadArgument(
+            "this fault works on a real GPU, which has to be looked at first: python -m pip install 'pytest-mlchaos[gpu]'"
+        ) from None
+    pynvml.nvmlInit()
+    try:
+        handle = _handle(pynvml, number)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        name = pynvml.nvmlDeviceGetName(handle)
+        return Device(
+            name.decode() if isinstance(name, bytes) else name,
+            int(memory.total),
+            int(memory.free),
+            _ecc(pynvml, handle),
+            tuple(sorted(process.pid for process in running if process.pid not in _family())),
+        )
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@contextlib.contextmanager
+def guarded(number: int = 0) -> Iterator[Device]:
+    """Look at a device before and after: one that somebody else uses is refused, and so is one that has lost memory cells meanwhile."""
+    before = look(number)
+    if before.others:
+        who = f"process{'es' if len(before.others) > 1 else ''} {', '.join(map(str, before.others))}"
+        raise BadArgument(
+            f"GPU {number} ({before.name}) is used by {who}, not by this test: nothing is done to it; give the test a device of its own"
+        )
+    yield before
+    after = look(number)
+    if after.ecc is not None and before.ecc is not None and after.ecc > before.ecc:
+        raise BadArgument(
+            f"GPU {number} ({before.name}) had {after.ecc - before.ecc} uncorrectable memory errors during the test: no verdict"
+        )
+
+
+def _handle(pynvml: Any, number: int) -> Any:
+    """NVML counts all devices, torch those that it is shown."""
+    shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    name = shown[number] if number < len(shown) else str(number)
+    if name.isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(name))
+    return pynvml.nvmlDeviceGetHandleByUUID(name)
+
+
+def _ecc(pynvml: Any, handle: Any) -> int | None:
+    try:
+        return int(pynvml.nvmlDeviceGetTotalEccErrors(handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC))
+    except pynvml.NVMLError:  # a device without
+        return None
+
+
+def has_cuda() -> bool:
+    """Whether torch has a CUDA device to work on."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _family() -> set[int]:
+    """Our process and its parent: pytest, and what it runs a test in."""
+    return {os.getpid(), os.getppid()}
+
+
+@contextlib.contextmanager
+def capped(effect: Effect, total: int) -> Iterator[None]:
+    """The caching allocator of CUDA has ``total`` bytes.
+
+    The cap is lifted while the effect is not active (in golden runs, and once it has struck often enough), and at the end.
+    """
+    with guarded() as device:
+        cap = _cap(effect, total, device)
+        try:
+            with beneath(cap):
+                yield
+        finally:
+            cap.set(_MOST)
+
+
+def _cap(effect: Effect, total: int, device: Device) -> Any:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    share = min(_MOST, total / device.total)
+
+    class Cap(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
+        now = _MOST
+
+        def set(self, share: float) -> None:
+            """Cap the allocator, or lift the cap; what it keeps without need goes back first."""
+            if share != self.now:
+                torch.cuda.empty_cache()
+                torch.cuda.set_per_process_memory_fraction(share)
+                self.now = share
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            active = effect.active
+            self.set(share if active else _MOST)
+            try:
+                return func(*args, **(kwargs or {}))
+            except torch.OutOfMemoryError as error:
+                if active:
+                    effect.strike(error, operator=str(func), live=f"{size_text(torch.cuda.memory_allocated())} of {size_text(total)}")
+                raise
+            finally:
+                effect.remark(f"the peak was {size_text(torch.cuda.max_memory_allocated())} of {size_text(total)}")
+
+    return Cap()

@@ -1,0 +1,208 @@
+"""Memory of an emulated device: the live bytes of tensors' storages, and what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ...core.sites import Effect
+from ...core.validation import size_text
+
+__all__ = ["Live", "emulated", "out_of_memory"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_MIB = 2**20
+
+
+class Live:
+    """Bytes that are alive: each storage counts once, however many tensors share it, until the last of them is gone."""
+
+    def __init__(self) -> None:
+        self.bytes = self.peak = 0
+        self._known: dict[int, list[Any]] = {}
+
+    def see(self, storage: Any) -> None:
+        """Count a storage, with the bytes that it has now."""
+        key, size = storage._cdata, storage.nbytes()
+        known = self._known.get(key)
+        if known is not None and known[1]() is storage:
+            self.bytes += size - known[0]
+            known[0] = size
+        else:
+            self._known[key] = [size, weakref.ref(storage, functools.partial(self._free, key))]
+            self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+    def size_of(self, storage: Any) -> int | None:
+        """The bytes that a storage was counted with; None where it is not known."""
+        known = self._known.get(storage._cdata)
+        return known[0] if known is not None and known[1]() is storage else None
+
+    def _free(self, key: int, gone: Any) -> None:
+        known = self._known.get(key)
+        if known is not None and known[1] is gone:
+            self.bytes -= known[0]
+            del self._known[key]
+
+
+@dataclasses.dataclass
+class _Device:
+    """An emulated device of ``total`` bytes; see :func:`emulated`."""
+
+    effect: Effect
+    total: int
+    largest: int | None
+    pieces: bool
+    taken: int
+    peak: int = 0
+
+    @property
+    def live(self) -> Live:
+        """What is alive in this process."""
+        live: Live | None = self.effect.memory.get("live")
+        if live is None:
+            live = self.effect.memory["live"] = Live()
+        return live
+
+    def refuses(self, live: int, wanted: int) -> str:
+        """Why so many bytes do not fit beside those that are alive; nothing where they do."""
+        free = self.total - self.taken - live
+        if wanted > 0 and wanted > free:
+            return "full"
+        limit = min(self.largest or wanted, max(free, 0) // 2 if self.pieces else wanted)
+        return "fragmented" if wanted > limit else ""
+
+    def strikes(self, func: Any, why: str, live: int, wanted: int) -> BaseException | None:
+        """The error to raise, put into the journal; None in a probe."""
+        error = out_of_memory(wanted, total=self.total, live=live, others=max(0, self.taken), fragmented=why == "fragmented")
+        details = {"operator": str(func), "wanted": size_text(wanted), "live": f"{size_text(live)} of {size_text(self.total)}"}
+        return error if self.effect.strike(error, **details, **({"why": why} if why != "full" else {})) else None
+
+    def keep(self, live: Live, storages: list[Any]) -> None:
+        """They fit."""
+        for storage in storages:
+            live.see(storage)
+        if live.peak > self.peak:
+            self.peak = live.peak
+            self.effect.remark(f"the peak was {size_text(live.peak)} of {size_text(self.total)}")
+
+
+def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0, free: bool = False) -> Any:
+    """A dispatch mode in which ``total`` bytes of tensors can be alive.
+
+    ``taken``: of which another process holds so many; ``free``: what is left is for what is new, and what was there before has its place.
+    ``largest``: the most that one allocation can have. ``pieces``: or half of what is free.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seeded = torch.Tag.nondeterministic_seeded
+    device = _Device(effect, total, largest, pieces, taken)
+
+    class Budget(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if not effect.active:
+                return func(*args, **kwargs)
+            live = device.live
+            given = list(_storages(torch.Tensor, (args, kwargs)))
+            for storage in given:
+                if live.size_of(storage) is None:
+                    live.see(storage)
+                    device.taken -= storage.nbytes() if free else 0
+            random = torch.get_rng_state() if seeded in func.tags else None
+            before = live.bytes
+            result = func(*args, **kwargs)
+            new = _new(live, torch.Tensor, result, given if _mutates(func) else ())
+            wanted = sum(storage.nbytes() - (live.size_of(storage) or 0) for storage in new)
+            why = device.refuses(before, wanted)
+            error = device.strikes(func, why, before, wanted) if why else None
+            if error is None:
+                device.keep(live, new)
+                return result
+            if random is not None:
+                torch.set_rng_state(random)  # the operator has not run
+            _shrink(live, new)
+            try:
+                raise error
+            finally:
+                del error  # this frame would keep the error, and with it all that its frames hold
+
+    return Budget()
+
+
+def _new(live: Live, tensor: Any, result: Any, given: Iterable[Any]) -> list[Any]:
+    """Storages that an operator has made, or made larger, or smaller; each once."""
+    made = {id(storage): storage for storage in _storages(tensor, result) if live.size_of(storage) is None}
+    made.update({id(storage): storage for storage in given if storage.nbytes() != live.size_of(storage)})
+    return list(made.values())
+
+
+def _shrink(live: Live, storages: list[Any]) -> None:
+    """What did not fit has not become larger."""
+    for storage in storages:
+        size = live.size_of(storage)
+        if size is not None and storage.nbytes() > size:
+            storage.resize_(size)
+
+
+_mutating: dict[Any, bool] = {}
+
+
+def _mutates(func: Any) -> bool:
+    """Whether an operator changes its arguments: it may make them larger."""
+    known = _mutating.get(func)
+    if known is None:
+        known = _mutating[func] = bool(func._schema.is_mutable)
+    return known
+
+
+def _storages(tensor: Any, value: Any) -> Iterator[Any]:
+    """The storages behind all tensors in some values; a sparse tensor has those of its parts."""
+    if isinstance(value, tensor):
+        try:
+            storage = value.untyped_storage()
+        except (NotImplementedError, RuntimeError):
+            yield from _storages(tensor, _parts(value))
+        else:
+            if storage.device.type != "meta":  # a fake tensor's, which holds nothing
+                yield storage
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            if part is not None and not isinstance(part, (int, float)):
+                yield from _storages(tensor, part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _storages(tensor, part)
+
+
+def _parts(tensor: Any) -> list[Any]:
+    names = ("_indices", "_values", "crow_indices", "col_indices", "ccol_indices", "row_indices", "values")
+    found = []
+    for name in names:
+        try:
+            found.append(getattr(tensor, name)())
+        except (AttributeError, NotImplementedError, RuntimeError):
+            continue
+    return [part for part in found if part is not tensor]
+
+
+def out_of_memory(wanted: int, *, total: int, live: int, others: int = 0, fragmented: bool = False) -> BaseException:
+    """The error of torch's CUDA allocator."""
+    import torch
+
+    free = max(0, total - live - others)
+    idle = free if fragmented else 0
+    known = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
+    error: BaseException = known(
+        f"CUDA out of memory. Tried to allocate {wanted / _MIB:.2f} MiB. GPU 0 has a total capacity of {total / _MIB:.2f} MiB of which "
+        f"{(free - idle) / _MIB:.2f} MiB is free. "
+        + (f"Process 2 has {others / _MIB:.2f} MiB memory in use. " if others else "")
+        + f"Including non-PyTorch memory, this process has {(live + idle) / _MIB:.2f} MiB memory in use. Of the allocated memory "
+        f"{live / _MIB:.2f} MiB is allocated by PyTorch, and {idle / _MIB:.2f} MiB is reserved by PyTorch but unallocated. If reserved but "
+        "unallocated memory is large try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation. (injected by mlchaos)"
+    )
+    return error

@@ -1,0 +1,158 @@
+"""Faults of the device: it runs out of memory."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ...core.faults import Fault, is_drawn, register
+from ...core.sites import Effect, Key, Visit
+from ...core.validation import parse_size, shown
+from ...errors import BadArgument
+from .cuda import capped, has_cuda
+from .dispatch_modes import beneath
+from .emulated_memory import emulated
+from .phases import SITES_OF_PHASES, Phase
+
+__all__ = ["GpuOom"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The device and the host"
+
+MEMORY = "device.memory"
+_LARGE = 80 * 2**30
+
+
+@register
+class GpuOom(Fault):
+    """The device runs out of memory: ``torch.OutOfMemoryError`` at the ``op``-th allocating operator of a phase.
+
+    ``phase``: ``"forward"`` (a call of the model in training), ``"call"`` (any call: evaluation, serving), ``"backward"`` or
+    ``"optimizer"`` (the step). ``op`` counts, from 0, the operators of that phase that allocate their result; when neither it nor ``at``
+    is given, both are searched. ``at`` counts the phases: ``at=7`` is the eighth backward pass; ``at=7, times=2`` makes the retry fail as
+    well.
+
+    ``budget``: emulates a device of that memory instead (``@chaos.gpu_oom(budget="512MiB")``), from the beginning of the test's body to
+    its end: the storages of all tensors that are alive count, each once, whatever views there are of it; an operator whose result does
+    not fit fails, at most ``times`` times. ``fragmentation=True``: what is free lies in pieces, and an allocation finds at most half of
+    it in one; ``largest``: or so many bytes. Then ``at``, ``p``, ``phase`` and ``op`` have no meaning. The journal says how much was
+    alive; a test whose tensors fit fails, with the peak.
+
+    Imitates: CUDA out of memory. The operator does not run and everything before it has, so the half-finished step is in
+    the state that a real one leaves: after ``backward``, some gradients are written and others are not; after
+    ``optimizer``, some parameters are updated. Works on CPU-only machines, and on operators of any device.
+
+    With a ``budget`` where there is a CUDA device, torch's caching allocator is capped instead, so that the error is the real one.
+
+    Fidelity: operators are seen at the dispatcher, so memory that a kernel takes for itself (workspaces, in-place operators'
+    temporaries) does not count, nor do allocations in code that runs as one compiled graph. The numbers in the message are made up;
+    with a ``budget`` they are those of the emulated device. On a CPU a budget counts every tensor of the test's thread, a data set in
+    memory too; an allocation is known by the operator's result, which is dropped, and its random numbers with it.
+
+    Example: ``@chaos.gpu_oom(phase="backward", op=3, at=7)``
+
+    Source: the CUDA caching allocator's error, https://pytorch.org/docs/stable/notes/cuda.html#memory-management
+    """
+
+    site = "train.backward"
+    needs = ("torch", "torch")
+    random = False
+    explored = ("op",)
+    phase: Phase = "backward"
+    op: int = 0
+    budget: Any = None
+    largest: Any = None
+    fragmentation: bool = False
+
+    def check(self) -> None:
+        """Refuse an operator's number below 0, sizes that are none, and visits of what strikes by itself."""
+        for name in ("budget", "largest"):
+            value = getattr(self, name)
+            if value is not None and not is_drawn(value):
+                parse_size(value, f"gpu_oom: {name}")
+        if self.fragmentation and self.budget is None:
+            raise BadArgument("gpu_oom: fragmentation=True says that free memory lies in pieces, so it needs a budget; or give largest=")
+        if self.ambient and (any(v is not None for v in (self.at, self.p, self.where)) or self.phase != "backward" or self.op != 0):
+            raise BadArgument(
+                "gpu_oom: with budget or largest it strikes where memory runs out; at, p, where, phase and op say it otherwise"
+            )
+        if not is_drawn(self.op) and self.op < 0:
+            raise BadArgument(f"gpu_oom: expected op to be the number of an operator (0, 1, ...) but got {shown(self.op)}")
+
+    @property
+    def key(self) -> Key:
+        """The site of the phase; of a budget, the device's memory."""
+        return MEMORY if self.ambient else SITES_OF_PHASES[self.phase]
+
+    @property
+    def ambient(self) -> bool:
+        """Whether memory decides where it strikes."""
+        return self.budget is not None or self.largest is not None
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is left to be drawn."""
+        return not any(map(is_drawn, (self.budget, self.largest, self.times))) if self.ambient else super().fixed
+
+    def surround(self, effect: Effect) -> AbstractContextManager[Any]:
+        """Watch what is alive; where there is a CUDA device, cap its allocator."""
+        total = _LARGE if self.budget is None else parse_size(self.budget)
+        largest = None if self.largest is None else parse_size(self.largest)
+        if has_cuda() and largest is None and not self.fragmentation:
+            return capped(effect, total)
+        return beneath(emulated(effect, total=total, largest=largest, pieces=self.fragmentation))
+
+    def apply(self, visit: Visit) -> None:
+        """Watch this one phase's operators, and fail the one asked for."""
+        visit.enter(_watch(visit, self))
+
+    def probe(self, visit: Visit) -> None:
+        """Count this phase's allocating operators."""
+        visit.enter(_watch(visit, None))
+
+
+def _watch(visit: Visit, fault: GpuOom | None) -> AbstractContextManager[Any]:
+    """A dispatch mode that counts allocating operators, and fails the one that ``fault`` asks for."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Allocations(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if _allocates(func):
+                number, self.count = self.count, self.count + 1
+                if fault is None:
+                    visit.measure(op=self.count)
+                elif number == fault.op:
+                    error = _out_of_memory(torch, args, kwargs)
+                    visit.struck(error, operator=str(func))
+                    raise error
+            return func(*args, **(kwargs or {}))
+
+    return Allocations()
+
+
+_allocating: dict[Any, bool] = {}
+
+
+def _allocates(func: Any) -> bool:
+    """Whether an operator returns a tensor that is no alias of an argument."""
+    known = _allocating.get(func)
+    if known is None:
+        returns = func._schema.returns
+        known = any("Tensor" in str(value.type) and value.alias_info is None for value in returns)
+        _allocating[func] = known
+    return known
+
+
+def _out_of_memory(torch: Any, args: Any, kwargs: Any) -> BaseException:
+    leaves = torch.utils._pytree.tree_leaves((args, kwargs or {}))
+    sizes = [leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    wanted = max([512, *sizes]) / 2**20
+    cls = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
+    error: BaseException = cls(
+        f"CUDA out of memory. Tried to allocate {max(wanted, 2.0):.2f} MiB. GPU 0 has a total capacity of 79.10 GiB of which "
+        f"{max(wanted, 2.0) / 2:.2f} MiB is free. Process 1 has 79.09 GiB memory in use. Of the allocated memory 78.06 GiB is allocated by "
+        "PyTorch, and 485.12 MiB is reserved by PyTorch but unallocated. (injected by mlchaos)"
+    )
+    return error

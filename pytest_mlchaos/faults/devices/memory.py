@@ -1,0 +1,216 @@
+"""Faults of the device: memory that somebody else takes, the host's too."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ...core.faults import Fault, is_drawn, register
+from ...core.sites import Effect, Key, Visit
+from ...core.validation import check_share, parse_size, shown, size_text
+from ...engine.error_origin import mark
+from ...errors import BadArgument
+from .cuda import guarded, has_cuda
+from .dispatch_modes import beneath
+from .emulated_memory import emulated
+from .phases import SITES_OF_PHASES, Phase
+
+__all__ = ["GpuMemoryPressure", "HostOom"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The device and the host"
+
+_ALLOCATION = ("can't allocate memory", "bad allocation", "std::bad_alloc", "Cannot allocate memory", "cannot allocate memory")
+
+
+@register
+class HostOom(Fault):
+    """The host's memory runs out: ``MemoryError`` at ``site`` (by default where a batch reaches the loop).
+
+    ``limit``: instead of a visit, so much address space for the whole process (``"2GiB"``), by ``RLIMIT_AS``: whatever asks for more, in
+    Python, NumPy or torch, fails for real. It is set in a process of the subject's own, so it needs ``isolation="process"``.
+
+    Imitates: a data set that no longer fits, a leak, a container's memory limit that is met in ``malloc``.
+
+    Fidelity: the kernel's OOM killer kills instead (``crash`` does); on Linux memory that was promised can be missing later, when it is
+    touched. ``limit`` counts addresses, not pages: libraries that are loaded and threads' stacks count, too (torch alone takes
+    some GiB), and so the journal says that a limit was set, not which allocation met it.
+
+    Source: https://man7.org/linux/man-pages/man2/setrlimit.2.html
+
+    Example: ``@chaos.host_oom(at=3)``
+    """
+
+    random = False
+    site: str = "data.batch"  # type: ignore[misc]  # of this fault it is a parameter
+    limit: Any = None
+
+    def check(self) -> None:
+        """A limit is no visit."""
+        if self.limit is None or is_drawn(self.limit):
+            return
+        parse_size(self.limit, "host_oom: limit")
+        if self.site != "data.batch" or any(value is not None for value in (self.at, self.p, self.times, self.where)):
+            raise BadArgument(f"host_oom: limit={self.limit!r} holds for the whole process; at, p, times, where and site are for visits")
+
+    @property
+    def ambient(self) -> bool:
+        """Whether a limit decides where it strikes."""
+        return self.limit is not None
+
+    @property
+    def own_process(self) -> str:
+        """A limit is set on a process as a whole."""
+        return "limits a whole process, which has to be the subject's own" if self.ambient else ""
+
+    @property
+    def key(self) -> Key:
+        """The site; of a limit, the host's memory."""
+        return "host.memory" if self.ambient else self.site
+
+    def surround(self, effect: Effect) -> AbstractContextManager[Any]:
+        """Set the limit."""
+        return _limited(parse_size(self.limit), effect)
+
+    def apply(self, visit: Visit) -> None:
+        """Fail."""
+        visit.fail(MemoryError(f"out of memory at {visit.site} {visit.index} (injected by mlchaos)"))
+
+
+@contextlib.contextmanager
+def _limited(size: int, effect: Effect) -> Iterator[None]:
+    """Our process may use so many bytes of addresses."""
+    if sys.platform != "linux":
+        raise BadArgument("host_oom: a limit needs Linux; give at= instead, for a MemoryError at a visit")
+    import resource
+
+    def is_about(error: BaseException) -> bool:
+        return isinstance(error, MemoryError) or (isinstance(error, (RuntimeError, OSError)) and any(t in str(error) for t in _ALLOCATION))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = _addresses()
+    if hard != resource.RLIM_INFINITY and size > hard:
+        raise BadArgument(f"host_oom: limit={size_text(size)} is more than this system allows a process ({size_text(hard)})")
+    if size <= used:
+        raise BadArgument(
+            f"host_oom: the subject's process uses {size_text(used)} of addresses when it begins, so limit={size_text(size)} is too little"
+        )
+    effect.strike(None, limit=size_text(size))
+    effect.claim(is_about)
+    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _addresses() -> int:
+    """Bytes of addresses that this process uses."""
+    import resource
+
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+@register
+class GpuMemoryPressure(Fault):
+    """From the visit that it strikes at, somebody else uses the device: ``free`` bytes of its memory are left (``"256MiB"``).
+
+    That lasts until the process ends.
+
+    ``share``: instead, the share of the device that is taken (0.9). ``phase``: ``"forward"`` (a call of the model in training),
+    ``"call"`` (any call: evaluation, serving), ``"backward"`` or ``"optimizer"``; ``at`` counts these. On a CUDA device the memory is
+    really allocated. Elsewhere a device of ``total`` bytes is emulated (80 GiB where it is not given), whose memory is the tensors', as
+    for ``gpu_oom(budget=...)``: ``free`` is left beside the tensors that are there already, and an operator whose result does not fit
+    raises ``torch.OutOfMemoryError``.
+
+    Imitates: another process on the same GPU, a notebook that was left open, a memory leak, a fragmented cache.
+
+    Fidelity: as ``gpu_oom`` with a budget. On a real device the memory is taken by this process, so that the error's text counts it as
+    its own. A device on which somebody else has a process is refused.
+
+    Source: https://pytorch.org/docs/stable/notes/cuda.html#memory-management
+
+    Example: ``@chaos.gpu_memory_pressure(free="1KiB", at=3)``
+    """
+
+    site = "train.forward"
+    needs = ("torch", "torch")
+    random = False
+    free: Any = None
+    share: float | None = None
+    total: Any = None
+    phase: Phase = "forward"
+
+    def check(self) -> None:
+        """Refuse sizes that are none, and both or none of them."""
+        for name in ("free", "total"):
+            value = getattr(self, name)
+            if value is not None and not is_drawn(value):
+                parse_size(value, f"gpu_memory_pressure: {name}")
+        if (self.free is None) == (self.share is None):
+            raise BadArgument(
+                f"gpu_memory_pressure: give one of free and share, but got free={shown(self.free)} and share={shown(self.share)}"
+            )
+        if self.share is not None and not is_drawn(self.share):
+            check_share(self.name, "share", self.share)
+
+    @property
+    def key(self) -> Key:
+        """The site of the phase."""
+        return SITES_OF_PHASES[self.phase]
+
+    def _taken(self, total: int) -> int:
+        """Of a device's memory, what is not left to the subject and what it has by now."""
+        return int(total * self.share) if self.share is not None else max(0, total - parse_size(self.free))
+
+    def apply(self, visit: Visit) -> None:
+        """Take the memory."""
+        if has_cuda():
+            visit.outlast(_allocated(self._taken, visit))
+            return
+        total = 80 * 2**30 if self.total is None else parse_size(self.total)
+        taken = self._taken(total)
+        visit.note(free=size_text(total - taken))
+        visit.outlast(beneath(emulated(_Lasting(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None)))
+
+
+class _Lasting:
+    """The effect of a fault that has struck, and lasts until it is undone."""
+
+    active = True
+
+    def __init__(self) -> None:
+        self.memory: dict[Any, Any] = {}
+
+    def strike(self, error: BaseException | None = None, **_: Any) -> bool:
+        """It has struck: what follows is its doing."""
+        if error is not None:
+            mark(error, own_words=True)
+        return True
+
+    def claim(self, error: Callable[[BaseException], bool]) -> None:
+        """Nothing is raised by others."""
+
+    def remark(self, text: str) -> None:
+        """It has struck."""
+
+
+@contextlib.contextmanager
+def _allocated(taken: Callable[[int], int], visit: Visit) -> Iterator[None]:
+    """On a CUDA device: memory that is really allocated, and given back at the end."""
+    import torch
+
+    with guarded() as device:
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info()
+        size = max(0, taken(total) - (total - free))
+        held = torch.empty(size, dtype=torch.uint8, device="cuda")
+        visit.note(device=device.name, free=size_text(free - size))
+        try:
+            yield
+        finally:
+            del held
+            torch.cuda.empty_cache()

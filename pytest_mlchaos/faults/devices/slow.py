@@ -1,0 +1,124 @@
+"""Faults of the device: it is slow, or the CPU beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ...core.faults import Fault, is_drawn, register
+from ...core.sites import Key, Visit
+from ...core.validation import check_share, parse_duration
+from .phases import SITES_OF_PHASES, Phase
+
+__all__ = ["CpuStarved", "SlowCompute"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The device and the host"
+
+_used = time.process_time
+
+
+@register
+class SlowCompute(Fault):
+    """A phase of a training step takes ``delay`` longer (seconds, or ``"150ms"``).
+
+    ``phase``: ``"forward"`` (of the model in training), ``"call"`` (any call of it), ``"backward"`` or ``"optimizer"``; ``at`` counts
+    these. ``rank``: in a world, only that one: a straggler.
+
+    Imitates: a device that throttles because it is hot, a neighbour on the same host, a straggler among the ranks.
+
+    Fidelity: the time passes in front of the phase, on the trial's clock; nothing in it runs slower.
+
+    Source: C. Jiang et al., MegaScale: Scaling Large Language Model Training to More Than 10,000 GPUs, NSDI 2024 (stragglers)
+
+    Example: ``@chaos.slow_compute(delay="2s", at=3)``
+    """
+
+    site = "train.forward"
+    needs = ("torch", "torch")
+    random = False
+    delay: Any = 1.0
+    phase: Phase = "forward"
+
+    def check(self) -> None:
+        """Turn ``delay`` into seconds."""
+        if not is_drawn(self.delay):
+            object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
+
+    @property
+    def key(self) -> Key:
+        """The site of the phase."""
+        return SITES_OF_PHASES[self.phase]
+
+    def apply(self, visit: Visit) -> None:
+        """Delay the phase."""
+        visit.sleep(self.delay)
+
+
+@register
+class CpuStarved(Fault):
+    """From the visit that it strikes at, the process gets a ``share`` of one CPU: it runs on that alone, and waits the rest of the time.
+
+    ``site``: where its time is looked at: at each visit it waits for (1/share - 1) times the CPU time that it has used since the last.
+    While it lasts (until the process ends) torch computes in one thread.
+
+    Imitates: a container with a small CPU quota, a host that is over-committed, data loading that competes with training for the CPU.
+
+    Fidelity: a quota stops a process in the middle of its work, ten times a second; here it waits at the site, on the trial's clock, so
+    that time-outs in between are not met. Child processes that run already keep their CPUs. Where a process cannot be tied to a CPU
+    (macOS, Windows), it only waits. How long it waits depends on the machine; where and how often it strikes does not.
+
+    Source: CFS bandwidth control, https://docs.kernel.org/scheduler/sched-bwc.html
+
+    Example: ``@chaos.cpu_starved(share=0.1, at=3)``
+    """
+
+    random = False
+    lasting = True
+    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    share: float = 0.1
+
+    def check(self) -> None:
+        """Refuse what is no share."""
+        if not is_drawn(self.share):
+            check_share(self.name, "share", self.share)
+
+    def observe(self, visit: Visit) -> None:
+        """Wait for what was used too much since the last visit."""
+        if "since" in visit.memory:
+            now = _used()
+            visit.sleep((now - visit.memory["since"]) * (1 / self.share - 1))
+            visit.memory["since"] = now
+
+    def apply(self, visit: Visit) -> None:
+        """From now on there is less."""
+        if "since" not in visit.memory:
+            visit.outlast(_on_one_cpu())
+            visit.sleep(_SLICE * (1 / self.share - 1))
+        visit.memory["since"] = _used()
+
+
+_SLICE = 0.005
+"""Seconds of a quota's period that the process has used when its time is over for the first time."""
+
+
+@contextlib.contextmanager
+def _on_one_cpu() -> Iterator[None]:
+    """Our process runs on one CPU, and torch in one thread."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else 0
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    try:
+        if cpus:
+            os.sched_setaffinity(0, {min(cpus)})
+        if torch is not None:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+        if torch is not None:
+            torch.set_num_threads(threads)

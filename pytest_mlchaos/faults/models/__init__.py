@@ -1,0 +1,1 @@
+"""Faults of models: their weights, gradients and layers."""

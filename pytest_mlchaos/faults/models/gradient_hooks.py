@@ -1,0 +1,71 @@
+"""Gradients on their way: found by walking the graph before a backward pass, changed before anything has looked at them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ...core.sites import Visit
+from ...errors import PayloadMismatch
+from .modules import LayerFault, differ, names_of
+
+__all__ = ["changing", "gradients"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:
+    """The tensors that a backward pass is about to compute gradients of, with names; model parameters, if there are any.
+
+    A pass that reaches none (it is about to fail by itself) gives none.
+    """
+    import torch
+
+    roots = visit.payload if isinstance(visit.payload, (tuple, list)) else (visit.payload,)
+    if not all(isinstance(root, torch.Tensor) for root in roots):
+        raise PayloadMismatch(f"{fault.name} strikes at the root tensors of a backward pass, but met {type(visit.payload).__name__}")
+    found = [root for root in roots if root.grad_fn is None and root.requires_grad]
+    found += _reached([root.grad_fn for root in roots])
+    parameters = [tensor for tensor in found if isinstance(tensor, torch.nn.Parameter)] or found
+    if fault.layer is None:
+        return [(f"parameter {place} of {len(parameters)}", tensor) for place, tensor in enumerate(parameters)]
+    names = names_of(parameters)
+    return fault.chosen([(names[id(tensor)], tensor) for tensor in parameters if id(tensor) in names], "the model", "parameter")
+
+
+def _reached(nodes: list[Any]) -> Iterator[Any]:
+    """The leaves of an autograd graph, in the order in which a walk meets them."""
+    seen: set[Any] = set()
+    pending = [node for node in nodes if node is not None]
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            yield variable
+        pending.extend(following for following, _ in reversed(node.next_functions) if following is not None)
+
+
+@contextlib.contextmanager
+def changing(changes: Mapping[int, Callable[[Any], Any]], tensors: Mapping[int, Any], visit: Visit, **details: Any) -> Iterator[None]:
+    """Put ``change(gradient)`` in the place of the gradients of these tensors (by ``id``) as they are computed.
+
+    As the tensor's own hook: in front of ``.grad``, of what gathers gradients from other ranks, and of the gradient scaler.
+    """
+    told = False
+
+    def hook(change: Callable[[Any], Any], gradient: Any) -> Any:
+        nonlocal told
+        changed = change(gradient)
+        if changed is not None and not told and differ(changed, gradient):
+            told = True
+            visit.struck(**details)
+        return changed
+
+    with contextlib.ExitStack() as stack:
+        for key, change in changes.items():
+            handle = tensors[key].register_hook(lambda gradient, change=change: hook(change, gradient))
+            stack.callback(handle.remove)
+        yield

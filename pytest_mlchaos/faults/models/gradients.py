@@ -1,0 +1,110 @@
+"""Gradients that are not finite, or much too large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit, derive_seed
+from ...core.validation import check_share, shown
+from ...errors import BadArgument
+from .gradient_hooks import changing, gradients
+from .modules import LayerFault
+
+__all__ = ["ExplodingGradient", "NanGradient"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The model"
+
+
+def _change_all(fault: LayerFault, visit: Visit, change: Callable[[int, Any], Any]) -> None:
+    """Change each gradient of one backward pass that is meant: ``change(place, values)``, in place."""
+    found = gradients(fault, visit)
+    if not found:
+        visit.spare()
+        return
+
+    def changed(place: int, gradient: Any) -> Any:
+        fresh = gradient.coalesce().clone() if gradient.is_sparse else gradient.clone()
+        change(place, (fresh._values() if gradient.is_sparse else fresh).detach())
+        return fresh
+
+    changes = {id(one): (lambda gradient, place=place: changed(place, gradient)) for place, (_, one) in enumerate(found)}
+    visit.enter(changing(changes, {id(one): one for _, one in found}, visit, gradients=len(found)))
+
+
+@register
+class NanGradient(LayerFault):
+    """The gradients of a backward pass are not finite.
+
+    ``kind``: ``"nan"`` or ``"inf"``. ``fraction``: the share of each gradient's elements (at least one). ``layer``: the name of a module
+    or parameter, or a pattern; without it all gradients. ``at`` counts backward passes.
+
+    It strikes as gradients are computed, before ``.grad`` is written: a gradient scaler, clipping, and other ranks see it as they would.
+
+    Imitates: an overflow in half precision, a division by zero in a loss, the square root of zero, a corrupt batch.
+
+    Fidelity: the loss itself is finite; ``corrupt_batch`` makes one that is not. Gradients inside a reentrant checkpoint are not reached.
+
+    Example: ``@chaos.nan_gradient(at=3)``
+    """
+
+    site = "train.backward"
+    needs = ("torch", "torch")
+    kind: Literal["nan", "inf"] = "nan"
+    fraction: float = 1.0
+
+    def check(self) -> None:
+        """Refuse a share outside 0 to 1."""
+        if not is_drawn(self.fraction):
+            check_share(self.name, "fraction", self.fraction)
+
+    def apply(self, visit: Visit) -> None:
+        """Watch the gradients of this pass."""
+        seed = visit.seed
+        _change_all(self, visit, lambda place, values: self._fill(values, derive_seed(seed, place)))
+
+    def _fill(self, values: Any, seed: int) -> None:
+        import numpy as np
+        import torch
+
+        value = math.nan if self.kind == "nan" else math.inf
+        if self.fraction == 1:
+            values.fill_(value)
+        elif values.numel():
+            places = np.random.default_rng(seed).choice(values.numel(), max(1, round(self.fraction * values.numel())), replace=False)
+            values[np.unravel_index(np.sort(places), tuple(values.shape))] = torch.full((), value, dtype=values.dtype)
+
+
+@register
+class ExplodingGradient(LayerFault):
+    """The gradients of a backward pass are ``factor`` times as large.
+
+    ``factor``: 10000 by default; below 1 they vanish, below 0 they point the other way. ``layer``: the name of a module or parameter, or a
+    pattern; without it all gradients. ``at`` counts backward passes.
+
+    It strikes as gradients are computed, before ``.grad`` is written: clipping, and other ranks, see it as they would.
+
+    Imitates: an unstable recurrent network, a cliff of the loss, a batch of outliers, a wrong loss scale.
+
+    Fidelity: the direction stays. In half precision what is too large becomes infinite, as it would.
+
+    Source: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013
+
+    Example: ``@chaos.exploding_gradient(factor=1e6, at=3)``
+    """
+
+    site = "train.backward"
+    needs = ("torch", "torch")
+    random = False
+    factor: float = 1e4
+
+    def check(self) -> None:
+        """Refuse a factor that changes nothing, or is no number."""
+        if not is_drawn(self.factor) and (not math.isfinite(self.factor) or self.factor == 1):
+            raise BadArgument(f"exploding_gradient: expected factor to be a finite number other than 1 but got {shown(self.factor)}")
+
+    def apply(self, visit: Visit) -> None:
+        """Watch the gradients of this pass."""
+        _change_all(self, visit, lambda place, values: values.mul_(self.factor))

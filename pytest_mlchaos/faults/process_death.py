@@ -1,0 +1,100 @@
+"""Faults of the process: it dies, or is interrupted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..core.faults import Fault, register
+from ..core.sites import CRASH_STATE, Key, Visit
+from ..engine.controller import current
+from ..errors import BadArgument, FaultError, SimulatedCrash
+from ..runs.preemption import raised
+from .positions import MOMENTS, SIGNAL_SITES
+
+__all__ = ["Crash", "Interrupt"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "The process"
+
+
+@register
+class Crash(Fault):
+    """The process is gone, as by SIGKILL: ``mlchaos.run`` starts the subject again.
+
+    ``site``: where it dies, before the operation there takes effect; any site, also one of your own. ``at=3, times=2``: the restart dies
+    at the next visit, too. ``state``: instead of a visit, what it leaves in the work directory, as ``mlchaos.explore_crashes`` names it
+    (``"last.ckpt@0#3"``: that file cut at byte 0, after step 3); then ``explore_crashes`` tries this state alone, and
+    ``mlchaos.run(train, tmp_path)`` restarts from it.
+
+    Imitates: SIGKILL, the kernel's OOM killer, a node that fails, a spot instance that is taken away.
+
+    Under ``mlchaos.run`` the restart finds the disk as it was at the moment of death: what ``finally`` blocks write while the
+    exception unwinds is undone. It is a ``BaseException`` that ``except Exception`` does not catch; code that catches it and goes
+    on is found out, because a dead process passes no site.
+
+    Fidelity: at a site, so not in the middle of a write (``state`` is). In process, so ``finally`` blocks and ``__exit__`` still run (their
+    effects on the test's directories are undone, others are not), and module-level state survives.
+
+    Example: ``@chaos.crash(at=7)``
+    """
+
+    random = False
+    ends_process = True
+    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    state: str | None = None
+
+    def check(self) -> None:
+        """A site has a name, and a state is no visit."""
+        if isinstance(self.site, str) and not self.site.strip():
+            raise BadArgument(f"crash: expected site to be a site's name but got {self.site!r}")
+        if self.state is not None and (self.site != "train.step" or any(v is not None for v in (self.at, self.p, self.times, self.where))):
+            raise BadArgument(f"crash: state={self.state!r} says where it strikes by itself; at, p, times, where and site are for visits")
+
+    @property
+    def key(self) -> Key:
+        """What its visits are counted by; a state is counted by its name."""
+        return self.site if self.state is None else (CRASH_STATE, self.state)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is left to be drawn."""
+        return isinstance(self.state, str) or super().fixed
+
+    def apply(self, visit: Visit) -> None:
+        """Die."""
+        visit.fail(SimulatedCrash(f"the process died at {visit.site} {visit.index} (injected by mlchaos)"))
+
+
+@register
+class Interrupt(Fault):
+    """The process gets SIGINT, as from Ctrl-C: its handler runs, or ``KeyboardInterrupt`` is raised at the site.
+
+    ``site``: where it is then, any site, also one of your own. Where the visits are searched and no site is given, these are tried: before
+    and behind an optimizer step, in a forward or backward pass, at a batch, and inside file operations.
+
+    Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject ends the attempt, and it is started again. In a test without it
+    the test fails; the session goes on (a real Ctrl-C ends it, as ever).
+
+    Imitates: Ctrl-C, ``kill -INT``, a notebook whose cell is interrupted.
+
+    Fidelity: the signal comes at a site, in the main thread; Ctrl-C in a terminal reaches child processes as well, this does not. Where
+    SIGINT is ignored, as shells have it for background jobs, it is raised all the same.
+
+    Source: https://docs.python.org/3/library/signal.html#signal.default_int_handler
+
+    Example: ``@chaos.interrupt(site="train.forward", at=3)``
+    """
+
+    random = False
+    ends_process = True
+    positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"site": SIGNAL_SITES}
+    moments = MOMENTS
+    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+
+    def apply(self, visit: Visit) -> None:
+        """Raise the signal."""
+        controller = current()
+        if controller is None:
+            raise FaultError("interrupt needs a trial: a visit by hand has no process")
+        visit.afterwards(lambda: raised(controller, signal.SIGINT, visit.site))

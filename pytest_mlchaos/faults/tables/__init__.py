@@ -1,0 +1,1 @@
+"""Faults of tables; one module for each library that holds them."""

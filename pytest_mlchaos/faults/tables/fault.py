@@ -1,0 +1,181 @@
+"""What faults of tables have in common: their site, which columns and which rows they hit, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from ...core.faults import is_drawn
+from ...core.privacy import may_be_hinted
+from ...core.sites import Visit
+from ...core.validation import check_share, did_you_mean, shown
+from ...errors import BadArgument, PayloadMismatch
+from ..batches.pytree import describe
+from ..data_fault import DataFault
+from .base import Column, Table, Unfit, places, table_of
+
+__all__ = ["SHARES", "TRIES", "ColumnFault", "Spot", "TableFault", "rows_of"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SHARES = {"fraction": (0.01, 0.05, 0.1, 0.25, 0.5)}
+"""What ``fraction`` is at the severities 1 to 5."""
+TRIES = 8
+"""How often places are drawn again whose values would be as before."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a column is to be changed: its table and its position there, what to draw from, and the visit."""
+
+    table: Table
+    place: int
+    rng: Any
+    visit: Visit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class TableFault(DataFault):
+    """A fault of a table: it strikes where tables are read, or at what calls of ``target`` return."""
+
+    site = "data.table"
+    compared = True
+
+    def check(self) -> None:
+        """Refuse a share outside of 0 to 1, and names of columns that are none."""
+        fraction = getattr(self, "fraction", None)
+        if fraction is not None and not is_drawn(fraction):
+            check_share(self.name, "fraction", fraction)
+        column = getattr(self, "column", None)
+        if column is not None and not is_drawn(column):
+            wanted = [column] if isinstance(column, (str, int)) else list(column) if isinstance(column, (list, tuple)) else [None]
+            if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
+                raise BadArgument(f"{self.name}: expected column to be a name or a list of names but got {shown(column)}")
+            object.__setattr__(self, "column", tuple(wanted) if len(wanted) > 1 else wanted[0])
+
+    def apply(self, visit: Visit) -> Any:
+        """Hand on a changed table."""
+        import numpy as np
+
+        table = self._table(visit)
+        try:
+            return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
+        except Unfit as why:
+            raise self.refused(table, str(why)) from None
+        except NotImplementedError:  # how pyarrow says that it has no such operation for a type
+            raise self.refused(table, "its library has no such operation for the dtype of one of its columns") from None
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """The table with the fault in it, as its library's own object; ``visit.note`` what was done."""
+        raise NotImplementedError
+
+    def refused(self, table: Table, why: str) -> PayloadMismatch:
+        """An error that names the fault, the table's shape and its types."""
+        return PayloadMismatch(f"{self.name} cannot work on {table.describe()}: {why}")
+
+    def _table(self, visit: Visit) -> Table:
+        table = table_of(visit.payload)
+        if table is None:
+            where = "the table" if self.target is None else f"what {self.target} returns"
+            raise PayloadMismatch(
+                f"{self.name}: {where} is no table but {describe(visit.payload)}; it works on DataFrames and Series of pandas, "
+                "tables of pyarrow "
+                "and polars, and NumPy arrays with fields or two axes"
+            )
+        if not table.rows or not table.names:
+            raise self.refused(table, "it is empty")
+        return table
+
+    def wanted(self, table: Table, column: Any) -> list[int]:
+        """The positions of the columns that were named. One that is not there, or there twice, is refused."""
+        return [self._place(table, name) for name in (column if isinstance(column, tuple) else (column,))]
+
+    def _place(self, table: Table, name: Any) -> int:
+        found = [place for place, known in enumerate(table.names) if known == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise self.refused(table, f"{len(found)} columns are called {name!r}; without column= they are told by position")
+        raise self.refused(table, f"there is no column {name!r}{_near(name, table.names)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class ColumnFault(TableFault):
+    """A fault of the values in columns.
+
+    ``column``: a name, or a list of names; without it, all columns that the fault can work on. ``fraction``: the share of a column's
+    values that is hit, at least one; missing values count as none.
+    """
+
+    fits: ClassVar[tuple[str, ...]] = ()
+    """Kinds of columns that it works on; none named: on all."""
+    fits_named: ClassVar[tuple[str, ...]] = ()
+    """Further kinds, of columns that were named."""
+
+    column: Any = None
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """Each column by itself. A column that was named must fit; of all, at least one."""
+        columns: dict[int, Any] = {}
+        hits: dict[str, int] = {}
+        for place, column in self.columns(table):
+            try:
+                self._check_kind(column)
+                fresh, count = self.changed(column, Spot(table, place, rng, visit))
+            except (Unfit, NotImplementedError) as error:  # the second is how pyarrow says what it has not for a type
+                if self.column is not None:
+                    lacks = f"is of the dtype {column.dtype}, for which its library has no such operation"
+                    why = lacks if isinstance(error, NotImplementedError) else str(error)
+                    raise self.refused(table, f"the column {table.quoted(place)} {why}") from None
+                continue
+            columns[place], hits[table.label(place)] = fresh, count
+        if not columns:
+            kinds = f" of the kind {' or '.join(self.fits)}" if self.fits else ""
+            raise self.refused(table, f"it has no column{kinds} that it can change")
+        visit.note(columns=hits)
+        return table.replaced(columns)
+
+    def columns(self, table: Table) -> Iterator[tuple[int, Column]]:
+        """Positions and columns to be tried."""
+        wanted = range(len(table.names)) if self.column is None else self.wanted(table, self.column)
+        for place in wanted:
+            try:
+                yield place, table.column(place)
+            except Unfit as why:
+                if self.column is not None:
+                    raise self.refused(table, f"the column {table.quoted(place)} {why}") from None
+
+    def _check_kind(self, column: Column) -> None:
+        fits = (*self.fits, *(self.fits_named if self.column is not None else ()))
+        if fits and column.kind not in fits:
+            raise Unfit(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
+
+    def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
+        """The column with the fault in it, and how many of its values were hit. Raises ``Unfit`` where it cannot be."""
+        raise NotImplementedError
+
+
+def _near(name: str | int, names: list[Any]) -> str:
+    """The nearest of all columns' names: as written, else whatever their case, or whether they are numbers."""
+    names = [known for known in names if may_be_hinted(str(name), str(known))]
+    exact = did_you_mean(str(name), [known for known in names if isinstance(known, str)])
+    folded = {str(known).casefold(): known for known in names if isinstance(name, str) or isinstance(known, str)}
+    if exact or not folded:
+        return exact
+    import difflib
+
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=1)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+def rows_of(column: Column, fraction: float, rng: Any) -> Any:
+    """Places of so large a share of a column's values, drawn evenly; at least one."""
+    import numpy as np
+
+    size, nulls = column.size, column.nulls()
+    if nulls is None:
+        return places(rng, size, max(1, round(fraction * size)))
+    present = np.flatnonzero(~nulls)
+    if not len(present):
+        raise Unfit("has no such values")
+    return present[places(rng, len(present), max(1, round(fraction * len(present))))]

@@ -1,0 +1,175 @@
+"""Faults of tables: the rows, and values that are older than their rows."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any, Literal
+
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
+from ...core.validation import index, shown
+from ...errors import BadArgument
+from .base import Column, Table, Unfit, all_same, places, table_of
+from .fault import SHARES, TRIES, ColumnFault, Spot, TableFault
+
+__all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Tables"
+
+
+STALE_SHARES = {"fraction": (0.1, 0.25, 0.5, 0.75, 1.0)}
+
+
+@register
+class DuplicateRows(TableFault):
+    """Rows of a table are there twice.
+
+    ``fraction``: the share of the rows that comes once more, at the end of the table (0.1), at least one. A pandas index that merely counts
+    the rows goes on counting; other labels come twice, too.
+
+    Imitates: at-least-once delivery, a job that was started again and appended what was there, a join with a key that is not unique.
+
+    Fidelity: exact copies; real duplicates often differ in a load time or an id.
+
+    Example: ``@chaos.duplicate_rows(fraction=0.05, at=0)``
+    """
+
+    scales = SHARES
+    fraction: float = 0.1
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """All rows, and some of them again."""
+        import numpy as np
+
+        again = places(rng, table.rows, max(1, round(self.scaled("fraction") * table.rows)))
+        visit.note(rows=len(again), of=table.rows)
+        return table.taken(np.concatenate([np.arange(table.rows), again]))
+
+
+@register
+class OutOfOrderRows(TableFault):
+    """Rows of a table do not come in their order.
+
+    ``fraction``: the share of the rows that change places among each other (0.1), at least two; each of them moves.
+
+    Imitates: events that several partitions deliver, a parallel reader, a query without ORDER BY.
+
+    Fidelity: a row may end up anywhere; in a stream it is mostly near where it was.
+
+    Example: ``@chaos.out_of_order_rows(fraction=0.2, at=0)``
+    """
+
+    scales = SHARES
+    fraction: float = 0.1
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """The same rows in another order."""
+        import numpy as np
+
+        if table.rows < 2:
+            raise self.refused(table, "it has fewer than two rows")
+        hit = places(rng, table.rows, max(2, round(self.scaled("fraction") * table.rows)))
+        order = np.arange(table.rows)
+        order[hit] = np.roll(hit, int(rng.integers(1, len(hit))))
+        visit.note(rows=len(hit), of=table.rows)
+        return table.taken(order)
+
+
+@register
+class LateRows(TableFault):
+    """Rows are missing from a table, and turn up in a later one.
+
+    ``fraction``: the share of the rows that is late (0.1), at least one. They come at the end of the next table of the same columns
+    that the fault strikes; those that are late when nothing is struck any more never come. So ``at=0`` loses rows for good, ``at=[0,
+    1]`` brings the rows of the first table with the second (which is short of others), and ``at=chaos.EVERY`` is a steady stream of
+    late rows.
+
+    Imitates: mobile clients that were offline, a partition that lags behind, events beyond the watermark.
+
+    Fidelity: lateness is counted in tables, not in time.
+
+    Example: ``@chaos.late_rows(fraction=0.1, at=[0, 1])``
+    """
+
+    scales = SHARES
+    fraction: float = 0.1
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """Without the late ones, and with those of before."""
+        import numpy as np
+
+        if table.rows < 2:
+            raise self.refused(table, "it has fewer than two rows")
+        late = places(rng, table.rows, min(table.rows - 1, max(1, round(self.scaled("fraction") * table.rows))))
+        in_time = np.ones(table.rows, dtype=bool)
+        in_time[late] = False
+        schema = table.schema()
+        earlier = visit.memory.get(schema)
+        visit.memory[schema] = table.taken(late)
+        fresh = table.taken(np.flatnonzero(in_time))
+        rest = table_of(fresh)
+        assert rest is not None  # it is a table like the one before
+        visit.note(rows=len(late), of=table.rows, caught_up=0 if earlier is None else len(earlier))
+        return fresh if earlier is None else rest.followed_by(earlier)
+
+
+@register
+class StaleFeature(ColumnFault):
+    """Values of a column are those of an earlier time.
+
+    ``column``: a name or a list of names; without it, all columns. ``fraction``: the share of the rows that is hit (1), at least one:
+    a row that has no value now gets the earlier one, and where the earlier one is missing, it is missing now. ``behind``: ``"rows"``,
+    they come from ``lag`` rows before in the same table (the first ``lag`` rows stay as they are); ``"tables"``, from the same row of
+    the table ``lag`` tables before, among those of the same columns (as far as that one goes): so it cannot strike the first such table.
+
+    Imitates: a feature store that was not refreshed, a cache that outlived its data, a join with yesterday's snapshot.
+
+    Fidelity: rows are matched by position, not by key.
+
+    Example: ``@chaos.stale_feature(column="balance", lag=3, at=0)``
+    """
+
+    scales = STALE_SHARES
+    fraction: float = 1.0
+    behind: Literal["rows", "tables"] = "rows"
+    lag: int = 1
+
+    def check(self) -> None:
+        """Refuse a lag that is none."""
+        super().check()
+        if not is_drawn(self.lag) and not index(self.lag):
+            raise BadArgument(f"stale_feature: expected lag to be 1 or more but got {shown(self.lag)}")
+
+    def observe(self, visit: Visit) -> None:
+        """Keep the last tables of each kind."""
+        table = table_of(visit.payload) if self.behind == "tables" else None
+        if table is not None:
+            visit.memory.setdefault(table.schema(), collections.deque(maxlen=self.lag + 1)).append(table.kept())
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """With the earlier table at hand, if one is meant."""
+        if self.behind == "rows":
+            if self.lag >= table.rows:
+                raise self.refused(table, f"it has no row {self.lag} rows before another")
+            return super().change(table, rng, visit)
+        kept = visit.memory.get(table.schema(), ())
+        if len(kept) <= self.lag:
+            raise self.refused(table, f"there were {max(0, len(kept) - 1)} tables of its columns before it, so none {self.lag} back")
+        return super().change(table, rng, visit)
+
+    def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
+        """Values of before at these places, of which at least one is another."""
+        source, lag = column, self.lag
+        if self.behind == "tables":
+            earlier = table_of(spot.visit.memory[spot.table.schema()][0])
+            assert earlier is not None  # a copy of a table
+            source, lag = earlier.column(spot.place), 0
+        rows = min(column.size, source.size + lag) - lag  # those that have an earlier one, whether or not either holds a value
+        count = max(1, round(self.scaled("fraction") * rows))
+        for _ in range(TRIES):
+            where = places(spot.rng, rows, count) + lag
+            if not all_same(column, where, source, where - lag):
+                return column.replaced(where, source, where - lag), len(where)
+            if count >= rows:
+                break
+        raise Unfit("had the same values before")

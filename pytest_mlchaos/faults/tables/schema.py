@@ -1,0 +1,282 @@
+"""Faults of tables: the columns, missing ones and those that are not what they were."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
+from ...core.validation import shown
+from ...errors import BadArgument
+from .base import NUMBERS, Column, Table, Unfit
+from .fault import TableFault
+
+__all__ = ["MissingFeature", "SchemaDrift"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Tables"
+
+
+@register
+class MissingFeature(TableFault):
+    """A column of a table is missing, or has no values.
+
+    ``column``: a name or a list of names; without it, one column is drawn. ``mode``: ``"gone"``, the column is not there; ``"null"``, it is
+    there, and each of its values is missing.
+
+    Imitates: an upstream job that failed, a feature that was renamed at its source, an export with a field that nobody fills in any more.
+
+    Fidelity: the column is missing from this table alone, as often as the fault strikes.
+
+    Example: ``@chaos.missing_feature(column="age", mode="null", at=0)``
+    """
+
+    column: Any = None
+    mode: Literal["gone", "null"] = "gone"
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """Without them, or with nothing in them."""
+        chosen = self._chosen(table, rng)
+        visit.note(columns=[table.label(place) for place in chosen], mode=self.mode)
+        try:
+            if self.mode == "null":
+                return table.replaced({place: _emptied(table, place) for place in chosen})
+            if len(chosen) == len(table.names):
+                raise Unfit("no column would be left")
+            return table.arranged([place for place in range(len(table.names)) if place not in chosen])
+        except Unfit as why:
+            raise self.refused(table, str(why)) from None
+
+    def _chosen(self, table: Table, rng: Any) -> list[int]:
+        if self.column is not None:
+            return self.wanted(table, self.column)
+        full = range(len(table.names))
+        if self.mode == "null":
+            full = [place for place in full if (nulls := table.column(place).nulls()) is None or not nulls.all()]  # type: ignore[assignment]
+        if not full:
+            raise self.refused(table, "no column has any values")
+        return [int(rng.choice(list(full)))]
+
+
+def _emptied(table: Table, place: int) -> Any:
+    import numpy as np
+
+    column = table.column(place)
+    nulls = column.nulls()
+    if nulls is not None and nulls.all():
+        raise Unfit(f"the column {table.quoted(place)} has no values")
+    try:
+        return column.without(np.arange(column.size))
+    except Unfit as why:
+        raise Unfit(f"the column {table.quoted(place)} {why}") from None
+
+
+_FITS = {
+    "retyped": (*NUMBERS, "boolean", "time"),
+    "category_codes": ("category", "integer"),
+    "units": NUMBERS,
+    "time_zone": ("time",),
+    "float_for_int": ("integer",),
+}
+"""Of the kinds that change values, the kinds of column that they work on."""
+
+
+@register
+class SchemaDrift(TableFault):
+    """The columns of a table are not what they were.
+
+    ``kind``:
+
+    - ``"renamed"``: a column has another name (``to``; without it its own with ``_1`` behind).
+    - ``"reordered"``: the columns stand in another order (with ``column``, a list: those among each other), each with its name.
+    - ``"retyped"``: numbers, truth values and times come as texts; what is missing stays missing (in NumPy's arrays: an empty text).
+    - ``"added"``: one more column in front (``to``; without it ``"Unnamed: 0"``), which counts the rows, as where an index was written
+      to a file.
+    - ``"dropped"``: a column is gone.
+    - ``"category_codes"``: a category's list of values is in another order, so that its codes mean others; of integers, which must be
+      named, each code stands for another one.
+    - ``"units"``: numbers are 1000 times what they were (``factor``). Integers are rounded, and come in the smallest dtype, from their
+      own on, that holds them all: of 64 bits at most, beyond that float64; float16 and float32 are widened where they would overflow.
+    - ``"time_zone"``: times stand on the clock of a zone two hours ahead of their own (``hours``): with a zone, the same moments, at a
+      constant offset from UTC, which is that of the first time in its zone and these hours; without, other readings.
+    - ``"float_for_int"``: integers come as floating-point numbers.
+
+    ``column``: a name or a list of names; without it, one is drawn among those that fit (``"reordered"``: all of them).
+
+    Imitates: a new version of an upstream table, a changed export, a loader that infers types from other rows.
+
+    Fidelity: the offset of a zone is constant, there is no daylight saving time. A reordered table of NumPy's with two axes has no
+    names that would tell.
+
+    Source: Breck et al., Data Validation for Machine Learning, MLSys 2019.
+
+    Example: ``@chaos.schema_drift(kind="units", column="distance", at=0)``
+    """
+
+    kind: Literal["renamed", "reordered", "retyped", "added", "dropped", "category_codes", "units", "time_zone", "float_for_int"] = (
+        "renamed"
+    )
+    column: Any = None
+    to: str | None = None
+    factor: float = 1000.0
+    hours: float = 2.0
+
+    def check(self) -> None:
+        """Refuse keywords that the kind has no use for."""
+        super().check()
+        if is_drawn(self.kind):
+            return
+        for name, default, kinds in (("to", None, ("renamed", "added")), ("factor", 1000.0, ("units",)), ("hours", 2.0, ("time_zone",))):
+            if getattr(self, name) != default and self.kind not in kinds:
+                raise BadArgument(f"schema_drift: kind={self.kind!r} takes no {name}, but got {shown(getattr(self, name))}")
+        if self.column is not None and not is_drawn(self.column):
+            several = isinstance(self.column, tuple)
+            if self.kind == "added" or ((self.kind == "reordered") != several and self.kind in ("reordered", "renamed")):
+                wanted = {"added": "no column", "reordered": "a list of columns", "renamed": "one column"}[self.kind]
+                raise BadArgument(f"schema_drift: kind={self.kind!r} takes {wanted}, but got {shown(self.column)}")
+        if not is_drawn(self.factor) and (self.factor in (0, 1) or not abs(self.factor) < float("inf")):
+            raise BadArgument(f"schema_drift: expected factor to change numbers, and to be finite, but got {shown(self.factor)}")
+        if not is_drawn(self.hours) and (not self.hours or abs(self.hours) >= 24):
+            raise BadArgument(f"schema_drift: expected hours to be an offset below 24 h, not 0, but got {shown(self.hours)}")
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """The table of another version."""
+        visit.note(kind=self.kind)
+        try:
+            if self.kind == "reordered":
+                return table.arranged(self._order(table, rng))
+            if self.kind == "added":
+                return table.numbered(self._free(table, self.to or "Unnamed: 0"))
+            if self.kind in _FITS:
+                return self._values(table, rng, visit)
+            return self._columns(table, rng, visit)
+        except Unfit as why:
+            raise self.refused(table, str(why)) from None
+
+    def _order(self, table: Table, rng: Any) -> list[int]:
+        moving = list(range(len(table.names))) if self.column is None else sorted(self.wanted(table, self.column))
+        if len(moving) < 2:
+            raise Unfit("one column has no other order")
+        drawn = rng.permutation(len(moving))
+        if (drawn[:-1] < drawn[1:]).all():
+            drawn = drawn[::-1]
+        order = list(range(len(table.names)))
+        for place, other in zip(moving, drawn, strict=True):
+            order[place] = moving[int(other)]
+        return order
+
+    def _free(self, table: Table, name: str) -> str:
+        if table.named and name in table.names:
+            raise Unfit(f"there is a column {table.quoted(table.names.index(name))} already; name another with to=")
+        return name
+
+    def _columns(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """A column that is renamed, or gone."""
+        chosen = self.wanted(table, self.column) if self.column is not None else [int(rng.integers(len(table.names)))]
+        visit.note(columns=[table.label(place) for place in chosen])
+        if self.kind == "renamed":
+            if not table.named:
+                raise Unfit("its columns have no names")
+            return table.renamed(chosen[0], self._free(table, self.to or f"{table.names[chosen[0]]}_1"))
+        if len(chosen) == len(table.names):
+            raise Unfit("no column would be left")
+        return table.arranged([place for place in range(len(table.names)) if place not in chosen])
+
+    def _values(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """Columns whose values, or types, are others: those that were named, or one of those that fit."""
+        order = self.wanted(table, self.column) if self.column is not None else [int(place) for place in rng.permutation(len(table.names))]
+        fresh: dict[int, Any] = {}
+        for place in order:
+            try:
+                fresh[place] = self._changed(table.column(place), rng)
+            except Unfit as why:
+                if self.column is not None:
+                    raise Unfit(f"the column {table.quoted(place)} {why}") from None
+                continue
+            if self.column is None:
+                break
+        if not fresh:
+            raise Unfit(f"it has no column that kind={self.kind!r} can change")
+        visit.note(columns=[table.label(place) for place in fresh])
+        return table.replaced(fresh)
+
+    def _changed(self, column: Column, rng: Any) -> Any:
+        fits = _FITS[self.kind]
+        if self.kind == "category_codes" and self.column is None:
+            fits = ("category",)
+        if column.kind not in fits:
+            raise Unfit(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
+        if self.kind == "retyped":
+            return column.as_text()
+        if self.kind == "float_for_int":
+            return column.as_float()
+        if self.kind == "time_zone":
+            return column.in_zone(round(self.hours * 3600))
+        return self._scaled(column) if self.kind == "units" else _recoded(column, rng)
+
+    def _scaled(self, column: Column) -> Any:
+        import numpy as np
+
+        nulls = column.nulls()
+        where = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
+        old = column.numbers()[where]
+        if not old.any():
+            raise Unfit("holds zeros alone, which no factor changes")
+        new, dtype = _integers(old, self.factor) if column.kind == "integer" else _floats(old, self.factor)
+        held = column if dtype == old.dtype.newbyteorder("=") else column.of_type(dtype)
+        return held.with_numbers(where, new)
+
+
+def _integers(old: Any, factor: float) -> tuple[Any, Any]:
+    """Integers times a factor, and the smallest dtype that holds them, from their own on. A whole factor loses no digit."""
+    import numpy as np
+
+    whole = float(factor).is_integer()
+    new = None if whole else np.rint(old.astype(np.float64) * factor)
+    ends = (int(old.min()) * int(factor), int(old.max()) * int(factor)) if new is None else (int(new.min()), int(new.max()))
+    sign = "u" if old.dtype.kind == "u" and min(ends) >= 0 else "i"
+    for dtype in (np.dtype(f"{sign}{size}") for size in (1, 2, 4, 8) if size >= old.dtype.itemsize):
+        limits = np.iinfo(dtype)
+        if limits.min <= min(ends) and max(ends) <= limits.max:
+            return (old.astype(f"{sign}8") * int(factor) if new is None else new), dtype
+    return old.astype(np.float64) * factor, np.dtype(np.float64)
+
+
+def _floats(old: Any, factor: float) -> tuple[Any, Any]:
+    """Numbers times a factor, and the smallest dtype in which what was finite still is; float64 at most."""
+    import numpy as np
+
+    finite = np.isfinite(old)
+    for dtype in (np.dtype(f"f{size}") for size in (2, 4) if size >= old.dtype.itemsize):
+        with np.errstate(over="ignore", invalid="ignore"):
+            new = old.astype(dtype) * dtype.type(factor)
+        if np.isfinite(new[finite]).all():
+            return new, dtype
+    dtype = max(old.dtype.newbyteorder("="), np.dtype(np.float64), key=lambda dtype: dtype.itemsize)
+    return old.astype(dtype) * factor, dtype
+
+
+def _recoded(column: Column, rng: Any) -> Any:
+    """Another order of the list of categories; of integers, another one for each."""
+    import numpy as np
+
+    if column.kind == "category":
+        count = column.category_count()
+        if count < 2:
+            raise Unfit("has fewer than two categories")
+        return column.recoded(_moved(count, rng))
+    nulls = column.nulls()
+    where = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
+    codes, inverse = np.unique(column.numbers()[where], return_inverse=True)
+    if len(codes) < 2:
+        raise Unfit("has fewer than two codes")
+    return column.with_numbers(where, codes[_moved(len(codes), rng)][inverse])
+
+
+def _moved(count: int, rng: Any) -> Any:
+    """A permutation in which each one moves: a cycle through all of them."""
+    import numpy as np
+
+    cycle = rng.permutation(count)
+    order = np.empty(count, dtype=np.int64)
+    order[cycle] = np.roll(cycle, 1)
+    return order

@@ -1,0 +1,309 @@
+"""Faults of tables: the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
+from ...core.validation import parse_duration, shown
+from ...errors import BadArgument
+from .base import NUMBERS, Column, Table, Unfit, all_same, places
+from .fault import SHARES, TRIES, ColumnFault, Spot, rows_of
+
+__all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Tables"
+
+
+BLOCK = 32_768
+OFF = {**SHARES, "magnitude": (3.0, 5.0, 10.0, 30.0, 100.0)}
+
+
+@register
+class MissingValues(ColumnFault):
+    """Values of a table are missing.
+
+    ``column``: a name or a list of names; without it, all columns. ``fraction``: the share of a column's values that goes missing (0.1), at
+    least one. ``mechanism``: ``"mcar"``, completely at random; ``"mar"``, at random: where the values of the column ``given`` are high;
+    ``"mnar"``, not at random: where the values themselves are high. The last two take half of the values in a window of the highest
+    (all of them, where the share is above a half).
+
+    What is missing is what the library reads from a gap in a file: integers and truth values of NumPy's dtypes become float64
+    and NaN, nullable and Arrow's columns keep their dtype, texts of NumPy's become empty.
+
+    Imitates: a sensor that drops out, a form with optional fields, a join that finds no partner, a survey that the rich do not answer.
+
+    Fidelity: columns are hit independently; in real tables values of one row go missing together.
+
+    Source: Rubin, Inference and missing data, Biometrika 1976; Jenga (Schelter et al., EDBT 2021).
+
+    Example: ``@chaos.missing_values(column="age", fraction=0.2, at=0)``
+    """
+
+    scales = SHARES
+    fraction: float = 0.1
+    mechanism: Literal["mcar", "mar", "mnar"] = "mcar"
+    given: str | int | None = None
+
+    def check(self) -> None:
+        """Refuse a ``given`` without its mechanism, and the other way round."""
+        super().check()
+        if not is_drawn(self.mechanism) and (self.mechanism == "mar") != (self.given is not None):
+            raise BadArgument(f"missing_values: mechanism='mar' and given= go together, but got {self.mechanism!r} and {shown(self.given)}")
+
+    def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
+        """Nothing at these places."""
+        if self.mechanism == "mcar":
+            where = rows_of(column, self.scaled("fraction"), spot.rng)
+        else:
+            where = self._among_the_highest(spot.table, column, spot.rng)
+        return column.without(where), len(where)
+
+    def _among_the_highest(self, table: Table, column: Column, rng: Any) -> Any:
+        import numpy as np
+
+        judged = column if self.mechanism == "mnar" else table.column(self.wanted(table, self.given)[0])
+        codes, nulls = np.nan_to_num(judged.codes(), nan=-np.inf, posinf=np.inf, neginf=-np.inf), column.nulls()
+        present = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
+        if not len(present):
+            raise Unfit("has no values")
+        count = max(1, round(self.scaled("fraction") * len(present)))
+        window = min(len(present), 2 * count)
+        highest = np.sort(np.argpartition(codes[present], len(present) - window)[len(present) - window :])
+        return present[highest[places(rng, window, count)]]
+
+
+@register
+class Outliers(ColumnFault):
+    """Values of a table are far off.
+
+    ``column``: a name or a list of names; without it, all columns of numbers. ``fraction``: the share of a column's values that is hit
+    (0.05), at least one. ``magnitude``: how far they move, up or down, in standard deviations of the column (10; of a constant column,
+    in units). Integers are rounded and stay within their dtype.
+
+    Imitates: a faulty sensor, a slip of the decimal point, a sentinel such as 9999 that was taken for a number.
+
+    Fidelity: each value by itself; a real sensor is off for a while.
+
+    Example: ``@chaos.outliers(column="income", fraction=0.01, magnitude=20, at=0)``
+    """
+
+    fits = NUMBERS
+    scales = OFF
+    fraction: float = 0.05
+    magnitude: float = 10.0
+
+    def check(self) -> None:
+        """Refuse a magnitude that moves nothing."""
+        super().check()
+        if not is_drawn(self.magnitude) and not 0 < self.magnitude < float("inf"):
+            raise BadArgument(f"outliers: expected magnitude to be above 0 and finite but got {shown(self.magnitude)}")
+
+    def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
+        """Values moved up or down."""
+        import numpy as np
+
+        from .numpy import fitted
+
+        values = column.numbers()
+        where = rows_of(column, self.scaled("fraction"), spot.rng)
+        distance = self.scaled("magnitude") * _spread(values, column.nulls())
+        if column.kind == "integer":
+            distance = max(1.0, distance)
+        moves = distance * (2.0 * spot.rng.integers(0, 2, len(where), dtype=np.int8) - 1)
+        old = values[where]
+        new = fitted(old + moves, values.dtype)
+        stuck = new == old  # at the end of the dtype's range
+        if stuck.any():
+            new[stuck] = fitted(old[stuck] - moves[stuck], values.dtype)
+        if (new == old).all():
+            raise Unfit("has no room in its dtype, or too large values, for outliers")
+        return column.with_numbers(where, new), len(where)
+
+
+def _spread(values: Any, nulls: Any) -> float:
+    """The standard deviation of what is there and finite; 1 where all is equal. In blocks that stay in the processor's cache."""
+    import numpy as np
+
+    present = values if nulls is None else values[~nulls]
+    count, total, squares, centre = 0, 0.0, 0.0, 0.0
+    with np.errstate(all="ignore"):
+        for start in range(0, len(present), BLOCK):
+            off = present[start : start + BLOCK].astype(np.float64)
+            if not count or not np.isfinite(off.sum()):
+                off = off[np.isfinite(off)]
+                centre = float(off[0]) if not count and len(off) else centre
+            off -= centre
+            count, total, squares = count + len(off), total + float(off.sum()), squares + float(np.einsum("i,i->", off, off))
+    variance = squares / count - (total / count) ** 2 if count else 0.0
+    return variance**0.5 if np.isfinite(variance) and variance > 0 else 1.0
+
+
+@register
+class UnseenCategory(ColumnFault):
+    """A category turns up that was never seen before.
+
+    ``column``: a name or a list of names; without it, all columns of texts and categories (one of integer codes must be named).
+    ``fraction``: the share of a column's values that it takes the place of (0.05), at least one. ``value``: the new one; without it
+    ``"unseen"``, or the number above all others. A column of pandas' or Arrow's category dtype gets it into its list.
+
+    Imitates: a new product, a new browser, a new country: what an encoder was never fitted on.
+
+    Fidelity: one new value for a column; each value's share goes down alike.
+
+    Example: ``@chaos.unseen_category(column="country", at=0)``
+    """
+
+    fits = ("text", "category")
+    fits_named = ("integer",)
+    scales = SHARES
+    fraction: float = 0.05
+    value: str | int | None = None
+
+    def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
+        """A new value at these places."""
+        where = rows_of(column, self.scaled("fraction"), spot.rng)
+        try:
+            return column.with_category(where, self._new(column)), len(where)
+        except (TypeError, ValueError, OverflowError):  # pyarrow's errors are ValueErrors and TypeErrors
+            raise Unfit(f"of the dtype {column.dtype} does not take the value; give another with value=") from None
+
+    def _new(self, column: Column) -> Any:
+        if self.value is not None:
+            if column.holds(self.value):
+                raise Unfit("holds the value already; give another with value=")
+            return self.value
+        if column.kind == "integer":
+            return int(column.numbers().max()) + 1
+        value = "unseen"
+        while column.holds(value):
+            value += "_"
+        return value
+
+
+@register
+class ClockSkew(ColumnFault):
+    """The clock that some rows were stamped by is wrong.
+
+    ``column``: a name or a list of names; without it, all columns of dates and times. ``fraction``: the share of a column's values that
+    is hit (0.1), at least one. ``by``: how far the clock is ahead, in seconds or as ``"1h"`` (the default); ``"-5m"`` for one that is
+    behind.
+
+    Imitates: a host without time synchronisation, a device that came up in 1970 and was set later.
+
+    Fidelity: one constant offset, and rows drawn evenly; a real clock drifts, and all rows of one host are off.
+
+    Example: ``@chaos.clock_skew(column="seen_at", by="-2h", at=0)``
+    """
+
+    fits = ("time",)
+    scales = SHARES
+    fraction: float = 0.1
+    by: float | str = "1h"
+
+    def check(self) -> None:
+        """Refuse what is no duration, or none at all."""
+        super().check()
+        if not is_drawn(self.by) and not self._seconds():
+            raise BadArgument(f"clock_skew: expected by to be a duration, before or behind, but got {shown(self.by)}")
+
+    def _seconds(self) -> float:
+        if isinstance(self.by, str) and self.by.lstrip().startswith("-"):
+            return -parse_duration(self.by.lstrip()[1:], "clock_skew: by")
+        if isinstance(self.by, (int, float)) and self.by < 0:
+            return -parse_duration(-self.by, "clock_skew: by")
+        return parse_duration(self.by, "clock_skew: by")
+
+    def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
+        """Other times at these places."""
+        where = rows_of(column, self.scaled("fraction"), spot.rng)
+        ticks = round(self._seconds() * column.ticks_per_second())
+        if not ticks:
+            raise Unfit(f"of the dtype {column.dtype} is too coarse for by={self.by!r}")
+        return column.with_numbers(where, column.numbers()[where] + ticks), len(where)
+
+
+@register
+class SwappedValues(ColumnFault):
+    """Values stand in each other's places.
+
+    ``between``: ``"rows"``, values of one column change places among rows; ``"columns"``, two columns exchange their values in some
+    rows. ``column``: a name or a list of names (between columns: two, of one dtype); without it all columns, or two that are drawn.
+    ``fraction``: the share of the values that is hit (0.1), at least two between rows, at least one row between columns.
+
+    Imitates: input in the wrong field of a form, a sort of one column alone, an off-by-one in a parser.
+
+    Fidelity: rows are drawn evenly; a real slip hits a block of them.
+
+    Source: Jenga (Schelter et al., EDBT 2021), ``SwappedValues``.
+
+    Example: ``@chaos.swapped_values(column=["first_name", "last_name"], between="columns", at=0)``
+    """
+
+    scales = SHARES
+    fraction: float = 0.1
+    between: Literal["rows", "columns"] = "rows"
+
+    def check(self) -> None:
+        """Between columns there are two."""
+        super().check()
+        if self.between == "columns" and self.column is not None and not is_drawn(self.column) and len(_listed(self.column)) != 2:
+            raise BadArgument(f"swapped_values: between='columns' needs column= to be two names but got {shown(self.column)}")
+
+    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+        """One column at a time, or one pair."""
+        if self.between == "rows":
+            return super().change(table, rng, visit)
+        reason: object = "it has no two columns of one dtype whose values differ"
+        for one, other in self._pairs(table, rng):
+            ours, theirs = table.column(one), table.column(other)
+            try:
+                where = _where_they_differ(ours, theirs, self.scaled("fraction"), rng)
+                fresh = {one: ours.replaced(where, theirs, where), other: theirs.replaced(where, ours, where)}
+            except Unfit as why:
+                reason = reason if self.column is None else f"the columns {table.quoted(one)} and {table.quoted(other)}: {why}"
+                continue
+            visit.note(columns=[table.label(one), table.label(other)], rows=len(where))
+            return table.replaced(fresh)
+        raise self.refused(table, str(reason))
+
+    def _pairs(self, table: Table, rng: Any) -> Iterator[tuple[int, int]]:
+        """The two that were named; else pairs of one dtype, in an order that is drawn."""
+        if self.column is not None:
+            one, other = self.wanted(table, self.column)
+            yield one, other
+            return
+        order = [int(place) for place in rng.permutation(len(table.names))]
+        for number, one in enumerate(order):
+            yield from ((one, other) for other in order[number + 1 :] if table.dtype(one) == table.dtype(other))
+
+    def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
+        """Some values of one column change places; drawn again while they are all the same."""
+        import numpy as np
+
+        for _ in range(TRIES):
+            where = rows_of(column, max(self.scaled("fraction"), min(1.0, 2 / column.size)), spot.rng)
+            if len(where) < 2:
+                raise Unfit("has fewer than two values")
+            there = np.roll(where, int(spot.rng.integers(1, len(where))))
+            if not all_same(column, where, column, there):
+                return column.replaced(where, column, there), len(where)
+        raise Unfit("has the same value in all rows that were drawn")
+
+
+def _listed(column: Any) -> tuple[Any, ...]:
+    return column if isinstance(column, tuple) else (column,)
+
+
+def _where_they_differ(ours: Column, theirs: Column, share: float, rng: Any) -> Any:
+    import numpy as np
+
+    if ours.dtype != theirs.dtype:
+        raise Unfit(f"their dtypes differ, {ours.dtype} and {theirs.dtype}")
+    everywhere = np.arange(ours.size)
+    where = np.flatnonzero(~np.asarray(ours.same(everywhere, theirs, everywhere), dtype=bool))
+    if not len(where):
+        raise Unfit("they hold the same values")
+    return where[places(rng, len(where), min(len(where), max(1, round(share * ours.size))))]

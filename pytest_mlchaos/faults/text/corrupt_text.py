@@ -1,0 +1,254 @@
+"""Faults of text: typing mistakes, cut texts, wrong encodings, and prompts of extreme length."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+from ...core.faults import is_drawn, register
+from ...core.validation import check_share, shown
+from ...errors import BadArgument
+from .fault import TextFault
+from .typos import codes_of, misread, mistyped, split
+
+__all__ = ["Mojibake", "PromptLength", "Truncation", "Typos"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+LAYER = "Images and text"
+
+
+@register
+class Typos(TextFault):
+    """Text reaches the code with typing mistakes.
+
+    ``rate``: the probability of a mistake at each character that is no white space, 0.05 by default; there is at least one mistake in what
+    passes. ``kind``: ``"neighbour"`` (the key beside, on a QWERTY keyboard), ``"transposition"`` (of two characters), ``"deletion"``,
+    ``"insertion"`` (a key beside is pressed as well), or ``"any"`` of them. A character without such a neighbour is typed twice.
+    ``severity`` stands for rates of 0.01, 0.03, 0.06, 0.12 and 0.25. ``fields``, ``target`` and ``side`` say which strings: see
+    ``truncation``.
+
+    Imitates: people who type in a hurry, or on a phone.
+
+    Fidelity: mistakes are independent of each other, of the language, and of what a spelling correction would have done.
+
+    Source: the noise of Belinkov and Bisk, Synthetic and Natural Noise Both Break Neural Machine Translation, https://arxiv.org/abs/1711.02173
+
+    Example:
+        @chaos.typos(rate=0.1, target="app:answer", side="arguments", at=0)
+    """
+
+    scales: ClassVar[Any] = {"rate": (0.01, 0.03, 0.06, 0.12, 0.25)}
+    rate: float = 0.05
+    kind: Literal["any", "neighbour", "transposition", "deletion", "insertion"] = "any"
+
+    def check(self) -> None:
+        """Refuse a rate outside 0 to 1."""
+        super().check()
+        if not is_drawn(self.rate):
+            check_share(self.name, "rate", self.rate)
+
+    def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
+        """Mistyped strings."""
+        import numpy as np
+
+        return mistyped(strings, self.kind, self.scaled("rate"), np.random.default_rng(seed))
+
+    def why_not(self) -> str:
+        """What kind of text it cannot change."""
+        return "they hold nothing but white space"
+
+
+@register
+class Truncation(TextFault):
+    """Text, or bytes, reach the code cut off at their end.
+
+    ``keep``: the share that stays, half by default (rounded down), or ``length``: how much stays at most. ``unit="bytes"`` counts bytes of
+    UTF-8, and may cut inside a character: strings then end in U+FFFD, as a tolerant decoder leaves them, and bytes in half a character.
+    ``severity`` stands for shares of 0.9, 0.75, 0.5, 0.25 and 0.1.
+
+    Strings are struck wherever they are in a batch (also in lists, NumPy arrays and text columns of pandas tables), in what calls of
+    ``target`` return, or, with ``side="arguments"``, in what it is called with. ``fields``: the names, positions or paths of those to
+    strike; without it all but those called role, type, id or model.
+
+    Imitates: a column that is too narrow, a context window that is too short, a response that broke off.
+
+    Fidelity: a tokenizer's limit cuts at tokens, which this does not know.
+
+    Example:
+        @chaos.truncation(length=20, fields="text", at=0)
+    """
+
+    kinds = (str, bytes)
+    random = False
+    scales: ClassVar[Any] = {"keep": (0.9, 0.75, 0.5, 0.25, 0.1)}
+    keep: float = 0.5
+    length: int | None = None
+    unit: Literal["characters", "bytes"] = "characters"
+
+    def check(self) -> None:
+        """Refuse shares outside 0 to 1, lengths below 0, and both."""
+        super().check()
+        if not is_drawn(self.keep) and not 0 <= self.keep < 1:
+            raise BadArgument(f"truncation: expected keep to be a share from 0 to below 1 but got {shown(self.keep)}")
+        if self.length is None or is_drawn(self.length):
+            return
+        if self.length < 0:
+            raise BadArgument(f"truncation: expected length to be 0 or more but got {shown(self.length)}")
+        if self.severity is not None or self.keep != 0.5:
+            raise BadArgument("truncation: length, keep and severity exclude each other; give one of them")
+
+    def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
+        """Cut strings."""
+        if self.unit == "bytes":
+            return [self._cut_bytes(text) for text in strings]
+        if self.length is not None:
+            return [text[: self.length] for text in strings]
+        keep = self.scaled("keep")
+        return [text[: int(len(text) * keep)] for text in strings]
+
+    def _cut_bytes(self, text: str | bytes) -> str | bytes:
+        raw = text if isinstance(text, bytes) or text.isascii() else text.encode("utf-8", "surrogatepass")
+        cut = raw[: self.length if self.length is not None else int(len(raw) * self.scaled("keep"))]
+        if len(cut) == len(raw):
+            return text
+        return cut.decode("utf-8", "replace") if isinstance(cut, bytes) and isinstance(text, str) else cut
+
+    def why_not(self) -> str:
+        """What kind of text it cannot change."""
+        return "they are empty" if self.length is None else "none is longer"
+
+
+@register
+class Mojibake(TextFault):
+    """Text reaches the code in the wrong encoding.
+
+    ``kind="misread"``: its UTF-8 bytes are read as ``encoding`` ("cp1252" by default; "latin-1", "utf-16-le", ...), so that é becomes Ã©;
+    what has no meaning there becomes U+FFFD. In most encodings only strings with characters beyond ASCII change. ``kind="replacement"``:
+    lone U+FFFD stand in the place of characters, each with the probability ``rate`` (0.05 by default). ``fraction``: the share of the
+    strings that is hit, of those that can change: all by default, at least one; ``severity`` stands for 0.05, 0.2, 0.5, 0.8 and 1.
+
+    ``fields``, ``target`` and ``side`` say which strings: see ``truncation``.
+
+    Imitates: a file or a reply whose declared encoding is wrong, a lossy conversion upstream.
+
+    Fidelity: text is misread once; real pipelines do it twice and more (é becomes ÃƒÂ©).
+
+    Source: the Unicode Standard on U+FFFD, https://www.unicode.org/versions/latest/core-spec/chapter-5/#G40630
+
+    Example:
+        @chaos.mojibake(encoding="latin-1", fraction=0.5, at=0)
+    """
+
+    scales: ClassVar[Any] = {"fraction": (0.05, 0.2, 0.5, 0.8, 1.0)}
+    kind: Literal["misread", "replacement"] = "misread"
+    encoding: str = "cp1252"
+    rate: float = 0.05
+    fraction: float = 1.0
+
+    def check(self) -> None:
+        """Refuse shares outside 0 to 1, unknown encodings, and UTF-8 itself."""
+        super().check()
+        for name in ("rate", "fraction"):
+            if not is_drawn(getattr(self, name)):
+                check_share(self.name, name, getattr(self, name))
+        other = {"misread": "rate", "replacement": "encoding"}.get(self.kind) if not is_drawn(self.kind) else None
+        if other is not None and getattr(self, other) != {"rate": 0.05, "encoding": "cp1252"}[other]:
+            raise BadArgument(f"mojibake: kind={self.kind!r} takes no {other}, but got {shown(getattr(self, other))}")
+        if is_drawn(self.encoding):
+            return
+        try:
+            known = codecs.lookup(self.encoding)
+            unsuited = known.name in ("utf-8", "utf-8-sig") or not isinstance(b"a".decode(self.encoding, "replace"), str)
+        except LookupError:
+            unsuited = True
+        if unsuited:
+            raise BadArgument(f"mojibake: expected encoding to be one that text has, other than UTF-8, but got {shown(self.encoding)}")
+
+    def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
+        """Misread strings."""
+        import numpy as np
+
+        rng = np.random.default_rng(seed)
+        everything = self.kind == "replacement" or b"a".decode(self.encoding, "replace") != "a"
+        open_to_it = [number for number, text in enumerate(strings) if (text if everything else not text.isascii())]
+        count = max(1, round(self.scaled("fraction") * len(open_to_it))) if open_to_it else 0
+        if count < len(open_to_it):
+            everything = self.kind == "replacement" or b"a".decode(self.encoding, "replace") != "a"
+        open_to_it = [open_to_it[place] for place in np.sort(rng.choice(len(open_to_it), count, replace=False)).tolist()]
+        hit = [strings[number] for number in open_to_it]
+        fresh = list(strings)
+        hit_now = _lost(hit, self.rate, rng) if self.kind == "replacement" else misread(hit, self.encoding)
+        for number, text in zip(open_to_it, hit_now, strict=True):
+            fresh[number] = text
+        return fresh
+
+    def why_not(self) -> str:
+        """What kind of text it cannot change."""
+        return "they are empty" if self.kind == "replacement" else "they are ASCII; kind='replacement' changes these too"
+
+
+def _lost(strings: list[str], rate: float, rng: Any) -> list[str]:
+    """Strings with U+FFFD in the place of some characters; at least one in all."""
+    import numpy as np
+
+    if not strings:
+        return []
+    given, lengths = codes_of(strings)
+    codes = given.astype(np.uint16 if given.dtype.itemsize == 1 else np.uint32)
+    hits = rng.random(len(codes), dtype=np.float32) < rate
+    if not hits.any():
+        hits[rng.integers(len(codes))] = True
+    codes[hits] = 0xFFFD
+    return split(codes, lengths)
+
+
+@register
+class PromptLength(TextFault):
+    """A prompt of extreme length reaches the code.
+
+    ``kind="long"``: the text is repeated up to ``length`` characters, 100,000 by default (``severity`` stands for 1,000, 10,000, 50,000,
+    200,000 and 1,000,000). ``"empty"``: nothing is left; ``"whitespace"``: blanks, as long as the text was; ``"one_token"``: its first
+    word. ``fields``, ``target`` and ``side`` say which strings: see ``truncation``.
+
+    Imitates: an empty input field, a pasted log file, a retrieval step that returns nothing or everything.
+
+    Fidelity: lengths are in characters; how many tokens these are depends on the tokenizer. A repeated text is easier
+    to compress, and to cache, than a real one.
+
+    Example:
+        @chaos.prompt_length(kind="long", length=200_000, target="app:answer", side="arguments", at=0)
+    """
+
+    random = False
+    scales: ClassVar[Any] = {"length": (1_000, 10_000, 50_000, 200_000, 1_000_000)}
+    kind: Literal["long", "empty", "whitespace", "one_token"] = "long"
+    length: int = 100_000
+
+    def check(self) -> None:
+        """Refuse a length below 1, and one for a kind that has none."""
+        super().check()
+        if not is_drawn(self.length) and self.length < 1:
+            raise BadArgument(f"prompt_length: expected length to be 1 or more but got {shown(self.length)}")
+        if not is_drawn(self.kind) and self.kind != "long" and (self.severity is not None or self.length != 100_000):
+            raise BadArgument(f"prompt_length: kind={self.kind!r} has no length, and no severity")
+
+    def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
+        """Strings of that length."""
+        return [_CHANGES[self.kind](text, self.scaled("length")) for text in strings]
+
+    def why_not(self) -> str:
+        """What kind of text it cannot change."""
+        return f"they are {'as long as that' if self.kind == 'long' else f'{self.kind} already'}"
+
+
+def _longer(text: str, length: int) -> str:
+    unit = f"{text} " if text else "a "
+    return text if len(text) >= length else (unit * (length // len(unit) + 1))[:length]
+
+
+_CHANGES: dict[str, Callable[[str, int], str]] = {
+    "long": _longer,
+    "empty": lambda text, length: "",
+    "whitespace": lambda text, length: " " * max(1, len(text)),
+    "one_token": lambda text, length: (text.split(None, 1) or ["a"])[0],
+}

@@ -1,0 +1,115 @@
+"""What faults of text have in common: which strings they strike, and that they change some."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+from ...core.faults import is_drawn
+from ...core.sites import Key, Visit
+from ...core.validation import shown
+from ...errors import BadArgument, PayloadMismatch
+from ..batches.pytree import children
+from ..data_fault import DataFault
+from .strings import Texts, described, replaced, texts
+
+__all__ = ["TextFault"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+_NO_TEXT = ("role", "type", "id", "model")
+"""Strings under these names are identifiers, which no one types: they are left alone unless they are named."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class TextFault(DataFault):
+    """A fault that changes strings: in batches, in what a function returns (``target``), or in what it is called with.
+
+    ``fields``: names, positions or dotted paths of the strings; a name is found at any depth. Without it all strings are struck, but
+    those called role, type, id or model. With ``side="arguments"`` the strings among the arguments of calls of ``target`` are struck: a
+    position is that of a positional argument (from 0, ``self`` included), a name that of a parameter, however it is given.
+    """
+
+    kinds: ClassVar[tuple[type, ...]] = (str,)
+    site = "data.batch"
+    side: Literal["results", "arguments"] = "results"
+    fields: Any = None
+
+    def check(self) -> None:
+        """Refuse arguments of no target, and odd fields."""
+        if self.side == "arguments" and self.target is None:
+            raise BadArgument(f"{self.name}: side='arguments' needs target='pkg.mod:function', the function whose arguments are struck")
+        if self.fields is not None and not is_drawn(self.fields):
+            wanted = [self.fields] if isinstance(self.fields, (str, int)) else list(self.fields)
+            if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
+                raise BadArgument(f"{self.name}: expected fields to be names or positions but got {shown(self.fields)}")
+            object.__setattr__(self, "fields", tuple(wanted) if len(wanted) > 1 else wanted[0])
+
+    @property
+    def key(self) -> Key:
+        """The site, or the target's results or calls."""
+        return ("call", self.target) if self.side == "arguments" and self.target is not None else super().key
+
+    def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
+        """The strings as they arrive."""
+        raise NotImplementedError
+
+    def apply(self, visit: Visit) -> Any:
+        """Hand on a changed copy."""
+        chosen = list(self._chosen(visit.payload, visit.attributes.get("parameters", ())))
+        strings = [string for place in chosen for string in place.strings] if len(chosen) != 1 else chosen[0].strings
+        fresh = self.change(strings, visit.seed)
+        changed = sum(map(operator.ne, fresh, strings))
+        if not changed:
+            raise PayloadMismatch(f"{self!r} left all {len(strings)} strings in {described(visit.payload)} as they were: {self.why_not()}")
+        visit.note(strings=len(strings), changed=changed, fields=[place.name for place in chosen])
+        return replaced(visit.payload, chosen, fresh)
+
+    def why_not(self) -> str:
+        """What kind of text it cannot change."""
+        return "they are empty"
+
+    def _chosen(self, payload: Any, parameters: Sequence[str]) -> Iterator[Texts]:
+        wanted = self.fields if isinstance(self.fields, tuple) else (self.fields,)
+        single = any(part.isdigit() for name in wanted for part in str(name).split("."))
+        roots: list[tuple[tuple[Any, ...], Any]] = [((), payload)]
+        if self.side == "arguments":  # several texts among the arguments are several places, not one list
+            roots = [((side, name), given) for side, held in enumerate(payload) for name, given in children(held)]
+        places = (place for path, root in roots for place in texts(root, self.kinds, path, single=single))
+        found = [place for place in places if not self._is_self(place, payload)]
+        if self.fields is None:
+            struck = [place for place in found if "".join(self._words(place.path, parameters)[-1:]).lower() not in _NO_TEXT]
+        else:
+            struck = [place for place in found if any(self._is_at(name, place.path, parameters) for name in wanted)]
+            for name in wanted:
+                if not any(self._is_at(name, place.path, parameters) for place in found):
+                    hint = f"; the function's parameters are {', '.join(parameters)}" if parameters else ""
+                    raise PayloadMismatch(f"{self.name}: there is no text {name!r} in {described(payload)}{hint}")
+        if not struck:
+            raise PayloadMismatch(f"{self.name} found no text in {described(payload)}; name it with fields=")
+        yield from struck
+
+    def _is_self(self, place: Texts, payload: Any) -> bool:
+        """Whether a string belongs to the object whose method is called: that one is no input."""
+        if self.side != "arguments" or place.path[:2] != (0, 0):
+            return False
+        owner = (self.target or "").replace(":", ".").split(".")[-2:][0]
+        return any(cls.__name__ == owner for cls in type(payload[0][0]).__mro__)
+
+    def _words(self, path: tuple[Any, ...], parameters: Sequence[str]) -> tuple[str, ...]:
+        """The way to a string; an argument given by position is called as its parameter."""
+        words = tuple(map(str, path))
+        if self.side == "arguments" and len(path) > 1 and path[0] == 0 and path[1] < len(parameters):
+            return (words[0], parameters[path[1]], *words[2:])
+        return words
+
+    def _is_at(self, name: str | int, path: tuple[Any, ...], parameters: Sequence[str]) -> bool:
+        words = tuple(map(str, path))
+        if self.side == "arguments":  # (0, position, ...) or (1, keyword, ...)
+            words = words[1:] if isinstance(name, str) or words[0] == "0" else ()
+        if isinstance(name, int):
+            return words[:1] == (str(name),)
+        parts = tuple(name.split("."))
+        ways = (words, self._words(path, parameters)[1:]) if self.side == "arguments" else (words,)
+        return any(way[start : start + len(parts)] == parts for way in ways for start in range(len(way)))

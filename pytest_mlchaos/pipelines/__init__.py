@@ -1,0 +1,1 @@
+"""Pipelines, ``mlchaos.pipeline``: the right output, or an error."""

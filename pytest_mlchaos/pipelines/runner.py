@@ -1,0 +1,153 @@
+"""A pipeline called once under faults: what comes out, or is raised, and the files that it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.journal import Strike
+from ..core.privacy import error_text
+from ..core.records import Attempt, FileState, Output, Record
+from ..engine import randomness
+from ..engine.controller import Controller, current
+from ..engine.error_origin import swallowed
+from ..engine.file_history import FileHistory
+from ..engine.table_types import is_table
+from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
+from ..runs.supervisor import Supervisor, check_subject, kept
+
+__all__ = ["Pipeline"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+class Pipeline(Supervisor):
+    """One pipeline and its calls: under faults, once more after they have cleared, and undisturbed."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        pipeline: Callable[..., Any],
+        args: tuple[Any, ...],
+        scratch: Path,
+        workdirs: Iterable[Path] = (),
+    ) -> None:
+        check_subject(pipeline, "mlchaos.pipeline")
+        super().__init__(controller, functools.partial(_drained, pipeline), args, scratch, _nothing_watched, workdirs)
+        self._sizes: dict[str, set[int]] = {}  # of each path, how large the files were that calls left
+        with controller.without_faults():
+            self._now: Mapping[str, FileState] = self._disk.contents()
+
+    def run(self) -> Output:  # type: ignore[override]  # it is never restarted
+        """Call it under the trial's faults. An error is an outcome; a crash ends the process, and its disk is kept as of then."""
+        first_strike = len(self._controller.journal)
+        with self._controller.on_crash(self._freeze):
+            output = self._called(self._inputs.first(), lambda: self._controller.journal[first_strike:])
+        self._now = output.after
+        return output
+
+    def again(self, died: bool) -> Output:
+        """The same call where no fault strikes any more, on the directories as they are.
+
+        It gets the same objects; where the process ``died``, fresh ones.
+        """
+        with self._controller.without_faults():
+            if died:
+                randomness.seed_all("restart", 1)
+            output = self._called(self._inputs.again() if died else self._inputs.first(), tuple)
+        self._now = output.after
+        return output
+
+    def golden(self, calls: int = 1) -> Output:  # type: ignore[override]  # files too
+        """What the last of so many undisturbed calls gives, and the files that they leave."""
+        start = self._controller.clock.now()
+        with self._undisturbed() as subject:
+            before = self._disk.contents(self._sizes)
+            for _ in range(calls):
+                value = subject()
+            return self._output(value, None, before, (), start)
+
+    def _called(self, subject: Callable[[], Any], strikes: Callable[[], Iterable[Strike]]) -> Output:
+        controller, start = self._controller, self._controller.clock.now()
+        with FileHistory() as history:
+            value, error = self._outcome(subject)
+        if isinstance(error, SimulatedCrash):
+            controller.restart()  # what follows, the judgement included, is another process
+            with controller.without_faults():
+                self._disk.thaw()
+                self._surroundings.restore()
+        with controller.without_faults():
+            return self._output(value, error, self._now, tuple(strikes()), start, history)
+
+    def _output(
+        self,
+        value: Any,
+        error: BaseException | None,
+        before: Mapping[str, FileState],
+        strikes: tuple[Strike, ...],
+        start: float,
+        history: FileHistory | None = None,
+    ) -> Output:
+        ended = "returned" if error is None else f"raised {error_text(error)}"
+        duration = self._controller.clock.now() - start
+        record = Record(value, (Attempt(ended, 0),), strikes, duration, (), kept(value))
+        renamed = self._disk.named(history.renamed) if history is not None else frozenset()
+        read_back = self._disk.named(history.read_back) if history is not None else frozenset()
+        after = self._disk.contents(self._sizes)
+        for path, state in after.items():
+            self._sizes.setdefault(path, set()).add(state.size)
+        return Output(record, error, before, after, renamed, read_back)
+
+    def _outcome(self, subject: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        """(value, None), or (None, what it raised)."""
+        controller = self._controller
+        try:
+            with controller.attempt():
+                value = subject()
+        except SimulatedCrash as crash:
+            return None, crash
+        except (Exception, SystemExit) as error:
+            if controller.broken is not None:
+                raise controller.broken from error
+            if controller.crash is not None:
+                return None, controller.crash
+            if isinstance(error, MlchaosError) and not isinstance(error, Verdict):
+                raise  # a mistake in the test; a verdict is a guard of the pipeline's own
+            return None, error
+        if controller.crash is not None:
+            place = swallowed(controller.crash)
+            if place is None:
+                return None, controller.crash
+            controller.restart()  # told once
+            raise CrashSwallowed(place)
+        return value, None
+
+
+def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:
+    return contextlib.nullcontext(tuple)
+
+
+def _passed(argument: Any) -> Any:
+    """A table that a pipeline is given passes the site of tables; anything else is what it is."""
+    controller = current()
+    if controller is None or not is_table(argument):
+        return argument
+    return controller.visit("data.table", argument, {"reader": "mlchaos.pipeline"})
+
+
+def _drained(pipeline: Callable[..., Any], *args: Any) -> Any:
+    """What a pipeline returns; a generator or another iterator is read to its end, for there it does its work."""
+    try:
+        value = pipeline(*map(_passed, args))
+    except SystemExit as end:
+        if end.code:
+            raise
+        return None  # a script that says that all went well
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that nobody awaited it
+    if inspect.iscoroutine(value) or inspect.isasyncgen(value):
+        raise BadArgument("mlchaos.pipeline: the pipeline returned a coroutine; run it with asyncio.run inside a plain function")
+    return list(value) if isinstance(value, Iterator) else value

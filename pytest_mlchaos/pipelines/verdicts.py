@@ -1,0 +1,273 @@
+"""A pipeline that was run under faults, and the judgements on its output."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+from ..core.privacy import key_text
+from ..core.records import FileState, Output
+from ..core.validation import PATTERNS, TOLERANCE, checked, shown
+from ..errors import (
+    BadArgument,
+    HalfWritten,
+    Incomplete,
+    NonDeterministicSubject,
+    NotRecovered,
+    OtherContent,
+    SilentlyDifferent,
+    SimulatedCrash,
+    Verdict,
+)
+from ..oracles.state import first_difference
+from ..runs.verdicts import Run
+
+__all__ = ["PipelineRun"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+UNFINISHED = ("*.tmp", "*.temp", "*.part", "*.partial", "*.incomplete", "*.inprogress", "*.lock", "*~", ".*", "_temporary")
+"""Names (of files and of directories) that tell every reader to keep off."""
+LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
+"""Files whose records are lines."""
+
+
+class PipelineRun(Run):
+    """What became of a pipeline that was called once, and never restarted.
+
+    ``value``: what it returned (iterators as a list), ``error``: what it raised, or None; a simulated crash counts as
+    raised, with the files as the death found them. Otherwise a :class:`~pytest_mlchaos.Run`: ``faults``, ``duration``, ``golden`` and
+    the other judgements.
+
+    Files are those below ``tmp_path`` and the directories below pytest's base temporary directory that the pipeline is given.
+    """
+
+    def __init__(
+        self, output: Output, golden: Callable[[int], Output], again: Callable[[bool], Output], calls: int = 1, *, cleared: bool = False
+    ) -> None:
+        super().__init__(output.record)
+        self.error = output.error
+        self._output = output
+        self._new_golden, self._again, self._calls = golden, again, calls
+        self._cleared = cleared
+        self._previous: PipelineRun | None = None  # the call before this one, on the same directories
+
+    def _about(self) -> str:
+        return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
+
+    @functools.cached_property
+    def golden(self) -> PipelineRun:
+        """The same calls without faults, from the same start, in its own copy of the directories."""
+        return PipelineRun(self._new_golden(self._calls), self._new_golden, self._again, self._calls)
+
+    def again(self) -> PipelineRun:
+        """The same call once more, now that the fault has cleared: on the same directories, with the same objects, and nothing strikes.
+
+        After a crash, in a new process: with fresh copies of the objects. What it should put out is what the pipeline puts out when
+        called so often undisturbed; a call that raised counts as none. An error is no way out here: its judgements fail.
+        """
+        returned = 1 if self.error is None else 0
+        output = self._again(isinstance(self.error, SimulatedCrash))
+        again = PipelineRun(output, self._new_golden, self._again, self._calls + returned, cleared=True)
+        again._previous = self
+        again._handed = self._handed  # what struck the first call is what the second one has to recover from
+        return again
+
+    @checked("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
+    def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
+        """Pass if the output is complete and equal to the golden run's, or if the pipeline raised and left nothing half done.
+
+        Compared are the returned values, as ``assert_same_state`` does (``rtol``, ``atol``), and all files, byte by byte. Where they
+        differ: :class:`~pytest_mlchaos.errors.SilentlyDifferent`, with the first difference. A pipeline that raised may leave each
+        file of the golden run absent, as it was before, or whole; a file that is cut is :class:`~pytest_mlchaos.errors.HalfWritten`,
+        unless its name says so (``.tmp``, ``.part``, a leading dot, ...). A file is cut if it is empty, the beginning of the golden run's
+        file, a text that ends inside a line, or JSON that cannot be read. A file that came by a rename and can end so is whole, and so is
+        one that the call has read back: a working copy. Whole files with other content (a progress file) are judged by the next call:
+        :class:`~pytest_mlchaos.errors.OtherContent` if :meth:`again` returns and they still differ. Files that the golden run does not
+        know are judged only if the pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
+
+        Raises ``BadArgument`` where a golden run returns None and changes no file, ``NonDeterministicSubject`` where two undisturbed
+        runs differ too, and ``NotRecovered`` if the fault has cleared (:meth:`again`) and it still raises.
+
+        Fidelity: a binary file in place that has other content and another size than the golden run's counts as whole, and files that code
+        in C opens are not seen to be read back. Files are judged one by one. Of a table in several files some may be there, each of
+        them whole, after an error.
+        """
+        patterns = _patterns(ignore)
+        self._compare_under_faults("assert_same_output")
+        self._check_judged(patterns)
+        verdict: type[Verdict]
+        if self.error is None:
+            difference = _difference(self._output, self.golden._output, rtol, atol, patterns)
+            verdict, what = SilentlyDifferent, "the pipeline raised nothing, and its output is not that of its golden run"
+            if difference is not None and (path := difference.partition(":")[0]) in self._left_before():
+                verdict = OtherContent
+                what = f"a call that raised left {path} whole, with other content, and the next call did not mend that"
+        else:
+            self._check_cleared()
+            difference = next((text for _, text, cut in self._left_behind(patterns) if cut), None)
+            verdict, what = HalfWritten, "the pipeline raised, and left a file that is neither as it was nor whole"
+        if difference is not None:
+            self._check_reproducible(rtol, atol, patterns)
+            raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
+
+    def _left_behind(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
+        return _left_behind(self._output, self.golden._output, patterns)
+
+    def _left_before(self) -> list[str]:
+        """Return the files that an earlier call left whole, with other content, when it raised."""
+        before = self._previous
+        if before is None:
+            return []
+        left = [path for path, _, cut in before._left_behind(UNFINISHED) if not cut] if before.error is not None else []
+        return [*left, *before._left_before()]
+
+    def _compare_under_faults(self, judgement: str) -> None:
+        """Refuse to compare what no fault can have struck. A pipeline that fails by itself has a golden run that says so."""
+        if self.error is None or not self._handed or not self._handed.quiet:
+            super()._compare_under_faults(judgement)
+
+    @checked("assert_complete", ignore=PATTERNS)
+    def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
+        """Raise :class:`~pytest_mlchaos.errors.Incomplete` unless as many rows and files came out as of the golden run.
+
+        Counted are the rows of tables, arrays and tensors, the items of lists (and the rows in them), each entry of a dict by itself,
+        and the lines of text files (.csv, .tsv, .jsonl, .ndjson, .txt); other files only have to be there, and not empty where the
+        golden run's are not. What they hold is for :meth:`assert_same_output`. A pipeline that raised is not complete. Raises
+        ``BadArgument`` where a golden run returns a single value and changes no file: there is nothing to count.
+        """
+        patterns = _patterns(ignore)
+        self._compare_under_faults("assert_complete")
+        self._check_judged(patterns)
+        if self.error is not None:
+            self._check_cleared()
+            raise Incomplete(f"the pipeline {self.attempts[0].ended}: its output is not complete")
+        found, wanted = (dict(_counts(run._kept, "returned value")) for run in (self, self.golden))
+        files = [_judged_files(run._output, patterns) for run in (self, self.golden)]
+        wrote = files[1] != _judged_files(self.golden._output, patterns, before=True)
+        if not wrote and wanted.keys() <= {"returned value"} and set(wanted.values()) <= {"a value", "nothing"}:
+            raise BadArgument(
+                "assert_complete: there is nothing to count: the golden run returned no rows or items and wrote no file; "
+                "use assert_same_output to compare values"
+            )
+        found.update((path, _amount(path, state)) for path, state in files[0].items())
+        wanted.update((path, _amount(path, state)) for path, state in files[1].items())
+        for path in {**wanted, **found}:
+            if found.get(path) != wanted.get(path):
+                raise Incomplete(f"{path}: {found.get(path, 'missing')} instead of {wanted.get(path, 'nothing')}")
+
+    def _entry(self, key: str | int | None, whose: str) -> Any:
+        if self.error is not None:
+            raise Incomplete(f"the pipeline {self.attempts[0].ended}: there are no values to judge")
+        return super()._entry(key, whose)
+
+    def _check_judged(self, patterns: tuple[str, ...]) -> None:
+        golden = self.golden._output
+        if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(golden, patterns, before=True):
+            raise BadArgument(
+                "there is no output to judge: the golden run returned None and changed no file below the test's own directories; "
+                "return the output, or let the pipeline write below tmp_path"
+            )
+
+    def _check_cleared(self) -> None:
+        if self._cleared:
+            raise NotRecovered(f"nothing strikes any more, and the pipeline still {self.attempts[0].ended}") from self.error
+
+    def _check_reproducible(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> None:
+        second = self._new_golden(self._calls)
+        if difference := _difference(second, self.golden._output, rtol, atol, patterns):
+            raise NonDeterministicSubject(
+                f"two undisturbed runs of the pipeline differ: {difference}; fix its seeds, give rtol, or leave a file out with ignore="
+            )
+
+
+def _patterns(ignore: str | Iterable[str]) -> tuple[str, ...]:
+    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise BadArgument(f"expected ignore to hold patterns of file names, as '*.log', but got {shown(pattern)}")
+    return (*UNFINISHED, *patterns)
+
+
+def _judged_files(output: Output, patterns: tuple[str, ...], *, before: bool = False) -> dict[str, FileState]:
+    files = output.before if before else output.after
+    return {path: state for path, state in files.items() if not _left_out(path, patterns)}
+
+
+def _left_out(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(part, pattern) for pattern in patterns for part in (path, *path.split("/")))
+
+
+def _difference(actual: Output, golden: Output, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
+    """The first difference of two outputs, in words."""
+    difference = first_difference(actual.record.kept, golden.record.kept, rtol=rtol, atol=atol, name="returned value")
+    if difference is not None:
+        return difference
+    found, wanted = _judged_files(actual, patterns), _judged_files(golden, patterns)
+    for path in {**wanted, **found}:
+        if path not in found:
+            return f"{path}: missing"
+        if path not in wanted:
+            return f"{path}: not expected ({_size(path, found[path])})"
+        if found[path] != wanted[path]:
+            return f"{path}: {_compared(path, found[path], wanted[path])}"
+    return None
+
+
+def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
+    """Return files of the golden run (or of before) that are neither as they were nor golden: path, difference, and True if it is cut."""
+    whole = _judged_files(golden, patterns)
+    for path, state in _judged_files(actual, patterns).items():
+        known = [files[path] for files in (whole, golden.before, actual.before) if path in files]
+        if known and state not in known:
+            cut = path not in actual.read_back and _is_cut(state, known, renamed=path in actual.renamed)
+            yield path, f"{path}: {_compared(path, state, known[0])}", cut
+
+
+def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
+    """Return True if a file is a part of a whole one; ``known`` are whole ones, the most likely first."""
+    if not state.size:
+        return True
+    if any(one.begins_with(state) for one in known):
+        return not (renamed and state.closed)
+    if renamed:
+        return False
+    if state.closed is None:  # binary: one that was made in its full size, and filled in part
+        return state.size == known[0].size
+    return not state.closed and known[0].closed is not False
+
+
+def _compared(path: str, found: FileState, wanted: FileState) -> str:
+    one, other = _size(path, found), _size(path, wanted)
+    return f"{one} instead of {other}" if one != other else f"other content ({one} in both)"
+
+
+def _size(path: str, state: FileState) -> str:
+    number, unit = (state.lines, "line") if path.endswith(LINES) and state.lines else (state.size, "byte")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def _amount(path: str, state: FileState) -> str:
+    return f"{state.lines} lines" if path.endswith(LINES) else "empty" if not state.size else "a file"
+
+
+def _counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """How many rows or items there are, place by place."""
+    if isinstance(value, Mapping):
+        for place, (name, item) in enumerate(value.items()):
+            yield from _counts(item, f"{path}[{key_text(name, place, len(value))}]")
+    elif (hasattr(value, "shape") and hasattr(value, "dtype")) or hasattr(value, "columns") or hasattr(value, "num_rows"):
+        yield path, f"{_rows(value)} rows"
+    elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
+        items = list(value) if isinstance(value, (list, tuple)) else []
+        nested = all(isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)) for item in items)
+        rows = sum(map(_rows, items)) if nested else 0  # batches: one may have lost some
+        yield path, f"{len(value)} items" + (f" with {rows} rows" if rows else "")
+    else:
+        yield path, "nothing" if value is None else "a value"
+
+
+def _rows(value: Any) -> int:
+    shape = getattr(value, "shape", None)
+    return (int(shape[0]) if len(shape) else 1) if shape is not None else len(value)

@@ -1,0 +1,361 @@
+"""The trials of one test: one under a fixed schedule, or as many as an exploration takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .. import sites
+from ..core import safety
+from ..core.faults import Fault
+from ..core.journal import Strike
+from ..core.results import unstruck
+from ..core.schedule import Schedule
+from ..core.settings import Settings
+from ..core.sites import CRASH_STATE, SITES, Key, name_of
+from ..engine.controller import Controller
+from ..engine.counters import Plan
+from ..engine.patching import Patches
+from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
+from ..reports import text
+from ..search.space import Probe, Space, variants
+from .marks import Declared, declared_by, replayed, settings_of
+from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
+
+if TYPE_CHECKING:
+    from ..search.explore import Cause
+
+__all__ = ["Trials"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+class Trials:
+    """Runs an item's body, under what it declares, as often as needed."""
+
+    def __init__(self, item: pytest.Function, body: Callable[[], object], patches: Patches) -> None:
+        self._item = item
+        self._body = Body(item, body, patches)
+        self._judged = False  # some trial under faults came to its end
+        self._struck = False  # some trial struck what it judged, or needs not
+        self._unstruck = ""  # why a trial did not
+        self._skipped: BaseException | None = None
+        self._void: BaseException | None = None  # a trial in which the search let more strike than the run may restart
+        self._unfit: dict[int | None, BaseException] = {}  # by declaration: why a fault had nothing to strike at a visit
+        self.untried: list[str] = []
+        self._judgements: dict[str, bool] = {}  # by oracle: whether it had something to judge in some trial
+        self._nodeid = self._body.nodeid
+        self.declares = item.get_closest_marker("mlchaos") is not None
+
+    def __call__(self) -> None:
+        """The test: passes, or raises what the smallest failing trial raised."""
+        try:
+            self._all()
+        except Abort as abort:
+            raise abort.error from abort.error.__cause__
+        finally:
+            self._body.controller = None  # pytest keeps its items: not what the last trial held
+
+    def forget(self) -> None:
+        """The test's fixtures are torn down: so is what its last trial has left in memory."""
+        self._body.forget()
+
+    @property
+    def runs(self) -> int:
+        """How many trials there were."""
+        return self._body.runs
+
+    @property
+    def on_the_real_clock(self) -> bool:
+        """Whether some trial's clock had to be real."""
+        return bool(self._body.clock)
+
+    @property
+    def journal(self) -> list[str]:
+        """What struck in them, as JSON lines."""
+        return self._body.journal
+
+    def figures(self) -> str:
+        """What was done, for JUnit's properties."""
+        return f"{self.runs} trials, {len(self.journal)} faults struck"
+
+    def _all(self) -> None:
+        sites.load()
+        config = self._item.config
+        settings = settings_of(config, self._item)
+        schedule, declared = self._declared(settings)
+        self._body.judging = not config.getoption("mlchaos_off")
+        if schedule is not None and not schedule.faults:
+            if self._body.judging and not settings.allow_quiet:
+                self._body.idle = "this test declares no fault"
+            self._body.run(schedule, settings)
+            return
+        safety.refuse_production(config.getini("mlchaos_production"))
+        if hasattr(self._item, "addFailure"):
+            raise BadArgument("chaos faults work on test functions and plain test classes, not on methods of unittest.TestCase")
+        if schedule is not None:
+            self._once(schedule, settings)
+        else:
+            self._explored(declared, settings)
+
+    def _declared(self, settings: Settings) -> tuple[Schedule | None, list[Declared]]:
+        """The one schedule to run, or what is declared where something is to be drawn."""
+        config = self._item.config
+        if config.getoption("mlchaos_off"):
+            return Schedule(), []
+        schedule = replayed(config)
+        declared = declared_by(self._item) if schedule is None else []
+        if schedule is None and all(one.fault.fixed for one in declared):
+            schedule = Schedule(tuple(one.fault for one in declared), settings.seed or 0)
+        return schedule, declared
+
+    # -- one schedule ------------------------------------------------------------------------------------------
+
+    def _once(self, schedule: Schedule, settings: Settings) -> None:
+        strikes: list[Strike] = []
+        try:
+            controller = self._body.run(schedule, settings, strikes)
+        except BaseException as error:
+            if is_failure(error) and not isinstance(error, (BadArgument, FaultError, Vacuous)):
+                clock, (shown, caveat) = self._body.clock, self._printable(schedule, settings, cause_of(error))
+                error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
+            raise
+        silent = [plan.fault for plan in controller.plans if not plan.total]
+        if silent and not settings.allow_quiet:
+            if unfit := next((plan.mismatch for plan in controller.plans if plan.mismatch and not plan.total), None):
+                raise unfit
+            hint = (
+                _remarks(controller)
+                or _unused_state(silent)
+                or _absent(silent)
+                or text.names_seen(silent, controller.passed(), controller.names)
+                or _elsewhere(silent, controller)
+            )
+            raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
+        if self._body.missed:
+            raise Vacuous(self._body.missed)
+        if not settings.allow_quiet:
+            if partly := [line for plan in controller.plans if (line := _struck_in_part(plan))]:
+                raise NeverStruck("\n".join([*partly, f"sites passed: {text.passed_sites(controller.passed())}"]))
+            if missed := unstruck(controller.results, controller.journal):
+                raise Vacuous(missed)
+
+    def _printable(self, schedule: Schedule, settings: Settings, cause: Cause) -> tuple[Schedule, str]:
+        """Return the schedule as it can be pasted, and what to say if it does not fail in the same way.
+
+        A predicate does not print. Its fault is pinned to the visits and ranks that it struck, and the result is run once.
+        """
+        plans = self._body.controller.plans if self._body.controller is not None else []
+        if not any(plan.fault.where is not None for plan in plans):
+            return schedule, ""
+        faults = [fault for plan in plans for fault in (_pinned(plan) if plan.fault.where is not None else [plan.fault])]
+        pinned = dataclasses.replace(schedule, faults=tuple(faults))
+        try:
+            self._body.run(pinned, settings)
+        except BaseException as error:  # a failed replay must not replace the failure that it explains
+            if not is_failure(error) and not isinstance(error, (*SKIPPED, Abort)):
+                raise
+            if is_failure(error) and cause_of(error) == cause:
+                return pinned, ""
+        return schedule, text.does_not_print(schedule)
+
+    def _all_passed(self, controller: Controller, settings: Settings) -> dict[Key, int]:
+        """What the test passes at all: one more trial, without faults, that watches every site."""
+        try:
+            return {**self._body.run(Schedule(), settings, probing=True).passed(), **controller.passed()}
+        except Exception:  # noqa: BLE001  # it needs its faults, so what is known has to do
+            return controller.passed()
+
+    # -- exploration -------------------------------------------------------------------------------------------
+
+    def _explored(self, declared: list[Declared], settings: Settings) -> None:
+        if hasattr(self._item.obj, "hypothesis"):
+            raise BadArgument("a test with @given of its own needs faults that are pinned: give each an at= (or a p=) and fixed parameters")
+        if "subtests" in self._item.fixturenames:
+            raise BadArgument("a test with subtests needs faults that are pinned: pytest reports each subtest of each trial by itself")
+        from ..search.explore import explore
+
+        self._body.drawn = True
+        space, passed = self._probed(declared, settings)
+        struck: set[int | None] = set()
+        found = explore(space, functools.partial(self._judge, settings=settings, struck=struck, space=space), settings, self._item.nodeid)
+        self.untried = found.untried
+        if not found.failures:
+            if self._void is not None and not self._judged:
+                raise self._void  # no schedule was one that the run could survive
+            if not settings.allow_quiet:
+                self._check_struck(declared, struck, passed)
+                self._check_judged(found.trials)
+            if self._unstruck and not self._struck and not settings.allow_quiet:
+                raise Vacuous(self._unstruck)
+            if self._skipped is not None and not self._judged:
+                raise self._skipped  # under every fault: nothing was tested
+            return
+        strikes: list[Strike] = []
+        smallest = found.failures[0]
+        report = functools.partial(
+            text.explored,
+            found.trials,
+            sum(failure.count for failure in found.failures),
+            found.failures,
+            nodeid=self._nodeid,
+            sites=passed,
+            cut_short=found.out_of_budget,
+            untried=found.untried,
+        )
+        try:
+            self._body.run(smallest.smallest, settings, strikes)
+        except BaseException as error:
+            if is_failure(error):
+                error.add_note(report(strikes, clock=self._body.clock))
+            raise
+        raise NotReproducible(
+            f"{smallest.smallest.line} failed ({smallest.cause.summary}) and passed when it was repeated: "
+            "the test depends on more than its schedule (time, threads, state kept between trials)"
+        )
+
+    def _probed(self, declared: list[Declared], settings: Settings) -> tuple[Space, dict[Key, int]]:
+        """The trial without faults: it must pass, and shows which visits there are."""
+        owners = [(one, variant) for one in declared for variant in variants(one.fault, one.given)]
+        seed = settings.seed or 0
+        try:
+            controller = self._body.run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
+        except Exception as error:
+            if not isinstance(error, (FaultError, BadArgument, Vacuous)):
+                error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
+            raise
+        probes = [
+            Probe(plan.fault, one.given, tuple(plan.eligible), plan.measures)
+            for (one, _), plan in zip(owners, controller.plans, strict=True)
+        ]
+        for one in declared if not settings.allow_quiet else ():
+            if not any(probe.visits or probe.fault.ambient for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
+                hint = (
+                    _absent([one.fault])
+                    or text.names_seen([one.fault], controller.passed(), controller.names)
+                    or _elsewhere([one.fault], controller)
+                )
+                raise NeverStruck(text.never_struck([one.fault], controller.passed(), hint))
+        strikes = sum(len(probe.visits) for probe in probes)  # more cannot be in one schedule
+        return Space(probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts), controller.passed()
+
+    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None], space: Space) -> Cause | None:
+        """Why a trial failed, or None; what ends the exploration is raised."""
+        strikes: list[Strike] = []
+        try:
+            controller = self._body.run(schedule, settings, strikes)
+            self._judged = True
+            missed = unstruck(controller.results, controller.journal)
+            self._unstruck, self._struck = missed or self._unstruck, self._struck or (bool(strikes) and not missed)
+        except (FaultError, BadArgument, Vacuous) as error:
+            error.add_note(text.one_trial(schedule, strikes, self._nodeid, self._body.clock))
+            raise Abort(error) from None
+        except BaseException as error:
+            if isinstance(error, SKIPPED):
+                self._skipped = error
+                return None
+            if not is_failure(error):
+                raise
+            if _asked_too_much(error, schedule, space):
+                self._void = error
+                return None
+            return cause_of(error)
+        finally:
+            if self._body.controller is not None:
+                struck.update(plan.fault._origin for plan in self._body.controller.plans if plan.total)
+                self._unfit.update((plan.fault._origin, plan.mismatch) for plan in self._body.controller.plans if plan.mismatch)
+                for oracle, judges in self._body.controller.judgements.items():
+                    self._judgements[oracle] = self._judgements.get(oracle, False) or judges
+        return None
+
+    def _check_judged(self, trials: int) -> None:
+        idle = [oracle for oracle, judges in self._judgements.items() if not judges]
+        if idle:
+            raise BadArgument(
+                f"{idle[0]} judged nothing: in none of the {trials} schedules that were tried did a fault strike while the requests that "
+                "it judges were handled (work in another process is not seen); let the fault strike there, or leave the judgement out"
+            )
+
+    def _check_struck(self, declared: list[Declared], struck: set[int | None], passed: dict[Key, int]) -> None:
+        silent = [one.fault for one in declared if one.fault._origin not in struck]
+        if silent:
+            if unfit := next((self._unfit[fault._origin] for fault in silent if fault._origin in self._unfit), None):
+                raise unfit
+            raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+
+
+def _struck_in_part(plan: Plan) -> str:
+    """Explain which of the declared visits a fault did not strike; empty if it struck all of them.
+
+    A predicate leaves out visits on purpose. With ``times``, so many strikes are enough.
+    """
+    fault = plan.fault
+    if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.ambient:
+        return ""
+    wanted = fault.times if fault.is_row else min(len(fault.at), fault.times or len(fault.at))
+    struck = {visit for _, visit in plan.strikes}
+    return text.struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
+
+
+def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> bool:
+    """Return True if the search, not the subject, is why a run gave up: strikes that it chose ended more attempts than are allowed.
+
+    A single strike stands: there is no smaller schedule that would be judged instead.
+    """
+    if not isinstance(error, GaveUp) or not all(error.ended_by):
+        return False
+    drawn = [fault for fault in schedule.faults if space.open_visits(fault)]
+    return sum(len(fault.at) for fault in drawn) > 1 and not {repr(fault) for fault in drawn}.isdisjoint(error.ended_by)
+
+
+def _pinned(plan: Plan) -> list[Fault]:
+    """Return the fault of a plan at the visits that it struck: one for all ranks if it struck them alike, else one for each rank."""
+    visits: dict[int | None, list[int]] = {}
+    for rank, visit in plan.strikes:
+        visits.setdefault(rank, []).append(visit)
+    ranks = [plan.fault.rank] if len(visits) > 1 and len({tuple(sorted(each)) for each in visits.values()}) == 1 else list(visits)
+    some = next(iter(visits.values()), [])
+    return [dataclasses.replace(plan.fault, at=visits.get(rank, some), rank=rank, where=None, times=None, p=None) for rank in ranks if some]
+
+
+def _remarks(controller: Controller) -> str:
+    """How near faults came that are at work all the time, and never struck."""
+    return "\n".join(plan.remark for plan in controller.plans if plan.remark and not plan.total)
+
+
+def _elsewhere(faults: list[Any], controller: Controller) -> str:
+    """A hint if what was missed may have passed in another process."""
+    reason = controller.clock.reason
+    if all(controller.passed().get(fault.key) for fault in faults):
+        return ""
+    if afresh := controller.started_afresh:
+        methods = " and ".join(map(repr, dict.fromkeys(afresh)))
+        return (
+            f"the test started {text.counted(len(afresh), 'process', 'processes')} afresh (start method {methods}). Each is a new "
+            "interpreter, in which nothing is armed. Forked processes are part of the trial: multiprocessing.get_context('fork'); "
+            "num_workers=0 loads in this process"
+        )
+    if "process" in reason and any(fault.ends_process for fault in faults):
+        return (
+            f"{reason}: a fault that ends the process does not strike in one that the subject has forked; num_workers=0 loads in this "
+            "process"
+        )
+    return f"{reason}: what passes in it is not seen" if "subprocess" in reason else ""
+
+
+def _unused_state(faults: list[Any]) -> str:
+    """A hint where a crash is named by what it leaves."""
+    named = any(name_of(fault.key) == CRASH_STATE for fault in faults)
+    return (
+        "a crash state is left by a subject under mlchaos.explore_crashes(train, tmp_path) or mlchaos.run(train, tmp_path)" if named else ""
+    )
+
+
+def _absent(faults: list[Any]) -> str:
+    """A hint where a site's package is not installed."""
+    found = [site for fault in faults if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules]
+    return "".join(f"{site.name} watches {site.needs}, which this test never imports; pass it with mlchaos.visit" for site in found[:1])

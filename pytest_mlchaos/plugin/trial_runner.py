@@ -1,0 +1,197 @@
+"""The body of one test, run as trials; and what became of one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import textwrap
+import unittest
+import warnings
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .. import errors
+from ..core.interrupts import Uninterruptible, uninterruptible
+from ..core.journal import Strike
+from ..core.privacy import error_text
+from ..core.results import unjudged
+from ..core.schedule import Schedule
+from ..core.settings import Settings
+from ..engine.controller import Controller
+from ..engine.patching import Patches
+from ..engine.trial import trial
+from ..engine.user_code import user_place
+from ..errors import HalfWritten, SilentlyDifferent, Vacuous
+from ..reports import text
+from .pytest_internals import own_directories, set_up_again
+from .swallowed import dropped
+
+if TYPE_CHECKING:
+    from ..search.explore import Cause
+
+__all__ = ["SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
+
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SUMMARY = 120
+"""Characters of an error's first line in a report."""
+WORST = (SilentlyDifferent, HalfWritten)
+"""Failures that are reported before all others, the worst first: wrong output that looks right."""
+SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
+
+
+class Abort(BaseException):
+    """Carries an error that ends an exploration through Hypothesis, which must not see it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Body:
+    """Runs an item's body under a schedule, each time but the first with fresh fixtures, and gathers the journals.
+
+    ``clock``: why a trial's clock was real, though it was to be virtual.
+    """
+
+    def __init__(self, item: pytest.Function, call: Callable[[], object], patches: Patches) -> None:
+        self._item = item
+        self._call = call
+        self._patches = patches
+        self._own = own_directories(item.config)
+        self._properties = len(item.user_properties)
+        self.nodeid = as_typed(item)
+        self.runs = 0
+        self.drawn = False  # whether schedules come from a search
+        self.idle = ""  # why no fault can strike, though judgements may be about faults
+        self.missed = ""  # why the last trial shows nothing
+        self.judging = True  # results of the fixture have to be judged
+        self.journal: list[str] = []
+        self.controller: Controller | None = None
+        self._forget: list[Callable[[], None]] = []
+        self.clock = ""
+
+    def run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
+        """One trial; from the second on with fresh fixtures."""
+        self._set_up()
+        alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+        controller = self.controller = None
+        try:
+            with (
+                _quiet(self._item, self.runs),
+                trial(
+                    schedule, self._patches, clock=settings.clock, timeout=settings.timeout, probing=probing, own=self._own
+                ) as controller,
+                _examples(self._item, controller),
+            ):
+                self.controller = controller
+                controller.drawn, controller.idle = self.drawn, self.idle
+                made: list[errors.MlchaosError] = []
+                errors.made = made
+                self._call()
+                self.missed = (dropped(made) or unjudged(controller.results)) if self.judging else ""
+                # That nothing struck is the news, and comes first: the trial without faults, and one that is still to be told so, go on.
+                silent = bool(controller.plans) and not any(plan.total for plan in controller.plans)
+                if self.missed and not probing and (self.drawn or not silent):
+                    raise Vacuous(self.missed)
+        except BaseException as error:
+            if _raised_by(alarm, error):
+                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self.nodeid, self.clock))
+                raise Abort(error) from None
+            raise
+        finally:
+            errors.made = None
+            if controller is not None:
+                self._forget = controller.forget
+                self.clock = controller.clock.reason or self.clock
+                if strikes is not None:
+                    strikes[:] = controller.journal
+                self.journal += controller.journal.lines(test=self._item.nodeid, trial=self.runs)
+        return controller
+
+    def _set_up(self) -> None:
+        if self.runs:
+            del self._item.user_properties[self._properties :]  # what a trial recorded is its own
+            try:
+                set_up_again(self._item, self._sweep)
+            except Exception as error:  # noqa: BLE001  # whatever a fixture raises
+                error.add_note("mlchaos: a fixture failed between two trials")
+                raise Abort(error) from None
+        self.runs += 1
+
+    def forget(self) -> None:
+        """The fixtures are torn down: what apps have left in memory is gone, as with their processes."""
+        while self._forget:
+            self._forget.pop()()
+
+    def _sweep(self) -> None:
+        """Behind the fixtures' tear-down: those that patch may have put something of ours back; and the last trial's memory is gone."""
+        self.forget()
+        self._patches.sweep(thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames))
+
+
+def as_typed(item: pytest.Item) -> str:
+    """The item's node id as it can be typed where pytest was called."""
+    path = os.path.relpath(item.path, item.config.invocation_params.dir)
+    return "::".join([path, *item.nodeid.split("::")[1:]])
+
+
+def _quiet(item: pytest.Function, number: int) -> contextlib.AbstractContextManager[Any]:
+    """Keep the warnings of the first trial alone: fifty trials warn of the same. Those that are errors stay so."""
+    if number == 1 or "recwarn" in item.fixturenames:  # a recorder of the user's has to see them
+        return contextlib.nullcontext()
+    return Uninterruptible(warnings.catch_warnings(record=True))
+
+
+@uninterruptible
+def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
+    """Each example of a user's own ``@given`` is an execution of the body: sites are counted from 0 in it."""
+    given = getattr(item.obj, "hypothesis", None)
+    if given is None:
+        yield
+        return
+    inner = given.inner_test
+
+    @functools.wraps(inner)
+    def example(*args: Any, **kwargs: Any) -> Any:
+        controller.begin_again()
+        return inner(*args, **kwargs)
+
+    given.inner_test = example
+    try:
+        yield
+    finally:
+        given.inner_test = inner
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether pytest would count it as a failed test: not an interruption, nor a skip."""
+    return isinstance(error, (Exception, SystemExit, pytest.fail.Exception)) and not isinstance(error, SKIPPED)
+
+
+def _raised_by(handler: Any, error: BaseException) -> bool:
+    """Whether a signal handler (pytest-timeout's, say) raised an error: the test's time is over, and so is the exploration."""
+    code = getattr(handler, "__code__", None)
+    return code is not None and any(frame.tb_frame.f_code is code for frame in _frames(error))
+
+
+def _frames(error: BaseException) -> Iterator[TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def cause_of(error: BaseException) -> Cause:
+    """What two failures have in common that fail for one reason."""
+    from ..search.explore import Cause
+
+    place = user_place(error)
+    words = textwrap.shorten(error_text(error), SUMMARY, placeholder=" ...")
+    gravity = next((number for number, kind in enumerate(WORST) if isinstance(error, kind)), len(WORST))
+    return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words, gravity)

@@ -1,0 +1,243 @@
+"""A warm process that others are forked from: it has imported what is slow to import, and done nothing else.
+
+Not ``multiprocessing``'s: there is one of that in a process, it belongs to the user, and what it forks is hard to end for certain.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..core.interrupts import deferred
+from ..engine.activity import OUR_PROCESSES
+from ..engine.scopes import OURS, within
+from ..engine.user_code import PACKAGE
+from ..errors import MlchaosError
+from .messages import read_message, write_message
+
+__all__ = ["ForkServer", "serve", "threads", "warmed"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+STARTUP = 180.0
+"""Seconds until the libraries are imported; a cold disk takes long."""
+MAX_FDS = 250
+_BOOT = (
+    "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.processes.fork_server import serve; sys.path[:] = {path!r}; "
+    "serve({fd}, {entry!r})"
+)
+"""The package comes from where this process has it, whatever else is on the path."""
+_FORK, _IMPORT = b"w", b"i"
+_POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
+"""What keeps libraries from starting threads when they are imported: a forked process would lack them."""
+_SINGLE = dict.fromkeys((*_POOLS, "OMP_NUM_THREADS"), "1")
+"""Variables of the warm process. What is forked may use more threads: its own environment says how many."""
+
+
+class ForkServer:
+    """One warm process; it ends with this process, however this one ends.
+
+    ``entry``: ``"module:function"`` of this package, which a forked process runs with its file descriptors. ``threads``: how many the warm
+    process has once it has imported everything; a fork has one alone, whatever the others were at (0: not known here).
+    ``import_reads``: what the names of the variables begin with that the libraries read when they are imported. If one of them has
+    changed, :meth:`start` replaces the warm process, because a fork cannot make a library read them again. ``reread``: but these.
+    """
+
+    def __init__(self, preload: Iterable[str], entry: str, import_reads: tuple[str, ...] = (), reread: Container[str] = ()) -> None:
+        self.threads = 0
+        self._import_reads = import_reads
+        self._reread = reread
+        self._environment: Mapping[str, str] = {}
+        self._preload = dict.fromkeys(preload)
+        self._entry = entry
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        atexit.register(self.stop)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def fork(self, fds: Sequence[int]) -> None:
+        """Have a process forked that holds these file descriptors, and runs the entry with them."""
+        with self._lock:
+            with contextlib.suppress(OSError):
+                self._send(fds)
+                return
+            self._close()  # it has died, or was killed: once more, with a new one
+            try:
+                self._send(fds)
+            except OSError as error:
+                raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
+
+    def start(self) -> None:
+        """Start the warm process unless it runs. Wait for its imports, which take seconds; an interruption ends it."""
+        with self._lock:
+            if self._socket is not None and self._environment != self._read_at_import():
+                self._close()
+            if self._socket is None:
+                try:
+                    self._start()
+                except OSError as error:
+                    raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
+
+    def preload(self, names: Iterable[str]) -> None:
+        """Have these modules imported, too, in what is forked from now on. What fails to be imported there is left out."""
+        with self._lock:
+            more = [name for name in dict.fromkeys(names) if name not in self._preload]
+            self._preload.update(dict.fromkeys(more))
+            if more and self._socket is not None:
+                try:
+                    self._socket.sendall(_IMPORT)
+                    write_message(self._socket.fileno(), more)
+                    self._await()
+                except OSError:
+                    self._close()  # it has died, or was killed: the next one begins with all of them
+                except BaseException:
+                    self._close(kill=True)  # nobody reads its answer: the next one begins with all of them
+                    raise
+
+    def stop(self) -> None:
+        """End the warm process, and wait until it is gone."""
+        with self._lock:
+            self._close()
+
+    def _send(self, fds: Sequence[int]) -> None:
+        if self._socket is None:
+            self._start()
+        assert self._socket is not None
+        socket.send_fds(self._socket, [_FORK], list(fds))
+
+    def _read_at_import(self) -> Mapping[str, str]:
+        """Return the variables that the libraries read when they are imported, but for those that each process sets or reads anew."""
+        names = (name for name in os.environ if name.startswith(self._import_reads) and name not in _SINGLE and name not in self._reread)
+        return {name: os.environ[name] for name in names}
+
+    @within(OURS)
+    def _start(self) -> None:
+        self._environment = self._read_at_import()
+        ours, theirs = socket.socketpair()
+        boot = _BOOT.format(
+            home=str(Path(PACKAGE).parent),
+            path=[os.path.abspath(path) for path in sys.path],
+            fd=theirs.fileno(),
+            entry=self._entry,
+        )
+        environment = {**os.environ, **_SINGLE, "PYTHONHASHSEED": "0"}
+        with theirs, tempfile.TemporaryFile() as errors:
+            with deferred():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", boot],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for the runner; what it means for ranks, the runner says
+                )
+                OUR_PROCESSES.add(self._process.pid)
+                self._socket = ours
+            try:
+                theirs.close()
+                write_message(ours.fileno(), list(self._preload))
+                self._await()
+            except OSError:
+                errors.seek(0)
+                text = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+                self._close()
+                raise MlchaosError(f"the warm process that others are forked from did not start: {text or 'no reason given'}") from None
+            except BaseException:
+                self._close(kill=True)
+                raise
+
+    def _await(self) -> None:
+        """Wait until all that was to be imported is."""
+        assert self._socket is not None
+        self._socket.settimeout(STARTUP)
+        answer = read_message(self._socket.recv)
+        self._socket.settimeout(None)
+        if answer is None:
+            raise ConnectionError("it ended")
+        self.threads = answer
+
+    def _close(self, *, kill: bool = False) -> None:
+        """End the warm process; ``kill``: it may be in the middle of its imports, and would not notice for seconds."""
+        with deferred():
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            process, self._process = self._process, None
+            if process is not None:
+                if kill:
+                    process.kill()
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def _forget(self) -> None:
+        """In a forked child: the warm process is the parent's, and must not outlive it because a child holds its socket."""
+        self._lock = threading.Lock()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.returncode = 0  # no child of this process: nothing to wait for
+            self._process = None
+
+
+def serve(fd: int, entry: str) -> None:
+    """Import, then fork whenever asked, until the other end of the socket is closed."""
+    module, _, name = entry.partition(":")
+    main = getattr(importlib.import_module(module), name)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
+    with socket.socket(fileno=fd) as runner:
+        write_message(fd, warmed(_names(runner)))
+        while True:
+            data, fds, _, _ = socket.recv_fds(runner, 1, MAX_FDS)
+            if data == _FORK:
+                if os.fork() == 0:
+                    runner.close()
+                    main(fds)  # does not return
+                for received in fds:
+                    os.close(received)
+            elif data == _IMPORT:
+                write_message(fd, warmed(_names(runner)))
+            else:
+                return
+
+
+def _names(runner: socket.socket) -> Sequence[str]:
+    return read_message(runner.recv) or ()
+
+
+def warmed(names: Iterable[str]) -> int:
+    """Import these modules, where they can be; gives the threads that this process has now."""
+    for name in names:
+        if name not in sys.modules:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # noqa: BLE001  # whatever a foreign module raises: who needs it will see
+                error.__traceback__ = None
+    gc.collect()
+    gc.freeze()  # a collection in a forked process does not touch, and so copy, what all share
+    return threads()
+
+
+def threads() -> int:
+    """How many threads this process has, those of C libraries included (Linux; elsewhere 0)."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0

@@ -1,0 +1,109 @@
+"""The processes below one: those that it has forked, those that these have started, and orphans. All can be ended."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from ..core.privacy import command_text
+
+__all__ = ["adopt_orphans", "children", "descendants", "die_with_parent", "end_all", "named", "reap"]
+
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+_TASKS = Path("/proc/self/task")
+PATIENCE = 10.0
+"""Seconds for killed processes to be gone."""
+NAME = 80
+"""Characters of a command line."""
+
+Ended = Callable[[int, int], object]
+"""Is told of each process that has ended: its id, and its status as ``os.waitpid`` gives it."""
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """From now on, a process below this one whose parent ends gets this one as its parent, whatever session it is in (Linux)."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """The kernel kills this process when ``parent`` is gone (Linux)."""
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was faster
+        os._exit(1)
+
+
+def reap(ended: Ended = lambda pid, status: None) -> bool:
+    """Take in the children that have ended; False when there is none left, ended or not."""
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return True
+            ended(pid, status)
+    except ChildProcessError:
+        return False
+
+
+def end_all(known: Iterable[int] = (), ended: Ended = lambda pid, status: None) -> None:
+    """Kill until there is nobody left: orphans of those killed come to this process, and are next."""
+    gone = time.monotonic() + PATIENCE
+    while reap(ended) and time.monotonic() < gone:
+        for pid in (*known, *children()):
+            for kill in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(pid, signal.SIGKILL)
+        if not reap(ended):
+            return
+        time.sleep(0.001)
+
+
+def children() -> list[int]:
+    """The processes whose parent this is, ended ones that nobody has waited for included (Linux)."""
+    try:
+        return [int(pid) for task in _TASKS.iterdir() for pid in (task / "children").read_text().split()]
+    except OSError:  # a kernel without that list
+        me = os.getpid()
+        return [pid for pid, parent in _parents() if parent == me]
+
+
+def descendants() -> list[int]:
+    """The processes below this one that still run (Linux)."""
+    if not children():
+        return []
+    below, found = {os.getpid()}, -1
+    everyone = dict(_parents())
+    while found != len(below):
+        found = len(below)
+        below |= {pid for pid, parent in everyone.items() if parent in below}
+    return sorted(below - {os.getpid()})
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Each process that runs, with its parent (Linux)."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if state not in ("Z", "X"):
+                yield int(path.parent.name), int(parent)
+
+
+def named(pid: int) -> str:
+    """A process' command line, shortened (Linux; elsewhere its id)."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        text = command_text(command) if command[0] else Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return f"process {pid}"
+    return text if len(text) <= NAME else f"{text[: NAME - 3]}..."

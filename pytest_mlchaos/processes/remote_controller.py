@@ -1,0 +1,113 @@
+"""A trial that goes on in another process: what that tells, as it happens, and how the runner's controller takes it over."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from ..core.clock import RealClock
+from ..core.records import Preemption
+from ..core.sites import SITES, Key
+from ..engine.controller import Controller
+from ..engine.counters import Lane
+from ..engine.patching import Patches
+from ..errors import SimulatedCrash
+from .child import shipped_error
+
+__all__ = ["TellingClock", "TellingController", "site_modules", "tell_before_exit"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Tell = Callable[..., object]
+"""Sends a message; it has left this process when this returns."""
+
+
+class TellingClock(RealClock):
+    """The real clock; to wait for ever is to hang, and the runner is told."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        if math.isinf(seconds):
+            self._tell("hangs", self.now())
+            while True:
+                super().sleep(3600)
+        super().sleep(seconds)
+
+
+class TellingController(Controller):
+    """Tells the runner of visits and strikes before they take effect: a process that dies has told of its death."""
+
+    def __init__(self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.attributes = attributes
+        self._send: Tell = tell
+
+    def _opened(self, key: Key, lane: Lane) -> None:
+        if not lane.plans and key != "train.step":
+            return
+        count = lane.counting()
+
+        def advance() -> int:
+            number = count()
+            self._send("visit", key, number)
+            return number
+
+        lane.advance = advance
+
+    def die(self, crash: SimulatedCrash) -> None:
+        """The process is killed at no visit."""
+        self._striking = None
+        if self.signalled is not None:  # an operation that waits for a signal's handler does not happen
+            self._send("failed", self.signalled)
+        super().die(crash)
+
+    def preemption_over(self, told: Preemption) -> None:
+        """What became of SIGTERM, before SIGKILL comes."""
+        self._send("preempted", told)
+
+    def inject(self, error: BaseException) -> None:
+        """Remember that an exception is a fault's doing; a crash ends the process."""
+        if self.forks is None or not self.forks.name:
+            self.hear()
+            if self._striking is not None:
+                self._send("failed", self._striking.fault.key)
+            if not isinstance(error, Exception):
+                self._send("crash", str(error))
+        super().inject(error)
+
+    def _relay(self, kind: str, *content: Any) -> None:
+        if kind != "injected":  # errors are compared where they arrive
+            self._send(kind, *content)
+
+    def report(self) -> None:
+        """What the runner has not been told yet."""
+        self.hear()
+        failed = {key: lane.failed for key, lane in self._lanes.items() if lane.failed}
+        self._send("passed", self.passed(), {plan.place: plan.measures for plan in self.plans if plan.measures}, failed, self.names)
+        if self.broken is not None:
+            self._send("broken", *shipped_error(self.broken))
+
+
+def tell_before_exit(controller: TellingController, patches: Patches) -> None:
+    """Some training scripts end with ``os._exit``."""
+    original, process = os._exit, os.getpid()
+
+    @functools.wraps(original)
+    def leave(status: int) -> NoReturn:
+        if os.getpid() == process:
+            controller.report()
+        original(status)
+
+    patches.set(os, "_exit", leave)
+
+
+def site_modules() -> list[str]:
+    """What such a process has to import: where sites are armed, and what registers itself with them (the ways to reach a file)."""
+    ours = f"{__name__.partition('.')[0]}.sites."
+    return sorted({site.arm.__module__ for site in SITES.values()} | {name for name in sys.modules if name.startswith(ours)})

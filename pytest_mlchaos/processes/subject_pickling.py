@@ -1,0 +1,148 @@
+"""How a subject gets to another process: as a pickle, and with the files that its modules come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import os
+import pickle
+import sys
+import zipimport
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, ModuleType
+from typing import Any
+
+from ..core.privacy import error_text
+from ..engine.user_code import is_users
+from ..errors import BadArgument
+
+__all__ = ["Packed", "SameFiles", "dumps", "is_found_by_name", "same_files"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def dumps(value: Any) -> bytes:
+    """Pickled, with cloudpickle where it is installed: then lambdas and local functions can be sent too.
+
+    Raises ``BadArgument`` with the reason, and the cure where there is one.
+    """
+    try:
+        import cloudpickle
+    except ImportError:
+        cloudpickle = None
+    try:
+        data = _by_value(value, cloudpickle) if cloudpickle else pickle.dumps(value)
+    except BadArgument:  # of something packed in it
+        raise
+    except Exception as error:  # whatever a foreign __reduce__ raises
+        cure = "" if cloudpickle else "; lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
+        raise BadArgument(f"{error_text(error)}{cure}") from error
+    return data
+
+
+def _by_value(value: Any, cloudpickle: ModuleType) -> bytes:
+    file = io.BytesIO()
+    _pickler(cloudpickle)(file).dump(value)
+    return file.getvalue()
+
+
+@functools.cache
+def _pickler(cloudpickle: ModuleType) -> Callable[[io.BytesIO], pickle.Pickler]:
+    """Return cloudpickle's pickler, but for one thing: code objects keep their file.
+
+    Since 3.1.3 cloudpickle writes ``<dynamic-code>`` instead. Such a frame has no source line, and counts as generated code, not as
+    the user's.
+    """
+    base: Any = cloudpickle.Pickler
+
+    def reduce_code(code: CodeType) -> tuple[Any, ...]:
+        return _code_of_file, (code.co_filename, *base.dispatch_table[CodeType](code))  # nested code objects pass here too
+
+    return type("Pickler", (base,), {"dispatch_table": ChainMap({CodeType: reduce_code}, base.dispatch_table)})
+
+
+def _code_of_file(filename: str, make: Callable[..., CodeType], args: tuple[Any, ...]) -> CodeType:
+    """Make a code object in the receiving process, and give it the file that it was written in."""
+    return make(*args).replace(co_filename=filename)
+
+
+class Packed:
+    """Something that is pickled once, though it is sent to several processes; each gets a copy of its own."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._data = b""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._data = self._data or dumps(self._value)
+        return pickle.loads, (self._data,)
+
+
+@dataclasses.dataclass(frozen=True)
+class SameFiles(importlib.abc.MetaPathFinder):
+    """Finds the user's modules in the very files that the runner has loaded them from, however pytest had imported those."""
+
+    files: Mapping[str, tuple[str | None, Sequence[str] | None]]
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+        """The module's spec, if the runner has it loaded."""
+        if fullname not in self.files:
+            return None
+        file, folders = self.files[fullname]
+        if file is not None:
+            return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=list(folders) if folders else None)
+        spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = list(folders or ())
+        return spec
+
+
+def same_files() -> SameFiles:
+    """The user's modules in this process, and others that no search by their name would find."""
+    found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
+    for name, module in list(sys.modules.items()):
+        file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
+        if name == "__main__" or not isinstance(file, str) or not file.endswith(".py") or _is_zipped(module):
+            continue
+        if is_users(file) or not is_found_by_name(name):
+            found[name] = (file, _folders(module))
+    for name in list(found):
+        while name := name.rpartition(".")[0]:  # packages without a file, or made up by pytest's import mode
+            if _is_without_file(sys.modules.get(name)):
+                found.setdefault(name, (None, _folders(sys.modules.get(name))))
+    return SameFiles(found)
+
+
+def is_found_by_name(name: str) -> bool:
+    """Return True if a search of ``sys.path`` finds the top-level package of this module where it is loaded from."""
+    names = getattr(sys.modules.get(name.partition(".")[0]), "__dict__", {})
+    files = [str(folder) for folder in names.get("__path__") or ()] or [str(names.get("__file__"))]
+    search = _search(tuple(sys.path), os.getcwd())
+    return any(os.path.dirname(os.path.abspath(file)) in search for file in files)
+
+
+@functools.lru_cache(8)
+def _search(entries: tuple[str, ...], here: str) -> frozenset[str]:
+    return frozenset(os.path.join(here, entry) if not os.path.isabs(entry) else os.path.normpath(entry) for entry in entries)
+
+
+def _is_zipped(module: object) -> bool:
+    """Return True for a module out of a zip file: it has no file of its own."""
+    return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), zipimport.zipimporter)
+
+
+def _is_without_file(package: object) -> bool:
+    """Return True for a package that is not loaded, or was made without a file.
+
+    An object that has taken a module's place (``torch.backends.cudnn``) has one: it is found in its package.
+    """
+    return package is None or (type(package) is ModuleType and vars(package).get("__file__") is None)
+
+
+def _folders(package: object) -> Sequence[str] | None:
+    """Where the modules of a package are looked for; None for what is no package."""
+    path = getattr(package, "__dict__", {}).get("__path__")
+    return None if path is None else [str(folder) for folder in path]

@@ -1,0 +1,384 @@
+"""Fresh processes: a function runs in one that has imported the libraries and the user's modules, and has done nothing else.
+
+They are forked from a warm process, which takes milliseconds where a new interpreter takes seconds for its imports.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import functools
+import os
+import pickle
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ..core.interrupts import closed, deferred, opened
+from ..core.privacy import child_error, error_text
+from ..engine.scopes import OURS, within
+from ..errors import BadArgument, MlchaosError
+from . import stack_dumps
+from .child import Start
+from .fork_server import ForkServer
+from .imported_modules import Modules
+from .messages import Inbox
+from .subject_pickling import dumps
+from .supervisor import END, ENTRY, FILES, Job
+from .supervisor_client import Kept
+
+__all__ = ["Ended", "FreshProcesses", "Task", "fresh_processes"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+PATIENCE = 60.0
+"""Seconds, beyond a process' own time, until its keeper is given up."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a fresh process ended.
+
+    ``value``: what the function returned. ``error``: what it raised (a ``ChildProcessError`` with its words where that cannot be
+    unpickled here), with its ``traceback`` there as text. ``hung``: it was cut off by its timeout; then ``stack`` is where its main
+    thread stood, the innermost frame first. ``exitcode``: as of any process, -9 where SIGKILL ended it. ``output``: its stdout, then its
+    ``stderr``. ``duration``: s, real, from the fork to the end. ``left``: command lines, shortened, of processes that it left
+    running; they have been ended (Linux: all of them; elsewhere nobody looks beyond its process group). ``started``: None, or why it did
+    not come as far as the function. ``told``: the messages that it told by ``engine.processes.child.tell(*message)``, however it ended.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    hung: bool = False
+    exitcode: int | None = None
+    output: str = ""
+    stack: str = ""
+    duration: float = 0.0
+    left: tuple[str, ...] = ()
+    started: str | None = None
+    traceback: str = ""
+    stderr: str = ""
+    told: tuple[tuple[Any, ...], ...] = ()
+
+
+class Task:
+    """A function that runs in a fresh process. It ends within its timeout, whether somebody waits for it or not.
+
+    ``again`` has a new keeper start it: one that is killed can leave the job unread, and then nothing has begun.
+    """
+
+    def __init__(
+        self,
+        keeper: Kept,
+        files: _Files,
+        timeout: float | None,
+        done: Callable[[Kept, Sequence[Iterable[str]]], object],
+        again: Callable[[], Kept],
+    ) -> None:
+        self._keeper = keeper
+        self._files = files
+        self._timeout = timeout
+        self._done = done
+        self._again: Callable[[], Kept] | None = again
+        self._ended: Ended | None = None
+
+    def fileno(self) -> int:
+        """For ``select``: something to read means that :meth:`wait` does not."""
+        return self._keeper.socket.fileno()
+
+    def wait(self) -> Ended:
+        """How it ended, once it has. Whatever interrupts the wait (Ctrl-C) ends the process."""
+        if self._ended is None:
+            try:
+                told = self._heard()
+                if told is None and self._keeper.unread and self._again is not None:
+                    with deferred():
+                        self._done(self._keeper, ())
+                        self._keeper = self._again()
+                    told = self._heard()
+                self._ended = self._files.ended(told)
+            except BaseException:
+                with deferred():
+                    self._ended = Ended(started="the wait for it was interrupted")
+                    self._keeper.close()
+                raise
+            finally:
+                with deferred():
+                    closed(self)
+                    self._files.close()
+                    self._done(self._keeper, self._files.learned)
+        return self._ended
+
+    def _heard(self) -> Any:
+        return self._keeper.hear(None if self._timeout is None else self._timeout + PATIENCE)
+
+    def __exit__(self, *_: object) -> None:
+        """An interruption came between its start and the wait for it."""
+        self.end()
+
+    def end(self) -> None:
+        """Kill it, and all that it has started, if it still runs."""
+        if self._ended is None and self._keeper.alive:
+            self._again = None
+            with contextlib.suppress(OSError):
+                self._keeper.socket.sendall(END)
+            self.wait()
+
+
+class FreshProcesses:
+    """Runs functions in fresh processes; ``preload`` names modules to be imported before, besides those that are loaded here.
+
+    A process starts with this process' environment, working directory, ``sys.path`` and ``sys.argv`` as they are at :meth:`start`.
+    No fault strikes there, and nothing that was patched here is patched there. It leaves by ``os._exit``, behind its threads that are no
+    daemons and its ``atexit`` functions. When this process is gone, however that came, so are they.
+
+    Imitates: a new process of the same program, behind its imports.
+    Fidelity: what modules do when they are imported has been done once, for all: what they draw at random then is the same in
+    each process. That goes, too, for libraries that an earlier process has imported on its way, unless that had changed its environment
+    itself. Global random numbers are as the fork finds them: seed them. Libraries were loaded with one thread for their pools;
+    torch gets as many as ``OMP_NUM_THREADS`` says, else one. ``PYTHONHASHSEED`` is 0. Assertions are plain ones, not pytest's.
+    """
+
+    def __init__(self, preload: Iterable[str] = ()) -> None:
+        self._server = ForkServer(preload, ENTRY)
+        self._lock = threading.RLock()
+        self._keepers: set[Kept] = set()
+        self._idle: list[Kept] = []
+        self._modules = Modules()
+        atexit.register(self.stop)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the warm process (0: not known, or not started). With more than one, what is forked may hang: a library started it."""
+        return self._server.threads
+
+    @within(OURS)
+    def start(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Task:
+        """Start ``function(*args)`` in a fresh process, for ``timeout`` seconds at most; several may run at once.
+
+        Raises ``BadArgument`` for what cannot be sent to another process, ``MlchaosError`` where none can be started.
+        """
+        if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
+            raise MlchaosError("fresh processes need os.fork, which this system does not have")
+        payload = _packed(function, args)
+        start = Start.here()
+        with self._lock:
+            try:
+                keeper = self._ready(start, payload)
+                try:
+                    return self._begun(keeper, start, payload, timeout)
+                except OSError:  # its keeper was killed: once more, with a new one
+                    self._drop(keeper)
+                    return self._begun(self._ready(start, payload), start, payload, timeout)
+            except BaseException:
+                self._drop_unused()
+                raise
+
+    def _begun(self, keeper: Kept, start: Start, payload: bytes, timeout: float | None) -> Task:
+        """Have a keeper start a process. The task is registered: an interruption before somebody waits for it ends it."""
+        with deferred():
+            files = _Files(payload)
+            keeper.begin(self._job(start, timeout), files.fds)
+            again = functools.partial(self._start_again, files, start, payload, timeout)
+            task = Task(keeper, files, timeout, self._done, again)
+            opened(task)
+            return task
+
+    @within(OURS)
+    def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> Kept:
+        """Have a new keeper start what the last one left unread."""
+        with self._lock:
+            keeper = self._ready(start, payload)
+            try:
+                keeper.begin(self._job(start, timeout), files.fds)
+            except BaseException:
+                self._drop(keeper)
+                raise
+            return keeper
+
+    def _drop(self, keeper: Kept) -> None:
+        with deferred():
+            keeper.close()
+            self._keepers.discard(keeper)
+
+    def _drop_unused(self) -> None:
+        """End the keepers that an interruption took from whoever was to use them."""
+        with deferred():
+            for keeper in [keeper for keeper in self._keepers if not keeper.working and keeper not in self._idle]:
+                self._drop(keeper)
+
+    @within(OURS)
+    def prepare(self) -> None:
+        """Have all imported that the next :meth:`start` would wait for: seconds, the first time."""
+        with self._lock:
+            try:
+                self._idle.append(self._ready(Start.here(), b""))
+            except BaseException:
+                self._drop_unused()
+                raise
+
+    def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Ended:
+        """Run ``function(*args)`` in a fresh process: see :meth:`start`."""
+        return self.start(function, *args, timeout=timeout).wait()
+
+    def stop(self) -> None:
+        """End all that runs, and the warm process. The next :meth:`start` begins anew."""
+        with deferred():
+            with self._lock:
+                for keeper in self._keepers:
+                    keeper.close()
+                self._keepers.clear()
+                self._idle.clear()
+            self._server.stop()
+
+    def _ready(self, start: Start, payload: bytes) -> Kept:
+        """A keeper that has imported what is loaded here and the function may need."""
+        modules = self._modules
+        if modules.look():
+            self._server.preload(modules.libraries)
+            for keeper in self._idle:
+                keeper.close()
+                self._keepers.discard(keeper)
+            self._idle.clear()
+        while True:
+            if not self._idle:
+                self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
+            with deferred():
+                keeper = self._idle.pop() if self._idle else Kept(self._server, modules.generation)
+                self._keepers.add(keeper)
+            if all(self._warmed(keeper, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
+                return keeper
+            self._drop(keeper)
+
+    def _job(self, start: Start, timeout: float | None) -> Job:
+        return Job(start=start, files=self._modules.files, timeout=timeout, sources=tuple(self._modules.sources))
+
+    def _warmed(self, keeper: Kept, start: Start, modules: Iterable[str]) -> bool:
+        """Whether a keeper has these, and may be used on; where it may not, the next one leaves them to each process."""
+        wanted = [name for name in modules if name not in keeper.warm and name not in self._modules.unsafe]
+        with contextlib.suppress(OSError):  # a module ended it, as os._exit does
+            if not wanted or keeper.import_there(start, self._modules.files, wanted):
+                return True
+        self._modules.unsafe.update(wanted)
+        return False
+
+    def _done(self, keeper: Kept, learned: Sequence[Iterable[str]]) -> None:
+        with self._lock:
+            self._modules.learn(*learned)
+            keeper.working = False
+            if keeper.alive and keeper.generation == self._modules.generation:
+                self._idle.append(keeper)
+            else:
+                keeper.close()
+                self._keepers.discard(keeper)
+
+    def _forget(self) -> None:
+        """In a forked child: the processes are the parent's, and must not outlive it because a child holds their sockets."""
+        self._lock = threading.RLock()
+        for keeper in self._keepers:
+            keeper.socket.close()
+        self._keepers, self._idle = set(), []
+
+
+@functools.cache
+def fresh_processes() -> FreshProcesses:
+    """Those of this session; the warm process is started when the first is."""
+    return FreshProcesses(["cloudpickle"])
+
+
+def _packed(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+    try:
+        return dumps((function, args))
+    except BadArgument as error:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        raise BadArgument(f"{name} and its arguments cannot be sent to a fresh process: {error}") from None
+
+
+class _Files:
+    """What a process is given, and writes to: files in memory, where there are such."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.learned: Sequence[Iterable[str]] = ()
+        self.fds = [_file() for _ in range(FILES)]
+        pending = memoryview(payload)
+        while pending:
+            pending = pending[os.write(self.fds[0], pending) :]
+
+    def close(self) -> None:
+        """They are gone."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def ended(self, told: Any) -> Ended:
+        """What they say, and what the keeper says."""
+        messages = list(Inbox().feed(self._read(1)))
+        said: dict[str, Any] = {name: rest for name, *rest in messages}
+        self.learned = said.get("learned", ())
+        if told is None:
+            return Ended(
+                output=self._output(), stderr=_text(self._read(3)), started="the process that kept it was killed, or does not answer"
+            )
+        _, code, hung, duration, left = told
+        heard = tuple(tuple(rest) for name, *rest in messages if name == "told")
+        ended = Ended(
+            hung=hung, exitcode=code, output=self._output(), duration=duration, left=left, stderr=_text(self._read(3)), told=heard
+        )
+        if hung:
+            ended = dataclasses.replace(ended, stack=stack_dumps.main_thread(_text(self._read(4)), *said.get("hello", [0])))
+        if "unusable" in said:
+            return dataclasses.replace(ended, started=f"the function does not load in a fresh process: {said['unusable'][0]}")
+        if "hello" not in said:
+            return dataclasses.replace(ended, started=f"it ended before it began, with exit code {code}")
+        if "raised" in said:
+            text, data, trace = said["raised"]
+            return dataclasses.replace(ended, error=_error(text, data), traceback=trace)
+        return _with_value(ended, *said.get("value", []))
+
+    def _output(self) -> str:
+        return _text(self._read(2)) + _text(self._read(3))
+
+    def _read(self, which: int) -> bytes:
+        fd, found, at = self.fds[which], [], 0
+        while data := os.pread(fd, 1 << 24, at):
+            found.append(data)
+            at += len(data)
+        return b"".join(found)
+
+
+def _file() -> int:
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("mlchaos")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    import fcntl  # where there is os.fork, there is this
+
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)  # several write to it: the process, and those that it starts
+    return fd
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _error(text: str, data: bytes | None) -> BaseException:
+    if data is not None:
+        with contextlib.suppress(Exception):  # it has been unpickled there, but this process may lack what that one has imported
+            error = pickle.loads(data)
+            if isinstance(error, BaseException):
+                return error
+    return child_error(text)
+
+
+def _with_value(ended: Ended, data: bytes | None = None) -> Ended:
+    if data is None:
+        return ended
+    try:
+        return dataclasses.replace(ended, value=pickle.loads(data))
+    except Exception as error:  # noqa: BLE001  # whatever a foreign __setstate__ raises
+        told = BadArgument(f"what the function returned does not load here: {error_text(error)}")
+        return dataclasses.replace(ended, error=told)

@@ -1,0 +1,323 @@
+"""The keeper of fresh processes: forked from the warm process, it forks them one after the other, and leaves nobody behind of each.
+
+The runner has as many keepers as it wants processes at a time. Each adopts the orphans of its own, so it is known whose they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import linecache
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ..core.privacy import error_text
+from ..engine import virtual_time
+from ..errors import BadArgument
+from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, print_error, shipped_error
+from .fork_server import threads, warmed
+from .imported_modules import Late
+from .messages import Outbox, read_message, write_message
+from .process_tree import adopt_orphans, children, descendants, die_with_parent, end_all, named, reap
+from .subject_pickling import SameFiles, dumps
+
+__all__ = ["END", "ENTRY", "FILES", "JOB", "WARM", "Job", "main"]
+
+ENTRY = f"{__name__}:main"
+"""What the warm process runs in a keeper."""
+JOB = b"j"
+"""The runner says: a job follows, with its files."""
+WARM = b"w"
+"""The runner says: modules to import follow."""
+END = b"e"
+"""The runner says: end the process that runs."""
+FILES = 5
+"""File descriptors a process: what it is to do, its messages, output, errors, stacks. Files, not pipes: nobody has to read in time."""
+GRACE = 0.5
+"""Seconds for those who end by themselves once the process is gone (a resource tracker, a pool's workers)."""
+QUIET = 0.03
+"""Seconds without a word after which a stack is complete."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a fresh process starts with, and how long it may run (s). ``files``: None where the keeper has them already.
+
+    ``sources``: files of which earlier processes have read lines, for tracebacks and warnings; the next ones shall have them at hand.
+    """
+
+    start: Start
+    files: SameFiles | None
+    timeout: float | None
+    sources: Sequence[str] = ()
+
+
+def main(fds: Sequence[int]) -> NoReturn:
+    """Keep fresh processes until the other end of the socket, ``fds[0]``, is closed."""
+    code = 1
+    try:
+        with socket.socket(fileno=fds[0]) as control:
+            _Keeper(control).serve()
+        code = 0
+    finally:
+        end_all()
+        os._exit(code)
+
+
+class _Gone(Exception):  # it is no error
+    """The runner is gone, or has no use for this keeper any more."""
+
+
+class _Keeper:
+    """One process at a time. The next one is forked ahead, while the runner looks at how the last one ended; it waits for its job."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._files = SameFiles({})
+        self._exits: dict[int, int] = {}
+        self._next: tuple[int, socket.socket] | None = None
+        self._settled = False
+        self._sources = 0
+        os.setsid()
+        adopt_orphans()
+        self._woken, wake = os.pipe()
+        for fd in (self._woken, wake):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake)
+
+    def serve(self) -> None:
+        """Do as the runner says, until it says no more."""
+        with contextlib.suppress(_Gone, ConnectionError):
+            while True:
+                what, fds, _, _ = socket.recv_fds(self._control, 1, FILES)
+                if what == WARM:
+                    self._warm(*self._message())
+                elif what == JOB:
+                    job = self._message()
+                    for fd in fds:
+                        os.set_inheritable(fd, False)
+                    try:
+                        self._keep(job, fds)
+                    finally:
+                        for fd in fds:
+                            os.close(fd)
+                elif not what:
+                    return
+
+    def _message(self) -> Any:
+        message = read_message(self._control.recv)
+        if message is None:
+            raise _Gone
+        return message
+
+    def _tell(self, *message: Any) -> None:
+        write_message(self._control.fileno(), message)
+
+    def _warm(self, start: Start, files: SameFiles, modules: Sequence[str]) -> None:
+        """Import the user's modules here, once. Tells whether they started a thread: then nothing may be forked from this process."""
+        before = threads()
+        self._drop()
+        self._settled = False
+        self._use(files)
+        os.environ.clear()
+        os.environ.update(start.environment)
+        with contextlib.suppress(OSError):
+            os.chdir(start.directory)
+        sys.path[:], sys.argv[:], sys.dont_write_bytecode = start.sys_path, start.argv, not start.write_bytecode
+        self._tell("warm", warmed(modules) <= before)
+
+    def _use(self, files: SameFiles) -> None:
+        if self._files in sys.meta_path:
+            sys.meta_path.remove(self._files)
+        self._files = files
+        sys.meta_path.insert(0, files)
+
+    # -- one process -------------------------------------------------------------------------------------------
+
+    def _keep(self, job: Job, fds: Sequence[int]) -> None:
+        if job.files is not None:
+            self._drop()
+            self._use(job.files)
+        if len(job.sources) != self._sources:
+            self._drop()
+            self._sources = len(job.sources)
+            for file in job.sources:
+                linecache.getlines(file)
+        self._exits.clear()
+        begun = time.monotonic()
+        pid, waiting = self._next or self._forked()
+        self._next = None
+        with waiting:
+            with contextlib.suppress(OSError):  # it has been killed: its end says so
+                socket.send_fds(waiting, [JOB], list(fds))
+                write_message(waiting.fileno(), job)
+            hung, code = self._watch(pid, waiting, None if job.timeout is None else begun + job.timeout, fds[-1])
+        duration = time.monotonic() - begun
+        left: tuple[str, ...] = ()
+        if code is None:
+            code = os.waitstatus_to_exitcode(self._exits[pid])
+            left = self._left(0.0 if hung or code < 0 else GRACE)
+        self._tell("ended", code, hung, duration, left)
+        self._next = self._forked()
+
+    def _forked(self) -> tuple[int, socket.socket]:
+        """A process that waits for its job at the other end of that socket."""
+        if not self._settled:
+            virtual_time.settle()
+            self._settled = True
+        ours, theirs = socket.socketpair()
+        keeper, pid = os.getpid(), os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            os.setpgid(0, 0)
+            die_with_parent(keeper)
+            for end in (ours, self._control):
+                end.close()
+            os.close(self._woken)
+            _wait(theirs, self._files)
+        theirs.close()
+        with contextlib.suppress(OSError):  # whoever of the two comes first
+            os.setpgid(pid, pid)
+        return pid, ours
+
+    def _drop(self) -> None:
+        """The process that waits lacks something by now."""
+        if self._next is not None:
+            pid, waiting = self._next
+            self._next = None
+            _kill(pid)
+            waiting.close()
+            end_all([pid])
+
+    def _ended(self, pid: int, status: int) -> None:
+        self._exits[pid] = status
+
+    def _watch(self, pid: int, waiting: socket.socket, deadline: float | None, stacks: int) -> tuple[bool, int | None]:
+        """Wait until the process has ended: whether it had to be cut off, and its exit code, where it has told that and leaves nobody."""
+        hung = False
+        woken_by = [self._control.fileno(), self._woken, waiting.fileno()]
+        while reap(self._ended) and pid not in self._exits:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                hung, deadline = True, None
+                self._ask(pid, stacks)
+                _kill(pid)
+                continue
+            ready, _, _ = select.select(woken_by, [], [], left)
+            if self._woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._woken, 4096)
+            if self._control.fileno() in ready:
+                if self._control.recv(1) != END:
+                    raise _Gone
+                _kill(pid)
+            elif waiting.fileno() in ready:
+                with contextlib.suppress(OSError):  # it was killed with its job unread
+                    if told := waiting.recv(1):
+                        return hung, told[0]
+                woken_by.remove(waiting.fileno())
+        return hung, None
+
+    def _ask(self, pid: int, stacks: int) -> None:
+        """Have the process write where it stands, and wait until it has."""
+        if not STACK_SIGNAL:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, STACK_SIGNAL)
+        size, until = -1, time.monotonic() + 20 * QUIET
+        while time.monotonic() < until:
+            now = os.fstat(stacks).st_size
+            if now == size > 0:
+                return
+            size = now
+            time.sleep(QUIET)
+
+    def _left(self, grace: float) -> tuple[str, ...]:
+        """Who is still there though the process is not, in words; nobody is when this returns."""
+        until = time.monotonic() + grace
+        while reap() and children() and time.monotonic() < until:
+            time.sleep(0.002)
+        names = tuple(named(pid) for pid in descendants())
+        end_all()
+        return names
+
+
+def _kill(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+# -- in the fresh process --------------------------------------------------------------------------------------
+
+
+def _wait(keeper: socket.socket, files: SameFiles) -> NoReturn:
+    """Wait for the job, and be its process; without one, be gone."""
+    try:
+        _, fds, _, _ = socket.recv_fds(keeper, 1, FILES)
+        job = read_message(keeper.recv)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+    except BaseException:  # noqa: BLE001  # its keeper has ended
+        os._exit(1)
+    if job is None:
+        os._exit(1)
+    _run(keeper, job, files, *fds)
+
+
+def _run(keeper: socket.socket, job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
+    """Be the fresh process, to its exit."""
+    code = 1
+    try:
+        send = Outbox(messages)
+        home.append(send)
+        send("hello", threading.get_ident())
+        try:
+            become(job.start, files, out, err, stacks)
+            os.close(out)
+            os.close(err)
+            late, known = Late(), set(linecache.cache)
+            function, args = _loaded(todo)
+        except BaseException as error:  # noqa: BLE001  # whatever importing the user's modules raises
+            send("unusable", f"{error_text(error)}")
+            traceback.print_exc()
+        else:
+            code = _call(send, function, args)
+            send("learned", late.imported(), [file for file in linecache.cache if file not in known])
+    except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
+        traceback.print_exc()
+    finally:
+        leave(code, keeper)
+
+
+def _loaded(todo: int) -> Any:
+    with open(todo, "rb", closefd=False) as file:
+        file.seek(0)
+        return pickle.load(file)  # the runner's own bytes
+
+
+def _call(send: Outbox, function: Any, args: Any) -> int:
+    try:
+        value = function(*args)
+    except SystemExit as stop:
+        send("raised", *shipped_error(stop), "")
+        return exit_code(stop)
+    except BaseException as error:  # noqa: BLE001  # it ends the process, as it would end any
+        send("raised", *shipped_error(error), print_error(error))
+        return 1
+    try:
+        send("value", dumps(value))
+    except BadArgument as error:
+        told = BadArgument(f"what the function returned ({type(value).__name__}) cannot be sent home from its process: {error}")
+        send("raised", *shipped_error(told), "")
+    return 0

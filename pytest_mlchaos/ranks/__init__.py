@@ -1,0 +1,1 @@
+"""Worlds of ranks, ``mlchaos.world``: each rank is a process of its own."""

@@ -1,0 +1,126 @@
+"""The agent of one world, as torchrun has one: forks the ranks, hosts their store, tells how they end, and leaves nobody behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ..core.privacy import error_text
+from ..processes.messages import Inbox, write_message
+from ..processes.process_tree import adopt_orphans, die_with_parent, end_all, reap
+from . import rank
+
+__all__ = ["ENTRY", "PIPES", "main"]
+
+ENTRY = f"{__name__}:main"
+"""What the warm process runs in an agent."""
+PIPES = 4
+"""File descriptors a rank: messages, output, errors, stacks."""
+
+
+def main(fds: Sequence[int]) -> NoReturn:
+    """Run a world: ``fds`` are the control socket, the listening socket of its store, and the pipes of each rank."""
+    code = 1
+    try:
+        _Agent(*fds[:2]).run(fds[2:])
+        code = 0
+    finally:
+        os._exit(code)
+
+
+class _Agent:
+    """Waits for its ranks and for the runner. When the runner is gone, so is the world."""
+
+    def __init__(self, control: int, listener: int) -> None:
+        self._control = control
+        self._listener = listener
+        self._inbox = Inbox()
+        self._ranks: dict[int, int] = {}
+
+    def run(self, pipes: Sequence[int]) -> None:
+        os.setsid()
+        adopt_orphans()  # orphans of the ranks become ours, and so can be ended
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        woken, wake = os.pipe()
+        for fd in (woken, wake):
+            os.set_blocking(fd, False)
+        job = self._inbox.wait(lambda: os.read(self._control, 1 << 20))
+        if job is None:
+            return
+        try:
+            self._fork(job, pipes)
+            signal.set_wakeup_fd(wake)
+            store = _hosted(self._listener, job.port)
+            self._tell("started", {number: pid for pid, number in self._ranks.items()})
+            reap(self._ended)
+            while self._ranks and self._listen(woken):
+                reap(self._ended)
+            del store
+        except BrokenPipeError:
+            pass  # the runner is gone
+        except Exception as error:  # noqa: BLE001  # whatever it is, the runner tells the user
+            self._tell("error", f"{error_text(error)}")
+        finally:
+            end_all(self._ranks, self._ended)
+        with contextlib.suppress(BrokenPipeError):
+            self._tell("done")
+
+    def _fork(self, job: rank.Job, pipes: Sequence[int]) -> None:
+        agent = os.getpid()
+        for number in range(job.ranks):
+            own = pipes[number * PIPES : (number + 1) * PIPES]
+            pid = os.fork()
+            if pid == 0:
+                os.setpgid(0, 0)
+                die_with_parent(agent)
+                for fd in {self._control, self._listener, *pipes} - set(own):
+                    os.close(fd)
+                rank.main(job, number, *own)
+            self._ranks[pid] = number
+        for fd in pipes:
+            os.close(fd)
+
+    def _listen(self, woken: int) -> bool:
+        """Wait until something happens; False when the world is to end."""
+        ready, _, _ = select.select([self._control, woken], [], [])
+        if woken in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(woken, 4096)
+        if self._control not in ready:
+            return True
+        try:
+            data = os.read(self._control, 1 << 16)
+        except ConnectionError:
+            data = b""
+        for number, signum in self._inbox.feed(data):
+            self._signal(number, signum)
+        return bool(data)
+
+    def _signal(self, number: int, signum: int) -> None:
+        for pid, other in self._ranks.items():
+            if other == number:
+                with contextlib.suppress(ProcessLookupError):
+                    (os.killpg if signum == signal.SIGKILL else os.kill)(pid, signum)
+
+    def _ended(self, pid: int, status: int) -> None:
+        number = self._ranks.pop(pid, None)
+        if number is not None:
+            with contextlib.suppress(BrokenPipeError):  # the runner is gone, which the next look at its socket tells
+                self._tell("exit", number, os.waitstatus_to_exitcode(status), time.monotonic())
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # its loader workers, if it left some
+
+    def _tell(self, *message: Any) -> None:
+        write_message(self._control, message)
+
+
+def _hosted(listener: int, port: int) -> Any:
+    """The store that the ranks meet at. It lives as long as the agent, as under torchrun, and not as long as rank 0."""
+    from torch.distributed import TCPStore
+
+    return TCPStore("127.0.0.1", port, None, True, wait_for_workers=False, master_listen_fd=listener)

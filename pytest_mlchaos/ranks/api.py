@@ -1,0 +1,145 @@
+"""``mlchaos.world``: a subject in several ranks, which are real processes.
+
+1. ``world.py`` makes one attempt after the other, and the golden run when a judgement asks for it.
+2. ``attempt.py`` asks the fork server for an agent, listens to the ranks, and decides when to wait no longer.
+3. ``agent.py`` is that process: it forks the ranks, hosts their store, and leaves no process behind.
+4. ``rank.py`` runs the subject with a controller of its own; ``process_groups.py`` is what ``torch.distributed`` is told there.
+5. ``rank_view.py`` keeps what the runner knows of a rank; the controller takes it over in the order of the ranks.
+6. ``verdicts.py`` judges the record; ``world_diagnosis.py`` compares the traces of ranks that ended in other states.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import monotonic  # the real clock, whatever the test's own code is shown
+from typing import Any
+
+from ..core.faults import FAULTS
+from ..core.records import WorldRecord
+from ..core.sites import SITES
+from ..core.validation import index, parse_duration, shown
+from ..engine.controller import Controller
+from ..engine.user_code import take_subject
+from ..errors import BadArgument, MissingExtra
+from ..processes.fork_server import ForkServer
+from ..runs.torch_trace import traced_steps
+from ..runs.workdirs import WorkDirs
+from ..sites import torch_train
+from .agent import ENTRY
+from .rank import REREAD
+from .verdicts import WorldRun
+from .world import Terms, WorldSupervisor
+
+__all__ = ["World"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+UNDISTURBED = ("mlchaos.explore_crashes",)
+"""Methods whose subjects may run a world: no fault strikes in them, and none of their visits are counted."""
+_SHARE = 4
+"""One traced run of a world may take this part of the trial's remaining time."""
+MOST_RANKS = 60
+"""So many pipes can be handed to another process at once."""
+# torch._dynamo: DistributedDataParallel imports it when one is made, which takes a second
+_LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo", "cloudpickle", "pytest", "hypothesis")
+
+
+_IMPORT_READS = ("TORCH", "PYTORCH", "ATEN_", "OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_")
+"""Torch and its native libraries read variables with these names when they are imported."""
+
+
+@functools.cache
+def _server() -> ForkServer:
+    """The warm process of this session."""
+    modules = {site.arm.__module__ for site in SITES.values()} | {cls.__module__ for cls in FAULTS.values()}
+    package = __name__.partition(".")[0]
+    return ForkServer([*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))], ENTRY, _IMPORT_READS, REREAD)
+
+
+class World:
+    """Ranks that run a subject; each :meth:`run` starts new ones."""
+
+    def __init__(
+        self,
+        controller: Callable[[], Controller],
+        begun: Callable[[str], Callable[[WorldRun], WorldRun]],
+        scratch: Path,
+        workdirs: Callable[[], Iterable[Path]],
+        *,
+        ranks: int,
+        backend: str,
+        restarts: int,
+        timeout: Any,
+        grace: Any,
+    ) -> None:
+        if not index(ranks) or ranks > MOST_RANKS:
+            raise BadArgument(f"mlchaos.world: expected ranks to be a number from 1 to {MOST_RANKS} but got {shown(ranks)}")
+        if index(restarts) is None:
+            raise BadArgument(f"mlchaos.world: expected restarts to be 0 or more but got {shown(restarts)}")
+        if importlib.util.find_spec("torch") is None:
+            raise MissingExtra("mlchaos.world", "torch", "torch")
+        _check_backend(backend, ranks)
+        seconds = {"timeout": parse_duration(timeout, "timeout"), "grace": parse_duration(grace, "grace")}
+        if not seconds["timeout"]:
+            raise BadArgument(f"mlchaos.world: expected timeout to be longer than nothing but got {shown(timeout)}")
+        self._terms = Terms(ranks=ranks, backend=backend, restarts=restarts, **seconds)
+        self._controller = controller
+        self._begun = begun
+        self._scratch = scratch
+        self._workdirs = workdirs
+
+    def __repr__(self) -> str:
+        return f"<World of {self._terms.ranks} ranks, {self._terms.backend}>"
+
+    def run(self, subject: Callable[..., Any], *args: Any) -> WorldRun:
+        """Run ``subject(*args)`` in every rank, as torchrun would, and wait until all have ended.
+
+        A rank that fails raises nothing here: judge the :class:`~pytest_mlchaos.WorldRun`. Raises ``BadArgument`` for what cannot be
+        sent to another process.
+
+        The subject of ``mlchaos.explore_crashes`` may run a world: a crash then ends all its ranks at once. No fault strikes there.
+        """
+        take_subject(subject)
+        controller, watch = self._controller(), torch_train.trained_parameters
+        part = controller.subject_of("mlchaos.world", within=UNDISTURBED)
+        hand_over = self._begun(part.outer)
+        with part:
+            with controller.without_faults():  # what the tool itself calls does not count as a visit
+                disk = WorkDirs((), self._scratch) if part.outer else WorkDirs.of(subject, args, self._scratch, self._workdirs())
+            supervisor = WorldSupervisor(_server(), controller, self._terms, subject, args, disk, watch)
+            # Without faults, a world is its own golden run.
+            record = supervisor.run()
+            if part.outer:
+                return hand_over(WorldRun(record))
+            return hand_over(WorldRun(record, lambda: WorldRun(supervisor.golden()), _traced(controller, supervisor, record)))
+
+
+def _traced(controller: Controller, supervisor: WorldSupervisor, record: WorldRecord) -> Callable[[bool], WorldRecord | None]:
+    """Return a function that runs the world once more, with its faults or without, and has each rank trace its steps.
+
+    A trace costs time at each step, so only a world that is to be diagnosed is traced. It is not if the trial's time limit is close.
+    """
+
+    def again(faults: bool) -> WorldRecord | None:
+        left = math.inf if controller.limit is None else controller.limit[1] - monotonic()
+        if left / _SHARE < record.duration:
+            return None
+        return supervisor.once_more(traced_steps, faults=faults, most=left / _SHARE)
+
+    return again
+
+
+def _check_backend(backend: str, ranks: int) -> None:
+    if backend not in ("gloo", "nccl"):
+        raise BadArgument(f"mlchaos.world: expected backend to be 'gloo' or 'nccl' but got {shown(backend)}")
+    if backend == "nccl":
+        import torch
+
+        devices = torch.cuda.device_count() if torch.distributed.is_nccl_available() else 0
+        if devices < ranks:
+            raise BadArgument(
+                f"mlchaos.world: backend 'nccl' needs a CUDA device a rank, {ranks}, but there are {devices} here; use 'gloo'"
+            )

@@ -1,0 +1,215 @@
+"""One attempt of a world while it lives: start the ranks, listen to them, decide when to wait no longer, and end what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from time import monotonic  # the real clock, whatever the test's own code is shown
+from types import TracebackType
+
+from ..core.interrupts import deferred, uninterruptible
+from ..core.records import Outcome
+from ..engine.activity import WORLDS
+from ..processes.child import STACK_SIGNAL
+from ..processes.fork_server import ForkServer
+from ..processes.messages import Inbox, write_message
+from .agent import PIPES
+from .rank import Job
+from .rank_view import Rank
+
+__all__ = ["Live", "alive"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+QUIET = 0.05
+"""Seconds without a word after which a stack is complete."""
+PATIENCE = 5.0
+"""Seconds for the agent to end what is left."""
+
+
+@uninterruptible
+def alive(server: ForkServer, job: Job) -> Iterator[Live]:
+    """Start the ranks of one attempt. None is left at the end, however that comes."""
+    with Live(server, job) as live:
+        yield live
+
+
+class Live:
+    """The ranks of one attempt. As a context: whatever happens, none is left at its end."""
+
+    def __init__(self, server: ForkServer, job: Job) -> None:
+        self.ranks = [Rank(number) for number in range(job.ranks)]
+        for rank in self.ranks:
+            tally = job.resumed.get(rank.number)
+            rank.begins_at(tally.passed.get("train.step", 0) if tally else 0)
+        self.failure: tuple[float, int] | None = None
+        self.error: str | None = None
+        self._inbox = Inbox()
+        self._selector = selectors.DefaultSelector()
+        self._over = False
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._close)
+            listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            self._control, theirs = socket.socketpair()
+            with listener, theirs:
+                job = dataclasses.replace(job, port=listener.getsockname()[1])
+                fds = self._pipes()
+                try:
+                    server.fork([theirs.fileno(), listener.fileno(), *fds])
+                finally:
+                    for fd in fds:
+                        os.close(fd)
+            self._selector.register(self._control, selectors.EVENT_READ, self._from_agent)
+            self.start = monotonic()
+            write_message(self._control.fileno(), job)
+            WORLDS.add(id(self))
+            undo.pop_all()
+
+    def _pipes(self) -> list[int]:
+        """The pipes of all ranks: the reading ends are listened to, the writing ends are given back."""
+        writing = []
+        for rank in self.ranks:
+            streams = (rank.hear, functools.partial(rank.write, "stdout"), functools.partial(rank.write, "stderr"), rank.dump)
+            assert len(streams) == PIPES
+            for listen in streams:
+                ours, theirs = os.pipe()
+                self._selector.register(ours, selectors.EVENT_READ, listen)
+                writing.append(theirs)
+        return writing
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with deferred():
+            try:
+                self._end()
+            finally:
+                self._close()
+
+    # -- the watch ---------------------------------------------------------------------------------------------
+
+    def watch(self, timeout: float, grace: float, *, last: bool) -> None:
+        """Wait until the ranks have ended, or need not be waited for any longer.
+
+        In the last attempt, the others have ``grace`` seconds from the first failure on; before, they are told to stop, as by torchrun.
+        """
+        stopping = False
+        while any(rank.running for rank in self.ranks) and not self._over:
+            deadline = self.start + timeout
+            if self.failure is not None:
+                deadline = min(deadline, self.failure[0] + grace)
+            if all(rank.halted is not None for rank in self.ranks if rank.running):
+                deadline = 0.0
+            if not last and not stopping and any(rank.failed for rank in self.ranks):
+                stopping = True
+                self._signal(signal.SIGTERM, "stopped")
+            left = deadline - monotonic()
+            if left <= 0:
+                return self._give_up()
+            self._listen(left)
+        return None
+
+    def _give_up(self) -> None:
+        """Ask the ones that still run where they stand; then it is over."""
+        now = monotonic()
+        self._signal(STACK_SIGNAL)
+        while self._listen(QUIET) and monotonic() < now + 20 * QUIET:
+            pass
+        for rank in self.ranks:
+            if rank.running:
+                rank.left = now
+                rank.outcome = rank.outcome or ("hung" if rank.halted is None else "halted")
+
+    def _end(self) -> None:
+        """Nobody is left when this returns."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+        until = monotonic() + PATIENCE
+        while not self._over and monotonic() < until:
+            self._listen(until - monotonic())
+        while self._listen(0):
+            pass
+        for rank in self.ranks:
+            if rank.outcome is None:
+                rank.outcome, rank.left = "hung", monotonic()
+
+    def _close(self) -> None:
+        WORLDS.discard(id(self))
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, int):
+                os.close(key.fileobj)
+        self._selector.close()
+        with contextlib.suppress(AttributeError):
+            self._control.close()
+
+    # -- listening ---------------------------------------------------------------------------------------------
+
+    def _listen(self, seconds: float) -> bool:
+        """Take in what comes; False when nothing came in time."""
+        ready = self._selector.select(max(0.0, seconds))
+        for key, _ in ready:
+            try:
+                data = os.read(key.fd, 1 << 16)
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._selector.unregister(key.fileobj)
+                if isinstance(key.fileobj, int):
+                    os.close(key.fileobj)
+                else:
+                    self._over = True
+            else:
+                key.data(data)
+        self._note_failures()
+        return bool(ready)
+
+    def _from_agent(self, data: bytes) -> None:
+        for kind, *content in self._inbox.feed(data):
+            if kind == "error":
+                self.error = content[0]
+            elif kind == "exit":
+                number, code, when = content
+                rank = self.ranks[number]
+                rank.exitcode = code
+                if rank.outcome is None:
+                    rank.left = when
+                    rank.outcome = "failed" if code else "finished"
+                elif rank.outcome == "stopped":
+                    rank.left = when
+
+    def _note_failures(self) -> None:
+        failed = [(rank.left, rank.number) for rank in self.ranks if rank.failed]
+        halted = [(rank.halted, rank.number) for rank in self.ranks if rank.halted is not None]
+        self.failure = min([*failed, *halted], default=None)
+
+    def _signal(self, signum: int, outcome: Outcome | None = None) -> None:
+        for rank in self.ranks:
+            if rank.running:
+                rank.outcome = rank.outcome or outcome
+                with contextlib.suppress(OSError):
+                    write_message(self._control.fileno(), (rank.number, signum))
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> str:
+        """How the attempt ended, in words: what happened to the rank that failed first."""
+        if self.failure is not None:
+            rank = self.ranks[self.failure[1]]
+            return f"rank {rank.number} {rank.ended}"
+        hung = next((rank for rank in self.ranks if rank.outcome != "finished"), None)
+        return f"rank {hung.number} {hung.ended}" if hung else "all ranks returned"
+
+    def echo(self) -> None:
+        """Print what the ranks have printed, by rank: it is captured, and shown, as the test's own output."""
+        for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            for rank in self.ranks:
+                for line in rank.text(stream).splitlines():
+                    print(f"[rank {rank.number}] {line}", file=target)  # it is the test's

@@ -1,0 +1,101 @@
+"""What ``torch.distributed`` is told in a rank of a world."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ..core.privacy import remember_text
+from ..engine.patching import Patches
+
+__all__ = ["adapt"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], object]) -> None:
+    """Make ``init_process_group`` and ``destroy_process_group`` fit a world.
+
+    The first gets the world's backend where it names none, and its own store where it names another port than the world's;
+    ``joined`` is called once it has succeeded.
+    """
+    import torch.distributed as dist
+
+    rendezvous = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
+    kept: list[Any] = []
+    for name, wrap in (("init_process_group", _initialising(backend, kept, joined)), ("destroy_process_group", _keeping(kept))):
+        wrapper = wrap(getattr(dist, name))
+        patches.set(dist, name, wrapper)
+        patches.set(dist.distributed_c10d, name, wrapper)
+    create = getattr(rendezvous, "_create_c10d_store", None)
+    if create is not None:
+        patches.set(rendezvous, "_create_c10d_store", _store_creator(create, port))
+
+
+def _initialising(default: str, kept: list[Any], joined: Callable[[], object]) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def init_process_group(backend: Any = None, *args: Any, **keywords: Any) -> Any:
+            kept.clear()
+            result = original(default if backend is None else backend, *args, **keywords)
+            joined()
+            return result
+
+        return init_process_group
+
+    return wrap
+
+
+def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
+    """Keep groups alive that are destroyed, until others are made.
+
+    torch's DDP releases the last reference to its group while it holds the GIL, and gloo then waits for a thread that may need the GIL
+    (pytorch issue 56297): every tenth job or so would hang at its very end.
+    """
+    import torch.distributed.distributed_c10d as c10d
+
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def destroy_process_group(*args: Any, **keywords: Any) -> Any:
+            kept.extend(getattr(getattr(c10d, "_world", None), "pg_map", ()))
+            return original(*args, **keywords)
+
+        return destroy_process_group
+
+    return wrap
+
+
+def _store_creator(create: Any, agents_port: int) -> Any:
+    """A rendezvous at another port than the agent's is the user's own: rank 0 hosts it, as without torchrun."""
+    hosted: set[int] = set()
+
+    @functools.wraps(create)
+    def create_store(hostname: Any, port: Any, rank: Any, *args: Any, **keywords: Any) -> Any:
+        if port == agents_port:
+            return create(hostname, port, rank, *args, **keywords)
+        agent = os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)
+        try:
+            if rank == 0 and port not in hosted:
+                _check_free(hostname, port)
+                hosted.add(port)
+            return create(hostname, port, rank, *args, **keywords)
+        finally:
+            if agent is not None:
+                os.environ["TORCHELASTIC_USE_AGENT_STORE"] = agent
+
+    return create_store
+
+
+def _check_free(hostname: str, port: int) -> None:
+    """Ask before torch does: it would listen on another interface, and wait for an answer from whoever has the port on this one."""
+    try:
+        socket.create_server((hostname, port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            taken = OSError(error.errno, f"port {port} is in use, so rank 0 cannot host the store; take MASTER_PORT as mlchaos sets it")
+            remember_text(taken, str(taken))
+            raise taken from None

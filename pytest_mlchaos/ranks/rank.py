@@ -1,0 +1,145 @@
+"""One rank of a world: a process of its own, with its own controller, that tells the runner what happens as it happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..core.privacy import error_text
+from ..engine import randomness
+from ..engine.continuous_faults import surround
+from ..engine.counters import Tally
+from ..engine.patching import Patches
+from ..engine.trial import arm
+from ..errors import BadArgument
+from ..processes.child import Start, become, exit_code, leave, print_error, shipped_error
+from ..processes.messages import Outbox
+from ..processes.remote_controller import TellingClock, TellingController, tell_before_exit
+from ..processes.subject_pickling import SameFiles, dumps
+from ..runs.supervisor import not_finite_of
+from .process_groups import adapt
+
+__all__ = ["REREAD", "Job", "main"]
+
+REREAD = ("TORCH_DISTRIBUTED_DEBUG",)
+"""Variables that torch reads at import, and again in each rank."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the ranks of one attempt are to do. ``payload``: (subject, args), pickled; ``schedule``: (schedule, watch)."""
+
+    ranks: int
+    payload: bytes
+    schedule: bytes
+    port: int
+    backend: str
+    start: Start
+    files: SameFiles
+    sites: Sequence[str]
+    own: Sequence[Path]
+    probing: bool
+    attempt: int
+    restarts: int
+    resumed: Mapping[int, Tally]
+
+    def environment_of(self, rank: int) -> dict[str, str]:
+        """What torchrun sets, besides what the test has set."""
+        ranks = str(self.ranks)
+        return {
+            "OMP_NUM_THREADS": "1",
+            **self.start.environment,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "ROLE_RANK": str(rank),
+            "ROLE_NAME": "default",
+            "WORLD_SIZE": ranks,
+            "LOCAL_WORLD_SIZE": ranks,
+            "GROUP_WORLD_SIZE": "1",
+            "ROLE_WORLD_SIZE": ranks,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self.port),
+            "TORCHELASTIC_RESTART_COUNT": str(self.attempt),
+            "TORCHELASTIC_MAX_RESTARTS": str(self.restarts),
+            "TORCHELASTIC_RUN_ID": "mlchaos",
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
+
+
+def main(job: Job, rank: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
+    """Be one rank, from the fork to the exit."""
+    code = 1
+    try:
+        send = Outbox(messages)
+        _start(job, rank, out, err, stacks)
+        send("hello", threading.get_ident())
+        code = _run(job, rank, send)
+    except SystemExit as stop:
+        code = exit_code(stop)
+    except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def _start(job: Job, rank: int, out: int, err: int, stacks: int) -> None:
+    """Make the process what torchrun would have started."""
+    become(dataclasses.replace(job.start, environment=job.environment_of(rank)), job.files, out, err, stacks)
+    importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
+    set_debug_level = getattr(importlib.import_module("torch.distributed"), "set_debug_level_from_env", None)
+    if set_debug_level is not None:  # a torch without distributed has none
+        set_debug_level()
+
+
+def _run(job: Job, rank: int, send: Outbox) -> int:
+    for name in job.sites:
+        importlib.import_module(name)
+    try:
+        schedule, watch = pickle.loads(job.schedule)  # the runner's own bytes
+        subject, args = pickle.loads(job.payload)
+    except Exception as error:  # noqa: BLE001  # whatever importing the user's modules raises
+        send("unusable", f"the subject does not load in a rank's process: {error_text(error)}")
+        traceback.print_exc()
+        return 1
+    attributes = {"rank": rank, "world_size": job.ranks}
+    controller = TellingController(send, attributes, schedule, TellingClock(send), probing=job.probing, own=job.own)
+    controller.inside = "mlchaos.world"
+    controller.go_on_from(job.resumed.get(rank, Tally()))
+    with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
+        adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
+        tell_before_exit(controller, patches)
+        arm(controller, patches, everything=job.probing)
+        randomness.seed_all("rank", rank, job.attempt)
+        try:
+            with watch() as trained, controller.resources:
+                surround(controller, fresh=True)
+                _send_home(send, functools.partial(subject, *args), trained)
+        except SystemExit as stop:
+            send("raised", *shipped_error(stop))
+            return exit_code(stop)
+        except BaseException as error:  # noqa: BLE001  # it ends the process, as it would end any
+            send("raised", *shipped_error(error))
+            print_error(error)
+            return 1
+        finally:
+            controller.report()
+    return 0
+
+
+def _send_home(send: Outbox, subject: Callable[[], Any], trained: Callable[[], Any]) -> None:
+    value = subject()
+    for what, held in (("value", value), ("parameters", trained()), ("not_finite", not_finite_of(trained))):
+        try:
+            send(what, dumps(held))
+        except BadArgument as error:
+            send("unsent", what, str(error))

@@ -1,0 +1,266 @@
+"""Worlds of ranks, from the runner's side: one attempt after the other, and what became of each rank."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from time import monotonic  # the real clock, whatever the test's own code is shown
+from typing import Any
+
+from ..core.journal import Strike
+from ..core.records import Attempt, RankRecord, WorldRecord
+from ..core.schedule import Schedule
+from ..core.validation import shown
+from ..engine.controller import Controller
+from ..engine.counters import Tally
+from ..engine.process_state import Surroundings
+from ..engine.remote_state import absorb
+from ..errors import BadArgument, GoldenRunFailed, MlchaosError
+from ..processes.child import Start
+from ..processes.fork_server import ForkServer
+from ..processes.remote_controller import site_modules
+from ..processes.subject_pickling import dumps, same_files
+from ..runs.supervisor import Watch, check_subject, last_strike
+from ..runs.workdirs import WorkDirs
+from .attempt import Live, alive
+from .rank import Job
+from .rank_view import Rank
+
+__all__ = ["Terms", "WorldSupervisor"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a world is run: see ``mlchaos.world``."""
+
+    ranks: int
+    backend: str
+    restarts: int
+    timeout: float
+    grace: float
+
+
+class WorldSupervisor:
+    """One subject in a world of ranks, its attempts, and its golden run."""
+
+    def __init__(
+        self,
+        server: ForkServer,
+        controller: Controller,
+        terms: Terms,
+        subject: Callable[..., Any],
+        args: tuple[Any, ...],
+        disk: WorkDirs,
+        watch: Watch,
+    ) -> None:
+        check_subject(subject, "world.run")
+        self._schedule = controller.schedule if controller.plans else Schedule()  # in the subject of another run, nothing strikes
+        _check_ranks(self._schedule, terms.ranks)
+        self._server = server
+        self._controller = controller
+        self._terms = terms
+        self._watch = watch
+        self._disk = disk
+        self._resumed: dict[int, Tally] = {}
+        with controller.without_faults():  # what the tool itself calls is nobody's visit
+            self._given = _packed(subject, args)
+            self._surroundings = Surroundings()
+
+    def run(self) -> WorldRecord:
+        """All attempts: another one as long as a rank has failed by itself and restarts are left."""
+        controller, terms = self._controller, self._terms
+        self._resumed = copy.deepcopy(controller.elsewhere)
+        first_strike, start = len(controller.journal), monotonic()
+        attempts: list[Attempt] = []
+        ended_by: list[str] = []
+        controller.may_restart(terms.restarts)
+        while True:
+            last = len(attempts) == terms.restarts
+            live = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
+            for rank in live.ranks:
+                _absorb(controller, rank)
+            _check_where(controller, live)
+            attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
+            ended_by.append(_ended_by(live))
+            if last or not any(rank.failed for rank in live.ranks):
+                record = _record(live, terms, tuple(attempts), controller.journal[first_strike:], monotonic() - start)
+                return dataclasses.replace(record, ended_by=tuple(ended_by))
+
+    def golden(self) -> WorldRecord:
+        """The same world without faults, from the same start; the trial does not notice."""
+        start = monotonic()
+        with self._controller.without_faults(), Surroundings(), self._disk.as_at_the_start():
+            self._surroundings.restore()
+            live = self._attempt(Schedule(), 0, {}, last=True)
+        record = _record(live, self._terms, (Attempt(live.ended, max(rank.steps for rank in live.ranks)),), (), monotonic() - start)
+        for rank in record.ranks:
+            if rank.outcome != "finished":
+                raise GoldenRunFailed(f"the subject fails without any fault: rank {rank.rank} {rank.ended}") from rank.load_error()
+        return record
+
+    def once_more(self, watch: Watch, *, faults: bool, most: float) -> WorldRecord | None:
+        """Run the same world from the same start, with another watch; the trial does not notice, and prints nothing.
+
+        ``faults``: whether the trial's faults strike. ``most``: seconds that an attempt may take. None if it could not be run.
+        """
+        schedule, start = self._schedule if faults else Schedule(), monotonic()
+        tallies = copy.deepcopy(self._resumed) if faults else {}
+        attempts: list[Attempt] = []
+        strikes: list[Strike] = []
+        with (
+            contextlib.suppress(MlchaosError),
+            self._controller.without_faults(),
+            Surroundings(),
+            self._disk.as_at_the_start(),
+        ):
+            self._surroundings.restore()
+            while True:
+                last = not faults or len(attempts) == self._terms.restarts
+                live = self._attempt(schedule, len(attempts), tallies, last=last, watch=watch, most=most)
+                for rank in live.ranks:
+                    strikes += [strike.of_rank(rank.number) for _, strike in rank.strikes]
+                    _count_on(tallies, rank)
+                attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
+                if last or not any(rank.failed for rank in live.ranks):
+                    return _record(live, self._terms, tuple(attempts), tuple(strikes), monotonic() - start)
+        return None
+
+    def _attempt(
+        self,
+        schedule: Schedule,
+        number: int,
+        resumed: Mapping[int, Tally],
+        *,
+        last: bool,
+        watch: Watch | None = None,
+        most: float = math.inf,
+    ) -> Live:
+        """Run one attempt. ``watch``: instead of the world's own, for a run that is not the test's."""
+        controller, terms = self._controller, self._terms
+        job = Job(
+            ranks=terms.ranks,
+            payload=self._given,
+            schedule=_packed_schedule(schedule, watch or self._watch),
+            port=0,
+            backend=terms.backend,
+            start=Start.here(),
+            files=same_files(),
+            sites=site_modules(),
+            own=controller.own,
+            probing=controller.probing and bool(schedule.faults),
+            attempt=number,
+            restarts=terms.restarts,
+            resumed=dict(resumed),
+        )
+        self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
+        with alive(self._server, job) as live:
+            live.watch(min(terms.timeout, most), terms.grace, last=last)
+        if watch is None:
+            live.echo()
+        _check_started(live)
+        return live
+
+
+def _packed(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+    try:
+        return dumps((subject, args))
+    except BadArgument as error:
+        name = getattr(subject, "__qualname__", type(subject).__name__)
+        raise BadArgument(f"world.run: {name} and its arguments cannot be sent to the ranks' processes: {error}") from None
+
+
+def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
+    try:
+        return dumps((schedule, watch))
+    except BadArgument as error:
+        raise BadArgument(f"world.run: the faults cannot be sent to the ranks' processes (where=?): {error}") from None
+
+
+def _check_started(live: Live) -> None:
+    """A world that never came to the subject is no verdict on it."""
+    if live.error is not None:
+        raise MlchaosError(f"world.run: the ranks could not be started: {live.error}")
+    for rank in live.ranks:
+        if rank.unusable is not None:
+            raise BadArgument(f"world.run: {rank.unusable}")
+        if rank.failed and not rank.started:
+            raise MlchaosError(f"world.run: rank {rank.number} could not be started: {rank.text('stderr').strip().rpartition(chr(10))[2]}")
+
+
+def _check_ranks(schedule: Schedule, ranks: int) -> None:
+    for fault in schedule.faults:
+        rank = fault.rank
+        if isinstance(rank, int) and rank >= ranks:
+            raise BadArgument(
+                f"{fault.name}: expected rank to be below {ranks}, for this is a world of {ranks} ranks, but got {shown(rank)}"
+            )
+
+
+def _absorb(controller: Controller, rank: Rank) -> None:
+    """Take over what happened in a rank. Called in the order of the ranks, so that the journal depends on the schedule alone."""
+    absorb(controller, rank, rank.number)
+    _count_on(controller.elsewhere, rank)
+
+
+def _count_on(tallies: dict[int, Tally], rank: Rank) -> None:
+    """Add what a rank has passed, and what struck in it."""
+    told = rank.tally()
+    tally = tallies.setdefault(rank.number, Tally())
+    tally.passed.update(told.passed)
+    for place, times in told.struck.items():
+        tally.struck[place] = tally.struck.get(place, 0) + times
+
+
+def _check_where(controller: Controller, live: Live) -> None:
+    """A schedule that was searched names visits alone, so a predicate must not tell ranks apart."""
+    for plan in controller.plans if controller.probing else ():
+        if plan.fault.where is None or plan.fault.fixed:
+            continue
+        for one in live.ranks:
+            for other in live.ranks:
+                common = min(rank.passed.get(plan.fault.key, 0) for rank in (one, other))
+                held = [[visit for visit in rank.eligible.get(plan.place, []) if visit < common] for rank in (one, other)]
+                if held[0] != held[1]:
+                    raise BadArgument(
+                        f"{plan.fault.name}: where= tells ranks apart, and its visits are to be searched; "
+                        "choose the rank with rank=, or pin the visits with at="
+                    )
+
+
+def _ended_by(live: Live) -> str:
+    """The fault that struck the rank that failed first, or else another one; nothing where no rank failed, or no fault struck."""
+    if live.failure is None:
+        return ""
+    ranks = [live.ranks[live.failure[1]], *live.ranks]
+    return next((last_strike([strike for _, strike in rank.strikes]) for rank in ranks if rank.strikes), "")
+
+
+def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tuple[Strike, ...], duration: float) -> WorldRecord:
+    ranks = tuple(
+        RankRecord(
+            rank=rank.number,
+            outcome=rank.outcome or "hung",
+            ended=rank.ended,
+            exitcode=None if rank.outcome in ("hung", "halted", "stopped") else rank.exitcode,
+            duration=rank.left - live.start,
+            lag=None if live.failure is None else rank.left - live.failure[0],
+            steps=rank.steps,
+            joined=rank.joined,
+            faults=tuple(strike.of_rank(rank.number) for _, strike in rank.strikes),
+            stack=rank.stack,
+            output=rank.output,
+            load_value=rank.load_value,
+            load_error=rank.load_error,
+            load_parameters=rank.load_parameters,
+            load_not_finite=rank.load_not_finite,
+        )
+        for rank in live.ranks
+    )
+    first = None if live.failure is None else live.failure[1]
+    return WorldRecord(
+        ranks=ranks, attempts=attempts, faults=faults, duration=duration, first=first, grace=terms.grace, timeout=terms.timeout
+    )

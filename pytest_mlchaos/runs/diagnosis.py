@@ -1,0 +1,346 @@
+"""Why a resumed run diverged: the first thing in which it differs from the golden run, and what that suggests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from .traces import Divergence, StepRecord, Trace
+
+__all__ = ["align", "first_divergence", "lost_generator", "matching"]
+
+RNGS = ("rng.torch", "rng.numpy", "rng.python")
+SETTINGS = ("learning rate", "hyperparameters", "gradient scaler", "ema")
+"""What nothing but a lost state changes."""
+MOVED = ("parameters", "optimizer state", "buffers")
+"""What each step changes: other data, or other random numbers, show here a step later (in buffers within the step)."""
+STATE = ("optimizer state", *SETTINGS, "buffers")
+"""What a checkpoint has to hold besides the parameters."""
+_HINTS = {
+    "optimizer state": "the optimizer's state is not restored",
+    "learning rate": "the learning rate is not restored: is the scheduler's state saved, and loaded behind the optimizer's?",
+    "hyperparameters": "the optimizer's hyperparameters are not restored",
+    "gradient scaler": "the gradient scaler's state is not restored",
+    "ema": "the moving average of the parameters (a copy of the model that is not trained) is not restored",
+    "buffers": "buffers (running statistics, say) are not restored",
+}
+
+
+def align(golden: Trace, resumed: Trace) -> int | None:
+    """The step of the golden run from which a resumed run went on, told by its parameters; None where they never were so.
+
+    A run that takes no step at all had nothing left to do; one that goes on from the end does too much.
+    """
+    if not resumed.steps:
+        return len(golden.steps)
+    first = resumed.steps[0]
+    parameters = first.digests.get("parameters")
+    if parameters is None:
+        return _by_count(golden, resumed)
+    counted = _by_count(golden, resumed)
+    candidates = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") == parameters]
+    if not candidates:
+        return len(golden.steps) if parameters == golden.final.get("parameters") else None
+    return max(candidates, key=lambda place: (_alike(golden.steps[place], first), place == counted, place))
+
+
+def _by_count(golden: Trace, resumed: Trace) -> int | None:
+    at = len(golden.steps) - len(resumed.steps)
+    return at if at >= 0 else None
+
+
+def _alike(one: StepRecord, other: StepRecord) -> int:
+    return sum(one.digests.get(name) == other.digests.get(name) for name in STATE)
+
+
+def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergence | None:
+    """The first difference that explains why the end is another; None where steps show none.
+
+    ``at``: the golden step that the first resumed one stands for.
+    """
+    if at is None:
+        return _never_existed(golden, resumed)
+    skipped = _skipped(golden, resumed, at)
+    if skipped is not None:
+        return skipped
+    for offset, step in enumerate(resumed.steps):
+        place = at + offset
+        if place >= len(golden.steps):
+            more = len(resumed.steps) - offset
+            done = "" if offset else ": the training was complete, and is not told from one that is not"
+            return Divergence(place, "number of steps", f"it took {more} more than the run without a crash{done}")
+        found = _at_step(golden, resumed, at, offset, step)
+        if found is not None:
+            return found
+    if not resumed.stopped and at + len(resumed.steps) < len(golden.steps):
+        missing = len(golden.steps) - at - len(resumed.steps)
+        return Divergence(at + len(resumed.steps), "number of steps", f"it took {missing} fewer than the run without a crash")
+    return _at_the_end(golden, resumed, at)
+
+
+def _skipped(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
+    """Parameters from before a step, in a run that goes on after it: the checkpoint counts steps that its parameters have not taken."""
+    end = len(golden.steps)
+    if resumed.stopped:
+        return None
+    if not resumed.steps:
+        if golden.final.get("parameters") in resumed.held:
+            return None
+        known = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") in resumed.held]
+        before = max(known, default=end)
+        following, then = end, "no step follows"
+    else:
+        before, following = at, end - len(resumed.steps)
+        mine = _given(resumed.steps[0])
+        if not at < following < end or not mine or mine != _given(golden.steps[following]) or mine == _given(golden.steps[at]):
+            return None
+        # Of a checkpoint that was written too early, all is from before the step. Otherwise the parameters alone are not restored.
+        if _differ(golden.steps[at], resumed.steps[0], "optimizer state") or (at == 0 and following > 1):
+            return None
+        then = f"the run goes on with step {following}"
+    missing = following - before
+    if missing <= 0:
+        return None
+    words = "off by one: one step is missing" if missing == 1 else f"{missing} steps are missing"
+    return Divergence(before, "number of steps", f"{words}: it went on from the parameters from before step {before}, and {then}")
+
+
+def _given(step: StepRecord) -> tuple[bytes, ...]:
+    """The data of a step, as far as they were seen."""
+    return step.data or step.batches
+
+
+def matching(golden: Trace, resumed: Trace) -> int:
+    """How many of a resumed run's last steps were the golden run's, but for generators that nobody draws from."""
+    at, count = align(golden, resumed), 0
+    if at is None or at + len(resumed.steps) > len(golden.steps):
+        return 0
+    unused = {name for name in RNGS if not _is_used(golden, name)}
+    for mine, theirs in zip(reversed(resumed.steps), reversed(golden.steps[: at + len(resumed.steps)]), strict=False):
+        same = all(theirs.digests.get(name) == digest for name, digest in mine.digests.items() if name not in unused)
+        if not same or mine.data != theirs.data:
+            break
+        count += 1
+    return count
+
+
+def _never_existed(golden: Trace, resumed: Trace) -> Divergence:
+    place = max(0, len(golden.steps) - len(resumed.steps))
+    first = resumed.steps[0]
+    same = [
+        f"{name} as before step {number}"
+        for name in STATE
+        if (
+            number := next(
+                (i for i, step in enumerate(golden.steps) if name in first.digests and step.digests.get(name) == first.digests[name]), None
+            )
+        )
+    ]
+    known = f"; it has {same[0]}" if same else ""
+    return Divergence(place, "parameters", f"it went on from parameters that the run without a crash never had{known}")
+
+
+def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepRecord) -> Divergence | None:
+    """The first step that differs. Of what differs in it, what cannot come from anything else that does."""
+    place = at + offset
+    expected = golden.steps[place]
+    if _differ(expected, step, "scheduler") and (late := _wrong_rate(golden, resumed, at, offset)) is not None:
+        when = "" if late == place else f"; the rate is another from step {late} on"
+        return Divergence(place, "learning rate", f"the scheduler's state is not restored{when}")
+    lost = [name for name in (*(["optimizer state"] if not offset else []), *SETTINGS) if _differ(expected, step, name)]
+    if lost and (not offset or not _differ(expected, step, "parameters")):
+        return Divergence(place, lost[0], _HINTS[lost[0]])
+    rngs = _generators(golden, resumed, at, offset)
+    if step.data != expected.data or (not step.data and step.batches != expected.batches):
+        return _data(golden, resumed, at, offset, rngs)
+    moved = [name for name in MOVED if _differ(expected, step, name)]
+    if not moved:
+        return None
+    if not offset and moved == ["buffers"] and rngs.lost:  # a forward pass with other noise moves them within the step
+        consequence = "buffers differ in the same step: as a consequence, or because they are not restored either"
+        return Divergence(place, rngs.lost[0], f"{_rng_detail(rngs.lost)}; {consequence}")
+    if offset and (found := _by_generators(golden, resumed, at, offset, rngs)) is not None:
+        return found
+    if not offset:
+        return Divergence(place, moved[0], _HINTS.get(moved[0], ""))
+    same = "data, random numbers" if not rngs.drawn else "data"
+    consequence = f"; {_named(rngs.drawn)} differs in the same step, perhaps as a consequence" if rngs.drawn else ""
+    return Divergence(place, moved[0], f"{moved[0]} differ though {same} and what was restored were the same{consequence}")
+
+
+def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | None:
+    """The first step, from this one on, whose learning rate is another: a scheduler's state shows only there."""
+    pairs = enumerate(zip(golden.steps[at + offset :], resumed.steps[offset:], strict=False), at + offset)
+    return next((place for place, (one, other) in pairs if _differ(one, other, "learning rate")), None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Generators:
+    """Those that the golden run draws from, and that are in another state now."""
+
+    lost: list[str]
+    """The resumed run started with another state."""
+    drawn: list[str]
+    """It started with the same one, and has drawn otherwise since: this is the consequence of something else."""
+    since: int
+    """The first resumed step at which one of them differs: of the lost ones, if there are any."""
+
+
+def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generators:
+    since = {name: found for name in RNGS if _is_used(golden, name) and (found := _since(golden, resumed, at, offset, name)) is not None}
+    drawn = [name for name in since if _is_restored(golden, resumed, at, name)]
+    lost = [name for name in since if name not in drawn]
+    return _Generators(lost, drawn, min((since[name] for name in lost or drawn), default=0))
+
+
+def _is_restored(golden: Trace, resumed: Trace, at: int, name: str) -> bool:
+    """Return True if the generator's state was the golden run's when it was loaded, or at the first step that was taken."""
+    first = resumed.steps[0].digests.get(name)
+    if first is not None and first == golden.steps[at].digests.get(name):
+        return True
+    return any(mark.name == name and mark.step == at and mark.state == resumed.restored.get(name) for mark in golden.marks)
+
+
+def _by_generators(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence | None:
+    """Parameters that differ, because the random numbers of an earlier step did."""
+    if rngs.lost:
+        return Divergence(at + rngs.since, rngs.lost[0], _rng_detail(rngs.lost))
+    if rngs.drawn and rngs.since < offset:
+        return Divergence(at + rngs.since, rngs.drawn[0], f"{_named(rngs.drawn)} was restored, and {_DRAWN}")
+    return None
+
+
+_DRAWN = (
+    "other or more numbers were drawn since it was loaded than without a crash: "
+    "what decides how many are drawn (the length of a buffer or a list) is not restored, or something draws only when it resumes"
+)
+
+
+def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
+    """Of runs that take no steps: a global generator that the golden run draws from, and that ends in another state.
+
+    One that was set to a state that the golden run had asked for was restored: it ends in another one as a consequence.
+    """
+    saved = {(mark.name, mark.state) for mark in golden.marks if mark.read}
+    lost = [
+        name
+        for name in RNGS
+        if name in golden.random
+        and name in resumed.random
+        and _drawn(golden, name)
+        and golden.random[name][1] != resumed.random[name][1]
+        and (name, resumed.restored.get(name)) not in saved
+    ]
+    return Divergence(0, lost[0], f"{_rng_detail(lost)}: at the end it is in another one than without a crash") if lost else None
+
+
+def _drawn(trace: Trace, name: str) -> bool:
+    before, after = trace.random[name]
+    return before != after
+
+
+def _since(golden: Trace, resumed: Trace, at: int, offset: int, name: str) -> int | None:
+    """The first resumed step, up to ``offset``, that has another one."""
+    return next((place for place in range(offset + 1) if _differ(golden.steps[at + place], resumed.steps[place], name)), None)
+
+
+def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
+    """What the last step has made different."""
+    last, place = len(resumed.steps) - 1, at + len(resumed.steps)
+    wrong = [
+        name for name in (*SETTINGS, *MOVED) if name in golden.final and name in resumed.final and golden.final[name] != resumed.final[name]
+    ]
+    if not wrong:
+        return None
+    if last >= 0 and wrong[0] in MOVED:
+        found = _by_generators(golden, resumed, at, last + 1, _generators(golden, resumed, at, last))
+        if found is not None:
+            return found
+    return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, though all steps began alike"))
+
+
+def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:
+    return name in one.digests and name in other.digests and one.digests[name] != other.digests[name]
+
+
+def _is_used(golden: Trace, rng: str) -> bool:
+    """Whether the golden run draws from it, for something that is used."""
+    return rng not in golden.idle and len({step.digests.get(rng) for step in golden.steps}) > 1
+
+
+def _named(names: Sequence[str]) -> str:
+    return " and ".join(names)
+
+
+def _rng_detail(rngs: Sequence[str]) -> str:
+    others = f", nor {' and '.join(rngs[1:])}" if len(rngs) > 1 else ""
+    return f"the random number generator's state is not restored{others}"
+
+
+def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence:
+    """Other data than in the golden run: the same in another order, or other random numbers in it."""
+    place = at + offset
+    step, expected = resumed.steps[offset], golden.steps[place]
+    if words := _lost_gradients(step.data, expected.data):
+        return Divergence(place, "data order", words)
+    same_batches = bool(step.batches) and step.batches == expected.batches
+    elsewhere = None if same_batches else _elsewhere(golden, step, place)
+    epoch = _epoch(golden, place)
+    if elsewhere is not None and not (rngs.lost and epoch is None):
+        return Divergence(place, "data order", _order_detail(epoch, elsewhere, place) + _drawn_too(rngs))
+    if rngs.lost:
+        what = "so the data are other ones" if not same_batches else "so what is made of the same batch is another"
+        if elsewhere is not None:
+            what = f"{what}: the batch of step {elsewhere} comes instead"
+        also = "" if epoch is not None else " (unless what they are drawn from is not restored either)"
+        return Divergence(place, rngs.lost[0], f"{_rng_detail(rngs.lost)}, {what}{also}")
+    what = "the data are other ones" if not same_batches else "what is made of the same batch is another"
+    return Divergence(place, "data order", f"{what} than in the run without a crash{_drawn_too(rngs)}")
+
+
+def _drawn_too(rngs: _Generators) -> str:
+    """Of generators that differ although they were restored: they explain the data, or the data explain them."""
+    if rngs.lost or not rngs.drawn:
+        return ""
+    names = _named(rngs.drawn)
+    return (
+        f"; {names} was restored, and differs in the same step: either what the data are drawn from (such as a buffer or a list) is not "
+        f"restored, and {names} follows from it, or more or fewer numbers were drawn after the load, and the data follow from that"
+    )
+
+
+def _lost_gradients(given: Sequence[bytes], expected: Sequence[bytes]) -> str:
+    """Of a step that is given but the last of its micro-batches: the gradients of the others are not in the checkpoint."""
+    if not 0 < len(given) < len(expected) or tuple(given) != tuple(expected[-len(given) :]):
+        return ""
+    return f"the gradients that were accumulated before are lost: the step has the last {len(given)} of its {len(expected)} batches"
+
+
+def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
+    """The golden step that was given the same data: the first of the epoch, if it is one of them, else the nearest."""
+    mine = step.data or step.batches
+    found = [number for number, other in enumerate(golden.steps) if (other.data or other.batches) == mine] if mine else []
+    epoch = _epoch(golden, place)
+    return epoch if epoch in found else min(found, key=lambda number: (abs(number - place), number), default=None)
+
+
+def _epoch(golden: Trace, place: int) -> int | None:
+    """The first step of the epoch that a step belongs to; None where its data come from no loader that was seen.
+
+    A loader that gives batches for something else, such as a validation, gives none between the first step behind it and this one.
+    """
+    start = max((start for start in golden.epochs if start <= place), default=None)
+    if start is None or start == place:
+        return start
+    between = any(step.batches for step in golden.steps[start + 1 : place + 1])
+    return start if between or not any(step.batches for step in golden.steps) else None
+
+
+def _order_detail(epoch: int | None, found: int, place: int) -> str:
+    if found == epoch:
+        return "the position in the epoch is not restored: it begins with the epoch's first batch again"
+    if found == place - 1:
+        return f"off by one: the batch of step {found} is repeated"
+    if found == place + 1:
+        return f"off by one: the batch of step {place} is skipped"
+    return f"the batch of step {found} comes instead"

@@ -1,0 +1,47 @@
+"""Was the time between SIGTERM and SIGKILL used?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..core.records import Preemption
+
+__all__ = ["emergency_save_missing"]
+
+SHOWN = 3
+
+
+def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callable[[], int] | None) -> str | None:
+    """What is wrong with the answers to SIGTERM, in words; ``lost_steps()``: how many steps were done again, where that can be told."""
+    for one in preemptions:
+        end = f"{'SIGKILL' if one.killed else 'its end'}, {_later(one)} after {one.signal} at {one.where}"
+        if one.cut:
+            return f"the emergency save was cut off: {_names(one.cut)} still open for writing at {end} (grace {one.grace:g} s)"
+        if one.unmoved:
+            return f"the emergency save was cut off: {_names(one.unmoved)} written, and not moved to its place before {end}"
+    lost, done_again = 1, ""
+    if lost_steps is not None and preemptions:
+        lost = lost_steps()
+        done_again = f": {lost} step{'' if lost == 1 else 's'} had to be done again"
+        if lost <= sum(one.more_steps for one in preemptions if one.saved):
+            return None
+    for one in preemptions:
+        if not one.saved and not one.handled:
+            return f"no emergency save: the process has no handler for {one.signal}, and died of it at {one.where}{done_again}"
+        if not one.saved:
+            how = f"{'SIGKILL' if one.killed else 'its own end'}, {_later(one)} later"
+            return f"no emergency save: no file changed between {one.signal} at {one.where} and {how}{done_again}"
+    if not done_again:
+        return None
+    saved = dict.fromkeys(name for one in preemptions for name in one.saved)
+    allowed = sum(one.more_steps for one in preemptions)
+    return f"the emergency save ({_names(tuple(saved), verb=False)}) was not used{done_again}, and {allowed} were taken after it"
+
+
+def _later(one: Preemption) -> str:
+    return f"{round(one.lasted, 2):g} s"
+
+
+def _names(names: Sequence[str], *, verb: bool = True) -> str:
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return shown + (f" {'was' if len(names) == 1 else 'were'}" if verb else "")

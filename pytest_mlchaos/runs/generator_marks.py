@@ -1,0 +1,61 @@
+"""The moments at which a program reads, sets or seeds a global random number generator, as checkpoints do."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..engine.import_hooks import when_imported
+from ..engine.patching import Patches
+
+__all__ = ["watch_generators"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def watch_generators(patches: Patches, on_read: Callable[[str], object], on_set: Callable[[str], object]) -> None:
+    """Call ``on_read(name)`` before each function that reads a global generator's state, ``on_set(name)`` after each that changes it whole.
+
+    The generators are those of ``random``, NumPy and torch. The methods of a generator object that the program got hold of are not seen.
+    """
+
+    def watch(owner: Any, name: str, reads: str, sets: tuple[str, ...]) -> None:
+        _before(patches, owner, reads, lambda: on_read(name))
+        for function in sets:
+            _after(patches, owner, function, lambda: on_set(name))
+
+    def numpy() -> None:
+        watch(sys.modules["numpy.random"], "rng.numpy", "get_state", ("set_state", "seed"))
+
+    def torch() -> None:
+        for owner in (sys.modules["torch"], sys.modules["torch.random"]):
+            watch(owner, "rng.torch", "get_rng_state", ("set_rng_state", "manual_seed", "seed"))
+
+    watch(random, "rng.python", "getstate", ("setstate", "seed"))
+    when_imported("numpy.random", patches, numpy)
+    when_imported("torch", patches, torch)
+
+
+def _before(patches: Patches, owner: Any, name: str, action: Callable[[], object]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        action()
+        return original(*args, **kwargs)
+
+    patches.set(owner, name, call)
+
+
+def _after(patches: Patches, owner: Any, name: str, action: Callable[[], object]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        value = original(*args, **kwargs)
+        action()
+        return value
+
+    patches.set(owner, name, call)

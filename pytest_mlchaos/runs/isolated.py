@@ -1,0 +1,275 @@
+"""Supervised runs in fresh processes: each attempt of the subject is one, and a crash there is a SIGKILL."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from time import monotonic  # the real clock, whatever the test's own code is shown
+from typing import Any
+
+from ..core.privacy import error_text
+from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_many_ended
+from ..core.schedule import Schedule
+from ..engine import randomness
+from ..engine.continuous_faults import surround
+from ..engine.controller import Controller
+from ..engine.counters import Tally
+from ..engine.patching import Patches
+from ..engine.process_state import Surroundings
+from ..engine.remote_state import Heard, absorb
+from ..engine.trial import arm
+from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
+from ..processes import stack_dumps
+from ..processes.child import join_threads, print_error
+from ..processes.child import tell as tell_home
+from ..processes.remote_controller import TellingClock, TellingController, site_modules, tell_before_exit
+from ..processes.subject_pickling import dumps
+from ..processes.subprocess_runner import Ended, FreshProcesses
+from .supervisor import Watch, check_subject, gradients_of, last_strike, not_finite_of
+from .workdirs import WorkDirs
+
+__all__ = ["IsolatedSupervisor"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What one attempt's process is to do. ``payload``: (subject, args), ``schedule``: (schedule, watch), both pickled."""
+
+    payload: bytes
+    schedule: bytes
+    sites: Sequence[str]
+    own: Sequence[Path]
+    roots: Sequence[Path]
+    probing: bool
+    attempt: int
+    resumed: Tally
+    random: dict[str, Any]
+
+
+class IsolatedSupervisor:
+    """One subject, its attempts, and its golden run, each in a process of its own."""
+
+    def __init__(
+        self,
+        processes: FreshProcesses,
+        controller: Controller,
+        subject: Callable[..., Any],
+        args: tuple[Any, ...],
+        scratch: Path,
+        watch: Watch,
+        workdirs: Iterable[Path] = (),
+    ) -> None:
+        check_subject(subject, "mlchaos.run")
+        self._processes = processes
+        self._controller = controller
+        self._watch = watch
+        with controller.without_faults():  # what the tool itself calls is nobody's visit
+            self._given = _packed(
+                (subject, args),
+                f"{getattr(subject, '__qualname__', type(subject).__name__)} and its arguments cannot be sent to its process",
+            )
+            self._surroundings = Surroundings()
+            self._disk = WorkDirs.of(subject, args, scratch, workdirs)
+            self._random = randomness.captured()
+
+    def run(self, max_restarts: int) -> Record:
+        """The subject's value once it returns: see :meth:`~pytest_mlchaos.runs.supervisor.Supervisor.run`."""
+        controller, start = self._controller, monotonic()
+        first_strike = len(controller.journal)
+        attempts: list[Attempt] = []
+        ended_by: list[str] = []
+        controller.may_restart(max_restarts)
+        gradients: list[Sequence[Gradients]] = []
+        preemptions: list[Preemption | None] = []
+        while True:
+            before, struck = controller.tally(), len(controller.journal)
+            steps = controller.count("train.step", succeeded=True)
+            ended, heard = self._process(controller.schedule, len(attempts), before, probing=controller.probing)
+            absorb(controller, heard)
+            controller.go_on_from(_later(before, heard))
+            end, value, parameters = self._judged(ended, heard, attempts)
+            attempts.append(Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps))
+            ended_by.append(last_strike(controller.journal[struck:]))
+            gradients.append(heard.gradients)
+            preemptions.append(heard.preempted)
+            if end is None:
+                record = _record(value, parameters, attempts, controller.journal[first_strike:], start, gradients)
+                return dataclasses.replace(record, preemptions=preemptions)
+            if len(attempts) > max_restarts:
+                text = too_many_ended("the subject", len(attempts), "max_restarts")
+                raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
+
+    def golden(self) -> Record:
+        """The subject's value without faults, from the same start; the trial does not notice."""
+        start = monotonic()
+        with self._controller.without_faults(), Surroundings(), self._disk.as_at_the_start():
+            self._surroundings.restore()
+            ended, heard = self._process(Schedule(), 0, Tally(), probing=False)
+            try:
+                end, value, parameters = self._judged(ended, heard, [])
+            except TrialTimeout:
+                raise
+            except Exception as error:
+                raise GoldenRunFailed(f"the subject fails without any fault: {error_text(error)}") from error
+        steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
+        return _record(value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients])
+
+    def _process(self, schedule: Schedule, number: int, resumed: Tally, *, probing: bool) -> tuple[Ended, Heard]:
+        """One attempt: a process, from its start to its end, and what it told."""
+        controller = self._controller
+        with controller.without_faults():
+            order = _Order(
+                payload=self._given,
+                schedule=_packed((schedule, self._watch), "the faults cannot be sent to the subject's process (where=?)"),
+                sites=site_modules(),
+                own=controller.own,
+                roots=self._disk.roots,
+                probing=probing,
+                attempt=number,
+                resumed=resumed,
+                random=self._random,
+            )
+            self._processes.prepare()  # before the time that is left is looked at
+            ended = self._processes.run(_live, order, timeout=_time_left(controller))
+        print(ended.output.removesuffix(ended.stderr), end="")  # noqa: T201  # it is the test's: captured, and shown with it
+        print(ended.stderr, end="", file=sys.stderr)  # noqa: T201
+        heard = Heard()
+        for message in ended.told:
+            heard.take(*message)
+        return ended, heard
+
+    def _judged(self, ended: Ended, heard: Heard, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
+        """(None, its value, what it trained), or why its process ended, where a fault ended it. Whatever else ended it is raised."""
+        if self._controller.broken is not None:
+            raise self._controller.broken from ended.error
+        if heard.unusable is not None:
+            raise BadArgument(f"mlchaos.run: the subject does not load in its process: {heard.unusable}")
+        if ended.started is not None:
+            raise MlchaosError(f"mlchaos.run: the subject's process could not be started: {ended.started}")
+        if ended.hung:
+            seconds = self._controller.limit[0] if self._controller.limit is not None else ended.duration
+            where = stack_dumps.place(ended.stack)
+            raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout); the subject's process stood in {where or '?'}")
+        if heard.crash is not None:
+            return heard.crash, b"", b""
+        if ended.error is not None:
+            _tell(ended, before)
+            raise ended.error
+        if ended.value is None:
+            error: BaseException = ChildProcessError(f"the subject's process {_death(ended)} before the subject returned")
+            _tell(dataclasses.replace(ended, error=error), before)
+            raise error
+        end, value, parameters = ended.value
+        return end, value, parameters
+
+
+def _later(before: Tally, heard: Heard) -> Tally:
+    """How far all have come, after one more process."""
+    told = heard.tally()
+    struck = {place: before.struck.get(place, 0) + told.struck.get(place, 0) for place in {*before.struck, *told.struck}}
+    return Tally({**before.passed, **told.passed}, struck, heard.failures)
+
+
+def _time_left(controller: Controller) -> float | None:
+    """Seconds that a process may take: less than the trial has, so that there is time to ask it where it stands."""
+    if controller.limit is None:
+        return None
+    left = controller.limit[1] - monotonic()
+    return max(0.01, left - min(1.0, left / 4))
+
+
+def _record(
+    value: bytes, parameters: bytes, attempts: list[Attempt], faults: Any, start: float, gradients: Sequence[Sequence[Gradients]]
+) -> Record:
+    passed = monotonic() - start
+    trained, broken = _unpacked(parameters)
+    return Record(_unpacked(value), tuple(attempts), faults, passed, trained, _unpacked(value), gradients, not_finite=broken)
+
+
+def _unpacked(data: bytes) -> Any:
+    try:
+        return pickle.loads(data)
+    except Exception as error:
+        raise BadArgument(f"mlchaos.run: what the subject returned does not load here: {error_text(error)}") from error
+
+
+def _packed(value: Any, complaint: str) -> bytes:
+    try:
+        return dumps(value)
+    except BadArgument as error:
+        raise BadArgument(f"mlchaos.run: {complaint}: {error}") from None
+
+
+def _tell(ended: Ended, before: list[Attempt]) -> None:
+    assert ended.error is not None
+    if ended.traceback:
+        ended.error.add_note(f"mlchaos: raised in the subject's own process\n{ended.traceback.rstrip()}")
+    if before and not isinstance(ended.error, MlchaosError):
+        ended.error.add_note(f"mlchaos: the subject's own error, in attempt {len(before) + 1} of mlchaos.run\n{tell(before)}")
+
+
+def _death(ended: Ended) -> str:
+    code = ended.exitcode or 0
+    if code >= 0:
+        return f"exited with code {code}"
+    return f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
+
+
+# -- in the subject's process ----------------------------------------------------------------------------------
+
+
+def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
+    """(None, the subject's value, what it trained), or how a fault ended it; an error of its own is raised."""
+    try:
+        for name in order.sites:
+            importlib.import_module(name)
+        schedule, watch = pickle.loads(order.schedule)
+        subject, args = pickle.loads(order.payload)
+    except Exception as error:  # noqa: BLE001  # whatever importing the user's modules raises
+        tell_home("unusable", f"{error_text(error)}")
+        return None
+    controller = TellingController(tell_home, {}, schedule, TellingClock(tell_home), probing=order.probing, own=order.own)
+    controller.inside = "mlchaos.run"
+    controller.go_on_from(order.resumed)
+    controller.roots = tuple(order.roots)
+    with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
+        tell_before_exit(controller, patches)
+        arm(controller, patches, everything=order.probing)
+        if order.attempt:
+            randomness.seed_all("restart", order.attempt)
+        else:
+            randomness.restore(order.random)
+        try:
+            with watch() as trained, controller.attempt(), controller.resources, controller.process:
+                surround(controller, fresh=True)
+                try:
+                    end, value, parameters = _attempt(controller, functools.partial(subject, *args), trained)
+                finally:
+                    tell_home("gradients", gradients_of(trained))
+        finally:
+            join_threads()  # the faults strike in them too
+            controller.report()
+    returned = f"what the subject returned ({type(value).__name__}) cannot be sent home from its process"
+    return end, _packed(value, returned), _packed(parameters, "the trained parameters cannot be sent home from the subject's process")
+
+
+def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callable[[], Any]) -> tuple[str | None, Any, Any]:
+    try:
+        value = subject()
+        end = None if controller.preempted is None else controller.preempted.ending("it returned")
+        return end, value, (trained(), not_finite_of(trained))
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if controller.preempted is not None:
+            return controller.preempted.ending(f"the process ended with {error_text(error)}"), None, ((), {})
+        if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
+            raise
+        print_error(error)
+        return f"the process ended with {error_text(error)}", None, ((), {})

@@ -1,0 +1,201 @@
+"""What user modules keep in global containers, as it was at the start: a golden run must not find what a trial has left there."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import importlib
+import operator
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ..core.interrupts import deferred, uninterruptible
+from ..engine.patching import Patches
+from ..engine.user_code import is_users
+
+__all__ = ["GlobalContainers", "user_modules", "watched_imports"]
+
+_MAPPINGS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
+_CONTAINERS = frozenset((*_MAPPINGS, list, set, collections.deque))
+
+
+class GlobalContainers:
+    """The contents of the plain containers (dicts, lists, sets, deques) in the globals of user modules, and of those nested in them.
+
+    Contents are put back in place, so that a container stays the same object under all its names. Objects that are held are not
+    copied: what changed inside of an instance, a class or a closure stays changed, and so does a name that was bound anew. A container
+    that holds modules stays as it is. So does what an import did (see :meth:`following_imports`): the module stays imported, and would
+    not do it again.
+    """
+
+    def __init__(self, also: Iterable[Any] = ()) -> None:
+        self._kept = {id(container): (container, _content(container)) for container in _users_containers(also)}
+
+    def restore(self) -> None:
+        """Make the contents those of the start."""
+        with deferred():
+            changed = [(container, content) for container, content in self._kept.values() if not _same(_content(container), content)]
+            others = _of_other_modules() if changed else set()
+            for container, content in changed:
+                if id(container) not in others and not _holds_modules(content) and not _holds_modules(_content(container)):
+                    _fill(container, content)
+
+    def changed(self) -> list[str]:
+        """The global names (``module.name``) of containers whose contents, or those nested in them, are others now."""
+        others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
+        return [name for name, held in _global_containers() if others & {id(container) for container in _reached([held])}] if others else []
+
+    @uninterruptible
+    def as_at_the_start(self) -> Iterator[None]:
+        """The contents of the start; what they are now comes back at the end."""
+        now = GlobalContainers(container for container, _ in self._kept.values())
+        self.restore()
+        try:
+            yield
+        finally:
+            now.restore()
+
+    @contextlib.contextmanager
+    def following_imports(self) -> Iterator[None]:
+        """What is done while a module is imported in here belongs to the start: it is done once in a process."""
+        before: dict[int, tuple[Any, list[Any]]] = {}
+
+        def begin() -> None:
+            before.update(self._now())
+
+        def end() -> None:
+            self._take_over(before)
+            before.clear()
+
+        with watched_imports(begin, end):
+            yield
+
+    def _now(self) -> dict[int, tuple[Any, list[Any]]]:
+        containers = _users_containers(container for container, _ in self._kept.values())
+        return {id(container): (container, _content(container)) for container in containers}
+
+    def _take_over(self, before: dict[int, tuple[Any, list[Any]]]) -> None:
+        for key, (container, content) in self._now().items():
+            if key not in before:
+                self._kept[key] = container, content
+            elif key in self._kept and not _same(before[key][1], content):
+                self._kept[key] = container, _with_changes(container, self._kept[key][1], before[key][1], content)
+
+
+@contextlib.contextmanager
+def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
+    """Call ``begin`` before a module that was not loaded runs, and ``end`` after it; what it imports in turn is a part of that."""
+    bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of every module
+    load = bootstrap._load_unlocked
+    watching = threading.local()
+
+    def _load_unlocked(spec: Any) -> Any:
+        if getattr(watching, "on", False):
+            return load(spec)
+        watching.on = True
+        begin()
+        try:
+            return load(spec)
+        finally:
+            end()
+            watching.on = False
+
+    # Python leaves the frames of importlib out of tracebacks, if nothing is between them.
+    _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
+    with Patches() as patches:
+        patches.set(bootstrap, "_load_unlocked", _load_unlocked)
+        yield
+
+
+def user_modules() -> Iterator[types.ModuleType]:
+    """The user's modules that are loaded."""
+    for module in list(sys.modules.values()):
+        if issubclass(type(module), types.ModuleType):
+            file = vars(module).get("__file__")
+            if isinstance(file, str) and is_users(file):
+                yield module
+
+
+def _content(container: Any) -> list[Any]:
+    return [*container, *container.values()] if isinstance(container, dict) else list(container)
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(map(operator.is_, one, other))
+
+
+def _holds_modules(content: list[Any]) -> bool:
+    return any(isinstance(held, types.ModuleType) for held in content)
+
+
+def _fill(container: Any, content: list[Any]) -> None:
+    container.clear()
+    if isinstance(container, dict):
+        for key, value in _items(content):
+            container[key] = value
+    else:
+        (container.update if isinstance(container, set) else container.extend)(content)
+
+
+def _items(content: list[Any]) -> Iterator[tuple[Any, Any]]:
+    half = len(content) // 2
+    return zip(content[:half], content[half:], strict=True)
+
+
+def _with_changes(container: Any, start: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
+    """What a container held at the start, with what came and went between ``before`` and ``after``."""
+    if isinstance(container, dict):
+        found, old, new = dict(_items(start)), dict(_items(before)), dict(_items(after))
+        for key in old.keys() - new.keys():
+            found.pop(key, None)
+        found.update((key, value) for key, value in new.items() if key not in old or old[key] is not value)
+        return _content(found)
+    if _same(after[: len(before)], before):
+        return [*start, *after[len(before) :]]
+    gone, there = set(map(id, before)) - set(map(id, after)), set(map(id, before))
+    return [*(item for item in start if id(item) not in gone), *(item for item in after if id(item) not in there)]
+
+
+def _users_containers(also: Iterable[Any]) -> list[Any]:
+    return _reached([*(held for _, held in _global_containers()), *also])
+
+
+def _global_containers() -> Iterator[tuple[str, Any]]:
+    """The containers in the globals of user modules, and their names."""
+    for module in user_modules():
+        for name, value in list(vars(module).items()):
+            if type(value) in _CONTAINERS and not name.startswith("__"):
+                yield f"{module.__name__}.{name}", value
+
+
+def _of_other_modules() -> set[int]:
+    """What user modules have a name for, too, and what is not theirs: another module's container (``sys.path``), a module's names."""
+    users = {id(module) for module in user_modules()}
+    found = {id(sys.modules)}
+    for module in list(sys.modules.values()):
+        if issubclass(type(module), types.ModuleType):
+            found.add(id(vars(module)))
+            if id(module) not in users:
+                found.update(id(value) for value in list(vars(module).values()) if type(value) in _CONTAINERS)
+    return found
+
+
+def _reached(roots: Iterable[Any]) -> list[Any]:
+    """Containers, and those in them, once each; what a module's own names hold is not followed."""
+    seen = {id(vars(module)) for module in list(sys.modules.values()) if issubclass(type(module), types.ModuleType)}
+    seen.add(id(sys.modules))
+    found, to_see = [], list(roots)
+    while to_see:
+        value = to_see.pop()
+        if id(value) in seen:
+            continue
+        if type(value) in _CONTAINERS:
+            seen.add(id(value))
+            found.append(value)
+            to_see += [held for held in _content(value) if type(held) in _CONTAINERS or type(held) is tuple]
+        elif type(value) is tuple:
+            to_see += [held for held in value if type(held) in _CONTAINERS or type(held) is tuple]
+    return found

@@ -1,0 +1,60 @@
+"""A script as a subject: it runs as ``python train.py --out DIR`` would run it, in this process."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core.validation import did_you_mean, shown
+from ..engine.user_code import add_folder
+from ..errors import BadArgument
+
+__all__ = ["script"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | None = None) -> Callable[..., None]:
+    """What runs this file as the main module, with these arguments. ``beside``: where a relative path is looked for, too."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise BadArgument(f"mlchaos.script: expected the path of a Python file but got {shown(path)}")
+    for place in dict.fromkeys([Path.cwd(), *([beside] if beside is not None else [])]):
+        file = place / path
+        if file.is_file():
+            add_folder(file.resolve().parent)
+            return functools.partial(_run, str(file.resolve()), args)
+    folder = (Path.cwd() / path).parent
+    close = did_you_mean(Path(path).name, [one.name for one in folder.glob("*.py")])
+    raise BadArgument(f"mlchaos.script: there is no file {os.fspath(path)!r}, seen from the current directory or from the test's{close}")
+
+
+def _run(path: str, args: tuple[Any, ...], *more: Any) -> None:
+    """``more``: what comes with the call, a work directory, say; not again where an argument names it."""
+    own = [_text(one) for one in args]
+    added = [text for text in map(_text, more) if not any(text in argument for argument in own)]
+    main, argv, search = sys.modules.get("__main__"), sys.argv[:], sys.path[:]
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    with io.open_code(path) as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    sys.modules["__main__"] = module
+    sys.argv[:] = [path, *own, *added]
+    sys.path.insert(0, os.path.dirname(path))
+    try:
+        exec(code, vars(module))
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    finally:
+        sys.argv[:], sys.path[:] = argv, search
+        if main is not None:
+            sys.modules["__main__"] = main
+
+
+def _text(argument: Any) -> str:
+    return os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument)

@@ -1,0 +1,195 @@
+"""What optimizer steps are given: watched in supervised runs, so that they can be held against those of the golden run."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import functools
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..core.records import Gradients
+from ..engine.controller import current
+from ..engine.import_hooks import when_imported
+from ..engine.patching import Patches
+from ..sites.torch_train import Trained, trained_parameters
+
+__all__ = ["trained"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+MOST_STEPS = 100_000
+"""Steps of which gradients are kept: some bytes a parameter and step."""
+ENOUGH = 8192
+"""Elements of a gradient whose norm stands for all of them."""
+
+
+class _Trained(Trained):
+    """What a run trains; ``gradients`` says what each step was given."""
+
+    def __init__(self, steps: _Steps) -> None:
+        super().__init__()
+        self.gradients = steps.done
+
+
+@contextlib.contextmanager
+def trained() -> Iterator[_Trained]:
+    """Watch which optimizers step, and what with."""
+    steps = _Steps()
+    found = _Trained(steps)
+    with trained_parameters(found, steps.seen), Patches() as patches:
+        when_imported("torch", patches, lambda: steps.watch(patches))
+        yield found
+
+
+class _Steps:
+    """Samples whose backward pass came to its end, and gradients at the steps."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, Any] | None] = []
+        self._about: tuple[int, Any] | None = None
+        self._recording: Callable[[], bool] = bool
+        self._forwarded = self._samples = 0
+        self._model: weakref.ref[Any] | None = None
+        self._first: weakref.ref[Any] | None = None
+
+    def done(self) -> list[Gradients]:
+        """What each step was given."""
+        return [_UNTOUCHED if about is None else Gradients(about[0], _floats(about[1])) for about in self._steps]
+
+    def watch(self, patches: Patches) -> None:
+        """Until the patches are undone."""
+        import torch
+        from torch.optim import optimizer
+
+        before = optimizer.register_optimizer_step_pre_hook(self._before_step)
+        optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)  # what a fault does to a step comes behind this
+        patches.on_undo(before.remove)
+        after = optimizer.register_optimizer_step_post_hook(self._after_step)
+        optimizer._global_optimizer_post_hooks.move_to_end(after.id, last=False)  # a fault behind the step may raise
+        patches.on_undo(after.remove)
+        patches.set(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward))
+        patches.set(optimizer.Optimizer, "zero_grad", self._zero_grad(optimizer.Optimizer.zero_grad))
+        self._recording = torch.is_grad_enabled
+
+    def seen(self, module: Any, args: Any, kwargs: Any) -> None:
+        """A forward pass came to its end; in training it counts."""
+        if not (module.training and self._recording()):
+            return
+        self._forwarded += _leading(args) or _leading(kwargs.values())
+        if self._model is None or self._model() is not module:
+            self._model = weakref.ref(module)
+            self._first = weakref.ref(first) if (first := _trainable(module)) is not None else None
+
+    def _backward(self, original: Any) -> Any:
+        import torch
+
+        task: Callable[[], int] = torch._C._current_graph_task_id
+
+        @functools.wraps(original)
+        def run_backward(*args: Any, **kwargs: Any) -> Any:
+            if task() != -1:
+                return original(*args, **kwargs)
+            if self._first is not None and (first := self._first()) is not None and first.grad is None:
+                self._samples = 0  # gradients were cleared
+            forwarded, self._forwarded = self._forwarded, 0
+            result = original(*args, **kwargs)
+            self._samples += forwarded
+            return result
+
+        return run_backward
+
+    def _zero_grad(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._samples = 0
+            return original(optimizer, *args, **kwargs)
+
+        return zero_grad
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        self._about = None
+        if len(self._steps) < MOST_STEPS and not _has_closure(args, kwargs) and _touched():
+            self._about = self._samples, _norms(optimizer)
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if len(self._steps) < MOST_STEPS:
+            if _has_closure(args, kwargs) and _touched():
+                self._about = self._samples, _norms(optimizer)
+            self._steps.append(self._about)
+        self._about, self._samples = None, 0
+
+
+_UNTOUCHED = Gradients(0, None, untouched=True)
+
+
+def _touched() -> bool:
+    """Whether a fault has struck, or there is none (a golden run): before that, steps are those of the golden run."""
+    controller = current()
+    return controller is None or not controller.plans or any(plan.struck for plan in controller.plans)
+
+
+def _floats(norms: Any) -> tuple[float, ...] | None:
+    return None if norms is None else tuple(map(float, norms.tolist()))
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether the step computes its gradients itself, by a function that it was given."""
+    return kwargs.get("closure") is not None or any(map(callable, args))
+
+
+def _trainable(module: Any) -> Any:
+    return next((parameter for parameter in module.parameters() if parameter.requires_grad), None)
+
+
+def _leading(values: Any) -> int:
+    """The leading dimension of the first tensor."""
+    for value in values:
+        shape = getattr(value, "shape", None)
+        if shape is not None and len(shape):
+            return int(shape[0])
+        if isinstance(value, (dict, list, tuple)):
+            inner = _leading(value.values() if isinstance(value, dict) else value)
+            if inner:
+                return inner
+    return 0
+
+
+def _norms(optimizer: Any) -> Any:
+    """The norms of an optimizer's gradients; None where there are none, or they have no norm."""
+    grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
+    if not grads:
+        return None
+    try:
+        return array.array("d", map(_norm, grads))  # NumPy takes a third of the time that torch's operators take
+    except (RuntimeError, TypeError, AttributeError):
+        return _norms_by_torch(grads)
+
+
+def _norm(grad: Any) -> float:
+    """The norm of a plain gradient on the CPU; of a large one, of its first elements."""
+    values = grad.numpy()
+    if values.dtype.char not in "fd":
+        raise TypeError(values.dtype)
+    values = values.ravel()[:ENOUGH]
+    largest = float(abs(values).max()) if values.size else 0.0
+    if 1e-15 < largest < 1e15:
+        return math.sqrt(values.dot(values))
+    values = values.astype("d") / (largest or 1.0)  # their squares are beyond what float32 holds
+    return largest * math.sqrt(values.dot(values))
+
+
+def _norms_by_torch(grads: list[Any]) -> Any:
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with contextlib.ExitStack() as stack:
+        if torch._C._len_torch_dispatch_stack():  # the measurement is nobody's operator
+            stack.enter_context(_disable_current_modes())
+        try:
+            with torch.no_grad():
+                grads = [grad if grad.numel() <= ENOUGH else grad.reshape(-1)[:ENOUGH] for grad in grads]
+                return torch.stack(torch._foreach_norm(grads, dtype=torch.float32))
+        except (RuntimeError, NotImplementedError):  # sparse ones, several devices, several types
+            return None

@@ -1,0 +1,84 @@
+"""``mlchaos.serve``: an app under load.
+
+1. ``app_runner.py`` starts the app (``asgi.py`` speaks the protocol), keeps the state at its start, and shuts it down.
+2. ``drive`` hands the requests (``requests.py``) to ``load_generators.py``: in the app's event loop, or in plain threads.
+3. ``patience.py`` ends a load that can never be answered.
+4. ``user_state.py`` puts memory back, so that the golden load (``golden_load.py``) is one of a fresh app without faults.
+5. ``verdicts.py`` judges the replies, with ``slo.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..core.replies import Reply
+from ..core.validation import CALLABLE, COUNT, ITERABLE, Rule, checked, is_real, optional
+from ..errors import BadArgument
+from .app_runner import Served
+from .golden_load import Played
+from .requests import counts_as_error
+from .verdicts import Load
+
+__all__ = ["Service"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+REQUESTS = Rule("a list of requests", ITERABLE.holds)
+RATE = Rule("requests a second, above 0,", lambda value: is_real(value) and value > 0)
+REQUESTS_AT_A_TIME = Rule("a number of requests, 1 or more,", COUNT.holds)
+PREDICATE = Rule("a predicate on the reply", CALLABLE.holds)
+
+
+class Service:
+    """An app that is up: :meth:`drive` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
+
+    def __init__(
+        self, served: Served, strict: Callable[[], bool], judged: Callable[[str, bool], None], hand_over: Callable[[Load], Load]
+    ) -> None:
+        self._served = served
+        self._strict = strict
+        self._judged = judged
+        self._hand_over = hand_over
+
+    @checked("drive", requests=REQUESTS, rate=optional(RATE), concurrency=optional(REQUESTS_AT_A_TIME), is_error=PREDICATE)
+    def drive(
+        self,
+        requests: Iterable[Any],
+        *,
+        rate: float | None = None,
+        concurrency: int | None = None,
+        is_error: Callable[[Reply], object] = counts_as_error,
+    ) -> Load:
+        """Send the requests, and return a :class:`~pytest_mlchaos.Load` of their replies.
+
+        To an ASGI app a request is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a dict of httpx's request keywords or an
+        ``httpx.Request``; to a callable it is the one argument. Without ``rate``, the next request is sent when one of ``concurrency``
+        (by default 1) is done: a closed loop. With ``rate`` (requests a second, on the trial's clock) they arrive evenly spaced,
+        whether or not those before are done; ``concurrency`` then limits how many are handled at once (by default nothing does),
+        and the wait for it counts as latency. A plain function is called in the test's own thread, one request after another; with
+        ``concurrency`` above 1 in so many threads, whose order is not the same in each run.
+
+        What a request raises in the app is its reply's error, and the load goes on. ``is_error(reply)`` says which other replies count as
+        errors: by default those with a status of 500 or more (a status of 4xx is an answer).
+
+        Fidelity: requests enter the app in process, without sockets, and nothing disconnects or times out on the client's side. Background
+        tasks run before the next request of the same slot, though latency does not count them.
+        """
+        listed = list(requests)
+        if not listed:
+            raise BadArgument("drive: there are no requests; give one or more")
+        slots = 1 if concurrency is None and rate is None else concurrency
+        replies, place = self._served.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
+        golden = lambda time: Played(*self._served.golden(place, time))  # noqa: E731
+        return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))
+
+    def close(self) -> None:
+        """Shut the app down now. Raises ``ServiceFailed`` when it fails to."""
+        self._served.stop()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._served.leave(error[1])

@@ -1,0 +1,266 @@
+"""A served app from start to end: what kind it is, its loads, and its golden run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from ..core.privacy import data_text
+from ..core.replies import Reply
+from ..core.sites import Key
+from ..engine import randomness
+from ..engine.controller import Controller
+from ..engine.patching import Patches
+from ..engine.process_state import Surroundings
+from ..engine.thread_pools import carry_scopes
+from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
+from ..runs.supervisor import kept, refuse_marks
+from ..runs.workdirs import WorkDirs
+from .asgi import AsgiTarget, Requests
+from .load_generators import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
+from .requests import Plan, Prepared
+from .user_state import UserState
+
+__all__ = ["Served", "kind_of"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+Kind = Literal["asgi", "coroutine", "function"]
+Counts = Mapping[Key, int]
+
+
+def kind_of(app: Any) -> Kind:
+    """What kind of app it is, told by the arguments that it takes. Raises ``BadArgument`` for what cannot be served."""
+    expected = "mlchaos.serve expects an ASGI app, which takes (scope, receive, send), or a callable of one request"
+    if not callable(app):
+        raise BadArgument(f"{expected}, but got {data_text(app)}")
+    takes = [count for count in (1, 2, 3) if _takes(app, count)]
+    if (_first_name(app) == "scope" and 1 in takes) or (inspect.isclass(app) and _takes(app.__call__, 3)):
+        raise BadArgument(
+            f"{data_text(app)} is an ASGI 2 app, called with the scope alone; mlchaos.serve takes ASGI 3: (scope, receive, send)"
+        )
+    if 1 in takes:
+        return "coroutine" if any(map(inspect.iscoroutinefunction, (app, getattr(app, "__call__", None)))) else "function"  # noqa: B004
+    if 3 in takes:
+        return "asgi"
+    if 2 in takes:
+        raise BadArgument(
+            f"{expected}, but {data_text(app)} takes two arguments, as a WSGI app does; put a WSGI-to-ASGI adapter around that"
+        )
+    raise BadArgument(f"{expected}, but got {data_text(app)}, which takes neither one argument nor three")
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a C function that does not say
+        return count == 1
+    return True
+
+
+def _first_name(function: Callable[..., Any]) -> str | None:
+    try:
+        return next(iter(inspect.signature(function).parameters), None)
+    except (TypeError, ValueError):
+        return None
+
+
+class Served:
+    """An app that is up from now on until it is stopped; as a context, it ends when the trial's body does."""
+
+    def __init__(
+        self, controller: Controller, app: Any, *, lifespan: bool, timeout: float, scratch: Path, workdirs: Iterable[Path]
+    ) -> None:
+        self._controller = controller
+        refuse_marks(app, "mlchaos.serve")
+        self._kind = kind_of(app)
+        if self._kind != "function":
+            _refuse_running_loop()
+        self._running = self._open = False
+        self._plans: list[Plan] = []
+        self._golden: list[list[tuple[list[Reply], Counts]]] = []
+        with controller.without_faults():  # what the tool itself calls is nobody's visit
+            self._subject = _Subject(app if self._kind != "asgi" else None)
+            self._random, self._surroundings = randomness.captured(), Surroundings()
+            self._disk, self._memory = WorkDirs(workdirs, scratch), UserState([app])
+            self._context, self._left = contextvars.copy_context(), self._memory.contents()
+            self._requests = Requests() if self._kind == "asgi" else None
+        self._driver = self._made(app, lifespan, timeout)
+        patches = controller.resources.enter_context(Patches())
+        carry_scopes(patches)
+        controller.resources.push(self)
+        controller.forget.append(self._forget)
+        controller.resources.enter_context(self._memory.following_imports())
+        self._open = True
+        with controller.attempt(), self._at_work():
+            self._driver.start()
+        self._running = True
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The app runs: what changes in here is its doing, and what has changed since it ran last is the test's."""
+        with self._controller.without_faults():
+            self._memory.adopt(self._left)
+        try:
+            yield
+        finally:
+            with self._controller.without_faults():
+                self._left = self._memory.contents()
+
+    def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
+        controller, now = self._controller, self._controller.clock.now
+        if self._kind == "function":
+            return SyncDriver(controller, self._subject, kept)
+        if self._kind == "coroutine":
+            return AsyncDriver(controller, CoroutineTarget(self._subject, kept, now))
+        return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
+
+    def drive(self, requests: Sequence[Any], **how: Any) -> tuple[list[Reply], int]:
+        """The replies to one more load, and its place among the service's loads."""
+        if not self._running:
+            over = "its golden run was asked for, which shuts an ASGI app down" if self._golden else "it was shut down"
+            raise BadArgument(f"this service is over: {over}; drive it before, or serve the app again")
+        given = requests if self._kind == "asgi" else kept(requests)
+        first = sum(len(plan.requests) for plan in self._plans)
+        plan = Plan([self._prepared(request) for request in requests], first, **how)
+        try:
+            with self._controller.attempt(), self._at_work():
+                replies = self._driver.drive(plan)
+        except BaseException as error:
+            if self._controller.crash is not None:
+                self._die()
+            if isinstance(error, SimulatedCrash):
+                error.cure = CURE  # it may have come from another thread, by an interruption
+            raise
+        self._plans.append(dataclasses.replace(plan, requests=given))
+        return replies, len(self._plans) - 1
+
+    def _prepared(self, given: Any) -> Prepared:
+        return self._requests.prepare(given) if self._requests is not None else Prepared(given, given, "", {})
+
+    def golden(self, place: int, time: int = 0) -> tuple[list[Reply], Counts]:
+        """One load's replies without faults, and how often sites were passed: the app is started afresh (an ASGI app is shut down before),
+        and given every load of this service again. ``time``: 0 for the first golden run, 1 for another one."""
+        if self._golden and len(self._golden[0]) <= place:  # of the loads up to then
+            self._golden.clear()
+        while len(self._golden) <= time:
+            if not self._open and not self._golden:
+                raise MlchaosError("the golden run of a service needs its trial: ask for it in the body of the test")
+            if self._kind == "asgi":
+                self._shut_down()
+            with self._controller.without_faults():
+                self._memory.adopt(self._left)
+            try:
+                self._golden.append(self._context.copy().run(self._played_again))
+            finally:
+                with self._controller.without_faults():
+                    self._left = self._memory.contents()
+                if not self._running and self._kind != "asgi":  # it was over already: nothing else keeps its loop
+                    self._free()
+        return self._golden[time][place]
+
+    def _played_again(self) -> list[tuple[list[Reply], Counts]]:
+        driver, controller = self._driver, self._controller
+        memory, disk = self._memory.as_at_the_start(), self._disk.as_at_the_start()
+        with controller.without_faults(), randomness.restored(), Surroundings(), disk, memory, self._subject.renewed():
+            self._surroundings.restore()
+            randomness.restore(self._random)
+            try:
+                driver.start()
+                played: list[tuple[list[Reply], Counts]] = []
+                for plan in self._plans:
+                    before = controller.passed()
+                    replies = driver.drive(dataclasses.replace(plan, requests=[self._prepared(given) for given in plan.requests]))
+                    played.append((replies, {key: count - before.get(key, 0) for key, count in controller.passed().items()}))
+                driver.stop()
+            except ServiceFailed as error:
+                raise GoldenRunFailed(f"without any fault, {error}") from error
+            return played
+
+    def stop(self) -> None:
+        """Shut the app down, once, and free what serves it."""
+        try:
+            self._shut_down()
+        finally:
+            self._free()
+
+    def _shut_down(self) -> None:
+        running, self._running = self._running, False
+        if running:
+            with self._at_work():
+                self._driver.stop()
+
+    def _free(self) -> None:
+        with self._controller.without_faults():
+            self._driver.close()
+
+    def _die(self) -> None:
+        """The process is gone: it does not shut down, but what it held is freed."""
+        self._running = False
+        self._release()
+
+    def _release(self) -> None:
+        is_open, self._open = self._open, False
+        if is_open:
+            self._free()
+
+    def _forget(self) -> None:
+        """Before the next trial: what the app left in memory is gone, so that no cache is warm, and no client poisoned."""
+        self._memory.adopt(self._left)
+        self._memory.restore()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.leave(error)
+        finally:
+            self._release()
+
+    def leave(self, error: BaseException | None) -> None:
+        """Shut down behind ``error``, which is not hidden by what fails now."""
+        try:
+            if self._controller.crash is None:
+                self.stop()
+        except ServiceFailed as failure:
+            if error is None:
+                raise
+            error.add_note(f"mlchaos: and then, {failure}")
+
+
+class _Subject:
+    """A callable, and a copy of it as it was at the start: a golden run must not find what the trial has left in it."""
+
+    def __init__(self, function: Callable[[Any], Any] | None) -> None:
+        self._function: Any = function
+        self._at_start = kept(function)
+
+    def __call__(self, payload: Any) -> Any:
+        return self._function(payload)
+
+    @contextlib.contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Take a copy as it was at the start."""
+        before, self._function = self._function, self._at_start
+        self._at_start = kept(self._at_start)
+        try:
+            yield
+        finally:
+            self._function = before
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise BadArgument("mlchaos.serve runs an event loop of its own, so that it works in plain tests alone: def test_...(), not async def")

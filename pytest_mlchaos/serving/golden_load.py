@@ -1,0 +1,177 @@
+"""The golden load that replies are compared with: what two golden loads have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..core.privacy import key_text
+from ..core.replies import Reply
+from ..core.sites import Key
+from ..errors import BadArgument, GoldenRunFailed
+from ..oracles.state import first_difference
+
+__all__ = ["Golden", "Played"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+By = Callable[[Reply], Any]
+NOT_JUDGED = 3
+"""How many parts that were not judged a message names."""
+_NONE: Any = object()
+_WORDS = re.compile(r"\w+|\W+")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Played:
+    """One load, played without faults: its replies, and how often each site was passed."""
+
+    replies: Sequence[Reply]
+    visits: Mapping[Key, int]
+
+
+class Golden:
+    """Compares replies with those of the golden load.
+
+    Where one differs, the load is played a second time: what differs between the two (times, request ids, state that cannot be made
+    fresh) is not judged. Raises ``GoldenRunFailed`` where every request fails without any fault.
+    """
+
+    def __init__(self, play: Callable[[int], Played]) -> None:
+        self._play = play
+        self._unjudged: dict[str, None] = {}
+        self.judged = False
+        """Whether some part of some reply has been compared."""
+
+    @functools.cached_property
+    def _first(self) -> Played:
+        played = self._play(0)
+        if not any(reply.ok for reply in played.replies):
+            first = played.replies[0]
+            raise GoldenRunFailed(
+                f"without any fault, all {len(played.replies)} requests of this load fail, so that no fault can show in them: "
+                f"{first}: {first.outcome}"
+            )
+        return played
+
+    @functools.cached_property
+    def _second(self) -> Sequence[Reply]:
+        return self._play(1).replies
+
+    def visits(self, key: Key) -> int:
+        """How often a site was passed in it."""
+        return self._first.visits.get(key, 0)
+
+    def difference(self, place: int, reply: Reply, *, by: By | None = None, rtol: float = 0.0, atol: float = 0.0) -> str | None:
+        """Where a reply differs from the golden one of its place, in words; None where it does not."""
+        golden = self._first.replies[place]
+        comparison = _Common(rtol, atol)
+        if comparison.difference(reply, golden, golden, by) is None:
+            self.judged = True
+            return None
+        comparison = _Common(rtol, atol)
+        found = comparison.difference(reply, golden, self._second[place], by)
+        self.judged |= comparison.judged or found is not None
+        self._unjudged.update(dict.fromkeys(comparison.unjudged))
+        return found
+
+    @property
+    def remark(self) -> str:
+        """What was not judged, in words; nothing where all was."""
+        if not self._unjudged:
+            return ""
+        named = [*list(self._unjudged)[:NOT_JUDGED], *(["..."] if len(self._unjudged) > NOT_JUDGED else [])]
+        return (
+            f"not judged, because two golden loads differ in it: {', '.join(named)} "
+            "(a time or an id; or state of the app that cannot be made fresh: serve an app that is made in the test)"
+        )
+
+
+class _Common:
+    """One comparison of a reply with two golden ones."""
+
+    def __init__(self, rtol: float, atol: float) -> None:
+        self._difference = functools.partial(first_difference, rtol=rtol, atol=atol)
+        self.unjudged: list[str] = []
+        self.judged = False
+
+    def difference(self, reply: Reply, one: Reply, other: Reply, by: By | None) -> str | None:
+        if by is not None:
+            return self._values(by(reply), by(one), by(other), "by(reply)")
+        if _kind(one) != _kind(other):
+            self.unjudged.append("the outcome")
+            return None
+        if _kind(reply) != _kind(one):
+            return f"{reply.outcome} instead of {one.outcome}"
+        self.judged = one.status is not None or one.error is not None
+        if reply.content is None:
+            return self._values(reply.value, one.value, other.value, "value")
+        try:
+            values = reply.json, one.json, other.json
+        except BadArgument:
+            return self._values(_text(reply), _text(one), _text(other), "content")
+        return self._values(*values, "json")
+
+    def _values(self, actual: Any, one: Any, other: Any, path: str) -> str | None:
+        """The first difference of ``actual`` in what ``one`` and ``other`` have in common."""
+        if one is other or self._difference(one, other, name=path) is None:
+            self.judged = True
+            return self._difference(actual, one, name=path)
+        if type(one) is not type(other):
+            self.unjudged.append(path)
+            return None
+        if type(actual) is not type(one):
+            return f"{path}: {type(actual).__name__} instead of {type(one).__name__}"
+        if isinstance(one, Mapping):
+            return self._mappings(actual, one, other, path)
+        if isinstance(one, (list, tuple)) and len(one) == len(other) == len(actual):
+            differences = (self._values(*three, f"{path}[{place}]") for place, three in enumerate(zip(actual, one, other, strict=True)))
+            return next((found for found in differences if found), None)
+        if dataclasses.is_dataclass(one):
+            return self._mappings(_fields(actual), _fields(one), _fields(other), path)
+        if isinstance(one, str):
+            return self._texts(actual, one, other, path)
+        self.unjudged.append(path)
+        return None
+
+    def _mappings(self, actual: Mapping[Any, Any], one: Mapping[Any, Any], other: Mapping[Any, Any], path: str) -> str | None:
+        keys = list(dict.fromkeys([*one, *other, *actual]))
+        paths = {key: f"{path}[{key_text(key, place, len(keys))}]" for place, key in enumerate(keys)}
+        for key in [key for key in one if key in other]:
+            if key not in actual:
+                return f"{paths[key]}: missing"
+            if found := self._values(actual[key], one[key], other[key], paths[key]):
+                return found
+        extra = next((key for key in actual if key not in one and key not in other), _NONE)
+        self.unjudged += [paths[key] for key in {**one, **other} if (key in one) != (key in other)]
+        return None if extra is _NONE else f"{paths[extra]}: not expected"
+
+    def _texts(self, actual: str, one: str, other: str, path: str) -> str | None:
+        """Texts word by word, where they have as many."""
+        words = [_WORDS.findall(text) for text in (actual, one, other)]
+        common = [first if first == second else None for first, second in zip(*words[1:], strict=False)]
+        self.unjudged.append(path)
+        if len(words[1]) != len(words[2]) or not any(common):
+            return None
+        self.judged = True
+        if len(words[0]) != len(words[1]) or any(word not in (None, found) for word, found in zip(common, words[0], strict=True)):
+            return f"{path}: another text, also in what two golden loads have in common"
+        return None
+
+
+def _kind(reply: Reply) -> tuple[int | None, type]:
+    return reply.status, type(reply.error)
+
+
+def _text(reply: Reply) -> Any:
+    """The body as text where it is one, else its bytes."""
+    try:
+        return (reply.content or b"").decode()
+    except UnicodeDecodeError:
+        return reply.content
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}

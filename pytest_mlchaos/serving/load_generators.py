@@ -1,0 +1,314 @@
+"""How requests are driven into a served app: in an event loop, or in plain threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from ..core.clock import VirtualClock
+from ..core.interrupts import deferred
+from ..core.privacy import data_text, location_text
+from ..core.replies import Reply
+from ..engine.attribution import branching, scope
+from ..engine.controller import Controller
+from ..engine.error_origin import swallowed
+from ..engine.task_waits import line_of
+from ..errors import BadArgument, CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
+from ..sites.serving import SITE
+from .patience import Patience
+from .requests import Answer, Handling, Plan, Prepared
+
+__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+CURE = "mlchaos.serve keeps one process; put serve() and drive() into a function, and run that under mlchaos.run, as a supervisor would"
+
+
+class Driver(Protocol):
+    """Starts an app, drives loads into it, stops it."""
+
+    def start(self) -> None:
+        """Start the app."""
+        ...
+
+    def drive(self, plan: Plan) -> list[Reply]:
+        """Every request's reply, in the order of the requests."""
+        ...
+
+    def stop(self) -> None:
+        """Shut the app down."""
+        ...
+
+    def close(self) -> None:
+        """Free what the driver itself holds."""
+        ...
+
+
+class AsyncTarget(Protocol):
+    """What an event loop serves: an ASGI app, or a coroutine function."""
+
+    async def start(self) -> None:
+        """Start up."""
+        ...
+
+    async def send(self, payload: Any) -> Answer:
+        """Handle one request; what it raises is the reply's error."""
+        ...
+
+    async def stop(self) -> None:
+        """Shut down."""
+        ...
+
+
+class AsyncDriver:
+    """One event loop from an app's start until it is closed: clients bind themselves to the loop that they were made in."""
+
+    def __init__(self, controller: Controller, target: AsyncTarget) -> None:
+        self._controller = controller
+        self._target = target
+        self._runner: asyncio.Runner | None = None
+        self._crash_arrived = False
+        self._in_flight: dict[int, tuple[Prepared, asyncio.Task[Any] | None]] = {}
+        self._patience = Patience(controller, self._give_up)
+
+    def start(self) -> None:
+        """Start the app up."""
+        self._run(self._target.start(), "starting up")
+
+    def stop(self) -> None:
+        """Shut the app down."""
+        self._run(self._target.stop(), "shutting down")
+
+    def close(self) -> None:
+        """End every task, and the loop; what comes after that is given a new one."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
+
+    def drive(self, plan: Plan) -> list[Reply]:
+        """Each request in a task of its own."""
+        replies: list[Reply] = self._run(self._driven(plan), "between two requests")
+        return replies
+
+    def _run(self, coroutine: Any, doing: str) -> Any:
+        if self._runner is None:
+            with deferred():  # half a loop cannot be closed
+                runner = asyncio.Runner(loop_factory=self._new_loop)  # with a factory, the thread's own loop stays set
+                runner.get_loop()
+                self._runner = runner
+        try:
+            return self._runner.run(coroutine)
+        except SimulatedCrash as crash:
+            crash.cure = CURE
+            place = None if self._crash_arrived or self._controller.crash is None else swallowed(self._controller.crash)
+            if place is not None:
+                raise CrashSwallowed(place) from None
+            raise
+        except MlchaosError as error:
+            raise error.with_traceback(None) from error.__cause__  # the loop's frames say nothing
+        except BaseException as error:  # the time is over, say
+            in_flight = ", ".join(self._places())
+            error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
+            raise
+
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(branching(loop.get_task_factory()))
+        self._patience.watch(loop)
+        return loop
+
+    def _places(self) -> list[str]:
+        """The requests in flight, and where they wait."""
+        places = []
+        for number, (request, task) in self._in_flight.items():
+            line = line_of(task) if task is not None else ""
+            places.append(f"request {number} {location_text(request.name)}".strip() + (f", which waits in {line}" if line else ""))
+        return places
+
+    def _give_up(self, reason: str) -> None:
+        if self._in_flight:
+            raise NeverAnswered("\n  ".join([f"the app hangs: {reason}", *self._places()]))
+
+    async def _driven(self, plan: Plan) -> list[Reply]:
+        slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
+        now, start = self._controller.clock.now, self._controller.clock.now()
+        tasks: list[asyncio.Task[Reply]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place, request in enumerate(plan.requests):
+                    arrival = None
+                    if plan.rate is not None:
+                        arrival = start + place / plan.rate
+                        await asyncio.sleep(max(0.0, arrival - now()))
+                    elif slots is not None:
+                        await slots.acquire()
+                    handled = self._handled(plan, request, plan.first + place, start, arrival, slots)
+                    tasks.append(group.create_task(handled))
+        except BaseExceptionGroup as failures:
+            error = _first(failures)
+            raise error from error.__cause__
+        return [task.result() for task in tasks]
+
+    async def _handled(
+        self, plan: Plan, request: Prepared, number: int, start: float, arrival: float | None, slots: asyncio.Semaphore | None
+    ) -> Reply:
+        """One request; where arrivals have a rate, it waits for a slot first, and its latency counts that."""
+        if arrival is None:
+            arrival = self._controller.clock.now()
+        elif slots is not None:
+            await slots.acquire()
+        handling = Handling(self._controller, request, number)
+        self._in_flight[number] = request, asyncio.current_task()
+        self._patience.progress()
+        try:
+            with scope(request=number) as struck:
+                answer = await self._answer(request)
+                self._controller.hear()
+                return handling.reply(answer, struck, start, arrival, plan.is_error)
+        finally:
+            self._in_flight.pop(number, None)
+            self._patience.progress()
+            if slots is not None:
+                slots.release()
+
+    async def _answer(self, request: Prepared) -> Answer:
+        try:
+            gate = self._controller.begin(SITE, request.payload, request.attributes)
+            if gate is None:
+                return await self._target.send(request.payload)
+            with gate:
+                await gate.wait_async()
+                return await self._target.send(gate.payload)
+        except SimulatedCrash:
+            self._crash_arrived = True
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # by us: the load is over
+            return Answer({"error": error})
+        except Exception as error:  # noqa: BLE001  # whatever the app raises is its reply
+            return Answer({"error": error})
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first exception in a group: a death before all others."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    died = error.subgroup(SimulatedCrash)
+    return _first((died or error).exceptions[0])
+
+
+class SyncDriver:
+    """A plain function, called in the test's own thread; in so many threads where more than one request is in flight."""
+
+    def __init__(self, controller: Controller, function: Callable[[Any], Any], keep: Callable[[Any], Any]) -> None:
+        self._controller = controller
+        self._function = function
+        self._keep = keep
+        self._patience = Patience(controller, self._give_up)
+        self._number = 0
+
+    def _give_up(self, reason: str) -> None:
+        raise NeverAnswered(f"the app hangs: {reason}\n  request {self._number}")
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def drive(self, plan: Plan) -> list[Reply]:
+        """One after another, or by a pool of threads."""
+        start = self._controller.clock.now()
+        if (plan.concurrency or 1) == 1:
+            return [self._watched(plan, place, start) for place in range(len(plan.requests))]
+        replies: list[concurrent.futures.Future[Reply]] = []
+        with concurrent.futures.ThreadPoolExecutor(plan.concurrency, "mlchaos-serve") as pool:
+            try:
+                for place in range(len(plan.requests)):
+                    arrival = self._arrival(plan, place, start)
+                    context = contextvars.copy_context()
+                    replies.append(pool.submit(context.run, self._handled, plan, place, start, arrival))
+                return [reply.result() for reply in replies]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _watched(self, plan: Plan, place: int, start: float) -> Reply:
+        clock, arrival = self._controller.clock, self._arrival(plan, place, start)
+        self._number = plan.first + place
+        self._patience.progress()
+        if not isinstance(clock, VirtualClock):
+            return self._handled(plan, place, start, arrival)
+        before, clock.on_sleep = clock.on_sleep, self._patience.waits
+        try:
+            return self._handled(plan, place, start, arrival)
+        finally:
+            clock.on_sleep = before
+
+    def _arrival(self, plan: Plan, place: int, start: float) -> float | None:
+        if plan.rate is None:
+            return None
+        clock, arrival = self._controller.clock, start + place / plan.rate
+        if arrival > clock.now():
+            clock.sleep(arrival - clock.now())
+        return arrival
+
+    def _handled(self, plan: Plan, place: int, start: float, arrival: float | None) -> Reply:
+        request, number = plan.requests[place], plan.first + place
+        if arrival is None:
+            arrival = self._controller.clock.now()
+        handling = Handling(self._controller, request, number)
+        with scope(request=number) as struck:
+            try:
+                answer = self._answer(request)
+            except SimulatedCrash as crash:
+                crash.cure = CURE
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever the function raises is its reply
+                answer = Answer({"error": error})
+            self._controller.hear()
+            return handling.reply(answer, struck, start, arrival, plan.is_error)
+
+    def _answer(self, request: Prepared) -> Answer:
+        gate = self._controller.begin(SITE, request.payload, request.attributes)
+        with gate or contextlib.nullcontext():
+            if gate is not None:
+                gate.wait()
+            value = self._function(request.payload if gate is None else gate.payload)
+            if inspect.isawaitable(value):
+                raise BadArgument(
+                    f"mlchaos.serve: the callable returned {data_text(value)}, to be awaited: serve the coroutine function itself"
+                )
+        finished = self._controller.clock.now()
+        return Answer({"value": self._keep(value)}, finished)
+
+
+class CoroutineTarget:
+    """A coroutine function of one argument."""
+
+    def __init__(self, function: Callable[[Any], Awaitable[Any]], keep: Callable[[Any], Any], now: Callable[[], float]) -> None:
+        self._function = function
+        self._keep = keep
+        self._now = now
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
+
+    async def send(self, payload: Any) -> Answer:
+        """Await the function's value."""
+        value = await self._function(payload)
+        finished = self._now()
+        return Answer({"value": self._keep(value)}, finished)

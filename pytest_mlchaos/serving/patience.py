@@ -1,0 +1,74 @@
+"""When to give up on an app that never answers: nothing could wake it any more, or it polls for ever on a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from time import sleep  # the real one
+from typing import Any
+
+from ..engine.activity import may_bring_something
+from ..engine.attribution import latest_end
+from ..engine.controller import Controller
+from ..engine.thread_pools import have_work
+
+__all__ = ["Patience"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+LIMIT = 600.0
+"""Seconds of virtual time in which no request ends and no fault strikes, and no delay of one is under way."""
+WAITS = 10_000
+"""Waits in that time: a few long ones are no polling."""
+LOOKS = 5
+MOMENT = 0.002
+"""Real seconds between two looks at whether anything could wake the app."""
+
+
+class Patience:
+    """Watches how an app waits while it is driven; ``give_up(reason)`` raises."""
+
+    def __init__(self, controller: Controller, give_up: Callable[[str], None]) -> None:
+        self._controller = controller
+        self._give_up = give_up
+        self._strikes = self._waits = 0
+        self._since = math.nan
+
+    def progress(self) -> None:
+        """A request has ended, or is new."""
+        self._since = math.nan
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look each time that the loop is about to wait."""
+        inner: Any = loop
+        run_once = getattr(loop, "_run_once", None)  # the one place in which asyncio's loops wait
+        if run_once is None or not hasattr(getattr(loop, "_selector", None), "get_map"):
+            return
+
+        def watched() -> None:
+            if not inner._ready and not inner._stopping:
+                if any(not handle.cancelled() for handle in inner._scheduled):
+                    self.waits()
+                elif len(inner._selector.get_map()) <= 1 and self._is_stuck(inner):
+                    self._give_up("nothing is scheduled, and no thread, child process or socket is there that could wake it")
+            run_once()
+
+        inner._run_once = watched
+
+    def _is_stuck(self, loop: Any) -> bool:
+        """Whether nothing wakes the loop, now and a moment later: a thread may be on its way."""
+        for _ in range(LOOKS):
+            if loop._ready or have_work() or may_bring_something() or loop._ready:
+                return False
+            sleep(MOMENT)
+        return True
+
+    def waits(self) -> None:
+        """The app is about to wait for a time."""
+        now = self._controller.clock.now()
+        strikes = len(self._controller.journal)
+        if not (now - self._since >= 0) or strikes != self._strikes:
+            self._since, self._strikes, self._waits = now, strikes, 0
+        self._waits += 1
+        if self._waits > WAITS and now - max(self._since, latest_end()) > LIMIT:
+            self._give_up(f"it has waited {self._waits} times in {now - self._since:.0f} s of virtual time, and nothing came of it")

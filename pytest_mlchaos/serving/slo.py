@@ -1,0 +1,111 @@
+"""``assert_slo``: latencies and errors against the bounds of a service level objective."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..core.validation import ITERABLE, checked, did_you_mean, index, parse_duration, shown
+from ..errors import BadArgument, SloMissed
+
+__all__ = ["Bounds", "assert_slo", "quantile", "seconds"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+KNOWN = ("p50", "p90", "p95", "p99", "p999", "max", "error_rate", "availability")
+_PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")
+
+
+@checked("assert_slo", latencies=ITERABLE)
+def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> None:
+    """Raise :class:`~pytest_mlchaos.errors.SloMissed` unless latencies and errors keep within ``bounds``.
+
+    ``latencies``: seconds, one a request, the failed ones included; ``errors``: how many of the requests failed. Bounds, of which one
+    or more must be given and which may just be reached: ``p50``, ``p95``, ``p99``, ``p999`` (the 99.9th percentile) or any other, and
+    ``max``, in seconds or as ``"150ms"``; ``error_rate``, the largest share of failed requests; ``availability``, the smallest
+    share of those that did not fail. Percentiles are nearest-rank: the smallest latency that is exceeded by at most the rest of the
+    requests, so always one that was measured. Raises ``BadArgument`` for no latencies, or for one that is negative or not a number.
+    """
+    values = [_latency(value, place) for place, value in enumerate(latencies)]
+    if index(errors) is None or errors > len(values):
+        raise BadArgument(f"assert_slo: expected errors to be a number of failed requests, at most {len(values)}, but got {shown(errors)}")
+    missed = Bounds(bounds).missed(values, errors)
+    if missed:
+        raise SloMissed("\n  ".join([f"the SLO is missed over {_counted(len(values), 'request')}:", *missed]))
+
+
+def quantile(latencies: Sequence[float], q: float) -> float:
+    """The nearest-rank quantile: the smallest value such that a share ``q`` of all values or more are no larger."""
+    ordered = sorted(latencies)
+    return ordered[max(0, math.ceil(round(q * len(ordered), 9)) - 1)]
+
+
+class Bounds:
+    """The bounds of an SLO, as keywords; a wrong one is refused with the likely spelling."""
+
+    def __init__(self, bounds: Mapping[str, Any]) -> None:
+        if not bounds:
+            raise BadArgument(f"assert_slo needs a bound or more, such as p99='150ms' or error_rate=0.01; it takes {', '.join(KNOWN)}")
+        self._shares = {name: _share(name, bounds[name]) for name in ("error_rate", "availability") if name in bounds}
+        self._times = {name: (_level(name), parse_duration(value, name)) for name, value in bounds.items() if name not in self._shares}
+
+    def missed(self, latencies: Sequence[float], errors: int) -> list[str]:
+        """What is beyond its bound, in words."""
+        if not latencies:
+            raise BadArgument("assert_slo: there are no replies to judge")
+        return [*self._slow(latencies), *self._failed(errors, len(latencies))]
+
+    def _slow(self, latencies: Sequence[float]) -> list[str]:
+        missed = []
+        for name, (level, bound) in self._times.items():
+            found = quantile(latencies, level)
+            if found > bound:
+                slower = sum(latency > bound for latency in latencies)
+                missed.append(f"{name} is {seconds(found)}, expected at most {seconds(bound)} ({slower} of {len(latencies)} took longer)")
+        return missed
+
+    def _failed(self, errors: int, count: int) -> list[str]:
+        missed, rate = [], errors / count
+        most, least = self._shares.get("error_rate", 1.0), self._shares.get("availability", 0.0)
+        if rate > most:
+            missed.append(f"the error rate is {rate:.4g}, expected at most {most:.4g} ({errors} of {count} failed)")
+        if 1 - rate < least:
+            missed.append(f"the availability is {1 - rate:.4g}, expected at least {least:.4g} ({errors} of {count} failed)")
+        return missed
+
+
+def _level(name: str) -> float:
+    """0.999 of ``"p999"``."""
+    if name == "max":
+        return 1.0
+    match = _PERCENTILE.fullmatch(name)
+    level = float(f"{match[1]}.{match[2] or 0}") / 100 if match else 0
+    if match is None or not level or name.startswith("p100"):
+        raise BadArgument(f"assert_slo: unknown bound {name!r}{did_you_mean(name, KNOWN)}; it takes {', '.join(KNOWN)}, or any percentile")
+    return level
+
+
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise BadArgument(f"assert_slo: expected {name} to be a share from 0 to 1 but got {shown(value)}")
+    return float(value)
+
+
+def _latency(value: Any, place: int) -> float:
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not number >= 0:
+        raise BadArgument(f"assert_slo: expected latency {place} to be a number of seconds, 0 or more, but got {shown(value)}")
+    return number
+
+
+def seconds(value: float) -> str:
+    """A duration in words: ``150 ms``, ``2.01 s``."""
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

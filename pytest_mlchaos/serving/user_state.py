@@ -1,0 +1,384 @@
+"""The memory of user modules and of a served app, as at the start: a golden load, and the next trial, must not find what a load left."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import copy
+import enum
+import functools
+import itertools
+import queue
+import random
+import sys
+import threading
+import types
+import unittest.mock
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ..engine.activity import TOOLS
+from ..engine.user_code import is_users
+from ..runs.module_globals import user_modules, watched_imports
+
+__all__ = ["UserState"]
+
+DEPTH = 4
+"""How deep installed packages' objects are followed: a framework's app, its state, what that holds."""
+MOST = 100_000
+"""Objects that are kept at most."""
+_CONTAINERS = frozenset((dict, collections.OrderedDict, collections.defaultdict, collections.Counter, list, set, collections.deque))
+_OF_THE_STANDARD_LIBRARY = (
+    types.SimpleNamespace,
+    threading.local,
+    threading.Semaphore,
+    queue.Queue,
+    asyncio.Queue,
+    asyncio.Lock,
+    asyncio.Event,
+    asyncio.Semaphore,
+    asyncio.Condition,
+    collections.UserDict,
+    collections.UserList,
+    unittest.mock.NonCallableMock,
+)
+"""Classes whose instances are plain state. Others (threads, loops, sockets) are tied to what cannot be put back."""
+_CACHE: Any = type(functools.lru_cache(len))
+_COUNTERS = (itertools.count, itertools.cycle)
+_ABSENT = object()
+_SEEN: dict[str, tuple[int, int, list[Any]]] = {}
+"""Modules that were looked through: their names by identity and number, and the containers among them (held, so that ids stay theirs)."""
+_SLOTS: weakref.WeakKeyDictionary[type, tuple[Any, ...]] = weakref.WeakKeyDictionary()
+
+
+class UserState:
+    """Names in user modules, and what they and the ``roots`` reach: containers, instances, classes, closures, caches and counters.
+
+    Contents are put back in place, so that each object stays the same under all its names. Not put back are what C code holds (arrays,
+    connections), the variables of functions and tasks that are running, and the inside of threads and event loops.
+    """
+
+    def __init__(self, roots: Iterable[Any] = ()) -> None:
+        self._kept: list[_Kept] = []
+        seen: set[int] = set()
+        self._alive: list[Any] = []
+        others = _of_other_modules()
+        to_see: collections.deque[tuple[Any, int]] = collections.deque((_Names(vars(module)), 0) for module in user_modules())
+        to_see.extend((root, 0) for root in roots)
+        while to_see and len(self._kept) < MOST:
+            value, depth = to_see.popleft()
+            if id(value) in seen or id(value) in others:
+                continue
+            for kept in _kept(value, depth):
+                seen.add(id(value))
+                self._alive.append(value)
+                self._kept.append(kept)
+                to_see.extend((held, kept.depth) for held in kept.reaches())
+        self._at_start = self.contents()
+
+    def contents(self) -> list[Any]:
+        """What all objects that are kept hold now."""
+        return [kept.content() for kept in self._kept]
+
+    def adopt(self, before: list[Any]) -> None:
+        """What has come and gone since ``before`` is the test's doing, or an import's: it belongs to the start from now on."""
+        for place, (kept, was) in enumerate(zip(self._kept, before, strict=True)):
+            now = kept.content()
+            if not _same(now, was):
+                self._at_start[place] = _with_changes(self._at_start[place], was, now)
+
+    @contextlib.contextmanager
+    def following_imports(self) -> Iterator[None]:
+        """What is done while a module is imported in here belongs to the start: it is done once in a process."""
+        before: list[Any] = []
+
+        def begin() -> None:
+            before[:] = self.contents()
+
+        with watched_imports(begin, lambda: self.adopt(before)):
+            yield
+
+    def restore(self, contents: list[Any] | None = None) -> None:
+        """Put back what was held at the start, or then."""
+        copies: dict[int, Any] = {}
+        wanted = zip(self._kept, self._at_start if contents is None else contents, strict=True)
+        changed = [(kept, was) for kept, was in wanted if not _same(kept.content(), was)]
+        for kept, was in changed:
+            if isinstance(kept, _Items) and any(isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]):
+                continue  # a register of what was imported: imports are not taken back
+            with contextlib.suppress(AttributeError, TypeError):  # read-only by now
+                kept.put_back([(key, _fresh(value, copies)) for key, value in was])
+
+    @contextlib.contextmanager
+    def as_at_the_start(self) -> Iterator[None]:
+        """What was held at the start; what is held now comes back at the end."""
+        now = self.contents()
+        self.restore()
+        try:
+            yield
+        finally:
+            self.restore(now)
+
+
+class _Names:
+    """Stands for the names of one module: its dict is no container of the user's."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+
+
+class _Kept:
+    """An object that is kept: how its content is read, as pairs of a key and a value, and put back."""
+
+    def __init__(self, read: Callable[[], list[tuple[Any, Any]]], put_back: Callable[[list[tuple[Any, Any]]], None], depth: int) -> None:
+        self._read = read
+        self.put_back = put_back
+        self.depth = depth
+
+    def content(self) -> list[tuple[Any, Any]]:
+        return [(key, _frozen(value)) for key, value in self._read()]
+
+    def reaches(self) -> Iterator[Any]:
+        for key, value in self._read():
+            yield value
+            if type(key) is tuple:
+                yield key
+
+
+class _Items(_Kept):
+    """What a container holds."""
+
+
+class _Frozen:
+    """A counter, or a generator of random numbers, and how far it was."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.state = value.getstate() if isinstance(value, random.Random) else copy.copy(value)
+
+
+def _frozen(value: Any) -> Any:
+    return _Frozen(value) if type(value) in _COUNTERS or type(value) is random.Random else value
+
+
+def _fresh(value: Any, copies: dict[int, Any]) -> Any:
+    if not isinstance(value, _Frozen):
+        return value
+    if isinstance(value.value, random.Random):
+        value.value.setstate(value.state)
+        return value.value
+    return copies.setdefault(id(value.value), copy.copy(value.state))
+
+
+def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
+    return len(one) == len(other) and all(a is c and _is_same(b, d) for (a, b), (c, d) in zip(one, other, strict=True))
+
+
+def _with_changes(start: list[tuple[Any, Any]], before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """What was held at the start, with what came and went between ``before`` and ``now``."""
+    if not all(key is not None for key, _ in [*start, *before, *now]):  # items without keys: those of a list
+        return [*start, *now[len(before) :]] if _same(now[: len(before)], before) else now
+    found, old, new = dict(start), dict(before), dict(now)
+    for key in old.keys() - new.keys():
+        found.pop(key, None)
+    found.update((key, value) for key, value in new.items() if key not in old or not _is_same(old[key], value))
+    return list(found.items())
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, _Frozen) and isinstance(other, _Frozen):
+        return one.value is other.value and (one.state == other.state or repr(one.state) == repr(other.state))
+    return one is other
+
+
+def _kept(value: Any, depth: int) -> list[_Kept]:
+    """How an object is kept; nothing for one that is not."""
+    cls = type(value)
+    if cls is _Names:
+        return [_Kept(functools.partial(_read_names, value.names), functools.partial(_put_names, value.names), 0)]
+    if cls in _CONTAINERS:
+        return [_items(value, depth)]
+    if cls is types.FunctionType:
+        mine = is_users(value.__code__.co_filename)
+        return [_Kept(functools.partial(_read_function, value), functools.partial(_put_function, value), 0)] if mine else []
+    if cls is _CACHE:
+        return [_Kept(lambda: [(value.cache_info().misses, value.__wrapped__)], lambda content: value.cache_clear(), depth)]
+    if parts := _parts(value):
+        return [_Kept(lambda: [(None, part) for part in parts], lambda content: None, depth)]
+    if isinstance(value, type):
+        mine = _is_users_class(value) and not issubclass(value, enum.Enum)
+        return [_Kept(functools.partial(_read_class, value), functools.partial(_put_class, value), 0)] if mine else []
+    below = 0 if _is_users_class(cls) else depth + 1
+    if below > DEPTH or not _is_followed(cls) or issubclass(cls, types.ModuleType):
+        return []
+    found = [_Kept(functools.partial(_read_instance, value), functools.partial(_put_instance, value), below)]
+    return [*found, _items(value, below)] if isinstance(value, (dict, list, set, collections.deque)) else found
+
+
+def _items(container: Any, depth: int) -> _Kept:
+    return _Items(functools.partial(_read_container, container), functools.partial(_put_container, container), depth)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    """What is held by something that cannot change, and says where to look on."""
+    if isinstance(value, tuple):
+        return tuple(value)
+    if isinstance(value, types.MethodType):
+        return value.__self__, value.__func__
+    if isinstance(value, (staticmethod, classmethod)):
+        return (value.__func__,)
+    if isinstance(value, property):
+        return value.fget, value.fset
+    if isinstance(value, functools.partial):
+        return (value.func, *value.args, *value.keywords.values())
+    return ()
+
+
+def _is_users_class(cls: type) -> bool:
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return isinstance(file, str) and is_users(file)
+
+
+def _is_followed(cls: type) -> bool:
+    """Whether instances of a class hold plain state: a class of the user's, of an installed package, or one of those named above."""
+    package = str(cls.__module__).partition(".")[0]
+    if package in TOOLS:
+        return False
+    return issubclass(cls, _OF_THE_STANDARD_LIBRARY) or package not in sys.stdlib_module_names
+
+
+def _of_other_modules() -> set[int]:
+    """Containers that a user's module may have a name for, too, and that are another module's (``sys.path``); and the modules' names."""
+    found: set[int] = set()
+    for name, module in list(sys.modules.items()):
+        if issubclass(type(module), types.ModuleType):
+            names = vars(module)
+            known = _SEEN.get(name)
+            if known is None or known[:2] != (id(names), len(names)):
+                file = names.get("__file__")
+                mine = isinstance(file, str) and is_users(file)
+                held = [] if mine else [value for value in list(names.values()) if type(value) in _CONTAINERS]
+                known = _SEEN[name] = id(names), len(names), held
+            found.update(map(id, known[2]), (id(names),))
+    return found
+
+
+# -- how each kind is read and put back ------------------------------------------------------------------------
+
+
+def _read_names(names: dict[str, Any]) -> list[tuple[Any, Any]]:
+    return [
+        (name, value) for name, value in list(names.items()) if not name.startswith("__") and not issubclass(type(value), types.ModuleType)
+    ]
+
+
+def _put_names(names: dict[str, Any], content: list[tuple[Any, Any]]) -> None:
+    held = dict(content)
+    for name, _ in _read_names(names):
+        if name not in held:
+            del names[name]
+    for name, value in content:
+        if names.get(name, _ABSENT) is not value:
+            names[name] = value
+
+
+def _read_container(container: Any) -> list[tuple[Any, Any]]:
+    kind = _kind(container)
+    return list(kind.items(container)) if issubclass(kind, dict) else [(None, value) for value in list(kind.__iter__(container))]
+
+
+def _put_container(container: Any, content: list[tuple[Any, Any]]) -> None:
+    kind: Any = _kind(container)
+    kind.clear(container)
+    if issubclass(kind, dict):
+        for key, value in content:
+            kind.__setitem__(container, key, value)
+    else:
+        (kind.update if kind is set else kind.extend)(container, [value for _, value in content])
+
+
+def _kind(container: Any) -> Any:
+    """The built-in class that a container is of: what its subclass does on each change is passed by."""
+    return next(kind for kind in (collections.OrderedDict, dict, list, set, collections.deque) if isinstance(container, kind))
+
+
+def _read_function(function: types.FunctionType) -> list[tuple[Any, Any]]:
+    cells = [(place, _cell(cell)) for place, cell in enumerate(function.__closure__ or ())]
+    defaults = [(None, function.__defaults__ or ()), (None, tuple((function.__kwdefaults__ or {}).values()))]
+    return [*cells, *vars(function).items(), *([pair for pair in defaults if pair[1]])]
+
+
+def _cell(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _ABSENT
+
+
+def _put_function(function: types.FunctionType, content: list[tuple[Any, Any]]) -> None:
+    attributes = vars(function)
+    attributes.clear()
+    for key, value in content:
+        if isinstance(key, str):
+            attributes[key] = value
+        elif isinstance(key, int) and function.__closure__ and _cell(function.__closure__[key]) is not value and value is not _ABSENT:
+            function.__closure__[key].cell_contents = value
+
+
+def _read_class(cls: type) -> list[tuple[Any, Any]]:
+    return [(name, value) for name, value in list(vars(cls).items()) if not name.startswith("__") and name != "_abc_impl"]
+
+
+def _put_class(cls: type, content: list[tuple[Any, Any]]) -> None:
+    held, now = dict(content), dict(_read_class(cls))
+    for name in now:
+        if name not in held:
+            type.__delattr__(cls, name)
+    for name, value in content:
+        if now.get(name, _ABSENT) is not value:
+            type.__setattr__(cls, name, value)
+
+
+def _read_instance(value: Any) -> list[tuple[Any, Any]]:
+    attributes = _attributes(value)
+    return [*attributes.items(), *((slot, held) for slot in _slots(type(value)) if (held := _slot(slot, value)) is not _ABSENT)]
+
+
+def _put_instance(value: Any, content: list[tuple[Any, Any]]) -> None:
+    attributes, held = _attributes(value), dict(content)
+    for name in [name for name in attributes if name not in held]:
+        del attributes[name]
+    for slot in _slots(type(value)):
+        if slot not in held and _slot(slot, value) is not _ABSENT:
+            slot.__delete__(value)
+    for key, one in content:
+        if isinstance(key, str):
+            attributes[key] = one
+        else:
+            key.__set__(value, one)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """An instance's own dict, without any code of its class."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except (AttributeError, TypeError):
+        return {}
+    return found if type(found) is dict else {}
+
+
+def _slots(cls: type) -> tuple[Any, ...]:
+    found = _SLOTS.get(cls)
+    if found is None:
+        found = tuple(slot for base in cls.__mro__ for slot in vars(base).values() if type(slot) is types.MemberDescriptorType)
+        _SLOTS[cls] = found
+    return found
+
+
+def _slot(slot: Any, value: Any) -> Any:
+    try:
+        return slot.__get__(value)
+    except AttributeError:
+        return _ABSENT

@@ -1,0 +1,1 @@
+"""Storage operations; one module for each way to reach a file."""

@@ -1,0 +1,332 @@
+"""``storage`` and ``storage.open/read/write/rename/remove``: what all ways to reach a file have in common.
+
+The mechanisms (local files, tensors, fsspec) are files of their own. Each turns an operation into a :class:`Place` and an operation's
+name, and asks the trial's :class:`Storage` to begin it; whatever an operation does inside itself is not counted again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ...core.sites import Key, name_of, site
+from ...core.storage import OPERATIONS, Operation
+from ...engine.controller import Controller
+from ...engine.gate import Gate, pause
+from ...engine.patching import Patches
+from ...engine.scopes import KEPT_COPIES, inside, within
+from ...engine.user_code import INTERPRETER, PACKAGE, is_installed
+
+__all__ = ["OUR_NAMES", "Passage", "Place", "Storage", "active", "begin", "mechanism"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+SITE = "storage"
+OUR_NAMES = "mlchaos-"
+"""What the names of the tool's own files begin with: they are shown to nobody."""
+MOST_PLACES = 10_000
+MOST_NAMES = 8
+Mechanism = Callable[["Storage", Patches], None]
+MECHANISMS: list[Mechanism] = []
+_active: list[Storage] = []
+
+_FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|proc|sys)/")
+
+
+def mechanism(install: Mechanism) -> Mechanism:
+    """Register ``install(storage, patches)``, called once per trial that watches storage."""
+    MECHANISMS.append(install)
+    return install
+
+
+def arm(controller: Controller, patches: Patches, key: Key) -> None:
+    """Watch one more key; the first of a trial installs the mechanisms."""
+    storage = active()
+    if storage is None or storage.controller is not controller:
+        storage = Storage(controller)
+        storage.watch(key)
+        storage.enter(patches)
+        for install in MECHANISMS:
+            install(storage, patches)
+    else:
+        storage.watch(key)
+
+
+for _op, _what in zip(OPERATIONS, ("opened", "read", "written", "renamed", "removed"), strict=True):
+    site(f"{SITE}.{_op}", f"A file, about to be {_what}. Payload: a core.storage.Operation.")(arm)
+site(SITE, "Any storage operation, counted together. Payload: a core.storage.Operation.")(arm)
+
+
+def active() -> Storage | None:
+    """What watches storage now, if anything does."""
+    return _active[-1] if _active else None
+
+
+class Place:
+    """A file, or the two of a rename: under which names patterns find it, and which lanes its operations pass.
+
+    An absolute pattern also finds it under the names in ``absolute``.
+    """
+
+    __slots__ = ("_absolute", "_lanes", "_names", "_storage", "own", "path", "source")
+
+    def __init__(
+        self,
+        storage: Storage,
+        path: str,
+        names: tuple[str, ...],
+        *,
+        own: bool,
+        source: str | None = None,
+        absolute: tuple[str, ...] = (),
+    ) -> None:
+        self.path = path
+        self.source = source
+        self.own = own
+        self._names = names
+        self._absolute = absolute
+        self._storage = storage
+        self._lanes: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
+
+    def lanes(self, op: str) -> tuple[tuple[Key, ...], Operation, Mapping[str, Any]]:
+        """The lanes that an operation passes here, with the payload and the attributes of its visits."""
+        found = self._lanes.get(op)
+        if found is None:
+            keys = tuple(key for key, matches in self._storage.keys[op] if self._is_meant(key, matches))
+            more = {} if self.source is None else {"source": self.source}
+            found = self._lanes[op] = keys, Operation(op, self.path, self.source), {"path": self.path, "op": op, **more}
+        return found
+
+    def _is_meant(self, key: Key, matches: Callable[[str], object] | None) -> bool:
+        if matches is None:
+            return self.own
+        return any(map(matches, self._names + self._absolute if _is_absolute(key[1]) else self._names))
+
+    @property
+    def watched(self) -> bool:
+        """Whether any operation here passes a lane."""
+        return any(self.lanes(op)[0] for op in OPERATIONS)
+
+    def begin(self, op: str) -> Passage | None:
+        """Start an operation here: None where nothing is due."""
+        return self._storage.begin(op, self)
+
+    def renamed_to(self, other: Place) -> Place:
+        """The place of a rename or copy from here to another."""
+        names, absolute = self._names + other._names, self._absolute + other._absolute
+        return Place(self._storage, other.path, names, own=self.own or other.own, source=self.path, absolute=absolute)
+
+    def together(self, others: Sequence[Place]) -> Place:
+        """One place for several files that one operation concerns: shown by the first, found by each."""
+        if not others:
+            return self
+        names = tuple(name for place in (self, *others) for name in place._names)
+        absolute = tuple(name for place in (self, *others) for name in place._absolute)
+        return Place(self._storage, self.path, names, own=self.own or any(place.own for place in others), absolute=absolute)
+
+
+class Passage:
+    """The gates of one operation: ``with passage: passage.wait(); operation()``, then :meth:`transferred`."""
+
+    __slots__ = ("_clock", "_gates", "_stack", "operation")
+
+    def __init__(self, gates: list[Gate], storage: Storage) -> None:
+        self._gates = gates
+        self._clock = storage.controller.clock
+        self._stack = contextlib.ExitStack()
+        self.operation: Operation = gates[-1].payload
+
+    @property
+    def delay(self) -> float:
+        """Seconds that the faults ask for."""
+        return sum(gate.visit.delay for gate in self._gates)
+
+    def wait(self) -> None:
+        """Let the delays pass, then raise what the faults raise."""
+        if self.delay:
+            self._clock.sleep(self.delay)
+        self._check()
+
+    async def wait_async(self) -> None:
+        """As :meth:`wait`, in a coroutine."""
+        if self.delay:
+            await pause(self._clock, self.delay)
+        self._check()
+
+    def transferred(self, size: int | None) -> None:
+        """So many bytes have passed: that takes its time, where a fault says so."""
+        if seconds := self.operation.seconds_for(size):
+            self._clock.sleep(seconds)
+
+    async def transferred_async(self, size: int | None) -> None:
+        """As :meth:`transferred`, in a coroutine."""
+        if seconds := self.operation.seconds_for(size):
+            await pause(self._clock, seconds)
+
+    def cut(self, content: Any) -> Any:
+        """What is read of a whole content."""
+        if self.operation.keep is None or not isinstance(content, (bytes, str, bytearray, memoryview)):
+            return content
+        return content[: self.operation.ends_at(len(content))]
+
+    def _check(self) -> None:
+        for gate in self._gates:
+            gate.check()
+
+    def __enter__(self) -> Passage:
+        for gate in self._gates:
+            self._stack.enter_context(gate)
+        self._stack.enter_context(within(self.operation.op))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+class Storage:
+    """The storage of one trial: its lanes, and the places that its files are."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.keys: dict[str, list[tuple[Key, Callable[[str], object] | None]]] = {op: [] for op in OPERATIONS}
+        self.life = 0
+        self._own = tuple(dict.fromkeys(f"{text}/" for path in controller.own for text in (path.as_posix(), path.resolve().as_posix())))
+        self._foreign = _interpreter()
+        self._places: dict[Any, Place] = {}
+
+    def watch(self, key: Key) -> None:
+        """Count what passes this key."""
+        pattern = None if isinstance(key, str) else re.compile(fnmatch.translate(key[1])).match
+        for op in OPERATIONS:
+            if name_of(key) in (SITE, f"{SITE}.{op}"):
+                self.keys[op].append((key, pattern))
+        self._places.clear()
+
+    def enter(self, patches: Patches) -> None:
+        """Be the one that is asked, until the patches are undone."""
+        _active.append(self)
+        patches.on_undo(lambda: _active.remove(self) if self in _active else None)
+        crashes = contextlib.ExitStack()
+        crashes.enter_context(self.controller.on_crash(self._die))
+        patches.on_undo(crashes.close)
+
+    def _die(self) -> None:
+        """Buffers of a dead process are lost: files that were opened before this moment write nothing any more."""
+        self.life += 1
+
+    def begin(self, op: str, place: Place) -> Passage | None:
+        """Start an operation: None where nothing is due."""
+        keys, operation, attributes = place.lanes(op)
+        gates: list[Gate] | None = None
+        try:
+            for key in keys:
+                gate = self.controller.begin(key, operation, attributes)
+                if gate is not None:
+                    operation = gate.payload
+                    gates = [gate] if gates is None else [*gates, gate]
+        except BaseException:
+            with contextlib.ExitStack() as begun:  # what has begun ends with that error
+                for gate in gates or ():
+                    begun.enter_context(gate)
+                raise
+        return None if gates is None else Passage(gates, self)
+
+    # -- places ------------------------------------------------------------------------------------------------
+
+    def local(self, file: Any) -> Place | None:
+        """The place of a local path; None for what is no path."""
+        try:
+            path = os.fsdecode(file)
+        except TypeError:
+            return None
+        found = self._places.get(path)
+        return found if found is not None else self._local(path)
+
+    def _local(self, given: str) -> Place:
+        path = given if os.path.isabs(given) else os.path.join(os.getcwd(), given)
+        path = Path(os.path.normpath(path)).as_posix()
+        found = self._places.get(path)
+        if found is None:
+            own = next((root for root in self._own if path.startswith(root)), None)
+            ours = own is not None and path[len(own) :].startswith(OUR_NAMES) and "/" not in path[len(own) :]  # a folder, not what is in it
+            if ours or KEPT_COPIES in path or (own is None and self._is_foreign(path)):
+                found = Place(self, "", (), own=False)
+            else:
+                relative, last = _relative(path, own), path.rpartition("/")[2]
+                if own is None and relative == last and not path.startswith(f"{Path.cwd().as_posix()}/"):
+                    found = Place(self, relative, (path, last), own=False)
+                else:  # the directories above are pytest's, or where the project is: "*cache*" must not match their names
+                    found = Place(self, relative, (relative, f"./{relative}", last), own=own is not None, absolute=(path,))
+            self._remember(path, found)
+        if given != path and os.path.isabs(given):
+            self._places[given] = found
+        return found
+
+    def _is_foreign(self, path: str) -> bool:
+        return bool(_FOREIGN.search(path)) or path.startswith(self._foreign) or is_installed(path)
+
+    def descriptor(self, number: int) -> Place | None:
+        """The place of an open file descriptor, where the system tells its path."""
+        try:
+            path = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            return None
+        return self.local(path) if os.path.isabs(path) and not path.endswith(" (deleted)") else None
+
+    def remote(self, path: str, protocols: tuple[str, ...] = ()) -> Place:
+        """The place of a path on a filesystem: found by the path, by the path with its protocol, and by its last part."""
+        key = (path, protocols)
+        found = self._places.get(key)
+        if found is None:
+            bare = path.lstrip("/")  # as users write it where a filesystem puts a slash in front
+            last, urls = path.rstrip("/").rpartition("/")[2], tuple(f"{protocol}://{bare}" for protocol in protocols)
+            own = next((root for root in self._own if path.startswith(root)), None)
+            if own is None:
+                found = Place(self, path, (path, bare, last, *urls), own=True)
+            else:  # a local directory behind a filesystem
+                relative = _relative(path, own)
+                found = Place(self, path, (relative, f"./{relative}", last), own=True, absolute=(path, *urls))
+            self._remember(key, found)
+        return found
+
+    def _remember(self, key: Any, place: Place) -> None:
+        if len(self._places) >= MOST_PLACES:
+            self._places.clear()
+        self._places[key] = place
+        if place.own and not inside() and not place.path.rpartition("/")[2].startswith(OUR_NAMES):
+            names = self.controller.names.setdefault(SITE, {})
+            if len(names) < MOST_NAMES:
+                names[place.path] = None
+
+
+def begin(op: str, place: Place | None) -> Passage | None:
+    """Start an operation where storage is watched, and this is not part of another: None where nothing is due."""
+    storage = active()
+    return None if storage is None or place is None or inside() else storage.begin(op, place)
+
+
+def _is_absolute(pattern: str) -> bool:
+    return os.path.isabs(pattern) or "://" in pattern
+
+
+def _relative(path: str, own: str | None) -> str:
+    """A path as it is shown: below the test's own directory, else below the working directory, else its last part."""
+    if own is not None:
+        below = path[len(own) :]
+        return below.partition("/")[2] or below  # the first part is the directory that pytest numbers
+    here = f"{Path.cwd().as_posix()}/"
+    return path[len(here) :] if path.startswith(here) else path.rpartition("/")[2]
+
+
+@functools.cache
+def _interpreter() -> tuple[str, ...]:
+    """Where the interpreter and installed packages lie, and this package: no fault touches that."""
+    roots = {*INTERPRETER, sys.prefix, sys.base_prefix, PACKAGE}
+    return tuple(f"{Path(root).as_posix()}/" for root in roots if root != "/")

@@ -1,0 +1,88 @@
+"""``mlchaos.filesystem(fs)``: a client that looks like a filesystem and is none of fsspec's, made to pass the storage sites by hand."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ...core.validation import shown
+from ...engine.stand_ins import Proxy
+from ...errors import BadArgument
+from .base import Passage, Place, Storage
+from .file_wrappers import Watched
+from .fsspec import Access, Call, end_early, wrapped
+
+__all__ = ["watched"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+T = TypeVar("T")
+METHODS = {
+    **dict.fromkeys(("open",), "open"),
+    **dict.fromkeys(("cat", "cat_file", "get", "get_file", "download", "read_bytes", "read_text"), "read"),
+    **dict.fromkeys(("pipe", "pipe_file", "put", "put_file", "upload", "write_bytes", "write_text", "cp", "cp_file", "copy"), "write"),
+    **dict.fromkeys(("mv", "move", "rename", "replace"), "rename"),
+    **dict.fromkeys(("rm", "rm_file", "remove", "delete", "unlink"), "remove"),
+}
+SECOND = {"put", "put_file", "upload"}
+"""Here the second argument is the path; the first is a local file."""
+DOWNLOADS = {"get", "get_file", "download"}
+WHOLE = {"pipe", "pipe_file", "write_bytes", "write_text"}
+BOTH = {"cp", "cp_file", "copy", "mv", "move", "rename", "replace"}
+
+
+def watched(fs: T) -> T:
+    """``fs`` itself where hooks reach it, else something that stands for it."""
+    if isinstance(fs, (type, str, bytes)) or not any(callable(getattr(fs, name, None)) for name in METHODS):
+        raise BadArgument(f"mlchaos.filesystem: expected fs to be a client with methods such as open, cat or put but got {shown(fs)}")
+    spec: Any = sys.modules.get("fsspec.spec")
+    proxy: Any = fs if spec is not None and isinstance(fs, spec.AbstractFileSystem) else _Filesystem(fs)
+    stands_for: T = proxy
+    return stands_for
+
+
+class _Filesystem(Proxy):
+    """Stands for a filesystem-like object."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        found = object.__getattribute__(self, name) if name == "__class__" or name.startswith("_mlchaos") else getattr(self._mlchaos, name)
+        return _method(found, name) if name in METHODS and callable(found) else found
+
+
+def _method(function: Callable[..., Any], name: str) -> Any:
+    """A method of the client, with a visit in front; a coroutine function stays one."""
+
+    def place(storage: Storage, owner: Any, call: Call) -> Place | None:
+        path = call[1 if name in SECOND else 0]
+        if not isinstance(path, (str, os.PathLike)):
+            return None
+        found = storage.remote(os.fspath(path))
+        other = call[1] if name in BOTH else None
+        return found if other is None else found.renamed_to(storage.remote(os.fspath(other)))
+
+    def trim(passage: Passage | None, owner: Any, call: Call, result: Any) -> Any:
+        if METHODS[name] == "open":
+            path = call[0]
+            return Watched(result, lambda storage: storage.remote(os.fspath(path))) if isinstance(path, (str, os.PathLike)) else result
+        if passage is not None and name in DOWNLOADS:
+            end_early(passage, call[1])
+        return passage.cut(result) if passage is not None and METHODS[name] == "read" else result
+
+    def size(owner: Any, call: Call, result: Any) -> int | None:
+        content = result if METHODS[name] == "read" else call[1] if name in WHOLE else None
+        return len(content) if isinstance(content, (bytes, str, bytearray, memoryview)) else None
+
+    def run(owner: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    async def run_async(owner: Any, *args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    method = run_async if inspect.iscoroutinefunction(function) else run
+    names = list(inspect.signature(function).parameters)
+    bound: Callable[..., Any] = wrapped(method, Access(METHODS[name], place, size, trim), names).__get__(function)
+    return bound

@@ -1,0 +1,142 @@
+"""A file object whose reads and writes are visits, around one that no hook reaches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ...engine.scopes import inside
+from ...engine.stand_ins import Proxy
+from .base import Passage, Place, Storage, active
+
+__all__ = ["Watched"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+
+class Watched(Proxy):
+    """Stands for a file object of any kind. Each read and write is a visit.
+
+    A fault may set an end: behind it there is nothing more to read. ``place`` must not hold the filesystem, or the file would keep it
+    alive: some write their index when they are freed.
+    """
+
+    __slots__ = ("_mlchaos_end", "_mlchaos_place")
+
+    def __init__(self, file: Any, place: Callable[[Storage], Place | None]) -> None:
+        super().__init__(file)
+        self._mlchaos_place = place
+        self._mlchaos_end: int | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        own = hasattr(type(self._mlchaos), "__next__")
+        return self if own else self._mlchaos_lines()
+
+    def __next__(self) -> Any:
+        if line := self._mlchaos_line():
+            return line
+        raise StopIteration
+
+    def read(self, *args: Any, **kwargs: Any) -> Any:
+        """The next bytes, or the rest."""
+        return self._mlchaos_read("read", args, kwargs)
+
+    def read1(self, *args: Any, **kwargs: Any) -> Any:
+        """The next bytes, as many as there are at once."""
+        return self._mlchaos_read("read1", args, kwargs)
+
+    def readline(self, *args: Any, **kwargs: Any) -> Any:
+        """The next line."""
+        return self._mlchaos_read("readline", args, kwargs)
+
+    def readlines(self, hint: int | None = -1, /) -> Any:
+        """The lines that are left; of so many bytes or a little more."""
+        lines, size = [], 0
+        while line := self._mlchaos_line():
+            lines.append(line)
+            size += len(line)
+            if hint is not None and 0 < hint <= size:
+                break
+        return lines
+
+    def readinto(self, buffer: Any, /) -> Any:
+        """Fill a buffer."""
+        return self._mlchaos_fill("readinto", buffer)
+
+    def readinto1(self, buffer: Any, /) -> Any:
+        """Fill a buffer, with as many bytes as there are at once."""
+        return self._mlchaos_fill("readinto1", buffer)
+
+    def write(self, data: Any, /) -> Any:
+        """Some bytes, or text."""
+        passage = self._mlchaos_begin("write")
+        if passage is None:
+            return self._mlchaos.write(data)
+        with passage:
+            passage.wait()
+            done = self._mlchaos.write(data)
+        passage.transferred(len(data))
+        return done
+
+    def writelines(self, lines: Any, /) -> None:
+        """One write each."""
+        for line in lines:
+            self.write(line)
+
+    def _mlchaos_begin(self, op: str) -> Passage | None:
+        storage = active()
+        place = self._mlchaos_place(storage) if storage is not None and not inside() else None
+        return None if storage is None or place is None else storage.begin(op, place)
+
+    def _mlchaos_line(self) -> Any:
+        return self._mlchaos_read("readline" if hasattr(self._mlchaos, "readline") else "__next__", (), {})
+
+    def _mlchaos_lines(self) -> Iterator[Any]:
+        while line := self._mlchaos_line():
+            yield line
+
+    def _mlchaos_read(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        passage = self._mlchaos_begin("read")
+        read = getattr(self._mlchaos, name)
+        if passage is None:
+            return self._mlchaos_trimmed(read(*args, **kwargs))
+        with passage:
+            passage.wait()
+            self._mlchaos_end_at(passage)
+            data = self._mlchaos_trimmed(read(*args, **kwargs))
+        passage.transferred(len(data))
+        return data
+
+    def _mlchaos_fill(self, name: str, buffer: Any) -> Any:
+        passage = self._mlchaos_begin("read")
+        if passage is None and self._mlchaos_end is None:
+            return getattr(self._mlchaos, name)(buffer)
+        view = memoryview(buffer).cast("B")
+        with passage or contextlib.nullcontext():
+            if passage is not None:
+                passage.wait()
+                self._mlchaos_end_at(passage)
+            data = self._mlchaos_trimmed(self._mlchaos.read(len(view)))
+            view[: len(data)] = data
+        if passage is not None:
+            passage.transferred(len(data))
+        return len(data)
+
+    def _mlchaos_end_at(self, passage: Passage) -> None:
+        """Where a fault ends the file."""
+        if passage.operation.keep is not None:
+            file = self._mlchaos
+            position = file.tell()
+            size = int(file.seek(0, 2))
+            file.seek(position)
+            self._mlchaos_end = passage.operation.ends_at(size, position)
+
+    def _mlchaos_trimmed(self, data: Any) -> Any:
+        """What lies before the end; the position too."""
+        if self._mlchaos_end is None or active() is None:
+            return data
+        position = self._mlchaos.tell()
+        surplus = min(len(data), max(0, position - self._mlchaos_end))
+        if surplus:
+            self._mlchaos.seek(position - surplus)
+        return data[: len(data) - surplus]

@@ -1,0 +1,308 @@
+"""Every fsspec filesystem: the methods that reach the storage, on each class, and the requests of buffered files.
+
+A method is wrapped where a class defines it, once in a process: filesystems keep bound methods for as long as they live, so a wrapper
+asks what is watched at the moment of the call. Local filesystems are left to the local files, and those that only change paths to the one
+behind them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ...engine.import_hooks import when_imported
+from ...engine.patching import Patches
+from ...engine.scopes import inside, within
+from .base import Passage, Place, Storage, active, mechanism
+from .file_wrappers import Watched
+
+__all__ = ["Access", "Call", "end_early", "wrapped"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+METHODS = {
+    "_open": "open",
+    "open_async": "open",
+    "cat_file": "read",
+    "get_file": "read",
+    "pipe_file": "write",
+    "put_file": "write",
+    "cp_file": "write",
+    "rm_file": "remove",
+    "_rm": "remove",
+    "rm": "remove",
+    "mv": "rename",
+    "mv_file": "rename",
+}
+"""Of a filesystem (with an underscore in front where it is a coroutine); ``cat``, ``get``, ``copy`` and their like are made of these."""
+REQUESTS = {"_fetch_range": "read", "_upload_chunk": "write", "commit": "write", "read": "read"}
+"""Of a buffered file; ``read`` where it is a coroutine, that fetches by itself."""
+TWO_PATHS = {"cp_file", "mv", "mv_file"}
+COPIES = {"get_file", "put_file"}
+WRAPPER = "_mlchaos_wrapper"
+"""Where a function keeps its wrapper: as long as its class lives, and no longer."""
+_transparent: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+
+@mechanism
+def install(storage: Storage, patches: Patches) -> None:
+    """Wraps the classes that there are, and those that are defined later."""
+    when_imported("fsspec.spec", patches, functools.partial(_filesystems, patches))
+    when_imported("fsspec.asyn", patches, functools.partial(_asynchronous, patches))
+
+
+def _filesystems(patches: Patches) -> None:
+    spec: Any = sys.modules["fsspec.spec"]  # an import would load the package again if the test has taken it out
+    meta: Any = spec._Cached
+    created = meta.__init__
+
+    @functools.wraps(created)
+    def defined(cls: Any, *args: Any, **kwargs: Any) -> None:
+        created(cls, *args, **kwargs)
+        _wrap_filesystem(cls, patches)
+
+    patches.set(meta, "__init__", defined)
+    for cls in _family(spec.AbstractFileSystem):
+        _wrap_filesystem(cls, patches)
+    for cls in _family(spec.AbstractBufferedFile):
+        _wrap_file(cls, patches)
+
+
+def _asynchronous(patches: Patches) -> None:
+    """Filesystems that exist already call coroutines that were bound before they were wrapped: here they all pass."""
+    asyn: Any = sys.modules["fsspec.asyn"]
+    original: Any = asyn.sync
+
+    @functools.wraps(original)
+    def sync(loop: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        known = _wrapper_of(function.__func__) if inspect.ismethod(function) else None
+        return original(loop, known.__get__(function.__self__) if known is not None else function, *args, **kwargs)
+
+    patches.replace_everywhere(original, sync)
+    for cls in _family(asyn.AbstractAsyncStreamedFile):
+        _wrap_file(cls, patches)
+
+
+def _family(base: type) -> Iterator[type]:
+    """A class and all that are derived from it."""
+    seen: set[type] = set()
+    pending = [base]
+    while pending:
+        cls = pending.pop()
+        if cls not in seen:
+            seen.add(cls)
+            yield cls
+            pending.extend(cls.__subclasses__())
+
+
+def _is_transparent(cls: type) -> bool:
+    """Whether a filesystem hands everything on to local files, or to another filesystem."""
+    known = _transparent.get(cls)
+    if known is None:
+        names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}
+        others = ("fsspec.implementations.local.LocalFileSystem", "fsspec.implementations.dirfs.DirFileSystem")
+        known = _transparent[cls] = not names.isdisjoint(others)
+    return known
+
+
+def _wrap_filesystem(cls: type, patches: Patches) -> None:
+    if not _is_transparent(cls):
+        _wrap_methods(cls, [*METHODS, *(f"_{name}" for name in METHODS if not name.startswith("_"))], _method, patches)
+
+
+def _wrap_file(cls: Any, patches: Patches) -> None:
+    """What a class of buffered files requests; of the base classes, ``read`` only takes what was fetched."""
+    own_read = inspect.iscoroutinefunction(vars(cls).get("read")) and cls.__module__ != "fsspec.asyn"
+    _wrap_methods(cls, [name for name in REQUESTS if own_read or name != "read"], _request, patches)
+
+
+def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], patches: Patches) -> None:
+    """Wrap what the class itself defines; a wrapper is made once, and serves every trial."""
+    for name in names:
+        function = vars(cls).get(name)
+        if inspect.isfunction(function) and _wrapper_of(getattr(function, "__wrapped__", None)) is not function:
+            wrapper = _wrapper_of(function)
+            if wrapper is None:
+                wrapper = make(function, name)
+                vars(function)[WRAPPER] = wrapper
+            patches.wrap(cls, name, wrapper)
+
+
+def _wrapper_of(function: Any) -> Any:
+    """The wrapper that a function has been given; a copy of its attributes (``functools.wraps``) is not taken for it."""
+    known = getattr(function, "__dict__", {}).get(WRAPPER)
+    return known if known is not None and known.__wrapped__ is function else None
+
+
+# -- what a call does to which file --------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """What a method does: its operation, the file, how many bytes pass, and what is left of them when a fault ends the file.
+
+    ``part_of``: the operations inside which it counts all the same.
+    """
+
+    op: str
+    place: Callable[[Storage, Any, Call], Place | None]
+    size: Callable[[Any, Call, Any], int | None] = lambda owner, call, result: _length(result)
+    trim: Callable[[Passage | None, Any, Call, Any], Any] = lambda passage, owner, call, result: passage.cut(result) if passage else result
+    part_of: tuple[str, ...] = ("",)
+
+
+class Call:
+    """The arguments of a call, by position or by name."""
+
+    __slots__ = ("args", "kwargs", "names")
+
+    def __init__(self, names: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.names, self.args, self.kwargs = names, args, kwargs
+
+    def __getitem__(self, index: int) -> Any:
+        if len(self.args) > index:
+            return self.args[index]
+        return self.kwargs.get(self.names[index]) if len(self.names) > index else None
+
+
+def _method(function: Callable[..., Any], name: str) -> Any:
+    """A filesystem's method: the paths are its arguments."""
+    name = name.removeprefix("_") if name not in METHODS else name
+    op = METHODS[name]
+    remote, local = (1, 0) if name == "put_file" else (0, 1)
+
+    def place(storage: Storage, fs: Any, call: Call) -> Place | None:
+        first = None if _is_transparent(fs.__class__) else _remote(storage, fs, call[remote])
+        second = _remote(storage, fs, call[1]) if first is not None and name in TWO_PATHS else None
+        return first.renamed_to(second) if first is not None and second is not None else first
+
+    def size(fs: Any, call: Call, result: Any) -> int | None:
+        return _length(result if name == "cat_file" else call[1] if name == "pipe_file" else call[local] if name in COPIES else None)
+
+    def trim(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
+        if passage is not None and name == "get_file":
+            end_early(passage, call[local])
+        return passage.cut(result) if passage is not None and name == "cat_file" else result
+
+    def opened(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
+        where = _address(fs, call[0])
+        return result if where is None else _watched(result, where)
+
+    return wrapped(function, Access(op, place, size, opened if op == "open" else trim), _names(function))
+
+
+def _request(function: Callable[..., Any], name: str) -> Any:
+    """A request of a buffered file; where a fault has ended the file, there is nothing more to fetch."""
+    op = REQUESTS[name]
+
+    def place(storage: Storage, file: Any, call: Call) -> Place | None:
+        fs = getattr(file, "fs", None)
+        return None if fs is None or _is_transparent(fs.__class__) else _remote(storage, fs, getattr(file, "path", None))
+
+    def size(file: Any, call: Call, result: Any) -> int | None:
+        return _length(result) if op == "read" else file.buffer.tell() if name == "_upload_chunk" else None
+
+    def trim(passage: Passage | None, file: Any, call: Call, result: Any) -> Any:
+        if op != "read":
+            return result
+        start = call[0] if name == "_fetch_range" else file.loc - len(result)
+        if passage is not None and passage.operation.keep is not None:
+            whole = getattr(file, "size", None)
+            file.__dict__["_mlchaos_end"] = passage.operation.ends_at(whole if whole is not None else start + len(result))
+        end = file.__dict__.get("_mlchaos_end")
+        return result if end is None else result[: max(0, end - start)]
+
+    return wrapped(function, Access(op, place, size, trim, ("", "open")), _names(function))  # a cache may fetch all at the open
+
+
+def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
+    """The method with a visit in front; a coroutine function stays one. ``names`` are those of its arguments."""
+
+    def find(owner: Any, call: Call) -> Place | None:
+        storage = active()
+        return None if storage is None or inside() not in access.part_of else access.place(storage, owner, call)
+
+    @functools.wraps(function)
+    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = Call(names, args, kwargs)
+        place = find(self, call)
+        if place is None:
+            return function(self, *args, **kwargs)
+        passage = place.begin(access.op)
+        with passage or within(access.op):
+            if passage is not None:
+                passage.wait()
+            size = access.size(self, call, None) if passage is not None and access.op == "write" else None
+            result = access.trim(passage, self, call, function(self, *args, **kwargs))
+        if passage is not None:
+            passage.transferred(size if access.op == "write" else access.size(self, call, result))
+        return result
+
+    @functools.wraps(function)
+    async def called_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = Call(names, args, kwargs)
+        place = find(self, call)
+        if place is None:
+            return await function(self, *args, **kwargs)
+        passage = place.begin(access.op)
+        with passage or within(access.op):
+            if passage is not None:
+                await passage.wait_async()
+            size = access.size(self, call, None) if passage is not None and access.op == "write" else None
+            result = access.trim(passage, self, call, await function(self, *args, **kwargs))
+        if passage is not None:
+            await passage.transferred_async(size if access.op == "write" else access.size(self, call, result))
+        return result
+
+    return called_async if inspect.iscoroutinefunction(function) else called
+
+
+def _names(method: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(method).parameters)[1:]
+
+
+def _address(fs: Any, path: Any) -> tuple[str, tuple[str, ...]] | None:
+    """A path of a filesystem, and the protocols before it; None for what is not a path."""
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+    return fs._strip_protocol(os.fspath(path)), protocols
+
+
+def _remote(storage: Storage, fs: Any, path: Any) -> Place | None:
+    """The place of a path of a filesystem; a list of them is found by each."""
+    if isinstance(path, (list, tuple, set)):
+        places = [found for item in path if (found := _remote(storage, fs, item)) is not None]
+        return places[0].together(places[1:]) if places else None
+    where = _address(fs, path)
+    return None if where is None else storage.remote(*where)
+
+
+def _watched(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
+    """A file object whose reads and writes are visits: those of buffered files are already.
+
+    It holds the path alone: a filesystem may be freed before its file, and finish an archive then.
+    """
+    buffered = getattr(sys.modules.get("fsspec.spec"), "AbstractBufferedFile", ())
+    return file if isinstance(file, buffered) or issubclass(type(file), Watched) else Watched(file, lambda storage: storage.remote(*where))
+
+
+def _length(data: Any) -> int | None:
+    """The bytes of a content, or of a local file."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return len(data)
+    try:
+        return os.path.getsize(data) if isinstance(data, (str, os.PathLike)) else None
+    except OSError:
+        return None
+
+
+def end_early(passage: Passage, target: Any) -> None:
+    """Shorten what has just been downloaded, as a download that stops early leaves it."""
+    if passage.operation.keep is not None and isinstance(target, (str, os.PathLike)) and os.path.isfile(target):
+        os.truncate(target, passage.operation.ends_at(os.path.getsize(target)))

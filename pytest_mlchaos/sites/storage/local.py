@@ -1,0 +1,292 @@
+"""Local files at Python's level: ``open``, under whatever name it was imported, and the reads and writes of what it returns."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from ...engine.import_hooks import when_imported
+from ...engine.patching import Patches
+from ...engine.scopes import OURS, inside, within
+from ...engine.stand_ins import unbound
+from .base import OUR_NAMES, Passage, Place, Storage, active, mechanism
+
+__all__ = ["File", "is_watched"]
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+MODES = {"r", "w", "x", "a"}
+
+
+class File(io.FileIO):
+    """The raw file below what ``open`` returns; each of its reads and writes is a visit, until its trial ends.
+
+    A fault that fails an operation leaves the position where it was, as the kernel does; a write that has taken effect before its error
+    moves it. A buffer keeps what it got an error for and gives it once more, at the latest when it is closed: a disk that was
+    full is still full then, and bytes that are in the file already are taken for written. Whoever writes again by himself writes
+    twice. What a crash has left in buffers is lost, of files that were opened in the attempt that it ended; those that the test
+    itself holds live on (their ``life`` is None).
+    """
+
+    storage: Storage
+    place: Place
+    life: int | None = None
+    end: int | None = None
+    buffered = 0
+    landed = b""
+    refused: tuple[bytes, BaseException] | None = None
+
+    def __repr__(self) -> str:
+        return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
+
+    def _begin(self, op: str) -> Passage | None:
+        return self.storage.begin(op, self.place) if active() is self.storage and not inside() else None
+
+    def _during(self, passage: Passage | None, act: Callable[[], Any], size: Callable[[Any], int]) -> Any:
+        if passage is None:
+            return act()
+        position, done = self.tell() if self.seekable() else None, None
+        try:
+            with passage:
+                passage.wait()
+                if passage.operation.keep is not None:
+                    self.end = passage.operation.ends_at(os.fstat(self.fileno()).st_size, position or 0)
+                done = act()
+        except BaseException:
+            if position is not None and not self.closed and (done is None or passage.operation.op != "write"):
+                self.seek(position)
+            raise
+        passage.transferred(size(done) if done is not None else None)
+        return done
+
+    def _room(self) -> int:
+        """How many bytes are left before the end that a fault has set."""
+        return max(0, self.end - self.tell()) if self.end is not None and active() is self.storage else sys.maxsize
+
+    def readinto(self, buffer: Any, /) -> Any:
+        """Fill a buffer, as far as the file reaches."""
+        passage = self._begin("read")
+        if passage is None and self.end is None:
+            return io.FileIO.readinto(self, buffer)
+        view = memoryview(buffer).cast("B")
+        return self._during(passage, lambda: io.FileIO.readinto(self, view[: self._room()]), int)
+
+    def readall(self) -> Any:
+        """The rest of the file."""
+        return self.read()
+
+    def read(self, size: int | None = -1, /) -> Any:
+        """So many bytes, or the rest of the file."""
+        passage = self._begin("read")
+
+        def act() -> Any:
+            if size is None or size < 0:
+                return io.FileIO.readall(self) if self._room() == sys.maxsize else io.FileIO.read(self, self._room())
+            return io.FileIO.read(self, min(size, self._room()))
+
+        return self._during(passage, act, len)
+
+    def write(self, data: Any, /) -> Any:
+        """Some bytes to the file; those of a process that has died since it was opened go nowhere."""
+        if self.life not in (None, self.storage.life) and self.storage.controller.crash is None and active() is self.storage:
+            return memoryview(data).nbytes
+        passage = self._begin("write")
+        if passage is None and not self.landed and self.refused is None:
+            return io.FileIO.write(self, data)
+        view, done = memoryview(data).cast("B"), 0
+        refused, self.refused = self.refused, None
+        if refused is not None and passage is None and view == refused[0]:
+            raise refused[1]
+
+        def act() -> Any:
+            nonlocal done
+            landed, self.landed = self.landed, b""
+            done = len(landed) if landed and view[: len(landed)] == landed else io.FileIO.write(self, view)
+            return done
+
+        try:
+            return self._during(passage, act, int)
+        except BaseException as error:
+            if view.nbytes <= self.buffered:  # more than that comes from the caller directly, and no buffer keeps it
+                if done:
+                    self.landed = bytes(view[:done])
+                else:
+                    self.refused = bytes(view), error
+            raise
+
+
+def is_watched(file: Any) -> bool:
+    """Whether the reads and writes of a file object are visits already."""
+    return isinstance(raw_of(file), File)
+
+
+def raw_of(file: Any) -> Any:
+    """The raw file below a text or buffered one."""
+    below = getattr(file, "buffer", file)
+    return getattr(below, "raw", below)
+
+
+@mechanism
+def install(storage: Storage, patches: Patches) -> None:
+    """Wraps ``open`` under all its names, and keeps libraries from going around what it returns."""
+    patches.replace_everywhere(io.open, unbound(_opener(io.open), io.open))
+    for shortcut in ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE", "_HAS_FCOPYFILE"):  # copies that go around file objects
+        if hasattr(shutil, shortcut):
+            patches.set(shutil, shortcut, False)
+    _name_temporary_files(storage, patches)
+    when_imported("numpy", patches, functools.partial(_through_file_objects, patches))
+
+
+def _name_temporary_files(storage: Storage, patches: Patches) -> None:
+    """The same names in each trial, for they are in the journal; in a directory of the trial's own, where no other file has them."""
+    names = getattr(tempfile, "_RandomNameSequence", None)
+    if names is None or not hasattr(tempfile, "_name_sequence") or not storage.controller.own:
+        return
+    folder = _folder(os.fspath(storage.controller.own[0]))
+    patches.on_undo(functools.partial(_leave, folder))
+    patches.set(tempfile, "tempdir", folder)
+    sequence = names()
+    sequence._rng, sequence._rng_pid = random.Random("mlchaos"), os.getpid()
+    patches.set(tempfile, "_name_sequence", sequence)
+
+
+_empty: set[tuple[int, str]] = set()
+"""Folders for temporary files in which earlier trials of this process, by its number, left nothing."""
+
+
+def _folder(parent: str) -> str:
+    """An empty folder for a trial's temporary files: an earlier one if possible, so that its path may be kept from trial to trial."""
+    with within(OURS):
+        for process, folder in list(_empty):
+            if process == os.getpid() and os.path.dirname(folder) == parent:
+                _empty.discard((process, folder))
+                if os.path.isdir(folder) and not os.listdir(folder):
+                    return folder
+        folder = os.path.join(parent, f"{OUR_NAMES}{secrets.token_hex(4)}")  # short: the path of a socket may have 107 characters
+        os.makedirs(folder, mode=0o700)
+        return folder
+
+
+def _leave(folder: str) -> None:
+    """Nothing is removed: libraries make a directory once and use it as long as the process lives, and pytest removes all of it later."""
+    with within(OURS), contextlib.suppress(OSError):
+        if not os.listdir(folder):
+            _empty.add((os.getpid(), folder))
+
+
+def _through_file_objects(patches: Patches) -> None:
+    """NumPy asks this before it reads or writes an array around the file object."""
+    import numpy.lib.format
+
+    original: Any = numpy.lib.format.isfileobj
+
+    @functools.wraps(original)
+    def isfileobj(file: Any) -> Any:
+        return original(file) and not is_watched(file)
+
+    patches.replace_everywhere(original, isfileobj)
+
+
+# -- opening -------------------------------------------------------------------------------------------------------
+
+
+def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def open(  # noqa: A001  # it is what it stands for
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: Any = None,
+        errors: Any = None,
+        newline: Any = None,
+        closefd: bool = True,
+        opener: Any = None,
+    ) -> Any:
+        storage = active()
+        if storage is None or inside():
+            return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        place = storage.descriptor(file) if isinstance(file, int) else storage.local(file)
+        text = (encoding, errors, newline)
+        if (opener is None and (place is None or not place.watched)) or not _is_valid(mode, buffering, text):
+            return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        if opener is not None:
+            place = None  # what the opener opens is counted there, and need not be what it was given
+        passage = storage.begin("open", place) if place is not None and not isinstance(file, int) else None
+        made: Any = None
+        try:
+            with passage or within("open"):
+                if passage is not None:
+                    passage.wait()
+                made = _built(original, storage, place, (file, mode, buffering, text, closefd, opener))
+        except BaseException:
+            if made is not None:
+                made.close()
+            raise
+        return made
+
+    return open
+
+
+def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
+    """Whether the arguments fit together; for those that do not, the original has the right error."""
+    if not isinstance(mode, str) or not isinstance(buffering, int):
+        return False
+    kinds = set(mode)
+    if len(kinds) != len(mode) or len(kinds & MODES) != 1 or not kinds <= {*MODES, "+", "b", "t"} or {"b", "t"} <= kinds:
+        return False
+    return text == (None, None, None) if "b" in kinds else buffering != 0
+
+
+def _built(original: Callable[..., Any], storage: Storage, place: Place | None, arguments: tuple[Any, ...]) -> Any:
+    """What ``open`` makes, on a raw file that is watched."""
+    file, mode, buffering, text, closefd, opener = arguments
+    file = file if isinstance(file, int) else os.fspath(file)
+    raw = File(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _uncounted(opener))
+    place = place if place is not None else storage.descriptor(raw.fileno())
+    try:
+        raw.storage, raw.life = storage, storage.life if storage.controller.supervised else None
+        raw.place = place if place is not None else Place(storage, "", (), own=False)
+        return _layered(raw, mode, buffering, text)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _uncounted(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]:
+    """The user's own opener: what it opens is counted there."""
+
+    def opened(file: Any, flags: int) -> int:
+        with within(""):
+            return opener(file, flags)
+
+    return opened
+
+
+def _layered(raw: Any, mode: str, buffering: int, text: tuple[Any, Any, Any]) -> Any:
+    """The buffer and the text layer, as the original makes them."""
+    binary = "b" in mode
+    if binary and buffering == 1:
+        message = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        buffering = -1
+    by_line = buffering == 1 or (buffering < 0 and raw.isatty())
+    size = getattr(raw, "_blksize", 0) if buffering < 0 or by_line else buffering
+    if buffering == 0:
+        return raw
+    layer: Any = io.BufferedRandom if "+" in mode else io.BufferedReader if "r" in mode else io.BufferedWriter
+    raw.buffered = size if size > 1 else io.DEFAULT_BUFFER_SIZE
+    buffer = layer(raw, raw.buffered)
+    if binary:
+        return buffer
+    wrapper: Any = io.TextIOWrapper(buffer, *text, by_line)
+    wrapper.mode = mode
+    return wrapper

@@ -1,0 +1,115 @@
+"""Files that C++ and Rust read and write: ``torch.save`` and ``torch.load``, safetensors' ``save_file`` and ``load_file``."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from ...engine.import_hooks import when_imported
+from ...engine.patching import Patches
+from ...engine.scopes import inside, within
+from .base import Passage, Place, Storage, active, mechanism
+from .local import raw_of
+
+__all__: list[str] = []
+__tracebackhide__ = True  # a failure shows the user's code, not ours
+
+FUNCTIONS = (
+    ("torch", "save", "write", 1, "f"),
+    ("torch", "load", "read", 0, "f"),
+    ("safetensors.torch", "save_file", "write", 1, "filename"),
+    ("safetensors.torch", "load_file", "read", 0, "filename"),
+    ("safetensors.numpy", "save_file", "write", 1, "filename"),
+    ("safetensors.numpy", "load_file", "read", 0, "filename"),
+)
+"""Module, function, operation, and where the file stands among the arguments."""
+
+
+@mechanism
+def install(storage: Storage, patches: Patches) -> None:
+    """Wraps each function under all its names, as soon as its module is loaded."""
+    for module in dict.fromkeys(entry[0] for entry in FUNCTIONS):
+        when_imported(module, patches, functools.partial(_wrap_module, module, patches))
+
+
+def _wrap_module(module: str, patches: Patches) -> None:
+    loaded = sys.modules[module]
+    for _, name, op, position, keyword in (entry for entry in FUNCTIONS if entry[0] == module):
+        original = getattr(loaded, name)
+        patches.replace_everywhere(original, _wrapped(original, op, position, keyword))
+
+
+def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str) -> Callable[..., Any]:
+    """One open and one read or write, whatever the function does inside."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        storage = active()
+        file: Any = args[position] if len(args) > position else kwargs.get(keyword)
+        place = None if storage is None or inside() else _place(storage, file)
+        if storage is None or place is None or not place.watched:
+            return original(*args, **kwargs)
+        opening = None if _is_object(file) else storage.begin("open", place)
+        if opening is not None:
+            with opening:
+                opening.wait()
+                _opened(file, op)
+        passage = storage.begin(op, place)
+        if passage is None:
+            with within(op):
+                return original(*args, **kwargs)
+        with passage:
+            _opened(file, op)
+            passage.wait()
+            if op == "read" and passage.operation.keep is not None:
+                result = _cut(original, passage, position, keyword, args, kwargs)
+            else:
+                result = original(*args, **kwargs)
+        passage.transferred(_size(file))
+        return result
+
+    return call
+
+
+def _opened(file: Any, op: str) -> None:
+    """What the open has done by the time that anything can fail behind it: a file to be written is empty."""
+    if not _is_object(file):
+        open(file, "rb" if op == "read" else "wb").close()
+
+
+def _is_object(file: Any) -> bool:
+    return not isinstance(file, (str, bytes, os.PathLike))
+
+
+def _place(storage: Storage, file: Any) -> Place | None:
+    """The place of a path, or of a real file that was opened before storage was watched; others make visits of their own."""
+    if not _is_object(file):
+        return storage.local(file)
+    raw = raw_of(file)
+    return storage.local(raw.name) if type(raw) is io.FileIO and isinstance(raw.name, (str, bytes, os.PathLike)) else None
+
+
+def _size(file: Any) -> int | None:
+    try:
+        return os.fstat(file.fileno()).st_size if _is_object(file) else os.path.getsize(file)
+    except OSError:
+        return None
+
+
+def _cut(original: Callable[..., Any], passage: Passage, position: int, keyword: str, args: Any, kwargs: Any) -> Any:
+    """Read from a copy that ends early: the reader is C++ or Rust, and may map the file."""
+    file = args[position] if len(args) > position else kwargs[keyword]
+    source = raw_of(file).name if _is_object(file) else file
+    with tempfile.TemporaryDirectory(prefix="mlchaos-") as folder:
+        copy = os.path.join(folder, os.path.basename(os.fsdecode(source)))
+        shutil.copyfile(source, copy)
+        os.truncate(copy, passage.operation.ends_at(os.path.getsize(copy)))
+        if len(args) > position:
+            return original(*args[:position], copy, *args[position + 1 :], **kwargs)
+        return original(*args, **{**kwargs, keyword: copy})
