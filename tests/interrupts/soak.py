@@ -68,8 +68,8 @@ def phase_of(frame):
     if ours & {"__enter__", "hold"} or ("trial.py", "_armed") in names:
         return "arming"
     if controller._active:
-        return "processes" if {file for file, _ in names} & {"fresh.py", "attempt.py", "forkserver.py"} else "armed"
-    return "between trials" if ("trials.py", "__call__") in names else "outside"
+        return "processes" if {file for file, _ in names} & {"subprocess_runner.py", "attempt.py", "fork_server.py"} else "armed"
+    return "between trials" if ("test_runner.py", "__call__") in names else "outside"
 
 
 class Interrupter:
