@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import gc
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -23,6 +25,7 @@ from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.engine.watchdog import time_limit
 from pytest_mlchaos.errors import TrialTimeout
+from pytest_mlchaos.runs.workdirs import WorkDirs
 from tests.interrupts.state import changed, state
 
 faults.load()
@@ -138,6 +141,20 @@ def test_an_interrupt_while_a_run_is_cleaned_up_is_not_lost():
     Cycle()
     with pytest.raises(KeyboardInterrupt):
         collected()
+
+
+def test_an_interrupt_while_a_runs_copies_are_removed_is_not_lost(tmp_path, monkeypatch):
+    """They are removed when the next run begins, and not in the finalizer of the last one."""
+    dropped = WorkDirs((), tmp_path)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: interrupt())
+    del dropped
+    gc.collect()
+    with pytest.raises(KeyboardInterrupt):
+        WorkDirs((), tmp_path)
+    monkeypatch.undo()
+    kept = WorkDirs((), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert kept.roots == ()
 
 
 def test_handlers_of_every_signal_wait():

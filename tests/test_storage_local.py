@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import contextvars
 import errno
 import gc
 import gzip
@@ -25,7 +24,6 @@ import pytest
 
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import EVERY, create
-from pytest_mlchaos.engine import scopes
 from pytest_mlchaos.errors import BadArgument, MissingExtra, SimulatedCrash
 from pytest_mlchaos.sites.storage import base as storages
 from pytest_mlchaos.sites.storage.clients import watched
@@ -728,11 +726,3 @@ def test_what_a_full_disk_refused_is_not_written_by_closing(tmp_path):
         (tmp_path / "a.json").write_text("whole")
         assert (tmp_path / "a.json").read_text() == "whole"
     assert len(controller.journal) == 1
-
-
-def test_a_finalizer_of_ours_sets_no_context_variable():
-    """The garbage collector may call it in the middle of setting one, and CPython 3.11 does not survive a second."""
-    before = dict(contextvars.copy_context())
-    with scopes.within_finalizer(), scopes.within("open"):
-        assert dict(contextvars.copy_context()) == before
-        assert scopes.inside() == scopes.OURS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import collections
 import contextlib
@@ -20,7 +21,8 @@ from typing import Any
 
 from ..core.interrupts import deferred, uninterruptible
 from ..core.records import FileState
-from ..engine.scopes import KEPT_COPIES, OURS, within, within_finalizer
+from ..engine.controller import current
+from ..engine.scopes import KEPT_COPIES, OURS, within
 from .inputs import FRAMEWORK, is_filled
 
 __all__ = ["WorkDirs", "paths_in"]
@@ -45,9 +47,14 @@ class WorkDirs:
     def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
         self._roots = _outermost({path for path in paths if scratch in path.parents})
         self._home = scratch / f"{KEPT_COPIES}{secrets.token_hex(8)}"  # tempfile's own names are the same in each trial
+        _remove_unused()
+        reference = weakref.ref(self, _unused.append)
+        _homes[id(reference)] = reference, self._home
+        controller = current()
+        if controller is not None:
+            controller.resources.callback(_remove_home, self._home)
         with within(OURS):
             self._home.mkdir(mode=0o700)
-        weakref.finalize(self, _remove_home, self._home)
         self._start = self._copied("start")
         self._frozen: Path | None = None
         self._prints: list[Fingerprint] = []
@@ -162,10 +169,32 @@ def _move(source: Path, target: Path) -> None:
         shutil.move(source, target)
 
 
+# Removing a directory takes time, and Python drops a Ctrl-C that comes in a finalizer. So a callback of C's notes that a
+# home is unused, and it is removed at the next opportunity: with the test's body at the latest, or with the process.
+_homes: dict[int, tuple[weakref.ref[WorkDirs], Path]] = {}
+_unused: list[weakref.ref[WorkDirs]] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_homes.clear)  # they are the parent's
+
+
+def _remove_unused() -> None:
+    while _unused:
+        _, home = _homes.get(id(_unused[-1]), (None, None))
+        if home is not None:
+            _remove_home(home)
+            del _homes[id(_unused[-1])]
+        del _unused[-1]
+
+
+@within(OURS)
 def _remove_home(home: Path) -> None:
-    """At the end of a supervisor, or of the process: in the middle of a trial, for all we know."""
-    with within_finalizer():
-        shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@atexit.register
+def _remove_all() -> None:
+    for _, home in _homes.values():
+        _remove_home(home)
 
 
 def _remove(path: Path) -> None:

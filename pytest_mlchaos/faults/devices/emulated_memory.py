@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,35 +16,57 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 _MIB = 2**20
 
 
+class _Reference(weakref.ref[Any]):
+    """A reference to a storage that knows the key of that storage."""
+
+    __slots__ = ("key",)
+    key: int
+
+
 class Live:
-    """Bytes that are alive: each storage counts once, however many tensors share it, until the last of them is gone."""
+    """Bytes that are alive: each storage counts once, however many tensors share it, until the last of them is gone.
+
+    Storages that are gone are noted by a callback of C's and taken off later: Python drops a Ctrl-C that comes in a callback of its own.
+    """
 
     def __init__(self) -> None:
-        self.bytes = self.peak = 0
-        self._known: dict[int, list[Any]] = {}
+        self.peak = 0
+        self._bytes = 0
+        self._known: dict[int, tuple[int, _Reference]] = {}
+        self._gone: list[_Reference] = []
+
+    @property
+    def bytes(self) -> int:
+        """How many are alive now."""
+        self._settle()
+        return self._bytes
 
     def see(self, storage: Any) -> None:
         """Count a storage, with the bytes that it has now."""
+        self._settle()
         key, size = storage._cdata, storage.nbytes()
         known = self._known.get(key)
         if known is not None and known[1]() is storage:
-            self.bytes += size - known[0]
-            known[0] = size
+            counted, reference = known
         else:
-            self._known[key] = [size, weakref.ref(storage, functools.partial(self._free, key))]
-            self.bytes += size
-        self.peak = max(self.peak, self.bytes)
+            counted, reference = 0, _Reference(storage, self._gone.append)
+            reference.key = key
+        self._known[key] = size, reference
+        self._bytes += size - counted
+        self.peak = max(self.peak, self._bytes)
 
     def size_of(self, storage: Any) -> int | None:
         """The bytes that a storage was counted with; None where it is not known."""
         known = self._known.get(storage._cdata)
         return known[0] if known is not None and known[1]() is storage else None
 
-    def _free(self, key: int, gone: Any) -> None:
-        known = self._known.get(key)
-        if known is not None and known[1] is gone:
-            self.bytes -= known[0]
-            del self._known[key]
+    def _settle(self) -> None:
+        while self._gone:
+            gone = self._gone.pop()
+            known = self._known.get(gone.key)
+            if known is not None and known[1] is gone:
+                self._bytes -= known[0]
+                del self._known[gone.key]
 
 
 @dataclasses.dataclass
