@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import functools
+import importlib
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.engine.user_code import Project, for_project
 from pytest_mlchaos.errors import (
     BadArgument,
     CrashNotRestarted,
@@ -29,6 +31,7 @@ from pytest_mlchaos.errors import (
     SloMissed,
 )
 from pytest_mlchaos.plugin.fixture import Mlchaos
+from pytest_mlchaos.serving.user_state import UserState
 from tests.serving import serving_in
 
 TICK = 0.02
@@ -497,6 +500,22 @@ HITS = CACHE["warm"]["hits"]
 RECENT = deque(maxlen=2)
 SEEN = {0}
 WORDS = Counter("a")
+
+
+def test_a_module_that_was_foreign_to_one_test_may_be_the_users_in_another(tmp_path, monkeypatch):
+    """Each test has a project: its own folder and its subject's belong to it."""
+    (tmp_path / "recommender").mkdir()
+    (tmp_path / "recommender/cached_app.py").write_text("CACHE = {}")
+    monkeypatch.syspath_prepend(tmp_path / "recommender")
+    app = importlib.import_module("cached_app")
+    with for_project(Project((str(tmp_path / "elsewhere"),))):
+        UserState()
+    with for_project(Project((str(tmp_path / "recommender"),))):
+        state = UserState()
+        app.CACHE["key"] = "fallback"
+        state.restore()
+    monkeypatch.delitem(sys.modules, "cached_app")
+    assert app.CACHE == {}
 
 
 def test_a_golden_run_finds_the_global_containers_of_the_start(serving, store):

@@ -199,6 +199,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     from ..engine.user_code import Project, for_project
     from .test_runner import Trials
 
+    forget_all()
     project = Project.of_test((item.config.rootpath, item.path.parent), getattr(item, "module", None))
     mark = interrupts.count_open()
     patches = item.stash[_patches] = Patches()
@@ -229,8 +230,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Close what two or three interruptions in a row have left."""
+    """Close and forget what two or three interruptions in a row have left."""
     interrupts.leave(session.config.stash[_mark])
+    scopes = sys.modules.get(f"{__name__.partition('.')[0]}.engine.scopes")
+    if scopes is not None:
+        scopes.forget_all()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..engine.activity import TOOLS
-from ..engine.user_code import is_users
+from ..engine.user_code import Project, current_project, is_users
 from ..runs.module_globals import user_modules, watched_imports
 
 __all__ = ["UserState"]
@@ -48,8 +48,9 @@ _OF_THE_STANDARD_LIBRARY = (
 _CACHE: Any = type(functools.lru_cache(len))
 _COUNTERS = (itertools.count, itertools.cycle)
 _ABSENT = object()
-_SEEN: dict[str, tuple[int, int, list[Any]]] = {}
-"""Modules that were looked through: their names by identity and number, and the containers among them (held, so that ids stay theirs)."""
+_SEEN: dict[str, tuple[int, int, Project, list[Any]]] = {}
+"""Modules that were looked through: their names by identity and number, the project that said whose they are, and the containers among
+them (held, so that ids stay theirs)."""
 _SLOTS: weakref.WeakKeyDictionary[type, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
@@ -252,16 +253,17 @@ def _is_followed(cls: type) -> bool:
 def _of_other_modules() -> set[int]:
     """Containers that a user's module may have a name for, too, and that are another module's (``sys.path``); and the modules' names."""
     found: set[int] = set()
+    project = current_project()
     for name, module in list(sys.modules.items()):
         if issubclass(type(module), types.ModuleType):
             names = vars(module)
             known = _SEEN.get(name)
-            if known is None or known[:2] != (id(names), len(names)):
+            if known is None or known[:3] != (id(names), len(names), project):
                 file = names.get("__file__")
                 mine = isinstance(file, str) and is_users(file)
                 held = [] if mine else [value for value in list(names.values()) if type(value) in _CONTAINERS]
-                known = _SEEN[name] = id(names), len(names), held
-            found.update(map(id, known[2]), (id(names),))
+                known = _SEEN[name] = id(names), len(names), project, held
+            found.update(map(id, known[3]), (id(names),))
     return found
 
 
