@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
