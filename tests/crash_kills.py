@@ -243,18 +243,22 @@ def _traced(program, root, look):
 
 
 def _calls(program, root):
-    """Return the numbers of the system calls between which something on disk changes."""
-    found, before = {1}, None
+    """Return the numbers of the system calls between which something on disk changes, and what is there when these begin.
+
+    A program may make a call more or less each time (for memory, say), so a kill at a number may miss a state that the other run had.
+    """
+    found, trees, before = {1}, [], None
 
     def look(number):
         nonlocal before
         tree = walked(root)
         if tree != before:
             found.update((number, max(1, number - 1)))
+            trees.append(tree)
         before = tree
 
     _traced(program, root, look)
-    return sorted(found)
+    return sorted(found), trees
 
 
 def _main(name, root, out):
@@ -266,8 +270,8 @@ def _main(name, root, out):
         prepare(root)
         program(root)  # what is imported and initialised on first use is so before the forks
     at_events = [_forked(program, root, _at_event(number)) for number in _events(program, root, out)]
-    calls = [] if ptracing.missing() else _calls(program, root)
-    at_calls = [_traced(program, root, number.__eq__) for number in calls]
+    calls, trees = ([], []) if ptracing.missing() else _calls(program, root)
+    at_calls = [*(_traced(program, root, number.__eq__) for number in calls), *trees]
     out.write_bytes(pickle.dumps([[tree for tree in at_events if tree is not None], at_calls]))
 
 

@@ -56,7 +56,7 @@ def _moved(schedule: Schedule, fault: Fault, visit: int, to: int | None) -> Sche
 
 def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     strikes = list(_strikes(schedule, space))
-    for fault, visit in strikes if len(strikes) > 1 else ():
+    for fault, visit in reversed(strikes) if len(strikes) > 1 else ():  # the earliest that fails alone is kept
         smaller = _moved(schedule, fault, visit, None)
         if smaller.faults and fails(smaller):
             return _fewer(smaller, space, fails)
