@@ -6,6 +6,7 @@ import json
 import pickle
 import sqlite3
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,30 @@ def test_files_are_told_by_their_meaning(tmp_path):
         pages.append(((tmp_path / "file").read_bytes(), endings(tmp_path)[0]["file"]))
     assert pages[0][0] != pages[1][0]
     assert pages[0][1] == pages[1][1]
+
+
+def test_the_name_of_a_file_stands_for_what_that_file_holds(tmp_path):
+    """A run that finds a name taken chooses the next one. A name of another save is another content."""
+
+    def told(name, weights):
+        (tmp_path / name).write_bytes(pickle.dumps({"weights": weights, "best": str(tmp_path / name)}))
+        (tmp_path / "last").write_bytes(pickle.dumps({"best": str(tmp_path / name), "scores": {str(tmp_path / name): 0.5}}))
+        return endings(tmp_path)[0]["last"]
+
+    first = told("step-6", [1.0])
+    assert told("step-6-v1", [1.0]) == first
+    assert told("step-6-v1", [2.0]) != first
+    (tmp_path / "step-6-v1").unlink()
+    assert endings(tmp_path)[0]["last"] != first
+
+
+def test_the_folder_in_an_archive_is_no_content(tmp_path):
+    """Torch calls it as the file is called at first, which may be a temporary name."""
+    for number, folder in enumerate(["model.tmp", "archive"]):
+        with zipfile.ZipFile(tmp_path / str(number), "w") as archive:
+            archive.writestr(f"{folder}/data", b"1")
+    found = endings(tmp_path)[0]
+    assert found["0"] == found["1"]
 
 
 SUBJECTS = '''

@@ -579,6 +579,7 @@ def test_the_timeout_of_the_settings_holds_for_resumed_runs(project):
 @pytest.mark.parametrize("jobs", [10**6, 10**30])
 def test_jobs_are_at_most_the_processors(project, jobs):
     """However many are asked for."""
+    pytest.importorskip("cloudpickle")
     project(f"""
         def test_it(mlchaos, tmp_path):
             mlchaos.explore_crashes(train, tmp_path, 2, jobs={jobs}, torn_writes=False).assert_recovers()

@@ -28,21 +28,53 @@ _UNTOLD = (".data/serialization_id",)
 def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Return the plain files below a directory by path: digests of what they hold, and the bytes of short texts.
 
-    A database is told by its rows, a pickle by its values and not by which of them share memory, JSON by its entries in any order.
+    A database is told by its rows, a pickle by its values and not by which of them share memory, JSON by its entries in any order. The
+    name of a file below the directory, in a pickle, stands for what that file holds: a run that finds a name taken chooses another one.
     """
     found, texts = {}, {}
+    named = _Named(root)
     for folder, _, files in os.walk(root):
         for name in files:
             path = os.path.join(folder, name)
             relative = os.path.relpath(path, root).replace(os.sep, "/")
             with contextlib.suppress(OSError):
-                found[relative] = _digest(path)
+                found[relative] = _digest(path, named)
                 if os.path.getsize(path) <= TEXT and b"\0" not in (data := Path(path).read_bytes()):
                     texts[relative] = data
     return found, texts
 
 
-def _digest(path: str) -> bytes:
+class _Named:
+    """Files below a directory as pickles name them: each by a digest of what it holds, but for the names in it."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._prefix = None if root is None else f"{root}{os.sep}"
+        self._known: dict[str, bytes] = {}
+
+    def told(self, text: str) -> bytes | None:
+        """Return the digest of the file that a text names; None if it names none below the directory."""
+        if self._prefix is None or not text.startswith(self._prefix):
+            return None
+        if text not in self._known:
+            self._known[text] = b"gone"
+            with contextlib.suppress(OSError, ValueError):
+                self._known[text] = _digest(text, _Blank(self._prefix))
+        return self._known[text]
+
+
+class _Blank(_Named):
+    """The same names, whatever the files hold: in files that are named themselves."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(None)
+        self._below = prefix
+
+    def told(self, text: str) -> bytes | None:
+        """Return the same for each name."""
+        return b"named" if text.startswith(self._below) else None
+
+
+def _digest(path: str, named: _Named) -> bytes:
     told = hashlib.blake2b()
     with open(path, "rb") as file:
         head = file.read(16)
@@ -53,14 +85,14 @@ def _digest(path: str) -> bytes:
                 return told.digest()
         if head and size <= PARSED:
             file.seek(0)
-            for part in _parsed(file.read()):
+            for part in _parsed(file.read(), named):
                 told.update(part)
             return told.digest()
         file.seek(0)
         return hashlib.file_digest(file, "blake2b").digest()
 
 
-def _parsed(data: bytes) -> Iterator[bytes]:
+def _parsed(data: bytes, named: _Named) -> Iterator[bytes]:
     """The content in a form that is the same for the same values; the bytes themselves where the format is none of these."""
     if data.startswith(b"PK\x03\x04"):
         try:
@@ -68,11 +100,12 @@ def _parsed(data: bytes) -> Iterator[bytes]:
                 parts = [(name, archive.read(name)) for name in archive.namelist() if not name.endswith(_UNTOLD)]
         except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError):
             parts = [("", data)]
+        folders = {name.partition("/")[0] for name, _ in parts}  # torch calls the only one as the file was called when it was written
         for name, part in parts:
-            yield name.encode()
-            yield _pickled(part) if part.startswith(b"\x80") else part
+            yield (name.partition("/")[2] if len(folders) == 1 else name).encode()
+            yield _pickled(part, named) if part.startswith(b"\x80") else part
     elif data.startswith(b"\x80"):
-        yield _pickled(data)
+        yield _pickled(data, named)
     elif data[:1] in (b"{", b"["):
         try:
             yield json.dumps(json.loads(data), sort_keys=True).encode()
@@ -82,7 +115,7 @@ def _parsed(data: bytes) -> Iterator[bytes]:
         yield data
 
 
-def _pickled(data: bytes) -> bytes:
+def _pickled(data: bytes, named: _Named) -> bytes:
     """A pickle's operations. A text or number that is used again is written out: which ones are shared differs after a round trip."""
     told: list[bytes] = []
     shared: dict[object, bytes] = {}
@@ -104,7 +137,8 @@ def _pickled(data: bytes) -> bytes:
                 told.append(shared.get(argument, b"get %d" % numbers.get(argument, -1)))
                 continue
             if isinstance(argument, (str, bytes)) and name not in ("GLOBAL", "INST"):
-                last = (b"text " if isinstance(argument, str) else b"bytes ") + repr(argument).encode()
+                file = named.told(argument) if isinstance(argument, str) else None
+                last = b"file " + file if file else (b"text " if isinstance(argument, str) else b"bytes ") + repr(argument).encode()
                 told.append(last)
                 continue
             last = b""

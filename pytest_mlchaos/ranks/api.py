@@ -79,12 +79,14 @@ class World:
             raise BadArgument(f"mlchaos.world: expected ranks to be a number from 1 to {MOST_RANKS} but got {shown(ranks)}")
         if index(restarts) is None:
             raise BadArgument(f"mlchaos.world: expected restarts to be 0 or more but got {shown(restarts)}")
-        if importlib.util.find_spec("torch") is None:
-            raise MissingExtra("mlchaos.world", "torch", "torch")
-        _check_backend(backend, ranks)
+        if backend not in ("gloo", "nccl"):
+            raise BadArgument(f"mlchaos.world: expected backend to be 'gloo' or 'nccl' but got {shown(backend)}")
         seconds = {"timeout": parse_duration(timeout, "timeout"), "grace": parse_duration(grace, "grace")}
         if not seconds["timeout"]:
             raise BadArgument(f"mlchaos.world: expected timeout to be longer than nothing but got {shown(timeout)}")
+        if importlib.util.find_spec("torch") is None:
+            raise MissingExtra("mlchaos.world", "torch", "torch")
+        _check_devices(backend, ranks)
         self._terms = Terms(ranks=ranks, backend=backend, restarts=restarts, **seconds)
         self._controller = controller
         self._begun = begun
@@ -132,9 +134,7 @@ def _traced(controller: Controller, supervisor: WorldSupervisor, record: WorldRe
     return again
 
 
-def _check_backend(backend: str, ranks: int) -> None:
-    if backend not in ("gloo", "nccl"):
-        raise BadArgument(f"mlchaos.world: expected backend to be 'gloo' or 'nccl' but got {shown(backend)}")
+def _check_devices(backend: str, ranks: int) -> None:
     if backend == "nccl":
         import torch
 

@@ -134,7 +134,13 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
         if pending():
             look()
 
-    events = (monitoring.events.CALL, monitoring.events.C_RETURN, monitoring.events.C_RAISE, monitoring.events.PY_RETURN)
+    events = (
+        monitoring.events.CALL,
+        monitoring.events.C_RETURN,
+        monitoring.events.C_RAISE,
+        monitoring.events.PY_RETURN,
+        monitoring.events.PY_YIELD,
+    )
     for event in events:
         monitoring.register_callback(tool, event, moment)
 
@@ -146,7 +152,7 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
             monitoring.free_tool_id(tool)
 
     patches.on_undo(undo)
-    monitoring.set_events(tool, monitoring.events.CALL | monitoring.events.PY_RETURN)
+    monitoring.set_events(tool, monitoring.events.CALL | monitoring.events.PY_RETURN | monitoring.events.PY_YIELD)
 
 
 def _watch_syncs(recorder: Recorder | Comparing, patches: Patches) -> None:
