@@ -48,12 +48,12 @@ class _Named:
     """Files below a directory as pickles name them: each by a digest of what it holds, but for the names in it."""
 
     def __init__(self, root: Path | None) -> None:
-        self._prefix = None if root is None else f"{root}{os.sep}"
+        self._prefix: tuple[str, ...] = () if root is None else (f"{root}{os.sep}", f"{os.path.realpath(root)}{os.sep}")
         self._known: dict[str, bytes] = {}
 
     def told(self, text: str) -> bytes | None:
         """Return the digest of the file that a text names; None if it names none below the directory."""
-        if self._prefix is None or not text.startswith(self._prefix):
+        if not text.startswith(self._prefix):
             return None
         if text not in self._known:
             self._known[text] = b"gone"
@@ -65,13 +65,13 @@ class _Named:
 class _Blank(_Named):
     """The same names, whatever the files hold: in files that are named themselves."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: tuple[str, ...]) -> None:
         super().__init__(None)
-        self._below = prefix
+        self._prefix = prefix
 
     def told(self, text: str) -> bytes | None:
         """Return the same for each name."""
-        return b"named" if text.startswith(self._below) else None
+        return b"named" if text.startswith(self._prefix) else None
 
 
 def _digest(path: str, named: _Named) -> bytes:
