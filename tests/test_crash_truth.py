@@ -79,7 +79,8 @@ def test_killed_at_every_event(name, states, killed, by):
     real = [shape(tree) for tree in killed[0]]
     made = [shape(tree) for state, tree in states if not state.torn]
     assert [tree for tree in real if tree not in made] == []
-    inside = [state.path[:4] for state, tree in states if not state.torn and shape(tree) not in real and tree != states[-1][1]]
+    left = [*real, *map(shape, killed[1])]  # a call that takes long, on a busy machine, is looked into
+    inside = [state.path[:4] for state, tree in states if not state.torn and shape(tree) not in left and tree != states[-1][1]]
     assert set(inside) <= {"safetensors": {".tmp"}, "database": {"db", "db-j"}}.get(name, set())
 
 
