@@ -169,7 +169,7 @@ class Fault:
     lasting: ClassVar[bool] = False
     """Whether it observes the visits behind its last strike, too, as long as there is something in its memory."""
     compared: ClassVar[bool] = False
-    """Whether payloads are compared before and after a strike of a built-in fault; those of others always are."""
+    """True if payloads are compared before and after a strike of a built-in fault; those of others always are."""
     explored: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given.
 

@@ -16,7 +16,7 @@ __all__ = ["OpenFile", "Processes"]
 
 @dataclasses.dataclass(eq=False, slots=True)
 class OpenFile:
-    """What a call of ``open`` made. ``shadow``: the file; None for what is none, and what only is read. ``at``: where the next write goes.
+    """One open file. ``shadow``: the file; None for what is none, and what only is read. ``at``: where the next write goes.
 
     ``uses``: how many descriptors stand for it.
     """
@@ -56,7 +56,7 @@ class Processes:
         self._of: dict[int, tuple[_Table, _Directory]] = {}
 
     def _thread(self, thread: int) -> tuple[_Table, _Directory]:
-        """Of a new one: what it shares with, or has copied from, its parent, as of its first call."""
+        """Return the tables of a thread: at its first call a new one shares those of its parent, or has a copy."""
         if thread not in self._of:
             parent, files, directory = self._parents.get(thread, (0, True, True))
             table, where = self._thread(parent) if parent else self._first
@@ -81,7 +81,7 @@ class Processes:
         self._thread(thread)[1].path = directory
 
     def file(self, thread: int, number: int) -> OpenFile | None:
-        """What a descriptor stands for."""
+        """Return the open file of a descriptor."""
         found = self._thread(thread)[0].files.get(number)
         return found[0] if found else None
 
@@ -127,7 +127,7 @@ class Processes:
             self.close(thread, number)
 
     def ended(self, thread: int) -> None:
-        """It is no more."""
+        """Forget a process that has ended."""
         self._leave(self._thread(thread)[0])
         del self._of[thread]
 

@@ -20,7 +20,7 @@ _DEPTH = 40
 
 
 class Names:
-    """What has which name, by absolute path, as the calls have left it so far. Each change in the directory is noted in its history."""
+    """The entry of each absolute path, as the calls have left it so far. Each change in the directory is noted in its history."""
 
     def __init__(self, history: History, contents: Contents, shadows: Shadows) -> None:
         self._history = history
@@ -67,7 +67,7 @@ class Names:
         return found
 
     def _target(self, path: str) -> str | None:
-        """What a link leads to; None for what is none."""
+        """Return where a link leads; None if there is no link."""
         if self.relative(path) is None and path not in self._outside:
             with contextlib.suppress(OSError):
                 return os.readlink(path)
@@ -113,7 +113,7 @@ class Names:
             self._history.note("arrived", paths[0], before)
 
     def _below(self, path: str) -> Iterator[tuple[str, Entry]]:
-        """What is known there, and below: absolute path and entry."""
+        """Yield absolute path and entry of all that is known there and below."""
         relative = self.relative(path)
         names: Iterable[tuple[str, Entry]] = self._outside.items()
         if relative is not None:

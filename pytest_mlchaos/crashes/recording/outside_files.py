@@ -24,7 +24,7 @@ class Shadow:
         self.known = True
         self._data = bytearray()
         self._fd = -1
-        """Where it lies once it is not small any more."""
+        """The descriptor of the file that holds the copy once it is large; -1 before."""
         self._growing = Growing()
         self._held: Content | None = EMPTY
 
@@ -86,7 +86,7 @@ class Shadow:
         self._held = None
 
     def file(self, contents: Contents) -> File | None:
-        """What it holds; None if that is not known."""
+        """Return the content; None if it is not known."""
         if not self.known:
             return None
         if self._held is None:
