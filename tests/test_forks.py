@@ -49,6 +49,12 @@ def nested(function):
     if not found:
         raise ChildProcessError("the child gave nothing")
     return list(found)
+
+def tried(x):
+    try:
+        return work(x)
+    except MemoryError:
+        return None
 """
 
 
@@ -73,12 +79,6 @@ def test_visits_are_counted_over_all_processes(example):
     example.with_tests(
         SUBJECT
         + """
-def tried(x):
-    try:
-        return work(x)
-    except MemoryError:
-        return None
-
 @chaos.call_failure(target="test_it:work", error="MemoryError", at=[1, 4])
 def test_it(mlchaos):
     assert work(0) == 1
@@ -94,12 +94,6 @@ def test_times_bounds_the_strikes_of_all_processes(example):
     example.with_tests(
         SUBJECT
         + """
-def tried(x):
-    try:
-        return work(x)
-    except MemoryError:
-        return None
-
 @chaos.call_failure(target="test_it:work", error="MemoryError", at=chaos.EVERY, times=1)
 def test_it(mlchaos):
     assert (in_pool(2, tried) + in_pool(2, tried)).count(None) == 1
