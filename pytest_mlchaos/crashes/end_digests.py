@@ -32,7 +32,7 @@ def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
     name of a file below the directory, in a pickle, stands for what that file holds: a run that finds a name taken chooses another one.
     """
     found, texts = {}, {}
-    named = _Named(root)
+    named = _Named.below(root)
     for folder, _, files in os.walk(root):
         for name in files:
             path = os.path.join(folder, name)
@@ -45,33 +45,29 @@ def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 class _Named:
-    """Files below a directory as pickles name them: each by a digest of what it holds, but for the names in it."""
+    """Files below a directory as pickles name them: each by a digest of what it holds. In such a file, all names are the same."""
 
-    def __init__(self, root: Path | None) -> None:
-        self._prefix: tuple[str, ...] = () if root is None else (f"{root}{os.sep}", f"{os.path.realpath(root)}{os.sep}")
+    def __init__(self, prefixes: tuple[str, ...], *, nested: bool = False) -> None:
+        self._prefixes = prefixes
+        self._nested = nested
         self._known: dict[str, bytes] = {}
 
+    @classmethod
+    def below(cls, root: Path) -> _Named:
+        """Return those of a directory, however its path is spelt."""
+        return cls((f"{root}{os.sep}", f"{os.path.realpath(root)}{os.sep}"))
+
     def told(self, text: str) -> bytes | None:
-        """Return the digest of the file that a text names; None if it names none below the directory."""
-        if not text.startswith(self._prefix):
+        """Return what stands for the file that a text names; None if it names none below the directory."""
+        if not text.startswith(self._prefixes):
             return None
+        if self._nested:
+            return b"named"
         if text not in self._known:
             self._known[text] = b"gone"
             with contextlib.suppress(OSError, ValueError):
-                self._known[text] = _digest(text, _Blank(self._prefix))
+                self._known[text] = _digest(text, _Named(self._prefixes, nested=True))
         return self._known[text]
-
-
-class _Blank(_Named):
-    """The same names, whatever the files hold: in files that are named themselves."""
-
-    def __init__(self, prefix: tuple[str, ...]) -> None:
-        super().__init__(None)
-        self._prefix = prefix
-
-    def told(self, text: str) -> bytes | None:
-        """Return the same for each name."""
-        return b"named" if text.startswith(self._prefix) else None
 
 
 def _digest(path: str, named: _Named) -> bytes:

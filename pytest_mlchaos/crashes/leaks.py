@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from ..core.privacy import command_text
-from ..engine.activity import OUR_PROCESSES
+from ..engine.activity import OUR_PROCESSES, is_alive
 from ..runs.module_globals import GlobalContainers, user_modules, watched_imports
 
 __all__ = ["Leftovers"]
@@ -97,7 +97,7 @@ class Leftovers:
 
     def _new_processes(self) -> Iterator[str]:
         for pid in _children():
-            if pid not in self._processes and pid not in OUR_PROCESSES and not _is_helper(pid) and _is_alive(pid):
+            if pid not in self._processes and pid not in OUR_PROCESSES and not _is_helper(pid) and is_alive(pid):
                 yield f"the process {_command(pid)}"
 
 
@@ -193,12 +193,6 @@ def _is_helper(pid: int) -> bool:
         ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
     )
     return any(getattr(getattr(sys.modules.get(module), one, None), name, None) == pid for module, one, name in trackers)
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    return False
 
 
 def _command(pid: int) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "alone",
     "asleep",
     "at_work",
+    "is_alive",
     "may_bring_something",
     "package_of",
     "runs_a_program",
@@ -186,13 +187,13 @@ def _busy_process() -> str:
     for task in _TASKS.glob("*/children") if _TASKS.is_dir() else ():
         with contextlib.suppress(OSError):
             for pid in task.read_text().split():
-                if int(pid) not in OUR_PROCESSES and not _is_tracker(int(pid)) and _is_alive(pid):
+                if int(pid) not in OUR_PROCESSES and not _is_tracker(int(pid)) and is_alive(int(pid)):
                     return f"there is a child process ({_name_of(pid)})"
     return ""
 
 
-def _is_alive(pid: str) -> bool:
-    """Whether a process runs."""
+def is_alive(pid: int) -> bool:
+    """Return True if a process runs."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     return False

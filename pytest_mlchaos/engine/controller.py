@@ -378,7 +378,6 @@ class Controller(Strikes):
         forks = self.forks
         if forks is None or forks.name or not self.plans:
             return
-
         heard = Heard()
         for message in forks.told():
             heard.take(*message)

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.sites import Key
 from .scopes import OURS, within
 
-__all__ = ["Forks"]
+__all__ = ["Forks", "nameless_file"]
 
 _NUMBER = struct.Struct("q")
 _ON, _END, _FIRST = range(3)
@@ -41,7 +41,7 @@ class Forks:
         self._strikes = _FIRST + len(keys)
         self._log = self._read_to = (self._strikes + plans) * _NUMBER.size
         self._lock = threading.Lock()
-        self._fd = _nameless()
+        self._fd = nameless_file()
         self._identity = _identity(self._fd)
         self._set(_END, self._log)
         self._set(_ON, 1)
@@ -184,7 +184,7 @@ class Forks:
         pwrite(self._fd, _NUMBER.pack(number), place * _NUMBER.size)
 
 
-def _nameless() -> int:
+def nameless_file() -> int:
     """Return a descriptor of a new file that has no name."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("mlchaos")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.interrupts import closed, deferred, opened
 
-__all__ = ["FUNCTIONS", "Patches", "aliases"]
+__all__ = ["FUNCTIONS", "Patches", "aliases", "family"]
 
 _ABSENT = object()
 FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType}
@@ -198,3 +198,15 @@ def _is_told_by_identity(kind: Any) -> bool:
 def _rebind(pairs: Sequence[tuple[object, object]]) -> None:
     for module, name, place in _bound([old for old, _ in pairs]):
         setattr(module, name, pairs[place][1])
+
+
+def family(base: type) -> Iterator[type]:
+    """Yield a class and all that are derived from it, each once."""
+    seen: set[type] = set()
+    pending = [base]
+    while pending:
+        cls = pending.pop()
+        if cls not in seen:
+            seen.add(cls)
+            yield cls
+            pending.extend(cls.__subclasses__())

@@ -12,13 +12,13 @@ import functools
 import os
 import pickle
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..core.interrupts import closed, deferred, opened
 from ..core.privacy import child_error, error_text
+from ..engine.forks import nameless_file
 from ..engine.scopes import OURS, within
 from ..errors import BadArgument, MlchaosError
 from . import stack_dumps
@@ -350,11 +350,7 @@ class _Files:
 
 
 def _file() -> int:
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("mlchaos")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+    fd = nameless_file()
     import fcntl  # where there is os.fork, there is this
 
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)  # several write to it: the process, and those that it starts

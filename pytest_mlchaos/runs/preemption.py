@@ -15,6 +15,7 @@ from ..core.interrupts import uninterruptible
 from ..core.records import Preemption
 from ..engine.controller import Controller
 from ..engine.error_origin import mark
+from ..engine.scopes import KEPT_COPIES
 from ..errors import SimulatedCrash
 
 __all__ = ["Notice", "notice", "raised"]
@@ -134,7 +135,7 @@ def _files(roots: Iterable[Path]) -> Files:
     found: Files = {}
     for root in roots:
         for folder, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("mlchaos-golden-"))
+            folders[:] = sorted(name for name in folders if not name.startswith(KEPT_COPIES))
             for name in sorted(names):
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):

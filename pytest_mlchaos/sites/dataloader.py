@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from ..core.sites import Key, site
 from ..engine.controller import Controller, current
 from ..engine.hang import let_children_hang
-from ..engine.patching import Patches
+from ..engine.patching import Patches, family
 from ..engine.streams import Source
 
 __all__ = ["Batches", "batches", "watch_batches"]
@@ -148,11 +148,8 @@ def _wrap_iterators(
         on_seeded(bool(getattr(self, "_num_workers", 1)))
 
     patches.set(base, "__init__", constructed)
-    pending = [base]
-    while pending:
-        cls = pending.pop()
+    for cls in family(base):
         wrap_family(cls)
-        pending.extend(cls.__subclasses__())
 
 
 class _Outer(Source):

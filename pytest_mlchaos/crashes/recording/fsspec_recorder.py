@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from ...core.interrupts import uninterruptible
-from ...engine.patching import Patches
+from ...engine.patching import Patches, family
 from ...engine.scopes import OURS, inside, within
 from .fsspec_prefix import is_ours
 
@@ -83,7 +83,7 @@ class Operations:
             self._wrap(cls)
 
         self._patches.set(meta, "__init__", defined)
-        for cls in _family(spec.AbstractFileSystem):
+        for cls in family(spec.AbstractFileSystem):
             self._wrap(cls)
         self._patches.replace_everywhere(asyn.sync, _rerouted(asyn.sync))
         return self
@@ -269,15 +269,3 @@ def _rerouted(original: Callable[..., Any]) -> Callable[..., Any]:
 def _protocols(cls: Any) -> tuple[str, ...]:
     protocol = getattr(cls, "protocol", ())
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def _family(base: type) -> Iterator[type]:
-    """A class and all that are derived from it."""
-    seen: set[type] = set()
-    pending = [base]
-    while pending:
-        cls = pending.pop()
-        if cls not in seen:
-            seen.add(cls)
-            yield cls
-            pending.extend(cls.__subclasses__())

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...core.interrupts import Uninterruptible
 from ...core.privacy import error_text
+from ...engine.patching import family
 from ...engine.scopes import OURS, within
 from ...errors import BadArgument
 from ...processes.subprocess_runner import fresh_processes
@@ -262,11 +263,8 @@ def _forget_listings(clients: weakref.WeakSet[Any]) -> None:
     """As in a new process, nothing is known of what is there."""
     import fsspec.spec as spec
 
-    pending: list[Any] = [spec.AbstractFileSystem]
-    while pending:
-        cls = pending.pop()
-        pending.extend(cls.__subclasses__())
-        for client in list(cls._cache.values()):
+    for cls in family(spec.AbstractFileSystem):
+        for client in list(cls._cache.values()):  # type: ignore[attr-defined]  # each class of fsspec's has one
             clients.add(client)
     for client in list(clients):
         with within(OURS), contextlib.suppress(Exception):  # whatever a foreign client does

@@ -13,11 +13,11 @@ import inspect
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...engine.import_hooks import when_imported
-from ...engine.patching import Patches
+from ...engine.patching import Patches, family
 from ...engine.scopes import inside, within
 from .base import Passage, Place, Storage, active, mechanism
 from .file_wrappers import Watched
@@ -67,9 +67,9 @@ def _filesystems(patches: Patches) -> None:
         _wrap_filesystem(cls, patches)
 
     patches.set(meta, "__init__", defined)
-    for cls in _family(spec.AbstractFileSystem):
+    for cls in family(spec.AbstractFileSystem):
         _wrap_filesystem(cls, patches)
-    for cls in _family(spec.AbstractBufferedFile):
+    for cls in family(spec.AbstractBufferedFile):
         _wrap_file(cls, patches)
 
 
@@ -84,20 +84,8 @@ def _asynchronous(patches: Patches) -> None:
         return original(loop, known.__get__(function.__self__) if known is not None else function, *args, **kwargs)
 
     patches.replace_everywhere(original, sync)
-    for cls in _family(asyn.AbstractAsyncStreamedFile):
+    for cls in family(asyn.AbstractAsyncStreamedFile):
         _wrap_file(cls, patches)
-
-
-def _family(base: type) -> Iterator[type]:
-    """A class and all that are derived from it."""
-    seen: set[type] = set()
-    pending = [base]
-    while pending:
-        cls = pending.pop()
-        if cls not in seen:
-            seen.add(cls)
-            yield cls
-            pending.extend(cls.__subclasses__())
 
 
 def _is_transparent(cls: type) -> bool:
