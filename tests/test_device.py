@@ -19,8 +19,6 @@ from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument
 from pytest_mlchaos.faults.devices import cuda
 
-from .example import Example
-
 faults.load()
 sites.load()
 
@@ -44,12 +42,6 @@ LOOP = """
             optimizer.zero_grad()
             attempt(model, optimizer, x, y)
 """
-
-
-@pytest.fixture
-def example(pytester):
-    """An empty project."""
-    return Example(pytester)
 
 
 def armed(*declared, probing=False):

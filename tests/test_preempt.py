@@ -8,8 +8,6 @@ from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.errors import BadArgument
 
-from .example import Example
-
 faults.load()
 sites.load()
 
@@ -85,9 +83,9 @@ def leaves(save, state):
 
 
 @pytest.fixture
-def example(pytester):
+def example(example):
     """A project with a subject."""
-    return Example(pytester).with_file("subject.py", SUBJECT)
+    return example.with_file("subject.py", SUBJECT)
 
 
 def written(*cases, isolation="in-process"):

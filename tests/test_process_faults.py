@@ -8,16 +8,8 @@ from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.errors import BadArgument
 
-from .example import Example
-
 faults.load()
 sites.load()
-
-
-@pytest.fixture
-def example(pytester):
-    """An empty project."""
-    return Example(pytester)
 
 
 # -- SIGINT ----------------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ import importlib.util
 
 import pytest
 
-from .example import Example
-
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytorch_lightning") is None, reason="needs pytorch-lightning")
 
 TRAINING = """
@@ -44,9 +42,9 @@ def train(folder, callbacks=(), workers=0, model=Model, **keywords):
 
 
 @pytest.fixture
-def example(pytester):
+def example(example):
     """A project with a trainer."""
-    return Example(pytester).with_file("training.py", TRAINING)
+    return example.with_file("training.py", TRAINING)
 
 
 def test_a_trainer_that_is_told_to_end(example):
