@@ -90,7 +90,7 @@ def broken(apply_, **members):
         ("reads_back", lambda self, visit: [7], {"__repr__": lambda self: "suspect()"}, "does not read back"),
         ("refuses_parameters", lambda self, visit: [7], {"__post_init__": lambda self: None}, "is accepted, though"),
         ("refuses_payloads", lambda self, visit: [7], {}, "cannot work on"),
-        ("neutral_is_no_strike", lambda self, visit: visit.struck(), {}, "changed nothing, and counts as struck"),
+        ("neutral_is_no_strike", lambda self, visit: visit.record_injection(), {}, "changed nothing, and counts as struck"),
     ],
 )
 def test_the_check_finds_what_breaks_a_promise(promise, apply, members, says):

@@ -203,7 +203,7 @@ def test_a_context_needs_a_site_with_a_duration():
 
         def apply(self, visit):
             """Hold."""
-            visit.enter(threading.Lock())
+            visit.keep_open(threading.Lock())
 
     with pytest.raises(FaultError, match="has no duration"), Controller(Schedule((Holding(at=0),))) as controller:
         controller.visit("box.passed")

@@ -23,7 +23,7 @@ class LeftKnock(Fault):
     """One kind."""
 
     site = "left.door"
-    explored = ("force",)
+    searchable = ("force",)
     force: int = 0
 
 

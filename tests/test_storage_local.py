@@ -599,7 +599,7 @@ def test_an_operation_that_cannot_begin_ends_what_had_begun_of_it(tmp_path):
     with armed(tmp_path, create("slow_storage", delay=0, at=0), create("crash", site="storage.open", at=0)) as controller:
         slow, apply = type(controller.plans[0].fault), type(controller.plans[0].fault).apply
         try:
-            slow.apply = lambda fault, visit: visit.enter(Entered()) and None
+            slow.apply = lambda fault, visit: visit.keep_open(Entered()) and None
             (storage,) = storages._active
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(controller, "begin", _second_raises(controller.begin))

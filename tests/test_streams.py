@@ -113,7 +113,7 @@ def test_a_fault_may_observe_every_visit_and_remember():
     seen = []
 
     def observe(self, visit):
-        seen.append((visit.index, visit.due(visit.index + 1)))
+        seen.append((visit.index, visit.is_due(visit.index + 1)))
         visit.memory[visit.index] = visit.payload
 
     out, struck = passed(fault(lambda self, visit: visit.memory[visit.index - 1], observe=observe)(at=[1, 3]), range(10, 16))
@@ -148,7 +148,7 @@ def test_what_outlasts_a_visit_is_closed_when_the_process_ends():
         yield
         log.append(f"off {number}")
 
-    with armed(fault(lambda self, visit: visit.outlast(effect(visit.index)))(at=[0, 1, 3])) as controller:
+    with armed(fault(lambda self, visit: visit.keep_until_exit(effect(visit.index)))(at=[0, 1, 3])) as controller:
         with contextlib.suppress(RuntimeError), controller.attempt():
             list(batches(range(3)))
             raise RuntimeError
@@ -170,7 +170,7 @@ def test_a_spared_visit_is_no_strike():
 
     def apply(self, visit):
         if visit.payload % 2:
-            visit.spare()
+            visit.skip()
             return None
         return -1
 

@@ -17,7 +17,7 @@ def opened(log):
     """A gate with something open behind it."""
     stack = contextlib.ExitStack()
     stack.callback(lambda: log.append("closed"))
-    visit = Visit("some.site", 0, stack=stack, deferred=True)
+    visit = Visit("some.site", 0, stack=stack, records_itself=True)
     return Gate(visit, RealClock())
 
 

@@ -317,9 +317,9 @@ BUSY = {
     "an equal list of other types": "return [float(number) for number in visit.payload]",
     "an error": "raise OSError",
     "a delay": "visit.sleep(1)",
-    "an action for later": "visit.afterwards(list)",
-    "what it says itself": "visit.struck()",
-    "a context until the process ends": "import contextlib; visit.outlast(contextlib.nullcontext())",
+    "an action for later": "visit.defer(list)",
+    "what it says itself": "visit.record_injection()",
+    "a context until the process ends": "import contextlib; visit.keep_until_exit(contextlib.nullcontext())",
 }
 
 

@@ -166,11 +166,11 @@ class Fault:
     """The package that it cannot work without, and the extra that installs it."""
     random: ClassVar[bool] = True
     """Whether it draws numbers from ``visit.seed``: then the schedule's seed is part of what reproduces it."""
-    lasting: ClassVar[bool] = False
+    keeps_observing: ClassVar[bool] = False
     """Whether it observes the visits behind its last strike, too, as long as there is something in its memory."""
     compared: ClassVar[bool] = False
     """True if payloads are compared before and after a strike of a built-in fault; those of others always are."""
-    explored: ClassVar[tuple[str, ...]] = ()
+    searchable: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given.
 
     One whose value is None is drawn whenever it was not given.
@@ -225,27 +225,27 @@ class Fault:
         """Called at every visit, in front of what strikes there, if a fault defines it; ``visit.memory`` keeps what it needs later."""
 
     def probe(self, visit: Visit) -> None:
-        """Called at the first visits of the trial without faults: measure what ``explored`` parameters range over."""
+        """Called at the first visits of the trial without faults: measure what ``searchable`` parameters range over."""
 
     def possible(self, visit: Visit) -> bool:
         """In the trial without faults: return False if the search must not choose this visit for it."""
         return True
 
-    def concerns(self, process: Mapping[str, Any]) -> bool:
+    def applies_to(self, process: Mapping[str, Any]) -> bool:
         """Return True if it may strike in a process with these attributes (``rank``, ``world_size``). The test's own process has none."""
         return self.rank is None or process.get("rank") == self.rank
 
-    def surround(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
-        """Of a fault that is ``ambient``: what is open from the beginning of the test's body (or of a fresh process) to its end."""
-        raise NotImplementedError(f"{type(self).__name__} must define surround(self, effect)")
+    def activate(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
+        """Of a fault that is ``continuous``: what is open from the beginning of the test's body (or of a fresh process) to its end."""
+        raise NotImplementedError(f"{type(self).__name__} must define activate(self, effect)")
 
     @property
-    def ambient(self) -> bool:
+    def continuous(self) -> bool:
         """Whether it is at work all the time, and strikes where it has an effect: no visit is chosen for it."""
         return False
 
     @property
-    def own_process(self) -> str:
+    def requires_process(self) -> str:
         """Why it works only in a process of the subject's own (``isolation="process"``); nothing where it works anywhere."""
         return ""
 
@@ -260,22 +260,22 @@ class Fault:
         return {name: value for name in fields_of(type(self)) if isinstance(value := getattr(self, name), Opaque)}
 
     @property
-    def fixed(self) -> bool:
+    def is_pinned(self) -> bool:
         """Whether nothing is left to be drawn."""
         values = {name: getattr(self, name) for name in fields_of(type(self))}
-        pinned = self.ambient or self.at is not None or self.p is not None
-        return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.explored)
+        pinned = self.continuous or self.at is not None or self.p is not None
+        return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.searchable)
 
     def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:
         """Whether the visit of this number is due; decided by the arguments alone. ``place`` tells equal faults apart."""
         if self.p is not None:
             return derive_seed(seed, self.name, place, visit) < self.p * 2**64
-        if self.is_row:
+        if self.is_consecutive:
             return bool(visit >= self.at[0])
         return self.at is EVERY or (self.at is not None and following(self.at, visit) == visit)
 
     @property
-    def is_row(self) -> bool:
+    def is_consecutive(self) -> bool:
         """Whether it strikes so many ``times`` in a row, from one visit on."""
         return self.times is not None and self.times > 1 and isinstance(self.at, tuple) and len(self.at) == 1
 

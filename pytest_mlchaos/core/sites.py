@@ -112,8 +112,8 @@ class Visit:
     """One passing of a site, as a fault sees it.
 
     A fault's ``apply(visit)`` returns the payload to go on with (or None, to leave it as it is), raises what
-    the operation would raise, or asks for a delay. One that leaves a payload as it was has not struck, unless it calls :meth:`struck`
-    (because it has emptied a cache, for example, or killed a child process).
+    the operation would raise, or asks for a delay. One that leaves a payload as it was has not struck, unless it calls
+    :meth:`record_injection` (because it has emptied a cache, for example, or killed a child process).
 
     ``site`` and ``index`` (from 0) say where it is; ``payload`` is what passes
     there (a batch, an optimizer, a call's arguments); ``attributes`` tell more (``target``, ``rank``, …). ``memory`` is the
@@ -132,12 +132,12 @@ class Visit:
     source: Stream | None = None
     process: contextlib.ExitStack | None = None
     memory: dict[Any, Any] = field(default_factory=dict)
-    deferred: bool = False
-    actions: list[Callable[[], None]] = field(default_factory=list)
+    records_itself: bool = False
+    deferred_actions: list[Callable[[], None]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, int] = field(default_factory=dict)
-    scheduled: Callable[[int], bool] = bool
-    kept_open: int = 0
+    is_scheduled: Callable[[int], bool] = bool
+    kept_contexts: int = 0
 
     @property
     def stream(self) -> Stream:
@@ -154,52 +154,52 @@ class Visit:
     def sleep(self, seconds: float) -> None:
         """Delay the operation by so many seconds (a coroutine awaits them). No delay is no strike."""
         self.delay += seconds
-        self.deferred = self.deferred or not seconds
+        self.records_itself = self.records_itself or not seconds
 
-    def afterwards(self, action: Callable[[], None]) -> None:
+    def defer(self, action: Callable[[], None]) -> None:
         """Call ``action()`` once the faults of this visit have struck and their delays are over, as the code that passes here would.
 
         What it does makes visits of its own, and what it raises the operation raises.
         """
-        self.actions.append(action)
+        self.deferred_actions.append(action)
 
     def note(self, **details: Any) -> None:
         """Add to the journal's entry: shapes, counts, names; never values of the user's data."""
         self.details.update(details)
 
-    def enter(self, context: contextlib.AbstractContextManager[Any]) -> None:
+    def keep_open(self, context: contextlib.AbstractContextManager[Any]) -> None:
         """Keep ``context`` open until the operation at this site ends, however it ends.
 
-        The fault then says itself when it has struck, with :meth:`struck`.
+        The fault then says itself when it has struck, with :meth:`record_injection`.
         """
         if self.stack is None:
             raise FaultError(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
-        self.deferred = True
+        self.records_itself = True
         with deferred():
             self.stack.enter_context(Uninterruptible(context))
 
-    def outlast(self, context: contextlib.AbstractContextManager[Any]) -> None:
+    def keep_until_exit(self, context: contextlib.AbstractContextManager[Any]) -> None:
         """Open ``context``, and keep it open until the process ends: the attempt under ``mlchaos.run``, else the test's body."""
         if self.process is None:
             raise FaultError("a visit by hand has no process that a context could stay open in")
         with deferred():
             self.process.enter_context(Uninterruptible(context))
-        self.kept_open += 1
+        self.kept_contexts += 1
 
-    def struck(self, error: BaseException | None = None, **details: Any) -> None:
+    def record_injection(self, error: BaseException | None = None, **details: Any) -> None:
         """Record that a fault which entered a context strikes now, with ``error`` if it is about to raise one."""
         self.error = error
         self.details.update(details)
         if self.recorder is not None:
             self.recorder(self.details)
 
-    def due(self, number: int) -> bool:
+    def is_due(self, number: int) -> bool:
         """In ``observe``: whether the fault strikes at the visit of this number, so that only what is needed is kept."""
-        return self.scheduled(number)
+        return self.is_scheduled(number)
 
-    def spare(self) -> None:
-        """There is nothing to strike at this visit: none is recorded, unless :meth:`struck` says otherwise later."""
-        self.deferred = True
+    def skip(self) -> None:
+        """There is nothing to strike at this visit: none is recorded, unless :meth:`record_injection` says otherwise later."""
+        self.records_itself = True
 
     def measure(self, **sizes: int) -> None:
         """In the trial without faults: how far a parameter of a fault reaches (``op=17``)."""

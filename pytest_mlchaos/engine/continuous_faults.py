@@ -12,7 +12,7 @@ from .controller import Controller
 from .counters import Plan
 from .error_origin import is_own, mark
 
-__all__ = ["PlanEffect", "refuse_in_process", "surround"]
+__all__ = ["PlanEffect", "activate_continuous_faults", "refuse_in_process"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -53,22 +53,22 @@ class PlanEffect:
         self._plan.remark = text
 
 
-def surround(controller: Controller, *, fresh: bool = False) -> None:
-    """Open what the ambient faults of the schedule keep open until the controller's body ends; ``fresh``: in the subject's own process."""
+def activate_continuous_faults(controller: Controller, *, fresh: bool = False) -> None:
+    """Open what the schedule's continuous faults keep open until the controller's body ends; ``fresh``: in the subject's own process."""
 
     def open_all() -> None:
         for plan in controller.plans:
             fault = plan.fault
-            if fault.ambient and fault.concerns(controller.attributes) and (fresh or not fault.own_process):
+            if fault.continuous and fault.applies_to(controller.attributes) and (fresh or not fault.requires_process):
                 with deferred():
-                    controller.resources.enter_context(Uninterruptible(fault.surround(PlanEffect(controller, plan))))
+                    controller.resources.enter_context(Uninterruptible(fault.activate(PlanEffect(controller, plan))))
 
-    controller.surround = open_all  # the body may start over
+    controller.activate_continuous_faults = open_all  # the body may start over
     open_all()
 
 
 def refuse_in_process(faults: list[Fault]) -> None:
     """Raise ``BadArgument`` for a fault that works in a process of the subject's own alone."""
     for fault in faults:
-        if fault.own_process:
-            raise BadArgument(f'{fault!r} {fault.own_process}: say mlchaos.run(..., isolation="process"), or set it for all')
+        if fault.requires_process:
+            raise BadArgument(f'{fault!r} {fault.requires_process}: say mlchaos.run(..., isolation="process"), or set it for all')

@@ -98,7 +98,7 @@ class SubjectOf:
 
 def _strikes_in_children(plan: Plan) -> bool:
     """Return True unless it is the trial's own process that a fault ends, or surrounds."""
-    return not plan.fault.ends_process and not plan.fault.ambient
+    return not plan.fault.ends_process and not plan.fault.continuous
 
 
 class Controller(Strikes):
@@ -135,7 +135,7 @@ class Controller(Strikes):
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self.process = contextlib.ExitStack()  # closed when the process ends: the attempt, or else the body
         self.elsewhere: dict[int, Tally] = {}
-        self.surround: Callable[[], None] = lambda: None  # opens what is open while the body runs
+        self.activate_continuous_faults: Callable[[], None] = lambda: None  # opens what is open while the body runs
         self.preempted: Any = None  # the Notice of the process that is under way, once it was told to end
         self.signalled: str | None = None  # the site at which a signal's handler is running
         self.roots: tuple[Path, ...] = ()  # the directories that a supervised subject works in
@@ -223,7 +223,7 @@ class Controller(Strikes):
     def go_on_from(self, tally: Tally) -> None:
         """Visits are counted on from another process; what failed there is added."""
         for plan in self.plans:
-            if plan.fault.ambient:
+            if plan.fault.continuous:
                 plan.struck = tally.struck.get(plan.place, 0)
         for key, visit in tally.passed.items():
             lane = self._open(key)
@@ -256,7 +256,7 @@ class Controller(Strikes):
         self.results.clear()
         for plan in self.plans:
             plan.begin_again()
-        self.surround()
+        self.activate_continuous_faults()
 
     def end_process(self) -> None:
         """What faults keep up, and remember, as long as the process lives is over."""
@@ -427,7 +427,7 @@ class Controller(Strikes):
             lane = self._lanes.get(key)
             if lane is None:
                 lane = Lane()
-                lane.plans = [plan for plan in self.plans if plan.fault.key == key and plan.fault.concerns(self.attributes)]
+                lane.plans = [plan for plan in self.plans if plan.fault.key == key and plan.fault.applies_to(self.attributes)]
                 self._opened(key, lane)
                 if self.forks is not None and lane.plans and self.forks.is_counted(key):
                     lane.count_with(functools.partial(self.forks.advance, key))

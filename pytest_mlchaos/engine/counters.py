@@ -53,7 +53,7 @@ class Plan:
         self.struck = struck
         self._next = self._following(visit)
 
-    def due(self, visit: int) -> bool:
+    def is_due(self, visit: int) -> bool:
         """Whether it strikes at this visit."""
         fault = self.fault
         return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, self._seed, self.place)
@@ -61,7 +61,7 @@ class Plan:
     @property
     def next_due(self) -> int:
         """A visit before which nothing is due any more: mostly the next that is."""
-        if self.observes and self.fault.lasting and self.memory:
+        if self.observes and self.fault.keeps_observing and self.memory:
             return 0
         if self._next == NEVER or (self.fault.times is not None and self.struck >= self.fault.times):
             return NEVER
@@ -82,7 +82,7 @@ class Plan:
         if fault.p is not None:
             ahead = range(start, start + LOOK_AHEAD)
             return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.place)), start + LOOK_AHEAD)
-        if fault.is_row:
+        if fault.is_consecutive:
             return int(max(start, fault.at[0]))
         visit = following(fault.at, start) if isinstance(fault.at, (tuple, range)) else None
         return NEVER if visit is None else visit

@@ -58,16 +58,16 @@ class Gate:
     async def run(self, begin: Callable[[], Awaitable[Any]]) -> Any:
         """Await what ``begin`` gives, with the delay inside: a network is slow once it has been asked; what is given up then cleans up."""
         visit = self.visit
-        if not visit.delay or visit.error is not None or visit.actions or asyncio._get_running_loop() is None:
+        if not visit.delay or visit.error is not None or visit.deferred_actions or asyncio._get_running_loop() is None:
             await self.wait_async()
             return await begin()
         return await _DelayedInside(begin(), lambda: pause(self._clock, visit.delay))
 
     def check(self) -> None:
         """Do what the faults want done here, and raise what they raise."""
-        while self.visit.actions:
+        while self.visit.deferred_actions:
             with within(""):  # a signal handler's files, say, are no part of the operation
-                self.visit.actions.pop(0)()
+                self.visit.deferred_actions.pop(0)()
         if isinstance(self.visit.error, StopIteration):
             raise StopIteration  # a fresh one, that nobody holds: a traceback keeps the loader alive, and its workers
         if self.visit.error is not None:

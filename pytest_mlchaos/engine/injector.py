@@ -46,7 +46,7 @@ class _Seen(NamedTuple):
 
 
 def _effects(visit: Visit) -> tuple[float, int, int]:
-    return visit.delay, len(visit.actions), visit.kept_open
+    return visit.delay, len(visit.deferred_actions), visit.kept_contexts
 
 
 def _seen(fault: Fault, visit: Visit) -> _Seen:
@@ -74,12 +74,12 @@ class Strikes:
             for plan in lane.plans:
                 plan.struck = self.forks.struck(plan.place)
         with self._lock:
-            due = [plan for plan in lane.plans if plan.due(visit.index)]
+            due = [plan for plan in lane.plans if plan.is_due(visit.index)]
             for plan in lane.plans:
                 plan.resolve(visit.index)
         for plan in lane.plans:
             if plan.observes and self._wanted(plan, visit):
-                visit.memory, visit.scheduled = plan.memory, plan.due
+                visit.memory, visit.is_scheduled = plan.memory, plan.is_due
                 self._guarded(plan.fault, lambda plan=plan: plan.fault.observe(visit), "observe()")
         for plan in due:
             if self._wanted(plan, visit):
@@ -140,7 +140,7 @@ class Strikes:
                     remember_text(visit.error, str(visit.error))
                 self.inject(visit.error)
 
-        visit.recorder, visit.deferred, visit.details, visit.memory = record, False, {}, plan.memory
+        visit.recorder, visit.records_itself, visit.details, visit.memory = record, False, {}, plan.memory
         before = _seen(plan.fault, visit)
         try:
             payload = plan.fault.apply(visit)
@@ -161,7 +161,7 @@ class Strikes:
         if inspect.iscoroutine(payload) and not inspect.isawaitable(before.payload):
             payload.close()
             self._tool_error(plan.fault, TypeError("it returned a coroutine; apply() has to be a plain function"), "apply()")
-        if not visit.deferred and before.changed(visit):
+        if not visit.records_itself and before.changed(visit):
             record(visit.details)
 
     def _passes_over(self, plan: Plan) -> bool:

@@ -18,7 +18,7 @@ from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..errors import CrashNotRestarted, CrashSwallowed, Interrupted, SimulatedCrash
 from . import randomness, virtual_time
-from .continuous_faults import surround
+from .continuous_faults import activate_continuous_faults
 from .controller import Controller
 from .error_origin import swallowed
 from .patching import Patches
@@ -95,7 +95,7 @@ def trial(
     with _armed(controller, patches):
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
-                surround(controller)
+                activate_continuous_faults(controller)
                 yield controller
         except SimulatedCrash as crash:
             raise CrashNotRestarted(f"{crash}, and nothing restarted it: {crash.cure}") from None

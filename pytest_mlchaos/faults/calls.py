@@ -72,7 +72,7 @@ class CallFailure(Fault):
         error = make_error(self.error, self.target, self.name)
         if self.when == "before":
             visit.fail(error)
-        visit.enter(Afterwards(visit, error))
+        visit.keep_open(Afterwards(visit, error))
 
 
 class Afterwards(AbstractContextManager[None]):
@@ -83,7 +83,7 @@ class Afterwards(AbstractContextManager[None]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
-            self.visit.struck(self.error)
+            self.visit.record_injection(self.error)
             raise self.error
 
 

@@ -56,7 +56,7 @@ class ClockJump(Fault):
 
     def apply(self, visit: Visit) -> None:
         """The clock is another from now on."""
-        visit.outlast(_shifted(self.by, virtual_time.installed()))
+        visit.keep_until_exit(_shifted(self.by, virtual_time.installed()))
 
 
 def _signed(value: Any) -> float:

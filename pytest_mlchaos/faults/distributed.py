@@ -37,14 +37,14 @@ class RankFailure(Fault):
 
     needs = ("torch", "torch")
     random = False
-    explored = ("rank",)
+    searchable = ("rank",)
     ends_process = True
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
     mode: Literal["kill", "hang", "raise"] = "kill"
 
-    def concerns(self, process: Mapping[str, Any]) -> bool:
+    def applies_to(self, process: Mapping[str, Any]) -> bool:
         """Return True in the ranks that may be struck. The test's own process is never one of them."""
-        return "rank" in process and super().concerns(process)
+        return "rank" in process and super().applies_to(process)
 
     def probe(self, visit: Visit) -> None:
         """Any rank of this world may be the one."""

@@ -90,16 +90,16 @@ class Preempt(Fault):
             if answer is signal.SIG_DFL:  # raised, it would end the test's own process
                 visit.fail(SimulatedCrash(dies))
             visit.note(again=True)
-            visit.afterwards(lambda: preemption.raised(controller, number, visit.site))
+            visit.defer(lambda: preemption.raised(controller, number, visit.site))
             return
         if self.workers:
             visit.note(workers=terminate_workers(controller, visit))
         notice = preemption.notice(controller, where, self.grace, self.signal)
-        visit.outlast(notice.open(answer is not signal.SIG_DFL))
+        visit.keep_until_exit(notice.open(answer is not signal.SIG_DFL))
         if answer is signal.SIG_DFL:
             visit.fail(SimulatedCrash(dies))
         visit.note(handler=getattr(answer, "__qualname__", "ignored" if answer is signal.SIG_IGN else type(answer).__name__))
-        visit.afterwards(lambda: self._deliver(controller, notice, number, visit.site))
+        visit.defer(lambda: self._deliver(controller, notice, number, visit.site))
 
     def _deliver(self, controller: Any, notice: preemption.Notice, number: int, site: str) -> None:
         preemption.raised(controller, number, site)

@@ -57,9 +57,9 @@ class Crash(Fault):
         return self.site if self.state is None else (CRASH_STATE, self.state)
 
     @property
-    def fixed(self) -> bool:
+    def is_pinned(self) -> bool:
         """Whether nothing is left to be drawn."""
-        return isinstance(self.state, str) or super().fixed
+        return isinstance(self.state, str) or super().is_pinned
 
     def apply(self, visit: Visit) -> None:
         """Die."""
@@ -97,4 +97,4 @@ class Interrupt(Fault):
         controller = current()
         if controller is None:
             raise FaultError("interrupt needs a trial: a visit by hand has no process")
-        visit.afterwards(lambda: raised(controller, signal.SIGINT, visit.site))
+        visit.defer(lambda: raised(controller, signal.SIGINT, visit.site))

@@ -160,7 +160,7 @@ class FlakyStorage(Fault):
         error = _error(self.error, _note(visit))
         if self.when == "before":
             visit.fail(error)
-        visit.enter(Afterwards(visit, error))
+        visit.keep_open(Afterwards(visit, error))
 
 
 @register
@@ -214,9 +214,9 @@ def _striking_later(visit: Visit, operation: Operation) -> Operation:
             before()
         if not struck:
             struck = True
-            visit.struck()
+            visit.record_injection()
 
-    visit.spare()
+    visit.skip()
     return dataclasses.replace(operation, took_effect=took_effect)
 
 

@@ -109,7 +109,7 @@ class Trials:
             return Schedule(), []
         schedule = replayed(config)
         declared = declared_by(self._item) if schedule is None else []
-        if schedule is None and all(one.fault.fixed for one in declared):
+        if schedule is None and all(one.fault.is_pinned for one in declared):
             schedule = Schedule(tuple(one.fault for one in declared), settings.seed or 0)
         return schedule, declared
 
@@ -233,7 +233,7 @@ class Trials:
             for (one, _), plan in zip(owners, controller.plans, strict=True)
         ]
         for one in declared if not settings.allow_quiet else ():
-            if not any(probe.visits or probe.fault.ambient for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
+            if not any(probe.visits or probe.fault.continuous for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
                 hint = (
                     _absent([one.fault])
                     or text.names_seen([one.fault], controller.passed(), controller.names)
@@ -294,9 +294,9 @@ def _struck_in_part(plan: Plan) -> str:
     A predicate leaves out visits on purpose. With ``times``, so many strikes are enough.
     """
     fault = plan.fault
-    if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.ambient:
+    if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.continuous:
         return ""
-    wanted = fault.times if fault.is_row else min(len(fault.at), fault.times or len(fault.at))
+    wanted = fault.times if fault.is_consecutive else min(len(fault.at), fault.times or len(fault.at))
     struck = {visit for _, visit in plan.strikes}
     return text.struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from ..core.privacy import error_text
 from ..engine import randomness
-from ..engine.continuous_faults import surround
+from ..engine.continuous_faults import activate_continuous_faults
 from ..engine.counters import Tally
 from ..engine.patching import Patches
 from ..engine.trial import arm
@@ -122,7 +122,7 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
         randomness.seed_all("rank", rank, job.attempt)
         try:
             with watch() as trained, controller.resources:
-                surround(controller, fresh=True)
+                activate_continuous_faults(controller, fresh=True)
                 _send_home(send, functools.partial(subject, *args), trained)
         except SystemExit as stop:
             send("raised", *shipped_error(stop))

@@ -218,7 +218,7 @@ def _count_on(tallies: dict[int, Tally], rank: Rank) -> None:
 def _check_where(controller: Controller, live: Live) -> None:
     """A schedule that was searched names visits alone, so a predicate must not tell ranks apart."""
     for plan in controller.plans if controller.probing else ():
-        if plan.fault.where is None or plan.fault.fixed:
+        if plan.fault.where is None or plan.fault.is_pinned:
             continue
         for one in live.ranks:
             for other in live.ranks:

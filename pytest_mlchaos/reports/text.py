@@ -133,7 +133,7 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
     """The error for declared faults that struck nowhere."""
     lines = []
     for fault in faults:
-        if fault.ambient:
+        if fault.continuous:
             lines.append(f"{fault!r} never struck")
             continue
         count = passed.get(fault.key, 0)
@@ -176,7 +176,7 @@ def _why(fault: Fault, count: int) -> str:
         return f", but not in rank {fault.rank} of a world (mlchaos.world)"
     if fault.p is not None:
         return f", and p={fault.p} hit none of them with this seed: raise p, or take another with @chaos.settings(seed=...)"
-    if not fault.concerns({}):
+    if not fault.applies_to({}):
         return ", but not in a rank of a world (mlchaos.world)"
-    far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.explored if getattr(fault, name) is not None)
+    far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.searchable if getattr(fault, name) is not None)
     return ", and it found nothing to do there" + (f" (is {far} too far?)" if far else "")

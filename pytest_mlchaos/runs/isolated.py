@@ -18,7 +18,7 @@ from ..core.privacy import error_text
 from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_many_ended
 from ..core.schedule import Schedule
 from ..engine import randomness
-from ..engine.continuous_faults import surround
+from ..engine.continuous_faults import activate_continuous_faults
 from ..engine.controller import Controller
 from ..engine.counters import Tally
 from ..engine.patching import Patches
@@ -249,7 +249,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
             randomness.restore(order.random)
         try:
             with watch() as trained, controller.attempt(), controller.resources, controller.process:
-                surround(controller, fresh=True)
+                activate_continuous_faults(controller, fresh=True)
                 try:
                     end, value, parameters = _attempt(controller, functools.partial(subject, *args), trained)
                 finally:

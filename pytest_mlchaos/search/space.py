@@ -44,7 +44,7 @@ def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
 
 def _positioned(fault: Fault, given: frozenset[str]) -> list[Fault]:
     """The fault at each position that it does not name. A predicate was written for the visits of one site, so it keeps that."""
-    if fault.at is not None or fault.p is not None or fault.ambient:
+    if fault.at is not None or fault.p is not None or fault.continuous:
         return [fault]
     free = {name: values for name, values in fault.positions.items() if name not in given}
     for name in fault.moments.keys() & given:
@@ -81,7 +81,7 @@ class Probe:
     @property
     def is_open(self) -> bool:
         """Whether its visits are to be chosen."""
-        return self.fault.at is None and self.fault.p is None and not self.fault.ambient
+        return self.fault.at is None and self.fault.p is None and not self.fault.continuous
 
     @property
     def is_drawn(self) -> bool:
@@ -91,7 +91,7 @@ class Probe:
     @property
     def searched(self) -> tuple[str, ...]:
         """The explored parameters that were not given."""
-        return tuple(name for name in self.fault.explored if name not in self.given)
+        return tuple(name for name in self.fault.searchable if name not in self.given)
 
     def at_turn(self, turn: int) -> dict[str, Any]:
         """Explored parameters at one turn of a sweep: far from the turns before, however many there are."""
@@ -344,7 +344,7 @@ def _endings(fault: Fault) -> int:
 
 def _without_explored(fault: Fault) -> Fault:
     """What is left of a fault beside the parameters that are searched."""
-    keywords: dict[str, Any] = dict.fromkeys(fault.explored, 0)
+    keywords: dict[str, Any] = dict.fromkeys(fault.searchable, 0)
     return dataclasses.replace(fault, **keywords)
 
 

@@ -97,7 +97,7 @@ def close_with(frame: FrameType, gate: Gate) -> None:
 
     A step that raises calls no hook of torch's, so a profile function watches the frame, for this one step.
     """
-    if gate.visit.stack is None or not gate.visit.deferred:
+    if gate.visit.stack is None or not gate.visit.records_itself:
         gate.close()
         return
     before: Any = sys.getprofile()

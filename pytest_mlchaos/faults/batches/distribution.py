@@ -140,7 +140,7 @@ class ClassImbalance(DataFault):
         label = int(rng.choice(np.unique(classes))) if self.label is None else self.label
         its, others = np.flatnonzero(classes == label), np.flatnonzero(classes != label)
         if not len(its):
-            visit.spare()
+            visit.skip()
             return None
         if not len(others):
             raise batch.mismatch("found no samples of another class", "")

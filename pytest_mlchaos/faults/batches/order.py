@@ -118,7 +118,7 @@ class ReorderBatches(DataFault):
         except Exception as error:  # noqa: BLE001  # whatever the user's loader raises comes when these have been handed out
             visit.stream.end(error)
         if len(held) < 2:
-            visit.spare()
+            visit.skip()
             return None
         rng = np.random.default_rng(visit.seed)
         order = rng.permutation(len(held))
@@ -130,7 +130,7 @@ class ReorderBatches(DataFault):
             order = np.roll(order, 1)
         else:
             visit.stream.push(*held[1:])
-            visit.spare()
+            visit.skip()
             return None
         visit.note(order=[int(place) for place in order])
         first, *others = [held[place] for place in order]
@@ -192,7 +192,7 @@ class StaleBatch(DataFault):
         """Keep a copy of what will be needed."""
         age = self.scaled("age")
         visit.memory.pop(visit.index - age - 1, None)
-        if visit.due(visit.index + age):
+        if visit.is_due(visit.index + age):
             visit.memory[visit.index] = copied(visit.payload)
 
     def apply(self, visit: Visit) -> Any:
@@ -201,7 +201,7 @@ class StaleBatch(DataFault):
         visit.note(age=age)
         old = visit.memory.pop(visit.index - age, None)
         if old is None or alike(old, visit.payload):
-            visit.spare()
+            visit.skip()
             return None
         return old
 

@@ -81,7 +81,7 @@ class CorruptBatch(DataFault):
         if all(Leaf((), hits[leaf.path]).same_bits(leaf) for leaf in chosen):
             if self.scaled("fraction") == 1 and self.kind != "shuffle_labels":
                 raise batch.refuse(chosen[0], "is as it would be already, so that nothing was changed")
-            visit.spare()  # the few that were drawn happen to be so already
+            visit.skip()  # the few that were drawn happen to be so already
             return None
         visit.note(kind=self.kind, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
         return rebuilt(visit.payload, hits)

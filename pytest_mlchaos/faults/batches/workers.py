@@ -51,7 +51,7 @@ class WorkerDeath(Fault):
     site = "data.batch"
     needs = ("torch", "torch")
     random = False
-    explored = ("worker",)
+    searchable = ("worker",)
     worker: int = 0
     how: Literal["killed", "hangs"] = "killed"
 
@@ -81,10 +81,10 @@ class WorkerDeath(Fault):
         claim_deaths(controller, {pid})
         visit.note(worker=self.worker, workers=len(workers), how=self.how)
         if self.how == "killed":
-            visit.afterwards(lambda: _kill(pid))
+            visit.defer(lambda: _kill(pid))
         else:
             claim_timeout(controller)
-            visit.outlast(_stopped(pid))
+            visit.keep_until_exit(_stopped(pid))
 
 
 def _kill(pid: int) -> None:

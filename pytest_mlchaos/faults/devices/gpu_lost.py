@@ -66,7 +66,7 @@ class GpuLost(Fault):
     def apply(self, visit: Visit) -> None:
         """Fail now, and at each operation from now on."""
         tensors = list(_tensors(visit.payload))
-        visit.outlast(_lost(tensors, functools.partial(_error, self.kind)))
+        visit.keep_until_exit(_lost(tensors, functools.partial(_error, self.kind)))
         visit.fail(_error(self.kind))
 
 

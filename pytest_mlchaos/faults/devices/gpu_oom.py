@@ -56,7 +56,7 @@ class GpuOom(Fault):
     site = "train.backward"
     needs = ("torch", "torch")
     random = False
-    explored = ("op",)
+    searchable = ("op",)
     phase: Phase = "backward"
     op: int = 0
     budget: Any = None
@@ -71,7 +71,7 @@ class GpuOom(Fault):
                 parse_size(value, f"gpu_oom: {name}")
         if self.fragmentation and self.budget is None:
             raise BadArgument("gpu_oom: fragmentation=True says that free memory lies in pieces, so it needs a budget; or give largest=")
-        if self.ambient and (any(v is not None for v in (self.at, self.p, self.where)) or self.phase != "backward" or self.op != 0):
+        if self.continuous and (any(v is not None for v in (self.at, self.p, self.where)) or self.phase != "backward" or self.op != 0):
             raise BadArgument(
                 "gpu_oom: with budget or largest it strikes where memory runs out; at, p, where, phase and op say it otherwise"
             )
@@ -81,19 +81,19 @@ class GpuOom(Fault):
     @property
     def key(self) -> Key:
         """The site of the phase; of a budget, the device's memory."""
-        return MEMORY if self.ambient else SITES_OF_PHASES[self.phase]
+        return MEMORY if self.continuous else SITES_OF_PHASES[self.phase]
 
     @property
-    def ambient(self) -> bool:
+    def continuous(self) -> bool:
         """Whether memory decides where it strikes."""
         return self.budget is not None or self.largest is not None
 
     @property
-    def fixed(self) -> bool:
+    def is_pinned(self) -> bool:
         """Whether nothing is left to be drawn."""
-        return not any(map(is_drawn, (self.budget, self.largest, self.times))) if self.ambient else super().fixed
+        return not any(map(is_drawn, (self.budget, self.largest, self.times))) if self.continuous else super().is_pinned
 
-    def surround(self, effect: Effect) -> AbstractContextManager[Any]:
+    def activate(self, effect: Effect) -> AbstractContextManager[Any]:
         """Watch what is alive; where there is a CUDA device, cap its allocator."""
         total = _LARGE if self.budget is None else parse_size(self.budget)
         largest = None if self.largest is None else parse_size(self.largest)
@@ -103,11 +103,11 @@ class GpuOom(Fault):
 
     def apply(self, visit: Visit) -> None:
         """Watch this one phase's operators, and fail the one asked for."""
-        visit.enter(_watch(visit, self))
+        visit.keep_open(_watch(visit, self))
 
     def probe(self, visit: Visit) -> None:
         """Count this phase's allocating operators."""
-        visit.enter(_watch(visit, None))
+        visit.keep_open(_watch(visit, None))
 
 
 def _watch(visit: Visit, fault: GpuOom | None) -> AbstractContextManager[Any]:
@@ -125,7 +125,7 @@ def _watch(visit: Visit, fault: GpuOom | None) -> AbstractContextManager[Any]:
                     visit.measure(op=self.count)
                 elif number == fault.op:
                     error = _out_of_memory(torch, args, kwargs)
-                    visit.struck(error, operator=str(func))
+                    visit.record_injection(error, operator=str(func))
                     raise error
             return func(*args, **(kwargs or {}))
 

@@ -56,21 +56,21 @@ class HostOom(Fault):
             raise BadArgument(f"host_oom: limit={self.limit!r} holds for the whole process; at, p, times, where and site are for visits")
 
     @property
-    def ambient(self) -> bool:
+    def continuous(self) -> bool:
         """Whether a limit decides where it strikes."""
         return self.limit is not None
 
     @property
-    def own_process(self) -> str:
+    def requires_process(self) -> str:
         """A limit is set on a process as a whole."""
-        return "limits a whole process, which has to be the subject's own" if self.ambient else ""
+        return "limits a whole process, which has to be the subject's own" if self.continuous else ""
 
     @property
     def key(self) -> Key:
         """The site; of a limit, the host's memory."""
-        return "host.memory" if self.ambient else self.site
+        return "host.memory" if self.continuous else self.site
 
-    def surround(self, effect: Effect) -> AbstractContextManager[Any]:
+    def activate(self, effect: Effect) -> AbstractContextManager[Any]:
         """Set the limit."""
         return _limited(parse_size(self.limit), effect)
 
@@ -169,12 +169,14 @@ class GpuMemoryPressure(Fault):
     def apply(self, visit: Visit) -> None:
         """Take the memory."""
         if has_cuda():
-            visit.outlast(_allocated(self._taken, visit))
+            visit.keep_until_exit(_allocated(self._taken, visit))
             return
         total = 80 * 2**30 if self.total is None else parse_size(self.total)
         taken = self._taken(total)
         visit.note(free=size_text(total - taken))
-        visit.outlast(beneath(emulated(_Lasting(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None)))
+        visit.keep_until_exit(
+            beneath(emulated(_Lasting(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None))
+        )
 
 
 class _Lasting:

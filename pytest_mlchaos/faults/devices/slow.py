@@ -77,7 +77,7 @@ class CpuStarved(Fault):
     """
 
     random = False
-    lasting = True
+    keeps_observing = True
     site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
     share: float = 0.1
 
@@ -96,7 +96,7 @@ class CpuStarved(Fault):
     def apply(self, visit: Visit) -> None:
         """From now on there is less."""
         if "since" not in visit.memory:
-            visit.outlast(_on_one_cpu())
+            visit.keep_until_exit(_on_one_cpu())
             visit.sleep(_SLICE * (1 / self.share - 1))
         visit.memory["since"] = _used()
 

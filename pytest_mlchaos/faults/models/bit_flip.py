@@ -105,7 +105,7 @@ def cells_of(fault: BitFlip, named: list[tuple[str, Any]], what: str) -> Cells:
 def _flip_kept(visit: Visit, cells: Cells, drawn: list[tuple[int, int, int]]) -> None:
     """Flip in place, until the process ends."""
     flips = Flips()
-    visit.outlast(flips)
+    visit.keep_until_exit(flips)
     for place, element, bit in drawn:
         flips.flip(cells.tensors[place], element, bit)
     visit.note(flipped=[f"bit {bit} of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]])
@@ -122,7 +122,7 @@ def _weights(fault: BitFlip, visit: Visit) -> None:
         cells = known[asked] = cells_of(fault, named, type(model).__name__) if named or fault.layer is None else Cells([])
         drawn = [] if not len(cells) else list(cells.drawn(visit.seed, fault.count, fault.bit))
     if not drawn:
-        visit.spare()  # another part of the model is meant
+        visit.skip()  # another part of the model is meant
         return
     _flip_kept(visit, cells, drawn)
 
@@ -143,7 +143,7 @@ def _optimizer(fault: BitFlip, visit: Visit) -> None:
     meant = fault.chosen(held, type(optimizer).__name__, "parameter")
     found = [(f"{key} of {name}", value) for name, state in meant for key, value in state.items() if hasattr(value, "element_size")]
     if not found:
-        visit.spare()  # before the first step, and for ever where an optimizer keeps nothing
+        visit.skip()  # before the first step, and for ever where an optimizer keeps nothing
         return
     cells = cells_of(fault, found, f"the state of {type(optimizer).__name__}")
     _flip_kept(visit, cells, list(cells.drawn(visit.seed, fault.count, fault.bit)))
@@ -152,7 +152,7 @@ def _optimizer(fault: BitFlip, visit: Visit) -> None:
 def _gradients(fault: BitFlip, visit: Visit) -> None:
     found = gradients(fault, visit)
     if not found:
-        visit.spare()
+        visit.skip()
         return
     cells = cells_of(fault, found, "the gradients")
     bits: dict[int, list[tuple[int, int]]] = {}
@@ -171,20 +171,20 @@ def _gradients(fault: BitFlip, visit: Visit) -> None:
 
     changes = {id(cells.tensors[place]): (lambda gradient, its=its: change(gradient, its)) for place, its in bits.items()}
     flipped = [f"bit {bit} of the gradient of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]]
-    visit.enter(changing(changes, {id(tensor): tensor for tensor in cells.tensors}, visit, flipped=flipped))
+    visit.keep_open(changing(changes, {id(tensor): tensor for tensor in cells.tensors}, visit, flipped=flipped))
 
 
 def _activations(fault: BitFlip, visit: Visit) -> None:
     model = checked_model(fault, visit.payload)
     found = fault.inside(model, layers_of(fault, model, fault.layer is None), "layer")
     if not found:
-        visit.spare()  # another part of the model is meant
+        visit.skip()  # another part of the model is meant
         return
     exact = [item for item in found if item[0] == fault.layer] or found
     name, module = exact[derive_seed(visit.seed, "layer") % len(exact)]
     whole = type(model).__name__
     places = [(name or whole, module)] if fault.layer is not None else [(name or whole, module), (whole, model)]
-    visit.enter(_flipping(fault, visit, places))
+    visit.keep_open(_flipping(fault, visit, places))
 
 
 @contextmanager
@@ -203,7 +203,7 @@ def _flipping(fault: BitFlip, visit: Visit, places: list[tuple[str, Any]]) -> It
         drawn = list(cells.drawn(visit.seed, fault.count, fault.bit))
         for place, element, bit in drawn:
             flip(fresh[id(cells.tensors[place])], element, bit)
-        visit.struck(flipped=[f"bit {bit} of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]])
+        visit.record_injection(flipped=[f"bit {bit} of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]])
         return rebuilt(output, {path: fresh[id(value)] for path, value in found.items() if id(value) in fresh})
 
     handles = [module.register_forward_hook(lambda _, __, output, name=name: hook(name, output)) for name, module in places]

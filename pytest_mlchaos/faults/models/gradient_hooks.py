@@ -61,7 +61,7 @@ def changing(changes: Mapping[int, Callable[[Any], Any]], tensors: Mapping[int, 
         changed = change(gradient)
         if changed is not None and not told and differ(changed, gradient):
             told = True
-            visit.struck(**details)
+            visit.record_injection(**details)
         return changed
 
     with contextlib.ExitStack() as stack:

@@ -22,7 +22,7 @@ def _change_all(fault: LayerFault, visit: Visit, change: Callable[[int, Any], An
     """Change each gradient of one backward pass that is meant: ``change(place, values)``, in place."""
     found = gradients(fault, visit)
     if not found:
-        visit.spare()
+        visit.skip()
         return
 
     def changed(place: int, gradient: Any) -> Any:
@@ -31,7 +31,7 @@ def _change_all(fault: LayerFault, visit: Visit, change: Callable[[int, Any], An
         return fresh
 
     changes = {id(one): (lambda gradient, place=place: changed(place, gradient)) for place, (_, one) in enumerate(found)}
-    visit.enter(changing(changes, {id(one): one for _, one in found}, visit, gradients=len(found)))
+    visit.keep_open(changing(changes, {id(one): one for _, one in found}, visit, gradients=len(found)))
 
 
 @register

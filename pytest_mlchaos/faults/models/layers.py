@@ -57,7 +57,7 @@ class _Stuck:
         fresh = leaf.value.clone()
         fresh.select(axis, index).fill_(self.value)
         if self.visit is not None and differ(fresh, leaf.value):
-            self.visit.struck(layer=self.name, index=index)
+            self.visit.record_injection(layer=self.name, index=index)
             self.visit = None
         return rebuilt(output, {leaf.path: fresh})
 
@@ -99,11 +99,11 @@ class StuckNeuron(LayerFault):
             found = [item for item in every if item[1]._parameters] or every
         else:
             found = self.inside(model, layers_of(self, model, innermost=False), "layer")
-        visit.spare()
+        visit.skip()
         if not found:
             return  # another part of the model is meant
         name, module = found[0] if self.layer is not None else found[derive_seed(visit.seed, "layer") % len(found)]
-        visit.outlast(_hooked(module, _Stuck(name or type(model).__name__, self.index, self.value, visit)))
+        visit.keep_until_exit(_hooked(module, _Stuck(name or type(model).__name__, self.index, self.value, visit)))
 
 
 @contextmanager
@@ -159,7 +159,7 @@ class StaleWeights(LayerFault):
     def observe(self, visit: Visit) -> None:
         """Keep a copy of what will be needed."""
         visit.memory.pop(visit.index - self.age - 1, None)
-        if visit.due(visit.index + self.age):
+        if visit.is_due(visit.index + self.age):
             model = checked_model(self, visit.payload)
             named = self.inside(model, tensors_of(model), "parameter")
             visit.memory[visit.index] = {name: tensor.detach().clone() for name, tensor in named}
@@ -171,10 +171,10 @@ class StaleWeights(LayerFault):
         named = self.inside(model, tensors_of(model), "parameter")
         changes = [(tensor, old[name]) for name, tensor in named if name in old and _differ(tensor, old[name])]
         if changes:
-            visit.enter(_other_weights(changes))
-            visit.struck(age=self.age, tensors=len(changes))
+            visit.keep_open(_other_weights(changes))
+            visit.record_injection(age=self.age, tensors=len(changes))
         else:
-            visit.spare()
+            visit.skip()
 
 
 def _differ(tensor: Any, old: Any) -> bool:
@@ -219,18 +219,18 @@ class QuantizationError(LayerFault):
         """Round."""
         model = checked_model(self, visit.payload)
         if self.part == "activations":
-            visit.enter(self._rounding(visit, model))
+            visit.keep_open(self._rounding(visit, model))
             return
         named = self.inside(model, tensors_of(model), "tensor")
         rounded = [(tensor, self.rounded(tensor.detach())) for _, tensor in named if _is_real(tensor)]
         changes = [(tensor, fresh) for tensor, fresh in rounded if differ(fresh, tensor)]
         if (self.layer is not None and not named) or (rounded and not changes):
-            visit.spare()  # another part of the model is meant, or all is on the grid already
+            visit.skip()  # another part of the model is meant, or all is on the grid already
             return
         if not changes:
             raise PayloadMismatch(f"quantization_error found no floating-point weights in {type(model).__name__}")
-        visit.enter(_other_weights(changes))
-        visit.struck(bits=self.bits, tensors=len(changes))
+        visit.keep_open(_other_weights(changes))
+        visit.record_injection(bits=self.bits, tensors=len(changes))
 
     def rounded(self, values: Any) -> Any:
         """On the grid."""
@@ -253,7 +253,7 @@ class QuantizationError(LayerFault):
                 value.data.copy_(self.rounded(value.detach()))
             if not told and any(differ(value, found[path]) for path, value in fresh.items()):
                 told = True
-                visit.struck(bits=self.bits, layers=len(handles))
+                visit.record_injection(bits=self.bits, layers=len(handles))
             return rebuilt(output, fresh)
 
         handles = [module.register_forward_hook(hook) for _, module in every]
