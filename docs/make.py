@@ -19,8 +19,10 @@ GROUPS = {
     "The fixture": ("Mlchaos",),
     "Crash states": ("CrashReport", "CrashOutcome", "CrashState", "Divergence"),
     "Runs": ("Run", "World", "WorldRun", "RankRun", "Service", "Load", "Reply", "PipelineRun"),
-    "Faults and sites": ("chaos", "Fault", "Visit", "Schedule", "visit", "batches"),
+    "Faults and sites": ("chaos", "Fault", "Visit", "Schedule", "visit", "batches", "site", "Controller", "Patches"),
 }
+FOR_SITES = {"Controller": ("visit", "begin"), "Patches": ("on_undo", "set", "wrap", "replace_everywhere")}
+"""The methods that a site calls. The other methods of these classes are internal."""
 
 
 def pages() -> dict[str, str]:
@@ -51,7 +53,7 @@ def _entry(name: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value) and not issubclass(value, BaseException):
         for member, held in vars(value).items():
             function = getattr(held, "fget", None) or getattr(held, "func", held)
-            if not member.startswith("_") and inspect.isfunction(function):
+            if not member.startswith("_") and inspect.isfunction(function) and member in FOR_SITES.get(name, (member,)):
                 call = _signature(function) if function is held else ""
                 yield from ("", f"#### `.{member}{call}`", "", _text(function))
 

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from .core.replies import Reply as Reply
     from .core.schedule import Schedule as Schedule
     from .core.sites import Visit as Visit
+    from .core.sites import site as site
     from .crashes.model import CrashOutcome as CrashOutcome
     from .crashes.model import CrashState as CrashState
     from .crashes.report import CrashReport as CrashReport
     from .decorators import chaos as chaos
+    from .engine.controller import Controller as Controller
+    from .engine.patching import Patches as Patches
     from .errors import MlchaosError as MlchaosError
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Controller": "engine.controller:Controller",
     "CrashOutcome": "crashes.model:CrashOutcome",
     "CrashReport": "crashes.report:CrashReport",
     "CrashState": "crashes.model:CrashState",
@@ -43,6 +47,7 @@ _PUBLIC = {
     "Load": "serving.verdicts:Load",
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",
+    "Patches": "engine.patching:Patches",
     "PipelineRun": "pipelines.verdicts:PipelineRun",
     "RankRun": "ranks.verdicts:RankRun",
     "Reply": "core.replies:Reply",
@@ -59,6 +64,7 @@ _PUBLIC = {
     "assert_slo": "serving.slo:assert_slo",
     "batches": "sites.dataloader:batches",
     "chaos": "decorators:chaos",
+    "site": "core.sites:site",
     "visit": "sites.visits:visit",
 }
 __all__ = [*_PUBLIC, "__version__"]

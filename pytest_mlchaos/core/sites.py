@@ -41,7 +41,17 @@ SITES: dict[str, Site] = {}
 
 
 def site(name: str, doc: str, *, needs: str | None = None, always: bool = False) -> Callable[..., Any]:
-    """Register the decorated ``arm(controller, patches, key)`` as the site ``name``."""
+    """Register the decorated ``arm(controller, patches, key)`` as the site ``name``.
+
+    ``arm`` runs once at the start of each trial in which a fault names the site.
+    It patches code so that each pass calls ``controller.visit(key, payload)`` or ``controller.begin(key, payload)``.
+
+    Args:
+        name: The site's name, for example ``"feed.poll"``.
+        doc: One sentence that says what a visit is and what its payload is.
+        needs: The package without which the site cannot exist. Without that package, nothing is armed.
+        always: True to arm the site in every trial in which ``needs`` has been imported.
+    """
 
     def register(arm: Callable[[Any, Any, Key], None]) -> Callable[[Any, Any, Key], None]:
         SITES[name] = Site(name, doc, arm, needs, always)

@@ -102,7 +102,7 @@ def _strikes_in_children(plan: Plan) -> bool:
 
 
 class Controller(Strikes):
-    """Counts visits, strikes what is due, keeps the journal.
+    """Count visits, strike what is due, keep the journal. A site is given one, and calls :meth:`visit` or :meth:`begin`.
 
     ``probing`` makes it the first, fault-free trial of an exploration: plans note the visits at which they could strike. ``own`` are the
     test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
@@ -153,7 +153,14 @@ class Controller(Strikes):
     # -- what sites call ---------------------------------------------------------------------------------------
 
     def visit(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES, source: Stream | None = None) -> Any:
-        """Pass a site: gives back the payload, the very same object unless a fault strikes. ``source``: what it comes from."""
+        """Pass a site. Return the payload: the very same object unless a fault strikes.
+
+        Args:
+            key: The key that the site was armed with.
+            payload: What passes, for example a batch.
+            attributes: What else a fault or a ``where=`` may look at, by name.
+            source: The stream that the payload comes from, if a fault may drop, repeat or reorder payloads here.
+        """
         try:
             lane = self._lanes[key]
         except KeyError:
@@ -168,10 +175,10 @@ class Controller(Strikes):
         return visit.payload
 
     def begin(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Gate | None:
-        """Start an operation at a site: None where nothing is due, else the gate to run it in.
+        """Start an operation at a site. Return None if no fault is due, else the gate to run the operation in.
 
-        The site calls ``gate.wait()`` (a coroutine awaits ``gate.wait_async()``), runs the operation inside ``with gate``, and
-        uses ``gate.payload``.
+        Call ``gate.wait()`` inside ``with gate`` before the operation; a coroutine awaits ``gate.wait_async()``.
+        The payload to go on with is ``gate.payload``.
         """
         try:
             lane = self._lanes[key]

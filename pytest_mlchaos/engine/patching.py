@@ -19,7 +19,7 @@ FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType}
 
 
 class Patches:
-    """What was patched, and how to undo it: last in, first out, whatever happens.
+    """Patches of one trial, undone in reverse order when the trial ends, however it ends.
 
     An undo that is interrupted (Ctrl-C, a time-out) goes on where it stopped when it is called again.
     """
@@ -44,11 +44,11 @@ class Patches:
         return bool(self._undo)
 
     def on_undo(self, undo: Callable[[], object]) -> None:
-        """Call ``undo`` at the end (a hook handle's ``remove``, say); calling it twice must do no harm."""
+        """Call ``undo`` at the end, for example the ``remove`` of a hook's handle. A second call must do no harm."""
         self._undo.append(undo)
 
     def set(self, owner: Any, name: str, value: object) -> None:
-        """Set an attribute; what the owner itself held (or that it held nothing) comes back."""
+        """Set an attribute of a module or class. At the end it is as before: the old value, or absent."""
         before = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name, _ABSENT)
 
         def undo() -> None:
@@ -66,7 +66,7 @@ class Patches:
         self._made.append((owner, name, value, before))
 
     def wrap(self, owner: type, name: str, wrapper: Any) -> None:
-        """Put a wrapper in the place of a class's own function, its ``__wrapped__``, without keeping the class alive."""
+        """Replace a method by a wrapper that has it as ``__wrapped__``. The class is not kept alive."""
         held, ours = weakref.ref(owner), weakref.ref(wrapper)
 
         def unwrap() -> None:
