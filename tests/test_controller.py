@@ -116,7 +116,7 @@ def test_in_the_probing_trial_nothing_strikes_and_the_possible_visits_are_noted(
     """Exploration starts from the visits that really exist."""
     out, controller = passed([create("marked", where=lambda visit: visit.index % 3 == 0)], 10, probing=True)
     assert out == [str(number) for number in range(10)]
-    assert controller.plans[0].eligible == [0, 3, 6, 9]
+    assert controller.scheduled[0].eligible == [0, 3, 6, 9]
 
 
 def test_a_golden_run_inside_a_trial_is_counted_for_itself():

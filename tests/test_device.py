@@ -56,7 +56,7 @@ def mib(count=1):
 
 def remark(controller):
     """What would be said if the fault had never struck."""
-    return controller.plans[0].remark
+    return controller.scheduled[0].remark
 
 
 # -- a budget of memory ----------------------------------------------------------------------------------------

@@ -597,7 +597,7 @@ def test_an_operation_that_cannot_begin_ends_what_had_begun_of_it(tmp_path):
             left.append(error[0])
 
     with armed(tmp_path, create("slow_storage", delay=0, at=0), create("crash", site="storage.open", at=0)) as controller:
-        slow, apply = type(controller.plans[0].fault), type(controller.plans[0].fault).apply
+        slow, apply = type(controller.scheduled[0].fault), type(controller.scheduled[0].fault).apply
         try:
             slow.apply = lambda fault, visit: visit.keep_open(Entered()) and None
             (storage,) = storages._active

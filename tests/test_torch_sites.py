@@ -307,7 +307,7 @@ def test_the_probing_trial_measures_how_many_operators_a_phase_has():
     with armed(create("gpu_oom"), probing=True) as controller:
         step(model, optimizer)
         step(model, optimizer)
-    reach = controller.plans[0].measures["op"]
+    reach = controller.scheduled[0].measures["op"]
     with armed(create("gpu_oom", at=0, op=reach - 1)), pytest.raises(torch.OutOfMemoryError):
         step(model, optimizer)
     with armed(create("gpu_oom", at=0, op=reach)) as controller:

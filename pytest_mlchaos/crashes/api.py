@@ -35,8 +35,8 @@ from ..core.sites import CRASH_STATE
 from ..core.validation import index, parse_duration, shown
 from ..engine import randomness
 from ..engine.controller import Controller
-from ..engine.counters import Plan as LanePlan
-from ..engine.process_state import Surroundings
+from ..engine.counters import ScheduledFault
+from ..engine.process_state import ProcessState
 from ..engine.scopes import KEPT_COPIES, OURS, within
 from ..engine.user_code import user_place
 from ..engine.watchdog import no_time_limit
@@ -237,7 +237,7 @@ def _begun(
     prefix = prefix_of(workdir, terms.storage_options)
     stack.enter_context(controller.without_faults())
     stack.enter_context(randomness.restored())
-    stack.enter_context(Surroundings())
+    stack.enter_context(ProcessState())
     left = stack.enter_context(no_time_limit())
     remote = stack.enter_context(remote_at(prefix, terms))
     home = stack.enter_context(_home(scratch))
@@ -286,17 +286,23 @@ def _beside(place: Path) -> Path:
     return place
 
 
-def asked_state(controller: Controller) -> tuple[LanePlan, str] | None:
+def asked_state(controller: Controller) -> tuple[ScheduledFault, str] | None:
     """The crash state that the schedule names, if it does, and the fault that does."""
-    for plan in controller.plans:
-        key = plan.fault.key
+    for scheduled in controller.scheduled:
+        key = scheduled.fault.key
         if isinstance(key, tuple) and key[0] == CRASH_STATE:
-            return plan, key[1]
+            return scheduled, key[1]
     return None
 
 
 def crashed_run(
-    controller: Controller, subject: Callable[..., Any], args: tuple[Any, ...], plan: LanePlan, name: str, scratch: Path, watch: Watch
+    controller: Controller,
+    subject: Callable[..., Any],
+    args: tuple[Any, ...],
+    scheduled: ScheduledFault,
+    name: str,
+    scratch: Path,
+    watch: Watch,
 ) -> Run:
     """The run that dies so that it leaves the crash state of that name, and is started again."""
     check_subject(subject, "mlchaos.run")
@@ -309,7 +315,7 @@ def crashed_run(
         (begun,) = _begun(stack, controller, _Trained(subject, watch), args[0], args[1:], CrashTerms(isolation="in-process"), scratch)
         (state,) = explore_to(begun, name)
         ran = begun.host.resume(state.tree, 2, None)
-    controller.note(plan, state=name)
+    controller.note(scheduled, state=name)
     first = Attempt(f"the process died and left {state.what} (injected by mlchaos)", state.step)
     if ran.error is not None:
         ran.error.add_note(f"mlchaos: the subject's own error, in attempt 2 of mlchaos.run\n{tell([first])}")

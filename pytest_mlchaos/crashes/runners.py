@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..core.interrupts import uninterruptible
 from ..core.privacy import child_error, error_text, remember_text
-from ..engine.process_state import Surroundings
+from ..engine.process_state import ProcessState
 from ..engine.scopes import OURS, within
 from ..errors import BadArgument, MlchaosError
 from ..processes import stack_dumps
@@ -91,7 +91,7 @@ class InProcess:
         self._subject = subject
         self._terms = terms
         self._disk = terms.place.holding(contents)
-        self._surroundings = Surroundings()
+        self._process_state = ProcessState()
         self._before = Leftovers()
 
     def limit(self, seconds: float) -> None:
@@ -107,7 +107,7 @@ class InProcess:
             self.start = golden.start if start is None else self.start
             return golden
         finally:
-            self._surroundings.restore()
+            self._process_state.restore()
 
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
         """A run from that content."""
@@ -127,7 +127,7 @@ class InProcess:
         with within(OURS):
             if tree is not None:
                 self._disk.hold(tree)
-            self._surroundings.restore()
+            self._process_state.restore()
             self._before.restore()
 
 

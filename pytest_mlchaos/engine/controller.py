@@ -25,13 +25,13 @@ from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import BadArgument, MlchaosError, SimulatedCrash
 from .attribution import forget_scopes, put_down
-from .counters import NEVER, Lane, Plan, Tally, most_passed
+from .counters import NEVER, ProcessCounts, ScheduledFault, VisitCounter, most_passed
 from .error_origin import comes_from
 from .forks import Forks
 from .gate import Gate
-from .injector import Strikes
+from .injector import Injector
 from .process_state import NOTICES
-from .remote_state import Heard, absorb
+from .remote_state import RemoteState, merge_into
 
 __all__ = ["Controller", "SubjectOf", "current"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -96,15 +96,15 @@ class SubjectOf:
         self._controller.inside = self.outer
 
 
-def _strikes_in_children(plan: Plan) -> bool:
+def _strikes_in_children(scheduled: ScheduledFault) -> bool:
     """Return True unless it is the trial's own process that a fault ends, or surrounds."""
-    return not plan.fault.ends_process and not plan.fault.continuous
+    return not scheduled.fault.ends_process and not scheduled.fault.continuous
 
 
-class Controller(Strikes):
+class Controller(Injector):
     """Count visits, strike what is due, keep the journal. A site is given one, and calls :meth:`visit` or :meth:`begin`.
 
-    ``probing`` makes it the first, fault-free trial of an exploration: plans note the visits at which they could strike. ``own`` are the
+    ``probing`` makes it the first, fault-free trial of an exploration: faults note the visits at which they could strike. ``own`` are the
     test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
     """
 
@@ -117,7 +117,7 @@ class Controller(Strikes):
         self.own = tuple(own)
         self.journal = Journal(self.hear)
         self._send: Callable[..., object] | None = None  # tells another process what happens in this one
-        self._striking: Plan | None = None  # whose strike was told last
+        self._striking: ScheduledFault | None = None  # whose strike was told last
         self._injected_there: list[tuple[str, str]] = []  # the type and the text of errors that were raised in forked processes
         self.started_afresh: list[str] = []  # the start methods of processes that were not forked
         self.forks: Forks | None = None  # the processes that this one has forked, or that this one is part of
@@ -126,7 +126,7 @@ class Controller(Strikes):
         self.results: list[Handed] = []  # what the test has received from the fixture, and whether it was judged
         self.idle = ""  # why no fault can strike in this test, though its judgements are about faults
         self.drawn = False  # whether a search drew the schedule, or the test declares it
-        self.plans = [Plan(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
+        self.scheduled = [ScheduledFault(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
@@ -134,7 +134,7 @@ class Controller(Strikes):
         self.interrupt: Callable[[], None] | None = None
         self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
         self.process = contextlib.ExitStack()  # closed when the process ends: the attempt, or else the body
-        self.elsewhere: dict[int, Tally] = {}
+        self.elsewhere: dict[int, ProcessCounts] = {}
         self.activate_continuous_faults: Callable[[], None] = lambda: None  # opens what is open while the body runs
         self.preempted: Any = None  # the Notice of the process that is under way, once it was told to end
         self.signalled: str | None = None  # the site at which a signal's handler is running
@@ -148,7 +148,7 @@ class Controller(Strikes):
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying, self._claims, self._lock = threading.local(), threading.local(), threading.Lock()
-        self._lanes: dict[Key, Lane] = {}
+        self._counters: dict[Key, VisitCounter] = {}
 
     # -- what sites call ---------------------------------------------------------------------------------------
 
@@ -162,13 +162,13 @@ class Controller(Strikes):
             source: The stream that the payload comes from, if a fault may drop, repeat or reorder payloads here.
         """
         try:
-            lane = self._lanes[key]
+            counter = self._counters[key]
         except KeyError:
-            lane = self._open(key)
-        lane.passed = passed = lane.advance()
-        if passed <= lane.next_due:
+            counter = self._open(key)
+        counter.passed = passed = counter.advance()
+        if passed <= counter.next_due:
             return payload
-        visit = self._strike(key, lane, passed - 1, payload, attributes, None, source)
+        visit = self._strike(key, counter, passed - 1, payload, attributes, None, source)
         if visit is None:
             return payload
         Gate(visit, self.clock).wait()
@@ -181,13 +181,13 @@ class Controller(Strikes):
         The payload to go on with is ``gate.payload``.
         """
         try:
-            lane = self._lanes[key]
+            counter = self._counters[key]
         except KeyError:
-            lane = self._open(key)
-        lane.passed = passed = lane.advance()
-        if passed <= lane.next_due:
+            counter = self._open(key)
+        counter.passed = passed = counter.advance()
+        if passed <= counter.next_due:
             return None
-        visit = self._strike(key, lane, passed - 1, payload, attributes, contextlib.ExitStack())
+        visit = self._strike(key, counter, passed - 1, payload, attributes, contextlib.ExitStack())
         return None if visit is None else Gate(visit, self.clock)
 
     # -- what trials and runs call -----------------------------------------------------------------------------
@@ -214,32 +214,36 @@ class Controller(Strikes):
     def passed(self) -> dict[Key, int]:
         """How often each site was passed; in the process that passed it most often, where there are several."""
         self.hear()
-        return most_passed({key: lane.passed for key, lane in self._lanes.items()}, *(tally.passed for tally in self.elsewhere.values()))
+        return most_passed(
+            {key: counter.passed for key, counter in self._counters.items()}, *(counts.passed for counts in self.elsewhere.values())
+        )
 
     def count(self, key: Key, *, succeeded: bool = False) -> int:
         """How often one site was passed; ``succeeded`` leaves out the visits that a fault made fail."""
         self.hear()
-        lane = self._lanes.get(key)
-        return lane.passed - (lane.failed if succeeded else 0) if lane else 0
+        counter = self._counters.get(key)
+        return counter.passed - (counter.failed if succeeded else 0) if counter else 0
 
-    def tally(self) -> Tally:
+    def counts(self) -> ProcessCounts:
         """How far it has come, for another process to go on from."""
-        lanes = self._lanes.items()
-        return Tally({key: lane.passed for key, lane in lanes}, {plan.place: plan.struck for plan in self.plans})
+        counters = self._counters.items()
+        return ProcessCounts(
+            {key: counter.passed for key, counter in counters}, {scheduled.index: scheduled.struck for scheduled in self.scheduled}
+        )
 
-    def go_on_from(self, tally: Tally) -> None:
+    def go_on_from(self, counts: ProcessCounts) -> None:
         """Visits are counted on from another process; what failed there is added."""
-        for plan in self.plans:
-            if plan.fault.continuous:
-                plan.struck = tally.struck.get(plan.place, 0)
-        for key, visit in tally.passed.items():
-            lane = self._open(key)
-            lane.go_on_from(visit)
-            lane.failed += tally.failed.get(key, 0)
-            self._opened(key, lane)
-            for plan in lane.plans:
-                plan.go_on_from(visit, tally.struck.get(plan.place, 0))
-            self._schedule(lane)
+        for scheduled in self.scheduled:
+            if scheduled.fault.continuous:
+                scheduled.struck = counts.struck.get(scheduled.index, 0)
+        for key, visit in counts.passed.items():
+            counter = self._open(key)
+            counter.go_on_from(visit)
+            counter.failed += counts.failed.get(key, 0)
+            self._opened(key, counter)
+            for scheduled in counter.scheduled:
+                scheduled.go_on_from(visit, counts.struck.get(scheduled.index, 0))
+            self._schedule(counter)
 
     def restart(self) -> None:
         """The process lives again: what comes after a crash passes its sites as before.
@@ -259,38 +263,38 @@ class Controller(Strikes):
         self.resources.close()
         self._end_forks()
         self.end_process()
-        self._lanes, self.crash, self.elsewhere, self.preempted = {}, None, {}, None
+        self._counters, self.crash, self.elsewhere, self.preempted = {}, None, {}, None
         self.results.clear()
-        for plan in self.plans:
-            plan.begin_again()
+        for scheduled in self.scheduled:
+            scheduled.begin_again()
         self.activate_continuous_faults()
 
     def end_process(self) -> None:
         """What faults keep up, and remember, as long as the process lives is over."""
         self.journal.end_process()
-        for plan in self.plans:
-            plan.memory = {}
+        for scheduled in self.scheduled:
+            scheduled.memory = {}
         self.process.close()
 
-    def at_work(self, plan: Plan) -> bool:
+    def at_work(self, scheduled: ScheduledFault) -> bool:
         """Whether a fault that waits for no visit may strike now: no golden run, no dead process, no work of the tool's own."""
-        return plan in self.plans and not self._closed and self.crash is None and not getattr(self._applying, "on", False)
+        return scheduled in self.scheduled and not self._closed and self.crash is None and not getattr(self._applying, "on", False)
 
     @uninterruptible
     def watching_steps(self, on_step: Callable[[], None]) -> Iterator[None]:
         """Call ``on_step`` at each optimizer step."""
-        lane = self._lanes.get("train.step") or self._open("train.step")
-        count = lane.counting()
+        counter = self._counters.get("train.step") or self._open("train.step")
+        count = counter.counting()
 
         def advance() -> int:
             on_step()
             return count()
 
-        lane.advance = advance
+        counter.advance = advance
         try:
             yield
         finally:
-            lane.advance = count
+            counter.advance = count
 
     def may_restart(self, times: int) -> None:
         """A run of this trial may restart so often."""
@@ -302,8 +306,8 @@ class Controller(Strikes):
 
     def failed(self, site: str) -> None:
         """An operation that was counted has not happened."""
-        if site in self._lanes:
-            self._lanes[site].failed += 1
+        if site in self._counters:
+            self._counters[site].failed += 1
 
     @uninterruptible
     def on_crash(self, freeze: Callable[[], None], *, first: bool = False) -> Iterator[None]:
@@ -335,13 +339,13 @@ class Controller(Strikes):
     def without_faults(self) -> Iterator[None]:
         """For a golden run: sites are counted from 0 and nothing strikes; afterwards all is as it was."""
         self.hear()
-        kept = self._lanes, self.crash, self.plans, self.names, self.elsewhere
-        self._lanes, self.crash, self.plans, self.names, self.elsewhere = {}, None, [], {}, {}
+        kept = self._counters, self.crash, self.scheduled, self.names, self.elsewhere
+        self._counters, self.crash, self.scheduled, self.names, self.elsewhere = {}, None, [], {}, {}
         try:
             with self.forks.paused() if self.forks is not None and not self.forks.name else contextlib.nullcontext():
                 yield
         finally:
-            self._lanes, self.crash, self.plans, self.names, self.elsewhere = kept
+            self._counters, self.crash, self.scheduled, self.names, self.elsewhere = kept
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Whether an exception is one that a fault raised, or was raised ``from`` one."""
@@ -353,29 +357,32 @@ class Controller(Strikes):
     def share(self) -> None:
         """A process is about to be forked: from now on visits are counted, and strikes told, together with it."""
         if self.forks is None:
-            plans = [plan for plan in self.plans if _strikes_in_children(plan)]
-            if not plans or self._closed or self.crash is not None:
+            scheduled_faults = [scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)]
+            if not scheduled_faults or self._closed or self.crash is not None:
                 return
-            keys = list(dict.fromkeys(plan.fault.key for plan in plans))
-            forks = Forks(keys, len(self.plans))
-            forks.begin({key: self._lanes[key].passed for key in keys if key in self._lanes}, {plan.place: plan.struck for plan in plans})
+            keys = list(dict.fromkeys(scheduled.fault.key for scheduled in scheduled_faults))
+            forks = Forks(keys, len(self.scheduled))
+            forks.begin(
+                {key: self._counters[key].passed for key in keys if key in self._counters},
+                {scheduled.index: scheduled.struck for scheduled in scheduled_faults},
+            )
             self.forks = forks
             for key in keys:
-                if key in self._lanes:
-                    self._lanes[key].count_with(functools.partial(forks.advance, key))
+                if key in self._counters:
+                    self._counters[key].count_with(functools.partial(forks.advance, key))
         self.forks.children += 1
 
     def born(self) -> bool:
         """Go on in a forked child; return False if no fault may strike in it."""
-        if self.forks is None or self._closed or self.crash is not None or not self.plans:
+        if self.forks is None or self._closed or self.crash is not None or not self.scheduled:
             return False
         self.forks.born()
         self._lock, self.interrupt = threading.Lock(), None
         self._send = self.forks.tell
         self._on_crash[:] = [functools.partial(os.kill, os.getpid(), signal.SIGKILL)]
-        self.plans = [plan for plan in self.plans if _strikes_in_children(plan)]
-        for lane in self._lanes.values():
-            lane.plans = [plan for plan in lane.plans if plan in self.plans]
+        self.scheduled = [scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)]
+        for counter in self._counters.values():
+            counter.scheduled = [scheduled for scheduled in counter.scheduled if scheduled in self.scheduled]
         forget_scopes()
         self._rearm()
         return True
@@ -383,22 +390,22 @@ class Controller(Strikes):
     def hear(self) -> None:
         """Take over what forked processes have told since the last call."""
         forks = self.forks
-        if forks is None or forks.name or not self.plans:
+        if forks is None or forks.name or not self.scheduled:
             return
-        heard = Heard()
+        heard = RemoteState()
         for message in forks.told():
             heard.take(*message)
             self._relay(*message)
-        absorb(self, heard, ended=False)
+        merge_into(self, heard, ended=False)
         for place, strike in heard.strikes:
-            put_down(strike, self.clock.now(), self.plans[place].fault.key)
+            put_down(strike, self.clock.now(), self.scheduled[place].fault.key)
         for key, number in heard.failures.items():
             self._open(key).failed += number
         self._injected_there += heard.injected
         for key in forks.keys:
             if passed := forks.passed(key):
-                lane = self._open(key)
-                lane.passed = max(lane.passed, passed)
+                counter = self._open(key)
+                counter.passed = max(counter.passed, passed)
 
     def _relay(self, kind: str, *content: Any) -> None:
         """A forked process has told something; for processes that tell another one what happens."""
@@ -409,60 +416,62 @@ class Controller(Strikes):
         forks, self.forks = self.forks, None
         if forks is not None:
             for key in forks.keys:
-                if key in self._lanes:
-                    lane = self._lanes[key]
-                    lane.count_with(itertools.count(lane.passed + 1).__next__)
+                if key in self._counters:
+                    counter = self._counters[key]
+                    counter.count_with(itertools.count(counter.passed + 1).__next__)
             forks.close()
 
-    def _told(self, plan: Plan, strike: Strike) -> None:
-        self._striking = plan
+    def _told(self, scheduled: ScheduledFault, strike: Strike) -> None:
+        self._striking = scheduled
         if self._send is not None:
-            self._send("strike", plan.place, strike)
+            self._send("strike", scheduled.index, strike)
 
-    def _probe(self, lane: Lane, visit: Visit) -> None:
-        super()._probe(lane, visit)
+    def _probe(self, counter: VisitCounter, visit: Visit) -> None:
+        super()._probe(counter, visit)
         if self._send is not None:
-            for plan in lane.plans:
-                if plan.eligible and plan.eligible[-1] == visit.index:
-                    self._send("eligible", plan.place, visit.index)
-                    self._send("measured", {plan.place: plan.measures})
+            for scheduled in counter.scheduled:
+                if scheduled.eligible and scheduled.eligible[-1] == visit.index:
+                    self._send("eligible", scheduled.index, visit.index)
+                    self._send("measured", {scheduled.index: scheduled.measures})
 
     # -- the slow path -----------------------------------------------------------------------------------------
 
-    def _open(self, key: Key) -> Lane:
+    def _open(self, key: Key) -> VisitCounter:
         with self._lock:
-            lane = self._lanes.get(key)
-            if lane is None:
-                lane = Lane()
-                lane.plans = [plan for plan in self.plans if plan.fault.key == key and plan.fault.applies_to(self.attributes)]
-                self._opened(key, lane)
-                if self.forks is not None and lane.plans and self.forks.is_counted(key):
-                    lane.count_with(functools.partial(self.forks.advance, key))
-                self._lanes[key] = lane
-                self._schedule(lane)
-            return lane
+            counter = self._counters.get(key)
+            if counter is None:
+                counter = VisitCounter()
+                counter.scheduled = [
+                    scheduled for scheduled in self.scheduled if scheduled.fault.key == key and scheduled.fault.applies_to(self.attributes)
+                ]
+                self._opened(key, counter)
+                if self.forks is not None and counter.scheduled and self.forks.is_counted(key):
+                    counter.count_with(functools.partial(self.forks.advance, key))
+                self._counters[key] = counter
+                self._schedule(counter)
+            return counter
 
-    def _opened(self, key: Key, lane: Lane) -> None:
-        """A lane is about to be used for the first time; for processes that tell another one what happens."""
+    def _opened(self, key: Key, counter: VisitCounter) -> None:
+        """A counter is about to be used for the first time; for processes that tell another one what happens."""
 
-    def _schedule(self, lane: Lane) -> None:
+    def _schedule(self, counter: VisitCounter) -> None:
         if self._closed:
-            lane.next_due = NEVER
+            counter.next_due = NEVER
         elif self.crash is not None:
-            lane.next_due = -NEVER
+            counter.next_due = -NEVER
         elif self.probing:
-            lane.next_due = 0 if lane.plans else NEVER
+            counter.next_due = 0 if counter.scheduled else NEVER
         else:
-            lane.next_due = min((plan.next_due for plan in lane.plans), default=NEVER)
+            counter.next_due = min((scheduled.next_due for scheduled in counter.scheduled), default=NEVER)
 
     def _rearm(self) -> None:
-        for lane in list(self._lanes.values()):
-            self._schedule(lane)
+        for counter in list(self._counters.values()):
+            self._schedule(counter)
 
     def _strike(
         self,
         key: Key,
-        lane: Lane,
+        counter: VisitCounter,
         number: int,
         payload: Any,
         attributes: Mapping[str, Any],
@@ -473,23 +482,23 @@ class Controller(Strikes):
         if self._closed or getattr(self._applying, "on", False):
             return None
         if self.crash is not None:
-            lane.failed += 1
+            counter.failed += 1
             raise SimulatedCrash(str(self.crash))  # a fresh one: the first keeps the traceback of who caught it
         visit = Visit(name_of(key), number, payload, {**self.attributes, **attributes}, stack=stack, source=source, process=self.process)
         self._applying.on = True
         try:
             if self.probing:
-                self._probe(lane, visit)
+                self._probe(counter, visit)
             else:
-                self._apply_due(lane, visit)
+                self._apply_due(counter, visit)
         except BaseException:
             if stack is not None:
                 stack.close()
             raise
         finally:
             self._applying.on = False
-            lane.failed += visit.error is not None
-            self._schedule(lane)
+            counter.failed += visit.error is not None
+            self._schedule(counter)
         return visit
 
     def die(self, crash: SimulatedCrash) -> None:

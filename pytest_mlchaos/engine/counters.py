@@ -12,7 +12,7 @@ from ..core.faults import EVERY, Fault, following
 from ..core.sites import Key
 from ..errors import PayloadMismatch
 
-__all__ = ["NEVER", "Lane", "Plan", "Tally", "most_passed"]
+__all__ = ["NEVER", "ProcessCounts", "ScheduledFault", "VisitCounter", "most_passed"]
 
 NEVER = 2**30 - 1
 """No visit: an int that the interpreter compares fast (a visit of that number would take the slow path, which decides anew)."""
@@ -20,12 +20,12 @@ LOOK_AHEAD = 10_000
 """How far a probability is looked up in one go."""
 
 
-class Plan:
+class ScheduledFault:
     """A scheduled fault and what it has done so far."""
 
-    def __init__(self, fault: Fault, place: int, seed: int) -> None:
+    def __init__(self, fault: Fault, index: int, seed: int) -> None:
         self.fault = fault
-        self.place = place
+        self.index = index
         self.total = 0
         self.strikes: list[tuple[int | None, int]] = []  # the rank (None outside of a world) and the visit of each
         self.eligible: list[int] = []
@@ -56,7 +56,7 @@ class Plan:
     def is_due(self, visit: int) -> bool:
         """Whether it strikes at this visit."""
         fault = self.fault
-        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, self._seed, self.place)
+        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, self._seed, self.index)
 
     @property
     def next_due(self) -> int:
@@ -69,7 +69,7 @@ class Plan:
 
     def resolve(self, visit: int) -> None:
         """A visit has been looked at. Threads may come out of order: one that is late is still waited for."""
-        if visit == self._next or (visit > self._next and self.fault.strikes_at(visit, self._seed, self.place)):
+        if visit == self._next or (visit > self._next and self.fault.strikes_at(visit, self._seed, self.index)):
             self._resolved.add(visit)
         while self._next in self._resolved:
             self._resolved.discard(self._next)
@@ -81,23 +81,23 @@ class Plan:
             return start
         if fault.p is not None:
             ahead = range(start, start + LOOK_AHEAD)
-            return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.place)), start + LOOK_AHEAD)
+            return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.index)), start + LOOK_AHEAD)
         if fault.is_consecutive:
             return int(max(start, fault.at[0]))
         visit = following(fault.at, start) if isinstance(fault.at, (tuple, range)) else None
         return NEVER if visit is None else visit
 
 
-class Lane:
+class VisitCounter:
     """The visits counted together: those of one site, or of one target."""
 
-    __slots__ = ("advance", "count", "failed", "next_due", "passed", "plans")
+    __slots__ = ("advance", "count", "failed", "next_due", "passed", "scheduled")
 
     def __init__(self) -> None:
         self.advance = self.count = itertools.count(1).__next__  # one C call: atomic, so threads never share a number
         self.passed = self.failed = 0
         self.next_due = NEVER
-        self.plans: list[Plan] = []
+        self.scheduled: list[ScheduledFault] = []
 
     def go_on_from(self, visit: int) -> None:
         """The next visit has this number."""
@@ -116,8 +116,8 @@ class Lane:
 
 
 @dataclasses.dataclass
-class Tally:
-    """How far another process of the same trial has come: visits by key (those that failed, too), strikes by the place of the plan."""
+class ProcessCounts:
+    """How far another process of the same trial has come: visits by key (those that failed, too), strikes by the index of the fault."""
 
     passed: dict[Key, int] = dataclasses.field(default_factory=dict)
     struck: dict[int, int] = dataclasses.field(default_factory=dict)

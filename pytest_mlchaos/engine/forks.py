@@ -19,7 +19,7 @@ __all__ = ["Forks", "nameless_file"]
 
 _NUMBER = struct.Struct("q")
 _ON, _END, _FIRST = range(3)
-"""The places of the numbers in front of the log: the visits and strikes begin at the last."""
+"""The slots of the numbers in front of the log: the visits and strikes begin at the last."""
 
 
 class Forks:
@@ -33,13 +33,13 @@ class Forks:
         name: The name of this process among them: ``child 2``, or ``child 2.1`` for a child of that. Empty in the first one.
     """
 
-    def __init__(self, keys: Sequence[Key], plans: int) -> None:
+    def __init__(self, keys: Sequence[Key], faults: int) -> None:
         self.keys = tuple(keys)
         self.children = 0
         self.name = ""
-        self._places = {key: _FIRST + place for place, key in enumerate(keys)}
+        self._slots = {key: _FIRST + index for index, key in enumerate(keys)}
         self._strikes = _FIRST + len(keys)
-        self._log = self._read_to = (self._strikes + plans) * _NUMBER.size
+        self._log = self._read_to = (self._strikes + faults) * _NUMBER.size
         self._lock = threading.Lock()
         self._fd = nameless_file()
         self._identity = _identity(self._fd)
@@ -50,38 +50,38 @@ class Forks:
 
     def is_counted(self, key: Key) -> bool:
         """Return True if the visits of this key are counted together."""
-        return key in self._places
+        return key in self._slots
 
     def advance(self, key: Key) -> int:
         """Count a visit, and return its number from 1 on; 0 if no fault may strike here any more."""
         with self._locked() as mine:
-            return self._add(self._places[key]) if mine and self._is_on() else 0
+            return self._add(self._slots[key]) if mine and self._is_on() else 0
 
     def passed(self, key: Key) -> int:
         """Return how many visits there were."""
-        return self._shared(self._places[key])
+        return self._shared(self._slots[key])
 
-    def struck(self, plan: int) -> int:
-        """Return how many times the fault of a plan has struck."""
-        return self._shared(self._strikes + plan)
+    def struck(self, index: int) -> int:
+        """Return how many times the scheduled fault of this index has struck."""
+        return self._shared(self._strikes + index)
 
-    def claim(self, plan: int, times: int) -> bool:
+    def claim(self, index: int, times: int) -> bool:
         """Count a strike that is about to be made, unless there were enough."""
-        place = self._strikes + plan
+        slot = self._strikes + index
         with self._locked() as mine:
-            return mine and self._get(place) < times and bool(self._add(place))
+            return mine and self._get(slot) < times and bool(self._add(slot))
 
-    def release(self, plan: int) -> None:
+    def release(self, index: int) -> None:
         """Take back a claim: there was nothing to strike."""
         with self._locked() as mine:
             if mine:
-                self._add(self._strikes + plan, -1)
+                self._add(self._strikes + index, -1)
 
-    def count_strike(self, plan: int) -> None:
+    def count_strike(self, index: int) -> None:
         """Count a strike."""
         with self._locked() as mine:
             if mine:
-                self._add(self._strikes + plan)
+                self._add(self._strikes + index)
 
     # -- in a child --------------------------------------------------------------------------------------------
 
@@ -117,9 +117,9 @@ class Forks:
         """Count on from these numbers, before the first fork."""
         with self._locked():
             for key, number in passed.items():
-                self._set(self._places[key], number)
-            for plan, number in struck.items():
-                self._set(self._strikes + plan, number)
+                self._set(self._slots[key], number)
+            for index, number in struck.items():
+                self._set(self._strikes + index, number)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -167,21 +167,21 @@ class Forks:
     def _is_on(self) -> bool:
         return bool(self._get(_ON))
 
-    def _shared(self, place: int) -> int:
+    def _shared(self, slot: int) -> int:
         with self._locked() as mine:
-            return self._get(place) if mine else 0
+            return self._get(slot) if mine else 0
 
-    def _add(self, place: int, by: int = 1) -> int:
-        number = self._get(place) + by
-        self._set(place, number)
+    def _add(self, slot: int, by: int = 1) -> int:
+        number = self._get(slot) + by
+        self._set(slot, number)
         return number
 
-    def _get(self, place: int) -> int:
-        data = pread(self._fd, _NUMBER.size, place * _NUMBER.size)
+    def _get(self, slot: int) -> int:
+        data = pread(self._fd, _NUMBER.size, slot * _NUMBER.size)
         return int(_NUMBER.unpack(data)[0]) if data else 0
 
-    def _set(self, place: int, number: int) -> None:
-        pwrite(self._fd, _NUMBER.pack(number), place * _NUMBER.size)
+    def _set(self, slot: int, number: int) -> None:
+        pwrite(self._fd, _NUMBER.pack(number), slot * _NUMBER.size)
 
 
 def nameless_file() -> int:

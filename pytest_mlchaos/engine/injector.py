@@ -19,12 +19,12 @@ from ..core.sites import Visit, derive_seed, name_of
 from ..errors import BadArgument, MlchaosError, PayloadMismatch
 from .attribution import about, put_down
 from .changes import fingerprint
-from .counters import Lane, Plan
+from .counters import ScheduledFault, VisitCounter
 from .error_origin import broken, is_meant, is_own
 from .forks import Forks
 from .remote_state import shipped_error
 
-__all__ = ["Strikes"]
+__all__ = ["Injector"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PROBED_VISITS = 2
@@ -56,7 +56,7 @@ def _seen(fault: Fault, visit: Visit) -> _Seen:
     return _Seen(visit.payload, None if alone else fingerprint(visit.payload), _effects(visit))
 
 
-class Strikes:
+class Injector:
     """Applies the faults that are due, or lets them measure, and puts down what struck."""
 
     schedule: Schedule
@@ -68,91 +68,91 @@ class Strikes:
     _claims: threading.local
     _lock: threading.Lock
 
-    def _apply_due(self, lane: Lane, visit: Visit) -> None:
+    def _apply_due(self, counter: VisitCounter, visit: Visit) -> None:
         seed = self.schedule.seed
         if self.forks is not None:
-            for plan in lane.plans:
-                plan.struck = self.forks.struck(plan.place)
+            for scheduled in counter.scheduled:
+                scheduled.struck = self.forks.struck(scheduled.index)
         with self._lock:
-            due = [plan for plan in lane.plans if plan.is_due(visit.index)]
-            for plan in lane.plans:
-                plan.resolve(visit.index)
-        for plan in lane.plans:
-            if plan.observes and self._wanted(plan, visit):
-                visit.memory, visit.is_scheduled = plan.memory, plan.is_due
-                self._guarded(plan.fault, lambda plan=plan: plan.fault.observe(visit), "observe()")
-        for plan in due:
-            if self._wanted(plan, visit):
-                visit.seed = derive_seed(seed, plan.fault.name, plan.place, visit.index)
-                with self._claimed(plan) as claimed:
+            due = [scheduled for scheduled in counter.scheduled if scheduled.is_due(visit.index)]
+            for scheduled in counter.scheduled:
+                scheduled.resolve(visit.index)
+        for scheduled in counter.scheduled:
+            if scheduled.observes and self._wanted(scheduled, visit):
+                visit.memory, visit.is_scheduled = scheduled.memory, scheduled.is_due
+                self._guarded(scheduled.fault, lambda scheduled=scheduled: scheduled.fault.observe(visit), "observe()")
+        for scheduled in due:
+            if self._wanted(scheduled, visit):
+                visit.seed = derive_seed(seed, scheduled.fault.name, scheduled.index, visit.index)
+                with self._claimed(scheduled) as claimed:
                     if claimed:
-                        self._apply(plan, visit)
+                        self._apply(scheduled, visit)
                 if visit.error is not None or visit.delay == math.inf:
                     return  # nothing comes behind a failure, or behind a wait that never ends
 
     @contextlib.contextmanager
-    def _claimed(self, plan: Plan) -> Iterator[bool]:
+    def _claimed(self, scheduled: ScheduledFault) -> Iterator[bool]:
         """Give False if other processes have made all strikes meanwhile; otherwise none of them takes the one that is about to be made."""
-        forks, times = self.forks, plan.fault.times
+        forks, times = self.forks, scheduled.fault.times
         if forks is None or times is None:
             yield True
             return
-        self._claims.plan = plan if forks.claim(plan.place, times) else None
-        claimed = self._claims.plan is not None
+        self._claims.scheduled = scheduled if forks.claim(scheduled.index, times) else None
+        claimed = self._claims.scheduled is not None
         try:
             yield claimed
         finally:
-            if claimed and self._claims.plan is plan:  # nothing has struck, or not yet
-                forks.release(plan.place)
-            self._claims.plan = None
+            if claimed and self._claims.scheduled is scheduled:  # nothing has struck, or not yet
+                forks.release(scheduled.index)
+            self._claims.scheduled = None
 
-    def _probe(self, lane: Lane, visit: Visit) -> None:
-        for plan in lane.plans:
-            if self._wanted(plan, visit) and plan.fault.possible(visit):
-                plan.eligible.append(visit.index)
-                if len(plan.eligible) <= PROBED_VISITS:
-                    visit.measures = plan.measures
-                    self._guarded(plan.fault, lambda plan=plan: plan.fault.probe(visit))
+    def _probe(self, counter: VisitCounter, visit: Visit) -> None:
+        for scheduled in counter.scheduled:
+            if self._wanted(scheduled, visit) and scheduled.fault.possible(visit):
+                scheduled.eligible.append(visit.index)
+                if len(scheduled.eligible) <= PROBED_VISITS:
+                    visit.measures = scheduled.measures
+                    self._guarded(scheduled.fault, lambda scheduled=scheduled: scheduled.fault.probe(visit))
 
-    def _wanted(self, plan: Plan, visit: Visit) -> bool:
-        where = plan.fault.where
+    def _wanted(self, scheduled: ScheduledFault, visit: Visit) -> bool:
+        where = scheduled.fault.where
         if where is None:
             return True
         try:
             return bool(where(visit))
         except Exception as error:  # whatever a user's code raises
             mistake = BadArgument(
-                f"{plan.fault.name}: where= raised {error_text(error)}, at visit {visit.index} of {visit.site}. It takes the "
+                f"{scheduled.fault.name}: where= raised {error_text(error)}, at visit {visit.index} of {visit.site}. It takes the "
                 "visit, and returns True if the fault may strike there"
             )
             mistake.__cause__ = error
-            self._tool_error(plan.fault, mistake, "where=")
+            self._tool_error(scheduled.fault, mistake, "where=")
             raise
 
-    def _apply(self, plan: Plan, visit: Visit) -> None:
+    def _apply(self, scheduled: ScheduledFault, visit: Visit) -> None:
         def record(details: Mapping[str, Any]) -> None:
-            plan.strikes.append((visit.attributes.get("rank"), visit.index))
-            strike = Strike(plan.text, visit.site, visit.index, {**about(), **details})
-            put_down(strike, self.clock.now() + visit.delay, plan.fault.key)
-            self._struck(plan, strike)
+            scheduled.strikes.append((visit.attributes.get("rank"), visit.index))
+            strike = Strike(scheduled.text, visit.site, visit.index, {**about(), **details})
+            put_down(strike, self.clock.now() + visit.delay, scheduled.fault.key)
+            self._struck(scheduled, strike)
             if visit.error is not None:
-                if is_own(plan.fault):
+                if is_own(scheduled.fault):
                     remember_text(visit.error, str(visit.error))
                 self.inject(visit.error)
 
-        visit.recorder, visit.records_itself, visit.details, visit.memory = record, False, {}, plan.memory
-        before = _seen(plan.fault, visit)
+        visit.recorder, visit.records_itself, visit.details, visit.memory = record, False, {}, scheduled.memory
+        before = _seen(scheduled.fault, visit)
         try:
-            payload = plan.fault.apply(visit)
+            payload = scheduled.fault.apply(visit)
         except BaseException as error:  # a crash is one
             if visit.source is not None and visit.source.owns(error):  # the end of the loader, or a mistake of the user's in it
                 record(visit.details)
                 raise
-            if isinstance(error, PayloadMismatch) and self._passes_over(plan):
-                plan.mismatch = plan.mismatch or error.with_traceback(None)
+            if isinstance(error, PayloadMismatch) and self._passes_over(scheduled):
+                scheduled.mismatch = scheduled.mismatch or error.with_traceback(None)
                 return
-            if not is_meant(error, visit, plan.fault):
-                self._tool_error(plan.fault, error, "apply()")
+            if not is_meant(error, visit, scheduled.fault):
+                self._tool_error(scheduled.fault, error, "apply()")
             visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error  # see Gate.check
             record(visit.details)
             return
@@ -160,31 +160,31 @@ class Strikes:
             visit.payload = payload
         if inspect.iscoroutine(payload) and not inspect.isawaitable(before.payload):
             payload.close()
-            self._tool_error(plan.fault, TypeError("it returned a coroutine; apply() has to be a plain function"), "apply()")
+            self._tool_error(scheduled.fault, TypeError("it returned a coroutine; apply() has to be a plain function"), "apply()")
         if not visit.records_itself and before.changed(visit):
             record(visit.details)
 
-    def _passes_over(self, plan: Plan) -> bool:
+    def _passes_over(self, scheduled: ScheduledFault) -> bool:
         """Return True if a fault may leave out visits with nothing to strike: a search, a chance or EVERY chose them, not the test."""
-        return self.drawn or plan.fault.p is not None or plan.fault.at is EVERY
+        return self.drawn or scheduled.fault.p is not None or scheduled.fault.at is EVERY
 
-    def note(self, plan: Plan, **details: Any) -> None:
+    def note(self, scheduled: ScheduledFault, **details: Any) -> None:
         """A fault that is not bound to a visit has taken effect."""
-        self._struck(plan, Strike(plan.text, name_of(plan.fault.key), 0, details))
+        self._struck(scheduled, Strike(scheduled.text, name_of(scheduled.fault.key), 0, details))
 
-    def _struck(self, plan: Plan, strike: Strike) -> None:
-        plan.struck, plan.total = plan.struck + 1, plan.total + 1
+    def _struck(self, scheduled: ScheduledFault, strike: Strike) -> None:
+        scheduled.struck, scheduled.total = scheduled.struck + 1, scheduled.total + 1
         if self.forks is not None:
-            if getattr(self._claims, "plan", None) is plan:
-                self._claims.plan = None
+            if getattr(self._claims, "scheduled", None) is scheduled:
+                self._claims.scheduled = None
             else:
-                self.forks.count_strike(plan.place)
+                self.forks.count_strike(scheduled.index)
             if self.forks.name:
                 strike = dataclasses.replace(strike, details={**strike.details, "process": self.forks.name})
         self.journal.append(strike)
-        self._told(plan, strike)
+        self._told(scheduled, strike)
 
-    def _told(self, plan: Plan, strike: Strike) -> None:
+    def _told(self, scheduled: ScheduledFault, strike: Strike) -> None:
         """A fault is about to take effect; its strike is in the journal."""
         raise NotImplementedError
 

@@ -9,14 +9,14 @@ import threading
 
 from ..core.interrupts import deferred, handle, handler
 
-__all__ = ["NOTICES", "Surroundings"]
+__all__ = ["NOTICES", "ProcessState"]
 
 NOTICES = tuple(name for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP") if hasattr(signal, name))
 """The signals by which a process is told that its end is near, the most usual first."""
 _SIGNALS = tuple(signal.Signals[name] for name in NOTICES)
 
 
-class Surroundings:
+class ProcessState:
     """The working directory, the environment and the signal handlers as they are now; as a context, they come back at its end."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Surroundings:
                     if before is not None and handler(number) is not before:  # None: not ours to set (C code's)
                         handle(number, before)
 
-    def __enter__(self) -> Surroundings:
+    def __enter__(self) -> ProcessState:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,16 +11,16 @@ from ..core.privacy import error_text, remember_text
 from ..core.records import Gradients, Preemption
 from ..core.sites import Key
 from ..errors import FaultError, MlchaosError
-from .counters import Tally
+from .counters import ProcessCounts
 
 if TYPE_CHECKING:
     from .controller import Controller
 
-__all__ = ["Heard", "absorb", "shipped_error"]
+__all__ = ["RemoteState", "merge_into", "shipped_error"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-class Heard:
+class RemoteState:
     """What a process has told so far. ``crash``: the words of the crash that ended it."""
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ class Heard:
     def _on_visit(self, key: Key, number: int) -> None:
         self.passed[key] = number
 
-    def _on_strike(self, place: int, strike: Strike) -> None:
-        self.strikes.append((place, strike))
+    def _on_strike(self, index: int, strike: Strike) -> None:
+        self.strikes.append((index, strike))
 
     def _on_failed(self, key: Key) -> None:
         self.failures[key] = self.failures.get(key, 0) + 1
@@ -57,12 +57,12 @@ class Heard:
     def _on_crash(self, text: str) -> None:
         self.crash = text
 
-    def _on_eligible(self, place: int, visit: int) -> None:
-        self.eligible.setdefault(place, []).append(visit)
+    def _on_eligible(self, index: int, visit: int) -> None:
+        self.eligible.setdefault(index, []).append(visit)
 
     def _on_measured(self, measures: dict[int, dict[str, int]]) -> None:
-        for place, sizes in measures.items():
-            self.measures.setdefault(place, {}).update(sizes)
+        for index, sizes in measures.items():
+            self.measures.setdefault(index, {}).update(sizes)
 
     def _on_passed(
         self, passed: dict[Key, int], measures: dict[int, dict[str, int]], failed: dict[Key, int], names: dict[str, dict[str, None]]
@@ -87,33 +87,33 @@ class Heard:
     def _on_hangs(self, when: float) -> None:
         self.halted = when
 
-    def tally(self) -> Tally:
+    def counts(self) -> ProcessCounts:
         """How far it has come, and what struck in it."""
         struck: dict[int, int] = {}
-        for place, _ in self.strikes:
-            struck[place] = struck.get(place, 0) + 1
-        return Tally(dict(self.passed), struck)
+        for index, _ in self.strikes:
+            struck[index] = struck.get(index, 0) + 1
+        return ProcessCounts(dict(self.passed), struck)
 
 
-def absorb(controller: Controller, heard: Heard, rank: int | None = None, *, ended: bool = True) -> None:
+def merge_into(controller: Controller, state: RemoteState, rank: int | None = None, *, ended: bool = True) -> None:
     """Take over what happened in a process; visits are counted on by the next one. ``ended``: the process has ended."""
-    for place, strike in heard.strikes:
-        plan = controller.plans[place]
-        plan.total += 1
-        plan.strikes.append((rank, strike.visit))
+    for index, strike in state.strikes:
+        scheduled = controller.scheduled[index]
+        scheduled.total += 1
+        scheduled.strikes.append((rank, strike.visit))
         controller.journal.append(strike if rank is None else strike.of_rank(rank))
     if ended:
         controller.journal.end_process()
-    for place, visits in heard.eligible.items():
-        controller.plans[place].eligible = sorted({*controller.plans[place].eligible, *visits})
-    for place, measures in heard.measures.items():
+    for index, visits in state.eligible.items():
+        controller.scheduled[index].eligible = sorted({*controller.scheduled[index].eligible, *visits})
+    for index, measures in state.measures.items():
         for name, size in measures.items():
-            known = controller.plans[place].measures
+            known = controller.scheduled[index].measures
             known[name] = max(size, known.get(name, 0))
-    for site, names in heard.names.items():
+    for site, names in state.names.items():
         controller.names.setdefault(site, {}).update(names)
-    if heard.broken is not None:
-        controller.broken = controller.broken or heard.broken
+    if state.broken is not None:
+        controller.broken = controller.broken or state.broken
 
 
 def shipped_error(error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps) -> tuple[str, bytes | None]:

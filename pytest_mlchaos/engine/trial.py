@@ -22,7 +22,7 @@ from .continuous_faults import activate_continuous_faults
 from .controller import Controller
 from .error_origin import swallowed
 from .patching import Patches
-from .process_state import Surroundings
+from .process_state import ProcessState
 from .watchdog import time_limit
 
 __all__ = ["arm", "trial"]
@@ -63,7 +63,7 @@ def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
 
 @uninterruptible
 def _armed(controller: Controller, patches: Patches) -> Iterator[None]:
-    with randomness.restored(), Surroundings(), patches, controller:
+    with randomness.restored(), ProcessState(), patches, controller:
         _note_fresh_processes(controller, patches)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)

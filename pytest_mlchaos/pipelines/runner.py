@@ -78,7 +78,7 @@ class Pipeline(Supervisor):
             controller.restart()  # what follows, the judgement included, is another process
             with controller.without_faults():
                 self._disk.thaw()
-                self._surroundings.restore()
+                self._process_state.restore()
         with controller.without_faults():
             return self._output(value, error, self._now, tuple(strikes()), start, history)
 

@@ -89,7 +89,7 @@ class _Part:
         """Return how often the sites of the declared faults were passed, in all processes."""
         controller = self._controller
         processes = [controller.passed(), *(tally.passed for tally in controller.elsewhere.values())]
-        return {plan.fault.key: sum(passed.get(plan.fault.key, 0) for passed in processes) for plan in controller.plans}
+        return {scheduled.fault.key: sum(passed.get(scheduled.fault.key, 0) for passed in processes) for scheduled in controller.scheduled}
 
 
 class Mlchaos:

@@ -19,7 +19,7 @@ from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..core.sites import CRASH_STATE, SITES, Key, name_of
 from ..engine.controller import Controller
-from ..engine.counters import Plan
+from ..engine.counters import ScheduledFault
 from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
@@ -124,9 +124,11 @@ class Trials:
                 clock, (shown, caveat) = self._body.clock, self._printable(schedule, settings, cause_of(error))
                 error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
             raise
-        silent = [plan.fault for plan in controller.plans if not plan.total]
+        silent = [scheduled.fault for scheduled in controller.scheduled if not scheduled.total]
         if silent and not settings.allow_quiet:
-            if unfit := next((plan.mismatch for plan in controller.plans if plan.mismatch and not plan.total), None):
+            if unfit := next(
+                (scheduled.mismatch for scheduled in controller.scheduled if scheduled.mismatch and not scheduled.total), None
+            ):
                 raise unfit
             hint = (
                 _remarks(controller)
@@ -139,7 +141,7 @@ class Trials:
         if self._body.missed:
             raise Vacuous(self._body.missed)
         if not settings.allow_quiet:
-            if partly := [line for plan in controller.plans if (line := _struck_in_part(plan))]:
+            if partly := [line for scheduled in controller.scheduled if (line := _struck_in_part(scheduled))]:
                 raise NeverStruck("\n".join([*partly, f"sites passed: {text.passed_sites(controller.passed())}"]))
             if missed := unstruck(controller.results, controller.journal):
                 raise Vacuous(missed)
@@ -149,10 +151,14 @@ class Trials:
 
         A predicate does not print. Its fault is pinned to the visits and ranks that it struck, and the result is run once.
         """
-        plans = self._body.controller.plans if self._body.controller is not None else []
-        if not any(plan.fault.where is not None for plan in plans):
+        scheduled_faults = self._body.controller.scheduled if self._body.controller is not None else []
+        if not any(scheduled.fault.where is not None for scheduled in scheduled_faults):
             return schedule, ""
-        faults = [fault for plan in plans for fault in (_pinned(plan) if plan.fault.where is not None else [plan.fault])]
+        faults = [
+            fault
+            for scheduled in scheduled_faults
+            for fault in (_pinned(scheduled) if scheduled.fault.where is not None else [scheduled.fault])
+        ]
         pinned = dataclasses.replace(schedule, faults=tuple(faults))
         try:
             self._body.run(pinned, settings)
@@ -229,8 +235,8 @@ class Trials:
                 error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
             raise
         probes = [
-            Probe(plan.fault, one.given, tuple(plan.eligible), plan.measures)
-            for (one, _), plan in zip(owners, controller.plans, strict=True)
+            Probe(scheduled.fault, one.given, tuple(scheduled.eligible), scheduled.measures)
+            for (one, _), scheduled in zip(owners, controller.scheduled, strict=True)
         ]
         for one in declared if not settings.allow_quiet else ():
             if not any(probe.visits or probe.fault.continuous for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
@@ -266,8 +272,10 @@ class Trials:
             return cause_of(error)
         finally:
             if self._body.controller is not None:
-                struck.update(plan.fault._origin for plan in self._body.controller.plans if plan.total)
-                self._unfit.update((plan.fault._origin, plan.mismatch) for plan in self._body.controller.plans if plan.mismatch)
+                struck.update(scheduled.fault._origin for scheduled in self._body.controller.scheduled if scheduled.total)
+                self._unfit.update(
+                    (scheduled.fault._origin, scheduled.mismatch) for scheduled in self._body.controller.scheduled if scheduled.mismatch
+                )
                 for oracle, judges in self._body.controller.judgements.items():
                     self._judgements[oracle] = self._judgements.get(oracle, False) or judges
         return None
@@ -288,16 +296,16 @@ class Trials:
             raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
 
 
-def _struck_in_part(plan: Plan) -> str:
+def _struck_in_part(scheduled: ScheduledFault) -> str:
     """Explain which of the declared visits a fault did not strike; empty if it struck all of them.
 
     A predicate leaves out visits on purpose. With ``times``, so many strikes are enough.
     """
-    fault = plan.fault
+    fault = scheduled.fault
     if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.continuous:
         return ""
     wanted = fault.times if fault.is_consecutive else min(len(fault.at), fault.times or len(fault.at))
-    struck = {visit for _, visit in plan.strikes}
+    struck = {visit for _, visit in scheduled.strikes}
     return text.struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
 
 
@@ -312,19 +320,21 @@ def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> b
     return sum(len(fault.at) for fault in drawn) > 1 and not {repr(fault) for fault in drawn}.isdisjoint(error.ended_by)
 
 
-def _pinned(plan: Plan) -> list[Fault]:
-    """Return the fault of a plan at the visits that it struck: one for all ranks if it struck them alike, else one for each rank."""
+def _pinned(scheduled: ScheduledFault) -> list[Fault]:
+    """Return a scheduled fault at the visits that it struck: one for all ranks if it struck them alike, else one for each rank."""
     visits: dict[int | None, list[int]] = {}
-    for rank, visit in plan.strikes:
+    for rank, visit in scheduled.strikes:
         visits.setdefault(rank, []).append(visit)
-    ranks = [plan.fault.rank] if len(visits) > 1 and len({tuple(sorted(each)) for each in visits.values()}) == 1 else list(visits)
+    ranks = [scheduled.fault.rank] if len(visits) > 1 and len({tuple(sorted(each)) for each in visits.values()}) == 1 else list(visits)
     some = next(iter(visits.values()), [])
-    return [dataclasses.replace(plan.fault, at=visits.get(rank, some), rank=rank, where=None, times=None, p=None) for rank in ranks if some]
+    return [
+        dataclasses.replace(scheduled.fault, at=visits.get(rank, some), rank=rank, where=None, times=None, p=None) for rank in ranks if some
+    ]
 
 
 def _remarks(controller: Controller) -> str:
     """How near faults came that are at work all the time, and never struck."""
-    return "\n".join(plan.remark for plan in controller.plans if plan.remark and not plan.total)
+    return "\n".join(scheduled.remark for scheduled in controller.scheduled if scheduled.remark and not scheduled.total)
 
 
 def _elsewhere(faults: list[Any], controller: Controller) -> str:

@@ -96,7 +96,7 @@ class Body:
                 self._call()
                 self.missed = (dropped(made) or unjudged(controller.results)) if self.judging else ""
                 # That nothing struck is the news, and comes first: the trial without faults, and one that is still to be told so, go on.
-                silent = bool(controller.plans) and not any(plan.total for plan in controller.plans)
+                silent = bool(controller.scheduled) and not any(scheduled.total for scheduled in controller.scheduled)
                 if self.missed and not probing and (self.drawn or not silent):
                     raise Vacuous(self.missed)
         except BaseException as error:

@@ -13,19 +13,19 @@ from ..core.clock import RealClock
 from ..core.records import Preemption
 from ..core.sites import SITES, Key
 from ..engine.controller import Controller
-from ..engine.counters import Lane
+from ..engine.counters import VisitCounter
 from ..engine.patching import Patches
 from ..errors import SimulatedCrash
 from .child import shipped_error
 
-__all__ = ["TellingClock", "TellingController", "site_modules", "tell_before_exit"]
+__all__ = ["ReportingClock", "ReportingController", "site_modules", "tell_before_exit"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Tell = Callable[..., object]
 """Sends a message; it has left this process when this returns."""
 
 
-class TellingClock(RealClock):
+class ReportingClock(RealClock):
     """The real clock; to wait for ever is to hang, and the runner is told."""
 
     def __init__(self, tell: Tell) -> None:
@@ -40,7 +40,7 @@ class TellingClock(RealClock):
         super().sleep(seconds)
 
 
-class TellingController(Controller):
+class ReportingController(Controller):
     """Tells the runner of visits and strikes before they take effect: a process that dies has told of its death."""
 
     def __init__(self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
@@ -48,17 +48,17 @@ class TellingController(Controller):
         self.attributes = attributes
         self._send: Tell = tell
 
-    def _opened(self, key: Key, lane: Lane) -> None:
-        if not lane.plans and key != "train.step":
+    def _opened(self, key: Key, counter: VisitCounter) -> None:
+        if not counter.scheduled and key != "train.step":
             return
-        count = lane.counting()
+        count = counter.counting()
 
         def advance() -> int:
             number = count()
             self._send("visit", key, number)
             return number
 
-        lane.advance = advance
+        counter.advance = advance
 
     def die(self, crash: SimulatedCrash) -> None:
         """The process is killed at no visit."""
@@ -88,13 +88,19 @@ class TellingController(Controller):
     def report(self) -> None:
         """What the runner has not been told yet."""
         self.hear()
-        failed = {key: lane.failed for key, lane in self._lanes.items() if lane.failed}
-        self._send("passed", self.passed(), {plan.place: plan.measures for plan in self.plans if plan.measures}, failed, self.names)
+        failed = {key: counter.failed for key, counter in self._counters.items() if counter.failed}
+        self._send(
+            "passed",
+            self.passed(),
+            {scheduled.index: scheduled.measures for scheduled in self.scheduled if scheduled.measures},
+            failed,
+            self.names,
+        )
         if self.broken is not None:
             self._send("broken", *shipped_error(self.broken))
 
 
-def tell_before_exit(controller: TellingController, patches: Patches) -> None:
+def tell_before_exit(controller: ReportingController, patches: Patches) -> None:
     """Some training scripts end with ``os._exit``."""
     original, process = os._exit, os.getpid()
 

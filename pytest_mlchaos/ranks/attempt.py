@@ -46,8 +46,8 @@ class Live:
     def __init__(self, server: ForkServer, job: Job) -> None:
         self.ranks = [Rank(number) for number in range(job.ranks)]
         for rank in self.ranks:
-            tally = job.resumed.get(rank.number)
-            rank.begins_at(tally.passed.get("train.step", 0) if tally else 0)
+            counts = job.resumed.get(rank.number)
+            rank.begins_at(counts.passed.get("train.step", 0) if counts else 0)
         self.failure: tuple[float, int] | None = None
         self.error: str | None = None
         self._inbox = Inbox()

@@ -17,13 +17,13 @@ from typing import Any, NoReturn
 from ..core.privacy import error_text
 from ..engine import randomness
 from ..engine.continuous_faults import activate_continuous_faults
-from ..engine.counters import Tally
+from ..engine.counters import ProcessCounts
 from ..engine.patching import Patches
 from ..engine.trial import arm
 from ..errors import BadArgument
 from ..processes.child import Start, become, exit_code, leave, print_error, shipped_error
 from ..processes.messages import Outbox
-from ..processes.remote_controller import TellingClock, TellingController, tell_before_exit
+from ..processes.remote_controller import ReportingClock, ReportingController, tell_before_exit
 from ..processes.subject_pickling import SameFiles, dumps
 from ..runs.supervisor import not_finite_of
 from .process_groups import adapt
@@ -50,7 +50,7 @@ class Job:
     probing: bool
     attempt: int
     restarts: int
-    resumed: Mapping[int, Tally]
+    resumed: Mapping[int, ProcessCounts]
 
     def environment_of(self, rank: int) -> dict[str, str]:
         """What torchrun sets, besides what the test has set."""
@@ -112,9 +112,9 @@ def _run(job: Job, rank: int, send: Outbox) -> int:
         traceback.print_exc()
         return 1
     attributes = {"rank": rank, "world_size": job.ranks}
-    controller = TellingController(send, attributes, schedule, TellingClock(send), probing=job.probing, own=job.own)
+    controller = ReportingController(send, attributes, schedule, ReportingClock(send), probing=job.probing, own=job.own)
     controller.inside = "mlchaos.world"
-    controller.go_on_from(job.resumed.get(rank, Tally()))
+    controller.go_on_from(job.resumed.get(rank, ProcessCounts()))
     with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
         adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
         tell_before_exit(controller, patches)

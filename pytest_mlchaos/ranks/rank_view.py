@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.privacy import child_error, error_text
 from ..core.records import Outcome
-from ..engine.remote_state import Heard
+from ..engine.remote_state import RemoteState
 from ..errors import BadArgument
 from ..processes import stack_dumps
 from ..processes.messages import Inbox
@@ -18,7 +18,7 @@ __all__ = ["Rank"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-class Rank(Heard):
+class Rank(RemoteState):
     """What is known of one rank."""
 
     def __init__(self, number: int) -> None:

@@ -15,9 +15,9 @@ from ..core.records import Attempt, RankRecord, WorldRecord
 from ..core.schedule import Schedule
 from ..core.validation import shown
 from ..engine.controller import Controller
-from ..engine.counters import Tally
-from ..engine.process_state import Surroundings
-from ..engine.remote_state import absorb
+from ..engine.counters import ProcessCounts
+from ..engine.process_state import ProcessState
+from ..engine.remote_state import merge_into
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError
 from ..processes.child import Start
 from ..processes.fork_server import ForkServer
@@ -58,17 +58,17 @@ class WorldSupervisor:
         watch: Watch,
     ) -> None:
         check_subject(subject, "world.run")
-        self._schedule = controller.schedule if controller.plans else Schedule()  # in the subject of another run, nothing strikes
+        self._schedule = controller.schedule if controller.scheduled else Schedule()  # in the subject of another run, nothing strikes
         _check_ranks(self._schedule, terms.ranks)
         self._server = server
         self._controller = controller
         self._terms = terms
         self._watch = watch
         self._disk = disk
-        self._resumed: dict[int, Tally] = {}
+        self._resumed: dict[int, ProcessCounts] = {}
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._given = _packed(subject, args)
-            self._surroundings = Surroundings()
+            self._process_state = ProcessState()
 
     def run(self) -> WorldRecord:
         """All attempts: another one as long as a rank has failed by itself and restarts are left."""
@@ -82,7 +82,7 @@ class WorldSupervisor:
             last = len(attempts) == terms.restarts
             live = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
             for rank in live.ranks:
-                _absorb(controller, rank)
+                _merge(controller, rank)
             _check_where(controller, live)
             attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
             ended_by.append(_ended_by(live))
@@ -93,8 +93,8 @@ class WorldSupervisor:
     def golden(self) -> WorldRecord:
         """The same world without faults, from the same start; the trial does not notice."""
         start = monotonic()
-        with self._controller.without_faults(), Surroundings(), self._disk.as_at_the_start():
-            self._surroundings.restore()
+        with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
+            self._process_state.restore()
             live = self._attempt(Schedule(), 0, {}, last=True)
         record = _record(live, self._terms, (Attempt(live.ended, max(rank.steps for rank in live.ranks)),), (), monotonic() - start)
         for rank in record.ranks:
@@ -108,22 +108,22 @@ class WorldSupervisor:
         ``faults``: whether the trial's faults strike. ``most``: seconds that an attempt may take. None if it could not be run.
         """
         schedule, start = self._schedule if faults else Schedule(), monotonic()
-        tallies = copy.deepcopy(self._resumed) if faults else {}
+        counts_of = copy.deepcopy(self._resumed) if faults else {}
         attempts: list[Attempt] = []
         strikes: list[Strike] = []
         with (
             contextlib.suppress(MlchaosError),
             self._controller.without_faults(),
-            Surroundings(),
+            ProcessState(),
             self._disk.as_at_the_start(),
         ):
-            self._surroundings.restore()
+            self._process_state.restore()
             while True:
                 last = not faults or len(attempts) == self._terms.restarts
-                live = self._attempt(schedule, len(attempts), tallies, last=last, watch=watch, most=most)
+                live = self._attempt(schedule, len(attempts), counts_of, last=last, watch=watch, most=most)
                 for rank in live.ranks:
                     strikes += [strike.of_rank(rank.number) for _, strike in rank.strikes]
-                    _count_on(tallies, rank)
+                    _count_on(counts_of, rank)
                 attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
                 if last or not any(rank.failed for rank in live.ranks):
                     return _record(live, self._terms, tuple(attempts), tuple(strikes), monotonic() - start)
@@ -133,7 +133,7 @@ class WorldSupervisor:
         self,
         schedule: Schedule,
         number: int,
-        resumed: Mapping[int, Tally],
+        resumed: Mapping[int, ProcessCounts],
         *,
         last: bool,
         watch: Watch | None = None,
@@ -200,33 +200,33 @@ def _check_ranks(schedule: Schedule, ranks: int) -> None:
             )
 
 
-def _absorb(controller: Controller, rank: Rank) -> None:
+def _merge(controller: Controller, rank: Rank) -> None:
     """Take over what happened in a rank. Called in the order of the ranks, so that the journal depends on the schedule alone."""
-    absorb(controller, rank, rank.number)
+    merge_into(controller, rank, rank.number)
     _count_on(controller.elsewhere, rank)
 
 
-def _count_on(tallies: dict[int, Tally], rank: Rank) -> None:
+def _count_on(counts_of: dict[int, ProcessCounts], rank: Rank) -> None:
     """Add what a rank has passed, and what struck in it."""
-    told = rank.tally()
-    tally = tallies.setdefault(rank.number, Tally())
-    tally.passed.update(told.passed)
+    told = rank.counts()
+    counts = counts_of.setdefault(rank.number, ProcessCounts())
+    counts.passed.update(told.passed)
     for place, times in told.struck.items():
-        tally.struck[place] = tally.struck.get(place, 0) + times
+        counts.struck[place] = counts.struck.get(place, 0) + times
 
 
 def _check_where(controller: Controller, live: Live) -> None:
     """A schedule that was searched names visits alone, so a predicate must not tell ranks apart."""
-    for plan in controller.plans if controller.probing else ():
-        if plan.fault.where is None or plan.fault.is_pinned:
+    for scheduled in controller.scheduled if controller.probing else ():
+        if scheduled.fault.where is None or scheduled.fault.is_pinned:
             continue
         for one in live.ranks:
             for other in live.ranks:
-                common = min(rank.passed.get(plan.fault.key, 0) for rank in (one, other))
-                held = [[visit for visit in rank.eligible.get(plan.place, []) if visit < common] for rank in (one, other)]
+                common = min(rank.passed.get(scheduled.fault.key, 0) for rank in (one, other))
+                held = [[visit for visit in rank.eligible.get(scheduled.index, []) if visit < common] for rank in (one, other)]
                 if held[0] != held[1]:
                     raise BadArgument(
-                        f"{plan.fault.name}: where= tells ranks apart, and its visits are to be searched; "
+                        f"{scheduled.fault.name}: where= tells ranks apart, and its visits are to be searched; "
                         "choose the rank with rank=, or pin the visits with at="
                     )
 

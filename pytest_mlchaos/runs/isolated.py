@@ -20,16 +20,16 @@ from ..core.schedule import Schedule
 from ..engine import randomness
 from ..engine.continuous_faults import activate_continuous_faults
 from ..engine.controller import Controller
-from ..engine.counters import Tally
+from ..engine.counters import ProcessCounts
 from ..engine.patching import Patches
-from ..engine.process_state import Surroundings
-from ..engine.remote_state import Heard, absorb
+from ..engine.process_state import ProcessState
+from ..engine.remote_state import RemoteState, merge_into
 from ..engine.trial import arm
 from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
 from ..processes import stack_dumps
 from ..processes.child import join_threads, print_error
 from ..processes.child import tell as tell_home
-from ..processes.remote_controller import TellingClock, TellingController, site_modules, tell_before_exit
+from ..processes.remote_controller import ReportingClock, ReportingController, site_modules, tell_before_exit
 from ..processes.subject_pickling import dumps
 from ..processes.subprocess_runner import Ended, FreshProcesses
 from .supervisor import Watch, check_subject, gradients_of, last_strike, not_finite_of
@@ -50,7 +50,7 @@ class _Order:
     roots: Sequence[Path]
     probing: bool
     attempt: int
-    resumed: Tally
+    resumed: ProcessCounts
     random: dict[str, Any]
 
 
@@ -76,7 +76,7 @@ class IsolatedSupervisor:
                 (subject, args),
                 f"{getattr(subject, '__qualname__', type(subject).__name__)} and its arguments cannot be sent to its process",
             )
-            self._surroundings = Surroundings()
+            self._process_state = ProcessState()
             self._disk = WorkDirs.of(subject, args, scratch, workdirs)
             self._random = randomness.captured()
 
@@ -90,10 +90,10 @@ class IsolatedSupervisor:
         gradients: list[Sequence[Gradients]] = []
         preemptions: list[Preemption | None] = []
         while True:
-            before, struck = controller.tally(), len(controller.journal)
+            before, struck = controller.counts(), len(controller.journal)
             steps = controller.count("train.step", succeeded=True)
             ended, heard = self._process(controller.schedule, len(attempts), before, probing=controller.probing)
-            absorb(controller, heard)
+            merge_into(controller, heard)
             controller.go_on_from(_later(before, heard))
             end, value, parameters = self._judged(ended, heard, attempts)
             attempts.append(Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps))
@@ -110,9 +110,9 @@ class IsolatedSupervisor:
     def golden(self) -> Record:
         """The subject's value without faults, from the same start; the trial does not notice."""
         start = monotonic()
-        with self._controller.without_faults(), Surroundings(), self._disk.as_at_the_start():
-            self._surroundings.restore()
-            ended, heard = self._process(Schedule(), 0, Tally(), probing=False)
+        with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
+            self._process_state.restore()
+            ended, heard = self._process(Schedule(), 0, ProcessCounts(), probing=False)
             try:
                 end, value, parameters = self._judged(ended, heard, [])
             except TrialTimeout:
@@ -122,7 +122,7 @@ class IsolatedSupervisor:
         steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
         return _record(value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients])
 
-    def _process(self, schedule: Schedule, number: int, resumed: Tally, *, probing: bool) -> tuple[Ended, Heard]:
+    def _process(self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool) -> tuple[Ended, RemoteState]:
         """One attempt: a process, from its start to its end, and what it told."""
         controller = self._controller
         with controller.without_faults():
@@ -141,12 +141,12 @@ class IsolatedSupervisor:
             ended = self._processes.run(_live, order, timeout=_time_left(controller))
         print(ended.output.removesuffix(ended.stderr), end="")  # noqa: T201  # it is the test's: captured, and shown with it
         print(ended.stderr, end="", file=sys.stderr)  # noqa: T201
-        heard = Heard()
+        heard = RemoteState()
         for message in ended.told:
             heard.take(*message)
         return ended, heard
 
-    def _judged(self, ended: Ended, heard: Heard, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
+    def _judged(self, ended: Ended, heard: RemoteState, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
         """(None, its value, what it trained), or why its process ended, where a fault ended it. Whatever else ended it is raised."""
         if self._controller.broken is not None:
             raise self._controller.broken from ended.error
@@ -171,11 +171,11 @@ class IsolatedSupervisor:
         return end, value, parameters
 
 
-def _later(before: Tally, heard: Heard) -> Tally:
+def _later(before: ProcessCounts, heard: RemoteState) -> ProcessCounts:
     """How far all have come, after one more process."""
-    told = heard.tally()
+    told = heard.counts()
     struck = {place: before.struck.get(place, 0) + told.struck.get(place, 0) for place in {*before.struck, *told.struck}}
-    return Tally({**before.passed, **told.passed}, struck, heard.failures)
+    return ProcessCounts({**before.passed, **told.passed}, struck, heard.failures)
 
 
 def _time_left(controller: Controller) -> float | None:
@@ -236,7 +236,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
     except Exception as error:  # noqa: BLE001  # whatever importing the user's modules raises
         tell_home("unusable", f"{error_text(error)}")
         return None
-    controller = TellingController(tell_home, {}, schedule, TellingClock(tell_home), probing=order.probing, own=order.own)
+    controller = ReportingController(tell_home, {}, schedule, ReportingClock(tell_home), probing=order.probing, own=order.own)
     controller.inside = "mlchaos.run"
     controller.go_on_from(order.resumed)
     controller.roots = tuple(order.roots)

@@ -16,7 +16,7 @@ from ..engine import randomness
 from ..engine.continuous_faults import refuse_in_process
 from ..engine.controller import Controller
 from ..engine.error_origin import swallowed
-from ..engine.process_state import Surroundings
+from ..engine.process_state import ProcessState
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
 from .inputs import Inputs, copied
 from .workdirs import WorkDirs
@@ -42,12 +42,12 @@ class Supervisor:
         workdirs: Iterable[Path] = (),
     ) -> None:
         check_subject(subject, "mlchaos.run")
-        refuse_in_process([plan.fault for plan in controller.plans])
+        refuse_in_process([scheduled.fault for scheduled in controller.scheduled])
         self._controller = controller
         self._watch = watch
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._inputs = Inputs(subject, args)
-            self._surroundings = Surroundings()
+            self._process_state = ProcessState()
             self._disk = WorkDirs.of(subject, args, scratch, workdirs)
             self._random = randomness.captured()
 
@@ -102,8 +102,8 @@ class Supervisor:
             except Exception as error:
                 raise GoldenRunFailed(f"the subject fails without any fault: {error_text(error)}") from error
 
-        with self._controller.without_faults(), randomness.restored(), Surroundings(), self._disk.as_at_the_start():
-            self._surroundings.restore()
+        with self._controller.without_faults(), randomness.restored(), ProcessState(), self._disk.as_at_the_start():
+            self._process_state.restore()
             randomness.restore(self._random)
             yield golden
 
@@ -115,7 +115,7 @@ class Supervisor:
         self._controller.restart()
         with self._controller.without_faults():
             self._disk.thaw()
-            self._surroundings.restore()
+            self._process_state.restore()
             randomness.seed_all("restart", attempt)
             return self._inputs.again()
 

@@ -127,7 +127,7 @@ _UNTOUCHED = Gradients(0, None, untouched=True)
 def _touched() -> bool:
     """Whether a fault has struck, or there is none (a golden run): before that, steps are those of the golden run."""
     controller = current()
-    return controller is None or not controller.plans or any(plan.struck for plan in controller.plans)
+    return controller is None or not controller.scheduled or any(scheduled.struck for scheduled in controller.scheduled)
 
 
 def _floats(norms: Any) -> tuple[float, ...] | None:

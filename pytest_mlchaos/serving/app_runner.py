@@ -18,7 +18,7 @@ from ..core.sites import Key
 from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.patching import Patches
-from ..engine.process_state import Surroundings
+from ..engine.process_state import ProcessState
 from ..engine.thread_pools import carry_scopes
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
 from ..runs.supervisor import kept, refuse_marks
@@ -89,7 +89,7 @@ class Served:
         self._golden: list[list[tuple[list[Reply], Counts]]] = []
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._subject = _Subject(app if self._kind != "asgi" else None)
-            self._random, self._surroundings = randomness.captured(), Surroundings()
+            self._random, self._process_state = randomness.captured(), ProcessState()
             self._disk, self._memory = WorkDirs(workdirs, scratch), UserState([app])
             self._context, self._left = contextvars.copy_context(), self._memory.contents()
             self._requests = Requests() if self._kind == "asgi" else None
@@ -170,8 +170,8 @@ class Served:
     def _played_again(self) -> list[tuple[list[Reply], Counts]]:
         driver, controller = self._driver, self._controller
         memory, disk = self._memory.as_at_the_start(), self._disk.as_at_the_start()
-        with controller.without_faults(), randomness.restored(), Surroundings(), disk, memory, self._subject.renewed():
-            self._surroundings.restore()
+        with controller.without_faults(), randomness.restored(), ProcessState(), disk, memory, self._subject.renewed():
+            self._process_state.restore()
             randomness.restore(self._random)
             try:
                 driver.start()

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Heard", "hear"]
+__all__ = ["Listener", "hear"]
 
-Heard = Callable[[str, tuple[Any, ...]], None]
+Listener = Callable[[str, tuple[Any, ...]], None]
 """Called with an event and its arguments, in front of what they announce."""
 
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "_posixsubprocess.fork_exec"})
@@ -19,10 +19,10 @@ _NAMES = frozenset(
     f"os.{name}" for name in ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime")
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_listeners: list[Heard] = []
+_listeners: list[Listener] = []
 
 
-def hear(listener: Heard) -> Callable[[], None]:
+def hear(listener: Listener) -> Callable[[], None]:
     """Tell it of operations that may change files, of mappings, and of processes that are started; until what is returned is called."""
     _install()
     _listeners.append(listener)
