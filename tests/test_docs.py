@@ -98,15 +98,16 @@ CRASHES = (
 RETRY = (("            for half in x.chunk(2):", "            optimizer.zero_grad()\n            for half in x.chunk(2):"),)
 
 
-@pytest.mark.parametrize(("module", "fixes"), [("train", CRASHES), ("retry", RETRY)])
-def test_the_fixes_that_the_readme_names_work(example, module, fixes):
+@pytest.mark.parametrize(("module", "test", "fixes"), [("train", "test_train.py", CRASHES), ("test_retry", "test_retry.py", RETRY)])
+def test_the_fixes_that_the_readme_names_work(example, module, test, fixes):
     """A checkpoint that is renamed, and an order by epoch; gradients that are cleared in front of the retry: the test is green."""
     files = project(ROOT / "README.md")
     text = files[f"{module}.py"]
     for wrong, right in fixes:
         assert wrong in text
         text = text.replace(wrong, right)
-    example = example.with_file(f"{module}.py", text).with_file(f"test_{module}.py", files[f"test_{module}.py"])
+    for name in {f"{module}.py", test}:
+        example = example.with_file(name, text if name == f"{module}.py" else files[name])
     example.run("--mlchaos-seed=0", fresh=True, passed=1)
 
 
