@@ -237,9 +237,9 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
     """The golden run with snapshots, against a plain one: 2 checkpoints of that size in 6 steps."""
     import loop
 
-    from pytest_mlchaos.crashes.recording.content_store import Contents
-    from pytest_mlchaos.crashes.run import Subject, Terms
-    from pytest_mlchaos.crashes.runners import InProcess
+    from pytest_mlchaos.crashes.recording.content_store import ContentStore
+    from pytest_mlchaos.crashes.run import RunOptions, Subject
+    from pytest_mlchaos.crashes.runners import InProcessRunner
     from pytest_mlchaos.runs.torch_trace import traced
 
     wall, used, more, kept = [], [], [], 0
@@ -251,8 +251,8 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
                 _, plain = timed(lambda arguments=arguments: loop.train(*arguments))
             shutil.rmtree(work)
             work.mkdir()
-            contents = Contents(store)
-            host = InProcess(Subject(loop.train, arguments), Terms(root=work, traced=traced), contents)
+            contents = ContentStore(store)
+            host = InProcessRunner(Subject(loop.train, arguments), RunOptions(root=work, traced=traced), contents)
             golden, watched = timed(lambda host=host: host.golden(None))
             assert golden.ran.error is None, golden.ran.error
             kept = store.stat().st_size

@@ -9,18 +9,18 @@ import sys
 import textwrap
 
 from pytest_mlchaos.crashes.model import File, Folder, Link
-from pytest_mlchaos.crashes.recording.content_store import Contents
+from pytest_mlchaos.crashes.recording.content_store import ContentStore
 from pytest_mlchaos.crashes.recording.hooks import watched
-from pytest_mlchaos.crashes.recording.inotify_recorder import Recorder
-from pytest_mlchaos.crashes.recording.polling_recorder import Comparing
+from pytest_mlchaos.crashes.recording.inotify_recorder import InotifyRecorder
+from pytest_mlchaos.crashes.recording.polling_recorder import PollingRecorder
 from pytest_mlchaos.crashes.recording.strace_process import await_strace, traced
-from pytest_mlchaos.crashes.recording.syscall_recorder import Replay
+from pytest_mlchaos.crashes.recording.syscall_recorder import SyscallRecorder
 from pytest_mlchaos.crashes.states import CrashStates
 from tests import ptracing
 
 __all__ = ["BY", "Recorded", "plain", "really", "untraceable", "walked"]
 
-BY = {"events": Recorder, "comparing": Comparing}
+BY = {"events": InotifyRecorder, "comparing": PollingRecorder}
 """How a directory is followed: as on Linux, and as elsewhere."""
 
 
@@ -68,7 +68,7 @@ class Recorded:
         if prepare is not None:
             prepare(root)
         self.root = root
-        self.contents = Contents(store)
+        self.contents = ContentStore(store)
         if by == "syscalls":
             self._trace(program, store)
             return
@@ -83,7 +83,7 @@ class Recorded:
 
     def _trace(self, program, store):
         calls = store.with_name(f"{store.name}-calls")
-        replay = Replay(self.root, self.contents)
+        replay = SyscallRecorder(self.root, self.contents)
         self.ended = traced(_there, program, self.root, to=calls, timeout=60)
         replay.run(calls)
         self.start, self.changes, self.end = replay.start, list(replay.changes), replay.tree()

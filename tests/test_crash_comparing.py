@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pytest_mlchaos.crashes.recording import audit_events, inotify, listing, polling_recorder, stat_poll
-from pytest_mlchaos.crashes.recording.content_store import Contents
-from pytest_mlchaos.crashes.recording.location import Local
-from pytest_mlchaos.crashes.recording.polling_recorder import Comparing
+from pytest_mlchaos.crashes.recording.content_store import ContentStore
+from pytest_mlchaos.crashes.recording.location import LocalDirectory
+from pytest_mlchaos.crashes.recording.polling_recorder import PollingRecorder
 from pytest_mlchaos.crashes.runners import opened
 from pytest_mlchaos.errors import BadArgument
 from tests.crashes import Recorded, plain, really, walked
@@ -31,8 +31,8 @@ def follow(tmp_path):
         root.mkdir()
         if prepare is not None:
             prepare(root)
-        stores.append(Contents(tmp_path / f"store{len(stores)}"))
-        recorder = Comparing(root, stores[-1])
+        stores.append(ContentStore(tmp_path / f"store{len(stores)}"))
+        recorder = PollingRecorder(root, stores[-1])
         really = [walked(root)]
         for action in actions:
             action(root)
@@ -198,8 +198,8 @@ def test_where_times_tick_slowly_no_content_is_supposed(tmp_path, monkeypatch):
 def test_a_directory_that_never_stands_still_has_no_content(tmp_path, monkeypatch):
     """What was seen in parts is not told of; what comes once it stands still is."""
     (tmp_path / "work").mkdir()
-    store = Contents(tmp_path / "store")
-    recorder = Comparing(tmp_path / "work", store)
+    store = ContentStore(tmp_path / "store")
+    recorder = PollingRecorder(tmp_path / "work", store)
     (tmp_path / "work/a").write_text("a")
     numbers = iter(range(1000))
     real = polling_recorder.listed
@@ -258,7 +258,7 @@ def test_nobody_listens_any_more_behind_a_run(tmp_path):
 def test_what_a_look_costs_does_not_grow_with_each_return(tmp_path, monkeypatch):
     """A program that computes and writes nothing is looked at as a whole now and then, however many functions return."""
     looks = []
-    monkeypatch.setattr(Comparing, "_look", lambda self, closely, look=Comparing._look: looks.append(1) or look(self, closely))
+    monkeypatch.setattr(PollingRecorder, "_look", lambda self, closely, look=PollingRecorder._look: looks.append(1) or look(self, closely))
 
     def program(root):
         (root / "a").write_text("a")
@@ -287,8 +287,8 @@ def test_a_system_that_refuses_more_watches_is_compared(tmp_path, monkeypatch, r
     monkeypatch.setattr(inotify, "available", lambda: True)
     before = instances()
     with opened(tmp_path / "store") as contents:
-        recorder = Local(tmp_path).recorder(contents)
-        assert isinstance(recorder, Comparing)
+        recorder = LocalDirectory(tmp_path).recorder(contents)
+        assert isinstance(recorder, PollingRecorder)
         recorder.close()
     assert instances() == before
 
@@ -297,7 +297,7 @@ def test_a_system_that_is_not_posix_is_told_so(tmp_path, monkeypatch):
     """In one line."""
     monkeypatch.delattr(os, "pread")
     with pytest.raises(BadArgument, match="run it on Linux or macOS"):
-        Comparing(tmp_path, None)
+        PollingRecorder(tmp_path, None)
 
 
 def test_everything_can_be_imported_without_what_only_posix_has():

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_mlchaos.crashes.compare_files import says_nothing
 from pytest_mlchaos.crashes.end_digests import endings
-from pytest_mlchaos.crashes.model import Content, CrashState, File, Ran
+from pytest_mlchaos.crashes.model import Content, CrashState, File, RunResult
 from pytest_mlchaos.crashes.verdicts import CrashJudge
 
 
@@ -34,7 +34,7 @@ def of(golden, mine, *, value=None, grown=(), read=(), second=None, compare=None
 
     def ran(texts, **more):
         files = {path: text.encode() for path, text in texts.items()}
-        return Ran(value=value, files=files, texts=files, **more)
+        return RunResult(value=value, files=files, texts=files, **more)
 
     judge = CrashJudge(ran(golden, grown=frozenset(grown), saved=("x",)), compare=compare)
     judge.differs(ran(golden if second is None else second))

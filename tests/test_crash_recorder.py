@@ -415,12 +415,12 @@ def test_two_mappings_make_no_state_that_never_was(record):
 @pytest.mark.skipif(not inotify.available(), reason="needs inotify")
 def test_mappings_at_each_step(tmp_path):
     """And at each step, again and again."""
-    from pytest_mlchaos.crashes.recording.content_store import Contents
-    from pytest_mlchaos.crashes.recording.inotify_recorder import Recorder
+    from pytest_mlchaos.crashes.recording.content_store import ContentStore
+    from pytest_mlchaos.crashes.recording.inotify_recorder import InotifyRecorder
 
     (tmp_path / "work").mkdir()
-    contents = Contents(tmp_path / "store")
-    recorder = Recorder(tmp_path / "work", contents)
+    contents = ContentStore(tmp_path / "store")
+    recorder = InotifyRecorder(tmp_path / "work", contents)
     array = np.memmap(tmp_path / "work/a", dtype="u1", mode="w+", shape=(10,))
     seen = []
     for step in range(4):

@@ -10,9 +10,9 @@ import textwrap
 
 import pytest
 
-from pytest_mlchaos.crashes.model import Content, CrashState, File, Ran
+from pytest_mlchaos.crashes.model import Content, CrashState, File, RunResult
 from pytest_mlchaos.crashes.recording import inotify
-from pytest_mlchaos.crashes.recording.read_log import Reads
+from pytest_mlchaos.crashes.recording.read_log import InotifyReadLog
 from pytest_mlchaos.crashes.report import CrashReport
 from pytest_mlchaos.crashes.verdicts import CrashJudge
 from pytest_mlchaos.errors import BadArgument, NotRecovered
@@ -50,12 +50,12 @@ def report(outcomes):
     return CrashReport(steps=6, writes=1, states=[outcome.state for outcome in outcomes], outcomes=outcomes, duration=1.0)
 
 
-GOLDEN = Ran(value=1, trace=steps(0), saved=SAVED)
+GOLDEN = RunResult(value=1, trace=steps(0), saved=SAVED)
 
 
 def test_a_job_whose_runs_all_begin_from_scratch_is_restarted_in_every_state():
     """It saved, and not even the finished job's files were gone on from."""
-    outcomes = judged(GOLDEN, [Ran(value=1, trace=steps(0), read=frozenset())] * 3)
+    outcomes = judged(GOLDEN, [RunResult(value=1, trace=steps(0), read=frozenset())] * 3)
     assert [outcome.verdict for outcome in outcomes] == ["restarted"] * 3
     assert "written and never read: last.pt" in str(report(outcomes))
     assert "looks for another" in str(report(outcomes))
@@ -63,24 +63,24 @@ def test_a_job_whose_runs_all_begin_from_scratch_is_restarted_in_every_state():
 
 def test_a_job_that_resumes_once_is_not_accused_of_never_resuming():
     """The finished job's state is enough: a marker may say that what was saved before is not complete."""
-    assert verdicts(GOLDEN, [GOLDEN, GOLDEN, Ran(value=1, trace=steps(6))]) == ["recovered"] * 3
+    assert verdicts(GOLDEN, [GOLDEN, GOLDEN, RunResult(value=1, trace=steps(6))]) == ["recovered"] * 3
 
 
 def test_a_job_that_saves_nothing_after_its_first_step_has_nothing_to_resume():
     """Downloads, configurations and a checkpoint of step 0 are no progress."""
-    golden = Ran(value=1, trace=steps(0))
+    golden = RunResult(value=1, trace=steps(0))
     assert verdicts(golden, [golden, golden]) == ["recovered"] * 2
 
 
 def test_parameters_that_the_golden_run_never_had_were_loaded():
     """The run resumed, if wrongly: its divergence is the cause."""
     other = Trace([StepRecord({"parameters": b"x"})], {"parameters": b"y"})
-    assert verdicts(GOLDEN, [GOLDEN, Ran(value=2, trace=other)]) == ["recovered", "diverged"]
+    assert verdicts(GOLDEN, [GOLDEN, RunResult(value=2, trace=other)]) == ["recovered", "diverged"]
 
 
 def test_files_that_differ_are_a_consequence_and_an_error_is_not():
     """What begins again among old files leaves other files; what raises has a cause of its own."""
-    runs = [GOLDEN, Ran(value=2, trace=steps(0)), Ran(error=FileExistsError("x"))]
+    runs = [GOLDEN, RunResult(value=2, trace=steps(0)), RunResult(error=FileExistsError("x"))]
     outcomes = judged(GOLDEN, runs)
     assert [outcome.verdict for outcome in outcomes] == ["restarted", "restarted", "failed"]
     assert outcomes[1].divergence is not None
@@ -93,9 +93,9 @@ def test_from_scratch_excuses_a_job_that_never_resumes_and_nothing_else():
         report(outcomes).assert_recovers()
     report(outcomes).assert_recovers(from_scratch=True)
     with pytest.raises(NotRecovered, match="it ended otherwise"):
-        report(judged(GOLDEN, [GOLDEN, Ran(value=2, trace=steps(0))])).assert_recovers(from_scratch=True)
+        report(judged(GOLDEN, [GOLDEN, RunResult(value=2, trace=steps(0))])).assert_recovers(from_scratch=True)
     with pytest.raises(NotRecovered, match="although a checkpoint had been complete"):
-        report(judged(GOLDEN, [GOLDEN, Ran(value=1, trace=steps(3)), GOLDEN])).assert_recovers(from_scratch=True)
+        report(judged(GOLDEN, [GOLDEN, RunResult(value=1, trace=steps(3)), GOLDEN])).assert_recovers(from_scratch=True)
     with pytest.raises(BadArgument, match="from_scratch"):
         report(outcomes).assert_recovers(from_scratch="yes")
 
@@ -113,15 +113,15 @@ def test_from_scratch_excuses_a_job_that_never_resumes_and_nothing_else():
 def test_without_steps_reading_or_skipping_tells_that_a_run_resumed(resumed, verdict):
     """What lay there before the job began is its input; what cannot be seen accuses no one."""
     written = {"completed": (("model", b"2"),), "saved": ("model",)}
-    golden = Ran(value=1, **written)
+    golden = RunResult(value=1, **written)
     states = [state(0, input=b"i"), state(1, input=b"i", model=b"2")]
-    runs = [Ran(value=1, read=frozenset({"input"}), **written), Ran(value=1, **written | resumed)]
+    runs = [RunResult(value=1, read=frozenset({"input"}), **written), RunResult(value=1, **written | resumed)]
     assert verdicts(golden, runs, states) == [verdict] * 2
 
 
 def test_divergences_of_state_keep_their_name():
     """A generator that was lost is the cause also where no run resumed."""
-    outcomes = judged(GOLDEN, [GOLDEN, Ran(value=2, trace=Trace(steps(0).steps[:-1], {"parameters": b"x"}))])
+    outcomes = judged(GOLDEN, [GOLDEN, RunResult(value=2, trace=Trace(steps(0).steps[:-1], {"parameters": b"x"}))])
     assert outcomes[1].divergence == Divergence(5, "number of steps", "it took 1 fewer than the run without a crash")
     assert outcomes[1].verdict == "diverged"
 
@@ -135,7 +135,7 @@ def read(folder, actions):
     for name in ("a", "b", "sub/c"):
         (folder / name).write_text("text")
     (folder / "empty").touch()
-    with Reads.of(folder) as reads:
+    with InotifyReadLog.of(folder) as reads:
         actions(folder)
     return reads.files
 

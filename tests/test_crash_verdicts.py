@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_mlchaos.crashes.model import CrashState, Ran
+from pytest_mlchaos.crashes.model import CrashState, RunResult
 from pytest_mlchaos.crashes.report import CrashReport
 from pytest_mlchaos.crashes.verdicts import CrashJudge
 from pytest_mlchaos.errors import BadArgument, NotRecovered
@@ -35,7 +35,7 @@ GOLDEN = trace(*map(step, range(10)), epochs=[0, 5])
 
 def ran(found, value=1, **more):
     """A run that returned."""
-    return Ran(value=value, trace=found, **more)
+    return RunResult(value=value, trace=found, **more)
 
 
 def state(number, *, name="a", at=0, until=None, torn=False):
@@ -204,8 +204,8 @@ def test_verdicts_of_single_runs():
     other = judge.outcome(state(1, at=3), ran(trace(*map(step, range(3, 10))), 2))
     assert other.verdict == "diverged"
     assert other.divergence.component == "returned value"
-    assert judge.outcome(state(1), Ran(error=KeyError("x"))).verdict == "failed"
-    hung = judge.outcome(state(1), Ran(hung="in wait"))
+    assert judge.outcome(state(1), RunResult(error=KeyError("x"))).verdict == "failed"
+    hung = judge.outcome(state(1), RunResult(hung="in wait"))
     assert hung.verdict == "hung"
     assert "in wait" in str(hung.error)
 
@@ -233,9 +233,9 @@ def test_a_second_crash_is_a_restart_only_behind_a_checkpoint_of_its_own_past():
 def test_without_steps_the_files_written_tell_the_progress():
     """The first one that a run writes again as the golden run had; what every run writes says nothing."""
     config, files = ("config", b"same"), [("last", b"%d" % number) for number in range(6)]
-    judge = CrashJudge(Ran(value=1, completed=(config, *files)))
+    judge = CrashJudge(RunResult(value=1, completed=(config, *files)))
     began = [0, 1, 0, 4, 0, 6]
-    runs = [Ran(value=1, completed=(config, *files[number:])) for number in began]
+    runs = [RunResult(value=1, completed=(config, *files[number:])) for number in began]
     outcomes = judge.finish([judge.outcome(state(number), one) for number, one in enumerate(runs)])
     assert [outcome.verdict for outcome in outcomes] == ["recovered"] * 2 + ["restarted", "recovered", "restarted", "recovered"]
     assert "went on from a checkpoint" in outcomes[2].detail
@@ -244,10 +244,10 @@ def test_without_steps_the_files_written_tell_the_progress():
 def test_a_generator_that_ends_in_another_state_is_named_where_there_are_no_steps():
     """One that the golden run draws from."""
     golden = Trace(random={"rng.numpy": (b"a", b"b"), "rng.python": (b"c", b"c")})
-    judge = CrashJudge(Ran(value=1, trace=golden))
-    found = judge.outcome(state(0), Ran(value=2, trace=Trace(random={"rng.numpy": (b"x", b"y"), "rng.python": (b"z", b"z")})))
+    judge = CrashJudge(RunResult(value=1, trace=golden))
+    found = judge.outcome(state(0), RunResult(value=2, trace=Trace(random={"rng.numpy": (b"x", b"y"), "rng.python": (b"z", b"z")})))
     assert found.divergence.component == "rng.numpy"
-    kept = judge.outcome(state(0), Ran(value=2, trace=Trace(random={"rng.numpy": (b"x", b"b"), "rng.python": (b"z", b"z")})))
+    kept = judge.outcome(state(0), RunResult(value=2, trace=Trace(random={"rng.numpy": (b"x", b"b"), "rng.python": (b"z", b"z")})))
     assert kept.divergence.component == "returned value"
 
 
@@ -255,10 +255,10 @@ def test_a_generator_that_was_restored_is_not_named_where_there_are_no_steps():
     """It was set to a state that the golden run had asked for: it ends in another one as a consequence."""
     golden = Trace(random={"rng.numpy": (b"a", b"b")}, marks={GeneratorMark("rng.numpy", b"saved", 0, True)})
     resumed = Trace(random={"rng.numpy": (b"x", b"y")}, restored={"rng.numpy": b"saved"})
-    judge = CrashJudge(Ran(value=1, trace=golden))
-    assert judge.outcome(state(0), Ran(value=2, trace=resumed)).divergence.component == "returned value"
+    judge = CrashJudge(RunResult(value=1, trace=golden))
+    assert judge.outcome(state(0), RunResult(value=2, trace=resumed)).divergence.component == "returned value"
     resumed.restored = {"rng.numpy": b"a seed"}
-    assert judge.outcome(state(0), Ran(value=2, trace=resumed)).divergence.component == "rng.numpy"
+    assert judge.outcome(state(0), RunResult(value=2, trace=resumed)).divergence.component == "rng.numpy"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_an_entry_seen_at_one_step_is_undecided():
 def test_nothing_to_judge_is_an_error():
     """No value, no trained parameters, no file."""
     with pytest.raises(BadArgument, match="nothing to judge"):
-        CrashJudge(Ran())
+        CrashJudge(RunResult())
 
 
 def report(outcomes, **more):
@@ -299,8 +299,8 @@ def test_the_report_groups_by_cause_with_the_earliest_example():
     judge = CrashJudge(ran(GOLDEN))
     runs = [
         ran(trace(step(4, data=(b"batch3",)), *map(step, range(5, 10))), 2),
-        Ran(error=ValueError("bad byte 17 in '/tmp/a'"), place="train.py:3 in load"),
-        Ran(error=ValueError("bad byte 23 in '/tmp/b'"), place="train.py:3 in load"),
+        RunResult(error=ValueError("bad byte 17 in '/tmp/a'"), place="train.py:3 in load"),
+        RunResult(error=ValueError("bad byte 23 in '/tmp/b'"), place="train.py:3 in load"),
     ]
     found = report([judge.outcome(state(number, name="c.pt", at=3), one) for number, one in enumerate(runs)], test="t.py::test_a")
     text = str(found)
@@ -350,7 +350,7 @@ def test_a_tolerance_judges_what_diverged_anew():
 )
 def test_what_a_file_format_makes_of_a_value_is_the_same_value(value, golden):
     """A finished job that reads its result from JSON or NumPy files has lists for tuples, and arrays for numbers."""
-    judge = CrashJudge(Ran(value=golden, trace=GOLDEN))
+    judge = CrashJudge(RunResult(value=golden, trace=GOLDEN))
     assert judge.outcome(state(10), ran(trace(), value=value)).verdict == "recovered"
     assert judge.differs(ran(GOLDEN, value=value)) is None
 
@@ -358,7 +358,7 @@ def test_what_a_file_format_makes_of_a_value_is_the_same_value(value, golden):
 @pytest.mark.parametrize(("value", "golden"), [([0, 0.5], (0, 0.25)), ("12", [1, 2]), (1, "1"), (np.array([1, 2]), [1, 2, 3]), ({}, [])])
 def test_what_holds_something_else_is_another_value(value, golden):
     """No format makes a number of a text, or leaves out an entry."""
-    assert CrashJudge(Ran(value=golden, trace=GOLDEN)).outcome(state(10), ran(trace(), value=value)).verdict == "diverged"
+    assert CrashJudge(RunResult(value=golden, trace=GOLDEN)).outcome(state(10), ran(trace(), value=value)).verdict == "diverged"
 
 
 @pytest.mark.parametrize(("idle", "component"), [(["rng.torch"], "parameters"), ([], "rng.torch")])

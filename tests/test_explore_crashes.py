@@ -91,7 +91,7 @@ def test_a_torn_checkpoint_is_found_and_named(project):
         def test_it(mlchaos, tmp_path):
             mlchaos.explore_crashes(in_place, tmp_path).assert_recovers()
     """).run(failed=1).has(
-        "resume raised EOFError: Ran out of input",
+        "resume raised EOFError: RunResult out of input",
         "in train",
         "first: last.pkl cut at byte 0 of ",
         'reproduce: @chaos.crash(state="last.pkl@0#0")',

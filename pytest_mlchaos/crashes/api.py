@@ -44,21 +44,21 @@ from ..errors import BadArgument, TrialTimeout
 from ..runs.supervisor import Watch, check_subject, not_finite_of
 from ..runs.torch_trace import traced
 from ..runs.verdicts import Run
-from .baseline import Begun, Hosts, begin, begin_beside
-from .explore import Exploration, Plan, confirmed, explore, path_to, states_of
+from .baseline import Baseline, RunnerChoice, establish_baseline, replicate_baseline
+from .explore import Exploration, ExplorationOptions, confirmed, explore, path_to, states_of
 from .model import CrashState, Folder
 from .progress import Progress
-from .recording.content_store import Contents
+from .recording.content_store import ContentStore
 from .recording.directory import Disk
 from .recording.strace_process import check_strace
 from .report import CrashReport
-from .run import Subject, Terms, ends_the_test
-from .runners import Fresh, InProcess, opened
+from .run import RunOptions, Subject, ends_the_test
+from .runners import InProcessRunner, SubprocessRunner, opened
 from .states import completed_writes
 from .urls import check_shared, prefix_of, remote_at
 from .verdicts import CrashJudge
 
-__all__ = ["CrashTerms", "Shown", "asked_state", "crashed_run", "explored"]
+__all__ = ["CrashOptions", "TestInfo", "asked_state", "crashed_run", "explored"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
@@ -74,7 +74,7 @@ RECORDED = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class TestInfo:
     """About the test: ``test`` is how it can be typed; ``keep``: where states that a report names are left; ``folder``: where it lies.
 
     ``began``: when the test's first exploration began, in a list; all of them share the budget.
@@ -94,7 +94,7 @@ class Shown:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CrashTerms:
+class CrashOptions:
     """The keywords of ``mlchaos.explore_crashes``, checked.
 
     ``storage_options``: how the client of a URL is made; ``allow_remote``: that URL may be on another machine.
@@ -134,9 +134,9 @@ class CrashTerms:
         if self.timeout is not None:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
-    def plan(self, only: str | None, is_over: Callable[[], bool]) -> Plan:
+    def exploration(self, only: str | None, is_over: Callable[[], bool]) -> ExplorationOptions:
         """Return what is to be explored; a state that was asked for is tried however long that takes."""
-        return Plan(
+        return ExplorationOptions(
             torn_writes=self.torn_writes,
             power=self.durability == "power",
             horizon=self.horizon,
@@ -151,7 +151,7 @@ class CrashTerms:
         return [self.compare] if isinstance(self.compare, str) else None if self.compare is None else list(self.compare)
 
     @property
-    def crew(self) -> int:
+    def workers(self) -> int:
         """Return how many runs are made at a time: ``jobs``, and at most one for each processor."""
         return min(self.jobs, _processors())
 
@@ -165,27 +165,27 @@ def explored(
     subject: Callable[..., Any],
     workdir: Any,
     args: tuple[Any, ...],
-    terms: CrashTerms,
+    options: CrashOptions,
     scratch: Path,
-    shown: Shown,
+    test_info: TestInfo,
     settings: Settings,
 ) -> CrashReport:
     """Explore, and report."""
     check_subject(subject, CALLER)
-    is_over, progress = shown.is_over(settings.budget), Progress()
+    is_over, progress = test_info.is_over(settings.budget), Progress()
     start = perf_counter()
     asked = asked_state(controller)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_telling(progress))
-        crew = _begun(stack, controller, subject, workdir, args, terms, scratch, _most(settings), progress)
-        plan = dataclasses.replace(terms.plan(asked and asked[1], is_over), progress=progress)
-        begun, found = confirmed(crew, explore(crew, plan), plan)
-        begun.host.leave(begun.golden.end)
+        workers = _baselines(stack, controller, subject, workdir, args, options, scratch, _most(settings), progress)
+        wanted = dataclasses.replace(options.exploration(asked and asked[1], is_over), progress=progress)
+        baseline, found = confirmed(workers, explore(workers, wanted), wanted)
+        baseline.runner.leave(baseline.golden.end)
         left_out = _left_out(found, settings, progress)
-        report = _report(found, begun, perf_counter() - start, "" if asked else shown.test, os.path.abspath(str(workdir)), left_out)
-        if shown.keep is not None:
+        report = _report(found, baseline, perf_counter() - start, "" if asked else test_info.test, os.path.abspath(str(workdir)), left_out)
+        if test_info.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
-                report.notes.append(f"kept: {_kept(state, shown.keep, begun.host.contents)} ({state.id})")
+                report.notes.append(f"kept: {_kept(state, test_info.keep, baseline.runner.contents)} ({state.id})")
     if asked is not None:
         controller.note(asked[0], state=asked[1])
     if left_out:
@@ -219,71 +219,73 @@ def _left_out(found: Exploration, settings: Settings, progress: Progress) -> str
     return f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise it ({progress.tried})" if parts else ""
 
 
-def _begun(
+def _baselines(
     stack: contextlib.ExitStack,
     controller: Controller,
     subject: Callable[..., Any],
     workdir: Any,
     args: tuple[Any, ...],
-    terms: CrashTerms,
+    options: CrashOptions,
     scratch: Path,
     most: float = math.inf,
     progress: Progress | None = None,
-) -> list[Begun]:
+) -> list[Baseline]:
     """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes, until the stack ends.
 
     (A context manager of contextlib's would show its own code behind what a golden run raises.)
     """
-    prefix = prefix_of(workdir, terms.storage_options)
+    prefix = prefix_of(workdir, options.storage_options)
     stack.enter_context(controller.without_faults())
     stack.enter_context(randomness.restored())
     stack.enter_context(ProcessState())
     left = stack.enter_context(no_time_limit())
-    remote = stack.enter_context(remote_at(prefix, terms))
+    remote = stack.enter_context(remote_at(prefix, options))
     home = stack.enter_context(_home(scratch))
     root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
-    runs = Terms(
+    runs = RunOptions(
         root=root,
         traced=traced,
-        cross_device=terms.cross_device,
-        timeout=terms.timeout * RECORDED if terms.timeout else left,
+        cross_device=options.cross_device,
+        timeout=options.timeout * RECORDED if options.timeout else left,
         elsewhere=remote,
     )
     virtual = isinstance(controller.clock, VirtualClock)
 
-    def hosts(job: int, place: Path) -> Hosts:
+    def choice(job: int, folder: Path) -> RunnerChoice:
         contents = stack.enter_context(opened(home / f"contents-{job}"))
-        given = Subject(subject, (workdir if not job else type(workdir)(place), *args))
-        made = _hosts(given, dataclasses.replace(runs, root=place), contents, terms, virtual, most)
+        given = Subject(subject, (workdir if not job else type(workdir)(folder), *args))
+        made = _runner_choice(given, dataclasses.replace(runs, root=folder), contents, options, virtual, most)
         return made if progress is None else dataclasses.replace(made, progress=progress)
 
-    first = begin(hosts(0, root))
-    others = [_beside(home / str(job) / root.name) for job in range(1, terms.crew)]
-    return [first, *(begin_beside(first, hosts(job, place)) for job, place in enumerate(others, 1))]
+    first = establish_baseline(choice(0, root))
+    others = [_beside(home / str(job) / root.name) for job in range(1, options.workers)]
+    return [first, *(replicate_baseline(first, choice(job, folder)) for job, folder in enumerate(others, 1))]
 
 
-def _hosts(subject: Subject, runs: Terms, contents: Contents, terms: CrashTerms, virtual: bool, most: float) -> Hosts:
+def _runner_choice(
+    subject: Subject, runs: RunOptions, contents: ContentStore, options: CrashOptions, virtual: bool, most: float
+) -> RunnerChoice:
     """Where runs may be made."""
 
-    def fresh() -> Fresh:
-        check_shared(runs.place)
-        return Fresh(subject, dataclasses.replace(runs, virtual=virtual), contents, syscalls=terms.record == "syscalls")
+    def fresh() -> SubprocessRunner:
+        check_shared(runs.location)
+        return SubprocessRunner(subject, dataclasses.replace(runs, virtual=virtual), contents, syscalls=options.record == "syscalls")
 
-    is_here = terms.isolation != "process" and terms.jobs == 1 and terms.record == "auto"
-    return Hosts(
-        here=functools.partial(InProcess, subject, runs, contents) if is_here else None,
-        fresh=fresh if terms.isolation != "in-process" else None,
-        judge=functools.partial(CrashJudge, rtol=terms.rtol, atol=terms.atol, compare=terms.patterns),
-        root=str(runs.place),
-        timeout=terms.timeout,
+    is_here = options.isolation != "process" and options.jobs == 1 and options.record == "auto"
+    return RunnerChoice(
+        in_process=functools.partial(InProcessRunner, subject, runs, contents) if is_here else None,
+        in_subprocess=fresh if options.isolation != "in-process" else None,
+        judge=functools.partial(CrashJudge, rtol=options.rtol, atol=options.atol, compare=options.patterns),
+        root=str(runs.location),
+        timeout=options.timeout,
         most=most,
     )
 
 
-def _beside(place: Path) -> Path:
+def _beside(folder: Path) -> Path:
     with within(OURS):
-        place.mkdir(parents=True)
-    return place
+        folder.mkdir(parents=True)
+    return folder
 
 
 def asked_state(controller: Controller) -> tuple[ScheduledFault, str] | None:
@@ -312,9 +314,11 @@ def crashed_run(
         )
     started, strikes = controller.clock.now(), len(controller.journal)
     with contextlib.ExitStack() as stack:
-        (begun,) = _begun(stack, controller, _Trained(subject, watch), args[0], args[1:], CrashTerms(isolation="in-process"), scratch)
-        (state,) = explore_to(begun, name)
-        ran = begun.host.resume(state.tree, 2, None)
+        (baseline,) = _baselines(
+            stack, controller, _Trained(subject, watch), args[0], args[1:], CrashOptions(isolation="in-process"), scratch
+        )
+        (state,) = explore_to(baseline, name)
+        ran = baseline.runner.resume(state.tree, 2, None)
     controller.note(scheduled, state=name)
     first = Attempt(f"the process died and left {state.what} (injected by mlchaos)", state.step)
     if ran.error is not None:
@@ -326,9 +330,9 @@ def crashed_run(
     attempts = (first, Attempt("returned", len(ran.trace.steps)))
     passed = controller.clock.now() - started
     record = Record(value, attempts, controller.journal[strikes:], passed, parameters, value, not_finite=broken)
-    whole, trained, broken = begun.golden.ran.value
-    first = Attempt("returned", begun.judge.steps)
-    golden = Record(whole, (first,), (), begun.golden.ran.duration, trained, whole, not_finite=broken)
+    whole, trained, broken = baseline.golden.ran.value
+    first = Attempt("returned", baseline.judge.steps)
+    golden = Record(whole, (first,), (), baseline.golden.ran.duration, trained, whole, not_finite=broken)
     return Run(record, lambda: Run(golden))
 
 
@@ -345,23 +349,23 @@ class _Trained:
             return value, trained(), not_finite_of(trained)
 
 
-def explore_to(begun: Begun, name: str) -> list[CrashState]:
+def explore_to(baseline: Baseline, name: str) -> list[CrashState]:
     """The state of that name, in a list; torn ones and those of a power loss are looked for too."""
-    for plan in (Plan(), Plan(power=True)):
-        found = [state for state in states_of(begun, plan) if state.id == name]
+    for wanted in (ExplorationOptions(), ExplorationOptions(power=True)):
+        found = [state for state in states_of(baseline, wanted) if state.id == name]
         if found:
             return found
-    return path_to(states_of(begun, Plan()), name)  # which says what there is
+    return path_to(states_of(baseline, ExplorationOptions()), name)  # which says what there is
 
 
-def _kept(state: CrashState, folder: Path, contents: Contents) -> Path:
+def _kept(state: CrashState, folder: Path, contents: ContentStore) -> Path:
     """The state's directory, for the user to look at."""
     name = re.sub(r"[^\w.@#-]+", "_", state.id)
-    place = next(path for number in itertools.count(1) if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists())
+    target = next(path for number in itertools.count(1) if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists())
     with within(OURS):
         folder.mkdir(parents=True, exist_ok=True)
-        Disk(place, contents).hold({"": Folder(), **state.tree})
-    return place
+        Disk(target, contents).hold({"": Folder(), **state.tree})
+    return target
 
 
 def _root(workdir: Any, scratch: Path) -> Path:
@@ -391,32 +395,32 @@ def _home(scratch: Path) -> Iterator[Path]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _report(found: Exploration, begun: Begun, duration: float, test: str, root: str, left_out: str) -> CrashReport:
-    completed = completed_writes(begun.golden.changes)
-    notes = [f"each run in a fresh process: {begun.why}"] if begun.why else []
-    if begun.golden.changed and not begun.host.is_fresh:
-        notes.append(f"put back before each run, as a new process would find it: {', '.join(begun.golden.changed[:3])}")
-    if begun.golden.kept and not begun.host.is_fresh:
-        notes.append(f"left in this process, where a later run finds it: {', '.join(begun.golden.kept[:3])}")
-    notes += begun.judge.notes
+def _report(found: Exploration, baseline: Baseline, duration: float, test: str, root: str, left_out: str) -> CrashReport:
+    completed = completed_writes(baseline.golden.changes)
+    notes = [f"each run in a fresh process: {baseline.why}"] if baseline.why else []
+    if baseline.golden.changed and not baseline.runner.is_fresh:
+        notes.append(f"put back before each run, as a new process would find it: {', '.join(baseline.golden.changed[:3])}")
+    if baseline.golden.kept and not baseline.runner.is_fresh:
+        notes.append(f"left in this process, where a later run finds it: {', '.join(baseline.golden.kept[:3])}")
+    notes += baseline.judge.notes
     if found.unchecked:
         notes.append(f"{UNCHECKED}: {found.unchecked}")
-    if begun.golden.compared:
+    if baseline.golden.compared:
         notes.append(COMPARED)
-    if begun.golden.differs:
-        notes.append(f"{DIFFERS}: {', '.join(begun.golden.differs[:3])}{' ...' if len(begun.golden.differs) > 3 else ''}")
+    if baseline.golden.differs:
+        notes.append(f"{DIFFERS}: {', '.join(baseline.golden.differs[:3])}{' ...' if len(baseline.golden.differs) > 3 else ''}")
     return CrashReport(
-        steps=begun.judge.steps,
+        steps=baseline.judge.steps,
         writes=completed,
         states=found.states,
         outcomes=found.outcomes,
         duration=duration,
         notes=notes,
-        rejudged=begun.judge.again,
+        rejudged=baseline.judge.again,
         test=test,
         root=root,
         untried=found.untried,
         left_out=left_out,
         unseen=found.unseen,
-        traced=begun.golden.traced,
+        traced=baseline.golden.traced,
     )

@@ -12,12 +12,12 @@ from typing import Protocol
 from ..core.privacy import error_text
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, NonDeterministicSubject
 from ..runs.traces import Divergence, Trace
-from .model import CrashOutcome, CrashState, Ran
+from .model import CrashOutcome, CrashState, RunResult
 from .progress import Progress
-from .runners import Golden, Host
-from .time_limits import Patience
+from .runners import GoldenRun, Runner
+from .time_limits import TimeLimits
 
-__all__ = ["Begun", "Hosts", "Judge", "begin", "begin_beside"]
+__all__ = ["Baseline", "Judge", "RunnerChoice", "establish_baseline", "replicate_baseline"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PATIENCE = 30.0
@@ -39,15 +39,15 @@ class Judge(Protocol):
         """What was not compared, in words."""
         ...
 
-    def differs(self, ran: Ran) -> Divergence | None:
+    def differs(self, ran: RunResult) -> Divergence | None:
         """How a second run of the whole, from the start, differs from the golden one."""
         ...
 
-    def agrees(self, ran: Ran) -> bool:
+    def agrees(self, ran: RunResult) -> bool:
         """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
         ...
 
-    def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
+    def outcome(self, state: CrashState, ran: RunResult) -> CrashOutcome:
         """The verdict on a resumed run, taken by itself."""
         ...
 
@@ -69,15 +69,15 @@ class Judge(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Hosts:
+class RunnerChoice:
     """Where runs may be made, in the words of ``isolation=``; ``timeout``: seconds for one run, None for what it needs.
 
     ``most``: seconds that one run may take at most without a ``timeout``.
     """
 
-    here: Callable[[], Host] | None
-    fresh: Callable[[], Host] | None
-    judge: Callable[[Ran], Judge]
+    in_process: Callable[[], Runner] | None
+    in_subprocess: Callable[[], Runner] | None
+    judge: Callable[[RunResult], Judge]
     root: Path | str
     timeout: float | None
     most: float = math.inf
@@ -85,48 +85,48 @@ class Hosts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Begun:
+class Baseline:
     """The golden run, and a second one that agrees with it. ``why``: why they were made in fresh processes, if they were to be here."""
 
-    host: Host
-    golden: Golden
-    second: Ran
+    runner: Runner
+    golden: GoldenRun
+    second: RunResult
     judge: Judge
-    patience: Patience
+    time_limits: TimeLimits
     why: str = ""
-    elsewhere: Callable[[], Begun] | None = None
+    rerun_in_subprocess: Callable[[], Baseline] | None = None
     """Begins anew in fresh processes, where that may be."""
-    apart: Callable[[], Host] | None = None
+    subprocess_runner: Callable[[], Runner] | None = None
     """Makes single runs in fresh processes, where that may be."""
 
 
-def begin(hosts: Hosts) -> Begun:
+def establish_baseline(choice: RunnerChoice) -> Baseline:
     """Where the subject is deterministic, and leaves nothing running: in this process, or in fresh ones.
 
     Raises :class:`~pytest_mlchaos.errors.NonDeterministicSubject` where it is so in neither.
     """
-    if hosts.here is None:
-        assert hosts.fresh is not None
-        return _twice(hosts, hosts.fresh())
-    here, failure = hosts.here(), None
+    if choice.in_process is None:
+        assert choice.in_subprocess is not None
+        return _run_twice(choice, choice.in_subprocess())
+    here, failure = choice.in_process(), None
     try:
-        golden = _golden(hosts, here)
-        if golden.kept and not golden.running and (apart := _apart(hosts, here, golden)) is not None:
+        golden = _golden(choice, here)
+        if golden.kept and not golden.running and (apart := _begin_in_subprocess(choice, here, golden)) is not None:
             return apart
-        begun = _twice(hosts, here, golden)
-        if not begun.golden.running:
-            return begun if hosts.fresh is None else _checkable(hosts, begun)
-        why = f"it leaves {begun.golden.running[0]} running"
-        if hosts.fresh is None:
-            raise _left_running(begun.golden)
+        baseline = _run_twice(choice, here, golden)
+        if not baseline.golden.running:
+            return baseline if choice.in_subprocess is None else _checkable(choice, baseline)
+        why = f"it leaves {baseline.golden.running[0]} running"
+        if choice.in_subprocess is None:
+            raise _left_running(baseline.golden)
     except NonDeterministicSubject as error:
-        if hosts.fresh is None:
+        if choice.in_subprocess is None:
             error.add_note("mlchaos: what it keeps in the process may be the reason: isolation='process' makes each run in a fresh one")
             raise
         why, failure = f"in one process, a second run differs from the first (step {error.step}: {error.component})", error
     try:
         here.leave(here.start)
-        return dataclasses.replace(_twice(hosts, hosts.fresh()), why=why)
+        return dataclasses.replace(_run_twice(choice, choice.in_subprocess()), why=why)
     except (BadArgument, MlchaosError) as error:
         if failure is None or isinstance(error, (NonDeterministicSubject, GoldenRunFailed)):
             raise
@@ -134,68 +134,70 @@ def begin(hosts: Hosts) -> Begun:
         raise failure from None
 
 
-def _apart(hosts: Hosts, here: Host, golden: Golden) -> Begun | None:
+def _begin_in_subprocess(choice: RunnerChoice, here: Runner, golden: GoldenRun) -> Baseline | None:
     """Begin in fresh processes, as a run binds a name of a module anew: in this process, the next would find that. None if it cannot."""
-    if hosts.fresh is None:
+    if choice.in_subprocess is None:
         return None
     why = f"it leaves a value in {golden.kept[0]}, where the next run would find it"
     try:
         here.leave(here.start)
-        return dataclasses.replace(_twice(hosts, hosts.fresh()), why=why)
+        return dataclasses.replace(_run_twice(choice, choice.in_subprocess()), why=why)
     except MlchaosError:  # for example, it cannot be sent there
         return None
 
 
-def _checkable(hosts: Hosts, begun: Begun) -> Begun:
+def _checkable(choice: RunnerChoice, baseline: Baseline) -> Baseline:
     """It, with the ways to see if fresh processes come to the same verdicts."""
     return dataclasses.replace(
-        begun, elsewhere=functools.partial(_elsewhere, hosts, begun), apart=functools.partial(_host_apart, hosts, begun.golden)
+        baseline,
+        rerun_in_subprocess=functools.partial(_rerun_in_subprocess, choice, baseline),
+        subprocess_runner=functools.partial(_subprocess_runner, choice, baseline.golden),
     )
 
 
-def _host_apart(hosts: Hosts, golden: Golden) -> Host:
-    assert hosts.fresh is not None
-    host = hosts.fresh()
-    host.limit(_limit(hosts, golden))
-    host.follow = not golden.ran.trace.steps
-    return host
+def _subprocess_runner(choice: RunnerChoice, golden: GoldenRun) -> Runner:
+    assert choice.in_subprocess is not None
+    runner = choice.in_subprocess()
+    runner.limit(_limit(choice, golden))
+    runner.follow = not golden.ran.trace.steps
+    return runner
 
 
-def _elsewhere(hosts: Hosts, here: Begun) -> Begun:
-    assert hosts.fresh is not None
-    here.host.leave(here.golden.start)
-    return _twice(hosts, hosts.fresh())
+def _rerun_in_subprocess(choice: RunnerChoice, here: Baseline) -> Baseline:
+    assert choice.in_subprocess is not None
+    here.runner.leave(here.golden.start)
+    return _run_twice(choice, choice.in_subprocess())
 
 
-def begin_beside(first: Begun, hosts: Hosts) -> Begun:
+def replicate_baseline(first: Baseline, choice: RunnerChoice) -> Baseline:
     """The golden run once more, in another directory, for runs that are made at the same time."""
-    assert hosts.fresh is not None
-    host = hosts.fresh()
-    golden = _golden(hosts, host)
-    host.limit(_limit(hosts, golden))
-    host.follow = not golden.ran.trace.steps
-    return Begun(host, golden, first.second, hosts.judge(golden.ran), _patience(hosts, golden))
+    assert choice.in_subprocess is not None
+    runner = choice.in_subprocess()
+    golden = _golden(choice, runner)
+    runner.limit(_limit(choice, golden))
+    runner.follow = not golden.ran.trace.steps
+    return Baseline(runner, golden, first.second, choice.judge(golden.ran), _time_limits(choice, golden))
 
 
-def _twice(hosts: Hosts, host: Host, golden: Golden | None = None) -> Begun:
-    golden = golden or _golden(hosts, host)
-    host.limit(_limit(hosts, golden))
-    host.follow = not golden.ran.trace.steps
-    judge = hosts.judge(golden.ran)
-    with hosts.progress.doing("in the second golden run"):
-        second = host.resume(golden.start or {}, 1, None)
+def _run_twice(choice: RunnerChoice, runner: Runner, golden: GoldenRun | None = None) -> Baseline:
+    golden = golden or _golden(choice, runner)
+    runner.limit(_limit(choice, golden))
+    runner.follow = not golden.ran.trace.steps
+    judge = choice.judge(golden.ran)
+    with choice.progress.doing("in the second golden run"):
+        second = runner.resume(golden.start or {}, 1, None)
         divergence = judge.differs(second)
     if divergence is not None:
         raise NonDeterministicSubject(_not_deterministic(divergence), step=divergence.step, component=divergence.component)
-    if host.is_fresh and golden.running:
+    if runner.is_fresh and golden.running:
         raise _left_running(golden)
-    return Begun(host, golden, second, judge, _patience(hosts, golden))
+    return Baseline(runner, golden, second, judge, _time_limits(choice, golden))
 
 
-def _golden(hosts: Hosts, host: Host) -> Golden:
+def _golden(choice: RunnerChoice, runner: Runner) -> GoldenRun:
     """The golden run, which must come to its end, and write something."""
-    with hosts.progress.doing("in the golden run"):
-        golden = host.golden(None)
+    with choice.progress.doing("in the golden run"):
+        golden = runner.golden(None)
     ran = golden.ran
     if ran.error is not None:
         raise GoldenRunFailed(f"the subject fails without any fault: {error_text(ran.error)}") from ran.error
@@ -203,7 +205,7 @@ def _golden(hosts: Hosts, host: Host) -> Golden:
         raise GoldenRunFailed(f"the subject did not end in time without any fault; it stood {ran.hung}. Give it longer: timeout='10m'")
     if not any(change.kind not in ("synced", "folder") for change in golden.changes):
         raise BadArgument(
-            f"mlchaos.explore_crashes: the subject wrote nothing below its work directory ({hosts.root}), so a crash could leave nothing "
+            f"mlchaos.explore_crashes: the subject wrote nothing below its work directory ({choice.root}), so a crash could leave nothing "
             "there. Does it save its checkpoints elsewhere? It is called as subject(workdir, *args)"
         )
     if ran.trace.passes and not ran.trace.steps:
@@ -214,15 +216,15 @@ def _golden(hosts: Hosts, host: Host) -> Golden:
     return golden
 
 
-def _limit(hosts: Hosts, golden: Golden) -> float:
-    return hosts.timeout or min(hosts.most, PATIENCE + TIMES * golden.ran.duration)
+def _limit(choice: RunnerChoice, golden: GoldenRun) -> float:
+    return choice.timeout or min(choice.most, PATIENCE + TIMES * golden.ran.duration)
 
 
-def _patience(hosts: Hosts, golden: Golden) -> Patience:
-    return Patience(_limit(hosts, golden), golden.ran.duration)
+def _time_limits(choice: RunnerChoice, golden: GoldenRun) -> TimeLimits:
+    return TimeLimits(_limit(choice, golden), golden.ran.duration)
 
 
-def _left_running(golden: Golden) -> BadArgument:
+def _left_running(golden: GoldenRun) -> BadArgument:
     return BadArgument(
         f"mlchaos.explore_crashes: the subject returned and left {', '.join(golden.running[:3])} running: end what it starts (join it, "
         "shut it down) before it returns"

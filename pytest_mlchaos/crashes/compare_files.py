@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..runs.traces import Divergence
-from .model import CrashOutcome, Ran
+from .model import CrashOutcome, RunResult
 
 __all__ = ["Endings", "says_nothing"]
 
@@ -35,7 +35,7 @@ class Endings:
     what they go on from.
     """
 
-    def __init__(self, golden: Ran, patterns: Sequence[str] | None) -> None:
+    def __init__(self, golden: RunResult, patterns: Sequence[str] | None) -> None:
         self._golden = golden
         self._patterns = patterns
         self._stable = dict(golden.files)
@@ -47,7 +47,7 @@ class Endings:
         """What was left out, in words."""
         return list(self._notes)
 
-    def narrow(self, second: Ran) -> None:
+    def narrow(self, second: RunResult) -> None:
         """Leave out what differs in a second golden run."""
         same = {path: digest for path, digest in self._stable.items() if second.files.get(path) == digest}
         self._stable = same if self._patterns is None else self._stable
@@ -59,7 +59,7 @@ class Endings:
         self._logs = self._golden.grown - read if read <= self._golden.grown else self._golden.grown
         return [(outcome, self._difference(step, outcome, read)) for outcome in outcomes]
 
-    def difference(self, step: int, ran: Ran) -> Divergence | None:
+    def difference(self, step: int, ran: RunResult) -> Divergence | None:
         """Return how another run of the whole differs."""
         wanted = self._wanted(frozenset())
         path = next((path for path in wanted if ran.files.get(path) != self._stable[path]), None)

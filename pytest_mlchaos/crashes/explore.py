@@ -11,19 +11,19 @@ from ..core.validation import did_you_mean
 from ..errors import BadArgument, MlchaosError
 from ..processes.subprocess_runner import fresh_processes
 from ..runs.traces import Trace
-from .baseline import Begun, Judge
-from .model import CrashOutcome, CrashState, Ran
+from .baseline import Baseline, Judge
+from .model import CrashOutcome, CrashState, RunResult
 from .progress import Progress
 from .run import Stop
 from .saves import with_saves
 from .states import CrashStates
 
-__all__ = ["Exploration", "Plan", "confirmed", "explore", "path_to", "states_of"]
+__all__ = ["Exploration", "ExplorationOptions", "confirmed", "explore", "path_to", "states_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class ExplorationOptions:
     """What is to be explored: see ``mlchaos.explore_crashes``. ``only``: the one state that is wanted."""
 
     torn_writes: bool = True
@@ -56,7 +56,7 @@ class Exploration:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settled:
+class HorizonReached:
     """Ends a run that has matched the golden one for so many steps: the rest must match too."""
 
     judge: Judge
@@ -67,37 +67,37 @@ class Settled:
             raise Stop
 
 
-def explore(crew: Sequence[Begun], plan: Plan) -> Exploration:
-    """Resume from every crash state. Each of the ``crew`` has a directory of its own, and takes its share of the states."""
-    first = crew[0]
-    makers = [CrashStates(begun.host.contents, torn=plan.torn_writes, power=plan.power) for begun in crew]
+def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Exploration:
+    """Resume from every crash state. Each of the ``workers`` has a directory of its own, and takes its share of the states."""
+    first = workers[0]
+    makers = [CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power) for baseline in workers]
     known: set[frozenset[object]] = set()
     states, *others = [
-        maker.states(begun.golden.start, begun.golden.changes, known if begun is first else set(), steps=begun.judge.steps)
-        for maker, begun in zip(makers, crew, strict=True)
+        maker.states(baseline.golden.start, baseline.golden.changes, known if baseline is first else set(), steps=baseline.judge.steps)
+        for maker, baseline in zip(makers, workers, strict=True)
     ]
-    wanted = states if plan.only is None else path_to(states, plan.only, lenient=plan.lenient)
+    wanted = states if options.only is None else path_to(states, options.only, lenient=options.lenient)
     by_name = [{state.id: state for state in found} for found in others]
     seen = {"start#0": first.second}
-    outcomes = _resumed(crew, wanted, by_name, plan, seen)
-    if plan.only is not None and ">" not in plan.only and any(_needs_others(outcome) for outcome in outcomes):
-        judged = with_saves(first.golden, first.judge.finish(_resumed(crew, states, by_name, plan, seen)))
-        return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == plan.only], unseen=first.golden.unseen)
+    outcomes = _resumed(workers, wanted, by_name, options, seen)
+    if options.only is not None and ">" not in options.only and any(_needs_others(outcome) for outcome in outcomes):
+        judged = with_saves(first.golden, first.judge.finish(_resumed(workers, states, by_name, options, seen)))
+        return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == options.only], unseen=first.golden.unseen)
     unlisted, unseen = 0, list(first.golden.unseen)
-    for level in range(1, max(plan.depth, 1 + (plan.only or "").count(">"))):
+    for level in range(1, max(options.depth, 1 + (options.only or "").count(">"))):
         deeper: list[CrashState] = []
-        for place, state in enumerate(wanted):
-            if plan.is_over():
-                unlisted += len(wanted) - place
+        for index, state in enumerate(wanted):
+            if options.is_over():
+                unlisted += len(wanted) - index
                 break
-            with plan.progress.doing(f"looking for second crashes after {state.id}"):
+            with options.progress.doing(f"looking for second crashes after {state.id}"):
                 deeper += _behind(first, makers[0], state, known, unseen)
-        if plan.only is not None:
-            deeper, outcomes = path_to(deeper, plan.only, level, lenient=plan.lenient), []
-        outcomes += _resumed(crew[:1], deeper, [], plan, {})
+        if options.only is not None:
+            deeper, outcomes = path_to(deeper, options.only, level, lenient=options.lenient), []
+        outcomes += _resumed(workers[:1], deeper, [], options, {})
         states, wanted = [*states, *deeper], deeper
     judged = with_saves(first.golden, first.judge.finish(outcomes))
-    found = _sorted_out(states if plan.only is None else wanted, judged, first.judge, unlisted)
+    found = _sorted_out(states if options.only is None else wanted, judged, first.judge, unlisted)
     return dataclasses.replace(found, unseen=unseen)
 
 
@@ -115,28 +115,28 @@ def _needs_others(outcome: CrashOutcome) -> bool:
     return outcome.verdict == "recovered" and not outcome.resumed_at
 
 
-def confirmed(crew: Sequence[Begun], found: Exploration, plan: Plan) -> tuple[Begun, Exploration]:
+def confirmed(workers: Sequence[Baseline], found: Exploration, options: ExplorationOptions) -> tuple[Baseline, Exploration]:
     """Return what was found in one process, once runs in fresh processes have come to the same verdicts.
 
     A process that lives on is not a dead one. Its number is alive and its locks are held, so a run may fail for that reason alone. It also
     keeps what an instance, a class or a cache holds, so a run may go on from what no new process would find. An example of each kind is
     run in a fresh process. If a verdict differs, all states are explored there. Where the subject cannot run there, this is said.
     """
-    begun = crew[0]
-    if begun.elsewhere is None or begun.apart is None:
-        return begun, found
+    baseline = workers[0]
+    if baseline.rerun_in_subprocess is None or baseline.subprocess_runner is None:
+        return baseline, found
     try:
-        different = _different(begun, found, plan)
+        different = _different(baseline, found, options)
         if different is None:
-            return begun, found
-        fresh = begun.elsewhere()
-        if not begun.judge.agrees(fresh.golden.ran):
+            return baseline, found
+        fresh = baseline.rerun_in_subprocess()
+        if not baseline.judge.agrees(fresh.golden.ran):
             raise MlchaosError("there the subject ends otherwise, also without a crash")
-        return dataclasses.replace(fresh, why=different), explore([fresh], plan)
-    except _Late:
-        return begun, dataclasses.replace(found, unchecked="the setting budget ran out")
+        return dataclasses.replace(fresh, why=different), explore([fresh], options)
+    except _BudgetExceeded:
+        return baseline, dataclasses.replace(found, unchecked="the setting budget ran out")
     except MlchaosError as error:
-        return begun, dataclasses.replace(found, unchecked=_why_not(error))
+        return baseline, dataclasses.replace(found, unchecked=_why_not(error))
 
 
 def _why_not(error: MlchaosError) -> str:
@@ -146,24 +146,24 @@ def _why_not(error: MlchaosError) -> str:
     return f"the subject and its arguments cannot be sent there: {reason}" if sent else text
 
 
-class _Late(Exception):
+class _BudgetExceeded(Exception):
     """The budget has run out."""
 
 
-def _different(begun: Begun, found: Exploration, plan: Plan) -> str | None:
+def _different(baseline: Baseline, found: Exploration, options: ExplorationOptions) -> str | None:
     """Return in words the first example whose verdict differs in a fresh process; None if none does."""
-    assert begun.apart is not None
-    begun.host.leave(begun.golden.start)
+    assert baseline.subprocess_runner is not None
+    baseline.runner.leave(baseline.golden.start)
     examples = _examples(found.outcomes)
-    host = begun.apart() if examples else begun.host
+    runner = baseline.subprocess_runner() if examples else baseline.runner
     for number, outcome in enumerate(examples, 2):
         # An unconfirmed failure is not a finding, so this run is made whatever the budget.
-        if outcome.verdict == "recovered" and plan.is_over():
-            raise _Late
+        if outcome.verdict == "recovered" and options.is_over():
+            raise _BudgetExceeded
         if outcome.verdict == "hung":
-            host.limit(begun.patience.short)  # it hangs here too, or comes to its end as quickly as the others
-        with plan.progress.doing(f"checking crash state {outcome.state.id} again in a fresh process"):
-            there = begun.judge.outcome(outcome.state, host.resume(outcome.state.tree, number, None))
+            runner.limit(baseline.time_limits.short)  # it hangs here too, or comes to its end as quickly as the others
+        with options.progress.doing(f"checking crash state {outcome.state.id} again in a fresh process"):
+            there = baseline.judge.outcome(outcome.state, runner.resume(outcome.state.tree, number, None))
         if _told(there) != _told(outcome):
             here, fresh = _in_words(outcome), _in_words(there)
             return f"in one process that lives on, {outcome.state.id} {here}; in a fresh one it {fresh}"
@@ -209,40 +209,44 @@ def _in_words(outcome: CrashOutcome) -> str:
     return words.get(outcome.verdict, f"goes on{where}" if where else "begins from scratch")
 
 
-def states_of(begun: Begun, plan: Plan) -> list[CrashState]:
+def states_of(baseline: Baseline, options: ExplorationOptions) -> list[CrashState]:
     """The states of the golden run."""
-    maker = CrashStates(begun.host.contents, torn=plan.torn_writes, power=plan.power)
-    return maker.states(begun.golden.start, begun.golden.changes, set(), steps=begun.judge.steps)
+    maker = CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power)
+    return maker.states(baseline.golden.start, baseline.golden.changes, set(), steps=baseline.judge.steps)
 
 
 def _resumed(
-    crew: Sequence[Begun], states: Sequence[CrashState], others: Sequence[Mapping[str, CrashState]], plan: Plan, known: Mapping[str, Ran]
+    workers: Sequence[Baseline],
+    states: Sequence[CrashState],
+    others: Sequence[Mapping[str, CrashState]],
+    options: ExplorationOptions,
+    known: Mapping[str, RunResult],
 ) -> list[CrashOutcome]:
-    """An outcome for each state that there was time for, in their order; the members of the crew work at the same time."""
+    """An outcome for each state that there was time for, in their order; the workers work at the same time."""
     found: list[CrashOutcome | None] = [None] * len(states)
     failures: list[BaseException] = []
     stop = threading.Event()
 
-    def work(member: int) -> None:
-        begun = crew[member]
-        on_step = None if plan.horizon is None else Settled(begun.judge, plan.horizon)
+    def work(worker: int) -> None:
+        baseline = workers[worker]
+        on_step = None if options.horizon is None else HorizonReached(baseline.judge, options.horizon)
         try:
-            for place in range(len(states)):
-                mine = states[place] if not member else others[member - 1].get(states[place].id)
-                if mine is None or _owner(states[place], place, crew, others) != member:
+            for index in range(len(states)):
+                mine = states[index] if not worker else others[worker - 1].get(states[index].id)
+                if mine is None or _owner(states[index], index, workers, others) != worker:
                     continue
-                ran = known.get(mine.id) if not member else None
-                if stop.is_set() or (ran is None and plan.is_over()):
+                ran = known.get(mine.id) if not worker else None
+                if stop.is_set() or (ran is None and options.is_over()):
                     return
-                phase = f"resuming from crash state {mine.id}, number {place + 1} of {len(states)}"
-                with plan.progress.doing(phase, mine.id):
-                    ran = ran or begun.patience.resume(begun.host, mine.tree, place + 2, on_step)
-                    found[place] = begun.judge.outcome(states[place], ran)
+                phase = f"resuming from crash state {mine.id}, number {index + 1} of {len(states)}"
+                with options.progress.doing(phase, mine.id):
+                    ran = ran or baseline.time_limits.resume(baseline.runner, mine.tree, index + 2, on_step)
+                    found[index] = baseline.judge.outcome(states[index], ran)
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             failures.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, args=(member,), name=f"mlchaos-job-{member}") for member in range(1, len(crew))]
+    threads = [threading.Thread(target=work, args=(worker,), name=f"mlchaos-job-{worker}") for worker in range(1, len(workers))]
     try:
         for thread in threads:
             thread.start()
@@ -263,17 +267,19 @@ def _resumed(
     return [outcome for outcome in found if outcome is not None]
 
 
-def _owner(state: CrashState, place: int, crew: Sequence[Begun], others: Sequence[Mapping[str, CrashState]]) -> int:
+def _owner(state: CrashState, index: int, workers: Sequence[Baseline], others: Sequence[Mapping[str, CrashState]]) -> int:
     """Who resumes from a state: by turns; the first, where another's run did not go through it."""
-    member = place % len(crew)
-    return member if member == 0 or state.id in others[member - 1] else 0
+    worker = index % len(workers)
+    return worker if worker == 0 or state.id in others[worker - 1] else 0
 
 
-def _behind(begun: Begun, maker: CrashStates, state: CrashState, known: set[frozenset[object]], unseen: list[int]) -> list[CrashState]:
+def _behind(
+    baseline: Baseline, maker: CrashStates, state: CrashState, known: set[frozenset[object]], unseen: list[int]
+) -> list[CrashState]:
     """The states that a second crash would leave, in the run that resumes from this one; to ``unseen`` goes what it did not show."""
-    again = begun.host.golden(state.tree)
+    again = baseline.runner.golden(state.tree)
     unseen += again.unseen
-    at = max(0, begun.judge.steps - len(again.ran.trace.steps))
+    at = max(0, baseline.judge.steps - len(again.ran.trace.steps))
     return [
         dataclasses.replace(
             one,

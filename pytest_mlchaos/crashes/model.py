@@ -18,7 +18,7 @@ __all__ = [
     "Folder",
     "Link",
     "Node",
-    "Ran",
+    "RunResult",
     "Tree",
     "Verdict",
     "tree_key",
@@ -122,7 +122,7 @@ class CrashState:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Ran:
+class RunResult:
     """One run of a subject: what it returned, or raised, and what it did.
 
     ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory at the end;

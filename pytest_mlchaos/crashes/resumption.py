@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from .model import CrashOutcome, Ran, Tree
+from .model import CrashOutcome, RunResult, Tree
 
 __all__ = ["never_resumes", "restarted"]
 
@@ -13,7 +13,7 @@ NAMED = 3
 """Files that a report names."""
 
 
-def never_resumes(golden: Ran, again: Ran | None, outcomes: Sequence[CrashOutcome]) -> bool:
+def never_resumes(golden: RunResult, again: RunResult | None, outcomes: Sequence[CrashOutcome]) -> bool:
     """Return True if no run went on from what another one had left, although there was something to go on from.
 
     Steps tell it where there are any. Without steps a run counts as resumed if it read what the crashed one had written, or did
@@ -29,7 +29,7 @@ def never_resumes(golden: Ran, again: Ran | None, outcomes: Sequence[CrashOutcom
     return not any(_resumed(outcome, start, always) for outcome in outcomes if outcome.verdict != "hung")
 
 
-def _paths(ran: Ran) -> set[str]:
+def _paths(ran: RunResult) -> set[str]:
     return {path for path, _ in ran.completed}
 
 
@@ -41,7 +41,7 @@ def _resumed(outcome: CrashOutcome, start: Tree, always: set[str]) -> bool:
     return outcome.verdict != "failed" and bool(always - {path for path, _ in outcome.completed})
 
 
-def restarted(golden: Ran, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+def restarted(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
     """Return the outcomes of a subject that never resumes: a run that ended is a restart, whatever else came of that."""
     detail = _detail(golden, outcomes)
     return [
@@ -56,7 +56,7 @@ def _is_consequence(outcome: CrashOutcome) -> bool:
     return outcome.verdict == "recovered" or (found is not None and found.component in ("files", "returned value"))
 
 
-def _detail(golden: Ran, outcomes: Sequence[CrashOutcome]) -> str:
+def _detail(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> str:
     read = {path for outcome in outcomes for path in outcome.read or ()}
     unread = [path for path in golden.saved if path not in read]
     if any(outcome.read is None for outcome in outcomes):

@@ -33,11 +33,11 @@ from ..errors import GoldenRunFailed, MlchaosError, NonDeterministicSubject, Tri
 from ..runs.inputs import Inputs
 from ..runs.supervisor import kept
 from ..runs.traces import Trace
-from .model import WORKER, Change, File, Ran, Tree
+from .model import WORKER, Change, File, RunResult, Tree
 from .recording.hooks import cross_device
-from .recording.location import Local, Place, Recording
+from .recording.location import LocalDirectory, Location, Recorder
 
-__all__ = ["Subject", "Terms", "Traced", "ends_the_test", "recorded", "resumed", "tell_writes"]
+__all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "recorded", "resumed", "tell_writes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
@@ -49,7 +49,7 @@ _JUDGEMENTS = (Verdict, GoldenRunFailed, NonDeterministicSubject)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Terms:
+class RunOptions:
     """How a subject is run. ``elsewhere``: where its checkpoints lie, if that is no directory."""
 
     root: Path
@@ -57,12 +57,12 @@ class Terms:
     cross_device: bool = False
     timeout: float | None = None
     virtual: bool = False
-    elsewhere: Place | None = None
+    elsewhere: Location | None = None
 
     @property
-    def place(self) -> Place:
+    def location(self) -> Location:
         """Where its checkpoints lie."""
-        return self.elsewhere or Local(self.root)
+        return self.elsewhere or LocalDirectory(self.root)
 
 
 class Stop(BaseException):
@@ -80,20 +80,20 @@ class Subject:
         return self._inputs.again()
 
 
-def recorded(call: Callable[[], Any], terms: Terms, recorder: Recording, number: int = 0) -> Ran:
+def recorded(call: Callable[[], Any], options: RunOptions, recorder: Recorder, number: int = 0) -> RunResult:
     """Run it, as the ``number``-th process, while the recorder follows what it writes."""
 
     def on_step(trace: Trace) -> None:
         recorder.drain(closely=True)
         recorder.step = len(trace.steps)
 
-    with terms.place.watched(recorder):
-        ran = _run(call, terms, number, on_step, recorder)
+    with options.location.watched(recorder):
+        ran = _run(call, options, number, on_step, recorder)
     tell_writes(ran, recorder.changes, recorder.tree() or {})
     return ran
 
 
-def tell_writes(ran: Ran, changes: Sequence[Change], left: Tree) -> None:
+def tell_writes(ran: RunResult, changes: Sequence[Change], left: Tree) -> None:
     """Note what a run wrote, by the changes that were recorded and what it left."""
     completed = list(_completed(changes))
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
@@ -123,23 +123,25 @@ def ends_the_test(error: BaseException) -> bool:
     return is_failed or kind.__module__.startswith("_pytest")
 
 
-def resumed(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None] | None = None) -> Ran:
+def resumed(call: Callable[[], Any], options: RunOptions, number: int, on_step: Callable[[Trace], None] | None = None) -> RunResult:
     """Run it as the ``number``-th process."""
-    return _run(call, terms, number, on_step or _nothing)
+    return _run(call, options, number, on_step or _nothing)
 
 
 def _nothing(trace: Trace) -> None:
     """Behind each step."""
 
 
-def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[Trace], None], recorder: Recording | None = None) -> Ran:
-    ran, output = Ran(), io.StringIO()
+def _run(
+    call: Callable[[], Any], options: RunOptions, number: int, on_step: Callable[[Trace], None], recorder: Recorder | None = None
+) -> RunResult:
+    ran, output = RunResult(), io.StringIO()
     _seed(number)
     before = dict(random_states())
     start = perf_counter()
-    with _surrounded(terms, output, quiet=number > 0), terms.place.reads(recorder) as reads, terms.traced(on_step) as ran.trace:
+    with _surrounded(options, output, quiet=number > 0), options.location.reads(recorder) as reads, options.traced(on_step) as ran.trace:
         try:
-            with time_limit(terms.timeout, current() or Controller(Schedule()), "the run"):
+            with time_limit(options.timeout, current() or Controller(Schedule()), "the run"):
                 ran.value = kept(call())
         except Stop:
             ran.trace.stopped = True
@@ -159,23 +161,23 @@ def _run(call: Callable[[], Any], terms: Terms, number: int, on_step: Callable[[
     ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
     if ran.error is not None:
         ran.place = user_place(ran.error)
-    elif ran.hung is None and not ran.trace.stopped and (isinstance(terms.place, Local) or ran.value is None):
+    elif ran.hung is None and not ran.trace.stopped and (isinstance(options.location, LocalDirectory) or ran.value is None):
         with within(OURS):
-            ran.files, ran.texts = terms.place.endings()
+            ran.files, ran.texts = options.location.endings()
     return ran
 
 
 @uninterruptible
-def _surrounded(terms: Terms, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
+def _surrounded(options: RunOptions, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())  # the first run's are enough
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
         stack.enter_context(_one_thread())
         _hear_threads(output, stack.enter_context(Patches()), quiet=quiet)
-        if terms.cross_device:
-            stack.enter_context(cross_device(str(terms.root)))
-        if terms.virtual:
+        if options.cross_device:
+            stack.enter_context(cross_device(str(options.root)))
+        if options.virtual:
             virtual_time.install(VirtualClock(), stack.enter_context(Patches()))
         yield
 

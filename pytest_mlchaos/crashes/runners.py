@@ -19,26 +19,26 @@ from ..processes.subject_pickling import Packed
 from ..processes.subprocess_runner import Ended, fresh_processes
 from ..runs.traces import Trace
 from .leaks import Leftovers
-from .model import Change, Ran, Tree
-from .recording.content_store import Contents
-from .recording.polling_recorder import Comparing
-from .recording.strace_process import Marked, await_strace, traced
-from .recording.syscall_recorder import Replay
-from .run import Subject, Terms, collected, recorded, resumed, tell_writes
+from .model import Change, RunResult, Tree
+from .recording.content_store import ContentStore
+from .recording.polling_recorder import PollingRecorder
+from .recording.strace_process import TracedDirectory, await_strace, traced
+from .recording.syscall_recorder import SyscallRecorder
+from .run import RunOptions, Subject, collected, recorded, resumed, tell_writes
 
-__all__ = ["Fresh", "Golden", "Host", "InProcess", "OnStep"]
+__all__ = ["GoldenRun", "InProcessRunner", "OnStep", "Runner", "SubprocessRunner"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 OnStep = Callable[[Trace], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Golden:
+class GoldenRun:
     """A recorded run, and what it did to its directory. ``running``: threads and processes that it left;
     ``changed``: names in modules that are put back; ``kept``: those that are not.
     """
 
-    ran: Ran
+    ran: RunResult
     start: Tree | None
     changes: Sequence[Change]
     end: Tree | None
@@ -55,10 +55,10 @@ class Golden:
     """Where system calls were recorded, the files that are not what those made of them."""
 
 
-class Host(Protocol):
+class Runner(Protocol):
     """Runs a subject, from any content of its directory."""
 
-    contents: Contents
+    contents: ContentStore
     is_fresh: bool
     start: Tree | None
     follow: bool
@@ -67,11 +67,11 @@ class Host(Protocol):
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
 
-    def golden(self, start: Tree | None) -> Golden:
+    def golden(self, start: Tree | None) -> GoldenRun:
         """A recorded run from that content (None: from what is there)."""
         ...
 
-    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
         """A run from that content, as the ``number``-th process."""
         ...
 
@@ -79,43 +79,43 @@ class Host(Protocol):
         """At the end: the directory holds this."""
 
 
-class InProcess:
+class InProcessRunner:
     """Runs in this process. What a run leaves in user modules' globals, and in the directory, is undone before the next."""
 
     is_fresh = False
 
-    def __init__(self, subject: Subject, terms: Terms, contents: Contents) -> None:
+    def __init__(self, subject: Subject, options: RunOptions, contents: ContentStore) -> None:
         self.contents = contents
         self.start: Tree | None = None
         self.follow = False
         self._subject = subject
-        self._terms = terms
-        self._disk = terms.place.holding(contents)
+        self._options = options
+        self._disk = options.location.holding(contents)
         self._process_state = ProcessState()
         self._before = Leftovers()
 
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
-        self._terms = dataclasses.replace(self._terms, timeout=seconds)
+        self._options = dataclasses.replace(self._options, timeout=seconds)
 
-    def golden(self, start: Tree | None) -> Golden:
+    def golden(self, start: Tree | None) -> GoldenRun:
         """A recorded run."""
         self._reset(start)
         try:
             with self._before.following_imports():
-                golden = _recorded(self._subject.fresh(), self._terms, self.contents, self._before)
+                golden = _recorded(self._subject.fresh(), self._options, self.contents, self._before)
             self.start = golden.start if start is None else self.start
             return golden
         finally:
             self._process_state.restore()
 
-    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
         """A run from that content."""
         self._reset(tree)
         with self._before.following_imports():
             if self.follow:
-                return _followed(self._subject.fresh(), self._terms, self.contents, number)
-            return resumed(self._subject.fresh(), self._terms, number, on_step)
+                return _followed(self._subject.fresh(), self._options, self.contents, number)
+            return resumed(self._subject.fresh(), self._options, number, on_step)
 
     def leave(self, tree: Tree | None) -> None:
         """At the end: the directory holds this."""
@@ -131,26 +131,26 @@ class InProcess:
             self._before.restore()
 
 
-class Fresh:
+class SubprocessRunner:
     """Each run in a fresh process. ``syscalls``: strace records the golden run."""
 
     is_fresh = True
 
-    def __init__(self, subject: Subject, terms: Terms, contents: Contents, *, syscalls: bool = False) -> None:
+    def __init__(self, subject: Subject, options: RunOptions, contents: ContentStore, *, syscalls: bool = False) -> None:
         self._syscalls = syscalls
         self.contents = contents
         self.start: Tree | None = None
         self.follow = False
-        self._order: Any = Packed((subject.fresh(), dataclasses.replace(terms, timeout=None)))
-        self._timeout = terms.timeout
-        self._root = terms.root
-        self._disk = terms.place.holding(contents)
+        self._order: Any = Packed((subject.fresh(), dataclasses.replace(options, timeout=None)))
+        self._timeout = options.timeout
+        self._root = options.root
+        self._disk = options.location.holding(contents)
 
     def limit(self, seconds: float) -> None:
         """So long may a run take from now on."""
         self._timeout = seconds
 
-    def golden(self, start: Tree | None) -> Golden:
+    def golden(self, start: Tree | None) -> GoldenRun:
         """A recorded run."""
         self._hold(start)
         if self._syscalls:
@@ -161,9 +161,9 @@ class Fresh:
         self.start = golden.start if start is None else self.start
         return golden
 
-    def _traced(self) -> Golden:
+    def _traced(self) -> GoldenRun:
         """A run that strace records."""
-        with within(OURS), contextlib.closing(Replay(self._root, self.contents)) as replay:
+        with within(OURS), contextlib.closing(SyscallRecorder(self._root, self.contents)) as replay:
             written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
             try:
                 ended = traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
@@ -183,7 +183,7 @@ class Fresh:
                 differs=replay.differs,
             )
 
-    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+    def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
         """A run from that content."""
         self._hold(tree)
         store = self.contents.path if self.follow else None
@@ -199,11 +199,11 @@ class Fresh:
                 self._disk.hold(tree)
 
 
-def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before: Leftovers) -> Golden:
+def _recorded(call: Callable[[], Any], options: RunOptions, contents: ContentStore, before: Leftovers) -> GoldenRun:
     with within(OURS):
-        recorder = terms.place.recorder(contents)
+        recorder = options.location.recorder(contents)
     try:
-        ran = recorded(call, terms, recorder)
+        ran = recorded(call, options, recorder)
         running = before.running()
         before.look()
         with within(OURS):
@@ -214,7 +214,7 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
                 f"mlchaos.explore_crashes: the subject has changed the current directory, to {directory}, and left it so: the next "
                 "process begins in the old one. Use absolute paths, or contextlib.chdir"
             )
-        return Golden(
+        return GoldenRun(
             ran,
             recorder.start,
             recorder.changes,
@@ -222,18 +222,18 @@ def _recorded(call: Callable[[], Any], terms: Terms, contents: Contents, before:
             tuple(running),
             tuple(before.in_globals()),
             tuple(before.kept()),
-            isinstance(recorder, Comparing),
+            isinstance(recorder, PollingRecorder),
             tuple(recorder.unseen),
         )
     finally:
         recorder.close()
 
 
-def _followed(call: Callable[[], Any], terms: Terms, contents: Contents, number: int) -> Ran:
+def _followed(call: Callable[[], Any], options: RunOptions, contents: ContentStore, number: int) -> RunResult:
     with within(OURS):
-        recorder = terms.place.recorder(contents)
+        recorder = options.location.recorder(contents)
     try:
-        return recorded(call, terms, recorder, number)
+        return recorded(call, options, recorder, number)
     finally:
         recorder.close()
 
@@ -241,43 +241,43 @@ def _followed(call: Callable[[], Any], terms: Terms, contents: Contents, number:
 # -- in the fresh process --------------------------------------------------------------------------------------
 
 
-_Order = tuple[Callable[[], Any], Terms]
+_Order = tuple[Callable[[], Any], RunOptions]
 
 
-def _golden_there(order: _Order, store: Path) -> Golden:
-    contents, (call, terms) = Contents(store), order
-    golden = _recorded(call, terms, contents, Leftovers())
+def _golden_there(order: _Order, store: Path) -> GoldenRun:
+    contents, (call, options) = ContentStore(store), order
+    golden = _recorded(call, options, contents, Leftovers())
     contents.close()
     return dataclasses.replace(golden, ran=_portable(golden.ran))
 
 
-def _traced_there(order: _Order, store: Path, ready: Path) -> Golden:
+def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
     """As ``_golden_there``, where strace follows this process from the beginning."""
     with within(OURS):
         await_strace(ready)
-    call, terms = order
-    return _golden_there((call, dataclasses.replace(terms, elsewhere=Marked(terms.root))), store)
+    call, options = order
+    return _golden_there((call, dataclasses.replace(options, elsewhere=TracedDirectory(options.root))), store)
 
 
-def _told(ended: Ended, start: Tree | None) -> Golden:
+def _told(ended: Ended, start: Tree | None) -> GoldenRun:
     """What became of a process that was to make the golden run."""
-    if not isinstance(ended.value, Golden):
-        return Golden(_ran(ended), start, (), None)
+    if not isinstance(ended.value, GoldenRun):
+        return GoldenRun(_ran(ended), start, (), None)
     golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
     golden.ran.output = golden.ran.output or ended.output
     return golden
 
 
-def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Path | None) -> Ran:
-    call, terms = order
+def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Path | None) -> RunResult:
+    call, options = order
     if store is None:
-        return _portable(resumed(call, terms, number, on_step))
+        return _portable(resumed(call, options, number, on_step))
     with opened(store.with_name(f"{store.name}-{number}")) as contents:
         contents.path.unlink()  # nobody else needs what is kept there
-        return _portable(_followed(call, terms, contents, number))
+        return _portable(_followed(call, options, contents, number))
 
 
-def _portable(ran: Ran) -> Ran:
+def _portable(ran: RunResult) -> RunResult:
     """An error that does not survive the journey goes as its words."""
     if ran.error is not None:
         remember_text(ran.error)
@@ -288,12 +288,12 @@ def _portable(ran: Ran) -> Ran:
     return ran
 
 
-def _ran(ended: Ended) -> Ran:
+def _ran(ended: Ended) -> RunResult:
     """What became of a process that was to make a run."""
-    if isinstance(ended.value, Ran):
+    if isinstance(ended.value, RunResult):
         ended.value.output = ended.value.output or ended.output
         return ended.value
-    ran = Ran(duration=ended.duration, output=ended.output)
+    ran = RunResult(duration=ended.duration, output=ended.output)
     if ended.started is not None:
         raise BadArgument(f"mlchaos.explore_crashes: {ended.started}")
     if ended.hung:
@@ -308,9 +308,9 @@ def _ran(ended: Ended) -> Ran:
 
 
 @uninterruptible
-def opened(store: Path) -> Iterator[Contents]:
+def opened(store: Path) -> Iterator[ContentStore]:
     """Contents, kept in a file."""
-    contents = Contents(store)
+    contents = ContentStore(store)
     try:
         yield contents
     finally:

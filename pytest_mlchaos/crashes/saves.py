@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from .model import Change, CrashOutcome, CrashState, File, Tree, tree_key
-from .runners import Golden
+from .runners import GoldenRun
 
 __all__ = ["with_saves"]
 
@@ -14,7 +14,7 @@ MIXED = "files of different saves"
 _ENDS = ("closed", "moved", "arrived")
 
 
-def with_saves(golden: Golden, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+def with_saves(golden: GoldenRun, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
     """Return the outcomes; failures after the finished job, and from files of different saves, are said to be so.
 
     Files that do not belong together are the cause only if no state whose files do belong together diverges in the same way.
@@ -56,7 +56,7 @@ class _Saves:
 
         Files are saved together if they are saved equally often.
         """
-        held = {path: place for path, versions in self._versions.items() if (place := _of(state.tree, path, versions)) is not None}
+        held = {path: index for path, versions in self._versions.items() if (index := _of(state.tree, path, versions)) is not None}
         for path, (number, step) in held.items():
             for other, (its, later) in held.items():
                 together = len(self._versions[path]) == len(self._versions[other]) > 1

@@ -8,7 +8,7 @@ import mmap
 from collections.abc import Iterator, Sequence
 
 from .model import Change, Content, CrashState, File, Tree, tree_key
-from .recording.content_store import BLOCK, EMPTY, Contents
+from .recording.content_store import BLOCK, EMPTY, ContentStore
 
 __all__ = ["CrashStates", "completed_writes"]
 
@@ -35,7 +35,7 @@ class CrashStates:
     written back, and directory entries whose directory was not written back.
     """
 
-    def __init__(self, contents: Contents, *, torn: bool, power: bool) -> None:
+    def __init__(self, contents: ContentStore, *, torn: bool, power: bool) -> None:
         self._contents = contents
         self._torn = torn
         self._power = power
@@ -61,24 +61,24 @@ class CrashStates:
     def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:
         if start is not None:
             yield _Found("start", 0, "", "before anything was written", start)
-        for place, (change, target) in enumerate(zip(changes, _renamed_to(changes), strict=True)):
+        for index, (change, target) in enumerate(zip(changes, _renamed_to(changes), strict=True)):
             if self._torn and change.kind == "grew":
-                yield from self._cuts(changes, place, target)
+                yield from self._cuts(changes, index, target)
             if change.after is not None and change.kind not in ("closed", "synced"):
-                label, what = _named(changes, place, target)
+                label, what = _named(changes, index, target)
                 yield _Found(label, change.step, change.path, what, change.after)
             if self._power:
                 yield from self._power_losses(change)
 
     # -- torn writes -------------------------------------------------------------------------------------------
 
-    def _cuts(self, changes: Sequence[Change], place: int, target: str | None) -> Iterator[_Found]:
+    def _cuts(self, changes: Sequence[Change], index: int, target: str | None) -> Iterator[_Found]:
         """Lengths that this file had on its way, and that were not seen."""
-        change = changes[place]
+        change = changes[index]
         content = _content(change.after, change.path)
         if content is None or change.before is None:
             return
-        first, final = _version(changes, place)
+        first, final = _version(changes, index)
         held = change.before.get(change.path)
         for size, why in sorted(self._lengths(change, content, first, final).items()):
             if change.start < size < content.size or (size == change.start == 0 and not isinstance(held, File)):
@@ -180,17 +180,17 @@ def _content(tree: Tree | None, path: str) -> Content | None:
     return node.content if isinstance(node, File) else None
 
 
-def _version(changes: Sequence[Change], place: int) -> tuple[int, int]:
+def _version(changes: Sequence[Change], index: int) -> tuple[int, int]:
     """From which length on, and up to which, a file was written in one go: since it was opened, until it was closed."""
-    path = changes[place].path
-    first = changes[place].start
-    for earlier in range(place - 1, -1, -1):
+    path = changes[index].path
+    first = changes[index].start
+    for earlier in range(index - 1, -1, -1):
         change = changes[earlier]
         if change.path == path:
             if change.kind != "grew":
                 break
             first = change.start
-    return first, _final(changes, place)
+    return first, _final(changes, index)
 
 
 def _likely_ends_of_writes(change: Change, content: Content) -> tuple[int, ...]:
@@ -199,23 +199,23 @@ def _likely_ends_of_writes(change: Change, content: Content) -> tuple[int, ...]:
     return change.start + size // 2, change.start + size // mmap.PAGESIZE * mmap.PAGESIZE, content.size - 1
 
 
-def _final(changes: Sequence[Change], place: int) -> int:
+def _final(changes: Sequence[Change], index: int) -> int:
     """The length that a file has once it is closed."""
-    path, size = changes[place].path, 0
-    for later in range(place, len(changes)):
+    path, size = changes[index].path, 0
+    for later in range(index, len(changes)):
         change = changes[later]
         if change.path == path or change.source == path:
             content = _content(change.after, path)
             if content is not None and change.kind in ("created", "grew", "rewritten"):
                 size = content.size
-            elif content is None or later > place:
+            elif content is None or later > index:
                 break
     return size
 
 
-def _named(changes: Sequence[Change], place: int, target: str | None) -> tuple[str, str]:
+def _named(changes: Sequence[Change], index: int, target: str | None) -> tuple[str, str]:
     """The label of the state behind a change, and it in words. ``target``: what it is renamed to."""
-    change = changes[place]
+    change = changes[index]
     path, content = change.path or ".", _content(change.after, change.path)
     name = _name(change.path, target) or "."
     if change.kind == "removed":
@@ -228,7 +228,7 @@ def _named(changes: Sequence[Change], place: int, target: str | None) -> tuple[s
         return name, f"directory {path} just made"
     if change.kind == "arrived" or content is None:
         return name, f"{path} just put in its place"
-    final = _final(changes, place)
+    final = _final(changes, index)
     if content.size < final or (final == 0 and change.kind == "truncated"):
         return f"{name}@{content.size}", f"{path} cut at byte {content.size} of {final}"
     return name, f"{path} complete" if change.kind != "rewritten" else f"{path} rewritten in place"
@@ -248,9 +248,9 @@ def _renamed_to(changes: Sequence[Change]) -> list[str | None]:
     """For each change the path that its file, or directory, gets later; None where it keeps its own."""
     found: list[str | None] = [None] * len(changes)
     later: dict[str, str | None] = {}
-    for place in range(len(changes) - 1, -1, -1):
-        change = changes[place]
-        found[place] = later.get(change.path)
+    for index in range(len(changes) - 1, -1, -1):
+        change = changes[index]
+        found[index] = later.get(change.path)
         if change.kind in ("removed", "created", "arrived", "moved"):
             later[change.path] = None
         if change.kind == "moved" and change.source is not None:

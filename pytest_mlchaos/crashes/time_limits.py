@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from .model import Ran, Tree
-from .runners import Host, OnStep
+from .model import RunResult, Tree
+from .runners import OnStep, Runner
 
-__all__ = ["Patience"]
+__all__ = ["TimeLimits"]
 
 LEAST = 1.0
 """Seconds that a run may take at least."""
@@ -15,8 +15,8 @@ TIMES = 5
 """How many times as long as the longest run that ended it may take."""
 
 
-class Patience:
-    """The time limit of one host's runs. ``full``: seconds; ``longest``: the longest run that came to its end so far."""
+class TimeLimits:
+    """The time limit of one runner's runs. ``full``: seconds; ``longest``: the longest run that came to its end so far."""
 
     def __init__(self, full: float, longest: float) -> None:
         self._full = full
@@ -28,20 +28,20 @@ class Patience:
         """Seconds for a run that is expected to hang."""
         return min(self._full, max(LEAST, TIMES * self._longest))
 
-    def resume(self, host: Host, tree: Tree, number: int, on_step: OnStep | None) -> Ran:
+    def resume(self, runner: Runner, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
         """Make a run from that content. One that is cut short elsewhere than earlier ones hung is made again, in full."""
         if self._places:
-            host.limit(self.short)
+            runner.limit(self.short)
             try:
-                ran = host.resume(tree, number, on_step)
+                ran = runner.resume(tree, number, on_step)
             finally:
-                host.limit(self._full)
+                runner.limit(self._full)
             if ran.hung is None or _place(ran.hung) in self._places:
                 ran.cut = None if ran.hung is None else self.short
                 return self._seen(ran)
-        return self._seen(host.resume(tree, number, on_step))
+        return self._seen(runner.resume(tree, number, on_step))
 
-    def _seen(self, ran: Ran) -> Ran:
+    def _seen(self, ran: RunResult) -> RunResult:
         if ran.hung is None:
             self._longest = max(self._longest, ran.duration)
         else:

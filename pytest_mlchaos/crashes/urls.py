@@ -10,8 +10,8 @@ from typing import Any
 from ..core.validation import shown
 from ..errors import BadArgument
 from .recording.fsspec_prefix import Prefix
-from .recording.location import Place
-from .recording.remote_location import Remote
+from .recording.location import Location
+from .recording.remote_location import RemotePrefix
 
 __all__ = ["check_shared", "prefix_of", "remote_at"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -56,24 +56,24 @@ def _prefix(fs: Any, path: str, name: str) -> Prefix | Path:
 
 
 @contextlib.contextmanager
-def remote_at(prefix: Prefix | Path | None, terms: Any) -> Iterator[Remote | None]:
-    """The place where checkpoints lie, if that is no directory; ``terms`` are those of the exploration."""
+def remote_at(prefix: Prefix | Path | None, options: Any) -> Iterator[RemotePrefix | None]:
+    """The place where checkpoints lie, if that is no directory; ``options`` are those of the exploration."""
     if not isinstance(prefix, Prefix):
         yield None
         return
     for name, given, cure in (
-        ("cross_device", terms.cross_device, "it is about directories"),
-        ("durability", terms.durability == "power", "what an object store has confirmed outlives a power loss"),
-        ("record", terms.record != "auto", "operations on objects are recorded there"),
-        ("jobs", terms.jobs > 1, "all runs work at one URL, one after the other"),
+        ("cross_device", options.cross_device, "it is about directories"),
+        ("durability", options.durability == "power", "what an object store has confirmed outlives a power loss"),
+        ("record", options.record != "auto", "operations on objects are recorded there"),
+        ("jobs", options.jobs > 1, "all runs work at one URL, one after the other"),
     ):
         if given:
-            raise BadArgument(f"{CALLER}: {name}={getattr(terms, name)!r} has no meaning at {prefix}: {cure}")
-    with Remote.opened(prefix, CALLER, allow_remote=terms.allow_remote) as remote:
+            raise BadArgument(f"{CALLER}: {name}={getattr(options, name)!r} has no meaning at {prefix}: {cure}")
+    with RemotePrefix.opened(prefix, CALLER, allow_remote=options.allow_remote) as remote:
         yield remote
 
 
-def check_shared(place: Place) -> None:
-    """Raise ``BadArgument`` where fresh processes cannot share a place."""
-    if isinstance(place, Remote):
-        place.check_shared(CALLER)
+def check_shared(location: Location) -> None:
+    """Raise ``BadArgument`` where fresh processes cannot share a location."""
+    if isinstance(location, RemotePrefix):
+        location.check_shared(CALLER)

@@ -12,7 +12,7 @@ from ..oracles.state import first_difference
 from ..runs.diagnosis import align, first_divergence, lost_generator, matching
 from ..runs.traces import Divergence, Trace
 from .compare_files import Endings
-from .model import CrashOutcome, CrashState, Ran
+from .model import CrashOutcome, CrashState, RunResult
 from .resumption import never_resumes, restarted
 
 __all__ = ["CrashJudge"]
@@ -21,12 +21,12 @@ __all__ = ["CrashJudge"]
 class CrashJudge:
     """Judges resumed runs by the golden one: what it returned, what it trained; and where there is neither, the files that it left."""
 
-    def __init__(self, golden: Ran, *, rtol: float = 0.0, atol: float = 0.0, compare: Sequence[str] | None = None) -> None:
+    def __init__(self, golden: RunResult, *, rtol: float = 0.0, atol: float = 0.0, compare: Sequence[str] | None = None) -> None:
         self._golden = golden
         self._rtol = rtol
         self._atol = atol
         self._endings = Endings(golden, compare)
-        self._second: Ran | None = None
+        self._second: RunResult | None = None
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
                 "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch's and "
@@ -38,7 +38,7 @@ class CrashJudge:
         """Of the golden run."""
         return len(self._golden.trace.steps)
 
-    def differs(self, ran: Ran) -> Divergence | None:
+    def differs(self, ran: RunResult) -> Divergence | None:
         """How a second run of the whole differs from the golden one; where files alone are judged, those that differ are no longer."""
         if ran.error is not None or ran.hung is not None:
             how = f"raised {error_text(ran.error)}" if ran.error else f"did not end; it stood {ran.hung}"
@@ -55,7 +55,7 @@ class CrashJudge:
         """What was not compared, in words."""
         return self._endings.notes
 
-    def agrees(self, ran: Ran) -> bool:
+    def agrees(self, ran: RunResult) -> bool:
         """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
         whole = ran.error is None and ran.hung is None and len(ran.trace.steps) == self.steps
         return whole and self._difference(ran.value, ran) is None and self._endings.difference(self.steps, ran) is None
@@ -64,7 +64,7 @@ class CrashJudge:
         """How many of a resumed run's last steps were the golden run's, in everything that is traced."""
         return matching(self._golden.trace, trace)
 
-    def outcome(self, state: CrashState, ran: Ran) -> CrashOutcome:
+    def outcome(self, state: CrashState, ran: RunResult) -> CrashOutcome:
         """The verdict, taken by itself."""
         at = self._resumed_at(ran)
         recovery = ran.trace.steps[0].began if ran.trace.steps else None
@@ -127,14 +127,14 @@ class CrashJudge:
             return outcome
         return dataclasses.replace(outcome, verdict="recovered", divergence=None)
 
-    def _resumed_at(self, ran: Ran) -> int | None:
+    def _resumed_at(self, ran: RunResult) -> int | None:
         if not self.steps or (not ran.trace.steps and (ran.error is not None or ran.hung is not None)):
             return None
         return align(self._golden.trace, ran.trace)
 
     # -- the same end ------------------------------------------------------------------------------------------
 
-    def _difference(self, value: Any, ran: Ran) -> Divergence | None:
+    def _difference(self, value: Any, ran: RunResult) -> Divergence | None:
         """How the end differs: in what was returned, or trained."""
         golden = self._golden
         words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value", through_files=True)
@@ -159,7 +159,7 @@ def _markers(value: Any, golden: Any, path: str = "") -> dict[str, int]:
     if isinstance(golden, Mapping) and isinstance(value, Mapping):
         inside = [(f"{path}[{key!r}]", value[key], golden[key]) for key in golden if key in value]
     elif isinstance(golden, (list, tuple)) and isinstance(value, (list, tuple)) and len(value) == len(golden):
-        inside = [(f"{path}[{place}]", *pair) for place, pair in enumerate(zip(value, golden, strict=True))]
+        inside = [(f"{path}[{index}]", *pair) for index, pair in enumerate(zip(value, golden, strict=True))]
     else:
         is_one = type(golden) is int and type(value) is int and golden == 0 < value
         return {path: value} if is_one else {}
@@ -173,7 +173,7 @@ def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
     if isinstance(value, Mapping) and any(name.startswith(path) for name in markers):
         return {key: _without(held, markers, f"{path}[{key!r}]") for key, held in value.items()}
     if type(value) in (list, tuple) and any(name.startswith(path) for name in markers):
-        return type(value)(_without(held, markers, f"{path}[{place}]") for place, held in enumerate(value))
+        return type(value)(_without(held, markers, f"{path}[{index}]") for index, held in enumerate(value))
     return value
 
 
@@ -212,7 +212,7 @@ def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Seque
     """
     told = [set(run) for run in runs if run]
     always = set.intersection(*told) if told else set()
-    places = {item: place for place, item in enumerate(golden) if golden.count(item) == 1 and item not in always}
+    places = {item: index for index, item in enumerate(golden) if golden.count(item) == 1 and item not in always}
     order = {item: rank for rank, item in enumerate(sorted(places, key=places.__getitem__))}
     return [_first_of_the_rest({order[item] for item in run if item in order}, len(order)) for run in runs]
 

@@ -285,7 +285,7 @@ def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseEx
 def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
     """Run a training function or pipeline under this test's faults, restart it when one ends it, and judge the result:
     ``mlchaos.run(train, tmp_path).assert_recovered()``."""
-    from ..crashes.api import Shown
+    from ..crashes.api import TestInfo
     from .fixture import Mlchaos
     from .marks import settings_of
     from .trial_runner import as_typed
@@ -308,5 +308,5 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return ""
 
     began = request.node.stash.setdefault(_began, [])
-    shown = Shown(as_typed(request.node), Path(keep).absolute() if keep else None, request.node.path.parent, began)
+    shown = TestInfo(as_typed(request.node), Path(keep).absolute() if keep else None, request.node.path.parent, began)
     return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node), shown, refused)

@@ -31,7 +31,7 @@ from ..core.validation import (
     parse_duration,
     shown,
 )
-from ..crashes.api import CrashTerms, Shown, asked_state, crashed_run, explored
+from ..crashes.api import CrashOptions, TestInfo, asked_state, crashed_run, explored
 from ..crashes.report import CrashReport
 from ..engine.controller import Controller, current
 from ..engine.user_code import take_subject
@@ -105,11 +105,11 @@ class Mlchaos:
         scratch: Path,
         workdirs: Callable[[], Iterable[Path]] = tuple,
         settings: Callable[[], Settings] = Settings,
-        shown: Shown | None = None,
+        shown: TestInfo | None = None,
         refused: Callable[[], str] = str,
     ) -> None:
         self._scratch = scratch
-        self._shown = shown or Shown()
+        self._test_info = shown or TestInfo()
         self._workdirs = workdirs
         self._settings = settings
         self._refused = refused
@@ -219,7 +219,7 @@ class Mlchaos:
         In process, libraries keep their state. What another process writes is seen soon after, what ``mmap`` writes at steps, an
         ``fsync`` of C++ not at all. Source: ALICE (Pillai et al., OSDI 2014), CrashMonkey (Mohan et al., OSDI 2018).
         """
-        terms = CrashTerms(
+        options = CrashOptions(
             torn_writes=torn_writes,
             durability=durability,
             isolation=isolation,
@@ -238,7 +238,9 @@ class Mlchaos:
         if reason := self._refused():
             pytest.skip(f"mlchaos.explore_crashes: no crash state was tried: {reason}")
         with self._running("mlchaos.explore_crashes", subject, each=True) as part:
-            return part.hand_over(explored(self._controller, subject, workdir, args, terms, self._scratch, self._shown, self._settings()))
+            return part.hand_over(
+                explored(self._controller, subject, workdir, args, options, self._scratch, self._test_info, self._settings())
+            )
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.
@@ -307,7 +309,7 @@ class Mlchaos:
 
         Fidelity: a function call in a process that lives on, unless ``isolation="process"``; modules that it imports are imported once.
         """
-        return script(path, args, self._shown.folder)
+        return script(path, args, self._test_info.folder)
 
     @checked("mlchaos.visit", site=NAME)
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too

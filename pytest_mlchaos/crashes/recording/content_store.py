@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..model import Content
 
-__all__ = ["BLOCK", "EMPTY", "SMALL", "Contents", "Growing", "opened"]
+__all__ = ["BLOCK", "EMPTY", "SMALL", "ContentStore", "GrowingFile", "opened"]
 
 BLOCK = 1 << 20
 """What is kept is shared in units of this many bytes."""
@@ -59,7 +59,7 @@ def _digest(blocks: tuple[bytes, ...]) -> bytes:
 EMPTY = Content(0, _digest((_hash().digest(),)))
 
 
-class Growing:
+class GrowingFile:
     """A file that is being written from its start to its end: what is known of it so far.
 
     Of a large one only what was added is read, and a few bytes in front of that and at its head: whoever closes it has it read as a whole.
@@ -83,7 +83,7 @@ class Growing:
         )
 
 
-class Contents:
+class ContentStore:
     """Distinct contents of files, by digest.
 
     They lie in ``path``. Another process may open that too, and read what this one has put there.
@@ -109,12 +109,12 @@ class Contents:
         """Another process may have put something there."""
         self._end = os.fstat(self._fd).st_size
 
-    def put(self, fd: int, size: int, growing: Growing | None = None, *, whole: bool = False) -> Content:
+    def put(self, fd: int, size: int, growing: GrowingFile | None = None, *, whole: bool = False) -> Content:
         """The content of an open file of that size.
 
         ``growing``: what is known of it, which is brought up to date; ``whole``: read all of it, whatever is known.
         """
-        growing = growing or Growing()
+        growing = growing or GrowingFile()
         growing.supposed = not whole and growing.follows(fd, size)
         if growing.supposed:
             content = self._grown(fd, size, growing)
@@ -151,7 +151,7 @@ class Contents:
             view = view[written:]
         return ((start, len(data)),) if data else ()
 
-    def _large(self, fd: int, size: int, growing: Growing) -> Content:
+    def _large(self, fd: int, size: int, growing: GrowingFile) -> Content:
         """Read as a whole: only blocks that are not known are kept."""
         old, pieces, done = growing.content, EMPTY.pieces, 0
         growing.digests = _Digests()
@@ -174,7 +174,7 @@ class Contents:
             self._blocks[digest] = _joined(old.pieces if held else (), self._append(block[held:]))
         return self._blocks[digest]
 
-    def _grown(self, fd: int, size: int, growing: Growing) -> Content:
+    def _grown(self, fd: int, size: int, growing: GrowingFile) -> Content:
         pieces, done = growing.content.pieces, growing.content.size
         for data in _read(fd, done, size):
             pieces = _joined(pieces, self._append(data))

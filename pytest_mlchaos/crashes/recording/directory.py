@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from ..model import File, Folder, Link, Node, Tree
-from .content_store import BLOCK, Contents
+from .content_store import BLOCK, ContentStore
 
 __all__ = ["Disk"]
 
@@ -20,7 +20,7 @@ class Disk:
     A large file that nothing has touched since it was put there stays; all else is written anew.
     """
 
-    def __init__(self, root: Path, contents: Contents) -> None:
+    def __init__(self, root: Path, contents: ContentStore) -> None:
         self._root = os.path.abspath(root)
         self._contents = contents
         self._placed: dict[str, tuple[File, tuple[int, ...]]] = {}

@@ -22,11 +22,11 @@ def ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
     """For each event: whether its name is written to later on, and the mask of its next event; and the place of the last that matters."""
     written, following, busy = [False] * len(events), [0] * len(events), -1
     seen: dict[tuple[int, str], tuple[bool, int]] = {}
-    for place in range(len(events) - 1, -1, -1):
-        event = events[place]
+    for index in range(len(events) - 1, -1, -1):
+        event = events[index]
         key = event.watch, event.name
-        written[place], following[place] = seen.get(key, (False, 0))
-        seen[key] = written[place] or bool(event.mask & inotify.MODIFY), event.mask
+        written[index], following[index] = seen.get(key, (False, 0))
+        seen[key] = written[index] or bool(event.mask & inotify.MODIFY), event.mask
         if busy < 0 and not event.mask & QUIET:
-            busy = place
+            busy = index
     return written, following, busy

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable
 from time import monotonic  # by name: whoever patches the module's attributes leaves this alone
 
 from ..model import Content, File
-from .content_store import SMALL, Contents, Growing, opened
+from .content_store import SMALL, ContentStore, GrowingFile, opened
 from .listing import Status, are_fine
 
-__all__ = ["KnownFiles"]
+__all__ = ["FileCache"]
 
 Key = tuple[int, int]
 _GRAIN, _COARSE = 0.02, 2.1
 """s: what is done within that time after a change may bear the same times. FAT counts two seconds, most others far less than these."""
 
 
-class _Known:
+class _CachedFile:
     """One file."""
 
     __slots__ = ("file", "growing", "read", "since", "stamp", "supposed", "supposed_from")
@@ -28,26 +28,26 @@ class _Known:
         self.stamp = (-1, -1, -1)
         self.since = self.read = 0.0
         self.file: File | None = None
-        self.growing = Growing()
+        self.growing = GrowingFile()
         self.supposed: set[bytes] = set()
         """Contents that were not read as a whole."""
         self.supposed_from = 0
 
 
-class KnownFiles:
+class FileCache:
     """What each file holds, by device and inode. ``young``: those that are read at each look.
 
     A large one that is being written from front to back is read so, and as a whole when it is closed; ``void`` is called with the number
     of the first change, and digests, if it turns out that these contents never were.
     """
 
-    def __init__(self, contents: Contents, void: Callable[[int, set[bytes]], None]) -> None:
+    def __init__(self, contents: ContentStore, void: Callable[[int, set[bytes]], None]) -> None:
         self.young: set[Key] = set()
         self.is_fine = False
         """Whether the times of files tell things apart that are done one right after the other, as far as is known."""
         self._contents = contents
         self._void = void
-        self._known: dict[Key, _Known] = {}
+        self._known: dict[Key, _CachedFile] = {}
         self._mapped: set[Key] = set()
 
     def map(self, fd: int) -> None:
@@ -68,7 +68,7 @@ class KnownFiles:
     def file(self, path: str, status: Status, writing: set[Key], change: int) -> File:
         """What it holds. ``change``: the number of the next. Raises ``OSError`` if it is another by now."""
         key = status.key
-        known = self._known.setdefault(key, _Known())
+        known = self._known.setdefault(key, _CachedFile())
         stamp, same = (status.size, status.mtime, status.ctime), False
         if known.file is not None:
             same = known.stamp == stamp
@@ -84,11 +84,11 @@ class KnownFiles:
         assert known.file is not None
         return known.file
 
-    def _keep(self, known: _Known, content: Content, status: Status) -> File:
+    def _keep(self, known: _CachedFile, content: Content, status: Status) -> File:
         known.file = File(content, stat.S_IMODE(status.mode), status.mtime)
         return known.file
 
-    def _read(self, known: _Known, path: str, status: Status, change: int, *, same: bool, whole: bool) -> None:
+    def _read(self, known: _CachedFile, path: str, status: Status, change: int, *, same: bool, whole: bool) -> None:
         known.read = monotonic()
         with opened(path) as fd:
             there = os.fstat(fd)
@@ -113,7 +113,7 @@ class KnownFiles:
             raise FileNotFoundError(path)
         self._keep(known, content, status)
 
-    def _verified(self, known: _Known, fd: int, content: Content) -> Content:
+    def _verified(self, known: _CachedFile, fd: int, content: Content) -> Content:
         """It is read as a whole."""
         read = self._contents.put(fd, content.size, known.growing, whole=True)
         if read != content:
@@ -122,7 +122,7 @@ class KnownFiles:
         return read
 
 
-def _looks_the_same(fd: int, growing: Growing) -> bool:
+def _looks_the_same(fd: int, growing: GrowingFile) -> bool:
     """As far as its head and end tell."""
     size = growing.content.size
     at_end = os.pread(fd, len(growing.end), max(0, size - len(growing.end)))

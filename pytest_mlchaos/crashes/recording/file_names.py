@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..model import Link
-from .content_store import Contents
+from .content_store import ContentStore
 from .history import History, moved
 from .inodes import Entry, Inode
 from .outside_files import Shadow, Shadows
@@ -22,7 +22,7 @@ _DEPTH = 40
 class Names:
     """The entry of each absolute path, as the calls have left it so far. Each change in the directory is noted in its history."""
 
-    def __init__(self, history: History, contents: Contents, shadows: Shadows) -> None:
+    def __init__(self, history: History, contents: ContentStore, shadows: Shadows) -> None:
         self._history = history
         self._contents = contents
         self._shadows = shadows
@@ -43,7 +43,7 @@ class Names:
         entry = self.known(path)
         return self._shadows.of(entry[0]) if isinstance(entry, tuple) else None
 
-    def place(self, path: str, *, follow: bool, depth: int = 0) -> str:
+    def resolve(self, path: str, *, follow: bool, depth: int = 0) -> str:
         """Return where a path leads. ``follow``: a link at its end, too."""
         path = path.rstrip("/") or "/"
         above, name = os.path.split(path)
@@ -51,7 +51,7 @@ class Names:
             return self.folder(path)
         path = os.path.join(self.folder(above, depth), name)
         target = self._target(path) if follow and depth < _DEPTH else None
-        return path if target is None else self.place(os.path.join(os.path.dirname(path), target), follow=True, depth=depth + 1)
+        return path if target is None else self.resolve(os.path.join(os.path.dirname(path), target), follow=True, depth=depth + 1)
 
     def folder(self, path: str, depth: int = 0) -> str:
         """A directory, without links on the way."""

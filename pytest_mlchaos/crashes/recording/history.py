@@ -8,9 +8,9 @@ import stat
 from collections.abc import Iterable
 
 from ..model import Change, File, Folder, Kind, Link, Tree
-from .content_store import Contents, Growing, opened
+from .content_store import ContentStore, GrowingFile, opened
 from .inodes import SPECIAL, Draft, Entry, Inode
-from .io_accounting import Written
+from .io_accounting import WriteCount
 
 __all__ = ["History", "moved"]
 
@@ -18,7 +18,7 @@ __all__ = ["History", "moved"]
 class History:
     """The tree of a directory, and the changes that led to it: each is noted first, and what files held is filled in when it is read."""
 
-    def __init__(self, root: str, contents: Contents) -> None:
+    def __init__(self, root: str, contents: ContentStore) -> None:
         self.root = root
         self.changes: list[Change] = []
         self.unseen: list[int] = []
@@ -159,19 +159,19 @@ class History:
         for inode in self.closing:
             self._verify(inode)
 
-    def settled(self, written: Written | None) -> None:
+    def settled(self, written: WriteCount | None) -> None:
         """Nothing has changed since it was read. ``written``: what was written since the last time, where that is known."""
         for pending in (self.dirty, self._touched, self.closing):
             pending.clear()
         self._vanished = False
         self._former.clear()
-        place = len(self.changes)
+        index = len(self.changes)
         for draft in self._drafts:
             self._add(draft)
         self._drafts.clear()
-        unseen = self.hidden + sum(_left_unknown(change) for change in self.changes[place:])
+        unseen = self.hidden + sum(_left_unknown(change) for change in self.changes[index:])
         if written is not None:
-            unseen += self._account_for(place, written)
+            unseen += self._account_for(index, written)
         self._missed(unseen)
         self.hidden = 0
 
@@ -179,13 +179,13 @@ class History:
         if unseen:
             self.unseen.append(unseen)
 
-    def _account_for(self, place: int, written: Written) -> int:
+    def _account_for(self, index: int, written: WriteCount) -> int:
         """Note by how many writes files have grown, at most. Return how many writes are known that no cut of a file can stand for.
 
         Other files may have been written since the last look. So more bytes than these files grew by tell nothing, unless the
         same call has also opened the file: such a call does all of its work by itself.
         """
-        latest = list(enumerate(self.changes[place:], place))
+        latest = list(enumerate(self.changes[index:], index))
         grown = [(at, change) for at, change in latest if change.kind == "grew"]
         by = sum(_size(change) - change.start for _, change in grown)
         opened = {change.path for _, change in latest if change.kind in ("created", "truncated")}
@@ -252,11 +252,11 @@ class History:
         for version, _ in inode.supposed:
             inode.versions[version] = None
         lost = 0
-        for place in range(min(place for _, place in inode.supposed), len(self.changes)):
-            change = self.changes[place]
+        for index in range(min(index for _, index in inode.supposed), len(self.changes)):
+            change = self.changes[index]
             before = None if _holds(change.before, wrong) else change.before
             after = None if _holds(change.after, wrong) else change.after
-            self.changes[place] = voided = dataclasses.replace(change, before=before, after=after)
+            self.changes[index] = voided = dataclasses.replace(change, before=before, after=after)
             lost += _left_unknown(voided) - _left_unknown(change)
         self._missed(lost)
         self._frozen = ({}, {})
@@ -273,7 +273,7 @@ class History:
                 status = os.fstat(fd)
                 if not stat.S_ISREG(status.st_mode) or not self._is(inode, status):
                     return None
-                growing = inode.growing = inode.growing or Growing()
+                growing = inode.growing = inode.growing or GrowingFile()
                 content = self._contents.put(fd, status.st_size, growing, whole=whole)
         except OSError:
             return None

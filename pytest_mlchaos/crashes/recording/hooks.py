@@ -15,8 +15,8 @@ from ...core.interrupts import uninterruptible
 from ...engine.activity import alone, asleep
 from ...engine.patching import Patches
 from ...engine.scopes import OURS, within
-from .inotify_recorder import Recorder
-from .polling_recorder import Comparing
+from .inotify_recorder import InotifyRecorder
+from .polling_recorder import PollingRecorder
 
 __all__ = ["EXDEV", "cross_device", "watched"]
 
@@ -27,7 +27,7 @@ _GOES_ON = 0.03  # s: when another process has written nothing for so long, it g
 
 
 @uninterruptible
-def watched(recorder: Recorder | Comparing) -> Iterator[None]:
+def watched(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]:
     """Drain the recorder whenever something may have been written: before and after each C function, and where Python functions return.
 
     What another thread or a child process writes in the meantime is seen then, too.
@@ -47,7 +47,7 @@ def watched(recorder: Recorder | Comparing) -> Iterator[None]:
 
     with Patches() as patches:
         _watch_syncs(recorder, patches)
-        if isinstance(recorder, Comparing):
+        if isinstance(recorder, PollingRecorder):
             patches.on_undo(recorder.listen(look))
         if hasattr(sys, "monitoring"):
             _monitor(patches, pending, look)
@@ -60,7 +60,7 @@ def watched(recorder: Recorder | Comparing) -> Iterator[None]:
 
 
 @uninterruptible
-def _beside(recorder: Recorder | Comparing, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
+def _beside(recorder: InotifyRecorder | PollingRecorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
     """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do; or sleeps.
 
     Who sleeps may be waiting for a child process, which has the work directory to itself meanwhile.
@@ -89,9 +89,9 @@ def _beside(recorder: Recorder | Comparing, look: Callable[[], None], busy: thre
         thread.join()
 
 
-def _is_time(recorder: Recorder | Comparing, over: threading.Event) -> bool:
+def _is_time(recorder: InotifyRecorder | PollingRecorder, over: threading.Event) -> bool:
     """Whether to look from beside, now that something has changed."""
-    if isinstance(recorder, Comparing) and recorder.has_children():
+    if isinstance(recorder, PollingRecorder) and recorder.has_children():
         return True  # what they have written is soon another thing
     drained, worked, waiting = recorder.drained, process_time(), recorder.pending()
     if over.wait(_LONG) or recorder.drained != drained or not recorder.wait(0):
@@ -155,7 +155,7 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
     monitoring.set_events(tool, monitoring.events.CALL | monitoring.events.PY_RETURN | monitoring.events.PY_YIELD)
 
 
-def _watch_syncs(recorder: Recorder | Comparing, patches: Patches) -> None:
+def _watch_syncs(recorder: InotifyRecorder | PollingRecorder, patches: Patches) -> None:
     """What is written back by ``os.fsync``, ``os.fdatasync`` and ``os.sync`` outlives a power loss.
 
     Fidelity: what C++ or Rust writes back by itself is not seen, nor are files that were opened with ``O_SYNC`` or ``O_DSYNC``.
@@ -168,7 +168,7 @@ def _watch_syncs(recorder: Recorder | Comparing, patches: Patches) -> None:
             patches.replace_everywhere(original, wrapper)
 
 
-def _all_synced(original: Callable[[], None], recorder: Recorder | Comparing) -> Callable[[], None]:
+def _all_synced(original: Callable[[], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[], None]:
     @functools.wraps(original)
     def sync() -> None:
         original()
@@ -178,13 +178,13 @@ def _all_synced(original: Callable[[], None], recorder: Recorder | Comparing) ->
     return sync
 
 
-def _synced(original: Callable[[Any], None], recorder: Recorder | Comparing) -> Callable[[Any], None]:
+def _synced(original: Callable[[Any], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[Any], None]:
     @functools.wraps(original)
     def sync(fd: Any) -> None:
         original(fd)
         number = fd if isinstance(fd, int) else fd.fileno()
         with within(OURS), contextlib.suppress(OSError):
-            recorder.synced(recorder.path_of(number) if isinstance(recorder, Comparing) else os.readlink(f"/proc/self/fd/{number}"))
+            recorder.synced(recorder.path_of(number) if isinstance(recorder, PollingRecorder) else os.readlink(f"/proc/self/fd/{number}"))
 
     return sync
 

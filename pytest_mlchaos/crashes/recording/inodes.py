@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..model import File, Folder, Kind, Link
-from .content_store import Growing
+from .content_store import GrowingFile
 
 __all__ = ["SPECIAL", "Draft", "Entry", "Inode"]
 
@@ -22,7 +22,7 @@ class Inode:
         self.paths = {path}
         self.versions: list[File | Link | None] = [version]
         self.key: tuple[int, int] | None = None
-        self.growing: Growing | None = None
+        self.growing: GrowingFile | None = None
         self.supposed: list[tuple[int, int]] = []  # (version, change): known but for a change that left no trace
         self.fresh = -1  # the version that it had if it was really made anew, and is no link to another
         self.synced = -1

@@ -97,9 +97,9 @@ class Inotify:
 
 
 def _parsed(data: bytes) -> Iterator[Event]:
-    place = 0
-    while place < len(data):
-        watch, mask, cookie, length = _HEAD.unpack_from(data, place)
-        place += _HEAD.size
-        yield Event(watch, mask, cookie, os.fsdecode(data[place : place + length].rstrip(b"\0")))
-        place += length
+    index = 0
+    while index < len(data):
+        watch, mask, cookie, length = _HEAD.unpack_from(data, index)
+        index += _HEAD.size
+        yield Event(watch, mask, cookie, os.fsdecode(data[index : index + length].rstrip(b"\0")))
+        index += length

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from ..model import Change, File, Folder, Tree
 from . import inotify
-from .content_store import EMPTY, Contents
+from .content_store import EMPTY, ContentStore
 from .event_batches import QUIET, ahead, all_quiet
 from .history import History, moved
 from .inodes import Inode
 from .inotify import Event, Inotify
-from .io_accounting import Account, mapped_files
-from .read_log import Reads
-from .recorder_base import Following
+from .io_accounting import WriteAccount, mapped_files
+from .read_log import InotifyReadLog
+from .recorder_base import RecorderBase
 from .watches import Watches, status_of
 
-__all__ = ["Recorder"]
+__all__ = ["InotifyRecorder"]
 
 TRIES = 50
 """How often a directory is read again while others go on writing."""
@@ -31,7 +31,7 @@ _MOST_FILES = 256
 _RENAMING = 0.0005
 
 
-class Recorder(Following):
+class InotifyRecorder(RecorderBase):
     """Follows one directory. ``changes`` is what it saw; ``step`` is what the next ones are put down to.
 
     Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could
@@ -42,13 +42,13 @@ class Recorder(Following):
     Fidelity: a file that is written through a mapping into memory raises no event; it is compared at each step, and at the end.
     """
 
-    def __init__(self, root: Path, contents: Contents) -> None:
+    def __init__(self, root: Path, contents: ContentStore) -> None:
         super().__init__()
-        self.reads: Reads | None = None
+        self.reads: InotifyReadLog | None = None
         self._history = History(os.path.realpath(root), contents)
         self._inotify = Inotify()
         self.pending, self.wait = self._inotify.pending, self._inotify.wait
-        self._account = Account()
+        self._account = WriteAccount()
         self._mapped: set[tuple[int, int]] = set()
         self._unseen: dict[str, bool | None] = {}
         """New directories, and if nothing else has happened since each was made; None for one that came with what is in it."""
@@ -169,7 +169,7 @@ class Recorder(Following):
         written, following, busy = ahead(events)
         targets = {event.cookie for event in events if event.mask & inotify.MOVED_TO and self._watches.path_of(event) is not None}
         leaving: dict[int, str] = {}
-        for place, event in enumerate(events):
+        for index, event in enumerate(events):
             path = self._watches.path_of(event)
             if path is None or event.mask & inotify.IGNORED:
                 continue
@@ -178,8 +178,8 @@ class Recorder(Following):
             elif event.mask & inotify.MOVED_TO:
                 self._came(path, leaving.pop(event.cookie, None))
             else:
-                self._alone = place >= busy
-                self._on(event.mask, path, written[place], following[place])
+                self._alone = index >= busy
+                self._on(event.mask, path, written[index], following[index])
 
     def _on(self, mask: int, path: str, written: bool, following: int) -> None:
         """One event. ``written``: the same name is written to again, before it can be read; ``following``: its next event."""

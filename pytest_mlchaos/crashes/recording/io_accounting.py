@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 from ...engine.activity import threads
 
-__all__ = ["Account", "Written", "mapped_files"]
+__all__ = ["WriteAccount", "WriteCount", "mapped_files"]
 
 
-class Written(NamedTuple):
+class WriteCount(NamedTuple):
     """What was written between two looks: ``size`` in bytes, by how many system ``calls``."""
 
     size: int
     calls: int
 
 
-class Account:
+class WriteAccount:
     """Linux' account of this process's writes (``/proc/self/io``), from one look to the next.
 
     A file that has grown by more than was written was given its length first, or has holes, or was written through a mapping into memory:
@@ -42,22 +42,22 @@ class Account:
             os.close(self._fd)
         self._fd = -1
 
-    def since(self) -> Written | None:
+    def since(self) -> WriteCount | None:
         """Return what was written since ``reset``; None if this cannot be told."""
         now = self._written()
         if now is None or self._before is None or _others() - self._others:
             return None
-        return Written(now.size - self._before.size, now.calls - self._before.calls)
+        return WriteCount(now.size - self._before.size, now.calls - self._before.calls)
 
     def reset(self) -> None:
         """What comes is counted from here on."""
         self._before = self._written()
 
-    def _written(self) -> Written | None:
+    def _written(self) -> WriteCount | None:
         with contextlib.suppress(OSError, ValueError, KeyError):
             lines = os.pread(self._fd, 512, 0).decode("ascii").splitlines()
             counts = {name: int(number) for name, _, number in (line.partition(":") for line in lines)}
-            return Written(counts["wchar"], counts["syscw"])
+            return WriteCount(counts["wchar"], counts["syscw"])
         return None
 
 

@@ -10,17 +10,17 @@ from typing import Any, Protocol
 from ..end_digests import endings
 from ..model import Change, Tree
 from . import inotify
-from .content_store import Contents
+from .content_store import ContentStore
 from .directory import Disk
 from .hooks import watched
-from .inotify_recorder import Recorder
-from .polling_recorder import Comparing
-from .read_log import Reads
+from .inotify_recorder import InotifyRecorder
+from .polling_recorder import PollingRecorder
+from .read_log import InotifyReadLog
 
-__all__ = ["Holding", "Local", "Place", "Reading", "Recording", "Unseen"]
+__all__ = ["LocalDirectory", "Location", "NoReadLog", "ReadLog", "Recorder", "TreeHolder"]
 
 
-class Recording(Protocol):
+class Recorder(Protocol):
     """Follows what happens in a place. ``start``: what was there first; ``step`` is what the next changes are put down to."""
 
     step: int
@@ -47,23 +47,23 @@ class Recording(Protocol):
         """Follow it no longer."""
 
 
-class Reading(Protocol):
+class ReadLog(Protocol):
     """Notes which files of an earlier process are read. ``files``: their paths, afterwards; None where this cannot be seen."""
 
     files: frozenset[str] | None
 
 
-class Holding(Protocol):
+class TreeHolder(Protocol):
     """A place, and the trees that it is made to hold."""
 
     def hold(self, tree: Tree) -> None:
         """Make it hold just this."""
 
 
-class Place(Protocol):
+class Location(Protocol):
     """Where a subject keeps its checkpoints. As text it is what the user calls it."""
 
-    def recorder(self, contents: Contents) -> Recording:
+    def recorder(self, contents: ContentStore) -> Recorder:
         """What follows it from now on."""
         ...
 
@@ -71,11 +71,11 @@ class Place(Protocol):
         """While it is entered, the recorder looks whenever something may have been written."""
         ...
 
-    def reads(self, recorder: Recording | None) -> contextlib.AbstractContextManager[Reading]:
+    def reads(self, recorder: Recorder | None) -> contextlib.AbstractContextManager[ReadLog]:
         """While it is entered, what is read there is noted, but for what the recorder reads."""
         ...
 
-    def holding(self, contents: Contents) -> Holding:
+    def holding(self, contents: ContentStore) -> TreeHolder:
         """What puts a content there."""
         ...
 
@@ -84,13 +84,13 @@ class Place(Protocol):
         ...
 
 
-class Unseen:
+class NoReadLog:
     """Reads that cannot be seen."""
 
     files: frozenset[str] | None = None
 
 
-class Local:
+class LocalDirectory:
     """A directory."""
 
     def __init__(self, root: Path) -> None:
@@ -99,26 +99,26 @@ class Local:
     def __str__(self) -> str:
         return str(self._root)
 
-    def recorder(self, contents: Contents) -> Recorder | Comparing:
+    def recorder(self, contents: ContentStore) -> InotifyRecorder | PollingRecorder:
         """Return a recorder that follows events; one that compares listings if the system has none, or refuses more watches."""
         if inotify.available():
             with contextlib.suppress(inotify.NoInotify):
-                return Recorder(self._root, contents)
-        return Comparing(self._root, contents)
+                return InotifyRecorder(self._root, contents)
+        return PollingRecorder(self._root, contents)
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """At each call of a C function."""
         return watched(recorder)
 
     @contextlib.contextmanager
-    def reads(self, recorder: Recording | None) -> Iterator[Reads]:
+    def reads(self, recorder: Recorder | None) -> Iterator[InotifyReadLog]:
         """Seen by events of the filesystem."""
-        with Reads.of(self._root) as reads:
-            if isinstance(recorder, Recorder):
+        with InotifyReadLog.of(self._root) as reads:
+            if isinstance(recorder, InotifyRecorder):
                 recorder.reads = reads
             yield reads
 
-    def holding(self, contents: Contents) -> Disk:
+    def holding(self, contents: ContentStore) -> Disk:
         """What puts a content there."""
         return Disk(self._root, contents)
 

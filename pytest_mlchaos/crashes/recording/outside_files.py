@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..model import Content, File
-from .content_store import EMPTY, SMALL, Contents, Growing
+from .content_store import EMPTY, SMALL, ContentStore, GrowingFile
 from .inodes import Inode
 
 __all__ = ["Shadow", "Shadows"]
@@ -25,7 +25,7 @@ class Shadow:
         self._data = bytearray()
         self._fd = -1
         """The descriptor of the file that holds the copy once it is large; -1 before."""
-        self._growing = Growing()
+        self._growing = GrowingFile()
         self._held: Content | None = EMPTY
 
     def close(self) -> None:
@@ -82,10 +82,10 @@ class Shadow:
             os.pwrite(self._fd, self._data, 0)
             self._data = bytearray()
         if at < self._growing.content.size:
-            self._growing = Growing()  # it is read as a whole
+            self._growing = GrowingFile()  # it is read as a whole
         self._held = None
 
-    def file(self, contents: Contents) -> File | None:
+    def file(self, contents: ContentStore) -> File | None:
         """Return the content; None if it is not known."""
         if not self.known:
             return None

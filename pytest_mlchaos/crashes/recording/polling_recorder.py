@@ -14,15 +14,15 @@ from typing import Any
 from ...errors import BadArgument
 from ..model import Change, File, Folder, Kind, Link, Tree
 from .audit_events import STARTS, hear
-from .content_store import Contents
-from .file_cache import KnownFiles
+from .content_store import ContentStore
+from .file_cache import FileCache
 from .history import moved
 from .listing import OpenFiles, Status, has_fine_times, listed
-from .recorder_base import Following
-from .stat_poll import Glances
-from .tree_diff import Difference, Key, Seen, differences
+from .recorder_base import RecorderBase
+from .stat_poll import StatPoll
+from .tree_diff import Key, TreeChange, TreeSnapshot, differences
 
-__all__ = ["Comparing"]
+__all__ = ["PollingRecorder"]
 
 TRIES = 10
 """How often a directory is read again while others go on writing."""
@@ -31,8 +31,8 @@ _SHORT = 0.001
 _OFTEN, _SELDOM = 0.002, 0.01
 
 
-class Comparing(Following):
-    """Follows one directory as ``Recorder`` does, on any POSIX system. ``changes`` is what it saw.
+class PollingRecorder(RecorderBase):
+    """Follows one directory as ``InotifyRecorder`` does, on any POSIX system. ``changes`` is what it saw.
 
     The whole directory is listed, what has changed is read, and it is listed again: each content that is told of was really there at
     once. Of a new content, the one change that leads to it is told where that is certain (a file that grew, a rename); else it is one
@@ -44,7 +44,7 @@ class Comparing(Following):
     caches what it knows of files, changes may be seen late.
     """
 
-    def __init__(self, root: Path, contents: Contents) -> None:
+    def __init__(self, root: Path, contents: ContentStore) -> None:
         if not hasattr(os, "pread"):
             raise BadArgument(
                 f"mlchaos.explore_crashes follows files as POSIX systems have them, and {sys.platform} is none: run it on Linux or macOS "
@@ -53,13 +53,13 @@ class Comparing(Following):
         super().__init__()
         self._root = os.path.realpath(root)
         self._contents = contents
-        self._files = KnownFiles(contents, self._void)
+        self._files = FileCache(contents, self._void)
         self._files.is_fine = _are_on_one_device(self._root, contents.path.parent) and has_fine_times(str(contents.path.parent))
         self._open = OpenFiles()
-        self._glances = Glances(self._root, self._has_more)
-        self.pending = self._glances.due
+        self._stat_poll = StatPoll(self._root, self._has_more)
+        self.pending = self._stat_poll.due
         self._listing: dict[str, Status] = {}
-        self._seen = Seen({}, {})
+        self._seen = TreeSnapshot({}, {})
         self._unsynced: set[Key] = set()
         self._loose: frozenset[str] = frozenset()
         self._unclosed: dict[Key, bool] = {}  # and whether it was seen open here
@@ -92,7 +92,7 @@ class Comparing(Following):
     def wait(self, seconds: float) -> bool:
         """Wait until something has changed, so long at most."""
         end = perf_counter() + seconds
-        while not self._glances.has_changed():
+        while not self._stat_poll.has_changed():
             left = end - perf_counter()
             if left <= 0 or self._closed:
                 return False
@@ -112,10 +112,10 @@ class Comparing(Following):
             if event == "mmap.__new__":
                 self._files.map(arguments[0])
             self._started = self._started or event in STARTS
-            if self._glances.cost < _SHORT or self._glances.differ():
+            if self._stat_poll.cost < _SHORT or self._stat_poll.differ():
                 look()
             self._opened = self._opened or event == "open"
-            self._glances.marked = True
+            self._stat_poll.marked = True
 
         return hear(heard)
 
@@ -123,7 +123,7 @@ class Comparing(Following):
 
     def _look(self, closely: bool) -> None:
         """There is no look that is closer than another."""
-        self._known = self._glances.marked = False
+        self._known = self._stat_poll.marked = False
         opened, self._opened = self._opened, False
         for _ in range(TRIES):
             began = perf_counter()
@@ -142,7 +142,7 @@ class Comparing(Following):
                 break
         else:  # it never stood still: later, then
             self._opened = opened
-        self._glances.looked(listing_took * 2, marked=not self._known or self._glances.marked, young=bool(self._files.young))
+        self._stat_poll.looked(listing_took * 2, marked=not self._known or self._stat_poll.marked, young=bool(self._files.young))
 
     def _written_here(self, listing: dict[str, Status], *, opened: bool) -> set[Key]:
         """The files that are open here; where none was opened since the last time, only few need to be asked for."""
@@ -168,7 +168,7 @@ class Comparing(Following):
     # -- what has happened -------------------------------------------------------------------------------------
 
     def _take_in(self, listing: dict[str, Status], tree: Tree, writing: set[Key]) -> None:
-        before, after = self._seen, Seen(tree, {path: listing[path].key for path in tree})
+        before, after = self._seen, TreeSnapshot(tree, {path: listing[path].key for path in tree})
         self._close_unchanged(after, writing)
         found = differences(before, after, self._contents, lambda path: self._is_torn(path, listing), lambda path: listing[path].ctime)
         changed = [path for path in tree if not after.is_same(path, before)]
@@ -182,7 +182,7 @@ class Comparing(Following):
             self._note(difference.kind, difference.path, tree_before, difference.after, difference.start, difference.source)
             tree_before = difference.after
         self._close_ended(found, changed, writing)
-        self._glances.known(listing, [path for path, status in listing.items() if status != self._listing.get(path)], writing)
+        self._stat_poll.known(listing, [path for path, status in listing.items() if status != self._listing.get(path)], writing)
         self._listing = listing
         self._files.forget_all_but(after.keys.values())
 
@@ -207,7 +207,7 @@ class Comparing(Following):
         unsynced = frozenset(path for path, key in self._seen.keys.items() if key in self._unsynced)
         self.changes.append(Change(kind, path, self.step, before, after, start, source, unsynced, self._loose))
 
-    def _set_loose(self, before: Seen, found: Iterable[Difference], changed: Iterable[str]) -> None:
+    def _set_loose(self, before: TreeSnapshot, found: Iterable[TreeChange], changed: Iterable[str]) -> None:
         keys = self._seen.keys
         for difference in found:
             if difference.source is not None:
@@ -217,14 +217,14 @@ class Comparing(Following):
         named = {path for path in changed if before.keys.get(path) != keys[path]}
         self._loose = frozenset((self._loose & keys.keys()) | named)
 
-    def _close_unchanged(self, after: Seen, writing: set[Key]) -> None:
+    def _close_unchanged(self, after: TreeSnapshot, writing: set[Key]) -> None:
         """A file that nobody here has open, and that is what it was the last time, has been closed since."""
         for key in self._unclosed.keys() - writing:
             held = _held(self._seen, key)
             if held is not None and _held(after, key) in (None, held):
                 self._closes(key)
 
-    def _close_ended(self, found: list[Difference], changed: Iterable[str], writing: set[Key]) -> None:
+    def _close_ended(self, found: list[TreeChange], changed: Iterable[str], writing: set[Key]) -> None:
         """And so has one that was open here, and is not."""
         tells = bool(found) and found[-1].kind in ("created", "grew", "truncated", "rewritten")
         for path in changed:
@@ -252,9 +252,9 @@ class Comparing(Following):
             holds = tree is not None and any(isinstance(node, File) and node.content.digest in wrong for node in tree.values())
             return None if holds else tree
 
-        for place in range(first, len(self.changes)):
-            change = self.changes[place]
-            self.changes[place] = Change(
+        for index in range(first, len(self.changes)):
+            change = self.changes[index]
+            self.changes[index] = Change(
                 change.kind, change.path, change.step, right(change.before), right(change.after), change.start, change.source,
                 change.unsynced, change.loose,
             )  # fmt: skip
@@ -298,6 +298,6 @@ def _are_on_one_device(path: str, other: Path) -> bool:
     return False
 
 
-def _held(seen: Seen, key: Key) -> object:
+def _held(seen: TreeSnapshot, key: Key) -> object:
     """What a file held."""
     return next((seen.tree[path] for path, other in seen.keys.items() if other == key), None)

@@ -13,12 +13,12 @@ from . import inotify
 from .audit_events import hear
 from .inotify import Event, Inotify
 
-__all__ = ["Reads"]
+__all__ = ["InotifyReadLog"]
 
 _NEW = inotify.CREATE | inotify.DELETE | inotify.MOVED_TO
 
 
-class Reads:
+class InotifyReadLog:
     """Follows what is read below a directory. ``files``: what lay there at the start and was read; None if this cannot be seen.
 
     A file counts as read from its first read access, and when it was opened without one and not written to either, as a mapping into
@@ -47,7 +47,7 @@ class Reads:
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, root: Path) -> Iterator[Reads]:
+    def of(cls, root: Path) -> Iterator[InotifyReadLog]:
         """Follow the directory while the context is entered."""
         reads = cls(root)
         deaf = hear(reads._on_opening)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 
-__all__ = ["Following"]
+__all__ = ["RecorderBase"]
 
 
-class Following:
+class RecorderBase:
     """Looks when it is asked to. ``drained``: how often it has."""
 
     def __init__(self) -> None:

@@ -22,12 +22,12 @@ from ...engine.scopes import OURS, within
 from ...errors import BadArgument
 from ...processes.subprocess_runner import fresh_processes
 from ..model import Change, File, Folder, Kind, Node, Tree
-from .content_store import Contents
+from .content_store import ContentStore
 from .fsspec_prefix import Prefix
 from .fsspec_recorder import Operations
-from .location import Unseen
+from .location import NoReadLog
 
-__all__ = ["Remote"]
+__all__ = ["RemotePrefix"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 TRIES = 5
@@ -37,7 +37,7 @@ TAGS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "checksum", "crc32c", 
 _PROBE = ".mlchaos-probe"
 
 
-class Remote:
+class RemotePrefix:
     """A prefix of an fsspec filesystem. ``rooted``: it existed, empty, before the subject came."""
 
     def __init__(self, prefix: Prefix, rooted: bool) -> None:
@@ -46,14 +46,14 @@ class Remote:
         self._operations = Operations()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Remote, (self._prefix, self._rooted)
+        return RemotePrefix, (self._prefix, self._rooted)
 
     def __str__(self) -> str:
         return str(self._prefix)
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, prefix: Prefix, caller: str, *, allow_remote: bool) -> Iterator[Remote]:
+    def opened(cls, prefix: Prefix, caller: str, *, allow_remote: bool) -> Iterator[RemotePrefix]:
         """An empty prefix, which is left as it was found."""
         try:
             prefix.check(caller, allow_remote=allow_remote)
@@ -81,37 +81,37 @@ class Remote:
                 "isolation='in-process'; a server on loopback can be reached from all"
             )
 
-    def recorder(self, contents: Contents) -> _Recorder:
+    def recorder(self, contents: ContentStore) -> _FsspecRecorder:
         """It looks behind each operation that writes, and at each step."""
-        return _Recorder(self._prefix, contents, self._operations)
+        return _FsspecRecorder(self._prefix, contents, self._operations)
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """At each operation."""
         watched: contextlib.AbstractContextManager[None] = recorder.watched()
         return watched
 
-    def reads(self, recorder: Any) -> contextlib.AbstractContextManager[Unseen]:
+    def reads(self, recorder: Any) -> contextlib.AbstractContextManager[NoReadLog]:
         """Clients read in ways of their own."""
-        return contextlib.nullcontext(Unseen())
+        return contextlib.nullcontext(NoReadLog())
 
-    def holding(self, contents: Contents) -> _Holding:
+    def holding(self, contents: ContentStore) -> _RemoteTreeHolder:
         """What puts a content there."""
-        return _Holding(self._prefix, contents, clear=lambda: self._prefix.clear(root=not self._rooted))
+        return _RemoteTreeHolder(self._prefix, contents, clear=lambda: self._prefix.clear(root=not self._rooted))
 
     def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
         """Of the objects."""
         found = {path: self._prefix.read(path) for path, info in self._prefix.infos().items() if info.get("type") != "directory"}
-        return {path: Contents.digest(data) for path, data in found.items() if data is not None}, {}
+        return {path: ContentStore.digest(data) for path, data in found.items() if data is not None}, {}
 
 
 def _found(prefix: Prefix) -> bool:
     return _PROBE in prefix.infos()
 
 
-class _Recorder:
+class _FsspecRecorder:
     """Follows a prefix by looking at it; each object is read once for each content."""
 
-    def __init__(self, prefix: Prefix, contents: Contents, operations: Operations) -> None:
+    def __init__(self, prefix: Prefix, contents: ContentStore, operations: Operations) -> None:
         self.changes: list[Change] = []
         self.step = 0
         self._prefix = prefix
@@ -231,10 +231,10 @@ def _tagged(info: Mapping[str, Any]) -> bool:
     return any(value for key, value in info.items() if str(key).lower() in TAGS)
 
 
-class _Holding:
+class _RemoteTreeHolder:
     """Empties a prefix and fills it. No client that lives in this process goes on with a listing of before."""
 
-    def __init__(self, prefix: Prefix, contents: Contents, *, clear: Callable[[], None]) -> None:
+    def __init__(self, prefix: Prefix, contents: ContentStore, *, clear: Callable[[], None]) -> None:
         self._prefix = prefix
         self._contents = contents
         self._clear = clear

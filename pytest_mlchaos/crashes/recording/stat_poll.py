@@ -8,7 +8,7 @@ from time import perf_counter  # by name: whoever patches the module's attribute
 
 from .listing import Status
 
-__all__ = ["Glances"]
+__all__ = ["StatPoll"]
 
 _RECENT = 8
 """How many paths that have changed last are looked at."""
@@ -23,7 +23,7 @@ _SLOW = 0.002
 Stamp = tuple[int, int, int, int]
 
 
-class Glances:
+class StatPoll:
     """Asks the paths that change: directories and files of late, and files that are open to be written.
 
     ``cost``: seconds that a look at the whole takes. ``marked``: something is known to be going on; ``young``: files may change without a

@@ -55,25 +55,25 @@ class Call:
     result: int = 0
     path: str = ""
 
-    def text(self, place: int) -> bytes:
+    def text(self, index: int) -> bytes:
         """Return an argument that is a text."""
-        found = _TEXT.match(self.arguments[place])
+        found = _TEXT.match(self.arguments[index])
         return _bytes(found[1]) if found else b""
 
-    def texts(self, place: int) -> bytes | None:
+    def texts(self, index: int) -> bytes | None:
         """Return all texts in an argument, one behind the other; None if they were too long to be told."""
-        found = list(_TEXT.finditer(self.arguments[place]))
+        found = list(_TEXT.finditer(self.arguments[index]))
         return None if any(one[2] for one in found) else b"".join(_bytes(one[1]) for one in found)
 
-    def number(self, place: int, otherwise: int = 0) -> int:
+    def number(self, index: int, otherwise: int = 0) -> int:
         """Return an argument that is a number; also ``[number]``, for example behind a pointer."""
-        found = re.match(rb"\[?(-?(?:0x[0-9a-f]+|\d+))", self.arguments[place])
+        found = re.match(rb"\[?(-?(?:0x[0-9a-f]+|\d+))", self.arguments[index])
         text = found[1].decode("ascii") if found else ""
         return otherwise if not text else int(text, 8 if re.match(r"0\d", text) else 0)
 
-    def descriptor(self, place: int) -> Descriptor:
+    def descriptor(self, index: int) -> Descriptor:
         """Return an argument that is a file descriptor."""
-        argument = self.arguments[place]
+        argument = self.arguments[index]
         if argument.startswith(b"0x"):
             return Descriptor(int(argument, 16), "")
         found = _NUMBERED.match(argument)
@@ -81,9 +81,9 @@ class Call:
             return Descriptor(-1, "")
         return Descriptor(-100 if found[1] == b"AT_FDCWD" else int(found[1]), _path(found[2]))
 
-    def has(self, place: int, flag: str) -> bool:
+    def has(self, index: int, flag: str) -> bool:
         """Return True if a flag is among those of an argument."""
-        return re.search(rb"\b" + flag.encode("ascii") + rb"\b", self.arguments[place]) is not None
+        return re.search(rb"\b" + flag.encode("ascii") + rb"\b", self.arguments[index]) is not None
 
 
 def options(to: Path) -> list[str]:
@@ -100,7 +100,7 @@ def parsed(written: Path, *, forks: bool = False) -> Iterator[Call]:
 
     ``forks``: only those that make threads and processes.
     """
-    begun: dict[int, tuple[int, bytes]] = {}
+    baseline: dict[int, tuple[int, bytes]] = {}
     with written.open("rb") as lines:
         for line in lines:
             if forks and not _MAKES.search(line, 0, _HEAD):
@@ -113,9 +113,9 @@ def parsed(written: Path, *, forks: bool = False) -> Iterator[Call]:
             if _EXITED.match(text):
                 yield Call(thread, time, "exit")
             elif text.endswith(_UNFINISHED):
-                begun[thread] = time, text[: -len(_UNFINISHED)]
-            elif resumed is not None and thread in begun:
-                time, head = begun.pop(thread)
+                baseline[thread] = time, text[: -len(_UNFINISHED)]
+            elif resumed is not None and thread in baseline:
+                time, head = baseline.pop(thread)
                 yield from _call(thread, time, head + resumed[1])
             elif resumed is None:
                 yield from _call(thread, time, text)

@@ -17,11 +17,11 @@ from ...engine.activity import OUR_PROCESSES
 from ...errors import BadArgument
 from ...processes.subprocess_runner import Ended, fresh_processes
 from ..model import Change, Tree
-from .content_store import Contents
-from .location import Local
+from .content_store import ContentStore
+from .location import LocalDirectory
 from .strace_parser import options
 
-__all__ = ["MARK", "Marked", "await_strace", "check_strace", "traced"]
+__all__ = ["MARK", "TracedDirectory", "await_strace", "check_strace", "traced"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MARK = "/proc/mlchaos step "
@@ -40,7 +40,7 @@ def check_strace(caller: str) -> None:
         )
 
 
-class Marking:
+class StepMarker:
     """Stands for a recorder in a process that is traced: it tells of the steps, and what has happened is known when the run is over."""
 
     start: Tree | None = None
@@ -72,12 +72,12 @@ class Marking:
         """There is nothing to close."""
 
 
-class Marked(Local):
+class TracedDirectory(LocalDirectory):
     """A directory whose changes strace tells of."""
 
-    def recorder(self, contents: Contents) -> Any:
+    def recorder(self, contents: ContentStore) -> Any:
         """What marks the steps."""
-        return Marking()
+        return StepMarker()
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """Nobody looks."""

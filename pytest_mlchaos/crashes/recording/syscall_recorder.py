@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..model import Change, File, Folder, Link, Tree
-from .content_store import EMPTY, Contents, Growing
+from .content_store import EMPTY, ContentStore, GrowingFile
 from .descriptors import OpenFile, Processes
 from .file_names import Names
 from .history import History
@@ -20,13 +20,13 @@ from .outside_files import Shadow, Shadows
 from .strace_parser import Call, parsed
 from .strace_process import MARK
 
-__all__ = ["Replay"]
+__all__ = ["SyscallRecorder"]
 
 _FORKS = ("fork", "vfork", "clone", "clone3")
 
 
-class Replay:
-    """Follows one directory as ``Recorder`` does, once what strace wrote is known: ``changes`` is what each system call did.
+class SyscallRecorder:
+    """Follows one directory as ``InotifyRecorder`` does, once what strace wrote is known: ``changes`` is what each system call did.
 
     It is made before the run, and holds what lies there then. Files elsewhere that the run writes are followed, too, as they may be moved
     into the directory.
@@ -36,7 +36,7 @@ class Replay:
     the files that are not what these calls made of them: they come as one last change.
     """
 
-    def __init__(self, root: Path, contents: Contents) -> None:
+    def __init__(self, root: Path, contents: ContentStore) -> None:
         self._history = History(os.path.realpath(root), contents)
         self._contents = contents
         self._shadows = Shadows()
@@ -125,9 +125,9 @@ class Replay:
                     self._processes.enter(call.thread, call.descriptor(argument).path)
             getattr(self, f"_{call.name}", _nothing)(call)
             self._history.settled(None)
-            for place in range(first, len(self.changes)):
-                if self.changes[place].kind == "grew" and not self.changes[place].writes:
-                    self.changes[place] = dataclasses.replace(self.changes[place], writes=1)
+            for index in range(first, len(self.changes)):
+                if self.changes[index].kind == "grew" and not self.changes[index].writes:
+                    self.changes[index] = dataclasses.replace(self.changes[index], writes=1)
 
     def _fork(self, call: Call) -> None:
         if call.result > 0:
@@ -226,9 +226,9 @@ class Replay:
         elif call.has(1, "F_SETFL") and file is not None:
             file.appends = call.has(2, "O_APPEND")
 
-    def _file(self, call: Call, place: int = 0) -> OpenFile | None:
+    def _file(self, call: Call, index: int = 0) -> OpenFile | None:
         """The open file that an argument stands for. One that came in another way (sent by a process) is written to at a place unknown."""
-        told = call.descriptor(place)
+        told = call.descriptor(index)
         file = self._processes.file(call.thread, told.number)
         if file is None and told.path.startswith("/"):
             shadow = self._names.shadow_at(told.path)
@@ -281,12 +281,12 @@ class Replay:
         shadow = file.shadow
         if shadow is None or not call.result:
             return
-        place = shadow.size if file.appends else file.at if at is None else at
+        offset = shadow.size if file.appends else file.at if at is None else at
         shadow.known = shadow.known and data is not None
         if data is not None and shadow.known:
-            shadow.write(data, place)
+            shadow.write(data, offset)
         if at is None:
-            file.at = place + call.result
+            file.at = offset + call.result
         self._changed(shadow, "grew", call.time)
         if file.synced:
             self._synced(file)
@@ -301,12 +301,12 @@ class Replay:
 
     def _copied(self, call: Call, source: OpenFile | None, start: int | None, target: OpenFile | None, at: int | None) -> None:
         """So many bytes as the call returned were copied. ``start``, ``at``: from and to where, if not from where each file is at."""
-        data, place = None, 0 if source is None else source.at if start is None else start
+        data, offset = None, 0 if source is None else source.at if start is None else start
         if source is not None:
             if source.shadow is not None:
-                data = source.shadow.read(place, call.result) if source.shadow.known else None
+                data = source.shadow.read(offset, call.result) if source.shadow.known else None
             elif source.path.startswith("/") and self._names.relative(source.path) is None:
-                data = _on_disk(source.path, place, call.result)
+                data = _on_disk(source.path, offset, call.result)
             if start is None:
                 source.at += call.result
         if target is not None:
@@ -358,11 +358,11 @@ class Replay:
     def _resized(self, call: Call, shadow: Shadow, size: int) -> None:
         if size == shadow.size and shadow.known:
             return
-        place = len(self.changes)
+        index = len(self.changes)
         shadow.resize(size)
         self._changed(shadow, "grew", call.time)
         self._history.settled(None)
-        for number in range(place, len(self.changes)):  # not by a write, from front to back: what is shorter is no state
+        for number in range(index, len(self.changes)):  # not by a write, from front to back: what is shorter is no state
             self.changes[number] = dataclasses.replace(self.changes[number], start=size)
 
     def _mmap(self, call: Call) -> None:
@@ -415,17 +415,17 @@ class Replay:
 
     # -- names -------------------------------------------------------------------------------------------------
 
-    def _absolute(self, call: Call, place: int, at: int | None = None) -> str:
+    def _absolute(self, call: Call, index: int, at: int | None = None) -> str:
         """Where a path leads, as it is written. ``at``: the argument that is the directory which it starts from."""
         base = self._processes.directory(call.thread)
         if at is not None and call.descriptor(at).path:
             base = call.descriptor(at).path
-        path = os.fsdecode(call.text(place))
+        path = os.fsdecode(call.text(index))
         return os.path.join(base, path) if path else base
 
-    def _resolved(self, call: Call, place: int, at: int | None = None, *, follow: bool = True) -> str:
+    def _resolved(self, call: Call, index: int, at: int | None = None, *, follow: bool = True) -> str:
         """Where it leads. ``follow``: a link at its end, too."""
-        return self._names.place(self._absolute(call, place, at), follow=follow)
+        return self._names.resolve(self._absolute(call, index, at), follow=follow)
 
     def _rename(self, call: Call) -> None:
         self._names.move(self._resolved(call, 0, follow=False), self._resolved(call, 1, follow=False))
@@ -469,9 +469,9 @@ class Replay:
         self._names.removed(self._resolved(call, 1, 0, follow=False))
 
     def _mkdir(self, call: Call, at: int | None = None) -> None:
-        place = 0 if at is None else 1
-        path, before = self._resolved(call, place, at, follow=False), self._history.tree
-        self._names.enter(path, Folder(call.number(place + 1, 0o777) & ~self._umask, call.time))
+        index = 0 if at is None else 1
+        path, before = self._resolved(call, index, at, follow=False), self._history.tree
+        self._names.enter(path, Folder(call.number(index + 1, 0o777) & ~self._umask, call.time))
         relative = self._names.relative(path)
         if relative is not None:
             self._history.note("folder", relative, before)
@@ -539,7 +539,7 @@ class Replay:
                 file = stack.enter_context(at.open("rb"))
             except PermissionError:
                 return made
-            growing = Growing()
+            growing = GrowingFile()
             growing.content = made.content if isinstance(made, File) else EMPTY  # what it shares with that is not kept again
             content = self._contents.put(file.fileno(), status.st_size, growing, whole=True)
         return File(content, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
@@ -561,16 +561,16 @@ def _nothing(call: Call) -> None:
     """Of a call that is told of for another one's sake."""
 
 
-def _mode(call: Call, place: int) -> int:
+def _mode(call: Call, index: int) -> int:
     """The mode of a file that is made. ``openat2`` has it in a structure, beside the flags."""
-    held = re.search(rb"mode=0([0-7]*)", call.arguments[place - 1])
+    held = re.search(rb"mode=0([0-7]*)", call.arguments[index - 1])
     if held is not None:
         return int(held[1] or b"0", 8)
-    return call.number(place, 0o666) if place < len(call.arguments) else 0o666
+    return call.number(index, 0o666) if index < len(call.arguments) else 0o666
 
 
-def _offset(call: Call, place: int) -> int | None:
-    return None if call.arguments[place] == b"NULL" else call.number(place)
+def _offset(call: Call, index: int) -> int | None:
+    return None if call.arguments[index] == b"NULL" else call.number(index)
 
 
 def _on_disk(path: str, at: int, size: int) -> bytes | None:
