@@ -35,6 +35,8 @@ NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
 TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", SETUPTOOLS)
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It asks for Python < 3.10, and works on 3.11; scikit-learn and pkg_resources are what it imports."""
+DOCS = ("mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1")
+"""The site. mkdocstrings reads the source code, so neither the package nor torch is installed."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 FSSPEC = "https://github.com/fsspec/filesystem_spec"
 """Its releases on PyPI have no tests."""
@@ -107,6 +109,14 @@ def lint(session: nox.Session) -> None:
     session.install("ruff")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """Build the site into ``site/``, with warnings as errors; ``-- serve`` shows it while you write."""
+    session.install(*DOCS)
+    command = session.posargs or ("build",)
+    session.run("mkdocs", *command, "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session(python="3.11")

@@ -1,5 +1,6 @@
-"""Every exception that pytest-mlchaos raises, in one tree::
+"""Every exception that pytest-mlchaos raises, in one tree:
 
+```text
 Exception
 └── MlchaosError
     ├── BadArgument            (also ValueError)      a keyword, option or mark that makes no sense
@@ -43,6 +44,7 @@ Exception
 
 BaseException
 └── SimulatedCrash             the process is gone; no ``except Exception`` catches it
+```
 """
 
 from __future__ import annotations

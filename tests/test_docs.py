@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pytest_mlchaos
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import FAULTS
 from tests.example import Outcome
@@ -17,7 +18,7 @@ from tests.example import Outcome
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GENERATED = {"faults.md", "reference.md"}
+GENERATED = {"faults.md", "settings.md"}
 
 
 def blocks(page):
@@ -136,6 +137,12 @@ def test_the_generated_pages_are_current():
         assert {name: (ROOT / "docs" / name).read_text() for name in GENERATED} == pages()
     finally:
         FAULTS.update(kept)
+
+
+def test_the_api_page_has_every_public_name():
+    """Each name that the package exports has an entry, which mkdocstrings fills from its docstring."""
+    entries = set(re.findall(r"^::: pytest_mlchaos\.(\w+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE))
+    assert set(pytest_mlchaos.__all__) - {"__version__", "MlchaosError"} == entries - {"errors", "testing"}
 
 
 def test_links_of_the_pages_lead_somewhere():

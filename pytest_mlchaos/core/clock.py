@@ -76,7 +76,7 @@ class VirtualClock:
     """``clock="virtual"``: time passes where code waits, and nowhere else; a wait takes no time.
 
     It governs the thread that it was made in. Other threads live in real time, and once they are part of what is tested
-    (:meth:`become_real`) so does this one: then the clock goes on from where it stands.
+    (``become_real``) so does this one: then the clock goes on from where it stands.
     """
 
     furthest: ClassVar[float] = 0.0

@@ -72,7 +72,7 @@ class Opaque:
 
 
 def is_drawn(value: object) -> bool:
-    """Whether a value is to be drawn: :class:`OneOf`, or a Hypothesis strategy (told without importing Hypothesis)."""
+    """Whether a value is to be drawn: ``OneOf``, or a Hypothesis strategy (told without importing Hypothesis)."""
     return isinstance(value, OneOf) or (hasattr(value, "example") and hasattr(value, "flatmap"))
 
 
@@ -143,8 +143,8 @@ def _is_predicate(where: Any) -> bool:
 class Fault:
     """What goes wrong at a visit of one site.
 
-    Subclass it, name its ``site``, declare its parameters as annotated fields and write :meth:`apply`;
-    ``@chaos.register`` makes it a frozen dataclass and gives it the decorator ``chaos.<name>``::
+    Subclass it, name its ``site``, declare its parameters as annotated fields and write ``apply``;
+    ``@chaos.register`` makes it a frozen dataclass and gives it the decorator ``chaos.<name>``:
 
         @chaos.register
         class StuckSensor(Fault):
@@ -171,7 +171,7 @@ class Fault:
     compared: ClassVar[bool] = False
     """True if payloads are compared before and after a strike of a built-in fault; those of others always are."""
     searchable: ClassVar[tuple[str, ...]] = ()
-    """Parameters that are drawn, between 0 and what :meth:`probe` measured, when the visits are drawn and they were not given.
+    """Parameters that are drawn, between 0 and what ``probe`` measured, when the visits are drawn and they were not given.
 
     One whose value is None is drawn whenever it was not given.
     """
@@ -215,7 +215,7 @@ class Fault:
         self.check()
 
     def check(self) -> None:
-        """Refuse parameters that make no sense together, with :class:`~pytest_mlchaos.errors.BadArgument`."""
+        """Refuse parameters that make no sense together, with ``BadArgument``."""
 
     def apply(self, visit: Visit) -> Any:
         """Strike: return a new payload, or None; raise what the operation would raise; ask for a delay."""

@@ -5,7 +5,7 @@ pytest-timeout's ``Failed``) would leave half of a set-up behind. So a set-up an
 the signal. The real handler runs right afterwards.
 
 One gap remains: an exception can leave ``__exit__`` at its very first instruction. Contexts are therefore registered while they are
-open, and :func:`leave` closes those that were skipped.
+open, and ``leave`` closes those that were skipped.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Signals:
                 _set(number, waiting)
 
     def release(self) -> None:
-        """End what :meth:`hold` began. The outermost one puts the handlers back, and calls those whose signal came."""
+        """End what ``hold`` began. The outermost one puts the handlers back, and calls those whose signal came."""
         if self.depth > 1:
             self.depth -= 1
             return
@@ -192,7 +192,7 @@ class Uninterruptible(Generic[T_co]):
 
 
 def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterruptible[T]]:
-    """Make a context manager from a generator function: as ``contextlib.contextmanager``, and :class:`Uninterruptible`."""
+    """Make a context manager from a generator function: as ``contextlib.contextmanager``, and ``Uninterruptible``."""
     make = contextlib.contextmanager(function)
 
     @functools.wraps(function)
@@ -203,7 +203,7 @@ def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterru
 
 
 def opened(context: _Exits) -> None:
-    """Register an open context: :func:`leave` closes it unless :func:`closed` is called before."""
+    """Register an open context: ``leave`` closes it unless ``closed`` is called before."""
     if _is_main():
         _open.append(context)
 
@@ -217,7 +217,7 @@ def closed(context: _Exits) -> None:
 
 
 def count_open() -> int:
-    """Return how many contexts are open: what :func:`leave` goes back to."""
+    """Return how many contexts are open: what ``leave`` goes back to."""
     return len(_open)
 
 

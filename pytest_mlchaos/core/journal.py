@@ -35,7 +35,7 @@ class Strike:
 class Journal(Sequence[Strike]):
     """The strikes of one trial, in the order in which they happened.
 
-    As text (:meth:`lines`) they have an order that no thread decides: process after process, and in each by site, visit and what struck.
+    As text (``lines``) they have an order that no thread decides: process after process, and in each by site, visit and what struck.
     """
 
     def __init__(self, refresh: Callable[[], object] = lambda: None) -> None:

@@ -81,7 +81,7 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON; :class:`~pytest_mlchaos.errors.BadArgument` where it is none."""
+        """The body, read as JSON; ``BadArgument`` where it is none."""
         try:
             return json.loads(self.content or b"")
         except ValueError:

@@ -71,7 +71,7 @@ class Result:
                 handed.looked = looked
 
     def _compare_under_faults(self, judgement: str) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.Vacuous` if no fault can have struck what is about to be compared with its golden run."""
+        """Raise ``Vacuous`` if no fault can have struck what is about to be compared with its golden run."""
         handed = self._handed
         if handed is None:
             return

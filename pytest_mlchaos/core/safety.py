@@ -25,7 +25,7 @@ def check_patterns(patterns: Iterable[str]) -> None:
 
 
 def refuse_production(patterns: Iterable[str] = PRODUCTION) -> None:
-    """Raise :class:`~pytest_mlchaos.errors.InjectionForbidden` where no fault may be injected."""
+    """Raise ``InjectionForbidden`` where no fault may be injected."""
     if os.environ.get("MLCHAOS_FORBID", "").lower() not in ("", "0", "false", "no"):
         raise InjectionForbidden("faults are forbidden here: MLCHAOS_FORBID is set; unset it, or run with --mlchaos-off")
     patterns = list(patterns)

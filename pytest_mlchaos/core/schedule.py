@@ -20,7 +20,7 @@ class Schedule:
     """A tuple of faults, and the seed of everything random in them.
 
     ``repr`` gives the decorators that recreate it, one a line (the seed only where it matters); ``line`` gives the same on one line, for
-    ``--mlchaos-replay``; :meth:`parse` reads either back.
+    ``--mlchaos-replay``; ``parse`` reads either back.
     """
 
     faults: tuple[Fault, ...] = ()
@@ -58,7 +58,7 @@ class Schedule:
     def parse(cls, text: str) -> Schedule:
         """Read decorators or a replay line; names must be registered faults, arguments plain values.
 
-        Raises :class:`~pytest_mlchaos.errors.BadArgument` (or ``UnknownFault``) saying what is wrong where.
+        Raises ``BadArgument`` (or ``UnknownFault``) saying what is wrong where.
         """
         faults: list[Fault] = []
         seed = 0

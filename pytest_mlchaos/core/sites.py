@@ -123,7 +123,7 @@ class Visit:
 
     A fault's ``apply(visit)`` returns the payload to go on with (or None, to leave it as it is), raises what
     the operation would raise, or asks for a delay. One that leaves a payload as it was has not struck, unless it calls
-    :meth:`record_injection` (because it has emptied a cache, for example, or killed a child process).
+    ``record_injection`` (because it has emptied a cache, for example, or killed a child process).
 
     ``site`` and ``index`` (from 0) say where it is; ``payload`` is what passes
     there (a batch, an optimizer, a call's arguments); ``attributes`` tell more (``target``, ``rank``, …). ``memory`` is the
@@ -180,7 +180,7 @@ class Visit:
     def keep_open(self, context: contextlib.AbstractContextManager[Any]) -> None:
         """Keep ``context`` open until the operation at this site ends, however it ends.
 
-        The fault then says itself when it has struck, with :meth:`record_injection`.
+        The fault then says itself when it has struck, with ``record_injection``.
         """
         if self.stack is None:
             raise FaultError(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
@@ -208,7 +208,7 @@ class Visit:
         return self.is_scheduled(number)
 
     def skip(self) -> None:
-        """There is nothing to strike at this visit: none is recorded, unless :meth:`record_injection` says otherwise later."""
+        """There is nothing to strike at this visit: none is recorded, unless ``record_injection`` says otherwise later."""
         self.records_itself = True
 
     def measure(self, **sizes: int) -> None:

@@ -15,7 +15,7 @@ OPERATIONS = ("open", "read", "write", "rename", "remove")
 class Operation:
     """The payload of a visit of ``storage`` and ``storage.*``: what is about to be done, and what a fault asks of it.
 
-    ``op`` is one of :data:`OPERATIONS`. ``path`` is relative to the test's own directory (local files), or as the filesystem writes it
+    ``op`` is one of ``OPERATIONS``. ``path`` is relative to the test's own directory (local files), or as the filesystem writes it
     (``"bucket/key"``); of a rename or a copy it is the destination, and ``source`` is where it comes from. A fault returns a copy with
 
     - ``keep``: of a read, the share (a float) or the number of bytes (an int) behind which the file ends;

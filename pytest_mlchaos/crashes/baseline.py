@@ -103,7 +103,7 @@ class Baseline:
 def establish_baseline(choice: RunnerChoice) -> Baseline:
     """Where the subject is deterministic, and leaves nothing running: in this process, or in fresh ones.
 
-    Raises :class:`~pytest_mlchaos.errors.NonDeterministicSubject` where it is so in neither.
+    Raises ``NonDeterministicSubject`` where it is so in neither.
     """
     if choice.in_process is None:
         assert choice.in_subprocess is not None

@@ -97,9 +97,9 @@ class CrashReport(Result):
     def assert_recovers(
         self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None, from_scratch: bool = False
     ) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless the subject recovers from every crash state.
+        """Raise ``NotRecovered`` unless the subject recovers from every crash state.
 
-        Raise :class:`~pytest_mlchaos.errors.Inconclusive` if it recovers from all that were tried, and the budget ended before the rest.
+        Raise ``Inconclusive`` if it recovers from all that were tried, and the budget ended before the rest.
 
         To recover is to end as the run without a crash did: in the same returned value, which may differ by ``atol + rtol *
         abs(expected)``, and the same trained parameters. ``max_lost_steps``: more steps than this must never have to be done again.

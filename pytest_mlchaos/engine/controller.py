@@ -1,6 +1,6 @@
 """The controller: every visit of every site goes through it.
 
-The life of one visit: user code, a site, :meth:`Controller.visit`, the look-up of what is due, ``fault.apply``, the
+The life of one visit: user code, a site, ``visit``, the look-up of what is due, ``fault.apply``, the
 journal, and back into user code with the payload, a delay or an exception.
 """
 
@@ -102,7 +102,7 @@ def _strikes_in_children(scheduled: ScheduledFault) -> bool:
 
 
 class Controller(Injector):
-    """Count visits, strike what is due, keep the journal. A site is given one, and calls :meth:`visit` or :meth:`begin`.
+    """Count visits, strike what is due, keep the journal. A site is given one, and calls ``visit`` or ``begin``.
 
     ``probing`` makes it the first, fault-free trial of an exploration: faults note the visits at which they could strike. ``own`` are the
     test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.

@@ -111,7 +111,7 @@ class VisitCounter:
         self.count = count
 
     def counting(self) -> Callable[[], int]:
-        """Return what a wrapper around the counting calls: it follows :meth:`count_with`."""
+        """Return what a wrapper around the counting calls: it follows ``count_with``."""
         return (lambda: self.count()) if self.advance is self.count else self.advance
 
 

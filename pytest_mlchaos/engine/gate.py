@@ -50,7 +50,7 @@ class Gate:
         self.check()
 
     async def wait_async(self) -> None:
-        """As :meth:`wait`, in a coroutine: others run meanwhile."""
+        """As ``wait``, in a coroutine: others run meanwhile."""
         if self.visit.delay:
             await pause(self._clock, self.visit.delay)
         self.check()

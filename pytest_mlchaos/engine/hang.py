@@ -19,7 +19,7 @@ _sleep = time.sleep
 
 
 def let_children_hang(patches: Patches) -> None:
-    """Processes that are forked from now on have what :func:`hang` needs."""
+    """Processes that are forked from now on have what ``hang`` needs."""
     if not _SIGNAL or threading.current_thread() is not threading.main_thread():
         return
     owner, before = os.getpid(), handler(_SIGNAL)

@@ -90,7 +90,7 @@ class Patches:
             self._replace([(original, replacement)])
 
     def replace_for_others(self, pairs: Sequence[tuple[object, object]], ours: Container[str]) -> None:
-        """As :meth:`replace_everywhere`, for pairs of (original, replacement), but not in the packages ``ours``."""
+        """As ``replace_everywhere``, for pairs of (original, replacement), but not in the packages ``ours``."""
         self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
         for module, name, place in _bound([original for original, _ in pairs]):
             if module.__name__.partition(".")[0] not in ours:

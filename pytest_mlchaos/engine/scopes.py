@@ -24,7 +24,7 @@ def inside() -> str:
 def within(operation: str) -> Iterator[None]:
     """What is done here is part of an operation that has been counted (of none, where it is empty).
 
-    Within :data:`OURS` it is the tool's own work, and nobody's visit.
+    Within ``OURS`` it is the tool's own work, and nobody's visit.
     """
     before = _INSIDE.get()
     _INSIDE.set(operation)

@@ -36,7 +36,7 @@ class _Watcher:
         self._thread: threading.Thread | None = None
 
     def start(self, seconds: float) -> None:
-        """Signal after so many seconds, and again each second until :meth:`stop`."""
+        """Signal after so many seconds, and again each second until ``stop``."""
         with self._changed:
             if self._thread is None or not self._thread.is_alive():  # none yet, or this is a forked child
                 self._thread = threading.Thread(target=self._watch, args=(threading.get_ident(),), name="mlchaos-timeout", daemon=True)
@@ -83,7 +83,7 @@ def no_time_limit() -> Iterator[float | None]:
 
 @uninterruptible
 def time_limit(seconds: float | None, controller: Controller, limited: str = "the trial") -> Iterator[None]:
-    """Raise :class:`~pytest_mlchaos.errors.TrialTimeout` in the main thread once the time is over. Limits nest: the outer one waits.
+    """Raise ``TrialTimeout`` in the main thread once the time is over. Limits nest: the outer one waits.
 
     Code that swallows the interruption is interrupted again each second. A crash in another thread interrupts the main
     thread in the same way: the process is gone. Where there are no such signals (Windows), or

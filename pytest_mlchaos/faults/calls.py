@@ -202,7 +202,7 @@ def _name_of(cls: type) -> str:
 
 
 def error_name(error: Any, owner: str) -> str | GivenError:
-    """An exception class or instance as text that :func:`make_error` reads back; an instance itself where no text does."""
+    """An exception class or instance as text that ``make_error`` reads back; an instance itself where no text does."""
     if isinstance(error, GivenError):
         return error
     if isinstance(error, str):

@@ -42,8 +42,8 @@ def assert_not_worse(
     pass, and one that is not may be called worse (no unit, below 0.5).
 
     Three outcomes: it returns where a one-sided test rejects "worse by more than the margin"; raises
-    :class:`~pytest_mlchaos.errors.Worse` where one rejects "worse by no more than the margin", and for a metric that is NaN or
-    infinite; and else raises :class:`~pytest_mlchaos.errors.Inconclusive`, with how many seeds would probably do. That a
+    ``Worse`` where one rejects "worse by no more than the margin", and for a metric that is NaN or
+    infinite; and else raises ``Inconclusive``, with how many seeds would probably do. That a
     difference is *not significant* never makes it pass. Raises ``BadArgument`` for too few seeds, and a golden metric that is not finite.
 
     The tests are permutation tests: of the signs of the paired differences, or of who belongs to which group (by Welch's t). They

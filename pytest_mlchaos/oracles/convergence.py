@@ -22,7 +22,7 @@ _DISTANCES = (
 
 @checked("assert_converged", losses=ITERABLE, below=NUMBER, window=COUNT, by=optional(WHOLE))
 def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = None, window: int = 1) -> None:
-    """Raise :class:`~pytest_mlchaos.errors.NotConverged` unless training converged.
+    """Raise ``NotConverged`` unless training converged.
 
     ``losses``: one number a step (floats, 0-d tensors or arrays), from step 0. All of them must be finite; their mean over ``window``
     steps must be below ``below`` (the unit of the loss) at step ``by`` at the latest, and still at the end. Without

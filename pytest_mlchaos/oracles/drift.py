@@ -31,7 +31,7 @@ def assert_no_drift(
     threshold: float | None = None,
     bins: int = 10,
 ) -> None:
-    """Raise :class:`~pytest_mlchaos.errors.Drifted` if ``current`` is distributed otherwise than ``reference``.
+    """Raise ``Drifted`` if ``current`` is distributed otherwise than ``reference``.
 
     Both are one column (a 1-D array, tensor, list or series) or one table (a dict of columns, a data frame, a 2-D array or
     tensor), of which each column is judged. ``method``, for all columns or as a dict by column:

@@ -25,7 +25,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 @checked("assert_same_state", rtol=TOLERANCE, atol=TOLERANCE, name=TEXT)
 def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state") -> None:
-    """Raise :class:`~pytest_mlchaos.errors.StateDiffers` unless two states are the same.
+    """Raise ``StateDiffers`` unless two states are the same.
 
     States are numbers, texts, torch tensors, modules, optimizers and whatever else has a ``state_dict()``, NumPy arrays,
     pandas and pyarrow objects, dataclasses, and mappings, sequences and sets of them, nested. NaN equals NaN.

@@ -37,7 +37,7 @@ class PipelineRun(Run):
     """What became of a pipeline that was called once, and never restarted.
 
     ``value``: what it returned (iterators as a list), ``error``: what it raised, or None; a simulated crash counts as
-    raised, with the files as the death found them. Otherwise a :class:`~pytest_mlchaos.Run`: ``faults``, ``duration``, ``golden`` and
+    raised, with the files as the death found them. Otherwise a ``Run``: ``faults``, ``duration``, ``golden`` and
     the other judgements.
 
     Files are those below ``tmp_path`` and the directories below pytest's base temporary directory that the pipeline is given.
@@ -79,16 +79,16 @@ class PipelineRun(Run):
         """Pass if the output is complete and equal to the golden run's, or if the pipeline raised and left nothing half done.
 
         Compared are the returned values, as ``assert_same_state`` does (``rtol``, ``atol``), and all files, byte by byte. Where they
-        differ: :class:`~pytest_mlchaos.errors.SilentlyDifferent`, with the first difference. A pipeline that raised may leave each
-        file of the golden run absent, as it was before, or whole; a file that is cut is :class:`~pytest_mlchaos.errors.HalfWritten`,
+        differ: ``SilentlyDifferent``, with the first difference. A pipeline that raised may leave each
+        file of the golden run absent, as it was before, or whole; a file that is cut is ``HalfWritten``,
         unless its name says so (``.tmp``, ``.part``, a leading dot, ...). A file is cut if it is empty, the beginning of the golden run's
         file, a text that ends inside a line, or JSON that cannot be read. A file that came by a rename and can end so is whole, and so is
         one that the call has read back: a working copy. Whole files with other content (a progress file) are judged by the next call:
-        :class:`~pytest_mlchaos.errors.OtherContent` if :meth:`again` returns and they still differ. Files that the golden run does not
+        ``OtherContent`` if ``again`` returns and they still differ. Files that the golden run does not
         know are judged only if the pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
 
         Raises ``BadArgument`` where a golden run returns None and changes no file, ``NonDeterministicSubject`` where two undisturbed
-        runs differ too, and ``NotRecovered`` if the fault has cleared (:meth:`again`) and it still raises.
+        runs differ too, and ``NotRecovered`` if the fault has cleared (``again``) and it still raises.
 
         Fidelity: a binary file in place that has other content and another size than the golden run's counts as whole, and files that code
         in C opens are not seen to be read back. Files are judged one by one. Of a table in several files some may be there, each of
@@ -130,11 +130,11 @@ class PipelineRun(Run):
 
     @checked("assert_complete", ignore=PATTERNS)
     def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.Incomplete` unless as many rows and files came out as of the golden run.
+        """Raise ``Incomplete`` unless as many rows and files came out as of the golden run.
 
         Counted are the rows of tables, arrays and tensors, the items of lists (and the rows in them), each entry of a dict by itself,
         and the lines of text files (.csv, .tsv, .jsonl, .ndjson, .txt); other files only have to be there, and not empty where the
-        golden run's are not. What they hold is for :meth:`assert_same_output`. A pipeline that raised is not complete. Raises
+        golden run's are not. What they hold is for ``assert_same_output``. A pipeline that raised is not complete. Raises
         ``BadArgument`` where a golden run returns a single value and changes no file: there is nothing to count.
         """
         patterns = _patterns(ignore)

@@ -44,7 +44,7 @@ _SHOW_VALUES = "show keys, values and error messages in reports, which may hold 
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options: those of :class:`~pytest_mlchaos.core.settings.Settings`, on the command line and in the ini file, and a few more."""
+    """The options: those of ``Settings``, on the command line and in the ini file, and a few more."""
     group = parser.getgroup("mlchaos", "chaos tests of machine-learning code (pytest-mlchaos)")
     for name, setting in Settings.table().items():
         optional: dict[str, Any] = {} if setting.implied is None else {"nargs": "?", "const": setting.implied}

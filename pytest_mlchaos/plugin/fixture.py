@@ -134,7 +134,7 @@ class Mlchaos:
 
         A crash, and any injected error that the subject does not handle, ends the attempt; the next one finds the disk as it was
         left, fresh copies of the objects in ``args`` and other random numbers. An error of the subject's own is
-        raised at once. Returns a :class:`~pytest_mlchaos.Run`. Raises ``GaveUp`` after ``max_restarts`` restarts, saying why each
+        raised at once. Returns a ``Run``. Raises ``GaveUp`` after ``max_restarts`` restarts, saying why each
         attempt ended, and ``CrashSwallowed`` when the subject goes on after a crash.
 
         ``isolation``: ``"in-process"``, or ``"process"``: each attempt, and the golden run, is a fresh process, and a crash is a SIGKILL
@@ -209,7 +209,7 @@ class Mlchaos:
         - ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``.
         - ``storage_options``: of fsspec's, for a URL. ``allow_remote``: it may be on another machine.
 
-        Returns a :class:`~pytest_mlchaos.CrashReport`; when the setting ``budget`` runs out first, it says which states were not tried.
+        Returns a ``CrashReport``; when the setting ``budget`` runs out first, it says which states were not tried.
         Raises ``BadArgument`` for wrong arguments, or a subject that writes nothing there, takes no step, or leaves something
         changed or running; ``GoldenRunFailed``; ``NonDeterministicSubject`` if two runs differ.
 
@@ -247,7 +247,7 @@ class Mlchaos:
 
         It may return anything, an iterator too (it is read to its end), and write files below ``tmp_path``. It is not started
         again: an error, also one of its own, is an outcome (``run.error``), and so is a crash. ``run.again()`` calls it once more after the
-        fault has cleared. Returns a :class:`~pytest_mlchaos.PipelineRun`.
+        fault has cleared. Returns a ``PipelineRun``.
         """
         with self._running("mlchaos.pipeline", pipeline) as part:
             return part.hand_over(call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs()))
@@ -261,7 +261,7 @@ class Mlchaos:
         (seconds or ``"30s"``, on the trial's clock). One event loop serves it from start to end. The shut-down comes when the test's body
         ends, however it ends, or with ``service.close()``, or at the end of ``with mlchaos.serve(app) as service``. Faults strike in
         start-up and shut-down, too. Raises ``ServiceFailed`` when the app does not start. A crash inside ends the process, and the test
-        with ``CrashNotRestarted``: put ``serve`` and ``drive`` into a function and run it under :meth:`run` to have it started again.
+        with ``CrashNotRestarted``: put ``serve`` and ``drive`` into a function and run it under ``run`` to have it started again.
         """
         seconds = parse_duration(timeout, "timeout")
         if not seconds:

@@ -93,7 +93,7 @@ def _use_threads(number: str) -> None:
 
 
 def shipped_error(error: BaseException) -> tuple[str, bytes | None]:
-    """As :func:`pytest_mlchaos.engine.remote_state.shipped_error`, for classes that pickle alone cannot send."""
+    """As ``shipped_error``, for classes that pickle alone cannot send."""
     return remote_state.shipped_error(error, dumps)
 
 

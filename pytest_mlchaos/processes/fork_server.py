@@ -50,7 +50,7 @@ class ForkServer:
     ``entry``: ``"module:function"`` of this package, which a forked process runs with its file descriptors. ``threads``: how many the warm
     process has once it has imported everything; a fork has one alone, whatever the others were at (0: not known here).
     ``import_reads``: what the names of the variables begin with that the libraries read when they are imported. If one of them has
-    changed, :meth:`start` replaces the warm process, because a fork cannot make a library read them again. ``reread``: but these.
+    changed, ``start`` replaces the warm process, because a fork cannot make a library read them again. ``reread``: but these.
     """
 
     def __init__(self, preload: Iterable[str], entry: str, import_reads: tuple[str, ...] = (), reread: Container[str] = ()) -> None:

@@ -85,7 +85,7 @@ class Task:
         self._ended: Ended | None = None
 
     def fileno(self) -> int:
-        """For ``select``: something to read means that :meth:`wait` does not."""
+        """For ``select``: something to read means that ``wait`` does not."""
         return self._keeper.socket.fileno()
 
     def wait(self) -> Ended:
@@ -130,7 +130,7 @@ class Task:
 class FreshProcesses:
     """Runs functions in fresh processes; ``preload`` names modules to be imported before, besides those that are loaded here.
 
-    A process starts with this process' environment, working directory, ``sys.path`` and ``sys.argv`` as they are at :meth:`start`.
+    A process starts with this process' environment, working directory, ``sys.path`` and ``sys.argv`` as they are at ``start``.
     No fault strikes there, and nothing that was patched here is patched there. It leaves by ``os._exit``, behind its threads that are no
     daemons and its ``atexit`` functions. When this process is gone, however that came, so are they.
 
@@ -213,7 +213,7 @@ class FreshProcesses:
 
     @within(OURS)
     def prepare(self) -> None:
-        """Have all imported that the next :meth:`start` would wait for: seconds, the first time."""
+        """Have all imported that the next ``start`` would wait for: seconds, the first time."""
         with self._lock:
             try:
                 self._idle.append(self._ready(Start.here(), b""))
@@ -222,11 +222,11 @@ class FreshProcesses:
                 raise
 
     def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Ended:
-        """Run ``function(*args)`` in a fresh process: see :meth:`start`."""
+        """Run ``function(*args)`` in a fresh process: see ``start``."""
         return self.start(function, *args, timeout=timeout).wait()
 
     def stop(self) -> None:
-        """End all that runs, and the warm process. The next :meth:`start` begins anew."""
+        """End all that runs, and the warm process. The next ``start`` begins anew."""
         with deferred():
             with self._lock:
                 for keeper in self._keepers:

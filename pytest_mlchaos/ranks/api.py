@@ -60,7 +60,7 @@ def _server() -> ForkServer:
 
 
 class World:
-    """Ranks that run a subject; each :meth:`run` starts new ones."""
+    """Ranks that run a subject; each ``run`` starts new ones."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class World:
     def run(self, subject: Callable[..., Any], *args: Any) -> WorldRun:
         """Run ``subject(*args)`` in every rank, as torchrun would, and wait until all have ended.
 
-        A rank that fails raises nothing here: judge the :class:`~pytest_mlchaos.WorldRun`. Raises ``BadArgument`` for what cannot be
+        A rank that fails raises nothing here: judge the ``WorldRun``. Raises ``BadArgument`` for what cannot be
         sent to another process.
 
         The subject of ``mlchaos.explore_crashes`` may run a world: a crash then ends all its ranks at once. No fault strikes there.

@@ -68,7 +68,7 @@ class RankRun:
 class WorldRun(Result):
     """What became of a world of ranks.
 
-    ``ranks``: one :class:`RankRun` each. ``attempts``: how each start of all ranks ended. ``faults``: what struck, attempt by attempt.
+    ``ranks``: one ``RankRun`` each. ``attempts``: how each start of all ranks ended. ``faults``: what struck, attempt by attempt.
     ``duration``: seconds of real time.
     """
 
@@ -100,7 +100,7 @@ class WorldRun(Result):
         return self if self._golden is None else self._golden()
 
     def assert_finished(self) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.RankFailed` unless every rank ended with exit code 0.
+        """Raise ``RankFailed`` unless every rank ended with exit code 0.
 
         ``GaveUp`` where faults ended the world more often than ``restarts`` allows.
         """
@@ -110,7 +110,7 @@ class WorldRun(Result):
                 raise RankFailed(f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}") from record.load_error()
 
     def assert_failed_fast(self, *, within: Any = 5) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.RankHung` unless, once a rank had failed, every other one ended ``within`` so many seconds.
+        """Raise ``RankHung`` unless, once a rank had failed, every other one ended ``within`` so many seconds.
 
         With an error or without: what counts is that nobody hangs. ``within`` is in seconds of real time, or a text as ``"500ms"``. Where
         no rank failed, all must have ended within the world's ``timeout``; a rank that fails with no fault about is ``RankFailed``.
@@ -139,7 +139,7 @@ class WorldRun(Result):
 
     @checked("assert_in_sync", rtol=TOLERANCE, atol=TOLERANCE, values=FLAG)
     def assert_in_sync(self, *, rtol: float = 0.0, atol: float = 0.0, values: bool = False) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.OutOfSync` unless all ranks that finished trained the same parameters.
+        """Raise ``OutOfSync`` unless all ranks that finished trained the same parameters.
 
         Of a parameter that is sharded, the pieces that several ranks hold are compared. Where no rank took a torch optimizer step,
         the returned values are compared; ``values=True`` compares them too. Needs two ranks that finished (``RankFailed``) and something
@@ -171,7 +171,7 @@ class WorldRun(Result):
 
     @checked("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless every rank ended in the state that it has in the golden run.
+        """Raise ``NotRecovered`` unless every rank ended in the state that it has in the golden run.
 
         Compared are returned values and trained parameters, rank by rank (of what is sharded, the shards); and nothing
         may be NaN or infinite that is finite in the golden run. ``GaveUp`` where faults ended the world more often than

@@ -81,7 +81,7 @@ class IsolatedSupervisor:
             self._random = randomness.captured()
 
     def run(self, max_restarts: int) -> Record:
-        """The subject's value once it returns: see :meth:`~pytest_mlchaos.runs.supervisor.Supervisor.run`."""
+        """The subject's value once it returns: see ``run``."""
         controller, start = self._controller, monotonic()
         first_strike = len(controller.journal)
         attempts: list[Attempt] = []

@@ -27,7 +27,7 @@ class GlobalContainers:
 
     Contents are put back in place, so that a container stays the same object under all its names. Objects that are held are not
     copied: what changed inside of an instance, a class or a closure stays changed, and so does a name that was bound anew. A container
-    that holds modules stays as it is. So does what an import did (see :meth:`following_imports`): the module stays imported, and would
+    that holds modules stays as it is. So does what an import did (see ``following_imports``): the module stays imported, and would
     not do it again.
     """
 

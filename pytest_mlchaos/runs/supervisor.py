@@ -54,7 +54,7 @@ class Supervisor:
     def run(self, max_restarts: int) -> Record:
         """The subject's value once it returns.
 
-        Its death and injected errors restart it; after ``max_restarts`` of them, :class:`~pytest_mlchaos.errors.GaveUp`. An
+        Its death and injected errors restart it; after ``max_restarts`` of them, ``GaveUp``. An
         error of its own ends it, with the story so far as a note.
         """
         controller = self._controller

@@ -68,7 +68,7 @@ class Run(Result):
 
     @checked("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless it ended in the state of the golden run.
+        """Raise ``NotRecovered`` unless it ended in the state of the golden run.
 
         Compared are the returned values and the trained parameters, as ``assert_same_state`` does; and no parameter, buffer or optimizer
         state may hold NaN or infinity that the golden run's does not hold. A subject that returns
@@ -97,7 +97,7 @@ class Run(Result):
 
     @checked("assert_same_effective_batch", rtol=TOLERANCE, gradients=FLAG)
     def assert_same_effective_batch(self, *, rtol: float = 1e-2, gradients: bool = True) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.BatchDiffers` unless each step was given the gradient that it has in the golden run.
+        """Raise ``BatchDiffers`` unless each step was given the gradient that it has in the golden run.
 
         That is what retries after an out-of-memory error get wrong: samples that count twice or not at all, another scale, gradients that
         a failed attempt has left. Compared are the norms of all gradients, step by step; a batch that was split into micro-batches gives
@@ -116,7 +116,7 @@ class Run(Result):
             raise BatchDiffers(f"the effective batch is not that of the golden run\n  {difference}\n{self.story()}")
 
     def assert_emergency_save(self) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.NoEmergencySave` unless each ``preempt`` was answered by a save that was of use.
+        """Raise ``NoEmergencySave`` unless each ``preempt`` was answered by a save that was of use.
 
         Between SIGTERM and the end of the process files below the work directories have changed, no save was cut off by SIGKILL
         (a file that was open for writing, or had not been moved to its place), and the restart went on from it: no step was done again

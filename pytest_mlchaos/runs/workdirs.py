@@ -122,7 +122,7 @@ class WorkDirs:
         return found
 
     def named(self, paths: Iterable[str]) -> frozenset[str]:
-        """Return those of these absolute paths that are below the directories, and the files below them, named as in :meth:`contents`."""
+        """Return those of these absolute paths that are below the directories, and the files below them, named as in ``contents``."""
         given = {Path(path) for path in paths}
         return frozenset(
             path.relative_to(self._base(root)).as_posix()

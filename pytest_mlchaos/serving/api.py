@@ -31,7 +31,7 @@ PREDICATE = Rule("a predicate on the reply", CALLABLE.holds)
 
 
 class Service:
-    """An app that is up: :meth:`drive` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
+    """An app that is up: ``drive`` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
 
     def __init__(
         self, served: Served, strict: Callable[[], bool], judged: Callable[[str, bool], None], hand_over: Callable[[Load], Load]
@@ -50,7 +50,7 @@ class Service:
         concurrency: int | None = None,
         is_error: Callable[[Reply], object] = counts_as_error,
     ) -> Load:
-        """Send the requests, and return a :class:`~pytest_mlchaos.Load` of their replies.
+        """Send the requests, and return a ``Load`` of their replies.
 
         To an ASGI app a request is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a dict of httpx's request keywords or an
         ``httpx.Request``; to a callable it is the one argument. Without ``rate``, the next request is sent when one of ``concurrency``

@@ -19,7 +19,7 @@ _PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")
 
 @checked("assert_slo", latencies=ITERABLE)
 def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> None:
-    """Raise :class:`~pytest_mlchaos.errors.SloMissed` unless latencies and errors keep within ``bounds``.
+    """Raise ``SloMissed`` unless latencies and errors keep within ``bounds``.
 
     ``latencies``: seconds, one a request, the failed ones included; ``errors``: how many of the requests failed. Bounds, of which one
     or more must be given and which may just be reached: ``p50``, ``p95``, ``p99``, ``p999`` (the 99.9th percentile) or any other, and

@@ -26,7 +26,7 @@ _ABSENT: Any = object()
 
 
 class Load(Result):
-    """The replies to one :meth:`~pytest_mlchaos.serving.api.Service.drive`, in the order of the requests."""
+    """The replies to one ``drive``, in the order of the requests."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Load(Result):
         return lines + ([f"first error: {failed}, {failed.outcome}"] if failed is not None else [])
 
     def assert_recovered(self, *, within: Any, like_golden: bool = True, **bounds: Any) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.NotRecovered` unless the SLO holds again soon after the faults.
+        """Raise ``NotRecovered`` unless the SLO holds again soon after the faults.
 
         The replies that are judged are those whose requests arrived ``within`` (seconds, or ``"2s"``, on the trial's clock) after the last
         fault had ended, or later: together they keep ``bounds``, as in ``assert_slo``. With ``like_golden`` they also equal the golden
@@ -161,7 +161,7 @@ class Load(Result):
         value: Any = _ABSENT,
         or_golden: bool = False,
     ) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.NoFallback` unless each reply that was given while a fault struck is the declared fallback.
+        """Raise ``NoFallback`` unless each reply that was given while a fault struck is the declared fallback.
 
         The fallback is what all the given conditions hold for: ``expected(reply)``, the ``status``, the body as ``json`` or ``text``, a
         callable's ``value``. Where no status is named, it may not be an error either. ``or_golden`` lets the golden run's reply pass too,
@@ -196,7 +196,7 @@ class Load(Result):
         or_fallback: Any = _ABSENT,
         within: Any = None,
     ) -> None:
-        """Raise :class:`~pytest_mlchaos.errors.NotIsolated` unless the faults harmed no bystander.
+        """Raise ``NotIsolated`` unless the faults harmed no bystander.
 
         The replies during which no fault struck must equal the golden run's: by status, whether an exception of the same type was
         raised, and body (JSON is compared entry by entry, numbers within ``atol + rtol * abs(expected)``) or value; or by ``by(reply)``

@@ -177,7 +177,7 @@ def _split(target: str) -> tuple[Any, list[str]]:
 def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callable[..., Any]]:
     """(owner, attribute, how it is bound, function) of a dotted target; a class stands for its ``__init__``.
 
-    Raises :class:`~pytest_mlchaos.errors.TargetNotFound` naming the part that is not there.
+    Raises ``TargetNotFound`` naming the part that is not there.
     """
     owner, rest = _split(target)
     for depth, name in enumerate(rest[:-1]):

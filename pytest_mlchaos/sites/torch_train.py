@@ -63,7 +63,7 @@ class Trained:
         return [[p.detach().clone() for group in o.param_groups for p in group["params"]] for o in self._optimizers.values()]
 
     def not_finite(self) -> dict[tuple[str, str], int]:
-        """Count the values that are not finite now: see :func:`~pytest_mlchaos.sites.torch_state.not_finite`."""
+        """Count the values that are not finite now: see ``not_finite``."""
         return not_finite(self.models, self._optimizers.values()) if self._optimizers or any(True for _ in self.models) else {}
 
     def stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:

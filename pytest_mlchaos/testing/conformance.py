@@ -1,10 +1,8 @@
 """The promises that every fault keeps, and a suite that checks them: for the faults here, and for yours.
 
-::
+from pytest_mlchaos.testing import Case, conformance
 
-    from pytest_mlchaos.testing import Case, conformance
-
-    test_my_faults_keep_their_promises = conformance(Case(StuckSensor(value=1.0), payload=lambda: [0.5, 0.7]))
+test_my_faults_keep_their_promises = conformance(Case(StuckSensor(value=1.0), payload=lambda: [0.5, 0.7]))
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ class Case:
     """A fault, and what the suite needs to strike it.
 
     ``payload()``: a fresh payload that it can work on, the same one each time. ``operation``, ``stream``, ``attributes``: as of
-    :func:`~pytest_mlchaos.testing.strike`. ``sticky``: nothing that follows a strike is as it was, until the process ends.
+    ``strike``. ``sticky``: nothing that follows a strike is as it was, until the process ends.
     ``bad``: keywords that it must refuse, one set at a time; what does not fit an annotation is tried in any case. ``wrong``: payloads
     that it must refuse, each made by a function. ``neutral()``: a payload that the fault leaves as it is.
     """
@@ -224,7 +222,7 @@ def conformance(*cases: Case) -> Callable[..., None]:
 
 
 def check_fault(fault: Fault, payload: Callable[[], Any], **more: Any) -> None:
-    """Raise ``AssertionError`` unless a fault keeps every promise; keywords as of :class:`Case`."""
+    """Raise ``AssertionError`` unless a fault keeps every promise; keywords as of ``Case``."""
     case = Case(fault, payload, **more)
     for promise in _checked(case):
         promise(case)

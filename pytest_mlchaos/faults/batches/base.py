@@ -108,7 +108,7 @@ class Batch:
         return matching
 
     def labels(self, fields: Any = None) -> list[Leaf]:
-        """The fields with labels: those named, or those that :meth:`told_labels` finds."""
+        """The fields with labels: those named, or those that ``told_labels`` finds."""
         if fields is not None:
             return self.named(fields)
         labels = self.told_labels()
@@ -164,7 +164,7 @@ class Batch:
 
     @functools.cached_property
     def fields(self) -> list[Field]:
-        """The arrays and lists that hold an entry for each sample; what tells them is the rule in :mod:`._samples`."""
+        """The arrays and lists that hold an entry for each sample; what tells them is the rule in ``_samples``."""
         for leaf in self.leaves:
             if (problem := leaf.layout_problem()) is not None:
                 raise self.refuse(leaf, problem)

@@ -201,7 +201,7 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def parts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """What a batch holds: as of :func:`children`, or by attribute, where it is an object of some class that has arrays in it."""
+    """What a batch holds: as of ``children``, or by attribute, where it is an object of some class that has arrays in it."""
     if _is_container(value):
         yield from children(value)
         return

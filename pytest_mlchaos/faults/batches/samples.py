@@ -45,7 +45,7 @@ class Field:
 
 
 def fields_of_samples(batch: Any) -> list[Field]:
-    """Everything in a batch that has an entry for each sample; :class:`Unclear` where that cannot be told."""
+    """Everything in a batch that has an entry for each sample; ``Unclear`` where that cannot be told."""
     doubts: list[str] = []
     found = list(_votes(batch, doubts))
     if not any(field.sure for field in found) and doubts:

@@ -71,7 +71,7 @@ class Live:
 
 @dataclasses.dataclass
 class _Device:
-    """An emulated device of ``total`` bytes; see :func:`emulated`."""
+    """An emulated device of ``total`` bytes; see ``emulated``."""
 
     effect: Effect
     total: int

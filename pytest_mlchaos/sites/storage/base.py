@@ -1,7 +1,7 @@
 """``storage`` and ``storage.open/read/write/rename/remove``: what all ways to reach a file have in common.
 
-The mechanisms (local files, tensors, fsspec) are files of their own. Each turns an operation into a :class:`Place` and an operation's
-name, and asks the trial's :class:`Storage` to begin it; whatever an operation does inside itself is not counted again.
+The mechanisms (local files, tensors, fsspec) are files of their own. Each turns an operation into a ``Place`` and an operation's
+name, and asks the trial's ``Storage`` to begin it; whatever an operation does inside itself is not counted again.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Place:
 
 
 class Passage:
-    """The gates of one operation: ``with passage: passage.wait(); operation()``, then :meth:`transferred`."""
+    """The gates of one operation: ``with passage: passage.wait(); operation()``, then ``transferred``."""
 
     __slots__ = ("_clock", "_gates", "_stack", "operation")
 
@@ -155,7 +155,7 @@ class Passage:
         self._check()
 
     async def wait_async(self) -> None:
-        """As :meth:`wait`, in a coroutine."""
+        """As ``wait``, in a coroutine."""
         if self.delay:
             await pause(self._clock, self.delay)
         self._check()
@@ -166,7 +166,7 @@ class Passage:
             self._clock.sleep(seconds)
 
     async def transferred_async(self, size: int | None) -> None:
-        """As :meth:`transferred`, in a coroutine."""
+        """As ``transferred``, in a coroutine."""
         if seconds := self.operation.seconds_for(size):
             await pause(self._clock, seconds)
 
