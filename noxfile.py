@@ -65,6 +65,20 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def coverage(session: nox.Session) -> None:
+    """Coverage of lines and branches by the tests, in all processes that they start; ``-- ARGUMENTS`` for pytest. It takes minutes."""
+    _install_with_torch(session, "coverage[toml]>=7.10", *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS)
+    session.run("coverage", "erase")
+    # Not pytest-cov: it starts after the plugin under test has been imported.
+    session.run("coverage", "run", "-m", "pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "xml")
+    session.run("coverage", "report")
+    totals = session.run("coverage", "report", "--format=total", silent=True)
+    pathlib.Path("coverage.txt").write_text(f"Lines and branches covered: {str(totals).strip()} %\n", encoding="utf-8")
+
+
+@nox.session(python="3.11")
 def newest(session: nox.Session) -> None:
     """Run the tests that are closest to other libraries, with the newest release of everything but torch."""
     session.install(TORCH)
@@ -73,7 +87,7 @@ def newest(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *(session.posargs or CLOSE_TO_LIBRARIES))
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def light(session: nox.Session) -> None:
     """The tests that need no torch, on each Python, with the hard dependencies alone; on newer ones two at a time."""
     parallel = ("-n", "2") if session.python != "3.11" else ()
@@ -105,8 +119,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lint(session: nox.Session) -> None:
-    """Style."""
-    session.install("ruff")
+    """Style, and misspelt words."""
+    session.install("ruff", "codespell")
+    session.run("codespell")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -121,9 +136,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def types(session: nox.Session) -> None:
-    """Types, strictly."""
-    session.install("mypy", ".")
+    """Types of the package, and of the public API as users see it, strictly."""
+    session.install("mypy", "pyright[nodejs]", ".")
     session.run("mypy")
+    session.run("mypy", "--strict", "tests/typed")
+    session.run("pyright", "--project", "tests/typed")
 
 
 @nox.session(python="3.11")

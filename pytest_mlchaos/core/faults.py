@@ -139,6 +139,7 @@ def _is_predicate(where: Any) -> bool:
     return True
 
 
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)  # of subclasses, for type checkers: register makes them so
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Fault:
     """What goes wrong at a visit of one site.
