@@ -35,7 +35,7 @@ NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
 TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", SETUPTOOLS)
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It asks for Python < 3.10, and works on 3.11; scikit-learn and pkg_resources are what it imports."""
-DOCS = ("mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1")
+DOCS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "docs")
 """The site. mkdocstrings reads the source code, so neither the package nor torch is installed."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 FSSPEC = "https://github.com/fsspec/filesystem_spec"
