@@ -54,7 +54,7 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture
-def example(_everything_is_loaded, pytester, monkeypatch):
+def example(_everything_is_loaded, _warm_pytest, pytester, monkeypatch):
     """A project of the test's own: files in, outcome out."""
     for name in ("CI", "BUILD_NUMBER"):  # pytest prints failures twice if one of them is set
         monkeypatch.delenv(name, raising=False)
@@ -65,9 +65,19 @@ def example(_everything_is_loaded, pytester, monkeypatch):
     from tests.example import Example
 
     known = dict(FAULTS)
-    yield Example(pytester)
+    yield Example(pytester, _warm_pytest)
     FAULTS.clear()
     FAULTS.update(known)
+
+
+@pytest.fixture(scope="session")
+def _warm_pytest():
+    """The process that forks pytests; it starts at the first request."""
+    from tests.warm_pytest import WarmPytest
+
+    warm = WarmPytest()
+    yield warm
+    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import os
 import re
 import textwrap
 
 import pytest
+
+from .warm_pytest import WarmPytest
 
 TRIED = re.compile(r"mlchaos: (\d+) schedules? tried")
 FLOAT = re.compile(r"(?<![\w.])-?\d+(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?!\w|\.\w)")
@@ -64,6 +67,7 @@ class Example:
     """A project in a folder of its own; each ``with_…`` gives a new one."""
 
     pytester: pytest.Pytester
+    warm: WarmPytest
     files: tuple[tuple[str, str], ...] = ()
 
     def with_file(self, name: str, source: str) -> Example:
@@ -78,18 +82,31 @@ class Example:
         """The project with these ini options."""
         return self.with_file("pytest.ini", f"[pytest]\n{ASYNC_INI}{textwrap.dedent(text)}")
 
-    def run(self, *args: str, fresh: bool = False, **expected: int) -> Outcome:
-        """Run pytest on it (``fresh``: in a process of its own), and check the outcomes that are given."""
+    def run(self, *args: str, fresh: bool = False, interpreter: bool = False, **expected: int) -> Outcome:
+        """Run pytest on it and check the outcomes that are given.
+
+        With ``fresh``, run it in a process forked from one that has imported torch. With ``interpreter``, start Python anew: slow, and
+        needed if it matters which modules are loaded or how strings are hashed.
+        """
         for name, text in self.files:
             path = self.pytester.path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         if not any(name == "pytest.ini" for name, _ in self.files):
             (self.pytester.path / "pytest.ini").write_text(f"[pytest]\n{ASYNC_INI}")
-        run = self.pytester.runpytest_subprocess if fresh else self.pytester.runpytest_inprocess
-        result = run(*QUIET, *args)
-        summary = any(" in " in line and line.startswith("=") for line in result.outlines[-1:])
-        outcome = Outcome(result.parseoutcomes() if summary else {}, result.stdout.str() + result.stderr.str(), int(result.ret))
+        if fresh:
+            exit_code, text = self._forked(*QUIET, *args)
+        else:
+            result = (self.pytester.runpytest_subprocess if interpreter else self.pytester.runpytest_inprocess)(*QUIET, *args)
+            exit_code, text = int(result.ret), f"{result.stdout.str()}\n{result.stderr.str()}"
+        last = [line for line in text.splitlines() if line.startswith("=") and " in " in line][-1:]
+        outcome = Outcome(pytest.RunResult.parse_summary_nouns(last) if last else {}, text, exit_code)
         for name, count in expected.items():
             assert outcome.outcomes.get(name, 0) == count, outcome.text
         return outcome
+
+    def _forked(self, *args: str) -> tuple[int, str]:
+        folder = self.pytester.path
+        count = len(list(folder.glob("runpytest-*")))
+        variables = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])))
+        return self.warm.run([f"--basetemp={folder / f'runpytest-{count}'}", *args], folder, variables)

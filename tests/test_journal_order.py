@@ -113,7 +113,7 @@ def test_threads_that_take_turns_differently_leave_the_same_journal(example, mon
     project, journals = example.with_tests(THREADS), []
     for order in ("0123", "3210", "2031"):
         monkeypatch.setenv("ORDER", order)
-        project.run("--mlchaos-journal=journal.jsonl", *mode, fresh=True, passed=2)
+        project.run("--mlchaos-journal=journal.jsonl", *mode, interpreter=True, passed=2)
         journals.append((project.pytester.path / "journal.jsonl").read_bytes())
     assert len(set(journals)) == 1
     assert journals[0].count(b"\n") == 24 + 24 + 1 + 24

@@ -108,7 +108,7 @@ def test_the_same_schedule_gives_the_same_journal_in_all_worlds(example):
     journals = []
     alone = ["-p", "no:xdist"]
     for mode in (alone, ["-n", "2"], [*alone, "test_it.py::test_serving", "test_it.py::test_ranks", "."]):
-        project.run("--mlchaos-seed=7", "--mlchaos-journal=journal.jsonl", *mode, fresh=True, passed=5)
+        project.run("--mlchaos-seed=7", "--mlchaos-journal=journal.jsonl", *mode, interpreter=True, passed=5)
         journals.append((project.pytester.path / "journal.jsonl").read_text().splitlines())
     worlds = {line.partition("::")[2].partition('"')[0] for line in journals[0]}
     assert worlds == {"test_training", "test_local_storage", "test_remote_storage", "test_ranks", "test_serving"}

@@ -111,7 +111,7 @@ def test_a_suite_passes_after_an_exploration_as_before_it(project, explored):
 
         def test_it(mlchaos, tmp_path):
             {explored}
-    """).run("test_it.py", suite.replace("::test_its_registration_is_there", "::test_the_submodule_is_there"), fresh=True, failed=0)
+    """).run("test_it.py", suite.replace("::test_its_registration_is_there", "::test_the_submodule_is_there"), interpreter=True, failed=0)
 
 
 def test_an_ordinary_test_finds_a_submodule_that_was_imported_late(example, monkeypatch):

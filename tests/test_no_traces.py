@@ -200,4 +200,4 @@ def test_no_entry_point_leaves_a_trace(example):
         tests.append(ENTRY.format(name=name, decorators="\n".join(decorators), body=_judged(body)))
     example = example.with_file("job.py", JOB).with_file("digest.py", DIGEST).with_tests("".join([*tests, LAST]))
     example = example.with_file("script.py", "import sys\nfrom pathlib import Path\nPath(sys.argv[1], 'done').write_text('x')\n")
-    example.run("--mlchaos-timeout=300", fresh=True, passed=3 * len(ENTRIES) + 2)
+    example.run("--mlchaos-timeout=300", interpreter=True, passed=3 * len(ENTRIES) + 2)

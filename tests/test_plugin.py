@@ -532,9 +532,9 @@ def test_it_works_with_and_without_xdist(sensors, args):
         def test_passes(): read()
     """)
     journal = project.pytester.path / "j.jsonl"
-    outcome = project.run(*args, "--mlchaos-seed=3", f"--mlchaos-journal={journal}", fresh=True, failed=3, passed=1)
+    outcome = project.run(*args, "--mlchaos-seed=3", f"--mlchaos-journal={journal}", interpreter=True, failed=3, passed=1)
     assert sorted(line for line in outcome.reproduce if "settings" not in line) == [f"@chaos.stuck_sensor(at={n})" for n in (2, 3, 4)]
-    project.run("-p", "no:xdist", "--mlchaos-seed=3", "--mlchaos-journal=k.jsonl", fresh=True)
+    project.run("-p", "no:xdist", "--mlchaos-seed=3", "--mlchaos-journal=k.jsonl", interpreter=True)
     assert journal.read_bytes() == (project.pytester.path / "k.jsonl").read_bytes()
     assert journal.stat().st_size > 1000
 
