@@ -145,6 +145,11 @@ def test_importing_the_package_or_its_plugin_loads_nothing_heavy(code):
     }
 
 
+def test_a_session_without_chaos_tests_loads_no_fault_and_no_schedule():
+    """The plugin itself is loaded in each run of pytest."""
+    assert not loaded_by("import pytest_mlchaos.plugin") & {"pytest_mlchaos.core.faults", "pytest_mlchaos.core.schedule"}
+
+
 def test_declaring_faults_loads_no_library():
     """Decorators are names and keywords; a test module imports fast."""
     assert not loaded_by("from pytest_mlchaos import chaos, Fault, visit; chaos.gpu_oom(at=3); chaos.corrupt_batch") & HEAVY

@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from .text import not_tried
-
 __all__ = ["Tally"]
 
 SHOWN = 5
@@ -38,6 +36,9 @@ class Tally:
             counts = zip((self.tests, self.trials, self.strikes), ("chaos test", "trial", "fault"), strict=True)
             told = ", ".join(f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts)
             terminalreporter.write_line(f"mlchaos: {told} struck{real}")
+        if self.untried:
+            from .text import not_tried  # here: the plugin loads in each session of pytest, and most have no chaos test
+
         for nodeid, positions in itertools.islice(self.untried.items(), SHOWN):
             terminalreporter.write_line(f"mlchaos: not tried in {nodeid} (max_trials, budget): {not_tried(positions)}")
         if len(self.untried) > SHOWN:
