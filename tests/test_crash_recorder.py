@@ -3,6 +3,7 @@
 import collections
 import ctypes
 import errno
+import importlib
 import itertools
 import json
 import multiprocessing
@@ -64,6 +65,49 @@ def exactly(record, tmp_path):
         return one
 
     return exactly
+
+
+# -- imports ---------------------------------------------------------------------------------------------------
+
+WRITES_AT_IMPORT = """
+import os, sys
+hooked = sys.monitoring.get_events(4) != 0 if hasattr(sys, "monitoring") else sys.getprofile() is not None
+with open(os.environ["WRITTEN"], "wb") as file:
+    for part in (b"one", b"two", b"three"):
+        file.write(part)
+        file.flush()
+"""
+
+
+def importing(folder, monkeypatch):
+    """Return a program that imports a module which writes, and what it has seen."""
+    seen = []
+    folder.mkdir(parents=True)
+    (folder / "writes_at_import.py").write_text(WRITES_AT_IMPORT)
+    monkeypatch.syspath_prepend(folder)
+
+    def program(root):
+        monkeypatch.setenv("WRITTEN", str(root / "a"))
+        sys.modules.pop("writes_at_import", None)
+        seen.append(importlib.import_module("writes_at_import").hooked)
+        (root / "b").write_bytes(b"after")
+
+    return program, seen
+
+
+def test_a_module_of_the_users_is_followed_while_it_is_imported(exactly, tmp_path, monkeypatch):
+    """It may be the training script."""
+    program, seen = importing(tmp_path / "project", monkeypatch)
+    exactly(program)
+    assert seen[0]
+
+
+def test_a_librarys_import_is_seen_when_it_is_over(record, tmp_path, monkeypatch):
+    """A million calls of an import are not looked at one by one."""
+    program, seen = importing(tmp_path / "venv" / "lib" / "python3" / "site-packages", monkeypatch)
+    one = record(program)
+    assert not seen[0]
+    assert [tree.get("a") for tree in one.trees() if "b" not in tree][-1] == b"onetwothree"
 
 
 # -- plain Python ----------------------------------------------------------------------------------------------

@@ -616,3 +616,22 @@ def test_what_ends_an_exploration_from_outside_says_what_it_was_doing(project, f
             mlchaos.explore_crashes(impatient, tmp_path, isolation="in-process").assert_recovers()
     """).run(failed=1)
     assert re.search(rf"explore_crashes was {phase}, for \d+\.\d s; .*; the code was at test_it\.py:\d+ in impatient", outcome.text)
+
+
+def test_what_exists_before_is_left_out_of_garbage_collections(project):
+    """Until the exploration ends, however it ends."""
+    project("""
+        import gc
+        from pytest_mlchaos.errors import GoldenRunFailed
+        def test_it(mlchaos, tmp_path):
+            def checks(workdir):
+                assert gc.get_freeze_count() > 1000
+                return train(workdir)
+            mlchaos.explore_crashes(checks, tmp_path).assert_recovers()
+            assert gc.get_freeze_count() == 0
+
+        def test_that_fails(mlchaos, tmp_path):
+            with pytest.raises(GoldenRunFailed):
+                mlchaos.explore_crashes(lambda workdir: 1 / 0, tmp_path)
+            assert gc.get_freeze_count() == 0
+    """).run(passed=2)

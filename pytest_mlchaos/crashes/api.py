@@ -52,7 +52,7 @@ from .recording.content_store import ContentStore
 from .recording.directory import Disk
 from .recording.strace_process import check_strace
 from .report import CrashReport
-from .run import RunOptions, Subject, ends_the_test
+from .run import RunOptions, Subject, ends_the_test, heap_frozen
 from .runners import InProcessRunner, SubprocessRunner, opened
 from .states import completed_writes
 from .urls import check_shared, prefix_of, remote_at
@@ -177,6 +177,7 @@ def explored(
     asked = asked_state(controller)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_telling(progress))
+        stack.enter_context(heap_frozen())
         workers = _baselines(stack, controller, subject, workdir, args, options, scratch, _most(settings), progress)
         wanted = dataclasses.replace(options.exploration(asked and asked[1], is_over), progress=progress)
         baseline, found = confirmed(workers, explore(workers, wanted), wanted)

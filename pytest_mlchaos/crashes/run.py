@@ -37,7 +37,7 @@ from .model import WORKER, Change, File, RunResult, Tree
 from .recording.hooks import cross_device
 from .recording.location import LocalDirectory, Location, Recorder
 
-__all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "recorded", "resumed", "tell_writes"]
+__all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "heap_frozen", "recorded", "resumed", "tell_writes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
@@ -224,6 +224,19 @@ def _seed(number: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "default_generator"):
         torch.default_generator.manual_seed(_TORCH_SEED)
+
+
+@uninterruptible
+def heap_frozen() -> Iterator[None]:
+    """Leave all objects that exist out of garbage collections: with torch there are a million, and only what the runs make is collected."""
+    if gc.get_freeze_count():  # the user's own
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def collected() -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from time import process_time  # by name: whoever patches the module's attributes leaves this alone
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...core.interrupts import uninterruptible
 from ...engine.activity import alone, asleep
 from ...engine.patching import Patches
 from ...engine.scopes import OURS, within
+from ...engine.user_code import is_users
 from .inotify_recorder import InotifyRecorder
 from .polling_recorder import PollingRecorder
 
@@ -49,10 +51,9 @@ def watched(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]:
         _watch_syncs(recorder, patches)
         if isinstance(recorder, PollingRecorder):
             patches.on_undo(recorder.listen(look))
-        if hasattr(sys, "monitoring"):
-            _monitor(patches, pending, look)
-        else:
-            _profile(patches, pending, look)
+        hooks = _monitor if hasattr(sys, "monitoring") else _profile
+        pause, resume = hooks(patches, pending, look)
+        _pause_in_imports(patches, pause, resume)
         with _beside(recorder, look, busy):
             yield
     with within(OURS):
@@ -101,8 +102,37 @@ def _is_time(recorder: InotifyRecorder | PollingRecorder, over: threading.Event)
     return asleep() and not over.wait(_GOES_ON) and recorder.pending() == waiting and asleep()
 
 
-def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
-    """Python 3.11: a profile function in this thread, and in those that are started from now on."""
+def _pause_in_imports(patches: Patches, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    """Take the hooks away while a library's module is executed.
+
+    Some imports make a million calls (a first optimizer of torch imports its compiler), and none of them writes checkpoints. What an import
+    leaves behind in the work directory is seen after it.
+    """
+    bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of every module
+    load = bootstrap._load_unlocked
+    paused = threading.local()
+
+    def _load_unlocked(spec: Any) -> Any:
+        if getattr(paused, "on", False) or is_users(str(spec.origin)):
+            return load(spec)
+        paused.on = True
+        pause()
+        try:
+            return load(spec)
+        finally:
+            paused.on = False
+            resume()
+
+    # Python leaves the frames of importlib out of tracebacks, if nothing is between them.
+    _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
+    patches.set(bootstrap, "_load_unlocked", _load_unlocked)
+
+
+_Pair: TypeAlias = tuple[Callable[[], None], Callable[[], None]]
+
+
+def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> _Pair:
+    """Python 3.11: a profile function in this thread, and in those that are started from now on; return what pauses and resumes it."""
     over = False
 
     def moment(frame: Any, event: str, arg: Any) -> None:
@@ -119,13 +149,22 @@ def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], No
         sys.setprofile(before[0] if callable(before[0]) else None)
         threading.setprofile(before[1])
 
+    def pause() -> None:
+        if sys.getprofile() is moment:
+            sys.setprofile(None)
+
+    def resume() -> None:
+        if sys.getprofile() is None and not over:
+            sys.setprofile(moment)
+
     patches.on_undo(undo)
     threading.setprofile(moment)
     sys.setprofile(moment)
+    return pause, resume
 
 
-def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> None:
-    """From Python 3.12 on: all threads, those that run already too."""
+def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> _Pair:
+    """From Python 3.12 on: all threads, those that run already too; return what pauses and resumes the events."""
     monitoring = sys.monitoring  # type: ignore[attr-defined]  # of 3.12
     tool = next(tool for tool in (_TOOL, 3, 2) if monitoring.get_tool(tool) is None)
     monitoring.use_tool_id(tool, "mlchaos")
@@ -151,8 +190,18 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
                 monitoring.register_callback(tool, event, None)
             monitoring.free_tool_id(tool)
 
+    def pause() -> None:
+        if len(sys._current_frames()) <= 2:  # the events are those of all threads: this one and the watcher do without
+            monitoring.set_events(tool, 0)
+
+    def resume() -> None:
+        if monitoring.get_tool(tool) == "mlchaos":
+            monitoring.set_events(tool, watched)
+
+    watched = monitoring.events.CALL | monitoring.events.PY_RETURN | monitoring.events.PY_YIELD
     patches.on_undo(undo)
-    monitoring.set_events(tool, monitoring.events.CALL | monitoring.events.PY_RETURN | monitoring.events.PY_YIELD)
+    monitoring.set_events(tool, watched)
+    return pause, resume
 
 
 def _watch_syncs(recorder: InotifyRecorder | PollingRecorder, patches: Patches) -> None:
