@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import runpy
 import shlex
@@ -13,6 +14,7 @@ import pytest
 import pytest_mlchaos
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import FAULTS
+from pytest_mlchaos.reports.catalogue import arguments, own_parameters
 from tests.example import Outcome
 
 ROOT = Path(__file__).parent.parent
@@ -137,6 +139,14 @@ def test_the_generated_pages_are_current():
         assert {name: (ROOT / "docs" / name).read_text() for name in GENERATED} == pages()
     finally:
         FAULTS.update(kept)
+
+
+def test_every_parameter_of_every_fault_is_explained():
+    """One entry for each parameter, by its name, and none for what is not a parameter."""
+    faults.load()
+    for name, cls in FAULTS.items():
+        if cls.__module__.startswith("pytest_mlchaos"):
+            assert set(own_parameters(cls)) <= set(arguments(cls)) <= {field.name for field in dataclasses.fields(cls)}, name
 
 
 def test_the_api_page_has_every_public_name():

@@ -32,19 +32,24 @@ def _check_target(fault: Fault, target: Any) -> None:
 class CallFailure(Fault):
     """A call of ``target`` raises ``error``.
 
-    ``target``: ``"pkg.mod:function"``, ``"pkg.mod:Class.method"`` or the same with dots only; it is wrapped under every name by
-    which a module imported it. ``error``: an exception class or instance, or its name (``"TimeoutError"``,
-    ``"requests.exceptions:ReadTimeout('no answer')"``). ``when="after"`` fails once the call has taken effect: the reply is lost. Where
-    the calls are searched and ``when`` is not given, both are tried. Each strike raises a copy of an instance; one that its arguments and
-    keywords do not make again has no line to paste.
+    Each strike raises a copy of an instance. An instance that its arguments and keywords do not
+    make again has no line to paste. ``at`` counts the calls of this target, in all threads and in
+    all processes that the subject forks: ``at=0`` is one call.
 
-    ``at`` counts the calls of this target, in all threads and in all processes that the subject forks: ``at=0`` is one call.
+    Args:
+        target: ``"pkg.mod:function"``, ``"pkg.mod:Class.method"``, or the same with dots only. It
+            is wrapped under every name by which a module imported it.
+        error: An exception class or instance, or its name (``"TimeoutError"``,
+            ``"requests.exceptions:ReadTimeout('no answer')"``).
+        when: ``"before"``, or ``"after"``: the call takes effect and then fails, so the reply is
+            lost. If the calls are searched and ``when`` is not given, both are tried.
 
     Imitates: a dependency that refuses, drops the connection, or answers with an error.
 
-    Fidelity: the function's own code does not run (or runs to its end): what it half-does before it fails in production
-    is not simulated. Copies of the function in closures, containers and default arguments are not reached. Nor are processes that are
-    started afresh (``spawn``, ``forkserver``, loky, a subprocess).
+    Fidelity: the function's own code does not run (or runs to its end). The part of its work that
+    it does before it fails in production is not simulated. Copies of the function in closures,
+    containers and default arguments are not reached. Nor are processes that are started afresh
+    (``spawn``, ``forkserver``, loky, a subprocess).
 
     Example: @chaos.call_failure(target="json:loads", error="TimeoutError", at=0)
     """
@@ -89,14 +94,19 @@ class Afterwards(AbstractContextManager[None]):
 
 @register
 class CallDelay(Fault):
-    """A call of ``target`` takes ``delay`` longer (seconds, or ``"150ms"``, ``"2s"``); coroutine functions await it.
+    """A call of ``target`` takes longer. Coroutine functions await the delay.
 
-    ``target`` as in ``call_failure``; ``at`` counts the calls of this target.
+    ``at`` counts the calls of this target.
+
+    Args:
+        target: The function, as for ``call_failure``.
+        delay: Seconds, or ``"150ms"``, ``"2s"``.
 
     Imitates: a slow dependency, a saturated network.
 
-    Fidelity: a coroutine is delayed where it first waits, so that its own time-outs and clean-up see that, as they see a slow network. In
-    front of a plain function the delay passes before the call: time-outs inside it do not see it.
+    Fidelity: a coroutine is delayed at its first wait, so its own timeouts and clean-up see the
+    delay, as they see a slow network. A plain function is delayed before the call, so timeouts
+    inside it do not see it.
 
     Example: @chaos.call_delay(target="json:loads", delay="2s", at=0)
     """

@@ -29,16 +29,21 @@ LAYER = "The process"
 
 @register
 class ClockJump(Fault):
-    """The wall clock jumps ``by`` so much, ahead (``"1h"``) or back (``"-5m"``), at a visit, and stays so until the process ends.
+    """The wall clock jumps at a visit, and stays there until the process ends.
 
-    ``site``: where, any site. What shows the time of day does so: ``time.time``, ``time_ns``, ``localtime``, ``gmtime``,
-    ``ctime`` and ``strftime`` of now, ``datetime.now``, ``utcnow`` and ``today``, ``date.today``. ``time.monotonic`` and
-    ``perf_counter`` go on as before.
+    These show the new time: ``time.time``, ``time_ns``, ``localtime``, ``gmtime``, ``ctime`` and
+    ``strftime`` of now, ``datetime.now``, ``utcnow`` and ``today``, ``date.today``.
+    ``time.monotonic`` and ``perf_counter`` go on as before.
 
-    Imitates: NTP that steps a clock that was wrong, a virtual machine that was suspended, a leap second, a host whose clock is off.
+    Args:
+        site: Any site.
+        by: The length of the jump: seconds, ``"1h"`` ahead, or ``"-5m"`` back.
 
-    Fidelity: Python code is shown the other time; files' times, C code (NumPy's ``datetime64("now")``, pandas' ``Timestamp.now``) and child
-    processes see the real one.
+    Imitates: NTP that steps a clock that was wrong, a virtual machine that was suspended, a leap
+    second, a host whose clock is off.
+
+    Fidelity: Python code sees the new time. Times of files, C code (NumPy's ``datetime64("now")``,
+    pandas' ``Timestamp.now``) and child processes see the real one.
 
     Source: clock_settime(2), https://man7.org/linux/man-pages/man2/clock_settime.2.html
 

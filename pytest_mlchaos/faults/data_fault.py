@@ -20,9 +20,13 @@ RESULT = "call.result"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class DataFault(Fault):
-    """A fault that changes values on their way: it strikes at its site, or at what calls of ``target`` return.
+    """A fault that changes values on their way.
 
-    ``severity``, from 1 (hardly to be noticed) to 5 (hopeless), stands for the parameters in ``scales``, which then must not be given.
+    Args:
+        target: A function, ``"pkg.mod:function"``. The fault then strikes what its calls return,
+            instead of its site.
+        severity: 1 (barely noticeable) to 5 (extreme). It stands for the parameters in the table
+            below, so give one of the two.
     """
 
     scales: ClassVar[Mapping[str, tuple[Any, Any, Any, Any, Any]]] = {}

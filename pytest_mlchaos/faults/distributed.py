@@ -19,18 +19,23 @@ LAYER = "Ranks"
 class RankFailure(Fault):
     """One rank of a world (``mlchaos.world``) dies, hangs or raises while the others go on.
 
-    ``rank``: which one, from 0; where it is not given, it is searched. ``mode``: ``"kill"`` (its process gets SIGKILL), ``"hang"`` (its
-    main thread never goes on, its process stays) or ``"raise"`` (a ``RuntimeError``). ``site``: where, before the
-    operation there takes effect; any site. ``at`` counts the visits of that rank alone.
+    ``at`` counts the visits of that rank alone. Without ``rank=``, the rank is searched.
 
-    Imitates: a node that is lost, the kernel's OOM killer, a spot instance that is taken away (``kill``); a deadlock, a kernel that does
-    not end, a storage mount that blocks (``hang``); a driver or data error in one process (``raise``).
+    Args:
+        site: Any site. The rank fails before the operation there takes effect.
+        mode: ``"kill"`` (its process gets SIGKILL), ``"hang"`` (its main thread stops, its process
+            stays) or ``"raise"`` (a ``RuntimeError``).
 
-    Fidelity: all ranks are processes of one machine, so that a peer notices a death by its closed connections at once; behind a
-    network that drops packets it would wait for a time-out. While a rank hangs, its other threads run.
+    Imitates: a node that is lost, the kernel's OOM killer, a spot instance that is taken away
+    (``kill``); a deadlock, a kernel that does not end, a storage mount that blocks (``hang``); a
+    driver or data error in one process (``raise``).
 
-    Source: gloo and NCCL abort a collective when a peer's connection breaks, and otherwise wait for the process group's time-out,
-    https://pytorch.org/docs/stable/distributed.html
+    Fidelity: all ranks are processes of one machine, so a peer notices a death at once by its
+    closed connections. Behind a network that drops packets it would wait for a timeout. While a
+    rank hangs, its other threads run.
+
+    Source: gloo and NCCL abort a collective when a peer's connection breaks, and otherwise wait for
+    the process group's time-out, https://pytorch.org/docs/stable/distributed.html
 
     Example: @chaos.rank_failure(rank=1, mode="kill", at=5)
     """

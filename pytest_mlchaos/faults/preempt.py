@@ -26,25 +26,35 @@ _HANDLED = {one.name for one in signal.Signals} - {"SIGKILL", "SIGSTOP"}
 
 @register
 class Preempt(Fault):
-    """The process gets SIGTERM now, and SIGKILL when the ``grace`` is over (30 s, or ``"2m"``).
+    """The process gets SIGTERM now, and SIGKILL at the end of a grace period.
 
-    ``site``: where it is then: ``"train.step"``, ``"train.step.end"`` (behind it), ``"model.forward"`` (evaluation, too), ``"data.batch"``,
-    ``"storage.write"`` (inside a checkpoint), any other, also one of your own. ``signal``: another signal that announces the end, such as
-    ``"SIGUSR1"``. Where the visits are searched, what is not given is searched too: before and behind a step, in a forward or
-    backward pass, at a batch, and inside file operations; SIGTERM, and the signals for which the subject installs a handler.
-    ``workers=True``: DataLoader workers get SIGTERM as well, as they do where the whole process group is told to end.
+    The signal is really raised: the handler of the process runs at once, in the main thread. The
+    subject goes on until it exits or the grace period is over, on the trial's clock. Then it is
+    dead at the next wait or site. A process without a handler dies at once, as is the default of
+    the signal. Under ``mlchaos.run`` it is started again, also if it returned in time, as a
+    scheduler does with a job that it has preempted. ``run.assert_emergency_save()`` judges its use
+    of the grace period.
 
-    The signal is really raised: the process's handler runs at once, in the main thread, and the subject goes on until it exits or
-    the grace is over, on the trial's clock; then it is dead at the next wait or site. A process without a handler dies at once, as the
-    signal's default is. Under ``mlchaos.run`` it is started again, also when it returned in time, as a scheduler does with a job that
-    it has preempted; ``run.assert_emergency_save()`` judges what it did with its grace.
+    Args:
+        site: The site of the signal: ``"train.step"``, ``"train.step.end"`` (after it),
+            ``"model.forward"`` (also in evaluation), ``"data.batch"``, ``"storage.write"`` (inside
+            a checkpoint), or any other, also one of your own. If the visits are searched, these are
+            tried: before and after a step, in a forward or backward pass, at a batch, and inside
+            file operations.
+        signal: A different signal that announces the end, such as ``"SIGUSR1"``. If the visits are
+            searched, SIGTERM and the signals for which the subject installs a handler are tried.
+        grace: The grace period: seconds, or ``"2m"``.
+        workers: If true, DataLoader workers get SIGTERM as well, as if the whole process group is
+            terminated.
 
-    Imitates: SLURM's and Kubernetes' preemption, a spot instance that is reclaimed, a maintenance event, ``scancel``.
+    Imitates: SLURM's and Kubernetes' preemption, a spot instance that is reclaimed, a maintenance
+    event, ``scancel``.
 
-    Fidelity: virtual time passes only where the code waits: a handler that computes for an hour is in time, one whose storage is slow
-    (``slow_storage``) or that sleeps is not. In process, ``finally`` blocks still run after SIGKILL (their effects on the test's
-    directories are undone). Under ``isolation="process"`` the kill is real, and so is the time. Handlers that C code has installed are
-    not called.
+    Fidelity: virtual time passes only while the code waits. A handler that computes for an hour is
+    in time, and one that sleeps or whose storage is slow (``slow_storage``) is not. In process,
+    ``finally`` blocks still run after SIGKILL, and their effects on the test's directories are
+    undone. Under ``isolation="process"`` the kill is real, and so is the time. Handlers that C code
+    has installed are not called.
 
     Source: https://slurm.schedmd.com/preempt.html,
     https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination

@@ -20,21 +20,27 @@ LAYER = "The process"
 
 @register
 class Crash(Fault):
-    """The process is gone, as by SIGKILL: ``mlchaos.run`` starts the subject again.
+    """The process is gone, as by SIGKILL. ``mlchaos.run`` starts the subject again.
 
-    ``site``: where it dies, before the operation there takes effect; any site, also one of your own. ``at=3, times=2``: the restart dies
-    at the next visit, too. ``state``: instead of a visit, what it leaves in the work directory, as ``mlchaos.explore_crashes`` names it
-    (``"last.ckpt@0#3"``: that file cut at byte 0, after step 3); then ``explore_crashes`` tries this state alone, and
-    ``mlchaos.run(train, tmp_path)`` restarts from it.
+    With ``at=3, times=2``, the restart dies at the next visit, too.
 
-    Imitates: SIGKILL, the kernel's OOM killer, a node that fails, a spot instance that is taken away.
+    Args:
+        site: Any site, also one of your own. The process dies before the operation there takes
+            effect.
+        state: A crash state, instead of a visit, as ``mlchaos.explore_crashes`` names it. For
+            example, ``"last.ckpt@0#3"`` is that file cut at byte 0, after step 3.
+            ``explore_crashes`` then tries this state alone, and ``mlchaos.run(train, tmp_path)``
+            restarts from it.
 
-    Under ``mlchaos.run`` the restart finds the disk as it was at the moment of death: what ``finally`` blocks write while the
-    exception unwinds is undone. It is a ``BaseException`` that ``except Exception`` does not catch; code that catches it and goes
-    on is found out, because a dead process passes no site.
+    Imitates: SIGKILL, the kernel's OOM killer, a node that fails, a spot instance that is taken
+    away. Under ``mlchaos.run`` the restart finds the disk as it was at the moment of death: what
+    ``finally`` blocks write while the exception unwinds is undone. It is a ``BaseException`` that
+    ``except Exception`` does not catch. Code that catches it and goes on is detected, because a
+    dead process visits no site.
 
-    Fidelity: at a site, so not in the middle of a write (``state`` is). In process, so ``finally`` blocks and ``__exit__`` still run (their
-    effects on the test's directories are undone, others are not), and module-level state survives.
+    Fidelity: it strikes at a site, so not in the middle of a write (``state`` does). In process,
+    ``finally`` blocks and ``__exit__`` still run, and module-level state survives. Their effects on
+    the test's directories are undone, others are not.
 
     Example: ``@chaos.crash(at=7)``
     """
@@ -68,18 +74,23 @@ class Crash(Fault):
 
 @register
 class Interrupt(Fault):
-    """The process gets SIGINT, as from Ctrl-C: its handler runs, or ``KeyboardInterrupt`` is raised at the site.
+    """The process gets SIGINT, as from Ctrl-C: its handler runs, or ``KeyboardInterrupt`` is raised
+    at the site.
 
-    ``site``: where it is then, any site, also one of your own. Where the visits are searched and no site is given, these are tried: before
-    and behind an optimizer step, in a forward or backward pass, at a batch, and inside file operations.
+    Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject ends the attempt, and the
+    subject is started again. Without ``mlchaos.run`` the test fails, and the session goes on. A
+    real Ctrl-C still ends it.
 
-    Under ``mlchaos.run`` a ``KeyboardInterrupt`` that leaves the subject ends the attempt, and it is started again. In a test without it
-    the test fails; the session goes on (a real Ctrl-C ends it, as ever).
+    Args:
+        site: Any site, also one of your own. If the visits are searched and no site is given, these
+            are tried: before and after an optimizer step, in a forward or backward pass, at a
+            batch, and inside file operations.
 
     Imitates: Ctrl-C, ``kill -INT``, a notebook whose cell is interrupted.
 
-    Fidelity: the signal comes at a site, in the main thread; Ctrl-C in a terminal reaches child processes as well, this does not. Where
-    SIGINT is ignored, as shells have it for background jobs, it is raised all the same.
+    Fidelity: the signal comes at a site, in the main thread. Ctrl-C in a terminal reaches child
+    processes as well, and this does not. If SIGINT is ignored, as shells do for background jobs,
+    the error is raised all the same.
 
     Source: https://docs.python.org/3/library/signal.html#signal.default_int_handler
 

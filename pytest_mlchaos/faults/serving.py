@@ -15,15 +15,20 @@ LAYER = "Calls and services"
 
 @register
 class LatencySpike(CallDelay):
-    """A dependency, or a request itself, takes ``delay`` longer (seconds, or ``"150ms"``, ``"2s"``).
+    """A dependency, or a request itself, takes longer.
 
-    ``target``: the dependency's function or method, as in ``call_delay``; ``at`` then counts its calls. Without a target the requests to
-    an app under ``mlchaos.serve`` are slow on their way to it, and ``at`` counts them.
+    Args:
+        target: The dependency's function or method, as for ``call_failure``. ``at`` then counts its
+            calls. Without it, requests to an app under ``mlchaos.serve`` are delayed before they
+            reach it, and ``at`` counts requests.
+        delay: Seconds, or ``"150ms"``, ``"2s"``.
 
-    Imitates: a saturated feature store, a cold cache, garbage collection, a congested network in front of the service.
+    Imitates: a saturated feature store, a cold cache, garbage collection, a congested network
+    between clients and the service.
 
-    Fidelity: a coroutine is delayed where it first waits, a plain function in front of the call, where time-outs inside it do not see
-    that. A delayed request takes none of the app's own resources meanwhile.
+    Fidelity: a coroutine is delayed at its first wait. A plain function is delayed before the call,
+    so timeouts inside it do not see it. A delayed request takes none of the app's own resources
+    meanwhile.
 
     Example: @chaos.latency_spike(target="json:loads", delay="2s", at=[3, 4])
     """
@@ -39,15 +44,21 @@ class LatencySpike(CallDelay):
 
 @register
 class DependencyFailure(CallFailure):
-    """A call of ``target``, a dependency of a served app, raises ``error``: by default ``ConnectionError``.
+    """A call of ``target``, a dependency of a served app, raises ``error``.
 
-    ``target``, ``error`` and ``when`` as in ``call_failure``; a coroutine function raises when it is awaited. ``at`` counts its calls.
+    A coroutine function raises when it is awaited. ``at`` counts the calls of this target.
 
-    Imitates: a feature store, cache, database or model server that refuses connections, drops them, or answers with an error.
+    Args:
+        target: The function, as for ``call_failure``.
+        error: The exception, as for ``call_failure``.
+        when: ``"before"`` or ``"after"``, as for ``call_failure``.
 
-    Fidelity: the function's own code does not run (or, with ``when="after"``, runs to its end), so what a client does inside before it
-    gives up (its own retries, its pool's bookkeeping) is not simulated. Copies of the function in closures, containers and default
-    arguments are not reached.
+    Imitates: a feature store, cache, database or model server that refuses connections, drops them,
+    or answers with an error.
+
+    Fidelity: the function's own code does not run (or, with ``when="after"``, runs to its end). So
+    what a client does before it gives up (its own retries, its pool's bookkeeping) is not
+    simulated. Copies of the function in closures, containers and default arguments are not reached.
 
     Example: @chaos.dependency_failure(target="json:loads", at=chaos.EVERY)
     """

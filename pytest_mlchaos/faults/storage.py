@@ -64,20 +64,27 @@ def _note(visit: Visit) -> Operation:
 
 @register
 class SlowStorage(Fault):
-    """A storage operation takes ``delay`` longer (1 s when neither it nor ``bandwidth`` is given), and its bytes pass at ``bandwidth``.
+    """A storage operation takes longer.
 
-    ``delay``: seconds, or ``"150ms"``, ``"2s"``. ``bandwidth``: bytes in a second, or ``"10MB/s"``, ``"64KiB/s"``. ``path``: a pattern
-    (``"*.pt"``, ``"ckpt/*"``, ``"s3://bucket/*"``) that a file's path has to match: the path below the test's own directory (or the current
-    one), its last part, or, for a pattern that is absolute, the whole path. ``op``: ``"open"``, ``"read"``, ``"write"``, ``"rename"`` or
-    ``"remove"``; any when it is not given.
+    A read or a write is one of the file below the buffers, one of ``torch.save`` and its kind, or
+    one request of an fsspec filesystem. Coroutines await their delay. ``at`` counts the operations
+    that match.
 
-    ``at`` counts the operations that match. A read or a write is one of the file below the buffers, one of ``torch.save`` and its kind, or
-    one request of an fsspec filesystem; coroutines await their delay.
+    Args:
+        delay: Seconds, or ``"150ms"``, ``"2s"``. It is 1 s if neither it nor ``bandwidth`` is
+            given.
+        bandwidth: Bytes in a second, or ``"10MB/s"``, ``"64KiB/s"``.
+        path: A pattern (``"*.pt"``, ``"ckpt/*"``, ``"s3://bucket/*"``) that must match the path
+            below the test's own directory (or the current one), its last part, or, if the pattern
+            is absolute, the whole path. Without it, any path.
+        op: ``"open"``, ``"read"``, ``"write"``, ``"rename"`` or ``"remove"``. Without it, any of
+            them.
 
     Imitates: a saturated network filesystem, a cold object store, a disk that is busy with others.
 
-    Fidelity: the delay passes in front of the operation and the bytes behind it, each operation by itself: files that are read at the
-    same time do not share the bandwidth. Time-outs inside a client do not see it.
+    Fidelity: the delay passes before the operation, and the time for its bytes after it. Each
+    operation is slow by itself: files that are read at the same time do not share the bandwidth.
+    Timeouts inside a client do not see it.
 
     Example: @chaos.slow_storage(path="*.pt", op="write", delay="5s", at=0)
     """
@@ -115,21 +122,29 @@ class SlowStorage(Fault):
 
 @register
 class FlakyStorage(Fault):
-    """A storage operation fails with ``error``: the name of an errno (``"EIO"``, ``"ENOSPC"``, ``"ESTALE"``), ``"timeout"`` or
-    ``"throttled"``.
+    """A storage operation fails.
 
-    ``when="after"`` fails once the operation has taken effect: the file is renamed, or written, and the caller does not know. A buffered
-    file that flushes the same bytes again, as it does when it is closed, does not write them twice; a caller that retries does. ``path``
-    and ``op`` as in ``slow_storage``; ``at`` counts the operations that match.
+    A buffered file that flushes the same bytes again, as it does when it is closed, does not write
+    them twice. A caller that retries does. ``at`` counts the operations that match.
 
-    Imitates: a full or failing disk, a stale NFS handle, an object store that throttles, times out or loses its answer. The error is an
-    ``OSError`` of the right subclass with errno and path; ``"timeout"`` is a ``TimeoutError``, ``"throttled"`` the ``EBUSY`` that S3
-    filesystems make of ``SlowDown``.
+    Args:
+        error: The name of an errno (``"EIO"``, ``"ENOSPC"``, ``"ESTALE"``), ``"timeout"`` or
+            ``"throttled"``.
+        when: ``"before"``, or ``"after"``: the operation takes effect and then fails. The file is
+            renamed, or written, and the caller does not know.
+        path: A pattern of files, as for ``slow_storage``.
+        op: The kind of operation, as for ``slow_storage``.
 
-    Fidelity: an operation takes effect entirely or not at all; a write that fails half-way is one of a file's several writes. It strikes
-    above a client's own retries. ``torch.save`` with a path leaves an empty file or the whole one. Files that C code opens by itself
-    (memory maps, Arrow's own readers) are not reached; where only an audit event tells of an operation (``os.rename`` kept in a default
-    argument), ``"after"`` comes before it.
+    Imitates: a full or failing disk, a stale NFS handle, an object store that throttles, times out
+    or loses its answer. The error is an ``OSError`` of the right subclass with errno and path;
+    ``"timeout"`` is a ``TimeoutError``, ``"throttled"`` the ``EBUSY`` that S3 filesystems make of
+    ``SlowDown``.
+
+    Fidelity: an operation takes effect entirely or not at all. A write that fails half-way is one
+    of a file's several writes. The fault strikes above a client's own retries. ``torch.save`` with
+    a path leaves an empty file or the whole one. Files that C code opens by itself (memory maps,
+    Arrow's own readers) are not reached. If only an audit event shows an operation (``os.rename``
+    kept in a default argument), ``"after"`` fails before it.
 
     Source: errno(3), https://man7.org/linux/man-pages/man3/errno.3.html
 
@@ -165,16 +180,21 @@ class FlakyStorage(Fault):
 
 @register
 class TruncatedRead(Fault):
-    """A read yields the beginning of the file, and then its end: ``keep`` is a share (0.5) or a number of bytes (100).
+    """A read returns the beginning of the file, and then its end.
 
-    Of a content that is read as a whole (``cat``, ``load_file``, ``torch.load``) the rest is missing; a file that is being read ends there,
-    for as long as it is open. The file itself is whole: reading it again gives all of it. ``path`` as in ``slow_storage``; ``at`` counts
-    the reads that match.
+    If the content is read as a whole (``cat``, ``load_file``, ``torch.load``), the rest is missing.
+    A file that is being read ends there, for as long as it is open. The file itself is complete: a
+    second read returns all of it. ``at`` counts the reads that match.
 
-    Imitates: a connection that is closed early without an error, a reader that is ahead of its writer, a cache that holds half a file.
+    Args:
+        keep: A share (0.5), or a number of bytes (100).
+        path: A pattern of files, as for ``slow_storage``.
 
-    Fidelity: sizes (``stat``, ``info``, a seek to the end) are those of the whole file. Memory maps, and libraries that read in C with a
-    file descriptor of their own, see the whole file.
+    Imitates: a connection that is closed early without an error, a reader that is ahead of its
+    writer, a cache that holds half a file.
+
+    Fidelity: sizes (``stat``, ``info``, a seek to the end) are those of the whole file. Memory
+    maps, and libraries that read in C with a file descriptor of their own, see the whole file.
 
     Example: @chaos.truncated_read(path="*.parquet", keep=0.5, at=0)
     """

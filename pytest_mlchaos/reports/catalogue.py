@@ -12,33 +12,50 @@ from typing import Any
 
 from ..core.faults import FAULTS, Fault
 
-__all__ = ["catalogue", "describe", "layers", "markdown", "sections"]
+__all__ = ["arguments", "catalogue", "describe", "layers", "markdown", "own_parameters", "sections"]
 
 _COMMON = {field.name for field in dataclasses.fields(Fault)}
-_SECTION = re.compile(r"^(Imitates|Fidelity|Source|Example):\s*", re.MULTILINE)
+_SECTION = re.compile(r"^(Args|Imitates|Fidelity|Source|Example):\s*?(?: |\n)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^    (\w+): ", re.MULTILINE)
 _PROSE = ("Imitates", "Fidelity", "Source")
 WIDTH = 96
 OTHERS = "Yours"
 
 
 def sections(fault: type[Fault]) -> dict[str, str]:
-    """A fault's docstring in parts: ``summary``, ``details``, ``Imitates``, ``Fidelity``, ``Source``, ``Example`` (a decorator)."""
+    """Return a fault's docstring in parts: ``summary``, ``details``, ``Imitates``, ``Fidelity``, ``Source``, ``Example`` (a decorator)."""
     doc = inspect.cleandoc(fault.__doc__ or "")
     parts = _SECTION.split(doc)
     summary, _, details = parts[0].partition("\n\n")
-    named = {name: " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    named = {name: " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True) if name != "Args"}
     if "Example" in named:
         named["Example"] = named["Example"].strip("`")
     return {"summary": " ".join(summary.split()), "details": " ".join(details.split()), **named}
 
 
-def parameters(fault: type[Fault]) -> list[str]:
-    """``phase='backward'``, … : what the fault takes beside the common keywords."""
-    found = []
-    for field in dataclasses.fields(fault):
-        if field.name not in _COMMON:
-            found.append(field.name if field.default is dataclasses.MISSING else f"{field.name}={field.default!r}")
+def arguments(fault: type[Fault]) -> dict[str, str]:
+    """Return the text about each parameter, from the ``Args:`` of the fault's docstring and of its base classes."""
+    found: dict[str, str] = {}
+    for cls in reversed(fault.__mro__):
+        parts = _SECTION.split(inspect.cleandoc(vars(cls).get("__doc__") or ""))
+        for name, text in zip(parts[1::2], parts[2::2], strict=True):
+            if name == "Args":
+                entries = _ARGUMENT.split("\n" + text.rstrip())
+                found |= {key: " ".join(entry.split()) for key, entry in zip(entries[1::2], entries[2::2], strict=True)}
     return found
+
+
+def own_parameters(fault: type[Fault]) -> dict[str, str | None]:
+    """Return what the fault takes beside the common keywords, with its default (None: it has to be given)."""
+    own = {field.name: field for field in dataclasses.fields(fault) if field.name not in _COMMON}
+    if not _scales(fault):
+        own.pop("severity", None)  # the fault refuses it
+    return {name: None if field.default is dataclasses.MISSING else repr(field.default) for name, field in own.items()}
+
+
+def parameters(fault: type[Fault]) -> list[str]:
+    """Return ``phase='backward'`` and the like: the fault's own parameters with their defaults."""
+    return [name if default is None else f"{name}={default}" for name, default in own_parameters(fault).items()]
 
 
 def layers() -> dict[str, list[type[Fault]]]:
@@ -86,8 +103,11 @@ def markdown() -> str:
     lines = [
         "# Faults",
         "",
-        "Generated from the docstrings by `python docs/make.py`; `pytest --mlchaos-faults` prints it, your own faults included. Each fault",
-        "also takes `at`, `p`, `times` and `where`. Where a fault has a severity, 1 is hardly to be noticed and 5 hopeless.",
+        "Generated from the docstrings by `python docs/make.py`.",
+        "`pytest --mlchaos-faults` prints it, with your own faults.",
+        "",
+        "Each fault also takes `at`, `p`, `times`, `where` and `rank`, which the [options](options.md) explain.",
+        "Severity 1 is barely noticeable, and 5 is extreme.",
     ]
     for layer, faults in layers().items():
         lines += ["", f"## {layer}", "", *(f"- [`{fault.name}`](#chaos{fault.name}): {sections(fault)['summary']}" for fault in faults)]
@@ -97,13 +117,17 @@ def markdown() -> str:
 
 
 def _entry(fault: type[Fault]) -> Iterator[str]:
-    parts = sections(fault)
+    parts, texts = sections(fault), arguments(fault)
     yield from ("", f"### `chaos.{fault.name}`", "", parts["summary"])
     if "Example" in parts:
         yield from ("", "```text", parts["Example"], "```")
     if parts["details"]:
         yield from ("", parts["details"])
-    yield from ("", f"*Parameters*: {', '.join(f'`{name}`' for name in parameters(fault)) or 'none of its own'}. *Site*: `{_site(fault)}`.")
+    yield from ("", f"*Site*: `{_site(fault)}`.")
+    if own := own_parameters(fault):
+        yield from ("", "*Parameters*:", "")
+        for name, default in own.items():
+            yield f"- `{name}` ({'required' if default is None else f'default `{default}`'}): {texts.get(name, '')}".rstrip(": ")
     if scales := _scales(fault):
         yield from ("", "| severity | 1 | 2 | 3 | 4 | 5 |", "|---|---|---|---|---|---|")
         yield from (f"| `{name}` | {' | '.join(map(str, values))} |" for name, values in scales.items())

@@ -46,19 +46,26 @@ def _replaced(batch: Batch, chosen: list[Leaf], fresh: dict[Any, Any]) -> Any:
 class LabelNoise(DataFault):
     """Some labels of a batch are wrong.
 
-    ``fraction``: the share that is (at least one label). ``fields``: names, positions or dotted paths; without it the field that is
-    called ``label``, ``labels``, ``target``, ``targets`` or ``y``, else those that have "label" or "target" in their name
-    (``label_ids``), else the last one, if it looks like labels: by name, whole numbers or truth values, one a sample, or one-hot rows;
-    by position, anything but an array of the same shape and type as the others. Where none does, the batch is refused.
-    ``classes``: how many classes there are; without it those that are in the batch.
+    Integers become a different class, each equally likely. Negative ones mean "to be ignored", and
+    stay. Truth values and floats that are all 0 or 1 are flipped, and one-hot rows have their 1
+    elsewhere. Other floats (targets of a regression) get Gaussian noise.
 
-    By what the labels are: integers become another class, each one equally likely (negative ones mean "to be ignored", and stay);
-    truth values and floats that are all 0 or 1 are flipped, one-hot rows have their 1 elsewhere; other floats (targets of a
-    regression) get Gaussian noise of ``magnitude`` times their standard deviation.
+    Args:
+        fraction: The share of wrong labels, at least one.
+        fields: Names, positions or dotted paths of the labels. Without it, the field called
+            ``label``, ``labels``, ``target``, ``targets`` or ``y``, or else those with "label" or
+            "target" in their name (``label_ids``). Otherwise the last field, if it looks like
+            labels. By name: whole numbers or truth values, one for each sample, or one-hot rows. By
+            position: anything but an array of the same shape and type as the others. If no field
+            does, the batch is refused.
+        classes: The number of classes. Without it, the classes in the batch.
+        magnitude: For targets of a regression, the noise in standard deviations of the targets.
 
-    Imitates: annotators that disagree, labels from a weak heuristic, a join that is off by some rows.
+    Imitates: annotators that disagree, labels from a weak heuristic, a join that is off by some
+    rows.
 
-    Fidelity: noise is symmetric and independent of the features; people confuse classes that look alike.
+    Fidelity: noise is symmetric and independent of the features. People confuse classes that look
+    alike.
 
     Source: symmetric noise as in Natarajan et al., Learning with Noisy Labels, NeurIPS 2013
 
@@ -102,16 +109,22 @@ class LabelNoise(DataFault):
 
 @register
 class ClassImbalance(DataFault):
-    """A class is nearly absent from a batch: samples of the other classes are repeated in the places of its own.
+    """A class is nearly absent from a batch: samples of other classes are repeated in its place.
 
-    ``label``: the number of the class; without it one that is in the batch, chosen at random. ``keep``: the share of its samples that stay.
-    ``fields``: the field of labels, by name, position or dotted path; without it found as by ``label_noise``.
-    Labels are integers, truth values or one-hot rows, one a sample; samples are told as in ``short_batch``.
-    At batches without the class no strike is recorded.
+    Labels are integers, truth values or one-hot rows, one for each sample. Samples are recognised
+    as by ``short_batch``. A batch without the class counts no strike.
 
-    Imitates: a filter that removes what matters, rare events that a sampled log lost, a region that stops reporting.
+    Args:
+        keep: The share of its samples that stay.
+        label: The number of the class. Without it, one that is in the batch, chosen at random.
+        fields: The field of labels, by name, position or dotted path. Without it, found as by
+            ``label_noise``.
 
-    Fidelity: batches keep their size, so samples of other classes come more than once; real data would have others.
+    Imitates: a filter that removes what matters, rare events that a sampled log lost, a region that
+    stops reporting.
+
+    Fidelity: batches keep their size, so samples of other classes come more than once. Real data
+    would have different ones.
 
     Example: ``@chaos.class_imbalance(label=1, keep=0.0, at=chaos.EVERY)``
     """
@@ -153,23 +166,32 @@ class ClassImbalance(DataFault):
 
 @register
 class DistributionShift(DataFault):
-    """Batches come from another distribution than before.
+    """Batches come from a different distribution than before.
 
-    ``kind="covariate"``: the features have moved up by ``magnitude`` standard deviations of their field (measured at its first strike).
-    ``kind="label"``: classes are more and less frequent: each is ``exp(magnitude)`` times rarer, against the one before it, than it
-    was; samples of the batch are drawn again, with replacement. ``kind="concept"``: the same features mean another label: of the share
-    ``magnitude`` of the classes (at most 1, and at least two of them) each is called as the next of them; targets of a regression are
-    mirrored at their mean by that share. ``fields``: for ``"covariate"`` the features (else all floating-point fields but the labels),
-    otherwise the labels. ``classes``: how many there are; without it up to the highest in the batch.
+    A shift lasts, so use ``at=range(50, 100)`` or ``chaos.EVERY``. All strikes move in the same
+    direction.
 
-    Strike at ``at=range(50, 100)`` or ``chaos.EVERY``: a shift lasts. All of its strikes move in the same direction.
+    Args:
+        kind: ``"covariate"``: the features move up. ``"label"``: the frequencies of the classes
+            change. The samples of the batch are drawn again, with replacement. ``"concept"``: the
+            same features get different labels. Each hit class is called as the next one, and
+            targets of a regression are mirrored at their mean.
+        magnitude: For ``"covariate"``, the distance in standard deviations of the field, measured
+            at the first strike. For ``"label"``, each class becomes ``exp(magnitude)`` times rarer
+            than the class before it. For ``"concept"``, the share of the classes, at most 1, and at
+            least two classes.
+        fields: For ``"covariate"``, the features. Without it, all floating-point fields but the
+            labels. For the other kinds, the labels.
+        classes: The number of classes. Without it, up to the highest one in the batch.
 
-    Imitates: another season, another hospital's scanner, a campaign that brings other customers; a label whose definition changes.
+    Imitates: a new season, the scanner of a different hospital, a campaign that brings new
+    customers, a label whose definition changes.
 
-    Fidelity: a shift of the means alone, and sudden; correlations and tails stay. Batches are no larger than they were, so a label shift
-    repeats samples.
+    Fidelity: only the means shift, and suddenly. Correlations and tails stay. Batches keep their
+    size, so a label shift repeats samples.
 
-    Source: the three kinds as in Moreno-Torres et al., A unifying view on dataset shift in classification, Pattern Recognition 45, 2012
+    Source: the three kinds as in Moreno-Torres et al., A unifying view on dataset shift in
+    classification, Pattern Recognition 45, 2012
 
     Example: ``@chaos.distribution_shift(kind="covariate", magnitude=2.0, at=chaos.EVERY)``
     """

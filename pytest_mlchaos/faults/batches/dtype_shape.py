@@ -18,15 +18,20 @@ LAYER = "Batches"
 
 @register
 class WrongDtype(DataFault):
-    """A batch has another type of number.
+    """A batch has a different type of number.
 
-    ``dtype``: ``"float64"`` by default; ``"object"`` and ``"str"`` for NumPy arrays alone, ``"bfloat16"`` for tensors alone.
-    ``fields``: names, positions or dotted paths; without it all floating-point fields. Numbers are converted as the library does, so
-    they may lose digits.
+    Numbers are converted as the library does, so they may lose digits.
 
-    Imitates: a column that turned to text or to doubles, images of bytes where floats in 0 to 1 were meant, labels as floats.
+    Args:
+        dtype: The name of the type. ``"object"`` and ``"str"`` are for NumPy arrays only, and
+            ``"bfloat16"`` for tensors only.
+        fields: Names, positions or dotted paths. Without it, all floating-point fields.
 
-    Fidelity: the type of a whole field is another; a field of mixed types (an object array) is ``dtype="object"``.
+    Imitates: a column that turned to text or to doubles, images of bytes where floats in 0 to 1
+    were meant, labels as floats.
+
+    Fidelity: the type of a whole field differs. For a field of mixed types (an object array), use
+    ``dtype="object"``.
 
     Example: ``@chaos.wrong_dtype(dtype="int64", at=2)``
     """
@@ -69,16 +74,21 @@ class WrongDtype(DataFault):
 
 @register
 class WrongShape(DataFault):
-    """A batch has another shape.
+    """A batch has a different shape.
 
-    ``kind``: ``"transposed"`` (the last two axes change places), ``"extra_dim"`` (one more axis, of length 1, at the end: ``[8]``
-    becomes ``[8, 1]``, which broadcasts), ``"missing_dim"`` (the axis of the samples is gone: the first sample alone), ``"flattened"``
-    (one row a sample), ``"channels_last"`` (the second axis goes to the end: NCHW to NHWC), ``"channels_first"`` (the last one becomes
-    the second). ``fields``: names, positions or dotted paths; without it all floating-point fields.
+    Args:
+        kind: ``"transposed"`` (the last two axes change places), ``"extra_dim"`` (one more axis of
+            length 1 at the end: ``[8]`` becomes ``[8, 1]``, which broadcasts), ``"missing_dim"``
+            (without the axis of the samples: the first sample alone), ``"flattened"`` (one row for
+            each sample), ``"channels_last"`` (NCHW to NHWC), or ``"channels_first"`` (the last axis
+            becomes the second).
+        fields: Names, positions or dotted paths. Without it, all floating-point fields.
 
-    Imitates: images of another library's layout, labels as a column, a request without its batch axis, a matrix from a column-major file.
+    Imitates: images of another library's layout, labels as a column, a request without its batch
+    axis, a matrix from a column-major file.
 
-    Fidelity: the values are all there, in the order that the new shape gives them, as if written so; strides are those of a fresh array.
+    Fidelity: all values are there, in the order of the new shape. Strides are those of a fresh
+    array.
 
     Example: ``@chaos.wrong_shape(kind="extra_dim", at=2)``
     """

@@ -18,15 +18,20 @@ LAYER = "Batches"
 
 @register
 class LoaderFailure(DataFault):
-    """The loader raises instead of handing out a batch.
+    """The loader raises instead of returning a batch.
 
-    ``error``: an exception class or instance, or its name (``"OSError(5, 'Input/output error')"``), as the dataset's own code would raise
-    it: this batch is lost, and who asks again gets the next one. Without it a worker has died: ``RuntimeError: DataLoader worker
-    (pid(s) ...) exited unexpectedly``, and who asks this iterator again gets the same, until the loop begins a new epoch.
+    Args:
+        error: An exception class or instance, or its name (``"OSError(5, 'Input/output error')"``),
+            as the dataset's own code would raise it. This batch is lost, and the next call gets the
+            next one. Without it, a worker has died: ``RuntimeError: DataLoader worker (pid(s) ...)
+            exited unexpectedly``. The next calls of this iterator get the same error, until the
+            loop begins a new epoch.
 
-    Imitates: a worker that the kernel's OOM killer or a segmentation fault has ended; a broken sample; a file that is gone.
+    Imitates: a worker that the kernel's OOM killer or a segmentation fault has ended; a broken
+    sample; a file that is gone.
 
-    Fidelity: a worker that "died" is ended in order, and so are the others, unless they persist: those are not touched.
+    Fidelity: a worker that "died" is ended in order, and so are the others. Persistent workers are
+    not touched.
 
     Source: the text is torch's, torch/utils/data/dataloader.py
 
@@ -63,15 +68,18 @@ def _end_workers(iterator: Any) -> None:
 
 @register
 class StreamInterruption(DataFault):
-    """The stream of batches breaks off: it ends here and now, or goes on after a gap.
+    """The stream of batches breaks off: it ends now, or goes on after a gap.
 
-    ``resume_after``: how many batches, from this one on, are lost before it goes on; without it the epoch ends early, with
-    no error. ``gap``: how long it takes until then (seconds, or ``"30s"``).
+    Args:
+        resume_after: The number of batches, from this one on, that are lost before the stream goes
+            on. Without it, the epoch ends early, without an error.
+        gap: The duration of the gap: seconds, or ``"30s"``.
 
-    Imitates: a streaming dataset whose connection is closed, a consumer group that rebalances and comes back at a later offset, a
-    sharded reader that takes a missing shard for the end.
+    Imitates: a streaming dataset whose connection is closed, a consumer group that rebalances and
+    comes back at a later offset, a sharded reader that takes a missing shard for the end.
 
-    Fidelity: the batch at which it breaks off is not handed out; the next epoch is whole. ``len(loader)`` still counts all.
+    Fidelity: the batch at which the stream breaks off is lost, and the next epoch is complete.
+    ``len(loader)`` still counts all.
 
     Example: ``@chaos.stream_interruption(resume_after=3, gap="30s", at=2)``
     """

@@ -25,13 +25,16 @@ def _check_number(fault: DataFault, name: str, least: int) -> None:
 
 @register
 class DropBatch(DataFault):
-    """A batch, or several in a row, never reach the loop: it gets the one behind them.
+    """A batch, or several in a row, never reach the loop. It gets the next one.
 
-    ``count``: how many are lost.
+    Args:
+        count: The number of lost batches.
 
-    Imitates: a shard that cannot be read and is skipped, a worker whose result is dropped, a consumer that missed messages.
+    Imitates: a shard that cannot be read and is skipped, a worker whose result is dropped, a
+    consumer that missed messages.
 
-    Fidelity: the batches are loaded and thrown away; a library that skips a shard spends no time on it.
+    Fidelity: the batches are loaded and thrown away. A library that skips a shard spends no time on
+    it.
 
     Example: ``@chaos.drop_batch(at=2)``
     """
@@ -57,11 +60,13 @@ class DropBatch(DataFault):
 
 @register
 class DuplicateBatch(DataFault):
-    """A batch comes again, right behind itself.
+    """A batch comes again, right after itself.
 
-    ``copies``: how many times more. The copies share no memory with it.
+    Args:
+        copies: The number of additional copies. They share no memory with the batch.
 
-    Imitates: a message that is delivered at least once, a sampler that starts a shard anew, a retry whose first attempt had succeeded.
+    Imitates: a message that is delivered at least once, a sampler that starts a shard anew, a retry
+    whose first attempt had succeeded.
 
     Fidelity: the copies come at once and next to each other.
 
@@ -86,13 +91,19 @@ class DuplicateBatch(DataFault):
 
 @register
 class ReorderBatches(DataFault):
-    """The next ``window`` batches come in another order.
+    """The next batches come in a different order.
 
-    None is lost; fewer are reordered where the stream ends before. At its last batch nothing can be, and no strike is recorded.
+    None is lost. Fewer are reordered if the stream ends before. At the last batch nothing can be
+    reordered, and no strike counts.
 
-    Imitates: workers that finish out of order, partitions of a queue that are read in turns, a loader without ``in_order``.
+    Args:
+        window: The number of batches that change places.
 
-    Fidelity: they are held back until all are there, so the first comes late and the others at once.
+    Imitates: workers that finish out of order, partitions of a queue that are read in turns, a
+    loader without ``in_order``.
+
+    Fidelity: they are held back until all are there, so the first comes late and the others at
+    once.
 
     Example: ``@chaos.reorder_batches(window=4, at=0)``
     """
@@ -140,12 +151,16 @@ class ReorderBatches(DataFault):
 
 @register
 class DelayBatch(DataFault):
-    """A batch comes ``delay`` later (seconds, or ``"150ms"``, ``"2s"``).
+    """A batch comes later.
+
+    Args:
+        delay: Seconds, or ``"150ms"``, ``"2s"``.
 
     Imitates: slow storage, a cold cache, a starved preprocessing worker, a back-pressured queue.
 
-    Fidelity: the loop waits at the loader; workers go on loading ahead meanwhile. With workers time is real, also where the clock is
-    virtual elsewhere: the delay is really waited for, and severities 4 and 5 (1 and 10 minutes) go beyond a test's default time limit.
+    Fidelity: the loop waits at the loader, and workers go on loading ahead meanwhile. With workers
+    time is real, also if the clock of the test is virtual: the loop really waits. Severities 4 and
+    5 (1 and 10 minutes) then exceed a test's default time limit.
 
     Example: ``@chaos.delay_batch(delay="30s", at=2)``
     """
@@ -167,14 +182,16 @@ class DelayBatch(DataFault):
 
 @register
 class StaleBatch(DataFault):
-    """An earlier batch is handed out again in the place of this one, which is lost.
+    """An earlier batch comes again in the place of this one, which is lost.
 
-    ``age``: how many batches earlier. At visits before that there is none, and no strike is recorded.
+    Args:
+        age: The number of batches between them. At visits before that, no strike counts.
 
-    Imitates: a pinned or shared-memory buffer that is read before it was filled anew, a cache under the wrong key, a feature that is not
-    refreshed.
+    Imitates: a pinned or shared-memory buffer that is read before it was filled anew, a cache under
+    the wrong key, a feature that is not refreshed.
 
-    Fidelity: the whole batch is the old one; a real race mixes old and new bytes. It is a copy of what the loader handed out then.
+    Fidelity: the whole batch is the old one. A real race mixes old and new bytes. It is a copy of
+    what the loader returned then.
 
     Example: ``@chaos.stale_batch(age=1, at=3)``
     """
@@ -210,19 +227,24 @@ class StaleBatch(DataFault):
 class ShortBatch(DataFault):
     """A batch has fewer samples: the last ones are missing, in all fields alike.
 
-    ``fraction``: the share that is missing (at least one sample is, and one stays). ``size``: instead, how many are left.
+    These hold an entry for each sample: arrays, along their first axis, and lists and tuples of
+    that length with any content (texts, images, dicts, None, arrays of different first axes).
+    Dicts, dataclasses, named tuples and other objects with arrays in their attributes are
+    structures of such fields. So are lists and tuples of arrays that agree on the first axis (``[x,
+    y]``). A list is one of samples if its items are dicts or tuples alike that hold single numbers
+    or first axes that differ, or if it has three or more images of 1 or 3 channels. So a list of
+    images next to a list of dicts is cut in both. If fields disagree on the number of samples, or
+    both readings are possible, the batch is refused. Tuples, dicts and one array for the labels
+    make it clear.
 
-    What holds an entry for each sample: arrays, along their first axis, and lists and tuples of that length, whatever is in them (texts,
-    images, dicts, None, arrays of other first axes). Dicts, dataclasses, named tuples and other
-    objects with arrays in their attributes are structures of such fields, and so are lists and tuples of arrays that agree on the first
-    axis (``[x, y]``). A list is one of samples if its items are dicts or tuples alike that
-    hold single numbers or first axes that differ, or three or more images of 1 or 3 channels; so a list of images next to one of dicts
-    is cut in both. Where fields disagree on the number of samples, or both readings are possible, the batch is refused; tuples, dicts
-    and one array for the labels make it plain.
+    Args:
+        fraction: The share of missing samples. At least one is missing, and at least one stays.
+        size: The number of samples that stay, instead of ``fraction``.
 
-    Imitates: the last batch of an epoch without ``drop_last``, a consumer's time-out, rows that a filter has removed.
+    Imitates: the last batch of an epoch without ``drop_last``, a consumer's time-out, rows that a
+    filter has removed.
 
-    Fidelity: the missing samples are lost; they do not come with the next batch.
+    Fidelity: the missing samples are lost. They do not come with the next batch.
 
     Example: ``@chaos.short_batch(size=1, at=2)``
     """
@@ -254,13 +276,16 @@ class ShortBatch(DataFault):
 
 @register
 class EmptyBatch(DataFault):
-    """A batch has no samples at all: each array and list of samples has the length 0, and the other axes are as they were.
+    """A batch has no samples at all. Each array and list of samples has length 0, and the other
+    axes stay.
 
-    How samples are told: as in ``short_batch``.
+    Samples are recognised as by ``short_batch``.
 
-    Imitates: a filter that removes every row, a collate function that skips broken samples, a consumer that timed out.
+    Imitates: a filter that removes every row, a collate function that skips broken samples, a
+    consumer that timed out.
 
-    Fidelity: types and the other axes are right; what a library makes of no rows (a list, a missing field) is not imitated.
+    Fidelity: types and the other axes are right. What a library makes of no rows (a list, a missing
+    field) is not imitated.
 
     Example: ``@chaos.empty_batch(at=2)``
     """

@@ -26,24 +26,33 @@ _FLOATS_ONLY = ("nan", "inf", "noise")
 class CorruptBatch(DataFault):
     """A batch reaches the loop with broken values.
 
-    ``kind``: ``"nan"``, ``"inf"``; ``"zero"``; ``"saturate"`` (the greatest value of the field, as a sensor at its limit gives);
-    ``"noise"`` (Gaussian, ``magnitude`` times the field's own standard deviation, 1 by default); ``"scale"`` (times ``magnitude``, 1000 by
-    default: a wrong unit); ``"flip_sign"``; ``"shuffle_labels"`` (labels change places along the first axis of their
-    array: within the batch, or, where each sample has an array of labels as in detection, within the sample).
-    ``pattern``: where: ``"elements"`` (here and there), ``"samples"`` (whole rows of the first axis, or
-    whole items of a list of samples; see ``short_batch`` for how these are told), ``"channels"`` (whole slices of the
-    second axis: channels of images, columns of features), or ``"block"`` (one stretch of memory).
-    ``fraction``: the share of the elements, samples or channels of a field that is hit, at least one (for ``"shuffle_labels"``: of the
-    samples, at least two). ``fields``: names, positions or dotted paths (``"inputs.pixels"``) of the fields to hit; without it all
-    floating-point fields, and labels are found as by ``label_noise``.
+    Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested.
+    They may also be records: dicts and lists of single numbers, where a list of dicts is a table of
+    columns. The loop gets a changed copy. The original objects are never modified, and fields that
+    are not hit are the same objects.
 
-    Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested, or records: dicts and lists of single
-    numbers, where a list of dicts is a table of columns. The loop gets a
-    changed copy; the original objects are never modified, and fields that are not hit are the same objects.
+    Args:
+        kind: ``"nan"``, ``"inf"``, ``"zero"``, ``"saturate"`` (the greatest value of the field, as
+            from a sensor at its limit), ``"noise"`` (Gaussian), ``"scale"`` (a wrong unit),
+            ``"flip_sign"``, or ``"shuffle_labels"`` (labels change places along the first axis of
+            their array: within the batch, or within the sample if each sample has an array of
+            labels, as in detection).
+        fraction: The share of the elements, samples or channels of a field that is hit, at least
+            one. For ``"shuffle_labels"``, the share of the samples, at least two.
+        fields: Names, positions or dotted paths (``"inputs.pixels"``) of the fields to hit. Without
+            it, all floating-point fields. Labels are found as by ``label_noise``.
+        magnitude: For ``"noise"``, the standard deviation, in standard deviations of the field (1
+            without it). For ``"scale"``, the factor (1000 without it).
+        pattern: The place: ``"elements"`` (anywhere), ``"samples"`` (whole rows of the first axis,
+            or whole items of a list of samples, recognised as by ``short_batch``), ``"channels"``
+            (whole slices of the second axis: channels of images, columns of features), or
+            ``"block"`` (one stretch of memory).
 
-    Imitates: a corrupt shard, a failed decoder, a sensor or a channel that drops out, a join that mixes up labels.
+    Imitates: a corrupt shard, a failed decoder, a sensor or a channel that drops out, a join that
+    mixes up labels.
 
-    Fidelity: what is hit is drawn anew at each strike; a channel that stays dead is ``at=chaos.EVERY`` with ``fraction=1`` of one field.
+    Fidelity: the hit elements are drawn anew at each strike. For a channel that stays dead, use
+    ``at=chaos.EVERY`` with ``fraction=1`` of one field.
 
     Example: ``@chaos.corrupt_batch(kind="nan", fraction=0.1, at=3)``
     """

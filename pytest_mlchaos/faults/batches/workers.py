@@ -30,18 +30,24 @@ _sleep, _now = time.sleep, time.monotonic
 
 @register
 class WorkerDeath(Fault):
-    """A worker process of the DataLoader is killed (``how="killed"``, by SIGKILL), or hangs (``"hangs"``: its main thread never goes on).
+    """A worker process of the DataLoader is killed, or hangs.
 
-    ``worker``: which one, from 0; where neither it nor ``at`` is given, both are searched. ``at`` counts the batches: the worker goes when
-    this one is about to reach the loop. The DataLoader notices a death by itself and raises; of a worker that hangs it
-    learns by its ``timeout``, and without one it waits for ever.
+    ``at`` counts the batches: the worker fails when this one is about to reach the loop. The
+    DataLoader notices a death by itself and raises. It notices a worker that hangs by its
+    ``timeout``, and waits for ever without one.
 
-    Imitates: the kernel's OOM killer, a crash in a decoder, shared memory that ran out (killed); a storage mount that blocks, a lock that
-    was held at the fork (hangs).
+    Args:
+        worker: The number of the worker, from 0. If neither it nor ``at`` is given, both are
+            searched.
+        how: ``"killed"`` (by SIGKILL), or ``"hangs"`` (its main thread stops).
 
-    Fidelity: the process is real, and so is its death. What it had loaded ahead is still handed out if the loop goes on. A worker that
-    hangs is killed when the process that it belongs to ends. One that was not forked but spawned is stopped as a whole (SIGSTOP): a batch
-    of it that is on its way is then never complete, and the loader's ``timeout`` does not end the wait for it.
+    Imitates: the kernel's OOM killer, a crash in a decoder, shared memory that ran out (killed); a
+    storage mount that blocks, a lock that was held at the fork (hangs).
+
+    Fidelity: the process is real, and so is its death. Batches that it had loaded ahead are still
+    returned if the loop goes on. A worker that hangs is killed when its parent process ends. A
+    worker that was spawned, not forked, is stopped as a whole (SIGSTOP): a batch of it that is
+    being sent is then never complete, and the loader's ``timeout`` does not end the wait for it.
 
     Source: https://pytorch.org/docs/stable/data.html#multi-process-data-loading
 

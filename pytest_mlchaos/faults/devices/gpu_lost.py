@@ -30,21 +30,28 @@ _READING = ("cpu", "numpy", "item", "tolist", "__array__", "__reduce_ex__")
 
 @register
 class GpuLost(Fault):
-    """The device fails, and each later operation on it does, until the process ends: ``torch.AcceleratorError``.
+    """The device fails, and so does each later operation on it, until the process ends:
+    ``torch.AcceleratorError``.
 
-    ``kind``: ``"fallen_off_bus"`` (the driver has lost it), ``"ecc"`` (memory that cannot be corrected), ``"illegal_access"`` or
-    ``"device_assert"`` (an index out of range in a kernel), each with the text that torch gives it. ``phase``: ``"forward"`` (of the
-    model in training), ``"call"`` (any call of it), ``"backward"`` or ``"optimizer"`` (the step); ``at`` counts these.
+    From then on every use of the device raises the same error: the next batch, ``loss.item()``,
+    ``state_dict()``, ``torch.save`` of its tensors. Code that catches the error and tries again
+    fails again. A new process does not. ``at`` counts the phases.
 
-    From then on whatever touches the device raises the same error: the next batch, ``loss.item()``, ``state_dict()``,
-    ``torch.save`` of its tensors. Code that catches the error and tries again gets nowhere; a new process does.
+    Args:
+        kind: ``"fallen_off_bus"`` (the driver has lost it), ``"ecc"`` (memory that cannot be
+            corrected), ``"illegal_access"`` or ``"device_assert"`` (an index out of range in a
+            kernel), each with the text that torch gives it.
+        phase: ``"forward"`` (of the model in training), ``"call"`` (any call of it), ``"backward"``
+            or ``"optimizer"`` (the step).
 
-    Imitates: Xid 79, 48 and 94, 31, 43 of the NVIDIA driver; a CUDA context that is poisoned by an error, as all of these leave it.
+    Imitates: Xid 79, 48 and 94, 31, 43 of the NVIDIA driver; a CUDA context that is poisoned by an
+    error, as all of these leave it.
 
-    Fidelity: the device is the one that the model is on. Where that is the CPU, its place is taken by all that belongs to the
-    model: operations on tensors that require a gradient, on parameters, buffers, gradients and optimizer state fail; host data does not.
-    Errors come at the operation, not later as asynchronous ones may. Work of other threads goes on. What a lost
-    device says differs: ``unspecified launch failure`` is the most common.
+    Fidelity: the device is the one that the model is on. If that is the CPU, all that belongs to
+    the model fails instead: operations on tensors that require a gradient, on parameters, buffers,
+    gradients and optimizer state. Host data does not fail. Errors come at the operation, not later
+    as asynchronous ones may. Work of other threads goes on. Real messages of a lost device differ,
+    and ``unspecified launch failure`` is the most common.
 
     Source: https://docs.nvidia.com/deploy/xid-errors/ and
     https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html

@@ -24,33 +24,43 @@ _LARGE = 80 * 2**30
 
 @register
 class GpuOom(Fault):
-    """The device runs out of memory: ``torch.OutOfMemoryError`` at the ``op``-th allocating operator of a phase.
+    """The device runs out of memory: ``torch.OutOfMemoryError`` at an allocating operator of a
+    phase.
 
-    ``phase``: ``"forward"`` (a call of the model in training), ``"call"`` (any call: evaluation, serving), ``"backward"`` or
-    ``"optimizer"`` (the step). ``op`` counts, from 0, the operators of that phase that allocate their result; when neither it nor ``at``
-    is given, both are searched. ``at`` counts the phases: ``at=7`` is the eighth backward pass; ``at=7, times=2`` makes the retry fail as
-    well.
+    ``at`` counts the phases: ``at=7`` is the eighth backward pass, and ``at=7, times=2`` makes the
+    retry fail as well. With ``budget`` or ``largest``, the fault fires if memory runs out, so
+    ``at``, ``p``, ``where``, ``phase`` and ``op`` cannot be given. The journal then says how much
+    memory was in use, and a test whose tensors fit fails, with the peak.
 
-    ``budget``: emulates a device of that memory instead (``@chaos.gpu_oom(budget="512MiB")``), from the beginning of the test's body to
-    its end: the storages of all tensors that are alive count, each once, whatever views there are of it; an operator whose result does
-    not fit fails, at most ``times`` times. ``fragmentation=True``: what is free lies in pieces, and an allocation finds at most half of
-    it in one; ``largest``: or so many bytes. Then ``at``, ``p``, ``phase`` and ``op`` have no meaning. The journal says how much was
-    alive; a test whose tensors fit fails, with the peak.
+    Args:
+        phase: ``"forward"`` (a call of the model in training), ``"call"`` (any call: evaluation,
+            serving), ``"backward"`` or ``"optimizer"`` (the step).
+        op: The number, from 0, of the operator in that phase, among those that allocate their
+            result. If neither it nor ``at`` is given, both are searched.
+        budget: Emulate a device with this memory (``"512MiB"``) during the test's body. The
+            storages of all live tensors count, each once, with any number of views. An operator
+            whose result does not fit fails, at most ``times`` times.
+        largest: The largest number of bytes that one allocation finds.
+        fragmentation: If true, the free memory is in pieces, and one allocation finds at most half
+            of it.
 
-    Imitates: CUDA out of memory. The operator does not run and everything before it has, so the half-finished step is in
-    the state that a real one leaves: after ``backward``, some gradients are written and others are not; after
-    ``optimizer``, some parameters are updated. Works on CPU-only machines, and on operators of any device.
+    Imitates: CUDA out of memory. The operator does not run and everything before it has, so the
+    half-finished step is in the state that a real one leaves. After ``backward``, some gradients
+    are written and others are not. After ``optimizer``, some parameters are updated. It works on
+    CPU-only machines, and on operators of any device. With a ``budget`` on a machine with a CUDA
+    device, torch's caching allocator is capped instead, so the error is the real one.
 
-    With a ``budget`` where there is a CUDA device, torch's caching allocator is capped instead, so that the error is the real one.
+    Fidelity: operators are seen at the dispatcher. So memory that a kernel takes for itself
+    (workspaces, temporaries of in-place operators) does not count, nor do allocations in code that
+    runs as one compiled graph. The numbers in the message are invented. With a ``budget`` they are
+    those of the emulated device. On a CPU a budget counts every tensor of the test's thread, also a
+    data set in memory. An allocation is recognised by the operator's result, which is dropped,
+    together with the random numbers that it used.
 
-    Fidelity: operators are seen at the dispatcher, so memory that a kernel takes for itself (workspaces, in-place operators'
-    temporaries) does not count, nor do allocations in code that runs as one compiled graph. The numbers in the message are made up;
-    with a ``budget`` they are those of the emulated device. On a CPU a budget counts every tensor of the test's thread, a data set in
-    memory too; an allocation is known by the operator's result, which is dropped, and its random numbers with it.
+    Source: the CUDA caching allocator's error,
+    https://pytorch.org/docs/stable/notes/cuda.html#memory-management
 
     Example: ``@chaos.gpu_oom(phase="backward", op=3, at=7)``
-
-    Source: the CUDA caching allocator's error, https://pytorch.org/docs/stable/notes/cuda.html#memory-management
     """
 
     site = "train.backward"

@@ -27,16 +27,21 @@ _ALLOCATION = ("can't allocate memory", "bad allocation", "std::bad_alloc", "Can
 
 @register
 class HostOom(Fault):
-    """The host's memory runs out: ``MemoryError`` at ``site`` (by default where a batch reaches the loop).
+    """The host's memory runs out: ``MemoryError``.
 
-    ``limit``: instead of a visit, so much address space for the whole process (``"2GiB"``), by ``RLIMIT_AS``: whatever asks for more, in
-    Python, NumPy or torch, fails for real. It is set in a process of the subject's own, so it needs ``isolation="process"``.
+    Args:
+        site: Any site at which the error is raised.
+        limit: The address space of the whole process (``"2GiB"``), by ``RLIMIT_AS``, instead of a
+            visit. An allocation beyond it, in Python, NumPy or torch, fails for real. The limit is
+            set in a process of the subject's own, so it needs ``isolation="process"``.
 
-    Imitates: a data set that no longer fits, a leak, a container's memory limit that is met in ``malloc``.
+    Imitates: a data set that no longer fits, a leak, a container's memory limit that is met in
+    ``malloc``.
 
-    Fidelity: the kernel's OOM killer kills instead (``crash`` does); on Linux memory that was promised can be missing later, when it is
-    touched. ``limit`` counts addresses, not pages: libraries that are loaded and threads' stacks count, too (torch alone takes
-    some GiB), and so the journal says that a limit was set, not which allocation met it.
+    Fidelity: the kernel's OOM killer kills instead (use ``crash``). On Linux, memory that was
+    promised can be missing later, when it is touched. ``limit`` counts addresses, not pages: loaded
+    libraries and the stacks of threads count, too (torch alone takes some GiB). So the journal says
+    that a limit was set, not which allocation exceeded it.
 
     Source: https://man7.org/linux/man-pages/man2/setrlimit.2.html
 
@@ -116,20 +121,25 @@ def _addresses() -> int:
 
 @register
 class GpuMemoryPressure(Fault):
-    """From the visit that it strikes at, somebody else uses the device: ``free`` bytes of its memory are left (``"256MiB"``).
+    """From this visit on, a different process uses most of the device's memory.
 
-    That lasts until the process ends.
+    This lasts until the process ends. ``at`` counts the phases. On a CUDA device the memory is
+    really allocated. Without one, a device is emulated, whose memory is that of the tensors, as for
+    ``gpu_oom(budget=...)``: an operator whose result does not fit raises
+    ``torch.OutOfMemoryError``.
 
-    ``share``: instead, the share of the device that is taken (0.9). ``phase``: ``"forward"`` (a call of the model in training),
-    ``"call"`` (any call: evaluation, serving), ``"backward"`` or ``"optimizer"``; ``at`` counts these. On a CUDA device the memory is
-    really allocated. Elsewhere a device of ``total`` bytes is emulated (80 GiB where it is not given), whose memory is the tensors', as
-    for ``gpu_oom(budget=...)``: ``free`` is left beside the tensors that are there already, and an operator whose result does not fit
-    raises ``torch.OutOfMemoryError``.
+    Args:
+        free: The bytes that stay free (``"256MiB"``), beside the tensors that exist already.
+        share: The share of the device that is taken, instead of ``free``: give one of the two.
+        total: The bytes of an emulated device. Without it, 80 GiB.
+        phase: ``"forward"`` (a call of the model in training), ``"call"`` (any call: evaluation,
+            serving), ``"backward"`` or ``"optimizer"``.
 
-    Imitates: another process on the same GPU, a notebook that was left open, a memory leak, a fragmented cache.
+    Imitates: a different process on the same GPU, a notebook that was left open, a memory leak, a
+    fragmented cache.
 
-    Fidelity: as ``gpu_oom`` with a budget. On a real device the memory is taken by this process, so that the error's text counts it as
-    its own. A device on which somebody else has a process is refused.
+    Fidelity: as ``gpu_oom`` with a budget. On a real device this process takes the memory, so the
+    error's text counts it as its own. A device that a different process uses is refused.
 
     Source: https://pytorch.org/docs/stable/notes/cuda.html#memory-management
 

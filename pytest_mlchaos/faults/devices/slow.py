@@ -23,16 +23,23 @@ _used = time.process_time
 
 @register
 class SlowCompute(Fault):
-    """A phase of a training step takes ``delay`` longer (seconds, or ``"150ms"``).
+    """A phase of a training step takes longer.
 
-    ``phase``: ``"forward"`` (of the model in training), ``"call"`` (any call of it), ``"backward"`` or ``"optimizer"``; ``at`` counts
-    these. ``rank``: in a world, only that one: a straggler.
+    ``at`` counts the phases. With ``rank=1`` in a world, only that rank is slow: a straggler.
 
-    Imitates: a device that throttles because it is hot, a neighbour on the same host, a straggler among the ranks.
+    Args:
+        delay: Seconds, or ``"150ms"``.
+        phase: ``"forward"`` (of the model in training), ``"call"`` (any call of it), ``"backward"``
+            or ``"optimizer"``.
 
-    Fidelity: the time passes in front of the phase, on the trial's clock; nothing in it runs slower.
+    Imitates: a device that throttles because it is hot, a neighbour on the same host, a straggler
+    among the ranks.
 
-    Source: C. Jiang et al., MegaScale: Scaling Large Language Model Training to More Than 10,000 GPUs, NSDI 2024 (stragglers)
+    Fidelity: the time passes before the phase, on the trial's clock. Nothing in the phase runs
+    slower.
+
+    Source: C. Jiang et al., MegaScale: Scaling Large Language Model Training to More Than 10,000
+    GPUs, NSDI 2024 (stragglers)
 
     Example: ``@chaos.slow_compute(delay="2s", at=3)``
     """
@@ -60,16 +67,23 @@ class SlowCompute(Fault):
 
 @register
 class CpuStarved(Fault):
-    """From the visit that it strikes at, the process gets a ``share`` of one CPU: it runs on that alone, and waits the rest of the time.
+    """From this visit on, the process gets a share of one CPU: it runs on that CPU alone, and waits
+    the rest of the time.
 
-    ``site``: where its time is looked at: at each visit it waits for (1/share - 1) times the CPU time that it has used since the last.
-    While it lasts (until the process ends) torch computes in one thread.
+    This lasts until the process ends, and meanwhile torch computes in one thread.
 
-    Imitates: a container with a small CPU quota, a host that is over-committed, data loading that competes with training for the CPU.
+    Args:
+        site: Any site. At each visit the process waits for (1/share - 1) times the CPU time that it
+            used since the last one.
+        share: The share of the CPU, between 0 and 1.
 
-    Fidelity: a quota stops a process in the middle of its work, ten times a second; here it waits at the site, on the trial's clock, so
-    that time-outs in between are not met. Child processes that run already keep their CPUs. Where a process cannot be tied to a CPU
-    (macOS, Windows), it only waits. How long it waits depends on the machine; where and how often it strikes does not.
+    Imitates: a container with a small CPU quota, a host that is over-committed, data loading that
+    competes with training for the CPU.
+
+    Fidelity: a quota stops a process in the middle of its work, ten times a second. Here it waits
+    at the site, on the trial's clock, so timeouts in between do not fire. Child processes that run
+    already keep their CPUs. If a process cannot be bound to a CPU (macOS, Windows), it only waits.
+    The duration of the wait depends on the machine. The number of strikes and their visits do not.
 
     Source: CFS bandwidth control, https://docs.kernel.org/scheduler/sched-bwc.html
 

@@ -26,30 +26,38 @@ _NO_IMAGES = ("mask", "masks", "label", "labels", "target", "targets", "y")
 
 @register
 class CorruptImage(DataFault):
-    """Images reach the loop noisy, blurred, snowed in or badly compressed: one of the 19 corruptions of ImageNet-C.
+    """Images reach the loop noisy, blurred, snowed in or badly compressed: one of the 19
+    corruptions of ImageNet-C.
 
-    ``kind``: which of them. ``severity``: 1 to 5, with the constants published for 224 × 224 pixels. ``fields``: names, positions or
-    dotted paths of the images; without it all uint8 and floating-point fields that look like images with 1 or 3 channels.
-    ``value_range``: the values of black and white, as numbers or one for each channel; without it 0 to 255 for uint8, and 0 to 1 for
-    floats. ``layout``: "NCHW", "NHWC", "NHW", "CHW", "HWC" or "HW", where the shape does not tell. ``target`` strikes at what a function
-    returns.
+    Images may be tensors, NumPy arrays and PIL images, in nested batches, with sides of at least 8
+    pixels. Each gets random numbers of its own, and keeps shape, dtype and device. 8-bit values are
+    cut off to whole ones, as published. The noises, fog, brightness and saturate need NumPy alone.
+    The other kinds need OpenCV (``pytest-mlchaos[images]``).
 
-    Images may be tensors, NumPy arrays and PIL images, in nested batches; sides of 8 pixels and more. Each gets random numbers of its
-    own, and keeps shape, dtype and device; 8-bit values are cut off to whole ones, as published. The noises, fog, brightness and
-    saturate need NumPy alone, the other kinds OpenCV (``pytest-mlchaos[images]``).
+    Args:
+        severity: 1 to 5, with the constants published for 224 × 224 pixels.
+        kind: The corruption.
+        fields: Names, positions or dotted paths of the images. Without it, all uint8 and
+            floating-point fields that look like images with 1 or 3 channels.
+        value_range: The values of black and white, as numbers or one for each channel. Without it,
+            0 to 255 for uint8, and 0 to 1 for floats.
+        layout: ``"NCHW"``, ``"NHWC"``, ``"NHW"``, ``"CHW"``, ``"HWC"`` or ``"HW"``, if the shape
+            does not show it.
 
-    Imitates: bad light and weather, a cheap, dirty, shaken or unfocused camera, and what compression leaves.
+    Imitates: bad light and weather, a cheap, dirty, shaken or unfocused camera, and what
+    compression leaves.
 
-    Fidelity: lengths are in pixels, as published for 224 × 224, so that small images suffer more from the same severity; elastic waves,
-    fog and frost go by the image's size. Frost is made up (ridges of noise): the published photographs of ice are not ours to ship.
-    Normal numbers have 65,536 different values. Glass blur copies pixels where the paper swaps them, as the published code does.
-    Floating-point images are not rounded to 8 bits, but by JPEG and glass blur. OpenCV below 5 rounds positions to 1/32 pixel.
+    Fidelity: lengths are in pixels, as published for 224 × 224, so small images suffer more from
+    the same severity. Elastic waves, fog and frost depend on the image's size. Frost is made of
+    ridges of noise, because the published photographs of ice cannot be shipped. Normal numbers have
+    65,536 different values. Glass blur copies pixels where the paper swaps them, as the published
+    code does. Floating-point images are not rounded to 8 bits, except by JPEG and glass blur.
+    OpenCV below 5 rounds positions to 1/32 pixel.
 
-    Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, 2019,
-    https://arxiv.org/abs/1903.12261
+    Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
+    and Perturbations, 2019, https://arxiv.org/abs/1903.12261
 
-    Example:
-        @chaos.corrupt_image(kind="fog", severity=3, at=0)
+    Example: @chaos.corrupt_image(kind="fog", severity=3, at=0)
     """
 
     site = "data.batch"

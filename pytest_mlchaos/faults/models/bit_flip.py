@@ -27,24 +27,34 @@ _known: weakref.WeakKeyDictionary[Any, dict[Any, Cells]] = weakref.WeakKeyDictio
 
 @register
 class BitFlip(LayerFault):
-    """Bits of a model flip, and nobody is told: silent data corruption.
+    """Bits of a model flip without an error: silent data corruption.
 
-    ``part`` (or ``where``): ``"weights"`` (just before a call of the model; they stay flipped until the process ends), ``"activations"``
-    (what one layer gives, in one call), ``"gradients"`` (as one backward pass computes them) or ``"optimizer"`` (its state, just
-    before a step). ``at`` counts calls of the model, backward passes, or steps. ``bit``: which bit of the element, 0 the lowest
-    (float32: 31 is the sign, 30 to 23 the exponent; bfloat16: 15, 14 to 7); without it any. ``count``: how many distinct bits. ``layer``:
-    the name of a module or tensor, or a pattern (``"encoder.*.weight"``); without it anywhere, each element equally likely.
-    ``buffers``: running statistics, too. All types of floats (float8 and bfloat16 included) and integers.
+    All types of floats (float8 and bfloat16 included) and integers can be struck. ``at`` counts
+    calls of the model, backward passes, or steps. The flip is undone exactly when the process ends
+    (the attempt under ``mlchaos.run``, or else the test). An element that still holds the flipped
+    bits gets its own again. One that training has overwritten stays as it is.
 
-    Undone exactly, bit by bit, when the process ends (the attempt under ``mlchaos.run``, else the test): an element that still holds
-    the flipped bits gets its own again; one that training has overwritten meanwhile is left as it is.
+    Args:
+        layer: The name of a module or tensor, or a pattern (``"encoder.*.weight"``). Without it
+            anywhere, each element equally likely.
+        part: ``"weights"`` (just before a call of the model, until the process ends),
+            ``"activations"`` (the output of one layer, in one call), ``"gradients"`` (as one
+            backward pass computes them) or ``"optimizer"`` (its state, just before a step). You can
+            also write ``where="weights"``.
+        bit: The bit of the element, 0 is the lowest. In float32, 31 is the sign, and 30 to 23 are
+            the exponent. In bfloat16, these are 15, and 14 to 7. Without it, any bit.
+        count: The number of distinct bits.
+        buffers: If true, running statistics can be struck, too.
 
-    Imitates: a particle strike in memory without ECC, a marginal core that computes wrongly, a broken link between devices.
+    Imitates: a particle strike in memory without ECC, a marginal core that computes wrongly, a
+    broken link between devices.
 
-    Fidelity: bits flip between operations, in memory that a tensor owns; a flip inside a kernel, in an index or in code is not
-    imitated. Where an operation has saved an activation for its backward pass, that copy is sound. For activations a compiled model
-    (``torch.compile``) runs layer by layer in that call; scripted and exported graphs have no layers inside. Parameters inside a
-    reentrant checkpoint get no gradients that could be flipped. Complex numbers and truth values are refused.
+    Fidelity: bits flip between operations, in memory that a tensor owns. A flip inside a kernel, in
+    an index or in code is not imitated. If an operation has saved an activation for its backward
+    pass, that copy is sound. For activations a compiled model (``torch.compile``) runs layer by
+    layer in that call. Scripted and exported graphs have no layers inside. Parameters inside a
+    reentrant checkpoint get no gradients that could be flipped. Complex numbers and truth values
+    are refused.
 
     Source: Dixit et al., Silent Data Corruptions at Scale, https://arxiv.org/abs/2102.11245
 

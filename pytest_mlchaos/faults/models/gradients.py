@@ -38,14 +38,19 @@ def _change_all(fault: LayerFault, visit: Visit, change: Callable[[int, Any], An
 class NanGradient(LayerFault):
     """The gradients of a backward pass are not finite.
 
-    ``kind``: ``"nan"`` or ``"inf"``. ``fraction``: the share of each gradient's elements (at least one). ``layer``: the name of a module
-    or parameter, or a pattern; without it all gradients. ``at`` counts backward passes.
+    ``at`` counts backward passes. The fault strikes as gradients are computed, before ``.grad`` is
+    written, so a gradient scaler, clipping and other ranks see the change.
 
-    It strikes as gradients are computed, before ``.grad`` is written: a gradient scaler, clipping, and other ranks see it as they would.
+    Args:
+        layer: The name of a module or parameter, or a pattern. Without it, all gradients.
+        kind: ``"nan"`` or ``"inf"``.
+        fraction: The share of each gradient's elements, at least one.
 
-    Imitates: an overflow in half precision, a division by zero in a loss, the square root of zero, a corrupt batch.
+    Imitates: an overflow in half precision, a division by zero in a loss, the square root of zero,
+    a corrupt batch.
 
-    Fidelity: the loss itself is finite; ``corrupt_batch`` makes one that is not. Gradients inside a reentrant checkpoint are not reached.
+    Fidelity: the loss itself is finite. Use ``corrupt_batch`` for a loss that is not. Gradients
+    inside a reentrant checkpoint are not reached.
 
     Example: ``@chaos.nan_gradient(at=3)``
     """
@@ -79,16 +84,20 @@ class NanGradient(LayerFault):
 
 @register
 class ExplodingGradient(LayerFault):
-    """The gradients of a backward pass are ``factor`` times as large.
+    """The gradients of a backward pass are many times as large.
 
-    ``factor``: 10000 by default; below 1 they vanish, below 0 they point the other way. ``layer``: the name of a module or parameter, or a
-    pattern; without it all gradients. ``at`` counts backward passes.
+    ``at`` counts backward passes. The fault strikes as gradients are computed, before ``.grad`` is
+    written, so clipping and other ranks see the change.
 
-    It strikes as gradients are computed, before ``.grad`` is written: clipping, and other ranks, see it as they would.
+    Args:
+        layer: The name of a module or parameter, or a pattern. Without it, all gradients.
+        factor: The factor. Below 1 the gradients vanish, and below 0 they point the other way.
 
-    Imitates: an unstable recurrent network, a cliff of the loss, a batch of outliers, a wrong loss scale.
+    Imitates: an unstable recurrent network, a cliff of the loss, a batch of outliers, a wrong loss
+    scale.
 
-    Fidelity: the direction stays. In half precision what is too large becomes infinite, as it would.
+    Fidelity: the direction stays. In half precision, values that are too large become infinite, as
+    they would.
 
     Source: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013
 

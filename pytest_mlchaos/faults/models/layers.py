@@ -64,19 +64,28 @@ class _Stuck:
 
 @register
 class StuckNeuron(LayerFault):
-    """One unit of a layer gives the same value from then on, whatever comes in, until the process ends.
+    """From this call on, one unit of a layer gives the same value for any input, until the process
+    ends.
 
-    ``layer``: the name of a module, or a pattern (the first match); without it one that has parameters, drawn at random. ``index``:
-    which unit: of convolutions and normalisations the channel (axis 1), else the place on the last axis; without it one drawn at
-    random. ``value``: what it gives. ``at`` counts calls of the model. It gets no gradient either.
+    ``at`` counts calls of the model. The unit gets no gradient either.
 
-    Imitates: a stuck-at fault of an accelerator's register, a dead ReLU, a channel that a conversion left out.
+    Args:
+        layer: The name of a module, or a pattern (the first match). Without it, one that has
+            parameters, drawn at random.
+        index: The unit: of convolutions and normalisations the channel (axis 1), and of other
+            layers the position on the last axis. Without it, one drawn at random.
+        value: The value that it gives.
 
-    Fidelity: the value is stuck behind the layer, not inside it; all calls of that layer are hit, where hardware has it in one unit. A copy
-    of the model that is made meanwhile has it too, one that is saved has not. A compiled model (``torch.compile``) runs layer by layer
-    from then on; in a scripted or exported graph there are no layers.
+    Imitates: a stuck-at fault of an accelerator's register, a dead ReLU, a channel that a
+    conversion left out.
 
-    Source: stuck-at faults as in Li et al., Understanding Error Propagation in Deep Learning Neural Network Accelerators, SC 2017
+    Fidelity: the value is stuck after the layer, not inside it. All calls of that layer are hit,
+    whereas hardware has the error in one unit. A copy of the model that is made meanwhile has it
+    too, but a saved one does not. A compiled model (``torch.compile``) runs layer by layer from
+    then on. A scripted or exported graph has no layers.
+
+    Source: stuck-at faults as in Li et al., Understanding Error Propagation in Deep Learning Neural
+    Network Accelerators, SC 2017
 
     Example: ``@chaos.stuck_neuron(index=0, value=0.0, at=3)``
     """
@@ -134,14 +143,18 @@ def _other_weights(changes: list[tuple[Any, Any]]) -> Iterator[None]:
 class StaleWeights(LayerFault):
     """A call of the model uses the weights of an earlier call.
 
-    ``age``: how many calls earlier; at calls before that there are none, and where the weights have not changed since, no strike is
-    recorded. ``layer``: the name of a module or parameter, or a pattern; without it all parameters. ``at`` counts calls of the model.
-    Afterwards the weights are as before, bit by bit.
+    ``at`` counts calls of the model. Afterwards the weights are as before, bit by bit.
 
-    Imitates: a serving replica that missed an update, a parameter server that lags, a rank that did not get the broadcast.
+    Args:
+        layer: The name of a module or parameter, or a pattern. Without it, all parameters.
+        age: The number of calls between them. Before that, or if the weights have not changed
+            since, no strike counts.
 
-    Fidelity: the weights of that one call; buffers are the present ones. The backward pass of a training step sees the present
-    weights, and the activations of the old.
+    Imitates: a serving replica that missed an update, a parameter server that lags, a rank that did
+    not get the broadcast.
+
+    Fidelity: the weights of that one call are old, and buffers are current. The backward pass of a
+    training step sees the current weights, and the activations of the old ones.
 
     Example: ``@chaos.stale_weights(age=1, at=3)``
     """
@@ -184,18 +197,25 @@ def _differ(tensor: Any, old: Any) -> bool:
 
 @register
 class QuantizationError(LayerFault):
-    """For one call of the model, values are rounded to the few that ``bits`` bits can tell apart.
+    """For one call of the model, values are rounded to a few bits.
 
-    ``part`` (or ``where``): ``"weights"``, or ``"activations"`` (what each layer gives). ``bits``: 2 to 16; the grid is even and
-    symmetric, up to the greatest absolute value of each tensor. ``layer``: the name of a module or tensor, or a pattern; without it
-    all. ``at`` counts calls of the model. Afterwards the weights are as before, bit by bit.
+    ``at`` counts calls of the model. Afterwards the weights are as before, bit by bit.
+
+    Args:
+        layer: The name of a module or tensor, or a pattern. Without it, all of them.
+        part: ``"weights"``, or ``"activations"`` (the output of each layer). You can also write
+            ``where="weights"``.
+        bits: The number of bits, 2 to 16. The grid is even and symmetric, up to the greatest
+            absolute value of each tensor.
 
     Imitates: a model that is served in low precision, a conversion that was calibrated badly.
 
-    Fidelity: rounded per tensor, and computed in the model's own type: no integer kernels, no scale per channel, no saturation. The
-    backward pass of a training step sees the exact weights. For activations a compiled model (``torch.compile``) runs layer by layer.
+    Fidelity: rounded per tensor, and computed in the model's own type, without integer kernels,
+    scales per channel or saturation. The backward pass of a training step sees the exact weights.
+    For activations a compiled model (``torch.compile``) runs layer by layer.
 
-    Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018
+    Source: Jacob et al., Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference, CVPR 2018
 
     Example: ``@chaos.quantization_error(bits=4, at=3)``
     """

@@ -24,7 +24,12 @@ SHOWN = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class LayerFault(Fault):
-    """A fault of a model that may be confined to the layers, or tensors, of a name (``"encoder"``, ``"encoder.*.weight"``)."""
+    """A fault of a model that may be confined to some of its layers or tensors.
+
+    Args:
+        layer: The name of a module or tensor, or a pattern (``"encoder.*.weight"``). Without it,
+            all of them.
+    """
 
     layer: str | None = None
 

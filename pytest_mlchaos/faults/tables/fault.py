@@ -103,8 +103,10 @@ class TableFault(DataFault):
 class ColumnFault(TableFault):
     """A fault of the values in columns.
 
-    ``column``: a name, or a list of names; without it, all columns that the fault can work on. ``fraction``: the share of a column's
-    values that is hit, at least one; missing values count as none.
+    Args:
+        column: A name, or a list of names. Without it, all columns that the fault can work on.
+        fraction: The share of a column's values that is hit, at least one. Missing values do not
+            count.
     """
 
     fits: ClassVar[tuple[str, ...]] = ()

@@ -24,12 +24,15 @@ STALE_SHARES = {"fraction": (0.1, 0.25, 0.5, 0.75, 1.0)}
 class DuplicateRows(TableFault):
     """Rows of a table are there twice.
 
-    ``fraction``: the share of the rows that comes once more, at the end of the table (0.1), at least one. A pandas index that merely counts
-    the rows goes on counting; other labels come twice, too.
+    A pandas index that only counts the rows goes on counting. Other labels come twice, too.
 
-    Imitates: at-least-once delivery, a job that was started again and appended what was there, a join with a key that is not unique.
+    Args:
+        fraction: The share of the rows that comes once more, at the end of the table, at least one.
 
-    Fidelity: exact copies; real duplicates often differ in a load time or an id.
+    Imitates: at-least-once delivery, a job that was started again and appended what was there, a
+    join with a key that is not unique.
+
+    Fidelity: exact copies. Real duplicates often differ in a load time or an id.
 
     Example: ``@chaos.duplicate_rows(fraction=0.05, at=0)``
     """
@@ -48,13 +51,14 @@ class DuplicateRows(TableFault):
 
 @register
 class OutOfOrderRows(TableFault):
-    """Rows of a table do not come in their order.
+    """Rows of a table are not in their order.
 
-    ``fraction``: the share of the rows that change places among each other (0.1), at least two; each of them moves.
+    Args:
+        fraction: The share of the rows that change places, at least two. Each of them moves.
 
     Imitates: events that several partitions deliver, a parallel reader, a query without ORDER BY.
 
-    Fidelity: a row may end up anywhere; in a stream it is mostly near where it was.
+    Fidelity: a row may end up anywhere. In a stream it is mostly near its place.
 
     Example: ``@chaos.out_of_order_rows(fraction=0.2, at=0)``
     """
@@ -77,14 +81,18 @@ class OutOfOrderRows(TableFault):
 
 @register
 class LateRows(TableFault):
-    """Rows are missing from a table, and turn up in a later one.
+    """Rows are missing from a table, and come with a later one.
 
-    ``fraction``: the share of the rows that is late (0.1), at least one. They come at the end of the next table of the same columns
-    that the fault strikes; those that are late when nothing is struck any more never come. So ``at=0`` loses rows for good, ``at=[0,
-    1]`` brings the rows of the first table with the second (which is short of others), and ``at=chaos.EVERY`` is a steady stream of
-    late rows.
+    They come at the end of the next table of the same columns that the fault strikes. Rows that are
+    late at the last strike never come. So ``at=0`` loses rows for good. ``at=[0, 1]`` brings the
+    rows of the first table with the second, which loses some itself. ``at=chaos.EVERY`` is a steady
+    stream of late rows.
 
-    Imitates: mobile clients that were offline, a partition that lags behind, events beyond the watermark.
+    Args:
+        fraction: The share of the rows that is late, at least one.
+
+    Imitates: mobile clients that were offline, a partition that lags behind, events beyond the
+    watermark.
 
     Fidelity: lateness is counted in tables, not in time.
 
@@ -115,14 +123,21 @@ class LateRows(TableFault):
 
 @register
 class StaleFeature(ColumnFault):
-    """Values of a column are those of an earlier time.
+    """Values of a column are from an earlier time.
 
-    ``column``: a name or a list of names; without it, all columns. ``fraction``: the share of the rows that is hit (1), at least one:
-    a row that has no value now gets the earlier one, and where the earlier one is missing, it is missing now. ``behind``: ``"rows"``,
-    they come from ``lag`` rows before in the same table (the first ``lag`` rows stay as they are); ``"tables"``, from the same row of
-    the table ``lag`` tables before, among those of the same columns (as far as that one goes): so it cannot strike the first such table.
+    A row that has no value now gets the earlier one. If the earlier value is missing, it is missing
+    now.
 
-    Imitates: a feature store that was not refreshed, a cache that outlived its data, a join with yesterday's snapshot.
+    Args:
+        column: A name, or a list of names. Without it, all columns.
+        fraction: The share of the rows that is hit, at least one.
+        behind: ``"rows"``: the values come from ``lag`` rows before, in the same table. The first
+            ``lag`` rows stay. ``"tables"``: they come from the same row of an earlier table with
+            the same columns, as far as it goes. This cannot strike the first such table.
+        lag: The number of rows or tables.
+
+    Imitates: a feature store that was not refreshed, a cache that outlived its data, a join with
+    yesterday's snapshot.
 
     Fidelity: rows are matched by position, not by key.
 

@@ -20,12 +20,15 @@ LAYER = "Tables"
 class MissingFeature(TableFault):
     """A column of a table is missing, or has no values.
 
-    ``column``: a name or a list of names; without it, one column is drawn. ``mode``: ``"gone"``, the column is not there; ``"null"``, it is
-    there, and each of its values is missing.
+    Args:
+        column: A name, or a list of names. Without it, one column is drawn.
+        mode: ``"gone"``: the column does not exist. ``"null"``: it exists, and each of its values
+            is missing.
 
-    Imitates: an upstream job that failed, a feature that was renamed at its source, an export with a field that nobody fills in any more.
+    Imitates: an upstream job that failed, a feature that was renamed at its source, an export with
+    a field that is not filled any more.
 
-    Fidelity: the column is missing from this table alone, as often as the fault strikes.
+    Fidelity: the column is missing from each table that the fault strikes, and from no other.
 
     Example: ``@chaos.missing_feature(column="age", mode="null", at=0)``
     """
@@ -82,30 +85,34 @@ _FITS = {
 
 @register
 class SchemaDrift(TableFault):
-    """The columns of a table are not what they were.
+    """The columns of a table have changed.
 
-    ``kind``:
+    Args:
+        kind: ``"renamed"``: a column has a different name. ``"reordered"``: the columns are in a
+            different order, each with its name. ``"retyped"``: numbers, truth values and times come
+            as texts. Missing values stay missing (in NumPy's arrays: an empty text). ``"added"``:
+            there is one more first column, which counts the rows, as if an index was written to a
+            file. ``"dropped"``: a column is gone. ``"category_codes"``: the list of values of a
+            category is in a different order, so its codes have different meanings. Columns of
+            integer codes must be named. ``"units"``: numbers are ``factor`` times as large.
+            Integers are rounded, and use the smallest dtype, from their own on, that holds them
+            all: at most 64 bits, then float64. float16 and float32 are widened if they would
+            overflow. ``"time_zone"``: times are on the clock of a different zone. With a zone, they
+            are the same moments, at a constant offset from UTC. Without one, the readings differ.
+            ``"float_for_int"``: integers come as floating-point numbers.
+        column: A name, or a list of names. Without it, one is drawn among those that fit. For
+            ``"reordered"``, these columns change places among each other, or all of them without
+            it.
+        to: For ``"renamed"``, the new name. Without it, its own with ``_1`` at the end. For
+            ``"added"``, the name. Without it, ``"Unnamed: 0"``.
+        factor: For ``"units"``, the factor.
+        hours: For ``"time_zone"``, the hours that the zone is ahead.
 
-    - ``"renamed"``: a column has another name (``to``; without it its own with ``_1`` behind).
-    - ``"reordered"``: the columns stand in another order (with ``column``, a list: those among each other), each with its name.
-    - ``"retyped"``: numbers, truth values and times come as texts; what is missing stays missing (in NumPy's arrays: an empty text).
-    - ``"added"``: one more column in front (``to``; without it ``"Unnamed: 0"``), which counts the rows, as where an index was written
-      to a file.
-    - ``"dropped"``: a column is gone.
-    - ``"category_codes"``: a category's list of values is in another order, so that its codes mean others; of integers, which must be
-      named, each code stands for another one.
-    - ``"units"``: numbers are 1000 times what they were (``factor``). Integers are rounded, and come in the smallest dtype, from their
-      own on, that holds them all: of 64 bits at most, beyond that float64; float16 and float32 are widened where they would overflow.
-    - ``"time_zone"``: times stand on the clock of a zone two hours ahead of their own (``hours``): with a zone, the same moments, at a
-      constant offset from UTC, which is that of the first time in its zone and these hours; without, other readings.
-    - ``"float_for_int"``: integers come as floating-point numbers.
+    Imitates: a new version of an upstream table, a changed export, a loader that infers types from
+    other rows.
 
-    ``column``: a name or a list of names; without it, one is drawn among those that fit (``"reordered"``: all of them).
-
-    Imitates: a new version of an upstream table, a changed export, a loader that infers types from other rows.
-
-    Fidelity: the offset of a zone is constant, there is no daylight saving time. A reordered table of NumPy's with two axes has no
-    names that would tell.
+    Fidelity: the offset of a zone is constant, without daylight saving time. A reordered table of
+    NumPy with two axes has no names that would show it.
 
     Source: Breck et al., Data Validation for Machine Learning, MLSys 2019.
 

@@ -17,16 +17,19 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 @register
 class EncodingErrors(ColumnFault):
-    """Texts of a table were read in another encoding than they were written in.
+    """Texts of a table were read in a different encoding than they were written in.
 
-    ``column``: a name or a list of names; without it, all columns of texts. ``fraction``: the share of a column's texts that is hit
-    (0.1), at least one. ``kind``: ``"replacement"``, one character, drawn, became U+FFFD, as where a byte was no valid UTF-8;
-    ``"mojibake"``, UTF-8 was read as Latin-1 (``é`` became ``Ã©``), which leaves texts of ASCII alone as they are: a column of ASCII
-    alone is refused.
+    Args:
+        column: A name, or a list of names. Without it, all columns of texts.
+        kind: ``"replacement"``: one character became U+FFFD, as for a byte that is not valid UTF-8.
+            ``"mojibake"``: UTF-8 was read as Latin-1 (``é`` became ``Ã©``). It leaves ASCII texts
+            as they are, so a column of ASCII alone is refused.
 
-    Imitates: an export in the encoding of another system, a scraper that trusts a wrong header, ``errors="replace"``.
+    Imitates: an export in the encoding of a different system, a scraper that trusts a wrong header,
+    ``errors="replace"``.
 
-    Fidelity: a share of the texts, not a stretch of the file; ``"replacement"`` puts one character for each text.
+    Fidelity: a share of the texts, not a stretch of the file. ``"replacement"`` puts one character
+    in each text.
 
     Source: Jenga (Schelter et al., EDBT 2021), ``BrokenCharacters``.
 

@@ -25,17 +25,22 @@ OFF = {**SHARES, "magnitude": (3.0, 5.0, 10.0, 30.0, 100.0)}
 class MissingValues(ColumnFault):
     """Values of a table are missing.
 
-    ``column``: a name or a list of names; without it, all columns. ``fraction``: the share of a column's values that goes missing (0.1), at
-    least one. ``mechanism``: ``"mcar"``, completely at random; ``"mar"``, at random: where the values of the column ``given`` are high;
-    ``"mnar"``, not at random: where the values themselves are high. The last two take half of the values in a window of the highest
-    (all of them, where the share is above a half).
+    A missing value is what the library reads from a gap in a file. Integers and truth values of
+    NumPy's dtypes become float64 and NaN. Nullable columns and those of Arrow keep their dtype.
+    Texts of NumPy become empty.
 
-    What is missing is what the library reads from a gap in a file: integers and truth values of NumPy's dtypes become float64
-    and NaN, nullable and Arrow's columns keep their dtype, texts of NumPy's become empty.
+    Args:
+        column: A name, or a list of names. Without it, all columns.
+        mechanism: ``"mcar"``: completely at random. ``"mar"``: if the values of the column
+            ``given`` are high. ``"mnar"``: if the values themselves are high. The last two take
+            half of the values in a window of the highest, or all of them if the share is above a
+            half.
+        given: For ``"mar"``, the name of the column that decides.
 
-    Imitates: a sensor that drops out, a form with optional fields, a join that finds no partner, a survey that the rich do not answer.
+    Imitates: a sensor that drops out, a form with optional fields, a join that finds no partner, a
+    survey that the rich do not answer.
 
-    Fidelity: columns are hit independently; in real tables values of one row go missing together.
+    Fidelity: columns are hit independently. In real tables values of one row go missing together.
 
     Source: Rubin, Inference and missing data, Biometrika 1976; Jenga (Schelter et al., EDBT 2021).
 
@@ -79,13 +84,17 @@ class MissingValues(ColumnFault):
 class Outliers(ColumnFault):
     """Values of a table are far off.
 
-    ``column``: a name or a list of names; without it, all columns of numbers. ``fraction``: the share of a column's values that is hit
-    (0.05), at least one. ``magnitude``: how far they move, up or down, in standard deviations of the column (10; of a constant column,
-    in units). Integers are rounded and stay within their dtype.
+    Integers are rounded and stay within their dtype.
 
-    Imitates: a faulty sensor, a slip of the decimal point, a sentinel such as 9999 that was taken for a number.
+    Args:
+        column: A name, or a list of names. Without it, all columns of numbers.
+        magnitude: The distance, up or down, in standard deviations of the column. For a constant
+            column, in units.
 
-    Fidelity: each value by itself; a real sensor is off for a while.
+    Imitates: a faulty sensor, a slip of the decimal point, a sentinel such as 9999 that was taken
+    for a number.
+
+    Fidelity: each value by itself. A real sensor is off for a while.
 
     Example: ``@chaos.outliers(column="income", fraction=0.01, magnitude=20, at=0)``
     """
@@ -143,15 +152,18 @@ def _spread(values: Any, nulls: Any) -> float:
 
 @register
 class UnseenCategory(ColumnFault):
-    """A category turns up that was never seen before.
+    """A category appears that was never seen before.
 
-    ``column``: a name or a list of names; without it, all columns of texts and categories (one of integer codes must be named).
-    ``fraction``: the share of a column's values that it takes the place of (0.05), at least one. ``value``: the new one; without it
-    ``"unseen"``, or the number above all others. A column of pandas' or Arrow's category dtype gets it into its list.
+    A column of pandas' or Arrow's category dtype gets it into its list.
+
+    Args:
+        column: A name, or a list of names. Without it, all columns of texts and categories. A
+            column of integer codes must be named.
+        value: The new one. Without it, ``"unseen"``, or a number above all others.
 
     Imitates: a new product, a new browser, a new country: what an encoder was never fitted on.
 
-    Fidelity: one new value for a column; each value's share goes down alike.
+    Fidelity: one new value for a column. The share of each value shrinks alike.
 
     Example: ``@chaos.unseen_category(column="country", at=0)``
     """
@@ -185,15 +197,16 @@ class UnseenCategory(ColumnFault):
 
 @register
 class ClockSkew(ColumnFault):
-    """The clock that some rows were stamped by is wrong.
+    """Some rows have timestamps from a wrong clock.
 
-    ``column``: a name or a list of names; without it, all columns of dates and times. ``fraction``: the share of a column's values that
-    is hit (0.1), at least one. ``by``: how far the clock is ahead, in seconds or as ``"1h"`` (the default); ``"-5m"`` for one that is
-    behind.
+    Args:
+        column: A name, or a list of names. Without it, all columns of dates and times.
+        by: The lead of the clock: seconds, or ``"1h"``. Use ``"-5m"`` for a clock that is slow.
 
     Imitates: a host without time synchronisation, a device that came up in 1970 and was set later.
 
-    Fidelity: one constant offset, and rows drawn evenly; a real clock drifts, and all rows of one host are off.
+    Fidelity: one constant offset, and rows drawn evenly. A real clock drifts, and all rows of one
+    host are off.
 
     Example: ``@chaos.clock_skew(column="seen_at", by="-2h", at=0)``
     """
@@ -227,15 +240,20 @@ class ClockSkew(ColumnFault):
 
 @register
 class SwappedValues(ColumnFault):
-    """Values stand in each other's places.
+    """Values are in each other's places.
 
-    ``between``: ``"rows"``, values of one column change places among rows; ``"columns"``, two columns exchange their values in some
-    rows. ``column``: a name or a list of names (between columns: two, of one dtype); without it all columns, or two that are drawn.
-    ``fraction``: the share of the values that is hit (0.1), at least two between rows, at least one row between columns.
+    Args:
+        column: A name, or a list of names. Between columns: two, of one dtype. Without it, all
+            columns, or two that are drawn.
+        fraction: The share of the values that is hit: at least two between rows, and at least one
+            row between columns.
+        between: ``"rows"``: values of one column change places among rows. ``"columns"``: two
+            columns exchange their values in some rows.
 
-    Imitates: input in the wrong field of a form, a sort of one column alone, an off-by-one in a parser.
+    Imitates: input in the wrong field of a form, a sort of one column alone, an off-by-one in a
+    parser.
 
-    Fidelity: rows are drawn evenly; a real slip hits a block of them.
+    Fidelity: rows are drawn evenly. A real slip hits a block of them.
 
     Source: Jenga (Schelter et al., EDBT 2021), ``SwappedValues``.
 

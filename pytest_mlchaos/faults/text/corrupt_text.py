@@ -21,20 +21,22 @@ LAYER = "Images and text"
 class Typos(TextFault):
     """Text reaches the code with typing mistakes.
 
-    ``rate``: the probability of a mistake at each character that is no white space, 0.05 by default; there is at least one mistake in what
-    passes. ``kind``: ``"neighbour"`` (the key beside, on a QWERTY keyboard), ``"transposition"`` (of two characters), ``"deletion"``,
-    ``"insertion"`` (a key beside is pressed as well), or ``"any"`` of them. A character without such a neighbour is typed twice.
-    ``severity`` stands for rates of 0.01, 0.03, 0.06, 0.12 and 0.25. ``fields``, ``target`` and ``side`` say which strings: see
-    ``truncation``.
+    Args:
+        rate: The probability of a mistake at each character that is not white space. There is at
+            least one mistake in what passes.
+        kind: ``"neighbour"`` (a key beside it on a QWERTY keyboard), ``"transposition"`` (of two
+            characters), ``"deletion"``, ``"insertion"`` (a key beside it is pressed as well), or
+            ``"any"`` of them. A character without such a neighbour is typed twice.
 
     Imitates: people who type in a hurry, or on a phone.
 
-    Fidelity: mistakes are independent of each other, of the language, and of what a spelling correction would have done.
+    Fidelity: mistakes are independent of each other, of the language, and of what a spelling
+    correction would have done.
 
-    Source: the noise of Belinkov and Bisk, Synthetic and Natural Noise Both Break Neural Machine Translation, https://arxiv.org/abs/1711.02173
+    Source: the noise of Belinkov and Bisk, Synthetic and Natural Noise Both Break Neural Machine
+    Translation, https://arxiv.org/abs/1711.02173
 
-    Example:
-        @chaos.typos(rate=0.1, target="app:answer", side="arguments", at=0)
+    Example: @chaos.typos(rate=0.1, target="app:answer", side="arguments", at=0)
     """
 
     scales: ClassVar[Any] = {"rate": (0.01, 0.03, 0.06, 0.12, 0.25)}
@@ -60,22 +62,23 @@ class Typos(TextFault):
 
 @register
 class Truncation(TextFault):
-    """Text, or bytes, reach the code cut off at their end.
+    """Text, or bytes, reach the code without their end.
 
-    ``keep``: the share that stays, half by default (rounded down), or ``length``: how much stays at most. ``unit="bytes"`` counts bytes of
-    UTF-8, and may cut inside a character: strings then end in U+FFFD, as a tolerant decoder leaves them, and bytes in half a character.
-    ``severity`` stands for shares of 0.9, 0.75, 0.5, 0.25 and 0.1.
+    Strings are struck in all parts of a batch: also in lists, NumPy arrays and text columns of
+    pandas tables.
 
-    Strings are struck wherever they are in a batch (also in lists, NumPy arrays and text columns of pandas tables), in what calls of
-    ``target`` return, or, with ``side="arguments"``, in what it is called with. ``fields``: the names, positions or paths of those to
-    strike; without it all but those called role, type, id or model.
+    Args:
+        keep: The share that stays (rounded down).
+        length: The largest length that stays, instead of ``keep``.
+        unit: ``"characters"``, or ``"bytes"`` of UTF-8. A cut inside a character leaves U+FFFD at
+            the end of a string, as a tolerant decoder does, and half a character in bytes.
 
-    Imitates: a column that is too narrow, a context window that is too short, a response that broke off.
+    Imitates: a column that is too narrow, a context window that is too short, a response that broke
+    off.
 
     Fidelity: a tokenizer's limit cuts at tokens, which this does not know.
 
-    Example:
-        @chaos.truncation(length=20, fields="text", at=0)
+    Example: @chaos.truncation(length=20, fields="text", at=0)
     """
 
     kinds = (str, bytes)
@@ -122,21 +125,23 @@ class Truncation(TextFault):
 class Mojibake(TextFault):
     """Text reaches the code in the wrong encoding.
 
-    ``kind="misread"``: its UTF-8 bytes are read as ``encoding`` ("cp1252" by default; "latin-1", "utf-16-le", ...), so that é becomes Ã©;
-    what has no meaning there becomes U+FFFD. In most encodings only strings with characters beyond ASCII change. ``kind="replacement"``:
-    lone U+FFFD stand in the place of characters, each with the probability ``rate`` (0.05 by default). ``fraction``: the share of the
-    strings that is hit, of those that can change: all by default, at least one; ``severity`` stands for 0.05, 0.2, 0.5, 0.8 and 1.
-
-    ``fields``, ``target`` and ``side`` say which strings: see ``truncation``.
+    Args:
+        kind: ``"misread"``: the UTF-8 bytes are read as ``encoding``, so that é becomes Ã©. Bytes
+            without a meaning there become U+FFFD. In most encodings only strings with characters
+            beyond ASCII change. ``"replacement"``: single U+FFFD replace characters.
+        encoding: For ``"misread"``, the wrong encoding: ``"cp1252"``, ``"latin-1"``,
+            ``"utf-16-le"``, ….
+        rate: For ``"replacement"``, the probability for each character.
+        fraction: The share of the strings that is hit, of those that can change, at least one.
 
     Imitates: a file or a reply whose declared encoding is wrong, a lossy conversion upstream.
 
-    Fidelity: text is misread once; real pipelines do it twice and more (é becomes ÃƒÂ©).
+    Fidelity: text is misread once. Real pipelines do it twice and more (é becomes ÃƒÂ©).
 
-    Source: the Unicode Standard on U+FFFD, https://www.unicode.org/versions/latest/core-spec/chapter-5/#G40630
+    Source: the Unicode Standard on U+FFFD,
+    https://www.unicode.org/versions/latest/core-spec/chapter-5/#G40630
 
-    Example:
-        @chaos.mojibake(encoding="latin-1", fraction=0.5, at=0)
+    Example: @chaos.mojibake(encoding="latin-1", fraction=0.5, at=0)
     """
 
     scales: ClassVar[Any] = {"fraction": (0.05, 0.2, 0.5, 0.8, 1.0)}
@@ -206,17 +211,18 @@ def _lost(strings: list[str], rate: float, rng: Any) -> list[str]:
 class PromptLength(TextFault):
     """A prompt of extreme length reaches the code.
 
-    ``kind="long"``: the text is repeated up to ``length`` characters, 100,000 by default (``severity`` stands for 1,000, 10,000, 50,000,
-    200,000 and 1,000,000). ``"empty"``: nothing is left; ``"whitespace"``: blanks, as long as the text was; ``"one_token"``: its first
-    word. ``fields``, ``target`` and ``side`` say which strings: see ``truncation``.
+    Args:
+        kind: ``"long"`` (the text is repeated), ``"empty"``, ``"whitespace"`` (blanks, as long as
+            the text), or ``"one_token"`` (its first word).
+        length: For ``"long"``, the number of characters.
 
-    Imitates: an empty input field, a pasted log file, a retrieval step that returns nothing or everything.
+    Imitates: an empty input field, a pasted log file, a retrieval step that returns nothing or
+    everything.
 
-    Fidelity: lengths are in characters; how many tokens these are depends on the tokenizer. A repeated text is easier
-    to compress, and to cache, than a real one.
+    Fidelity: lengths are in characters. The number of tokens depends on the tokenizer. A repeated
+    text is easier to compress, and to cache, than a real one.
 
-    Example:
-        @chaos.prompt_length(kind="long", length=200_000, target="app:answer", side="arguments", at=0)
+    Example: @chaos.prompt_length(kind="long", length=200_000, target="app:answer", side="arguments", at=0)
     """
 
     random = False

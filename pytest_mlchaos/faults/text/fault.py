@@ -24,11 +24,17 @@ _NO_TEXT = ("role", "type", "id", "model")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class TextFault(DataFault):
-    """A fault that changes strings: in batches, in what a function returns (``target``), or in what it is called with.
+    """A fault that changes strings: in batches, in what a function returns, or in its arguments.
 
-    ``fields``: names, positions or dotted paths of the strings; a name is found at any depth. Without it all strings are struck, but
-    those called role, type, id or model. With ``side="arguments"`` the strings among the arguments of calls of ``target`` are struck: a
-    position is that of a positional argument (from 0, ``self`` included), a name that of a parameter, however it is given.
+    Args:
+        target: A function, ``"pkg.mod:function"``. The fault then strikes the strings of its calls,
+            instead of those of batches.
+        side: ``"results"``, what calls of ``target`` return, or ``"arguments"``, what it is called
+            with.
+        fields: Names, positions or dotted paths of the strings. A name is found at any depth.
+            Without it, all strings are struck except those called role, type, id or model. With
+            ``side="arguments"``, a position is that of a positional argument (from 0, ``self``
+            included), and a name is that of a parameter.
     """
 
     kinds: ClassVar[tuple[type, ...]] = (str,)
