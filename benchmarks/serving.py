@@ -18,7 +18,7 @@ from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.faults import load as load_faults
-from pytest_mlchaos.serving.app_runner import Served
+from pytest_mlchaos.serving.app_runner import AppRunner
 from pytest_mlchaos.serving.requests import counts_as_error
 from pytest_mlchaos.sites import load as load_sites
 
@@ -81,7 +81,7 @@ def _by_transport() -> float:
 
 
 def _driven(scratch: Path, controller: Controller) -> float:
-    served = Served(controller, app, lifespan=False, timeout=10.0, scratch=scratch, workdirs=())
+    served = AppRunner(controller, app, lifespan=False, timeout=10.0, scratch=scratch, workdirs=())
     start = real_seconds()
     served.drive(["/"] * REQUESTS, rate=None, concurrency=1, is_error=counts_as_error)
     return real_seconds() - start

@@ -62,7 +62,7 @@ def test_the_example_of_each_fault_strikes(name):
     assert type(fault) is FAULTS[name]
     if name not in NEEDS_ITS_WORLD:
         case = dataclasses.replace(CASES[name], fault=fault)
-        assert next(entry.visit for entry in case.struck(case.payloads(), *case.due).journal) == case.due[0]
+        assert next(entry.visit for entry in case.strike(case.payloads(), *case.due).journal) == case.due[0]
         CHECKS["does_something"](case)
 
 
@@ -155,4 +155,4 @@ def test_no_delay_is_no_strike(name):
     case = CASES[name] if name in CASES else pytest.skip("its case needs torch")
     keywords = {"delay": 0.0, **({"bandwidth": None} if name == "slow_storage" else {})}
     still = dataclasses.replace(case, fault=dataclasses.replace(case.fault, **keywords))
-    assert not still.struck(still.payloads(), *still.due).journal
+    assert not still.strike(still.payloads(), *still.due).journal

@@ -529,7 +529,7 @@ def leaves(path, *flags):
 
 
 def test_one_may_be_ended_at_any_moment_of_its_start(fresh):
-    """Nothing that is said to its keeper is lost."""
+    """Nothing that is said to its supervisor is lost."""
     for _ in range(20):
         task = fresh.start(time.sleep, 600)
         task.end()
@@ -631,8 +631,8 @@ def test_stopping_ends_all_and_the_next_start_begins_anew():
 
 @linux
 @pytest.mark.parametrize("call", [lambda fresh: fresh.run(add, 1), FreshProcesses.prepare], ids=["run", "prepare"])
-def test_an_interrupt_before_a_keeper_is_used_leaves_none_behind(fresh, monkeypatch, call):
-    """It waits until the keeper is taken, and comes before a job is sent to it."""
+def test_an_interrupt_before_a_supervisor_is_used_leaves_none_behind(fresh, monkeypatch, call):
+    """It waits until the supervisor is taken, and comes before a job is sent to it."""
 
     class Interrupted(list):
         def pop(self):
@@ -648,25 +648,25 @@ def test_an_interrupt_before_a_keeper_is_used_leaves_none_behind(fresh, monkeypa
     finally:
         signal.signal(signal.SIGINT, handler)
         monkeypatch.setattr(fresh, "_idle", list(fresh._idle))
-    assert fresh._keepers == set(fresh._idle)
+    assert fresh._supervisors == set(fresh._idle)
     assert fresh.run(add, 1).value == 2
 
 
 @linux
-def test_a_keeper_that_is_killed_is_replaced(fresh):
+def test_a_supervisor_that_is_killed_is_replaced(fresh):
     """By the machine's memory killer, say."""
     os.kill(fresh.run(os.getppid).value, signal.SIGKILL)
     assert fresh.run(add, 1).value == 2
 
 
 @linux
-def test_a_keeper_that_is_killed_with_its_job_unread_is_replaced(fresh):
-    """The job has not begun, so another keeper does it."""
+def test_a_supervisor_that_is_killed_with_its_job_unread_is_replaced(fresh):
+    """The job has not begun, so another supervisor does it."""
     fresh.run(add, 1)
-    keeper = fresh.run(os.getppid).value
-    os.kill(keeper, signal.SIGSTOP)
+    supervisor = fresh.run(os.getppid).value
+    os.kill(supervisor, signal.SIGSTOP)
     task = fresh.start(add, 1)
-    os.kill(keeper, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
     assert task.wait().value == 2
 
 

@@ -218,7 +218,7 @@ def test_a_path_that_a_fault_names_counts_wherever_it_lies(tmp_path):
 
 @pytest.mark.parametrize("pattern", ["model.pt", "*.pt", "ckpt/*", "ckpt/model.pt", "*/ckpt/*", "/*/test*/ckpt/model.pt"])
 def test_a_pattern_is_matched_by_the_whole_path_the_own_part_or_the_name(tmp_path, pattern):
-    """Each pattern has a lane of its own."""
+    """Each pattern has a counter of its own."""
     (tmp_path / "ckpt").mkdir()
     with armed(tmp_path, create("flaky_storage", path=pattern, at=99)) as controller:
         for name in ("ckpt/model.pt", "ckpt2", "model.pth"):
@@ -550,7 +550,7 @@ def test_a_truncated_array_is_not_read_around_the_file_object(tmp_path):
 
 
 def test_faults_meet_in_one_operation(tmp_path):
-    """It passes the lane of each that matches, and a delay comes before an error."""
+    """It passes the counter of each that matches, and a delay comes before an error."""
     declared = [create("slow_storage", delay=0.001, at=0), create("flaky_storage", op="open", path="a*", at=0)]
     with armed(tmp_path, *declared) as controller, pytest.raises(OSError):
         open(tmp_path / "a", "w")
@@ -589,7 +589,7 @@ def test_a_file_that_the_test_holds_survives_the_subject(mlchaos, tmp_path):
 
 
 def test_an_operation_that_cannot_begin_ends_what_had_begun_of_it(tmp_path):
-    """Its second lane raises: what the first one's fault had entered is left."""
+    """Its second counter raises: what the first one's fault had entered is left."""
     left = []
 
     class Entered(contextlib.AbstractContextManager):

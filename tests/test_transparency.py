@@ -24,7 +24,7 @@ from pytest_mlchaos.engine.import_hooks import when_imported
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.stand_ins import Proxy
 from pytest_mlchaos.engine.trial import trial
-from pytest_mlchaos.sites.storage.file_wrappers import Watched
+from pytest_mlchaos.sites.storage.file_wrappers import FileProxy
 from tests.armed_quiet import FAULTS, compare
 from tests.storage import armed
 
@@ -122,12 +122,12 @@ class Odd:
 def test_a_file_object_keeps_its_protocols():
     """Special methods are those of its type, and it has no method that the file does not have."""
     odd = Odd()
-    file = Watched(odd, lambda storage: None)
+    file = FileProxy(odd, lambda storage: None)
     assert isinstance(file, Odd)
     assert file.__class__ is Odd
     assert (len(file), bool(file), hash(file), file[3], "x" in file, "y" in file) == (7, False, 5, 3, True, False)
     assert file == odd
-    assert file == Watched(Odd(), lambda storage: None)
+    assert file == FileProxy(Odd(), lambda storage: None)
     assert file.read(size=3) == b"con"
     with file as entered:
         assert entered is file
@@ -136,7 +136,7 @@ def test_a_file_object_keeps_its_protocols():
         assert not hasattr(file, name) or name.startswith("__")
     assert not isinstance(file, collections.abc.Iterable)
     with pytest.raises(TypeError, match="not iterable"):
-        iter(Watched(type("Bare", (), {"read": lambda self: b""})(), lambda storage: None))
+        iter(FileProxy(type("Bare", (), {"read": lambda self: b""})(), lambda storage: None))
     with pytest.raises(AttributeError, match="'Odd' object has no attribute 'write'"):
         file.write(b"")
 
@@ -144,7 +144,7 @@ def test_a_file_object_keeps_its_protocols():
 def test_attributes_that_are_set_on_a_file_are_set_on_the_file():
     """Its own methods see them."""
     odd = Odd()
-    file = Watched(odd, lambda storage: None)
+    file = FileProxy(odd, lambda storage: None)
     file.mode = "wb"
     file.more = 1
     assert (odd.mode, odd.more, vars(file) is vars(odd)) == ("wb", 1, True)
@@ -154,13 +154,13 @@ def test_attributes_that_are_set_on_a_file_are_set_on_the_file():
 
 def test_a_file_object_is_pickled_as_the_file():
     """What is loaded is an object of its type."""
-    loaded = pickle.loads(pickle.dumps(Watched(Odd(), lambda storage: None)))
+    loaded = pickle.loads(pickle.dumps(FileProxy(Odd(), lambda storage: None)))
     assert type(loaded) is Odd
 
 
 def test_iterating_and_filling_are_those_of_the_file():
     """A file is its own iterator, a hint ends ``readlines``, and a buffer is filled."""
-    file = Watched(io.BytesIO(b"one\ntwo\nthree\n"), lambda storage: None)
+    file = FileProxy(io.BytesIO(b"one\ntwo\nthree\n"), lambda storage: None)
     assert iter(file) is file
     assert next(file) == b"one\n"
     assert file.readlines(2) == [b"two\n"]
@@ -175,7 +175,7 @@ def test_a_stand_in_is_freed_with_its_last_name():
     """Without a cycle collection, and the file with it."""
     odd = Odd()
     freed = weakref.ref(odd)
-    file = Watched(odd, lambda storage: None)
+    file = FileProxy(odd, lambda storage: None)
     gc.disable()
     try:
         del odd, file
@@ -186,7 +186,7 @@ def test_a_stand_in_is_freed_with_its_last_name():
 
 def test_a_stand_in_is_told_from_what_it_stands_for():
     """By its type, which is how the plugin finds its own."""
-    file = Watched(Odd(), lambda storage: None)
+    file = FileProxy(Odd(), lambda storage: None)
     assert issubclass(type(file), Proxy)
     assert not issubclass(type(Odd()), Proxy)
 

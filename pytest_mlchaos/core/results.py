@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import Vacuous
 from .journal import Strike
 
-__all__ = ["Handed", "Result", "unjudged", "unstruck"]
+__all__ = ["HandedResult", "Result", "unjudged", "unstruck"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 NOT_A_LOOK = {"golden"}
@@ -17,7 +17,7 @@ NOT_A_LOOK = {"golden"}
 
 
 @dataclasses.dataclass
-class Handed:
+class HandedResult:
     """One result that the test received, and what became of it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Handed:
 class Result:
     """A result of the fixture. It notes that the test looked at it: a public attribute was read, or a judgement was asked for."""
 
-    _handed: Handed | None = None
+    _handed: HandedResult | None = None
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and name not in NOT_A_LOOK:
@@ -80,7 +80,7 @@ class Result:
             raise Vacuous(f"{judgement}: {handed.quiet}, so the run is compared with itself. {handed.cure}")
 
 
-def unjudged(results: Sequence[Handed]) -> str:
+def unjudged(results: Sequence[HandedResult]) -> str:
     """Explain which results the test never judged; empty if there is nothing to say."""
     judged = {result.what for result in results if result.looked}
     missed = dict.fromkeys(result.what for result in results if not result.looked and (result.each or result.what not in judged))
@@ -93,7 +93,7 @@ def unjudged(results: Sequence[Handed]) -> str:
     )
 
 
-def unstruck(results: Sequence[Handed], strikes: Sequence[Strike]) -> str:
+def unstruck(results: Sequence[HandedResult], strikes: Sequence[Strike]) -> str:
     """Explain that every strike fell outside of the subjects that were judged; empty if one did not, or if nothing was judged."""
     judged = [result for result in results if result.compared or (result.looked and result.passed)]
     if not strikes or not judged or any(result.struck for result in results if result.looked):

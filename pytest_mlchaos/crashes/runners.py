@@ -15,8 +15,8 @@ from ..engine.process_state import ProcessState
 from ..engine.scopes import OURS, within
 from ..errors import BadArgument, MlchaosError
 from ..processes import stack_dumps
-from ..processes.subject_pickling import Packed
-from ..processes.subprocess_runner import Ended, fresh_processes
+from ..processes.subject_pickling import PickledOnce
+from ..processes.subprocess_runner import ProcessResult, fresh_processes
 from ..runs.traces import Trace
 from .leaks import Leftovers
 from .model import Change, RunResult, Tree
@@ -141,7 +141,7 @@ class SubprocessRunner:
         self.contents = contents
         self.start: Tree | None = None
         self.follow = False
-        self._order: Any = Packed((subject.fresh(), dataclasses.replace(options, timeout=None)))
+        self._order: Any = PickledOnce((subject.fresh(), dataclasses.replace(options, timeout=None)))
         self._timeout = options.timeout
         self._root = options.root
         self._disk = options.location.holding(contents)
@@ -259,7 +259,7 @@ def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
     return _golden_there((call, dataclasses.replace(options, elsewhere=TracedDirectory(options.root))), store)
 
 
-def _told(ended: Ended, start: Tree | None) -> GoldenRun:
+def _told(ended: ProcessResult, start: Tree | None) -> GoldenRun:
     """What became of a process that was to make the golden run."""
     if not isinstance(ended.value, GoldenRun):
         return GoldenRun(_ran(ended), start, (), None)
@@ -288,7 +288,7 @@ def _portable(ran: RunResult) -> RunResult:
     return ran
 
 
-def _ran(ended: Ended) -> RunResult:
+def _ran(ended: ProcessResult) -> RunResult:
     """What became of a process that was to make a run."""
     if isinstance(ended.value, RunResult):
         ended.value.output = ended.value.output or ended.output

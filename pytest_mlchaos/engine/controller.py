@@ -20,7 +20,7 @@ from ..core.clock import Clock, RealClock
 from ..core.interrupts import closed, deferred, handler, opened, uninterruptible
 from ..core.journal import Journal, Strike
 from ..core.records import Preemption
-from ..core.results import Handed
+from ..core.results import HandedResult
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import BadArgument, MlchaosError, SimulatedCrash
@@ -123,7 +123,7 @@ class Controller(Injector):
         self.forks: Forks | None = None  # the processes that this one has forked, or that this one is part of
         self.names: dict[str, dict[str, None]] = {}
         self.probing = probing
-        self.results: list[Handed] = []  # what the test has received from the fixture, and whether it was judged
+        self.results: list[HandedResult] = []  # what the test has received from the fixture, and whether it was judged
         self.idle = ""  # why no fault can strike in this test, though its judgements are about faults
         self.drawn = False  # whether a search drew the schedule, or the test declares it
         self.scheduled = [ScheduledFault(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]

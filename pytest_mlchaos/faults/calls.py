@@ -18,7 +18,7 @@ from ..core.sites import Key, Visit
 from ..core.validation import parse_duration, shown
 from ..errors import BadArgument
 
-__all__ = ["Afterwards", "CallDelay", "CallFailure", "GivenError", "error_name", "make_error"]
+__all__ = ["CallDelay", "CallFailure", "GivenError", "RaiseAfterwards", "error_name", "make_error"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Calls and services"
 
@@ -77,10 +77,10 @@ class CallFailure(Fault):
         error = make_error(self.error, self.target, self.name)
         if self.when == "before":
             visit.fail(error)
-        visit.keep_open(Afterwards(visit, error))
+        visit.keep_open(RaiseAfterwards(visit, error))
 
 
-class Afterwards(AbstractContextManager[None]):
+class RaiseAfterwards(AbstractContextManager[None]):
     """Raises once the call inside has succeeded."""
 
     def __init__(self, visit: Visit, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from ..core.sites import Key, Visit
 from ..core.storage import Operation
 from ..core.validation import did_you_mean, parse_duration, parse_size, shown
 from ..errors import BadArgument, MissingExtra
-from .calls import Afterwards
+from .calls import RaiseAfterwards
 
 __all__ = ["FlakyStorage", "SlowStorage", "TruncatedRead"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -175,7 +175,7 @@ class FlakyStorage(Fault):
         error = _error(self.error, _note(visit))
         if self.when == "before":
             visit.fail(error)
-        visit.keep_open(Afterwards(visit, error))
+        visit.keep_open(RaiseAfterwards(visit, error))
 
 
 @register

@@ -11,14 +11,14 @@ from typing import Any
 from ..core.privacy import key_text
 from ..errors import BadArgument
 
-__all__ = ["Column", "columns_of"]
+__all__ = ["ColumnValues", "columns_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _NUMBERS = (numbers.Real, decimal.Decimal)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Column:
+class ColumnValues:
     """The values of one column that are there, and how many are not.
 
     ``kind``: ``"numbers"`` (``values`` is a 1-D array of them), ``"categories"`` (``values`` is a list) or ``"mixed"``.
@@ -34,7 +34,7 @@ class Column:
         return len(self.values) + self.missing
 
 
-def columns_of(data: Any, what: str) -> dict[Any, Column]:
+def columns_of(data: Any, what: str) -> dict[Any, ColumnValues]:
     """Columns by name: of a table, or the one column (named None) of one-dimensional data.
 
     Raises ``BadArgument``, speaking of ``what``, for data that are neither.
@@ -101,13 +101,13 @@ def _array(data: Any, what: str) -> Any:
     return array
 
 
-def _column(data: Any, array: Any, what: str) -> Column:
+def _column(data: Any, array: Any, what: str) -> ColumnValues:
     missing = 0
     if callable(getattr(data, "isna", None)):  # pandas knows several kinds of nothing
         missing = int(data.isna().sum())
         array = data.dropna().to_numpy()
     if str(getattr(data, "dtype", "")) == "category":
-        return Column("categories", array.tolist(), missing)
+        return ColumnValues("categories", array.tolist(), missing)
     kind = array.dtype.kind
     if kind == "f":
         import numpy as np
@@ -115,25 +115,25 @@ def _column(data: Any, array: Any, what: str) -> Column:
         empty = np.isnan(array)
         lost = int(np.count_nonzero(empty))
         array = array[~empty] if lost else array
-        return Column("numbers", array.astype("f4") if array.dtype.itemsize == 2 else array, missing + lost)
+        return ColumnValues("numbers", array.astype("f4") if array.dtype.itemsize == 2 else array, missing + lost)
     if kind in "iu":
-        return Column("numbers", array, missing)
+        return ColumnValues("numbers", array, missing)
     if kind in "bUST":
-        return Column("categories", array.tolist(), missing)
+        return ColumnValues("categories", array.tolist(), missing)
     if kind == "O":
         return _of_objects(array.tolist(), missing)
     raise BadArgument(f"{what}: values of dtype {array.dtype} cannot be judged; turn them into numbers or categories")
 
 
-def _of_objects(values: Sequence[Any], missing: int) -> Column:
+def _of_objects(values: Sequence[Any], missing: int) -> ColumnValues:
     import numpy as np
 
     there = [value for value in values if not _is_missing(value)]
     missing += len(values) - len(there)
     count = sum(isinstance(value, _NUMBERS) and not isinstance(value, (bool, np.bool_)) for value in there)
     if count and count == len(there):
-        return Column("numbers", np.array(there, dtype=float), missing)
-    return Column("mixed" if count else "categories", there, missing)
+        return ColumnValues("numbers", np.array(there, dtype=float), missing)
+    return ColumnValues("mixed" if count else "categories", there, missing)
 
 
 def _is_missing(value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.privacy import key_text, may_be_hinted
 from ..core.validation import did_you_mean, index, shown
 from ..errors import BadArgument, Drifted
-from .columns import Column, columns_of
+from .columns import ColumnValues, columns_of
 from .two_sample import bin_counts, category_counts, chi2_test, ks_distance, ks_p, most_bins, psi, smallest_p
 
 __all__ = ["assert_no_drift"]
@@ -118,14 +118,14 @@ def _like(name: Any, known: Mapping[Any, Any]) -> str:
     return did_you_mean(str(name), [str(one) for one in known if may_be_hinted(str(name), str(one))])
 
 
-def _called(name: Any, columns: Mapping[Any, Column]) -> str:
+def _called(name: Any, columns: Mapping[Any, ColumnValues]) -> str:
     if name is None:
         return "the column"
     text = key_text(name, list(columns).index(name), len(columns), noun="column")
     return text[1:-1] if text.startswith("<") else f"column {text}"
 
 
-def _method(name: Any, columns: Mapping[Any, Column], method: str | Mapping[Any, str] | None) -> str:
+def _method(name: Any, columns: Mapping[Any, ColumnValues], method: str | Mapping[Any, str] | None) -> str:
     column = columns[name]
     how = method.get(name) if isinstance(method, Mapping) else method
     if how is None:
@@ -139,7 +139,7 @@ def _method(name: Any, columns: Mapping[Any, Column], method: str | Mapping[Any,
     return how
 
 
-def _check_reference(called: str, column: Column, test: _Test) -> None:
+def _check_reference(called: str, column: ColumnValues, test: _Test) -> None:
     trouble, n = _trouble(column), len(column.values)
     if trouble is None and test.method == "chi2":
         trouble = _uncountable(column)
@@ -151,7 +151,7 @@ def _check_reference(called: str, column: Column, test: _Test) -> None:
         raise BadArgument(f"assert_no_drift: nothing can be judged against this reference: {called} {trouble}")
 
 
-def _trouble(column: Column) -> str | None:
+def _trouble(column: ColumnValues) -> str | None:
     """Why a column cannot be judged at all, or None."""
     if not column.rows:
         return "is empty"
@@ -172,7 +172,7 @@ def _trouble(column: Column) -> str | None:
     return f"is constant: {column.rows} times the same category" if len(set(values)) == 1 else None
 
 
-def _uncountable(column: Column) -> str | None:
+def _uncountable(column: ColumnValues) -> str | None:
     distinct = len(set(_as_list(column)))
     if distinct <= max(2, column.rows / 2):
         return None
@@ -182,7 +182,7 @@ def _uncountable(column: Column) -> str | None:
 # -- one column ----------------------------------------------------------------------------------------------------------
 
 
-def _columns_that_differ(before: Mapping[Any, Column], after: Mapping[Any, Column]) -> list[_Finding]:
+def _columns_that_differ(before: Mapping[Any, ColumnValues], after: Mapping[Any, ColumnValues]) -> list[_Finding]:
     if (None in before) != (None in after):
         forms = ("a single column", "a table")[:: 1 if None in after else -1]
         return [_Finding("current", f"is {forms[0]} where the reference is {forms[1]}")]
@@ -190,7 +190,7 @@ def _columns_that_differ(before: Mapping[Any, Column], after: Mapping[Any, Colum
     return gone + [_Finding(_called(name, after), "is not in the reference") for name in after if name not in before]
 
 
-def _judged(called: str, before: Column, after: Column, test: _Test) -> _Finding:
+def _judged(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
     # What follows a fault is the subject's failure, and no mistake in the test.
     trouble = _trouble(after)
     if trouble is not None:
@@ -206,11 +206,11 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _sizes(before: Column, after: Column) -> str:
+def _sizes(before: ColumnValues, after: ColumnValues) -> str:
     return f"{_count(len(after.values), 'value')} against {len(before.values)}"
 
 
-def _by_ks(called: str, before: Column, after: Column, test: _Test) -> _Finding:
+def _by_ks(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
     import numpy as np
 
     a, b = np.sort(before.values), np.sort(after.values)
@@ -239,7 +239,7 @@ def _moved(a: Any, b: Any) -> str:
     return f"moved, in standard deviations of the reference: {told}; spread {float(b.std()) / unit:.2g} times as large"
 
 
-def _by_chi2(called: str, before: Column, after: Column, test: _Test) -> _Finding:
+def _by_chi2(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
     counts = category_counts(_as_list(before), _as_list(after))
     found = chi2_test(counts, test.level)
     if found is None:
@@ -250,7 +250,7 @@ def _by_chi2(called: str, before: Column, after: Column, test: _Test) -> _Findin
     return _Finding(called, text, p, matters=effect > test.threshold)
 
 
-def _as_list(column: Column) -> list[Any]:
+def _as_list(column: ColumnValues) -> list[Any]:
     values: list[Any] = column.values if isinstance(column.values, list) else column.values.tolist()
     return values
 
@@ -266,7 +266,7 @@ def _shares(counts: Any) -> str:
     return f"{which} makes up {shares[1][most]:.1%} instead of {shares[0][most]:.1%}{new}"
 
 
-def _by_psi(called: str, before: Column, after: Column, test: _Test) -> _Finding:
+def _by_psi(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
     bins = most_bins(len(before.values), len(after.values), test.threshold, test.level, test.bins)
     if bins is None:
         return _Finding(called, f"cannot be judged: with {_sizes(before, after)} chance alone exceeds a PSI of {test.threshold:g}")

@@ -12,7 +12,7 @@ import pytest
 
 from ..core.clock import Clock
 from ..core.journal import Journal
-from ..core.results import Handed, Result
+from ..core.results import HandedResult, Result
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..core.sites import Key
@@ -43,7 +43,7 @@ from ..runs.api import supervise
 from ..runs.scripts import script
 from ..runs.verdicts import Run
 from ..serving.api import Service
-from ..serving.app_runner import Served
+from ..serving.app_runner import AppRunner
 from ..sites import calls, dataloader, torch_train, visits
 from ..sites.storage import clients
 
@@ -70,7 +70,7 @@ class _Part:
     def hand_over(self, result: R) -> R:
         """Give a result to the test, which has to judge it."""
         controller = self._controller
-        result._handed = Handed(
+        result._handed = HandedResult(
             self._what,
             self._each,
             quiet=controller.idle,
@@ -270,7 +270,7 @@ class Mlchaos:
         take_subject(app)
         workdirs = self._workdirs()
         part = _Part(controller, "service.drive")
-        served = Served(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
+        served = AppRunner(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
         strict = lambda: not controller.drawn and bool(controller.journal)  # noqa: E731  # without any strike, NeverStruck says more
         return Service(served, strict, controller.judged, part.hand_over)
 

@@ -16,25 +16,25 @@ from ..core.validation import shown
 from ..errors import BadArgument, MissingExtra
 from .pytest_internals import source_marks
 
-__all__ = ["Declared", "declared_by", "settings_of"]
+__all__ = ["DeclaredFault", "declared_by", "settings_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True)
-class Declared:
+class DeclaredFault:
     """One fault as the user declared it; ``given`` are the keywords that were written."""
 
     fault: Fault
     given: frozenset[str]
 
 
-def declared_by(item: pytest.Item) -> list[Declared]:
+def declared_by(item: pytest.Item) -> list[DeclaredFault]:
     """The faults that an item's marks declare; the first wrong one raises ``BadArgument``."""
     faults.load()
     return [_from_mark(mark, origin) for origin, mark in enumerate(source_marks(item, "mlchaos"))]
 
 
-def _from_mark(mark: pytest.Mark, origin: int) -> Declared:
+def _from_mark(mark: pytest.Mark, origin: int) -> DeclaredFault:
     keywords = dict(mark.kwargs)
     name = keywords.pop("fault", None)
     if mark.args:
@@ -44,7 +44,7 @@ def _from_mark(mark: pytest.Mark, origin: int) -> Declared:
     needs = find(name).needs
     if needs is not None and importlib.util.find_spec(needs[0]) is None:
         raise MissingExtra(f"chaos.{name}", *needs)
-    return Declared(dataclasses.replace(create(name, **keywords), _origin=origin), frozenset(keywords))
+    return DeclaredFault(dataclasses.replace(create(name, **keywords), _origin=origin), frozenset(keywords))
 
 
 def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Settings:

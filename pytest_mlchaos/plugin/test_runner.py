@@ -24,7 +24,7 @@ from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
 from ..search.space import Probe, Space, variants
-from .marks import Declared, declared_by, replayed, settings_of
+from .marks import DeclaredFault, declared_by, replayed, settings_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Trials:
         else:
             self._explored(declared, settings)
 
-    def _declared(self, settings: Settings) -> tuple[Schedule | None, list[Declared]]:
+    def _declared(self, settings: Settings) -> tuple[Schedule | None, list[DeclaredFault]]:
         """The one schedule to run, or what is declared where something is to be drawn."""
         config = self._item.config
         if config.getoption("mlchaos_off"):
@@ -178,7 +178,7 @@ class Trials:
 
     # -- exploration -------------------------------------------------------------------------------------------
 
-    def _explored(self, declared: list[Declared], settings: Settings) -> None:
+    def _explored(self, declared: list[DeclaredFault], settings: Settings) -> None:
         if hasattr(self._item.obj, "hypothesis"):
             raise BadArgument("a test with @given of its own needs faults that are pinned: give each an at= (or a p=) and fixed parameters")
         if "subtests" in self._item.fixturenames:
@@ -224,7 +224,7 @@ class Trials:
             "the test depends on more than its schedule (time, threads, state kept between trials)"
         )
 
-    def _probed(self, declared: list[Declared], settings: Settings) -> tuple[Space, dict[Key, int]]:
+    def _probed(self, declared: list[DeclaredFault], settings: Settings) -> tuple[Space, dict[Key, int]]:
         """The trial without faults: it must pass, and shows which visits there are."""
         owners = [(one, variant) for one in declared for variant in variants(one.fault, one.given)]
         seed = settings.seed or 0
@@ -288,7 +288,7 @@ class Trials:
                 "it judges were handled (work in another process is not seen); let the fault strike there, or leave the judgement out"
             )
 
-    def _check_struck(self, declared: list[Declared], struck: set[int | None], passed: dict[Key, int]) -> None:
+    def _check_struck(self, declared: list[DeclaredFault], struck: set[int | None], passed: dict[Key, int]) -> None:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
             if unfit := next((self._unfit[fault._origin] for fault in silent if fault._origin in self._unfit), None):

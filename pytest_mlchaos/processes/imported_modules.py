@@ -10,7 +10,7 @@ from types import FrameType, ModuleType
 from ..engine.user_code import is_users
 from .subject_pickling import SameFiles, is_found_by_name, same_files
 
-__all__ = ["Late", "Modules"]
+__all__ = ["LateImports", "Modules"]
 
 _OURS = __name__.partition(".")[0]
 _SEARCHED = 1 << 24
@@ -20,8 +20,9 @@ _SEARCHED = 1 << 24
 class Modules:
     """What is loaded here, and so is imported there beforehand.
 
-    ``libraries``: all but the user's, in the order of import; the warm process has them. ``generation``: rises when keepers forked before
-    lack something, or have it from another file. ``late``: libraries that an earlier process imported on its way; keepers import them, too.
+    ``libraries``: all but the user's, in the order of import; the warm process has them. ``generation``: rises when supervisors forked
+    before lack something, or have it from another file. ``late``: libraries that an earlier process imported on its way; supervisors
+    import them, too.
     ``unsafe``: modules that start threads, or end the process, and so are imported by each process. ``sources``: files of code of which
     processes have read lines, as tracebacks do.
     """
@@ -63,7 +64,7 @@ class Modules:
         return {name for name in self._users if name not in self.unsafe and name.encode() in text}
 
 
-class Late:
+class LateImports:
     """The libraries that this process imports from now on, if they are what they would be at any other time.
 
     A program that sets a variable of its environment may mean a library that reads it when it is imported, and then imports it for itself.

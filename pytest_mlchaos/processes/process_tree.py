@@ -22,7 +22,7 @@ PATIENCE = 10.0
 NAME = 80
 """Characters of a command line."""
 
-Ended = Callable[[int, int], object]
+ProcessResult = Callable[[int, int], object]
 """Is told of each process that has ended: its id, and its status as ``os.waitpid`` gives it."""
 
 
@@ -44,7 +44,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def reap(ended: Ended = lambda pid, status: None) -> bool:
+def reap(ended: ProcessResult = lambda pid, status: None) -> bool:
     """Take in the children that have ended; False when there is none left, ended or not."""
     try:
         while True:
@@ -56,7 +56,7 @@ def reap(ended: Ended = lambda pid, status: None) -> bool:
         return False
 
 
-def end_all(known: Iterable[int] = (), ended: Ended = lambda pid, status: None) -> None:
+def end_all(known: Iterable[int] = (), ended: ProcessResult = lambda pid, status: None) -> None:
     """Kill until there is nobody left: orphans of those killed come to this process, and are next."""
     gone = time.monotonic() + PATIENCE
     while reap(ended) and time.monotonic() < gone:

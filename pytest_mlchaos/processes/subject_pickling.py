@@ -21,7 +21,7 @@ from ..core.privacy import error_text
 from ..engine.user_code import is_users
 from ..errors import BadArgument
 
-__all__ = ["Packed", "SameFiles", "dumps", "is_found_by_name", "same_files"]
+__all__ = ["PickledOnce", "SameFiles", "dumps", "is_found_by_name", "same_files"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -70,7 +70,7 @@ def _code_of_file(filename: str, make: Callable[..., CodeType], args: tuple[Any,
     return make(*args).replace(co_filename=filename)
 
 
-class Packed:
+class PickledOnce:
     """Something that is pickled once, though it is sent to several processes; each gets a copy of its own."""
 
     def __init__(self, value: Any) -> None:

@@ -28,17 +28,17 @@ from .imported_modules import Modules
 from .messages import Inbox
 from .subject_pickling import dumps
 from .supervisor import END, ENTRY, FILES, Job
-from .supervisor_client import Kept
+from .supervisor_client import SupervisorClient
 
-__all__ = ["Ended", "FreshProcesses", "Task", "fresh_processes"]
+__all__ = ["FreshProcesses", "ProcessResult", "Task", "fresh_processes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PATIENCE = 60.0
-"""Seconds, beyond a process' own time, until its keeper is given up."""
+"""Seconds, beyond a process' own time, until its supervisor is given up."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
+class ProcessResult:
     """How a fresh process ended.
 
     ``value``: what the function returned. ``error``: what it raised (a ``ChildProcessError`` with its words where that cannot be
@@ -66,53 +66,53 @@ class Ended:
 class Task:
     """A function that runs in a fresh process. It ends within its timeout, whether somebody waits for it or not.
 
-    ``again`` has a new keeper start it: one that is killed can leave the job unread, and then nothing has begun.
+    ``again`` has a new supervisor start it: one that is killed can leave the job unread, and then nothing has begun.
     """
 
     def __init__(
         self,
-        keeper: Kept,
+        supervisor: SupervisorClient,
         files: _Files,
         timeout: float | None,
-        done: Callable[[Kept, Sequence[Iterable[str]]], object],
-        again: Callable[[], Kept],
+        done: Callable[[SupervisorClient, Sequence[Iterable[str]]], object],
+        again: Callable[[], SupervisorClient],
     ) -> None:
-        self._keeper = keeper
+        self._supervisor = supervisor
         self._files = files
         self._timeout = timeout
         self._done = done
-        self._again: Callable[[], Kept] | None = again
-        self._ended: Ended | None = None
+        self._again: Callable[[], SupervisorClient] | None = again
+        self._ended: ProcessResult | None = None
 
     def fileno(self) -> int:
         """For ``select``: something to read means that ``wait`` does not."""
-        return self._keeper.socket.fileno()
+        return self._supervisor.socket.fileno()
 
-    def wait(self) -> Ended:
+    def wait(self) -> ProcessResult:
         """How it ended, once it has. Whatever interrupts the wait (Ctrl-C) ends the process."""
         if self._ended is None:
             try:
                 told = self._heard()
-                if told is None and self._keeper.unread and self._again is not None:
+                if told is None and self._supervisor.unread and self._again is not None:
                     with deferred():
-                        self._done(self._keeper, ())
-                        self._keeper = self._again()
+                        self._done(self._supervisor, ())
+                        self._supervisor = self._again()
                     told = self._heard()
                 self._ended = self._files.ended(told)
             except BaseException:
                 with deferred():
-                    self._ended = Ended(started="the wait for it was interrupted")
-                    self._keeper.close()
+                    self._ended = ProcessResult(started="the wait for it was interrupted")
+                    self._supervisor.close()
                 raise
             finally:
                 with deferred():
                     closed(self)
                     self._files.close()
-                    self._done(self._keeper, self._files.learned)
+                    self._done(self._supervisor, self._files.learned)
         return self._ended
 
     def _heard(self) -> Any:
-        return self._keeper.hear(None if self._timeout is None else self._timeout + PATIENCE)
+        return self._supervisor.hear(None if self._timeout is None else self._timeout + PATIENCE)
 
     def __exit__(self, *_: object) -> None:
         """An interruption came between its start and the wait for it."""
@@ -120,10 +120,10 @@ class Task:
 
     def end(self) -> None:
         """Kill it, and all that it has started, if it still runs."""
-        if self._ended is None and self._keeper.alive:
+        if self._ended is None and self._supervisor.alive:
             self._again = None
             with contextlib.suppress(OSError):
-                self._keeper.socket.sendall(END)
+                self._supervisor.socket.sendall(END)
             self.wait()
 
 
@@ -144,8 +144,8 @@ class FreshProcesses:
     def __init__(self, preload: Iterable[str] = ()) -> None:
         self._server = ForkServer(preload, ENTRY)
         self._lock = threading.RLock()
-        self._keepers: set[Kept] = set()
-        self._idle: list[Kept] = []
+        self._supervisors: set[SupervisorClient] = set()
+        self._idle: list[SupervisorClient] = []
         self._modules = Modules()
         atexit.register(self.stop)
         if hasattr(os, "register_at_fork"):
@@ -168,48 +168,48 @@ class FreshProcesses:
         start = Start.here()
         with self._lock:
             try:
-                keeper = self._ready(start, payload)
+                supervisor = self._ready(start, payload)
                 try:
-                    return self._begun(keeper, start, payload, timeout)
-                except OSError:  # its keeper was killed: once more, with a new one
-                    self._drop(keeper)
+                    return self._begun(supervisor, start, payload, timeout)
+                except OSError:  # its supervisor was killed: once more, with a new one
+                    self._drop(supervisor)
                     return self._begun(self._ready(start, payload), start, payload, timeout)
             except BaseException:
                 self._drop_unused()
                 raise
 
-    def _begun(self, keeper: Kept, start: Start, payload: bytes, timeout: float | None) -> Task:
-        """Have a keeper start a process. The task is registered: an interruption before somebody waits for it ends it."""
+    def _begun(self, supervisor: SupervisorClient, start: Start, payload: bytes, timeout: float | None) -> Task:
+        """Have a supervisor start a process. The task is registered: an interruption before somebody waits for it ends it."""
         with deferred():
             files = _Files(payload)
-            keeper.begin(self._job(start, timeout), files.fds)
+            supervisor.begin(self._job(start, timeout), files.fds)
             again = functools.partial(self._start_again, files, start, payload, timeout)
-            task = Task(keeper, files, timeout, self._done, again)
+            task = Task(supervisor, files, timeout, self._done, again)
             opened(task)
             return task
 
     @within(OURS)
-    def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> Kept:
-        """Have a new keeper start what the last one left unread."""
+    def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> SupervisorClient:
+        """Have a new supervisor start what the last one left unread."""
         with self._lock:
-            keeper = self._ready(start, payload)
+            supervisor = self._ready(start, payload)
             try:
-                keeper.begin(self._job(start, timeout), files.fds)
+                supervisor.begin(self._job(start, timeout), files.fds)
             except BaseException:
-                self._drop(keeper)
+                self._drop(supervisor)
                 raise
-            return keeper
+            return supervisor
 
-    def _drop(self, keeper: Kept) -> None:
+    def _drop(self, supervisor: SupervisorClient) -> None:
         with deferred():
-            keeper.close()
-            self._keepers.discard(keeper)
+            supervisor.close()
+            self._supervisors.discard(supervisor)
 
     def _drop_unused(self) -> None:
-        """End the keepers that an interruption took from whoever was to use them."""
+        """End the supervisors that an interruption took from whoever was to use them."""
         with deferred():
-            for keeper in [keeper for keeper in self._keepers if not keeper.working and keeper not in self._idle]:
-                self._drop(keeper)
+            for supervisor in [supervisor for supervisor in self._supervisors if not supervisor.working and supervisor not in self._idle]:
+                self._drop(supervisor)
 
     @within(OURS)
     def prepare(self) -> None:
@@ -221,7 +221,7 @@ class FreshProcesses:
                 self._drop_unused()
                 raise
 
-    def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Ended:
+    def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> ProcessResult:
         """Run ``function(*args)`` in a fresh process: see ``start``."""
         return self.start(function, *args, timeout=timeout).wait()
 
@@ -229,59 +229,59 @@ class FreshProcesses:
         """End all that runs, and the warm process. The next ``start`` begins anew."""
         with deferred():
             with self._lock:
-                for keeper in self._keepers:
-                    keeper.close()
-                self._keepers.clear()
+                for supervisor in self._supervisors:
+                    supervisor.close()
+                self._supervisors.clear()
                 self._idle.clear()
             self._server.stop()
 
-    def _ready(self, start: Start, payload: bytes) -> Kept:
-        """A keeper that has imported what is loaded here and the function may need."""
+    def _ready(self, start: Start, payload: bytes) -> SupervisorClient:
+        """A supervisor that has imported what is loaded here and the function may need."""
         modules = self._modules
         if modules.look():
             self._server.preload(modules.libraries)
-            for keeper in self._idle:
-                keeper.close()
-                self._keepers.discard(keeper)
+            for supervisor in self._idle:
+                supervisor.close()
+                self._supervisors.discard(supervisor)
             self._idle.clear()
         while True:
             if not self._idle:
                 self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
             with deferred():
-                keeper = self._idle.pop() if self._idle else Kept(self._server, modules.generation)
-                self._keepers.add(keeper)
-            if all(self._warmed(keeper, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
-                return keeper
-            self._drop(keeper)
+                supervisor = self._idle.pop() if self._idle else SupervisorClient(self._server, modules.generation)
+                self._supervisors.add(supervisor)
+            if all(self._warmed(supervisor, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
+                return supervisor
+            self._drop(supervisor)
 
     def _job(self, start: Start, timeout: float | None) -> Job:
         return Job(start=start, files=self._modules.files, timeout=timeout, sources=tuple(self._modules.sources))
 
-    def _warmed(self, keeper: Kept, start: Start, modules: Iterable[str]) -> bool:
-        """Whether a keeper has these, and may be used on; where it may not, the next one leaves them to each process."""
-        wanted = [name for name in modules if name not in keeper.warm and name not in self._modules.unsafe]
+    def _warmed(self, supervisor: SupervisorClient, start: Start, modules: Iterable[str]) -> bool:
+        """Whether a supervisor has these, and may be used on; where it may not, the next one leaves them to each process."""
+        wanted = [name for name in modules if name not in supervisor.warm and name not in self._modules.unsafe]
         with contextlib.suppress(OSError):  # a module ended it, as os._exit does
-            if not wanted or keeper.import_there(start, self._modules.files, wanted):
+            if not wanted or supervisor.import_there(start, self._modules.files, wanted):
                 return True
         self._modules.unsafe.update(wanted)
         return False
 
-    def _done(self, keeper: Kept, learned: Sequence[Iterable[str]]) -> None:
+    def _done(self, supervisor: SupervisorClient, learned: Sequence[Iterable[str]]) -> None:
         with self._lock:
             self._modules.learn(*learned)
-            keeper.working = False
-            if keeper.alive and keeper.generation == self._modules.generation:
-                self._idle.append(keeper)
+            supervisor.working = False
+            if supervisor.alive and supervisor.generation == self._modules.generation:
+                self._idle.append(supervisor)
             else:
-                keeper.close()
-                self._keepers.discard(keeper)
+                supervisor.close()
+                self._supervisors.discard(supervisor)
 
     def _forget(self) -> None:
         """In a forked child: the processes are the parent's, and must not outlive it because a child holds their sockets."""
         self._lock = threading.RLock()
-        for keeper in self._keepers:
-            keeper.socket.close()
-        self._keepers, self._idle = set(), []
+        for supervisor in self._supervisors:
+            supervisor.socket.close()
+        self._supervisors, self._idle = set(), []
 
 
 @functools.cache
@@ -313,18 +313,18 @@ class _Files:
         while self.fds:
             os.close(self.fds.pop())
 
-    def ended(self, told: Any) -> Ended:
-        """What they say, and what the keeper says."""
+    def ended(self, told: Any) -> ProcessResult:
+        """What they say, and what the supervisor says."""
         messages = list(Inbox().feed(self._read(1)))
         said: dict[str, Any] = {name: rest for name, *rest in messages}
         self.learned = said.get("learned", ())
         if told is None:
-            return Ended(
+            return ProcessResult(
                 output=self._output(), stderr=_text(self._read(3)), started="the process that kept it was killed, or does not answer"
             )
         _, code, hung, duration, left = told
         heard = tuple(tuple(rest) for name, *rest in messages if name == "told")
-        ended = Ended(
+        ended = ProcessResult(
             hung=hung, exitcode=code, output=self._output(), duration=duration, left=left, stderr=_text(self._read(3)), told=heard
         )
         if hung:
@@ -370,7 +370,7 @@ def _error(text: str, data: bytes | None) -> BaseException:
     return child_error(text)
 
 
-def _with_value(ended: Ended, data: bytes | None = None) -> Ended:
+def _with_value(ended: ProcessResult, data: bytes | None = None) -> ProcessResult:
     if data is None:
         return ended
     try:

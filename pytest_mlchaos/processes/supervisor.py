@@ -1,6 +1,6 @@
-"""The keeper of fresh processes: forked from the warm process, it forks them one after the other, and leaves nobody behind of each.
+"""The supervisor of fresh processes: forked from the warm process, it forks them one after the other, and leaves nobody behind of each.
 
-The runner has as many keepers as it wants processes at a time. Each adopts the orphans of its own, so it is known whose they are.
+The runner has as many supervisors as it wants processes at a time. Each adopts the orphans of its own, so it is known whose they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..engine import virtual_time
 from ..errors import BadArgument
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, print_error, shipped_error
 from .fork_server import threads, warmed
-from .imported_modules import Late
+from .imported_modules import LateImports
 from .messages import Outbox, read_message, write_message
 from .process_tree import adopt_orphans, children, descendants, die_with_parent, end_all, named, reap
 from .subject_pickling import SameFiles, dumps
@@ -33,7 +33,7 @@ from .subject_pickling import SameFiles, dumps
 __all__ = ["END", "ENTRY", "FILES", "JOB", "WARM", "Job", "main"]
 
 ENTRY = f"{__name__}:main"
-"""What the warm process runs in a keeper."""
+"""What the warm process runs in a supervisor."""
 JOB = b"j"
 """The runner says: a job follows, with its files."""
 WARM = b"w"
@@ -50,7 +50,7 @@ QUIET = 0.03
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a fresh process starts with, and how long it may run (s). ``files``: None where the keeper has them already.
+    """What a fresh process starts with, and how long it may run (s). ``files``: None where the supervisor has them already.
 
     ``sources``: files of which earlier processes have read lines, for tracebacks and warnings; the next ones shall have them at hand.
     """
@@ -66,18 +66,18 @@ def main(fds: Sequence[int]) -> NoReturn:
     code = 1
     try:
         with socket.socket(fileno=fds[0]) as control:
-            _Keeper(control).serve()
+            _ProcessSupervisor(control).serve()
         code = 0
     finally:
         end_all()
         os._exit(code)
 
 
-class _Gone(Exception):  # it is no error
-    """The runner is gone, or has no use for this keeper any more."""
+class _ConnectionClosed(Exception):  # it is no error
+    """The runner is gone, or has no use for this supervisor any more."""
 
 
-class _Keeper:
+class _ProcessSupervisor:
     """One process at a time. The next one is forked ahead, while the runner looks at how the last one ended; it waits for its job."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -97,7 +97,7 @@ class _Keeper:
 
     def serve(self) -> None:
         """Do as the runner says, until it says no more."""
-        with contextlib.suppress(_Gone, ConnectionError):
+        with contextlib.suppress(_ConnectionClosed, ConnectionError):
             while True:
                 what, fds, _, _ = socket.recv_fds(self._control, 1, FILES)
                 if what == WARM:
@@ -117,7 +117,7 @@ class _Keeper:
     def _message(self) -> Any:
         message = read_message(self._control.recv)
         if message is None:
-            raise _Gone
+            raise _ConnectionClosed
         return message
 
     def _tell(self, *message: Any) -> None:
@@ -176,11 +176,11 @@ class _Keeper:
             virtual_time.settle()
             self._settled = True
         ours, theirs = socket.socketpair()
-        keeper, pid = os.getpid(), os.fork()
+        supervisor, pid = os.getpid(), os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             os.setpgid(0, 0)
-            die_with_parent(keeper)
+            die_with_parent(supervisor)
             for end in (ours, self._control):
                 end.close()
             os.close(self._woken)
@@ -219,7 +219,7 @@ class _Keeper:
                     os.read(self._woken, 4096)
             if self._control.fileno() in ready:
                 if self._control.recv(1) != END:
-                    raise _Gone
+                    raise _ConnectionClosed
                 _kill(pid)
             elif waiting.fileno() in ready:
                 with contextlib.suppress(OSError):  # it was killed with its job unread
@@ -261,21 +261,21 @@ def _kill(pid: int) -> None:
 # -- in the fresh process --------------------------------------------------------------------------------------
 
 
-def _wait(keeper: socket.socket, files: SameFiles) -> NoReturn:
+def _wait(supervisor: socket.socket, files: SameFiles) -> NoReturn:
     """Wait for the job, and be its process; without one, be gone."""
     try:
-        _, fds, _, _ = socket.recv_fds(keeper, 1, FILES)
-        job = read_message(keeper.recv)
+        _, fds, _, _ = socket.recv_fds(supervisor, 1, FILES)
+        job = read_message(supervisor.recv)
         for fd in fds:
             os.set_inheritable(fd, False)
-    except BaseException:  # noqa: BLE001  # its keeper has ended
+    except BaseException:  # noqa: BLE001  # its supervisor has ended
         os._exit(1)
     if job is None:
         os._exit(1)
-    _run(keeper, job, files, *fds)
+    _run(supervisor, job, files, *fds)
 
 
-def _run(keeper: socket.socket, job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
+def _run(supervisor: socket.socket, job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
     """Be the fresh process, to its exit."""
     code = 1
     try:
@@ -286,7 +286,7 @@ def _run(keeper: socket.socket, job: Job, files: SameFiles, todo: int, messages:
             become(job.start, files, out, err, stacks)
             os.close(out)
             os.close(err)
-            late, known = Late(), set(linecache.cache)
+            late, known = LateImports(), set(linecache.cache)
             function, args = _loaded(todo)
         except BaseException as error:  # noqa: BLE001  # whatever importing the user's modules raises
             send("unusable", f"{error_text(error)}")
@@ -297,7 +297,7 @@ def _run(keeper: socket.socket, job: Job, files: SameFiles, todo: int, messages:
     except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
         traceback.print_exc()
     finally:
-        leave(code, keeper)
+        leave(code, supervisor)
 
 
 def _loaded(todo: int) -> Any:

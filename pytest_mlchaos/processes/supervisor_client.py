@@ -1,4 +1,4 @@
-"""The runner's end of a keeper of fresh processes."""
+"""The runner's end of a supervisor of fresh processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .messages import read_message, write_message
 from .subject_pickling import SameFiles
 from .supervisor import JOB, WARM, Job
 
-__all__ = ["Kept"]
+__all__ = ["SupervisorClient"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PATIENCE = 20.0
-"""Seconds for a keeper to end what it has running."""
+"""Seconds for a supervisor to end what it has running."""
 
 
-class Kept:
-    """One keeper. ``warm``: the modules that it has imported itself; ``generation``: of the libraries that it has.
+class SupervisorClient:
+    """One supervisor. ``warm``: the modules that it has imported itself; ``generation``: of the libraries that it has.
 
     ``unread``: it was killed before it read all that it was sent, so it has started nothing of that. ``working``: it was sent a job, and
     has not answered yet.

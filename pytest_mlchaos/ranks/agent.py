@@ -70,7 +70,7 @@ class _Agent:
         with contextlib.suppress(BrokenPipeError):
             self._tell("done")
 
-    def _fork(self, job: rank.Job, pipes: Sequence[int]) -> None:
+    def _fork(self, job: rank.RankJob, pipes: Sequence[int]) -> None:
         agent = os.getpid()
         for number in range(job.ranks):
             own = pipes[number * PIPES : (number + 1) * PIPES]

@@ -32,7 +32,7 @@ from ..sites import torch_train
 from .agent import ENTRY
 from .rank import REREAD
 from .verdicts import WorldRun
-from .world import Terms, WorldSupervisor
+from .world import RankOptions, WorldSupervisor
 
 __all__ = ["World"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -87,14 +87,14 @@ class World:
         if importlib.util.find_spec("torch") is None:
             raise MissingExtra("mlchaos.world", "torch", "torch")
         _check_devices(backend, ranks)
-        self._terms = Terms(ranks=ranks, backend=backend, restarts=restarts, **seconds)
+        self._options = RankOptions(ranks=ranks, backend=backend, restarts=restarts, **seconds)
         self._controller = controller
         self._begun = begun
         self._scratch = scratch
         self._workdirs = workdirs
 
     def __repr__(self) -> str:
-        return f"<World of {self._terms.ranks} ranks, {self._terms.backend}>"
+        return f"<World of {self._options.ranks} ranks, {self._options.backend}>"
 
     def run(self, subject: Callable[..., Any], *args: Any) -> WorldRun:
         """Run ``subject(*args)`` in every rank, as torchrun would, and wait until all have ended.
@@ -111,7 +111,7 @@ class World:
         with part:
             with controller.without_faults():  # what the tool itself calls does not count as a visit
                 disk = WorkDirs((), self._scratch) if part.outer else WorkDirs.of(subject, args, self._scratch, self._workdirs())
-            supervisor = WorldSupervisor(_server(), controller, self._terms, subject, args, disk, watch)
+            supervisor = WorldSupervisor(_server(), controller, self._options, subject, args, disk, watch)
             # Without faults, a world is its own golden run.
             record = supervisor.run()
             if part.outer:

@@ -21,10 +21,10 @@ from ..processes.child import STACK_SIGNAL
 from ..processes.fork_server import ForkServer
 from ..processes.messages import Inbox, write_message
 from .agent import PIPES
-from .rank import Job
+from .rank import RankJob
 from .rank_view import Rank
 
-__all__ = ["Live", "alive"]
+__all__ = ["RankGroup", "start_ranks"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 QUIET = 0.05
@@ -34,16 +34,16 @@ PATIENCE = 5.0
 
 
 @uninterruptible
-def alive(server: ForkServer, job: Job) -> Iterator[Live]:
+def start_ranks(server: ForkServer, job: RankJob) -> Iterator[RankGroup]:
     """Start the ranks of one attempt. None is left at the end, however that comes."""
-    with Live(server, job) as live:
-        yield live
+    with RankGroup(server, job) as group:
+        yield group
 
 
-class Live:
+class RankGroup:
     """The ranks of one attempt. As a context: whatever happens, none is left at its end."""
 
-    def __init__(self, server: ForkServer, job: Job) -> None:
+    def __init__(self, server: ForkServer, job: RankJob) -> None:
         self.ranks = [Rank(number) for number in range(job.ranks)]
         for rank in self.ranks:
             counts = job.resumed.get(rank.number)
@@ -83,7 +83,7 @@ class Live:
                 writing.append(theirs)
         return writing
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> RankGroup:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

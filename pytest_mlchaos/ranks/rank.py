@@ -28,14 +28,14 @@ from ..processes.subject_pickling import SameFiles, dumps
 from ..runs.supervisor import not_finite_of
 from .process_groups import adapt
 
-__all__ = ["REREAD", "Job", "main"]
+__all__ = ["REREAD", "RankJob", "main"]
 
 REREAD = ("TORCH_DISTRIBUTED_DEBUG",)
 """Variables that torch reads at import, and again in each rank."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class RankJob:
     """What the ranks of one attempt are to do. ``payload``: (subject, args), pickled; ``schedule``: (schedule, watch)."""
 
     ranks: int
@@ -76,7 +76,7 @@ class Job:
         }
 
 
-def main(job: Job, rank: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
+def main(job: RankJob, rank: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
     """Be one rank, from the fork to the exit."""
     code = 1
     try:
@@ -92,7 +92,7 @@ def main(job: Job, rank: int, messages: int, out: int, err: int, stacks: int) ->
         leave(code)
 
 
-def _start(job: Job, rank: int, out: int, err: int, stacks: int) -> None:
+def _start(job: RankJob, rank: int, out: int, err: int, stacks: int) -> None:
     """Make the process what torchrun would have started."""
     become(dataclasses.replace(job.start, environment=job.environment_of(rank)), job.files, out, err, stacks)
     importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
@@ -101,7 +101,7 @@ def _start(job: Job, rank: int, out: int, err: int, stacks: int) -> None:
         set_debug_level()
 
 
-def _run(job: Job, rank: int, send: Outbox) -> int:
+def _run(job: RankJob, rank: int, send: Outbox) -> int:
     for name in job.sites:
         importlib.import_module(name)
     try:

@@ -25,16 +25,16 @@ from ..processes.remote_controller import site_modules
 from ..processes.subject_pickling import dumps, same_files
 from ..runs.supervisor import Watch, check_subject, last_strike
 from ..runs.workdirs import WorkDirs
-from .attempt import Live, alive
-from .rank import Job
+from .attempt import RankGroup, start_ranks
+from .rank import RankJob
 from .rank_view import Rank
 
-__all__ = ["Terms", "WorldSupervisor"]
+__all__ = ["RankOptions", "WorldSupervisor"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Terms:
+class RankOptions:
     """How a world is run: see ``mlchaos.world``."""
 
     ranks: int
@@ -51,7 +51,7 @@ class WorldSupervisor:
         self,
         server: ForkServer,
         controller: Controller,
-        terms: Terms,
+        options: RankOptions,
         subject: Callable[..., Any],
         args: tuple[Any, ...],
         disk: WorkDirs,
@@ -59,10 +59,10 @@ class WorldSupervisor:
     ) -> None:
         check_subject(subject, "world.run")
         self._schedule = controller.schedule if controller.scheduled else Schedule()  # in the subject of another run, nothing strikes
-        _check_ranks(self._schedule, terms.ranks)
+        _check_ranks(self._schedule, options.ranks)
         self._server = server
         self._controller = controller
-        self._terms = terms
+        self._options = options
         self._watch = watch
         self._disk = disk
         self._resumed: dict[int, ProcessCounts] = {}
@@ -72,22 +72,22 @@ class WorldSupervisor:
 
     def run(self) -> WorldRecord:
         """All attempts: another one as long as a rank has failed by itself and restarts are left."""
-        controller, terms = self._controller, self._terms
+        controller, options = self._controller, self._options
         self._resumed = copy.deepcopy(controller.elsewhere)
         first_strike, start = len(controller.journal), monotonic()
         attempts: list[Attempt] = []
         ended_by: list[str] = []
-        controller.may_restart(terms.restarts)
+        controller.may_restart(options.restarts)
         while True:
-            last = len(attempts) == terms.restarts
-            live = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
-            for rank in live.ranks:
+            last = len(attempts) == options.restarts
+            group = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
+            for rank in group.ranks:
                 _merge(controller, rank)
-            _check_where(controller, live)
-            attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
-            ended_by.append(_ended_by(live))
-            if last or not any(rank.failed for rank in live.ranks):
-                record = _record(live, terms, tuple(attempts), controller.journal[first_strike:], monotonic() - start)
+            _check_where(controller, group)
+            attempts.append(Attempt(group.ended, max(rank.steps for rank in group.ranks)))
+            ended_by.append(_ended_by(group))
+            if last or not any(rank.failed for rank in group.ranks):
+                record = _record(group, options, tuple(attempts), controller.journal[first_strike:], monotonic() - start)
                 return dataclasses.replace(record, ended_by=tuple(ended_by))
 
     def golden(self) -> WorldRecord:
@@ -95,8 +95,8 @@ class WorldSupervisor:
         start = monotonic()
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
-            live = self._attempt(Schedule(), 0, {}, last=True)
-        record = _record(live, self._terms, (Attempt(live.ended, max(rank.steps for rank in live.ranks)),), (), monotonic() - start)
+            group = self._attempt(Schedule(), 0, {}, last=True)
+        record = _record(group, self._options, (Attempt(group.ended, max(rank.steps for rank in group.ranks)),), (), monotonic() - start)
         for rank in record.ranks:
             if rank.outcome != "finished":
                 raise GoldenRunFailed(f"the subject fails without any fault: rank {rank.rank} {rank.ended}") from rank.load_error()
@@ -119,14 +119,14 @@ class WorldSupervisor:
         ):
             self._process_state.restore()
             while True:
-                last = not faults or len(attempts) == self._terms.restarts
-                live = self._attempt(schedule, len(attempts), counts_of, last=last, watch=watch, most=most)
-                for rank in live.ranks:
+                last = not faults or len(attempts) == self._options.restarts
+                group = self._attempt(schedule, len(attempts), counts_of, last=last, watch=watch, most=most)
+                for rank in group.ranks:
                     strikes += [strike.of_rank(rank.number) for _, strike in rank.strikes]
                     _count_on(counts_of, rank)
-                attempts.append(Attempt(live.ended, max(rank.steps for rank in live.ranks)))
-                if last or not any(rank.failed for rank in live.ranks):
-                    return _record(live, self._terms, tuple(attempts), tuple(strikes), monotonic() - start)
+                attempts.append(Attempt(group.ended, max(rank.steps for rank in group.ranks)))
+                if last or not any(rank.failed for rank in group.ranks):
+                    return _record(group, self._options, tuple(attempts), tuple(strikes), monotonic() - start)
         return None
 
     def _attempt(
@@ -138,31 +138,31 @@ class WorldSupervisor:
         last: bool,
         watch: Watch | None = None,
         most: float = math.inf,
-    ) -> Live:
+    ) -> RankGroup:
         """Run one attempt. ``watch``: instead of the world's own, for a run that is not the test's."""
-        controller, terms = self._controller, self._terms
-        job = Job(
-            ranks=terms.ranks,
+        controller, options = self._controller, self._options
+        job = RankJob(
+            ranks=options.ranks,
             payload=self._given,
             schedule=_packed_schedule(schedule, watch or self._watch),
             port=0,
-            backend=terms.backend,
+            backend=options.backend,
             start=Start.here(),
             files=same_files(),
             sites=site_modules(),
             own=controller.own,
             probing=controller.probing and bool(schedule.faults),
             attempt=number,
-            restarts=terms.restarts,
+            restarts=options.restarts,
             resumed=dict(resumed),
         )
         self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
-        with alive(self._server, job) as live:
-            live.watch(min(terms.timeout, most), terms.grace, last=last)
+        with start_ranks(self._server, job) as group:
+            group.watch(min(options.timeout, most), options.grace, last=last)
         if watch is None:
-            live.echo()
-        _check_started(live)
-        return live
+            group.echo()
+        _check_started(group)
+        return group
 
 
 def _packed(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
@@ -180,11 +180,11 @@ def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
         raise BadArgument(f"world.run: the faults cannot be sent to the ranks' processes (where=?): {error}") from None
 
 
-def _check_started(live: Live) -> None:
+def _check_started(group: RankGroup) -> None:
     """A world that never came to the subject is no verdict on it."""
-    if live.error is not None:
-        raise MlchaosError(f"world.run: the ranks could not be started: {live.error}")
-    for rank in live.ranks:
+    if group.error is not None:
+        raise MlchaosError(f"world.run: the ranks could not be started: {group.error}")
+    for rank in group.ranks:
         if rank.unusable is not None:
             raise BadArgument(f"world.run: {rank.unusable}")
         if rank.failed and not rank.started:
@@ -215,13 +215,13 @@ def _count_on(counts_of: dict[int, ProcessCounts], rank: Rank) -> None:
         counts.struck[place] = counts.struck.get(place, 0) + times
 
 
-def _check_where(controller: Controller, live: Live) -> None:
+def _check_where(controller: Controller, group: RankGroup) -> None:
     """A schedule that was searched names visits alone, so a predicate must not tell ranks apart."""
     for scheduled in controller.scheduled if controller.probing else ():
         if scheduled.fault.where is None or scheduled.fault.is_pinned:
             continue
-        for one in live.ranks:
-            for other in live.ranks:
+        for one in group.ranks:
+            for other in group.ranks:
                 common = min(rank.passed.get(scheduled.fault.key, 0) for rank in (one, other))
                 held = [[visit for visit in rank.eligible.get(scheduled.index, []) if visit < common] for rank in (one, other)]
                 if held[0] != held[1]:
@@ -231,23 +231,25 @@ def _check_where(controller: Controller, live: Live) -> None:
                     )
 
 
-def _ended_by(live: Live) -> str:
+def _ended_by(group: RankGroup) -> str:
     """The fault that struck the rank that failed first, or else another one; nothing where no rank failed, or no fault struck."""
-    if live.failure is None:
+    if group.failure is None:
         return ""
-    ranks = [live.ranks[live.failure[1]], *live.ranks]
+    ranks = [group.ranks[group.failure[1]], *group.ranks]
     return next((last_strike([strike for _, strike in rank.strikes]) for rank in ranks if rank.strikes), "")
 
 
-def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tuple[Strike, ...], duration: float) -> WorldRecord:
+def _record(
+    group: RankGroup, options: RankOptions, attempts: tuple[Attempt, ...], faults: tuple[Strike, ...], duration: float
+) -> WorldRecord:
     ranks = tuple(
         RankRecord(
             rank=rank.number,
             outcome=rank.outcome or "hung",
             ended=rank.ended,
             exitcode=None if rank.outcome in ("hung", "halted", "stopped") else rank.exitcode,
-            duration=rank.left - live.start,
-            lag=None if live.failure is None else rank.left - live.failure[0],
+            duration=rank.left - group.start,
+            lag=None if group.failure is None else rank.left - group.failure[0],
             steps=rank.steps,
             joined=rank.joined,
             faults=tuple(strike.of_rank(rank.number) for _, strike in rank.strikes),
@@ -258,9 +260,9 @@ def _record(live: Live, terms: Terms, attempts: tuple[Attempt, ...], faults: tup
             load_parameters=rank.load_parameters,
             load_not_finite=rank.load_not_finite,
         )
-        for rank in live.ranks
+        for rank in group.ranks
     )
-    first = None if live.failure is None else live.failure[1]
+    first = None if group.failure is None else group.failure[1]
     return WorldRecord(
-        ranks=ranks, attempts=attempts, faults=faults, duration=duration, first=first, grace=terms.grace, timeout=terms.timeout
+        ranks=ranks, attempts=attempts, faults=faults, duration=duration, first=first, grace=options.grace, timeout=options.timeout
     )

@@ -31,7 +31,7 @@ from ..processes.child import join_threads, print_error
 from ..processes.child import tell as tell_home
 from ..processes.remote_controller import ReportingClock, ReportingController, site_modules, tell_before_exit
 from ..processes.subject_pickling import dumps
-from ..processes.subprocess_runner import Ended, FreshProcesses
+from ..processes.subprocess_runner import FreshProcesses, ProcessResult
 from .supervisor import Watch, check_subject, gradients_of, last_strike, not_finite_of
 from .workdirs import WorkDirs
 
@@ -122,7 +122,7 @@ class IsolatedSupervisor:
         steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
         return _record(value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients])
 
-    def _process(self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool) -> tuple[Ended, RemoteState]:
+    def _process(self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool) -> tuple[ProcessResult, RemoteState]:
         """One attempt: a process, from its start to its end, and what it told."""
         controller = self._controller
         with controller.without_faults():
@@ -146,7 +146,7 @@ class IsolatedSupervisor:
             heard.take(*message)
         return ended, heard
 
-    def _judged(self, ended: Ended, heard: RemoteState, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
+    def _judged(self, ended: ProcessResult, heard: RemoteState, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
         """(None, its value, what it trained), or why its process ended, where a fault ended it. Whatever else ended it is raised."""
         if self._controller.broken is not None:
             raise self._controller.broken from ended.error
@@ -208,7 +208,7 @@ def _packed(value: Any, complaint: str) -> bytes:
         raise BadArgument(f"mlchaos.run: {complaint}: {error}") from None
 
 
-def _tell(ended: Ended, before: list[Attempt]) -> None:
+def _tell(ended: ProcessResult, before: list[Attempt]) -> None:
     assert ended.error is not None
     if ended.traceback:
         ended.error.add_note(f"mlchaos: raised in the subject's own process\n{ended.traceback.rstrip()}")
@@ -216,7 +216,7 @@ def _tell(ended: Ended, before: list[Attempt]) -> None:
         ended.error.add_note(f"mlchaos: the subject's own error, in attempt {len(before) + 1} of mlchaos.run\n{tell(before)}")
 
 
-def _death(ended: Ended) -> str:
+def _death(ended: ProcessResult) -> str:
     code = ended.exitcode or 0
     if code >= 0:
         return f"exited with code {code}"

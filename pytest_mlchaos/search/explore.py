@@ -18,7 +18,7 @@ from ..engine.patching import Patches
 from .minimise import minimise
 from .space import Space
 
-__all__ = ["Cause", "Exploration", "Failure", "explore"]
+__all__ = ["Cause", "Failure", "SearchResult", "explore"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 REPEATS = 4
@@ -55,7 +55,7 @@ class Failure:
 
 
 @dataclasses.dataclass
-class Exploration:
+class SearchResult:
     """What came of it: trials run, and the failures, the worst kind first; of one kind, the smallest schedule first."""
 
     trials: int
@@ -65,11 +65,11 @@ class Exploration:
     """Where no fault was tried because the trials, or the time, were used up."""
 
 
-class _Enough(BaseException):
+class _SearchOver(BaseException):
     """Ends Hypothesis' search: the trials, or the time, are used up."""
 
 
-class _Failed(Exception):
+class _TrialFailed(Exception):
     """Raised for Hypothesis, which tells failures apart by their type: one subclass a cause."""
 
 
@@ -92,7 +92,7 @@ class _Memory:
         if key not in self._results:
             if self._exhausted():
                 self.ended_early = True
-                raise _Enough
+                raise _SearchOver
             self.tried.append(schedule)
             self._results[key] = self._note(schedule, self._trial(schedule))
         return self._results[key]
@@ -117,21 +117,21 @@ class _Memory:
         return cause
 
 
-def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: Settings, name: str) -> Exploration:
+def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: Settings, name: str) -> SearchResult:
     """Try schedules of ``space``; ``trial`` runs one and says why it failed, or None.
 
     What ``trial`` raises ends the exploration. ``name`` identifies the test in Hypothesis' example database.
     """
     memory = _Memory(trial, settings)
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(_SearchOver):
         _sweep(space, memory, settings)
         if not memory.failures:
             _search(space, memory, settings, name)
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(_SearchOver):
         for cause, failure in list(memory.failures.items()):
             failure.smallest = minimise(failure.smallest, space, functools.partial(_fails, memory, cause))
     failures = sorted(memory.failures.values(), key=lambda failure: (failure.cause.gravity, failure.smallest.weight))
-    return Exploration(memory.trials, failures, memory.out_of_budget, space.untried(memory.tried) if memory.ended_early else [])
+    return SearchResult(memory.trials, failures, memory.out_of_budget, space.untried(memory.tried) if memory.ended_early else [])
 
 
 def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
@@ -167,12 +167,12 @@ def _by_the_seed_alone() -> Iterator[None]:
 def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> None:
     import hypothesis
 
-    types: dict[Cause, type[_Failed]] = {}
+    types: dict[Cause, type[_TrialFailed]] = {}
 
     def check(schedule: Schedule) -> None:
         cause = memory(schedule)
         if cause is not None:
-            raise types.setdefault(cause, type("_Failed", (_Failed,), {}))
+            raise types.setdefault(cause, type("_Failed", (_TrialFailed,), {}))
 
     check.__name__ = check.__qualname__ = re.sub(r"\W", "_", name)  # the key in the example database
     profile = hypothesis.settings.default or hypothesis.settings()
@@ -191,5 +191,5 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
     try:
         with _by_the_seed_alone():
             configured()
-    except* (_Failed, hypothesis.errors.HypothesisException):
+    except* (_TrialFailed, hypothesis.errors.HypothesisException):
         pass  # the failures are in memory; that Hypothesis could not repeat one is for the last, real run to say

@@ -15,8 +15,8 @@ from typing import Any
 from ..core.replies import Reply
 from ..core.validation import CALLABLE, COUNT, ITERABLE, Rule, checked, is_real, optional
 from ..errors import BadArgument
-from .app_runner import Served
-from .golden_load import Played
+from .app_runner import AppRunner
+from .golden_load import GoldenLoad
 from .requests import counts_as_error
 from .verdicts import Load
 
@@ -34,9 +34,9 @@ class Service:
     """An app that is up: ``drive`` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
 
     def __init__(
-        self, served: Served, strict: Callable[[], bool], judged: Callable[[str, bool], None], hand_over: Callable[[Load], Load]
+        self, served: AppRunner, strict: Callable[[], bool], judged: Callable[[str, bool], None], hand_over: Callable[[Load], Load]
     ) -> None:
-        self._served = served
+        self._app_runner = served
         self._strict = strict
         self._judged = judged
         self._hand_over = hand_over
@@ -69,16 +69,16 @@ class Service:
         if not listed:
             raise BadArgument("drive: there are no requests; give one or more")
         slots = 1 if concurrency is None and rate is None else concurrency
-        replies, place = self._served.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
-        golden = lambda time: Played(*self._served.golden(place, time))  # noqa: E731
+        replies, place = self._app_runner.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
+        golden = lambda time: GoldenLoad(*self._app_runner.golden(place, time))  # noqa: E731
         return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))
 
     def close(self) -> None:
         """Shut the app down now. Raises ``ServiceFailed`` when it fails to."""
-        self._served.stop()
+        self._app_runner.stop()
 
     def __enter__(self) -> Service:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._served.leave(error[1])
+        self._app_runner.leave(error[1])

@@ -25,10 +25,10 @@ from ..runs.supervisor import kept, refuse_marks
 from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget, Requests
 from .load_generators import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
-from .requests import Plan, Prepared
+from .requests import LoadPlan, PreparedRequest
 from .user_state import UserState
 
-__all__ = ["Served", "kind_of"]
+__all__ = ["AppRunner", "kind_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Kind = Literal["asgi", "coroutine", "function"]
@@ -73,7 +73,7 @@ def _first_name(function: Callable[..., Any]) -> str | None:
         return None
 
 
-class Served:
+class AppRunner:
     """An app that is up from now on until it is stopped; as a context, it ends when the trial's body does."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Served:
         if self._kind != "function":
             _refuse_running_loop()
         self._running = self._open = False
-        self._plans: list[Plan] = []
+        self._plans: list[LoadPlan] = []
         self._golden: list[list[tuple[list[Reply], Counts]]] = []
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._subject = _Subject(app if self._kind != "asgi" else None)
@@ -130,7 +130,7 @@ class Served:
             raise BadArgument(f"this service is over: {over}; drive it before, or serve the app again")
         given = requests if self._kind == "asgi" else kept(requests)
         first = sum(len(plan.requests) for plan in self._plans)
-        plan = Plan([self._prepared(request) for request in requests], first, **how)
+        plan = LoadPlan([self._prepared(request) for request in requests], first, **how)
         try:
             with self._controller.attempt(), self._at_work():
                 replies = self._driver.drive(plan)
@@ -143,8 +143,8 @@ class Served:
         self._plans.append(dataclasses.replace(plan, requests=given))
         return replies, len(self._plans) - 1
 
-    def _prepared(self, given: Any) -> Prepared:
-        return self._requests.prepare(given) if self._requests is not None else Prepared(given, given, "", {})
+    def _prepared(self, given: Any) -> PreparedRequest:
+        return self._requests.prepare(given) if self._requests is not None else PreparedRequest(given, given, "", {})
 
     def golden(self, place: int, time: int = 0) -> tuple[list[Reply], Counts]:
         """One load's replies without faults, and how often sites were passed: the app is started afresh (an ASGI app is shut down before),
@@ -217,7 +217,7 @@ class Served:
         self._memory.adopt(self._left)
         self._memory.restore()
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> AppRunner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

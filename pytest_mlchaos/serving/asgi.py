@@ -12,7 +12,7 @@ from ..core.privacy import data_text, error_text, remember_text
 from ..core.validation import did_you_mean
 from ..engine.user_code import is_users
 from ..errors import BadArgument, MissingExtra, ServiceFailed
-from .requests import Answer, Prepared
+from .requests import Answer, PreparedRequest
 
 __all__ = ["AsgiTarget", "Lifespan", "Requests"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -197,7 +197,7 @@ class Requests:
         self._httpx = _httpx()
         self._client = self._httpx.AsyncClient(transport=self._httpx.ASGITransport(app=None), base_url=HOST)
 
-    def prepare(self, given: Any) -> Prepared:
+    def prepare(self, given: Any) -> PreparedRequest:
         """``"/path"``, ``(method, path)``, ``(method, path, json)``, a mapping of httpx's request keywords, or an ``httpx.Request``."""
         request = given if isinstance(given, self._httpx.Request) else self._client.build_request(**self._keywords(given))
         if request.url.scheme not in ("http", "https"):
@@ -205,7 +205,7 @@ class Requests:
         if not isinstance(request.stream, self._httpx.AsyncByteStream):
             raise BadArgument(f"the body of {data_text(given)} can be read by blocking code alone; give bytes or text as its content")
         path = request.url.path
-        return Prepared(given, request, f"{request.method} {path}", {"method": request.method, "path": path})
+        return PreparedRequest(given, request, f"{request.method} {path}", {"method": request.method, "path": path})
 
     def _keywords(self, given: Any) -> dict[str, Any]:
         match given:

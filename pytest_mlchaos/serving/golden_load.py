@@ -14,7 +14,7 @@ from ..core.sites import Key
 from ..errors import BadArgument, GoldenRunFailed
 from ..oracles.state import first_difference
 
-__all__ = ["Golden", "Played"]
+__all__ = ["GoldenLoad", "GoldenReplies"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 By = Callable[[Reply], Any]
@@ -25,28 +25,28 @@ _WORDS = re.compile(r"\w+|\W+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Played:
+class GoldenLoad:
     """One load, played without faults: its replies, and how often each site was passed."""
 
     replies: Sequence[Reply]
     visits: Mapping[Key, int]
 
 
-class Golden:
+class GoldenReplies:
     """Compares replies with those of the golden load.
 
     Where one differs, the load is played a second time: what differs between the two (times, request ids, state that cannot be made
     fresh) is not judged. Raises ``GoldenRunFailed`` where every request fails without any fault.
     """
 
-    def __init__(self, play: Callable[[int], Played]) -> None:
+    def __init__(self, play: Callable[[int], GoldenLoad]) -> None:
         self._play = play
         self._unjudged: dict[str, None] = {}
         self.judged = False
         """Whether some part of some reply has been compared."""
 
     @functools.cached_property
-    def _first(self) -> Played:
+    def _first(self) -> GoldenLoad:
         played = self._play(0)
         if not any(reply.ok for reply in played.replies):
             first = played.replies[0]

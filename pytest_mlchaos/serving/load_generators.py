@@ -21,7 +21,7 @@ from ..engine.task_waits import line_of
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
 from .patience import Patience
-from .requests import Answer, Handling, Plan, Prepared
+from .requests import Answer, Handling, LoadPlan, PreparedRequest
 
 __all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -36,7 +36,7 @@ class Driver(Protocol):
         """Start the app."""
         ...
 
-    def drive(self, plan: Plan) -> list[Reply]:
+    def drive(self, plan: LoadPlan) -> list[Reply]:
         """Every request's reply, in the order of the requests."""
         ...
 
@@ -73,7 +73,7 @@ class AsyncDriver:
         self._target = target
         self._runner: asyncio.Runner | None = None
         self._crash_arrived = False
-        self._in_flight: dict[int, tuple[Prepared, asyncio.Task[Any] | None]] = {}
+        self._in_flight: dict[int, tuple[PreparedRequest, asyncio.Task[Any] | None]] = {}
         self._patience = Patience(controller, self._give_up)
 
     def start(self) -> None:
@@ -90,7 +90,7 @@ class AsyncDriver:
         if runner is not None:
             runner.close()
 
-    def drive(self, plan: Plan) -> list[Reply]:
+    def drive(self, plan: LoadPlan) -> list[Reply]:
         """Each request in a task of its own."""
         replies: list[Reply] = self._run(self._driven(plan), "between two requests")
         return replies
@@ -134,7 +134,7 @@ class AsyncDriver:
         if self._in_flight:
             raise NeverAnswered("\n  ".join([f"the app hangs: {reason}", *self._places()]))
 
-    async def _driven(self, plan: Plan) -> list[Reply]:
+    async def _driven(self, plan: LoadPlan) -> list[Reply]:
         slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
         now, start = self._controller.clock.now, self._controller.clock.now()
         tasks: list[asyncio.Task[Reply]] = []
@@ -155,7 +155,7 @@ class AsyncDriver:
         return [task.result() for task in tasks]
 
     async def _handled(
-        self, plan: Plan, request: Prepared, number: int, start: float, arrival: float | None, slots: asyncio.Semaphore | None
+        self, plan: LoadPlan, request: PreparedRequest, number: int, start: float, arrival: float | None, slots: asyncio.Semaphore | None
     ) -> Reply:
         """One request; where arrivals have a rate, it waits for a slot first, and its latency counts that."""
         if arrival is None:
@@ -176,7 +176,7 @@ class AsyncDriver:
             if slots is not None:
                 slots.release()
 
-    async def _answer(self, request: Prepared) -> Answer:
+    async def _answer(self, request: PreparedRequest) -> Answer:
         try:
             gate = self._controller.begin(SITE, request.payload, request.attributes)
             if gate is None:
@@ -226,7 +226,7 @@ class SyncDriver:
     def close(self) -> None:
         """Nothing to free."""
 
-    def drive(self, plan: Plan) -> list[Reply]:
+    def drive(self, plan: LoadPlan) -> list[Reply]:
         """One after another, or by a pool of threads."""
         start = self._controller.clock.now()
         if (plan.concurrency or 1) == 1:
@@ -243,7 +243,7 @@ class SyncDriver:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _watched(self, plan: Plan, place: int, start: float) -> Reply:
+    def _watched(self, plan: LoadPlan, place: int, start: float) -> Reply:
         clock, arrival = self._controller.clock, self._arrival(plan, place, start)
         self._number = plan.first + place
         self._patience.progress()
@@ -255,7 +255,7 @@ class SyncDriver:
         finally:
             clock.on_sleep = before
 
-    def _arrival(self, plan: Plan, place: int, start: float) -> float | None:
+    def _arrival(self, plan: LoadPlan, place: int, start: float) -> float | None:
         if plan.rate is None:
             return None
         clock, arrival = self._controller.clock, start + place / plan.rate
@@ -263,7 +263,7 @@ class SyncDriver:
             clock.sleep(arrival - clock.now())
         return arrival
 
-    def _handled(self, plan: Plan, place: int, start: float, arrival: float | None) -> Reply:
+    def _handled(self, plan: LoadPlan, place: int, start: float, arrival: float | None) -> Reply:
         request, number = plan.requests[place], plan.first + place
         if arrival is None:
             arrival = self._controller.clock.now()
@@ -279,7 +279,7 @@ class SyncDriver:
             self._controller.hear()
             return handling.reply(answer, struck, start, arrival, plan.is_error)
 
-    def _answer(self, request: Prepared) -> Answer:
+    def _answer(self, request: PreparedRequest) -> Answer:
         gate = self._controller.begin(SITE, request.payload, request.attributes)
         with gate or contextlib.nullcontext():
             if gate is not None:

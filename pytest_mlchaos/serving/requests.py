@@ -11,12 +11,12 @@ from ..engine.attribution import Scope
 from ..engine.controller import Controller
 from ..errors import MlchaosError, SimulatedCrash
 
-__all__ = ["Answer", "Handling", "Plan", "Prepared", "counts_as_error"]
+__all__ = ["Answer", "Handling", "LoadPlan", "PreparedRequest", "counts_as_error"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRequest:
     """A request as it was given, and as it passes the site."""
 
     given: Any
@@ -34,10 +34,10 @@ class Answer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class LoadPlan:
     """One load: its requests, the number of the first, and how they come."""
 
-    requests: Sequence[Prepared]
+    requests: Sequence[PreparedRequest]
     first: int
     rate: float | None
     concurrency: int | None
@@ -52,7 +52,7 @@ def counts_as_error(reply: Reply) -> bool:
 class Handling:
     """One request's way through the app, and the reply that comes of it."""
 
-    def __init__(self, controller: Controller, request: Prepared, number: int) -> None:
+    def __init__(self, controller: Controller, request: PreparedRequest, number: int) -> None:
         self._controller = controller
         self._request = request
         self._number = number

@@ -13,7 +13,7 @@ from ..core.results import Result
 from ..core.validation import FLAG, TEXT, TOLERANCE, WHOLE, checked, optional, parse_duration, shown
 from ..errors import BadArgument, Inconclusive, NoFallback, NotIsolated, NotRecovered, SloMissed
 from ..oracles.state import first_difference
-from .golden_load import Golden, Played
+from .golden_load import GoldenLoad, GoldenReplies
 from .slo import Bounds, quantile, seconds
 
 __all__ = ["Load"]
@@ -31,7 +31,7 @@ class Load(Result):
     def __init__(
         self,
         replies: Sequence[Reply],
-        golden: Callable[[int], Played] | None = None,
+        golden: Callable[[int], GoldenLoad] | None = None,
         *,
         strict: Callable[[], bool] = bool,
         judged: Callable[[str, bool], None] = lambda who, judges: None,
@@ -55,9 +55,9 @@ class Load(Result):
         return self if self._golden is None else Load(self._golden(0).replies)
 
     @functools.cached_property
-    def _compared(self) -> Golden:
+    def _compared(self) -> GoldenReplies:
         """The golden load, for comparisons; a golden load is its own."""
-        return Golden(self._golden or (lambda time: Played(self.replies, {})))
+        return GoldenReplies(self._golden or (lambda time: GoldenLoad(self.replies, {})))
 
     @property
     def faults(self) -> tuple[Strike, ...]:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .conformance import PROMISES, Case, check_fault, conformance
-from .striking import Struck, strike
+from .striking import StrikeResult, strike
 
-__all__ = ["PROMISES", "Case", "Struck", "check_fault", "conformance", "strike"]
+__all__ = ["PROMISES", "Case", "StrikeResult", "check_fault", "conformance", "strike"]

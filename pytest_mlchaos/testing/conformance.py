@@ -23,7 +23,7 @@ from ..engine.controller import NO_ATTRIBUTES
 from ..errors import BadArgument, PayloadMismatch
 from ..oracles.state import first_difference
 from ..processes.subprocess_runner import fresh_processes
-from .striking import Struck, strike
+from .striking import StrikeResult, strike
 
 __all__ = ["PROMISES", "Case", "check_fault", "conformance"]
 
@@ -67,7 +67,7 @@ class Case:
         """The fault at these visits."""
         return dataclasses.replace(self.fault, at=visits or (NEVER,), p=None, times=None, where=None)
 
-    def struck(self, payloads: Sequence[Any], *visits: int) -> Struck:
+    def strike(self, payloads: Sequence[Any], *visits: int) -> StrikeResult:
         """What becomes of these payloads when it strikes at these visits."""
         return strike(self.at(*visits), payloads, seed=SEED, operation=self.operation, stream=self.stream, attributes=self.attributes)
 
@@ -77,12 +77,12 @@ class Case:
 
     def outcomes(self, *visits: int) -> list[Any]:
         """What comes out, in a form that can be compared and sent elsewhere."""
-        return [_comparable(outcome) for outcome in self.struck(self.payloads(), *visits).outcomes]
+        return [_comparable(outcome) for outcome in self.strike(self.payloads(), *visits).outcomes]
 
 
 def exact_visits(case: Case) -> None:
     """It strikes exactly at the visits scheduled, and says so in the journal."""
-    struck = [entry.visit for entry in case.struck(case.payloads(), *case.due).journal]
+    struck = [entry.visit for entry in case.strike(case.payloads(), *case.due).journal]
     assert struck == case.due, f"{case.fault!r} struck at the visits {struck} instead of {case.due}"
 
 
@@ -116,7 +116,7 @@ def input_kept(case: Case) -> None:
     """What it was given is not modified, or is as before once the process has ended."""
     payloads = case.payloads()
     before = copy.deepcopy(payloads)
-    case.struck(payloads, *case.due)
+    case.strike(payloads, *case.due)
     found = first_difference(payloads, before, name="payloads")
     assert found is None, f"{case.fault!r} modified what it was given: {found}"
 
@@ -124,7 +124,7 @@ def input_kept(case: Case) -> None:
 def undone(case: Case) -> None:
     """Nothing is left of it afterwards."""
     before = case.outcomes()
-    case.struck(case.payloads(), *case.due)
+    case.strike(case.payloads(), *case.due)
     found = first_difference(case.outcomes(), before, name="outcomes")
     assert found is None, f"{case.fault!r} is not undone when it is over: {found}"
 
@@ -132,7 +132,7 @@ def undone(case: Case) -> None:
 def does_something(case: Case) -> None:
     """A strike is no silent no-op: it raises, changes what comes out, or takes time."""
     payloads = case.payloads()
-    struck = case.struck(payloads, *case.due)
+    struck = case.strike(payloads, *case.due)
     if struck.duration > TAKES_TIME:
         return
     if case.stream and [id(payload) for payload in payloads] != [id(outcome) for outcome in struck.outcomes]:
@@ -183,7 +183,7 @@ def refuses_payloads(case: Case) -> None:
 def neutral_is_no_strike(case: Case) -> None:
     """What changed nothing is no strike."""
     assert case.neutral is not None
-    struck = case.struck([case.neutral() for _ in range(VISITS)], *case.due).journal
+    struck = case.strike([case.neutral() for _ in range(VISITS)], *case.due).journal
     assert not struck, f"{case.fault!r} changed nothing, and counts as struck: {[str(strike) for strike in struck]}"
 
 

@@ -14,11 +14,11 @@ from ..core.sites import Key
 from ..engine.controller import NO_ATTRIBUTES, Controller
 from ..engine.streams import Source
 
-__all__ = ["Struck", "strike"]
+__all__ = ["StrikeResult", "strike"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Struck:
+class StrikeResult:
     """What became of some visits: what came out of each (or the exception that it ended in), the journal, and the seconds that passed."""
 
     outcomes: Sequence[Any]
@@ -34,7 +34,7 @@ def strike(
     operation: Callable[[Any], Any] | None = None,
     stream: bool = False,
     attributes: Mapping[str, Any] = NO_ATTRIBUTES,
-) -> Struck:
+) -> StrikeResult:
     """Pass the fault's site once for each payload, under a schedule of this fault alone; delays take no time.
 
     What comes out of a visit is the payload to go on with. ``operation(payload)``: what is done with it at the site, while contexts that
@@ -47,7 +47,7 @@ def strike(
             outcomes = list(_handed_out(controller, Source(fault.key, iter(payloads).__next__, attributes)))
         else:
             outcomes = [_outcome(controller, fault.key, payload, attributes, operation or _itself) for payload in payloads]
-        return Struck(outcomes, controller.journal, controller.clock.now() - start)
+        return StrikeResult(outcomes, controller.journal, controller.clock.now() - start)
 
 
 def _itself(payload: Any) -> Any:

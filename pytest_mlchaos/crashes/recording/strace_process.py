@@ -15,7 +15,7 @@ from typing import Any
 
 from ...engine.activity import OUR_PROCESSES
 from ...errors import BadArgument
-from ...processes.subprocess_runner import Ended, fresh_processes
+from ...processes.subprocess_runner import ProcessResult, fresh_processes
 from ..model import Change, Tree
 from .content_store import ContentStore
 from .location import LocalDirectory
@@ -84,7 +84,7 @@ class TracedDirectory(LocalDirectory):
         return contextlib.nullcontext()
 
 
-def traced(function: Any, *args: Any, to: Path, timeout: float | None) -> Ended:
+def traced(function: Any, *args: Any, to: Path, timeout: float | None) -> ProcessResult:
     """Run ``function(*args, ready)`` in a fresh process that strace follows. ``function`` calls ``await_strace(ready)`` first.
 
     What strace tells lies in ``to``. Raises ``BadArgument`` if it may not trace.

@@ -15,7 +15,7 @@ from ...core.validation import did_you_mean, shown
 from ...errors import BadArgument, PayloadMismatch
 from .pytree import Leaf, children, describe, leaves, numbers, parts, rebuilt
 from .records import Each, copied_record, is_sequence
-from .samples import Field, Unclear, fields_of_samples
+from .samples import Field, UnclearSamples, fields_of_samples
 
 __all__ = ["Batch", "copied", "field_name", "wanted_fields"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -170,7 +170,7 @@ class Batch:
                 raise self.refuse(leaf, problem)
         try:
             found = _fields_of_record(self.payload) if self.leaves and self.leaves[0].record else fields_of_samples(self.payload)
-        except Unclear as error:
+        except UnclearSamples as error:
             raise self.mismatch(str(error), "") from None
         if not found:
             raise self.mismatch("found no arrays that hold samples", "")
@@ -204,7 +204,7 @@ def _fields_of_record(value: Any) -> list[Field]:
     found = list(_lists(value, ()))
     if len({field.length for field in found}) > 1:
         names = ", ".join(field.name for field in found[:8])
-        raise Unclear(f"cannot tell the samples, because the lengths of {names} differ,")
+        raise UnclearSamples(f"cannot tell the samples, because the lengths of {names} differ,")
     return found
 
 

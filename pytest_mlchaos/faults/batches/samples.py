@@ -21,11 +21,11 @@ from typing import Any
 
 from .pytree import Leaf, is_array, is_tensor, leaves, parts
 
-__all__ = ["Field", "Unclear", "fields_of_samples"]
+__all__ = ["Field", "UnclearSamples", "fields_of_samples"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-class Unclear(Exception):
+class UnclearSamples(Exception):
     """The samples of a batch cannot be told apart."""
 
 
@@ -45,11 +45,11 @@ class Field:
 
 
 def fields_of_samples(batch: Any) -> list[Field]:
-    """Everything in a batch that has an entry for each sample; ``Unclear`` where that cannot be told."""
+    """Everything in a batch that has an entry for each sample; ``UnclearSamples`` where that cannot be told."""
     doubts: list[str] = []
     found = list(_votes(batch, doubts))
     if not any(field.sure for field in found) and doubts:
-        raise Unclear(f"cannot tell whether {doubts[0]} is a list of samples or of fields; a dict or a tuple of fields says it,")
+        raise UnclearSamples(f"cannot tell whether {doubts[0]} is a list of samples or of fields; a dict or a tuple of fields says it,")
     voting = [field for field in found if field.sure] or found
     if not voting:
         return []
@@ -62,7 +62,7 @@ def fields_of_samples(batch: Any) -> list[Field]:
 def _agreed(fields: list[Field]) -> int:
     lengths = {field.length for field in fields}
     if len(lengths) > 1:
-        raise Unclear(f"cannot tell the samples, because the lengths of {', '.join(field.name for field in fields[:8])} differ,")
+        raise UnclearSamples(f"cannot tell the samples, because the lengths of {', '.join(field.name for field in fields[:8])} differ,")
     return lengths.pop() if lengths else 0
 
 
@@ -156,7 +156,7 @@ def _is_list_of_samples(value: Any, samples: int, arrays: bool, path: tuple[Any,
     if len(value) != samples:
         odd = isinstance(value, list) and len(kinds) == 1 and bool(kinds & {"object", "structure"}) and not firsts
         return odd or (kinds == {"structure"} and bool(firsts) and _are_samples(value))
-    unclear = Unclear(f"cannot tell whether {name} is a list of samples or of fields of {samples} samples")
+    unclear = UnclearSamples(f"cannot tell whether {name} is a list of samples or of fields of {samples} samples")
     if not firsts:
         if crossed and not (isinstance(value, list) and all(isinstance(item, list) for item in value)):
             raise unclear

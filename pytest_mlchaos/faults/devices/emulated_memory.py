@@ -10,7 +10,7 @@ from typing import Any
 from ...core.sites import Effect
 from ...core.validation import size_text
 
-__all__ = ["Live", "emulated", "out_of_memory"]
+__all__ = ["LiveBytes", "emulated", "out_of_memory"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _MIB = 2**20
@@ -23,7 +23,7 @@ class _Reference(weakref.ref[Any]):
     key: int
 
 
-class Live:
+class LiveBytes:
     """Bytes that are alive: each storage counts once, however many tensors share it, until the last of them is gone.
 
     Storages that are gone are noted by a callback of C's and taken off later: Python drops a Ctrl-C that comes in a callback of its own.
@@ -81,11 +81,11 @@ class _Device:
     peak: int = 0
 
     @property
-    def live(self) -> Live:
+    def live(self) -> LiveBytes:
         """What is alive in this process."""
-        live: Live | None = self.effect.memory.get("live")
+        live: LiveBytes | None = self.effect.memory.get("live")
         if live is None:
-            live = self.effect.memory["live"] = Live()
+            live = self.effect.memory["live"] = LiveBytes()
         return live
 
     def refuses(self, live: int, wanted: int) -> str:
@@ -102,7 +102,7 @@ class _Device:
         details = {"operator": str(func), "wanted": size_text(wanted), "live": f"{size_text(live)} of {size_text(self.total)}"}
         return error if self.effect.strike(error, **details, **({"why": why} if why != "full" else {})) else None
 
-    def keep(self, live: Live, storages: list[Any]) -> None:
+    def keep(self, live: LiveBytes, storages: list[Any]) -> None:
         """They fit."""
         for storage in storages:
             live.see(storage)
@@ -155,14 +155,14 @@ def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, t
     return Budget()
 
 
-def _new(live: Live, tensor: Any, result: Any, given: Iterable[Any]) -> list[Any]:
+def _new(live: LiveBytes, tensor: Any, result: Any, given: Iterable[Any]) -> list[Any]:
     """Storages that an operator has made, or made larger, or smaller; each once."""
     made = {id(storage): storage for storage in _storages(tensor, result) if live.size_of(storage) is None}
     made.update({id(storage): storage for storage in given if storage.nbytes() != live.size_of(storage)})
     return list(made.values())
 
 
-def _shrink(live: Live, storages: list[Any]) -> None:
+def _shrink(live: LiveBytes, storages: list[Any]) -> None:
     """What did not fit has not become larger."""
     for storage in storages:
         size = live.size_of(storage)

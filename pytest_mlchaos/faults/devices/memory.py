@@ -185,11 +185,11 @@ class GpuMemoryPressure(Fault):
         taken = self._taken(total)
         visit.note(free=size_text(total - taken))
         visit.keep_until_exit(
-            beneath(emulated(_Lasting(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None))
+            beneath(emulated(_LastingEffect(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None))
         )
 
 
-class _Lasting:
+class _LastingEffect:
     """The effect of a fault that has struck, and lasts until it is undone."""
 
     active = True

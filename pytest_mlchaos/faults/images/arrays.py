@@ -11,7 +11,7 @@ from ...core.privacy import path_text
 from ...errors import PayloadMismatch
 from ..batches.pytree import Leaf, is_array, is_tensor, parts
 
-__all__ = ["LAYOUTS", "SMALLEST", "Change", "Picture", "Range", "changed", "fitting", "layout_of", "pictures"]
+__all__ = ["LAYOUTS", "SMALLEST", "ImageChange", "Picture", "Range", "changed", "fitting", "layout_of", "pictures"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LAYOUTS = ("NCHW", "NHWC", "NHW", "CHW", "HWC", "HW")
@@ -25,7 +25,7 @@ MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
+class ImageChange:
     """A change of images.
 
     ``floats``: of (float32 [n, height, width, channels], value of white, numbers of the images). ``eight_bit``, where there is one: of
@@ -123,7 +123,7 @@ def _as_nhwc(array: Any, layout: str) -> Any:
     return array.transpose([layout.index(name) for name in "NHWC"])
 
 
-def changed(picture: Picture, layout: str, scale: Range, change: Change) -> Any:
+def changed(picture: Picture, layout: str, scale: Range, change: ImageChange) -> Any:
     """A changed copy, of the same type, shape, dtype and device."""
     import numpy as np
 
@@ -143,7 +143,7 @@ def changed(picture: Picture, layout: str, scale: Range, change: Change) -> Any:
     return moved.requires_grad_(picture.value.requires_grad)
 
 
-def _changed_pil(picture: Picture, change: Change) -> Any:
+def _changed_pil(picture: Picture, change: ImageChange) -> Any:
     """A PIL image of the same mode; its transparency stays."""
     import numpy as np
 
@@ -156,7 +156,7 @@ def _changed_pil(picture: Picture, change: Change) -> Any:
     return made
 
 
-def _change(given: Any, fresh: Any, scale: Range, change: Change) -> None:
+def _change(given: Any, fresh: Any, scale: Range, change: ImageChange) -> None:
     """Write the changed images into ``fresh``, some at a time; both are [n, height, width, channels]."""
     import numpy as np
 
@@ -171,7 +171,7 @@ def _change(given: Any, fresh: Any, scale: Range, change: Change) -> None:
             fresh[start : part.stop] = _part(some, part, scale, change)
 
 
-def _part(given: Any, numbers: range, scale: Range, change: Change) -> Any:
+def _part(given: Any, numbers: range, scale: Range, change: ImageChange) -> Any:
     """Some images changed, in their own dtype."""
     import numpy as np
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .base import Column, Table, Unfit, ahead
+from .base import Column, Table, UnsupportedColumn, ahead
 from .numpy import fitted
 
 __all__ = ["ArrowColumn", "ArrowTable"]
@@ -41,7 +41,7 @@ class ArrowColumn(Column):
         if isinstance(values, pa.ChunkedArray):
             self.array = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
             if isinstance(self.array, pa.ChunkedArray):
-                raise Unfit("holds more text than one array can")
+                raise UnsupportedColumn("holds more text than one array can")
         else:
             self.array = values
         self.size = len(values)
@@ -71,7 +71,7 @@ class ArrowColumn(Column):
             try:
                 values = pc.rank(plain, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.float64)
             except NotImplementedError:
-                raise Unfit(f"of the dtype {self.dtype} has no order to go by") from None
+                raise UnsupportedColumn(f"of the dtype {self.dtype} has no order to go by") from None
         else:
             values = self.numbers().astype(np.float64)
         nulls = self.nulls()
@@ -180,7 +180,7 @@ class ArrowColumn(Column):
             return self.array.cast(pa.timestamp(self.type.unit, tz=zone))
         ticks = round(seconds * self.ticks_per_second())
         if not ticks:
-            raise Unfit(f"of the type {self.dtype} is too coarse for {seconds} s")
+            raise UnsupportedColumn(f"of the type {self.dtype} is too coarse for {seconds} s")
         everywhere = np.arange(len(self.array))
         return self.with_numbers(everywhere, self.numbers() + ticks)
 
@@ -192,13 +192,15 @@ class ArrowColumn(Column):
 
         present = self._ticks().drop_null()
         if not len(present):
-            raise Unfit("has no values")
+            raise UnsupportedColumn("has no values")
         since = datetime.timedelta(seconds=present[0].as_py() // int(self.ticks_per_second()))
         try:
             moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + since
             return moment.astimezone(pa.lib.string_to_tzinfo(self.type.tz)).utcoffset()
         except (OverflowError, ValueError, LookupError) as why:  # beyond the year 9999, or a zone that this machine does not know
-            raise Unfit(f"of the dtype {self.dtype} has a first time that is not known in its zone ({type(why).__name__})") from None
+            raise UnsupportedColumn(
+                f"of the dtype {self.dtype} has a first time that is not known in its zone ({type(why).__name__})"
+            ) from None
 
     def recoded(self, order: Any) -> Any:
         """The dictionary in another order, and each index changed to match."""
@@ -329,7 +331,9 @@ class ArrowTable(Table):
                 try:
                     values.take(pa.array([0]))
                 except NotImplementedError:
-                    raise Unfit(f"Arrow takes no rows out of {self.quoted(place)}, which is of the type {values.type}") from None
+                    raise UnsupportedColumn(
+                        f"Arrow takes no rows out of {self.quoted(place)}, which is of the type {values.type}"
+                    ) from None
             raise
 
     def kept(self) -> Any:

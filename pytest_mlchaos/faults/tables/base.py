@@ -11,14 +11,14 @@ from typing import Any
 
 from ...core.privacy import key_text, label_text
 
-__all__ = ["NUMBERS", "Column", "Table", "Unfit", "ahead", "all_same", "places", "table_of"]
+__all__ = ["NUMBERS", "Column", "Table", "UnsupportedColumn", "ahead", "all_same", "places", "table_of"]
 
 NUMBERS = ("float", "integer")
 SHOWN = 12
 """Columns that an error names; there may be thousands."""
 
 
-class Unfit(Exception):
+class UnsupportedColumn(Exception):
     """A column that a fault cannot work on; the text says why."""
 
 
@@ -175,9 +175,9 @@ def ahead(now: datetime.timedelta | None, seconds: int) -> datetime.timezone:
     """The zone that is so many seconds ahead of one with this offset from UTC; whole minutes, which is what dtypes can name."""
     minutes = round(((now or datetime.timedelta()).total_seconds() + seconds) / 60)
     if not round(seconds / 60):
-        raise Unfit(f"has whole minutes between its zone and UTC, and {seconds} s are none")
+        raise UnsupportedColumn(f"has whole minutes between its zone and UTC, and {seconds} s are none")
     if abs(minutes) >= 24 * 60:
-        raise Unfit(f"would be {minutes / 60:+g} h from UTC, and no zone is a day or more from it")
+        raise UnsupportedColumn(f"would be {minutes / 60:+g} h from UTC, and no zone is a day or more from it")
     return datetime.timezone(datetime.timedelta(minutes=minutes))
 
 

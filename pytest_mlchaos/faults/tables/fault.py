@@ -13,7 +13,7 @@ from ...core.validation import check_share, did_you_mean, shown
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import describe
 from ..data_fault import DataFault
-from .base import Column, Table, Unfit, places, table_of
+from .base import Column, Table, UnsupportedColumn, places, table_of
 
 __all__ = ["SHARES", "TRIES", "ColumnFault", "Spot", "TableFault", "rows_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -60,7 +60,7 @@ class TableFault(DataFault):
         table = self._table(visit)
         try:
             return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
-        except Unfit as why:
+        except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
         except NotImplementedError:  # how pyarrow says that it has no such operation for a type
             raise self.refused(table, "its library has no such operation for the dtype of one of its columns") from None
@@ -124,7 +124,7 @@ class ColumnFault(TableFault):
             try:
                 self._check_kind(column)
                 fresh, count = self.changed(column, Spot(table, place, rng, visit))
-            except (Unfit, NotImplementedError) as error:  # the second is how pyarrow says what it has not for a type
+            except (UnsupportedColumn, NotImplementedError) as error:  # the second is how pyarrow says what it has not for a type
                 if self.column is not None:
                     lacks = f"is of the dtype {column.dtype}, for which its library has no such operation"
                     why = lacks if isinstance(error, NotImplementedError) else str(error)
@@ -143,17 +143,17 @@ class ColumnFault(TableFault):
         for place in wanted:
             try:
                 yield place, table.column(place)
-            except Unfit as why:
+            except UnsupportedColumn as why:
                 if self.column is not None:
                     raise self.refused(table, f"the column {table.quoted(place)} {why}") from None
 
     def _check_kind(self, column: Column) -> None:
         fits = (*self.fits, *(self.fits_named if self.column is not None else ()))
         if fits and column.kind not in fits:
-            raise Unfit(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
+            raise UnsupportedColumn(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """The column with the fault in it, and how many of its values were hit. Raises ``Unfit`` where it cannot be."""
+        """The column with the fault in it, and how many of its values were hit. Raises ``UnsupportedColumn`` where it cannot be."""
         raise NotImplementedError
 
 
@@ -179,5 +179,5 @@ def rows_of(column: Column, fraction: float, rng: Any) -> Any:
         return places(rng, size, max(1, round(fraction * size)))
     present = np.flatnonzero(~nulls)
     if not len(present):
-        raise Unfit("has no such values")
+        raise UnsupportedColumn("has no such values")
     return present[places(rng, len(present), max(1, round(fraction * len(present))))]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .base import Column, Table, Unfit
+from .base import Column, Table, UnsupportedColumn
 from .copies import picked, with_others
 
 __all__ = ["NumpyColumn", "NumpyTable", "fitted"]
@@ -79,7 +79,7 @@ class NumpyColumn(Column):
         elif self.kind == "text":
             codes = np.unique(self.values.astype(str), return_inverse=True)[1].astype(np.float64)
         else:
-            raise Unfit(f"of the dtype {self.dtype} has no order to go by")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} has no order to go by")
         nulls = self.nulls()
         if nulls is not None:
             codes[nulls] = np.nan
@@ -91,7 +91,7 @@ class NumpyColumn(Column):
         if kind in "US":
             return with_others(self.values, where, "")  # what genfromtxt gives for a missing text
         if kind not in "iubfcMmO":
-            raise Unfit(f"of the dtype {self.dtype} has no missing value")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} has no missing value")
         nothing = None if kind == "O" else "NaT" if kind in "mM" else float("nan")
         return with_others(self.values, where, nothing, "f8" if kind in "iub" else None)
 
@@ -158,19 +158,19 @@ class NumpyColumn(Column):
 
         unit, count = np.datetime_data(self.values.dtype)
         if unit not in _SECONDS:
-            raise Unfit(f"of the dtype {self.dtype} counts no seconds")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} counts no seconds")
         return 1 / (_SECONDS[unit] * count)
 
     def in_zone(self, seconds: int) -> Any:
         """They have no zone: the reading is another."""
         ticks = round(seconds * self.ticks_per_second())
         if not ticks:
-            raise Unfit(f"of the dtype {self.dtype} is too coarse for {seconds} s")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} is too coarse for {seconds} s")
         return self.values + ticks
 
     def recoded(self, order: Any) -> Any:
         """There is no such dtype."""
-        raise Unfit(f"of the dtype {self.dtype} has no list of categories")
+        raise UnsupportedColumn(f"of the dtype {self.dtype} has no list of categories")
 
     def category_count(self) -> int:
         """There is no such dtype."""
@@ -275,7 +275,7 @@ class NumpyTable(Table):
     def renamed(self, place: int, name: Any) -> Any:
         """Another name for a field."""
         if not self.named:
-            raise Unfit("its columns have no names")
+            raise UnsupportedColumn("its columns have no names")
         names = [name if here == place else old for here, old in enumerate(self.names)]
         return self._built([(new, self._values(here)) for here, new in enumerate(names)])
 

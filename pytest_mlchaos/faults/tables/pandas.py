@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .arrow import ArrowColumn
-from .base import Column, Table, Unfit, ahead
+from .base import Column, Table, UnsupportedColumn, ahead
 from .numpy import NumpyColumn, fitted
 
 __all__ = ["PandasTable"]
@@ -58,7 +58,7 @@ class _ExtensionColumn(Column):
         if self._sparse:
             return np.asarray(self.array)
         if self.kind not in ("float", "integer", "boolean"):
-            raise Unfit(f"of the dtype {self.dtype} holds no numbers")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} holds no numbers")
         return self.array.to_numpy(dtype=self.array.dtype.numpy_dtype, na_value=0)
 
     def codes(self) -> Any:
@@ -73,7 +73,7 @@ class _ExtensionColumn(Column):
         elif isinstance(self.array.dtype, pd.PeriodDtype):
             codes = self.array.asi8.astype(np.float64)
         elif self.kind == "other":
-            raise Unfit(f"of the dtype {self.dtype} has no order to go by")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} has no order to go by")
         else:
             codes = self.numbers().astype(np.float64)
         nulls = self.nulls()
@@ -95,7 +95,7 @@ class _ExtensionColumn(Column):
         try:
             fresh[where] = values
         except (TypeError, ValueError):
-            raise Unfit(f"of the dtype {self.dtype} does not take such values") from None
+            raise UnsupportedColumn(f"of the dtype {self.dtype} does not take such values") from None
         return fresh
 
     def with_numbers(self, where: Any, values: Any) -> Any:
@@ -173,7 +173,7 @@ class _ExtensionColumn(Column):
         """The same moments; by the offset that the first has."""
         present = self.array[~self.array.isna()]
         if not len(present):
-            raise Unfit("has no values")
+            raise UnsupportedColumn("has no values")
         return self.array.tz_convert(ahead(present[0].utcoffset(), seconds))
 
     def recoded(self, order: Any) -> Any:
@@ -284,7 +284,7 @@ class PandasTable(Table):
     def arranged(self, positions: Sequence[int]) -> Any:
         """Copied, as pandas does it."""
         if self._series:
-            raise Unfit("a Series has one column")
+            raise UnsupportedColumn("a Series has one column")
         return self.value.iloc[:, list(positions)]
 
     def renamed(self, place: int, name: Any) -> Any:
@@ -294,7 +294,7 @@ class PandasTable(Table):
         if self._series:
             return self.value.rename(name)
         if isinstance(self.value.columns, pd.MultiIndex):
-            raise Unfit("its columns have names of several levels")
+            raise UnsupportedColumn("its columns have names of several levels")
         names = [name if here == place else old for here, old in enumerate(self.names)]
         return self.value.set_axis(pd.Index(names, name=self.value.columns.name), axis=1)
 
@@ -303,7 +303,7 @@ class PandasTable(Table):
         import numpy as np
 
         if self._series:
-            raise Unfit("a Series has one column")
+            raise UnsupportedColumn("a Series has one column")
         fresh = self.value.copy(deep=False)
         fresh.insert(0, name, np.arange(self.rows))
         return fresh

@@ -9,7 +9,7 @@ from ...core.faults import is_drawn, register
 from ...core.sites import Visit
 from ...core.validation import index, shown
 from ...errors import BadArgument
-from .base import Column, Table, Unfit, all_same, places, table_of
+from .base import Column, Table, UnsupportedColumn, all_same, places, table_of
 from .fault import SHARES, TRIES, ColumnFault, Spot, TableFault
 
 __all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
@@ -187,4 +187,4 @@ class StaleFeature(ColumnFault):
                 return column.replaced(where, source, where - lag), len(where)
             if count >= rows:
                 break
-        raise Unfit("had the same values before")
+        raise UnsupportedColumn("had the same values before")

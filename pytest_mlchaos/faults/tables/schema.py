@@ -8,7 +8,7 @@ from ...core.faults import is_drawn, register
 from ...core.sites import Visit
 from ...core.validation import shown
 from ...errors import BadArgument
-from .base import NUMBERS, Column, Table, Unfit
+from .base import NUMBERS, Column, Table, UnsupportedColumn
 from .fault import TableFault
 
 __all__ = ["MissingFeature", "SchemaDrift"]
@@ -44,9 +44,9 @@ class MissingFeature(TableFault):
             if self.mode == "null":
                 return table.replaced({place: _emptied(table, place) for place in chosen})
             if len(chosen) == len(table.names):
-                raise Unfit("no column would be left")
+                raise UnsupportedColumn("no column would be left")
             return table.arranged([place for place in range(len(table.names)) if place not in chosen])
-        except Unfit as why:
+        except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
 
     def _chosen(self, table: Table, rng: Any) -> list[int]:
@@ -66,11 +66,11 @@ def _emptied(table: Table, place: int) -> Any:
     column = table.column(place)
     nulls = column.nulls()
     if nulls is not None and nulls.all():
-        raise Unfit(f"the column {table.quoted(place)} has no values")
+        raise UnsupportedColumn(f"the column {table.quoted(place)} has no values")
     try:
         return column.without(np.arange(column.size))
-    except Unfit as why:
-        raise Unfit(f"the column {table.quoted(place)} {why}") from None
+    except UnsupportedColumn as why:
+        raise UnsupportedColumn(f"the column {table.quoted(place)} {why}") from None
 
 
 _FITS = {
@@ -156,13 +156,13 @@ class SchemaDrift(TableFault):
             if self.kind in _FITS:
                 return self._values(table, rng, visit)
             return self._columns(table, rng, visit)
-        except Unfit as why:
+        except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
 
     def _order(self, table: Table, rng: Any) -> list[int]:
         moving = list(range(len(table.names))) if self.column is None else sorted(self.wanted(table, self.column))
         if len(moving) < 2:
-            raise Unfit("one column has no other order")
+            raise UnsupportedColumn("one column has no other order")
         drawn = rng.permutation(len(moving))
         if (drawn[:-1] < drawn[1:]).all():
             drawn = drawn[::-1]
@@ -173,7 +173,7 @@ class SchemaDrift(TableFault):
 
     def _free(self, table: Table, name: str) -> str:
         if table.named and name in table.names:
-            raise Unfit(f"there is a column {table.quoted(table.names.index(name))} already; name another with to=")
+            raise UnsupportedColumn(f"there is a column {table.quoted(table.names.index(name))} already; name another with to=")
         return name
 
     def _columns(self, table: Table, rng: Any, visit: Visit) -> Any:
@@ -182,10 +182,10 @@ class SchemaDrift(TableFault):
         visit.note(columns=[table.label(place) for place in chosen])
         if self.kind == "renamed":
             if not table.named:
-                raise Unfit("its columns have no names")
+                raise UnsupportedColumn("its columns have no names")
             return table.renamed(chosen[0], self._free(table, self.to or f"{table.names[chosen[0]]}_1"))
         if len(chosen) == len(table.names):
-            raise Unfit("no column would be left")
+            raise UnsupportedColumn("no column would be left")
         return table.arranged([place for place in range(len(table.names)) if place not in chosen])
 
     def _values(self, table: Table, rng: Any, visit: Visit) -> Any:
@@ -195,14 +195,14 @@ class SchemaDrift(TableFault):
         for place in order:
             try:
                 fresh[place] = self._changed(table.column(place), rng)
-            except Unfit as why:
+            except UnsupportedColumn as why:
                 if self.column is not None:
-                    raise Unfit(f"the column {table.quoted(place)} {why}") from None
+                    raise UnsupportedColumn(f"the column {table.quoted(place)} {why}") from None
                 continue
             if self.column is None:
                 break
         if not fresh:
-            raise Unfit(f"it has no column that kind={self.kind!r} can change")
+            raise UnsupportedColumn(f"it has no column that kind={self.kind!r} can change")
         visit.note(columns=[table.label(place) for place in fresh])
         return table.replaced(fresh)
 
@@ -211,7 +211,7 @@ class SchemaDrift(TableFault):
         if self.kind == "category_codes" and self.column is None:
             fits = ("category",)
         if column.kind not in fits:
-            raise Unfit(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
+            raise UnsupportedColumn(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
         if self.kind == "retyped":
             return column.as_text()
         if self.kind == "float_for_int":
@@ -227,7 +227,7 @@ class SchemaDrift(TableFault):
         where = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         old = column.numbers()[where]
         if not old.any():
-            raise Unfit("holds zeros alone, which no factor changes")
+            raise UnsupportedColumn("holds zeros alone, which no factor changes")
         new, dtype = _integers(old, self.factor) if column.kind == "integer" else _floats(old, self.factor)
         held = column if dtype == old.dtype.newbyteorder("=") else column.of_type(dtype)
         return held.with_numbers(where, new)
@@ -269,13 +269,13 @@ def _recoded(column: Column, rng: Any) -> Any:
     if column.kind == "category":
         count = column.category_count()
         if count < 2:
-            raise Unfit("has fewer than two categories")
+            raise UnsupportedColumn("has fewer than two categories")
         return column.recoded(_moved(count, rng))
     nulls = column.nulls()
     where = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
     codes, inverse = np.unique(column.numbers()[where], return_inverse=True)
     if len(codes) < 2:
-        raise Unfit("has fewer than two codes")
+        raise UnsupportedColumn("has fewer than two codes")
     return column.with_numbers(where, codes[_moved(len(codes), rng)][inverse])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ...core.faults import register
-from .base import Column, Unfit, places
+from .base import Column, UnsupportedColumn, places
 from .fault import SHARES, ColumnFault, Spot, rows_of
 
 __all__ = ["EncodingErrors"]
@@ -68,7 +68,7 @@ class EncodingErrors(ColumnFault):
         breakable = self._breakable(texts)
         if not breakable:
             ascii_alone = "holds ASCII alone, which kind='mojibake' leaves as it is"
-            raise Unfit(ascii_alone if self.kind == "mojibake" else "holds empty texts alone")
+            raise UnsupportedColumn(ascii_alone if self.kind == "mojibake" else "holds empty texts alone")
         count = max(1, round(self.scaled("fraction") * len(breakable)))
         hit = [breakable[place] for place in places(rng, len(breakable), count)]
         return present, texts, hit

@@ -9,7 +9,7 @@ from ...core.faults import is_drawn, register
 from ...core.sites import Visit
 from ...core.validation import parse_duration, shown
 from ...errors import BadArgument
-from .base import NUMBERS, Column, Table, Unfit, all_same, places
+from .base import NUMBERS, Column, Table, UnsupportedColumn, all_same, places
 from .fault import SHARES, TRIES, ColumnFault, Spot, rows_of
 
 __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
@@ -73,7 +73,7 @@ class MissingValues(ColumnFault):
         codes, nulls = np.nan_to_num(judged.codes(), nan=-np.inf, posinf=np.inf, neginf=-np.inf), column.nulls()
         present = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         if not len(present):
-            raise Unfit("has no values")
+            raise UnsupportedColumn("has no values")
         count = max(1, round(self.scaled("fraction") * len(present)))
         window = min(len(present), 2 * count)
         highest = np.sort(np.argpartition(codes[present], len(present) - window)[len(present) - window :])
@@ -128,7 +128,7 @@ class Outliers(ColumnFault):
         if stuck.any():
             new[stuck] = fitted(old[stuck] - moves[stuck], values.dtype)
         if (new == old).all():
-            raise Unfit("has no room in its dtype, or too large values, for outliers")
+            raise UnsupportedColumn("has no room in its dtype, or too large values, for outliers")
         return column.with_numbers(where, new), len(where)
 
 
@@ -180,12 +180,12 @@ class UnseenCategory(ColumnFault):
         try:
             return column.with_category(where, self._new(column)), len(where)
         except (TypeError, ValueError, OverflowError):  # pyarrow's errors are ValueErrors and TypeErrors
-            raise Unfit(f"of the dtype {column.dtype} does not take the value; give another with value=") from None
+            raise UnsupportedColumn(f"of the dtype {column.dtype} does not take the value; give another with value=") from None
 
     def _new(self, column: Column) -> Any:
         if self.value is not None:
             if column.holds(self.value):
-                raise Unfit("holds the value already; give another with value=")
+                raise UnsupportedColumn("holds the value already; give another with value=")
             return self.value
         if column.kind == "integer":
             return int(column.numbers().max()) + 1
@@ -234,7 +234,7 @@ class ClockSkew(ColumnFault):
         where = rows_of(column, self.scaled("fraction"), spot.rng)
         ticks = round(self._seconds() * column.ticks_per_second())
         if not ticks:
-            raise Unfit(f"of the dtype {column.dtype} is too coarse for by={self.by!r}")
+            raise UnsupportedColumn(f"of the dtype {column.dtype} is too coarse for by={self.by!r}")
         return column.with_numbers(where, column.numbers()[where] + ticks), len(where)
 
 
@@ -280,7 +280,7 @@ class SwappedValues(ColumnFault):
             try:
                 where = _where_they_differ(ours, theirs, self.scaled("fraction"), rng)
                 fresh = {one: ours.replaced(where, theirs, where), other: theirs.replaced(where, ours, where)}
-            except Unfit as why:
+            except UnsupportedColumn as why:
                 reason = reason if self.column is None else f"the columns {table.quoted(one)} and {table.quoted(other)}: {why}"
                 continue
             visit.note(columns=[table.label(one), table.label(other)], rows=len(where))
@@ -304,11 +304,11 @@ class SwappedValues(ColumnFault):
         for _ in range(TRIES):
             where = rows_of(column, max(self.scaled("fraction"), min(1.0, 2 / column.size)), spot.rng)
             if len(where) < 2:
-                raise Unfit("has fewer than two values")
+                raise UnsupportedColumn("has fewer than two values")
             there = np.roll(where, int(spot.rng.integers(1, len(where))))
             if not all_same(column, where, column, there):
                 return column.replaced(where, column, there), len(where)
-        raise Unfit("has the same value in all rows that were drawn")
+        raise UnsupportedColumn("has the same value in all rows that were drawn")
 
 
 def _listed(column: Any) -> tuple[Any, ...]:
@@ -319,9 +319,9 @@ def _where_they_differ(ours: Column, theirs: Column, share: float, rng: Any) -> 
     import numpy as np
 
     if ours.dtype != theirs.dtype:
-        raise Unfit(f"their dtypes differ, {ours.dtype} and {theirs.dtype}")
+        raise UnsupportedColumn(f"their dtypes differ, {ours.dtype} and {theirs.dtype}")
     everywhere = np.arange(ours.size)
     where = np.flatnonzero(~np.asarray(ours.same(everywhere, theirs, everywhere), dtype=bool))
     if not len(where):
-        raise Unfit("they hold the same values")
+        raise UnsupportedColumn("they hold the same values")
     return where[places(rng, len(where), min(len(where), max(1, round(share * ours.size))))]

@@ -1,6 +1,6 @@
 """``storage`` and ``storage.open/read/write/rename/remove``: what all ways to reach a file have in common.
 
-The mechanisms (local files, tensors, fsspec) are files of their own. Each turns an operation into a ``Place`` and an operation's
+The mechanisms (local files, tensors, fsspec) are files of their own. Each turns an operation into a ``WatchedFile`` and an operation's
 name, and asks the trial's ``Storage`` to begin it; whatever an operation does inside itself is not counted again.
 """
 
@@ -25,7 +25,7 @@ from ...engine.patching import Patches
 from ...engine.scopes import KEPT_COPIES, inside, within
 from ...engine.user_code import INTERPRETER, PACKAGE, is_installed
 
-__all__ = ["OUR_NAMES", "Passage", "Place", "Storage", "active", "begin", "mechanism"]
+__all__ = ["OUR_NAMES", "Passage", "Storage", "WatchedFile", "active", "begin", "mechanism"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "storage"
@@ -69,13 +69,13 @@ def active() -> Storage | None:
     return _active[-1] if _active else None
 
 
-class Place:
-    """A file, or the two of a rename: under which names patterns find it, and which lanes its operations pass.
+class WatchedFile:
+    """A file, or the two of a rename: under which names patterns find it, and which keys its operations pass.
 
     An absolute pattern also finds it under the names in ``absolute``.
     """
 
-    __slots__ = ("_absolute", "_lanes", "_names", "_storage", "own", "path", "source")
+    __slots__ = ("_absolute", "_keys", "_names", "_storage", "own", "path", "source")
 
     def __init__(
         self,
@@ -93,15 +93,15 @@ class Place:
         self._names = names
         self._absolute = absolute
         self._storage = storage
-        self._lanes: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
+        self._keys: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
 
-    def lanes(self, op: str) -> tuple[tuple[Key, ...], Operation, Mapping[str, Any]]:
-        """The lanes that an operation passes here, with the payload and the attributes of its visits."""
-        found = self._lanes.get(op)
+    def visits_of(self, op: str) -> tuple[tuple[Key, ...], Operation, Mapping[str, Any]]:
+        """The keys that an operation passes here, with the payload and the attributes of its visits."""
+        found = self._keys.get(op)
         if found is None:
             keys = tuple(key for key, matches in self._storage.keys[op] if self._is_meant(key, matches))
             more = {} if self.source is None else {"source": self.source}
-            found = self._lanes[op] = keys, Operation(op, self.path, self.source), {"path": self.path, "op": op, **more}
+            found = self._keys[op] = keys, Operation(op, self.path, self.source), {"path": self.path, "op": op, **more}
         return found
 
     def _is_meant(self, key: Key, matches: Callable[[str], object] | None) -> bool:
@@ -111,25 +111,27 @@ class Place:
 
     @property
     def watched(self) -> bool:
-        """Whether any operation here passes a lane."""
-        return any(self.lanes(op)[0] for op in OPERATIONS)
+        """Whether any operation here passes a key."""
+        return any(self.visits_of(op)[0] for op in OPERATIONS)
 
     def begin(self, op: str) -> Passage | None:
         """Start an operation here: None where nothing is due."""
         return self._storage.begin(op, self)
 
-    def renamed_to(self, other: Place) -> Place:
-        """The place of a rename or copy from here to another."""
+    def renamed_to(self, other: WatchedFile) -> WatchedFile:
+        """The watched file of a rename or copy from here to another."""
         names, absolute = self._names + other._names, self._absolute + other._absolute
-        return Place(self._storage, other.path, names, own=self.own or other.own, source=self.path, absolute=absolute)
+        return WatchedFile(self._storage, other.path, names, own=self.own or other.own, source=self.path, absolute=absolute)
 
-    def together(self, others: Sequence[Place]) -> Place:
-        """One place for several files that one operation concerns: shown by the first, found by each."""
+    def together(self, others: Sequence[WatchedFile]) -> WatchedFile:
+        """One watched file for several files that one operation concerns: shown by the first, found by each."""
         if not others:
             return self
-        names = tuple(name for place in (self, *others) for name in place._names)
-        absolute = tuple(name for place in (self, *others) for name in place._absolute)
-        return Place(self._storage, self.path, names, own=self.own or any(place.own for place in others), absolute=absolute)
+        names = tuple(name for watched_file in (self, *others) for name in watched_file._names)
+        absolute = tuple(name for watched_file in (self, *others) for name in watched_file._absolute)
+        return WatchedFile(
+            self._storage, self.path, names, own=self.own or any(watched_file.own for watched_file in others), absolute=absolute
+        )
 
 
 class Passage:
@@ -191,7 +193,7 @@ class Passage:
 
 
 class Storage:
-    """The storage of one trial: its lanes, and the places that its files are."""
+    """The storage of one trial: its keys, and its watched files."""
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
@@ -199,7 +201,7 @@ class Storage:
         self.life = 0
         self._own = tuple(dict.fromkeys(f"{text}/" for path in controller.own for text in (path.as_posix(), path.resolve().as_posix())))
         self._foreign = _interpreter()
-        self._places: dict[Any, Place] = {}
+        self._watched_files: dict[Any, WatchedFile] = {}
 
     def watch(self, key: Key) -> None:
         """Count what passes this key."""
@@ -207,7 +209,7 @@ class Storage:
         for op in OPERATIONS:
             if name_of(key) in (SITE, f"{SITE}.{op}"):
                 self.keys[op].append((key, pattern))
-        self._places.clear()
+        self._watched_files.clear()
 
     def enter(self, patches: Patches) -> None:
         """Be the one that is asked, until the patches are undone."""
@@ -221,9 +223,9 @@ class Storage:
         """Buffers of a dead process are lost: files that were opened before this moment write nothing any more."""
         self.life += 1
 
-    def begin(self, op: str, place: Place) -> Passage | None:
+    def begin(self, op: str, watched_file: WatchedFile) -> Passage | None:
         """Start an operation: None where nothing is due."""
-        keys, operation, attributes = place.lanes(op)
+        keys, operation, attributes = watched_file.visits_of(op)
         gates: list[Gate] | None = None
         try:
             for key in keys:
@@ -238,78 +240,78 @@ class Storage:
                 raise
         return None if gates is None else Passage(gates, self)
 
-    # -- places ------------------------------------------------------------------------------------------------
+    # -- files -------------------------------------------------------------------------------------------------
 
-    def local(self, file: Any) -> Place | None:
-        """The place of a local path; None for what is no path."""
+    def local(self, file: Any) -> WatchedFile | None:
+        """The watched file of a local path; None for what is no path."""
         try:
             path = os.fsdecode(file)
         except TypeError:
             return None
-        found = self._places.get(path)
+        found = self._watched_files.get(path)
         return found if found is not None else self._local(path)
 
-    def _local(self, given: str) -> Place:
+    def _local(self, given: str) -> WatchedFile:
         path = given if os.path.isabs(given) else os.path.join(os.getcwd(), given)
         path = Path(os.path.normpath(path)).as_posix()
-        found = self._places.get(path)
+        found = self._watched_files.get(path)
         if found is None:
             own = next((root for root in self._own if path.startswith(root)), None)
             ours = own is not None and path[len(own) :].startswith(OUR_NAMES) and "/" not in path[len(own) :]  # a folder, not what is in it
             if ours or KEPT_COPIES in path or (own is None and self._is_foreign(path)):
-                found = Place(self, "", (), own=False)
+                found = WatchedFile(self, "", (), own=False)
             else:
                 relative, last = _relative(path, own), path.rpartition("/")[2]
                 if own is None and relative == last and not path.startswith(f"{Path.cwd().as_posix()}/"):
-                    found = Place(self, relative, (path, last), own=False)
+                    found = WatchedFile(self, relative, (path, last), own=False)
                 else:  # the directories above are pytest's, or where the project is: "*cache*" must not match their names
-                    found = Place(self, relative, (relative, f"./{relative}", last), own=own is not None, absolute=(path,))
+                    found = WatchedFile(self, relative, (relative, f"./{relative}", last), own=own is not None, absolute=(path,))
             self._remember(path, found)
         if given != path and os.path.isabs(given):
-            self._places[given] = found
+            self._watched_files[given] = found
         return found
 
     def _is_foreign(self, path: str) -> bool:
         return bool(_FOREIGN.search(path)) or path.startswith(self._foreign) or is_installed(path)
 
-    def descriptor(self, number: int) -> Place | None:
-        """The place of an open file descriptor, where the system tells its path."""
+    def descriptor(self, number: int) -> WatchedFile | None:
+        """The watched file of an open file descriptor, where the system tells its path."""
         try:
             path = os.readlink(f"/proc/self/fd/{number}")
         except OSError:
             return None
         return self.local(path) if os.path.isabs(path) and not path.endswith(" (deleted)") else None
 
-    def remote(self, path: str, protocols: tuple[str, ...] = ()) -> Place:
-        """The place of a path on a filesystem: found by the path, by the path with its protocol, and by its last part."""
+    def remote(self, path: str, protocols: tuple[str, ...] = ()) -> WatchedFile:
+        """The watched file of a path on a filesystem: found by the path, by the path with its protocol, and by its last part."""
         key = (path, protocols)
-        found = self._places.get(key)
+        found = self._watched_files.get(key)
         if found is None:
             bare = path.lstrip("/")  # as users write it where a filesystem puts a slash in front
             last, urls = path.rstrip("/").rpartition("/")[2], tuple(f"{protocol}://{bare}" for protocol in protocols)
             own = next((root for root in self._own if path.startswith(root)), None)
             if own is None:
-                found = Place(self, path, (path, bare, last, *urls), own=True)
+                found = WatchedFile(self, path, (path, bare, last, *urls), own=True)
             else:  # a local directory behind a filesystem
                 relative = _relative(path, own)
-                found = Place(self, path, (relative, f"./{relative}", last), own=True, absolute=(path, *urls))
+                found = WatchedFile(self, path, (relative, f"./{relative}", last), own=True, absolute=(path, *urls))
             self._remember(key, found)
         return found
 
-    def _remember(self, key: Any, place: Place) -> None:
-        if len(self._places) >= MOST_PLACES:
-            self._places.clear()
-        self._places[key] = place
-        if place.own and not inside() and not place.path.rpartition("/")[2].startswith(OUR_NAMES):
+    def _remember(self, key: Any, watched_file: WatchedFile) -> None:
+        if len(self._watched_files) >= MOST_PLACES:
+            self._watched_files.clear()
+        self._watched_files[key] = watched_file
+        if watched_file.own and not inside() and not watched_file.path.rpartition("/")[2].startswith(OUR_NAMES):
             names = self.controller.names.setdefault(SITE, {})
             if len(names) < MOST_NAMES:
-                names[place.path] = None
+                names[watched_file.path] = None
 
 
-def begin(op: str, place: Place | None) -> Passage | None:
+def begin(op: str, watched_file: WatchedFile | None) -> Passage | None:
     """Start an operation where storage is watched, and this is not part of another: None where nothing is due."""
     storage = active()
-    return None if storage is None or place is None or inside() else storage.begin(op, place)
+    return None if storage is None or watched_file is None or inside() else storage.begin(op, watched_file)
 
 
 def _is_absolute(pattern: str) -> bool:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from ...core.validation import shown
 from ...engine.stand_ins import Proxy
 from ...errors import BadArgument
-from .base import Passage, Place, Storage
-from .file_wrappers import Watched
+from .base import Passage, Storage, WatchedFile
+from .file_wrappers import FileProxy
 from .fsspec import Access, Call, end_early, wrapped
 
 __all__ = ["watched"]
@@ -56,7 +56,7 @@ class _Filesystem(Proxy):
 def _method(function: Callable[..., Any], name: str) -> Any:
     """A method of the client, with a visit in front; a coroutine function stays one."""
 
-    def place(storage: Storage, owner: Any, call: Call) -> Place | None:
+    def watched_file(storage: Storage, owner: Any, call: Call) -> WatchedFile | None:
         path = call[1 if name in SECOND else 0]
         if not isinstance(path, (str, os.PathLike)):
             return None
@@ -67,7 +67,7 @@ def _method(function: Callable[..., Any], name: str) -> Any:
     def trim(passage: Passage | None, owner: Any, call: Call, result: Any) -> Any:
         if METHODS[name] == "open":
             path = call[0]
-            return Watched(result, lambda storage: storage.remote(os.fspath(path))) if isinstance(path, (str, os.PathLike)) else result
+            return FileProxy(result, lambda storage: storage.remote(os.fspath(path))) if isinstance(path, (str, os.PathLike)) else result
         if passage is not None and name in DOWNLOADS:
             end_early(passage, call[1])
         return passage.cut(result) if passage is not None and METHODS[name] == "read" else result
@@ -84,5 +84,5 @@ def _method(function: Callable[..., Any], name: str) -> Any:
 
     method = run_async if inspect.iscoroutinefunction(function) else run
     names = list(inspect.signature(function).parameters)
-    bound: Callable[..., Any] = wrapped(method, Access(METHODS[name], place, size, trim), names).__get__(function)
+    bound: Callable[..., Any] = wrapped(method, Access(METHODS[name], watched_file, size, trim), names).__get__(function)
     return bound

@@ -8,24 +8,24 @@ from typing import Any
 
 from ...engine.scopes import inside
 from ...engine.stand_ins import Proxy
-from .base import Passage, Place, Storage, active
+from .base import Passage, Storage, WatchedFile, active
 
-__all__ = ["Watched"]
+__all__ = ["FileProxy"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-class Watched(Proxy):
+class FileProxy(Proxy):
     """Stands for a file object of any kind. Each read and write is a visit.
 
-    A fault may set an end: behind it there is nothing more to read. ``place`` must not hold the filesystem, or the file would keep it
-    alive: some write their index when they are freed.
+    A fault may set an end: behind it there is nothing more to read. ``watched_file`` must not hold the filesystem, or the file would
+    keep it alive: some write their index when they are freed.
     """
 
-    __slots__ = ("_mlchaos_end", "_mlchaos_place")
+    __slots__ = ("_mlchaos_end", "_mlchaos_file")
 
-    def __init__(self, file: Any, place: Callable[[Storage], Place | None]) -> None:
+    def __init__(self, file: Any, watched_file: Callable[[Storage], WatchedFile | None]) -> None:
         super().__init__(file)
-        self._mlchaos_place = place
+        self._mlchaos_file = watched_file
         self._mlchaos_end: int | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -85,8 +85,8 @@ class Watched(Proxy):
 
     def _mlchaos_begin(self, op: str) -> Passage | None:
         storage = active()
-        place = self._mlchaos_place(storage) if storage is not None and not inside() else None
-        return None if storage is None or place is None else storage.begin(op, place)
+        watched_file = self._mlchaos_file(storage) if storage is not None and not inside() else None
+        return None if storage is None or watched_file is None else storage.begin(op, watched_file)
 
     def _mlchaos_line(self) -> Any:
         return self._mlchaos_read("readline" if hasattr(self._mlchaos, "readline") else "__next__", (), {})

@@ -19,8 +19,8 @@ from typing import Any
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches, family
 from ...engine.scopes import inside, within
-from .base import Passage, Place, Storage, active, mechanism
-from .file_wrappers import Watched
+from .base import Passage, Storage, WatchedFile, active, mechanism
+from .file_wrappers import FileProxy
 
 __all__ = ["Access", "Call", "end_early", "wrapped"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -138,7 +138,7 @@ class Access:
     """
 
     op: str
-    place: Callable[[Storage, Any, Call], Place | None]
+    watched_file: Callable[[Storage, Any, Call], WatchedFile | None]
     size: Callable[[Any, Call, Any], int | None] = lambda owner, call, result: _length(result)
     trim: Callable[[Passage | None, Any, Call, Any], Any] = lambda passage, owner, call, result: passage.cut(result) if passage else result
     part_of: tuple[str, ...] = ("",)
@@ -164,7 +164,7 @@ def _method(function: Callable[..., Any], name: str) -> Any:
     op = METHODS[name]
     remote, local = (1, 0) if name == "put_file" else (0, 1)
 
-    def place(storage: Storage, fs: Any, call: Call) -> Place | None:
+    def watched_file(storage: Storage, fs: Any, call: Call) -> WatchedFile | None:
         first = None if _is_transparent(fs.__class__) else _remote(storage, fs, call[remote])
         second = _remote(storage, fs, call[1]) if first is not None and name in TWO_PATHS else None
         return first.renamed_to(second) if first is not None and second is not None else first
@@ -181,14 +181,14 @@ def _method(function: Callable[..., Any], name: str) -> Any:
         where = _address(fs, call[0])
         return result if where is None else _watched(result, where)
 
-    return wrapped(function, Access(op, place, size, opened if op == "open" else trim), _names(function))
+    return wrapped(function, Access(op, watched_file, size, opened if op == "open" else trim), _names(function))
 
 
 def _request(function: Callable[..., Any], name: str) -> Any:
     """A request of a buffered file; where a fault has ended the file, there is nothing more to fetch."""
     op = REQUESTS[name]
 
-    def place(storage: Storage, file: Any, call: Call) -> Place | None:
+    def watched_file(storage: Storage, file: Any, call: Call) -> WatchedFile | None:
         fs = getattr(file, "fs", None)
         return None if fs is None or _is_transparent(fs.__class__) else _remote(storage, fs, getattr(file, "path", None))
 
@@ -205,23 +205,23 @@ def _request(function: Callable[..., Any], name: str) -> Any:
         end = file.__dict__.get("_mlchaos_end")
         return result if end is None else result[: max(0, end - start)]
 
-    return wrapped(function, Access(op, place, size, trim, ("", "open")), _names(function))  # a cache may fetch all at the open
+    return wrapped(function, Access(op, watched_file, size, trim, ("", "open")), _names(function))  # a cache may fetch all at the open
 
 
 def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
     """The method with a visit in front; a coroutine function stays one. ``names`` are those of its arguments."""
 
-    def find(owner: Any, call: Call) -> Place | None:
+    def find(owner: Any, call: Call) -> WatchedFile | None:
         storage = active()
-        return None if storage is None or inside() not in access.part_of else access.place(storage, owner, call)
+        return None if storage is None or inside() not in access.part_of else access.watched_file(storage, owner, call)
 
     @functools.wraps(function)
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = Call(names, args, kwargs)
-        place = find(self, call)
-        if place is None:
+        watched_file = find(self, call)
+        if watched_file is None:
             return function(self, *args, **kwargs)
-        passage = place.begin(access.op)
+        passage = watched_file.begin(access.op)
         with passage or within(access.op):
             if passage is not None:
                 passage.wait()
@@ -234,10 +234,10 @@ def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) 
     @functools.wraps(function)
     async def called_async(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = Call(names, args, kwargs)
-        place = find(self, call)
-        if place is None:
+        watched_file = find(self, call)
+        if watched_file is None:
             return await function(self, *args, **kwargs)
-        passage = place.begin(access.op)
+        passage = watched_file.begin(access.op)
         with passage or within(access.op):
             if passage is not None:
                 await passage.wait_async()
@@ -262,11 +262,11 @@ def _address(fs: Any, path: Any) -> tuple[str, tuple[str, ...]] | None:
     return fs._strip_protocol(os.fspath(path)), protocols
 
 
-def _remote(storage: Storage, fs: Any, path: Any) -> Place | None:
-    """The place of a path of a filesystem; a list of them is found by each."""
+def _remote(storage: Storage, fs: Any, path: Any) -> WatchedFile | None:
+    """The watched file of a path of a filesystem; a list of them is found by each."""
     if isinstance(path, (list, tuple, set)):
-        places = [found for item in path if (found := _remote(storage, fs, item)) is not None]
-        return places[0].together(places[1:]) if places else None
+        watched_files = [found for item in path if (found := _remote(storage, fs, item)) is not None]
+        return watched_files[0].together(watched_files[1:]) if watched_files else None
     where = _address(fs, path)
     return None if where is None else storage.remote(*where)
 
@@ -277,7 +277,9 @@ def _watched(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
     It holds the path alone: a filesystem may be freed before its file, and finish an archive then.
     """
     buffered = getattr(sys.modules.get("fsspec.spec"), "AbstractBufferedFile", ())
-    return file if isinstance(file, buffered) or issubclass(type(file), Watched) else Watched(file, lambda storage: storage.remote(*where))
+    return (
+        file if isinstance(file, buffered) or issubclass(type(file), FileProxy) else FileProxy(file, lambda storage: storage.remote(*where))
+    )
 
 
 def _length(data: Any) -> int | None:

@@ -19,15 +19,15 @@ from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
 from ...engine.scopes import OURS, inside, within
 from ...engine.stand_ins import unbound
-from .base import OUR_NAMES, Passage, Place, Storage, active, mechanism
+from .base import OUR_NAMES, Passage, Storage, WatchedFile, active, mechanism
 
-__all__ = ["File", "is_watched"]
+__all__ = ["CountedFileIO", "is_watched"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MODES = {"r", "w", "x", "a"}
 
 
-class File(io.FileIO):
+class CountedFileIO(io.FileIO):
     """The raw file below what ``open`` returns; each of its reads and writes is a visit, until its trial ends.
 
     A fault that fails an operation leaves the position where it was, as the kernel does; a write that has taken effect before its error
@@ -38,7 +38,7 @@ class File(io.FileIO):
     """
 
     storage: Storage
-    place: Place
+    watched_file: WatchedFile
     life: int | None = None
     end: int | None = None
     buffered = 0
@@ -49,7 +49,7 @@ class File(io.FileIO):
         return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
 
     def _begin(self, op: str) -> Passage | None:
-        return self.storage.begin(op, self.place) if active() is self.storage and not inside() else None
+        return self.storage.begin(op, self.watched_file) if active() is self.storage and not inside() else None
 
     def _during(self, passage: Passage | None, act: Callable[[], Any], size: Callable[[Any], int]) -> Any:
         if passage is None:
@@ -126,7 +126,7 @@ class File(io.FileIO):
 
 def is_watched(file: Any) -> bool:
     """Whether the reads and writes of a file object are visits already."""
-    return isinstance(raw_of(file), File)
+    return isinstance(raw_of(file), CountedFileIO)
 
 
 def raw_of(file: Any) -> Any:
@@ -214,19 +214,19 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
         storage = active()
         if storage is None or inside():
             return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
-        place = storage.descriptor(file) if isinstance(file, int) else storage.local(file)
+        watched_file = storage.descriptor(file) if isinstance(file, int) else storage.local(file)
         text = (encoding, errors, newline)
-        if (opener is None and (place is None or not place.watched)) or not _is_valid(mode, buffering, text):
+        if (opener is None and (watched_file is None or not watched_file.watched)) or not _is_valid(mode, buffering, text):
             return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if opener is not None:
-            place = None  # what the opener opens is counted there, and need not be what it was given
-        passage = storage.begin("open", place) if place is not None and not isinstance(file, int) else None
+            watched_file = None  # what the opener opens is counted there, and need not be what it was given
+        passage = storage.begin("open", watched_file) if watched_file is not None and not isinstance(file, int) else None
         made: Any = None
         try:
             with passage or within("open"):
                 if passage is not None:
                     passage.wait()
-                made = _built(original, storage, place, (file, mode, buffering, text, closefd, opener))
+                made = _built(original, storage, watched_file, (file, mode, buffering, text, closefd, opener))
         except BaseException:
             if made is not None:
                 made.close()
@@ -246,15 +246,15 @@ def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
     return text == (None, None, None) if "b" in kinds else buffering != 0
 
 
-def _built(original: Callable[..., Any], storage: Storage, place: Place | None, arguments: tuple[Any, ...]) -> Any:
+def _built(original: Callable[..., Any], storage: Storage, watched_file: WatchedFile | None, arguments: tuple[Any, ...]) -> Any:
     """What ``open`` makes, on a raw file that is watched."""
     file, mode, buffering, text, closefd, opener = arguments
     file = file if isinstance(file, int) else os.fspath(file)
-    raw = File(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _uncounted(opener))
-    place = place if place is not None else storage.descriptor(raw.fileno())
+    raw = CountedFileIO(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _uncounted(opener))
+    watched_file = watched_file if watched_file is not None else storage.descriptor(raw.fileno())
     try:
         raw.storage, raw.life = storage, storage.life if storage.controller.supervised else None
-        raw.place = place if place is not None else Place(storage, "", (), own=False)
+        raw.watched_file = watched_file if watched_file is not None else WatchedFile(storage, "", (), own=False)
         return _layered(raw, mode, buffering, text)
     except BaseException:
         raw.close()

@@ -11,7 +11,7 @@ from typing import Any
 from ...engine.patching import Patches
 from ...engine.scopes import inside, within
 from ...engine.stand_ins import unbound
-from .base import Place, Storage, active, begin, mechanism
+from .base import Storage, WatchedFile, active, begin, mechanism
 
 __all__: list[str] = []
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -56,8 +56,8 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
     return open
 
 
-def _at(path: Any, dir_fd: int | None) -> Place | None:
-    """The place of a path that may be relative to an open directory."""
+def _at(path: Any, dir_fd: int | None) -> WatchedFile | None:
+    """The watched file of a path that may be relative to an open directory."""
     storage = active()
     if storage is None or inside():
         return None
@@ -69,16 +69,16 @@ def _at(path: Any, dir_fd: int | None) -> Place | None:
         return None
 
 
-def _file_at(path: Any, flags: int, dir_fd: int | None) -> Place | None:
-    """The place of what ``os.open`` opens; a directory is no file."""
-    place = _at(path, dir_fd)
-    if place is None or not place.watched or flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
-        return place
+def _file_at(path: Any, flags: int, dir_fd: int | None) -> WatchedFile | None:
+    """The watched file of what ``os.open`` opens; a directory is no file."""
+    watched_file = _at(path, dir_fd)
+    if watched_file is None or not watched_file.watched or flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+        return watched_file
     try:
         is_folder = os.path.isdir(path if dir_fd is None else os.path.join(f"/proc/self/fd/{dir_fd}", os.fsdecode(path)))
     except (OSError, ValueError):
-        return place
-    return None if is_folder else place
+        return watched_file
+    return None if is_folder else watched_file
 
 
 # -- renaming and removing -----------------------------------------------------------------------------------------
@@ -120,13 +120,13 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if storage is None or inside() or _is_import(sys._getframe(1).f_code.co_filename):
         return
     if op == "open":
-        place = None if isinstance(arguments[0], int) else _file_at(arguments[0], arguments[2], None)
+        watched_file = None if isinstance(arguments[0], int) else _file_at(arguments[0], arguments[2], None)
     elif op == "rename":
         source, target = (_at(path, number) for path, number in zip(arguments[:2], _numbers(arguments[2:4]), strict=True))
-        place = source.renamed_to(target) if source is not None and target is not None else None
+        watched_file = source.renamed_to(target) if source is not None and target is not None else None
     else:
-        place = _at(arguments[0], *_numbers(arguments[1:2]))
-    passage = begin(op, place)
+        watched_file = _at(arguments[0], *_numbers(arguments[1:2]))
+    passage = begin(op, watched_file)
     if passage is not None:
         with passage:
             passage.wait()

@@ -14,7 +14,7 @@ from typing import Any
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
 from ...engine.scopes import inside, within
-from .base import Passage, Place, Storage, active, mechanism
+from .base import Passage, Storage, WatchedFile, active, mechanism
 from .local import raw_of
 
 __all__: list[str] = []
@@ -52,15 +52,15 @@ def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str)
     def call(*args: Any, **kwargs: Any) -> Any:
         storage = active()
         file: Any = args[position] if len(args) > position else kwargs.get(keyword)
-        place = None if storage is None or inside() else _place(storage, file)
-        if storage is None or place is None or not place.watched:
+        watched_file = None if storage is None or inside() else _watched_file(storage, file)
+        if storage is None or watched_file is None or not watched_file.watched:
             return original(*args, **kwargs)
-        opening = None if _is_object(file) else storage.begin("open", place)
+        opening = None if _is_object(file) else storage.begin("open", watched_file)
         if opening is not None:
             with opening:
                 opening.wait()
                 _opened(file, op)
-        passage = storage.begin(op, place)
+        passage = storage.begin(op, watched_file)
         if passage is None:
             with within(op):
                 return original(*args, **kwargs)
@@ -87,8 +87,8 @@ def _is_object(file: Any) -> bool:
     return not isinstance(file, (str, bytes, os.PathLike))
 
 
-def _place(storage: Storage, file: Any) -> Place | None:
-    """The place of a path, or of a real file that was opened before storage was watched; others make visits of their own."""
+def _watched_file(storage: Storage, file: Any) -> WatchedFile | None:
+    """The watched file of a path, or of a real file that was opened before storage was watched; others make visits of their own."""
     if not _is_object(file):
         return storage.local(file)
     raw = raw_of(file)
