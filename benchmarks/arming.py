@@ -30,7 +30,7 @@ def _trial(*faults: Fault, timeout: float | None = None) -> Callable[[], context
 
 @contextlib.contextmanager
 def _random_numbers() -> Any:
-    with randomness.restored():
+    with randomness.preserve_state():
         randomness.seed_all("trial", 0)
         yield
 

@@ -240,7 +240,7 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
     from pytest_mlchaos.crashes.recording.content_store import ContentStore
     from pytest_mlchaos.crashes.run import RunOptions, Subject
     from pytest_mlchaos.crashes.runners import InProcessRunner
-    from pytest_mlchaos.runs.torch_trace import traced
+    from pytest_mlchaos.runs.torch_trace import trace_steps
 
     wall, used, more, kept = [], [], [], 0
     for _ in range(rounds):
@@ -252,7 +252,7 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
             shutil.rmtree(work)
             work.mkdir()
             contents = ContentStore(store)
-            host = InProcessRunner(Subject(loop.train, arguments), RunOptions(root=work, traced=traced), contents)
+            host = InProcessRunner(Subject(loop.train, arguments), RunOptions(root=work, traced=trace_steps), contents)
             golden, watched = timed(lambda host=host: host.golden(None))
             assert golden.ran.error is None, golden.ran.error
             kept = store.stat().st_size

@@ -15,7 +15,7 @@ from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.faults import load as load_faults
-from pytest_mlchaos.runs.torch_steps import trained
+from pytest_mlchaos.runs.torch_steps import watch_training
 from pytest_mlchaos.sites import load as load_sites
 from pytest_mlchaos.sites.torch_train import trained_parameters
 
@@ -23,7 +23,7 @@ NEEDS = "torch"
 SIDES: dict[str, Callable[[], Any]] = {
     "bare": contextlib.nullcontext,
     "optimizers are remembered": trained_parameters,
-    "gradients are recorded, behind a strike": trained,
+    "gradients are recorded, behind a strike": watch_training,
     "memory is counted": lambda: trial(Schedule((create("gpu_oom", budget="1GB"),)), Patches()),
 }
 

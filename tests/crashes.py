@@ -10,10 +10,10 @@ import textwrap
 
 from pytest_mlchaos.crashes.model import File, Folder, Link
 from pytest_mlchaos.crashes.recording.content_store import ContentStore
-from pytest_mlchaos.crashes.recording.hooks import watched
+from pytest_mlchaos.crashes.recording.hooks import install_hooks
 from pytest_mlchaos.crashes.recording.inotify_recorder import InotifyRecorder
 from pytest_mlchaos.crashes.recording.polling_recorder import PollingRecorder
-from pytest_mlchaos.crashes.recording.strace_process import await_strace, traced
+from pytest_mlchaos.crashes.recording.strace_process import await_strace, run_traced
 from pytest_mlchaos.crashes.recording.syscall_recorder import SyscallRecorder
 from pytest_mlchaos.crashes.states import CrashStates
 from tests import ptracing
@@ -74,7 +74,7 @@ class Recorded:
             return
         recorder = BY[by](root, self.contents)
         try:
-            with watched(recorder):
+            with install_hooks(recorder):
                 program(root)
             self.start, self.changes, self.end = recorder.start, list(recorder.changes), recorder.tree()
             self.unseen = list(recorder.unseen)
@@ -84,7 +84,7 @@ class Recorded:
     def _trace(self, program, store):
         calls = store.with_name(f"{store.name}-calls")
         replay = SyscallRecorder(self.root, self.contents)
-        self.ended = traced(_there, program, self.root, to=calls, timeout=60)
+        self.ended = run_traced(_there, program, self.root, to=calls, timeout=60)
         replay.run(calls)
         self.start, self.changes, self.end = replay.start, list(replay.changes), replay.tree()
         self.unseen, self.differs = list(replay.unseen), replay.differs

@@ -15,7 +15,7 @@ from pytest_mlchaos.crashes.recording import audit_events, inotify, listing, pol
 from pytest_mlchaos.crashes.recording.content_store import ContentStore
 from pytest_mlchaos.crashes.recording.location import LocalDirectory
 from pytest_mlchaos.crashes.recording.polling_recorder import PollingRecorder
-from pytest_mlchaos.crashes.runners import opened
+from pytest_mlchaos.crashes.runners import open_store
 from pytest_mlchaos.errors import BadArgument
 from tests.crashes import Recorded, plain, really, walked
 from tests.test_explore_crashes import SUBJECTS
@@ -286,7 +286,7 @@ def test_a_system_that_refuses_more_watches_is_compared(tmp_path, monkeypatch, r
     monkeypatch.setattr(inotify.Inotify, refuses, refused)
     monkeypatch.setattr(inotify, "available", lambda: True)
     before = instances()
-    with opened(tmp_path / "store") as contents:
+    with open_store(tmp_path / "store") as contents:
         recorder = LocalDirectory(tmp_path).recorder(contents)
         assert isinstance(recorder, PollingRecorder)
         recorder.close()

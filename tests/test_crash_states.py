@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_mlchaos.crashes.model import Change, Content, File, Folder
-from pytest_mlchaos.crashes.runners import opened
+from pytest_mlchaos.crashes.runners import open_store
 from pytest_mlchaos.crashes.states import CrashStates, completed_writes
 
 
@@ -39,7 +39,7 @@ def beats(times):
 def test_each_change_is_looked_at_a_few_times_however_many_there_are(times, tmp_path):
     """A heartbeat is written thousands of times, and never renamed: naming its states takes one pass over the changes."""
     changes = beats(times)
-    with opened(tmp_path / "store") as contents:
+    with open_store(tmp_path / "store") as contents:
         states = CrashStates(contents, torn=False, power=False).states({}, changes, set(), steps=0)
     assert len(states) == times + 2  # the start, the empty file, and each beat
     assert completed_writes(changes) == times
@@ -60,7 +60,7 @@ def test_a_file_is_called_what_it_is_renamed_to_next(tmp_path):
         Change("created", "k7", 0, tree("one"), tree("one", "k7")),
         Change("moved", "two", 0, tree("one", "k7"), tree("one", "two"), source="k7"),
     ]
-    with opened(tmp_path / "store") as contents:
+    with open_store(tmp_path / "store") as contents:
         found = CrashStates(contents, torn=False, power=False).states(None, changes, set(), steps=0)
     assert [state.id for state in found] == ["one~tmp#0", "one#0", "k7#0", "two#0"]
     assert completed_writes(changes) == 2
@@ -71,7 +71,7 @@ def cuts(tmp_path):
     """A function that returns the lengths at which a file is cut that held ``old`` and grows to ``old + new``, and which are estimated."""
 
     def cuts(old, new, *, writes, power=False):
-        with opened(tmp_path / "store") as contents:
+        with open_store(tmp_path / "store") as contents:
             before, after = ({"f": File(contents.keep(data))} for data in (old, old + new))
             change = Change("grew", "f", 0, before, after, start=len(old), writes=writes, unsynced=frozenset({"f"}))
             states = CrashStates(contents, torn=True, power=power).states(None, [change], set(), steps=0)

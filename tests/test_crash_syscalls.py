@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from pytest_mlchaos.crashes.recording.strace_parser import Call, parsed
+from pytest_mlchaos.crashes.recording.strace_parser import Call, parse_calls
 from tests.crashes import Recorded, untraceable
 
 SUBJECTS = '''
@@ -403,7 +403,7 @@ def test_calls_are_told_in_the_order_of_their_ends(tmp_path):
         "8  1.000007 +++ exited with 0 +++\n"
         "7  1.000008 exit_group(0) = ?\n"
     )  # fmt: skip
-    calls = list(parsed(told))
+    calls = list(parse_calls(told))
     assert [(call.thread, call.name, call.result, call.path) for call in calls] == [
         *(
             (8, "rename", 0, ""),

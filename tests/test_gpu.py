@@ -115,7 +115,7 @@ def test_random_numbers_of_the_device_are_kept_and_restored():
     with armed():
         torch.randn(3, device="cuda")
         assert torch.equal(torch.randn(3, device="cuda"), first)
-    assert "cuda" in randomness.captured()
+    assert "cuda" in randomness.capture_state()
 
 
 def test_a_budget_caps_the_real_allocator():

@@ -17,9 +17,9 @@ import pytest_mlchaos
 from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core import interrupts
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.core.interrupts import Uninterruptible, count_open, deferred, handle, handler, leave, opened, uninterruptible
+from pytest_mlchaos.core.interrupts import Uninterruptible, count_open, deferred, handle, handler, leave, register_open, uninterruptible
 from pytest_mlchaos.core.schedule import Schedule
-from pytest_mlchaos.crashes.run import collected
+from pytest_mlchaos.crashes.run import collect_garbage
 from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
@@ -140,7 +140,7 @@ def test_an_interrupt_while_a_run_is_cleaned_up_is_not_lost():
 
     Cycle()
     with pytest.raises(KeyboardInterrupt):
-        collected()
+        collect_garbage()
 
 
 def test_an_interrupt_while_a_runs_copies_are_removed_is_not_lost(tmp_path, monkeypatch):
@@ -275,7 +275,7 @@ def test_what_was_skipped_is_closed_last_in_first_out():
 
     mark = count_open()
     noted(seen).__enter__()
-    opened(Failing())
+    register_open(Failing())
     with pytest.raises(ZeroDivisionError):
         leave(mark, lambda: seen.append("undone"))
     assert seen == ["entered", "fails", "left", "undone"]

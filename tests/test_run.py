@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from pytest_mlchaos.runs.inputs import copied
+from pytest_mlchaos.runs.inputs import deep_copy
 
 COUNTER = '''
 import functools, json, os, pathlib, random, threading
@@ -524,7 +524,7 @@ def test_an_argument_that_is_copied_in_part_raises_nothing_of_its_own(monkeypatc
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
     loop = asyncio.new_event_loop()
-    assert copied(([loop],))[1]
+    assert deep_copy(([loop],))[1]
     gc.collect()
     loop.close()
     assert not heard

@@ -330,7 +330,7 @@ def test_the_end_of_a_step_is_a_site_of_its_own():
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.5)
     weight.grad = torch.ones(1)
-    with trial(Schedule((create("crash", site="train.step.end", at=1),)), Patches()) as controller, torch_steps.trained() as trained:
+    with trial(Schedule((create("crash", site="train.step.end", at=1),)), Patches()) as controller, torch_steps.watch_training() as trained:
         optimizer.step()
         with pytest.raises(SimulatedCrash, match=r"train\.step\.end 1"):
             optimizer.step()

@@ -8,12 +8,12 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from pytest_mlchaos.runs.torch_trace import traced  # noqa: E402
+from pytest_mlchaos.runs.torch_trace import trace_steps  # noqa: E402
 
 
 def trained(epochs=3, *, dropout=0.0, **loader):
     """The trace of three epochs of two steps."""
-    with traced(lambda trace: None) as trace:
+    with trace_steps(lambda trace: None) as trace:
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Dropout(dropout), torch.nn.Linear(2, 1))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

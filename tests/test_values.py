@@ -8,7 +8,7 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import EVERY, Fault, create, register
 from pytest_mlchaos.core.settings import Settings, parse_settings
-from pytest_mlchaos.core.validation import parse_duration, rounded
+from pytest_mlchaos.core.validation import format_number, parse_duration
 from pytest_mlchaos.errors import BadArgument
 
 faults.load()
@@ -168,4 +168,4 @@ def test_settings_come_as_text_or_as_values():
 )
 def test_computed_numbers_have_three_digits_or_as_many_as_tell_them_from_a_bound(value, beside, text):
     """The further digits of floats differ between processors."""
-    assert rounded(value, beside) == text
+    assert format_number(value, beside) == text

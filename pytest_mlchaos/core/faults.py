@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import BadArgument, UnknownFault
 from .sites import Effect, Key, Visit, derive_seed
-from .validation import check_fields, did_you_mean, index, shown
+from .validation import check_fields, did_you_mean, format_value, index
 
 __all__ = [
     "EVERY",
@@ -83,15 +83,15 @@ def _visits(owner: str, at: Any) -> Any:
     """
     if at is None or at is EVERY or is_drawn(at):
         return at
-    numbers = at if isinstance(at, range) else _listed(at)
+    numbers = at if isinstance(at, range) else _visit_numbers(at)
     if not numbers or min(numbers[0], numbers[-1]) < 0:
         raise BadArgument(
-            f"{owner}: expected at to be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY but got {shown(at)}"
+            f"{owner}: expected at to be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY but got {format_value(at)}"
         )
     return _compact(numbers)
 
 
-def _listed(at: Any) -> tuple[int, ...]:
+def _visit_numbers(at: Any) -> tuple[int, ...]:
     """Return the distinct numbers of a number or a list, in order; nothing if any item is not a visit number."""
     single = index(at)
     items = [at] if single is not None else at
@@ -202,17 +202,18 @@ class Fault:
         if self.at is not None and self.p is not None:
             raise BadArgument(f"{self.name}: at and p exclude each other; give one of them")
         if self.p is not None and not is_drawn(self.p) and not 0 < self.p <= 1:
-            raise BadArgument(f"{self.name}: expected p to be a probability above 0 and up to 1 but got {shown(self.p)}")
+            raise BadArgument(f"{self.name}: expected p to be a probability above 0 and up to 1 but got {format_value(self.p)}")
         if self.times is not None and not is_drawn(self.times) and self.times < 1:
-            raise BadArgument(f"{self.name}: expected times to be 1 or more but got {shown(self.times)}")
+            raise BadArgument(f"{self.name}: expected times to be 1 or more but got {format_value(self.times)}")
         if self.where is not None and not _is_predicate(self.where):
             raise BadArgument(
-                f"{self.name}: expected where to be a predicate on the visit, a function of one argument, but got {shown(self.where)}"
+                f"{self.name}: expected where to be a predicate on the visit, a function of one argument, "
+                f"but got {format_value(self.where)}"
             )
         if self.rank is not None and not is_drawn(self.rank) and index(self.rank) is None:
-            raise BadArgument(f"{self.name}: expected rank to be the number of a rank (0, 1, ...) but got {shown(self.rank)}")
+            raise BadArgument(f"{self.name}: expected rank to be the number of a rank (0, 1, ...) but got {format_value(self.rank)}")
         if "site" in fields_of(type(self)) and isinstance(site := getattr(self, "site", None), str) and not site.strip():
-            raise BadArgument(f"{self.name}: expected site to be the name of a site but got {shown(site)}")
+            raise BadArgument(f"{self.name}: expected site to be the name of a site but got {format_value(site)}")
         self.check()
 
     def check(self) -> None:
@@ -287,10 +288,10 @@ class Fault:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.compare and value is not None and (field.name == "at" or value != field.default):
-                yield f"{field.name}={_printed(field.name, value)}"
+                yield f"{field.name}={_format_argument(field.name, value)}"
 
 
-def _printed(name: str, value: Any) -> str:
+def _format_argument(name: str, value: Any) -> str:
     if name == "at" and isinstance(value, tuple):
         return repr(value[0]) if len(value) == 1 else repr(list(value))
     if callable(value):
@@ -339,7 +340,7 @@ def _snake(name: str) -> str:
 def register(cls: F) -> F:
     """Make ``cls`` a frozen dataclass and give it the decorator ``chaos.<name>`` (its name in snake case, or its ``name``)."""
     if not (inspect.isclass(cls) and issubclass(cls, Fault)):
-        raise BadArgument(f"chaos.register expects a subclass of Fault but got {shown(cls)}")
+        raise BadArgument(f"chaos.register expects a subclass of Fault but got {format_value(cls)}")
     for method in ("apply", "observe", "probe"):
         function = getattr(cls, method)
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -23,15 +23,15 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 __all__ = [
     "Uninterruptible",
     "catch_up",
-    "closed",
     "count_open",
     "deferred",
     "forget",
     "handle",
     "handler",
     "leave",
-    "opened",
+    "register_open",
     "uninterruptible",
+    "unregister_open",
 ]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
@@ -166,7 +166,7 @@ class Uninterruptible(Generic[T_co]):
         try:
             with deferred():
                 value = self._context.__enter__()
-                opened(self)
+                register_open(self)
                 entered = True
             return value
         except BaseException as error:
@@ -187,7 +187,7 @@ class Uninterruptible(Generic[T_co]):
                 raise late
             return True
         finally:
-            closed(self)
+            unregister_open(self)
             _signals.release()
 
 
@@ -202,13 +202,13 @@ def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterru
     return made
 
 
-def opened(context: _Exits) -> None:
-    """Register an open context: ``leave`` closes it unless ``closed`` is called before."""
+def register_open(context: _Exits) -> None:
+    """Register an open context: ``leave`` closes it unless ``unregister_open`` is called before."""
     if _is_main():
         _open.append(context)
 
 
-def closed(context: _Exits) -> None:
+def unregister_open(context: _Exits) -> None:
     """Strike a context off the register, if it is there."""
     for place in reversed(range(len(_open))):
         if _open[place] is context:
@@ -234,7 +234,7 @@ def leave(mark: int, *undo: Callable[[], object]) -> None:
                 context.__exit__(None, None, None)
             except BaseException as error:  # noqa: BLE001  # the others are closed first
                 failure = error
-            closed(context)
+            unregister_open(context)
         for call in undo:
             try:
                 call()

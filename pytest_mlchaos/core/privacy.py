@@ -194,7 +194,7 @@ def option_text(value: object) -> str:
     if isinstance(value, BaseException):
         return error_text(value)
     if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
-        return _cut(_qualified(value), _LONGEST_OPTION)
+        return _cut(_qualified_name(value), _LONGEST_OPTION)
     return repr(value) if _is_plain(value) else f"<{kind_text(value)}>"
 
 
@@ -218,7 +218,7 @@ def _is_plain(value: object) -> bool:
     return not getattr(value, "__dict__", None) and type(value).__module__ == "numpy" and not getattr(value, "shape", (0,))
 
 
-def _qualified(value: Any) -> str:
+def _qualified_name(value: Any) -> str:
     return f"<{'class' if isinstance(value, type) else 'function'} {value.__qualname__}>"
 
 
@@ -327,10 +327,10 @@ def _constant_words(text: str, error: BaseException) -> str:
     if instruction in ("RAISE_VARARGS", "RERAISE"):
         codes = [trace.tb_frame.f_code for trace in traces[-_RAISING_FRAMES:]]
         codes += [code for cls in type(error).__mro__ for name in ("__init__", "__str__") if (code := _code(cls, name)) is not None]
-        return _masked(text, frozenset(word for code in codes for word in _words_of(code)))
+        return _mask(text, frozenset(word for code in codes for word in _words_of(code)))
     thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")  # into a generator or a coroutine: it was made elsewhere
     ours = frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE
-    return "" if thrown or ours or isinstance(error, KeyError) else _masked(text, None)
+    return "" if thrown or ours or isinstance(error, KeyError) else _mask(text, None)
 
 
 def _traces(error: BaseException) -> list[types.TracebackType]:
@@ -362,7 +362,7 @@ _QUOTED = re.compile(r"""(?<!\w)(?:'([^']*)'|"([^"]*)"|`([^`]*)`)(?!\w)|(?<!\w)[
 _WORD = re.compile(r"""\(?([A-Za-z_]+(?:['’-][a-z]+)?)(?:\(s?\))?\)?[.,:;!?]*""")
 
 
-def _masked(text: str, allowed: frozenset[str] | None) -> str:
+def _mask(text: str, allowed: frozenset[str] | None) -> str:
     """A message, in which only plain words are left: all, or those that are allowed; and names of code in quotes."""
     pieces: list[str] = []
     start = 0

@@ -168,12 +168,12 @@ def too_many_ended(whose: str, attempts: int, limit: str) -> str:
     """Explain that faults ended a process more often than it may be restarted: that says nothing about the job."""
     allowed = attempts - 1
     return (
-        f"{whose} did not finish within {_counted(allowed, 'restart')}: faults ended it {_counted(attempts, 'time')}, and "
+        f"{whose} did not finish within {_count_text(allowed, 'restart')}: faults ended it {_count_text(attempts, 'time')}, and "
         f"{limit}={allowed} allows for {allowed}. Raise {limit}, or let fewer faults strike"
     )
 
 
-def _counted(number: int, thing: str) -> str:
+def _count_text(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import Vacuous
 from .journal import Strike
 
-__all__ = ["HandedResult", "Result", "unjudged", "unstruck"]
+__all__ = ["HandedResult", "Result", "describe_unjudged", "unstruck"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 NOT_A_LOOK = {"golden"}
@@ -80,7 +80,7 @@ class Result:
             raise Vacuous(f"{judgement}: {handed.quiet}, so the run is compared with itself. {handed.cure}")
 
 
-def unjudged(results: Sequence[HandedResult]) -> str:
+def describe_unjudged(results: Sequence[HandedResult]) -> str:
     """Explain which results the test never judged; empty if there is nothing to say."""
     judged = {result.what for result in results if result.looked}
     missed = dict.fromkeys(result.what for result in results if not result.looked and (result.each or result.what not in judged))

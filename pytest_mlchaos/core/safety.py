@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from ..errors import BadArgument, InjectionForbidden
-from .validation import shown
+from .validation import format_value
 
 __all__ = ["PRODUCTION", "check_patterns", "refuse_production"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -21,7 +21,7 @@ def check_patterns(patterns: Iterable[str]) -> None:
     for pattern in patterns:
         name, equals, _ = pattern.partition("=")
         if not equals or not name.strip():
-            raise BadArgument(f"mlchaos_production: expected NAME=pattern, such as 'ENV=prod*', but got {shown(pattern)}")
+            raise BadArgument(f"mlchaos_production: expected NAME=pattern, such as 'ENV=prod*', but got {format_value(pattern)}")
 
 
 def refuse_production(patterns: Iterable[str] = PRODUCTION) -> None:

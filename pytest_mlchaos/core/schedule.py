@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BadArgument
 from .faults import EVERY, Fault, OneOf, create
-from .validation import index, shown
+from .validation import format_value, index
 
 __all__ = ["Schedule", "visits_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -69,7 +69,7 @@ class Schedule:
             else:
                 faults.append(create(name, **keywords))
         if not faults:
-            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {shown(text)}")
+            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {format_value(text)}")
         return cls(tuple(faults), seed)
 
 
@@ -84,7 +84,7 @@ def visits_of(at: tuple[int, ...] | range) -> tuple[int, int]:
 def _seed(keywords: dict[str, Any]) -> int:
     seed = index(keywords.get("seed"))
     if seed is None or len(keywords) != 1:
-        raise BadArgument(f"a replayed schedule takes settings(seed=N) and no other setting, but got {shown(keywords)}")
+        raise BadArgument(f"a replayed schedule takes settings(seed=N) and no other setting, but got {format_value(keywords)}")
     return seed
 
 
@@ -95,7 +95,7 @@ def _calls(text: str) -> list[ast.expr]:
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two come from deep nesting
-        raise BadArgument(f"expected faults such as 'gpu_oom(at=7); crash(at=9)' but got {shown(text)}") from None
+        raise BadArgument(f"expected faults such as 'gpu_oom(at=7); crash(at=9)' but got {format_value(text)}") from None
     found: list[ast.expr] = []
     for statement in body:
         if isinstance(statement, ast.FunctionDef):
@@ -103,7 +103,7 @@ def _calls(text: str) -> list[ast.expr]:
         elif isinstance(statement, ast.Expr):
             found.extend(statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value])
         else:
-            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {shown(text)}")
+            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {format_value(text)}")
     return found
 
 
@@ -113,7 +113,7 @@ def _name(node: ast.expr, text: str) -> str:
         return function.id
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "chaos":
         return function.attr
-    raise BadArgument(f"expected a fault such as gpu_oom(at=7) but got {shown(ast.unparse(node))} in {shown(text)}")
+    raise BadArgument(f"expected a fault such as gpu_oom(at=7) but got {format_value(ast.unparse(node))} in {format_value(text)}")
 
 
 def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
@@ -121,9 +121,9 @@ def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
         return {}
     names = [keyword.arg for keyword in node.keywords]
     if node.args or None in names:
-        raise BadArgument(f"faults take keywords only, as in gpu_oom(at=7), but got {shown(ast.unparse(node))}")
+        raise BadArgument(f"faults take keywords only, as in gpu_oom(at=7), but got {format_value(ast.unparse(node))}")
     if len(set(names)) < len(names):
-        raise BadArgument(f"a keyword is given twice in {shown(ast.unparse(node))}; give it once")
+        raise BadArgument(f"a keyword is given twice in {format_value(ast.unparse(node))}; give it once")
     return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
 
 
@@ -145,4 +145,4 @@ def _value(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError, RecursionError):
-        raise BadArgument(f"expected a plain value but got {shown(ast.unparse(node))}") from None
+        raise BadArgument(f"expected a plain value but got {format_value(ast.unparse(node))}") from None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadArgument
-from .validation import did_you_mean, parse_duration, parse_whole, shown
+from .validation import did_you_mean, format_value, parse_duration, parse_whole
 
 __all__ = ["Setting", "Settings", "parse_settings"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -31,14 +31,14 @@ _FALSE = ("false", "no", "off", "0")
 def _count(name: str, value: Any) -> int:
     number = parse_whole(value)
     if not number:
-        raise BadArgument(f"expected {name} to be a whole number of 1 or more but got {shown(value)}")
+        raise BadArgument(f"expected {name} to be a whole number of 1 or more but got {format_value(value)}")
     return number
 
 
 def _seed(name: str, value: Any) -> int | None:
     number = parse_whole(value)
     if value is not None and number is None:
-        raise BadArgument(f"expected {name} to be a whole number of 0 or more but got {shown(value)}")
+        raise BadArgument(f"expected {name} to be a whole number of 0 or more but got {format_value(value)}")
     return number
 
 
@@ -47,7 +47,7 @@ def _duration(name: str, value: Any) -> float | None:
         return None
     seconds = parse_duration(value, name)
     if not seconds:
-        raise BadArgument(f"expected {name} to be longer than nothing, or None, but got {shown(value)}")
+        raise BadArgument(f"expected {name} to be longer than nothing, or None, but got {format_value(value)}")
     return seconds
 
 
@@ -57,13 +57,13 @@ def _truth(name: str, value: Any) -> bool:
         return True
     if text is False or text in _FALSE:
         return False
-    raise BadArgument(f"{name} must be true or false, got {shown(value)}")
+    raise BadArgument(f"{name} must be true or false, got {format_value(value)}")
 
 
 def _choice(*choices: str) -> Callable[[str, Any], str]:
     def parse(name: str, value: Any) -> str:
         if value not in choices:
-            raise BadArgument(f"expected {name} to be {' or '.join(map(repr, choices))} but got {shown(value)}")
+            raise BadArgument(f"expected {name} to be {' or '.join(map(repr, choices))} but got {format_value(value)}")
         return str(value)
 
     return parse

@@ -31,18 +31,18 @@ __all__ = [
     "WHOLE",
     "Finite",
     "Rule",
+    "check_arguments",
     "check_fields",
     "check_share",
-    "checked",
     "did_you_mean",
+    "format_number",
+    "format_value",
     "index",
     "is_real",
     "optional",
     "parse_duration",
     "parse_size",
     "parse_whole",
-    "rounded",
-    "shown",
     "size_text",
     "type_matches",
 ]
@@ -58,7 +58,7 @@ LONGEST = 1e9
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]*)\s*")
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """An option's value and its type: ``'3' (str)``; of what is long, or may be data, the kind alone."""
     return f"{option_text(value)} ({type(value).__name__})"
 
@@ -85,16 +85,16 @@ def index(value: object) -> int | None:
 def check_share(owner: str, name: str, value: float) -> None:
     """Refuse what is not a share between 0 (excluded) and 1."""
     if not 0 < value <= 1:
-        raise BadArgument(f"{owner}: expected {name} to be a share above 0 and up to 1 but got {shown(value)}")
+        raise BadArgument(f"{owner}: expected {name} to be a share above 0 and up to 1 but got {format_value(value)}")
 
 
 def parse_duration(value: object, what: str = "a duration") -> float:
     """Seconds of ``2``, ``0.5``, ``"150ms"``, ``"2s"``, ``"5m"``, ``"1h"``."""
     seconds = _seconds(value)
     if seconds is None:
-        raise BadArgument(f"expected {what} in seconds, or a text such as '150ms', '2s' or '5m', but got {shown(value)}")
+        raise BadArgument(f"expected {what} in seconds, or a text such as '150ms', '2s' or '5m', but got {format_value(value)}")
     if seconds > LONGEST:
-        raise BadArgument(f"expected {what} to be at most {LONGEST:.0e} seconds but got {shown(value)}")
+        raise BadArgument(f"expected {what} to be at most {LONGEST:.0e} seconds but got {format_value(value)}")
     return seconds
 
 
@@ -121,7 +121,7 @@ def parse_size(value: object, what: str = "a size") -> int:
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     size = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")) if match else 0
     if not size:
-        raise BadArgument(f"expected {what} in bytes, or a text such as '512MiB' or '2GB', but got {shown(value)}")
+        raise BadArgument(f"expected {what} in bytes, or a text such as '512MiB' or '2GB', but got {format_value(value)}")
     return size
 
 
@@ -143,7 +143,7 @@ def _is_float(number: float) -> bool:
     return True
 
 
-def rounded(value: float, beside: float | None = None) -> str:
+def format_number(value: float, beside: float | None = None) -> str:
     """Three significant digits of a computed number, or as many as tell it from ``beside``.
 
     Further digits of floats depend on the processor's kernels, and a schedule is to give the same report on any machine.
@@ -182,14 +182,14 @@ def type_matches(value: object, hint: Any) -> bool:
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 
-def _expected(hint: Any) -> str:
+def _describe_expected(hint: Any) -> str:
     origin = get_origin(hint)
     if origin is Annotated:
-        return " or ".join(rule.words for rule in get_args(hint) if isinstance(rule, Rule)) or _expected(get_args(hint)[0])
+        return " or ".join(rule.words for rule in get_args(hint) if isinstance(rule, Rule)) or _describe_expected(get_args(hint)[0])
     if origin is Literal:
         return " or ".join(map(repr, get_args(hint)))
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(_expected, get_args(hint))))
+        return " or ".join(dict.fromkeys(map(_describe_expected, get_args(hint))))
     if origin is not None:
         return str(getattr(origin, "__name__", origin))
     return "None" if hint is type(None) else str(getattr(hint, "__name__", hint))
@@ -200,7 +200,7 @@ def check_fields(owner: str, instance: object, hints: typing.Mapping[str, Any], 
     for name, hint in hints.items():
         value = getattr(instance, name)
         if not skip(value) and not type_matches(value, hint):
-            raise BadArgument(f"{owner}: expected {name} to be {_expected(hint)} but got {shown(value)}")
+            raise BadArgument(f"{owner}: expected {name} to be {_describe_expected(hint)} but got {format_value(value)}")
 
 
 # -- rules for the arguments of functions ------------------------------------------------------------------------
@@ -258,7 +258,7 @@ _DATA = (ITERABLE.holds, MAPPING.holds, CALLABLE.holds)
 """Where one of these is expected, what comes instead is the user's data, and not an option."""
 
 
-def checked(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def check_arguments(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that refuses arguments which break a rule, in one line that names ``owner`` and the argument."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -269,7 +269,7 @@ def checked(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Callable[P,
             __tracebackhide__ = True
             for name, value in signature.bind(*args, **kwargs).arguments.items():
                 if name in rules and not rules[name].holds(value):
-                    given = data_text(value) if rules[name].holds in _DATA else shown(value)
+                    given = data_text(value) if rules[name].holds in _DATA else format_value(value)
                     raise BadArgument(f"{owner}: expected {name} to be {rules[name].words} but got {given}")
             return function(*args, **kwargs)
 

@@ -32,7 +32,7 @@ from ..core.interrupts import uninterruptible
 from ..core.records import Attempt, Record, tell
 from ..core.settings import Settings
 from ..core.sites import CRASH_STATE
-from ..core.validation import index, parse_duration, shown
+from ..core.validation import format_value, index, parse_duration
 from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
@@ -42,23 +42,23 @@ from ..engine.user_code import user_place
 from ..engine.watchdog import no_time_limit
 from ..errors import BadArgument, TrialTimeout
 from ..runs.supervisor import Watch, check_subject, not_finite_of
-from ..runs.torch_trace import traced
+from ..runs.torch_trace import trace_steps
 from ..runs.verdicts import Run
 from .baseline import Baseline, RunnerChoice, establish_baseline, replicate_baseline
-from .explore import Exploration, ExplorationOptions, confirmed, explore, path_to, states_of
+from .explore import Exploration, ExplorationOptions, confirm_in_subprocess, explore, path_to, states_of
 from .model import CrashState, Folder
 from .progress import Progress
 from .recording.content_store import ContentStore
 from .recording.directory import Disk
 from .recording.strace_process import check_strace
 from .report import CrashReport
-from .run import RunOptions, Subject, ends_the_test, heap_frozen
-from .runners import InProcessRunner, SubprocessRunner, opened
+from .run import RunOptions, Subject, ends_the_test, freeze_heap
+from .runners import InProcessRunner, SubprocessRunner, open_store
 from .states import completed_writes
 from .urls import check_shared, prefix_of, remote_at
 from .verdicts import CrashJudge
 
-__all__ = ["CrashOptions", "TestInfo", "asked_state", "crashed_run", "explored"]
+__all__ = ["CrashOptions", "TestInfo", "asked_state", "crashed_run", "explore_crashes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
@@ -119,10 +119,12 @@ class CrashOptions:
         choices_of = {"durability": ("process", "power"), "isolation": ("auto", "in-process", "process"), "record": ("auto", "syscalls")}
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
-                raise BadArgument(f"{CALLER}: expected {name} to be {' or '.join(map(repr, choices))} but got {shown(getattr(self, name))}")
+                raise BadArgument(
+                    f"{CALLER}: expected {name} to be {' or '.join(map(repr, choices))} but got {format_value(getattr(self, name))}"
+                )
         for name in ("jobs", "depth", *(["horizon"] if self.horizon is not None else [])):
             if not index(getattr(self, name)):
-                raise BadArgument(f"{CALLER}: expected {name} to be 1 or more but got {shown(getattr(self, name))}")
+                raise BadArgument(f"{CALLER}: expected {name} to be 1 or more but got {format_value(getattr(self, name))}")
         if self.jobs > 1 and self.isolation == "in-process":
             raise BadArgument(f"{CALLER}: jobs={self.jobs} needs processes, but isolation is 'in-process'")
         if self.record == "syscalls":
@@ -130,7 +132,7 @@ class CrashOptions:
                 raise BadArgument(f"{CALLER}: record='syscalls' needs fresh processes, but isolation is 'in-process'")
             check_strace(CALLER)
         if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
-            raise BadArgument(f"{CALLER}: expected timeout to be longer than nothing but got {shown(self.timeout)}")
+            raise BadArgument(f"{CALLER}: expected timeout to be longer than nothing but got {format_value(self.timeout)}")
         if self.timeout is not None:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
@@ -160,7 +162,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def explored(
+def explore_crashes(
     controller: Controller,
     subject: Callable[..., Any],
     workdir: Any,
@@ -177,16 +179,16 @@ def explored(
     asked = asked_state(controller)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_telling(progress))
-        stack.enter_context(heap_frozen())
+        stack.enter_context(freeze_heap())
         workers = _baselines(stack, controller, subject, workdir, args, options, scratch, _most(settings), progress)
         wanted = dataclasses.replace(options.exploration(asked and asked[1], is_over), progress=progress)
-        baseline, found = confirmed(workers, explore(workers, wanted), wanted)
+        baseline, found = confirm_in_subprocess(workers, explore(workers, wanted), wanted)
         baseline.runner.leave(baseline.golden.end)
         left_out = _left_out(found, settings, progress)
         report = _report(found, baseline, perf_counter() - start, "" if asked else test_info.test, os.path.abspath(str(workdir)), left_out)
         if test_info.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
-                report.notes.append(f"kept: {_kept(state, test_info.keep, baseline.runner.contents)} ({state.id})")
+                report.notes.append(f"kept: {_keep_state(state, test_info.keep, baseline.runner.contents)} ({state.id})")
     if asked is not None:
         controller.note(asked[0], state=asked[1])
     if left_out:
@@ -237,7 +239,7 @@ def _baselines(
     """
     prefix = prefix_of(workdir, options.storage_options)
     stack.enter_context(controller.without_faults())
-    stack.enter_context(randomness.restored())
+    stack.enter_context(randomness.preserve_state())
     stack.enter_context(ProcessState())
     left = stack.enter_context(no_time_limit())
     remote = stack.enter_context(remote_at(prefix, options))
@@ -245,7 +247,7 @@ def _baselines(
     root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
     runs = RunOptions(
         root=root,
-        traced=traced,
+        traced=trace_steps,
         cross_device=options.cross_device,
         timeout=options.timeout * RECORDED if options.timeout else left,
         elsewhere=remote,
@@ -253,7 +255,7 @@ def _baselines(
     virtual = isinstance(controller.clock, VirtualClock)
 
     def choice(job: int, folder: Path) -> RunnerChoice:
-        contents = stack.enter_context(opened(home / f"contents-{job}"))
+        contents = stack.enter_context(open_store(home / f"contents-{job}"))
         given = Subject(subject, (workdir if not job else type(workdir)(folder), *args))
         made = _runner_choice(given, dataclasses.replace(runs, root=folder), contents, options, virtual, most)
         return made if progress is None else dataclasses.replace(made, progress=progress)
@@ -359,7 +361,7 @@ def explore_to(baseline: Baseline, name: str) -> list[CrashState]:
     return path_to(states_of(baseline, ExplorationOptions()), name)  # which says what there is
 
 
-def _kept(state: CrashState, folder: Path, contents: ContentStore) -> Path:
+def _keep_state(state: CrashState, folder: Path, contents: ContentStore) -> Path:
     """The state's directory, for the user to look at."""
     name = re.sub(r"[^\w.@#-]+", "_", state.id)
     target = next(path for number in itertools.count(1) if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists())
@@ -371,14 +373,17 @@ def _kept(state: CrashState, folder: Path, contents: ContentStore) -> Path:
 
 def _root(workdir: Any, scratch: Path) -> Path:
     if not isinstance(workdir, (str, os.PathLike)) or isinstance(os.fspath(workdir), bytes):
-        raise BadArgument(f"{CALLER}: expected workdir, the subject's first argument, to be a path or a URL but got {shown(workdir)}")
+        raise BadArgument(
+            f"{CALLER}: expected workdir, the subject's first argument, to be a path or a URL but got {format_value(workdir)}"
+        )
     root = Path(os.path.abspath(str(workdir)))
     below = scratch in root.parents or scratch.resolve() in root.resolve().parents
     if root.exists() and not root.is_dir():
-        raise BadArgument(f"{CALLER}: expected workdir to be a directory but {shown(str(workdir))} is a file")
+        raise BadArgument(f"{CALLER}: expected workdir to be a directory but {format_value(str(workdir))} is a file")
     if not below and (not root.exists() or any(root.iterdir())):
         raise BadArgument(
-            f"{CALLER}: {shown(str(workdir))} is not below the test's temporary directory, and it is emptied many times: pass tmp_path"
+            f"{CALLER}: {format_value(str(workdir))} is not below the test's temporary directory, and it is emptied many times: "
+            "pass tmp_path"
         )
     root.mkdir(parents=True, exist_ok=True)
     return root

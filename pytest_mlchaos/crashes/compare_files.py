@@ -90,7 +90,7 @@ class Endings:
             return False
         expected, found = golden.splitlines(), mine.splitlines()
         more = len(found) - len(expected)
-        if more <= 0 or _matched(expected, found) < len(expected):
+        if more <= 0 or _count_matches(expected, found) < len(expected):
             return False
         how = "twice" if set(found) <= set(expected) else "more than without a crash"
         note = f"{path} has {'1 line' if more == 1 else f'{more} lines'} {how}"
@@ -113,7 +113,7 @@ class Endings:
         return False
 
 
-def _matched(expected: Sequence[bytes], found: Sequence[bytes]) -> int:
+def _count_matches(expected: Sequence[bytes], found: Sequence[bytes]) -> int:
     """How many of the lines are there, in order. A line that a crash has cut may stand in front of the next one."""
     count = 0
     for line in found:

@@ -81,14 +81,14 @@ def _digest(path: str, named: _Named) -> bytes:
                 return told.digest()
         if head and size <= PARSED:
             file.seek(0)
-            for part in _parsed(file.read(), named):
+            for part in _canonical_form(file.read(), named):
                 told.update(part)
             return told.digest()
         file.seek(0)
         return hashlib.file_digest(file, "blake2b").digest()
 
 
-def _parsed(data: bytes, named: _Named) -> Iterator[bytes]:
+def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
     """The content in a form that is the same for the same values; the bytes themselves where the format is none of these."""
     if data.startswith(b"PK\x03\x04"):
         try:
@@ -99,9 +99,9 @@ def _parsed(data: bytes, named: _Named) -> Iterator[bytes]:
         folders = {name.partition("/")[0] for name, _ in parts}  # torch calls the only one as the file was called when it was written
         for name, part in parts:
             yield (name.partition("/")[2] if len(folders) == 1 else name).encode()
-            yield _pickled(part, named) if part.startswith(b"\x80") else part
+            yield _canonical_pickle(part, named) if part.startswith(b"\x80") else part
     elif data.startswith(b"\x80"):
-        yield _pickled(data, named)
+        yield _canonical_pickle(data, named)
     elif data[:1] in (b"{", b"["):
         try:
             yield json.dumps(json.loads(data), sort_keys=True).encode()
@@ -111,7 +111,7 @@ def _parsed(data: bytes, named: _Named) -> Iterator[bytes]:
         yield data
 
 
-def _pickled(data: bytes, named: _Named) -> bytes:
+def _canonical_pickle(data: bytes, named: _Named) -> bytes:
     """A pickle's operations. A text or number that is used again is written out: which ones are shared differs after a round trip."""
     told: list[bytes] = []
     shared: dict[object, bytes] = {}

@@ -18,7 +18,7 @@ from .run import Stop
 from .saves import with_saves
 from .states import CrashStates
 
-__all__ = ["Exploration", "ExplorationOptions", "confirmed", "explore", "path_to", "states_of"]
+__all__ = ["Exploration", "ExplorationOptions", "confirm_in_subprocess", "explore", "path_to", "states_of"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -79,9 +79,9 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
     wanted = states if options.only is None else path_to(states, options.only, lenient=options.lenient)
     by_name = [{state.id: state for state in found} for found in others]
     seen = {"start#0": first.second}
-    outcomes = _resumed(workers, wanted, by_name, options, seen)
+    outcomes = _resume_all(workers, wanted, by_name, options, seen)
     if options.only is not None and ">" not in options.only and any(_needs_others(outcome) for outcome in outcomes):
-        judged = with_saves(first.golden, first.judge.finish(_resumed(workers, states, by_name, options, seen)))
+        judged = with_saves(first.golden, first.judge.finish(_resume_all(workers, states, by_name, options, seen)))
         return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == options.only], unseen=first.golden.unseen)
     unlisted, unseen = 0, list(first.golden.unseen)
     for level in range(1, max(options.depth, 1 + (options.only or "").count(">"))):
@@ -94,7 +94,7 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
                 deeper += _behind(first, makers[0], state, known, unseen)
         if options.only is not None:
             deeper, outcomes = path_to(deeper, options.only, level, lenient=options.lenient), []
-        outcomes += _resumed(workers[:1], deeper, [], options, {})
+        outcomes += _resume_all(workers[:1], deeper, [], options, {})
         states, wanted = [*states, *deeper], deeper
     judged = with_saves(first.golden, first.judge.finish(outcomes))
     found = _sorted_out(states if options.only is None else wanted, judged, first.judge, unlisted)
@@ -115,7 +115,7 @@ def _needs_others(outcome: CrashOutcome) -> bool:
     return outcome.verdict == "recovered" and not outcome.resumed_at
 
 
-def confirmed(workers: Sequence[Baseline], found: Exploration, options: ExplorationOptions) -> tuple[Baseline, Exploration]:
+def confirm_in_subprocess(workers: Sequence[Baseline], found: Exploration, options: ExplorationOptions) -> tuple[Baseline, Exploration]:
     """Return what was found in one process, once runs in fresh processes have come to the same verdicts.
 
     A process that lives on is not a dead one. Its number is alive and its locks are held, so a run may fail for that reason alone. It also
@@ -164,7 +164,7 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
             runner.limit(baseline.time_limits.short)  # it hangs here too, or comes to its end as quickly as the others
         with options.progress.doing(f"checking crash state {outcome.state.id} again in a fresh process"):
             there = baseline.judge.outcome(outcome.state, runner.resume(outcome.state.tree, number, None))
-        if _told(there) != _told(outcome):
+        if _comparable(there) != _comparable(outcome):
             here, fresh = _in_words(outcome), _in_words(there)
             return f"in one process that lives on, {outcome.state.id} {here}; in a fresh one it {fresh}"
     return None
@@ -190,7 +190,7 @@ def _kind(state: CrashState) -> str:
     return " ".join(state.what.replace(state.path, "").split()[:2])
 
 
-def _told(outcome: CrashOutcome) -> tuple[object, ...]:
+def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
     """Return what must be the same in a fresh process: the verdict on this run alone, and what it went on from."""
     verdict = outcome.verdict
     if verdict == "restarted":  # this is said of all runs together, as is what markers mean
@@ -215,7 +215,7 @@ def states_of(baseline: Baseline, options: ExplorationOptions) -> list[CrashStat
     return maker.states(baseline.golden.start, baseline.golden.changes, set(), steps=baseline.judge.steps)
 
 
-def _resumed(
+def _resume_all(
     workers: Sequence[Baseline],
     states: Sequence[CrashState],
     others: Sequence[Mapping[str, CrashState]],

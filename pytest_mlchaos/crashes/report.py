@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ..core.privacy import error_text, shows_values
 from ..core.results import Result
-from ..core.validation import FLAG, TOLERANCE, WHOLE, checked, optional
+from ..core.validation import FLAG, TOLERANCE, WHOLE, check_arguments, optional
 from ..errors import Inconclusive, NotRecovered
 from .model import WORKER, CrashOutcome, CrashState
 
@@ -80,7 +80,7 @@ class CrashReport(Result):
     @property
     def examples(self) -> list[CrashState]:
         """The earliest state of each cause."""
-        return [_example(group).state for group in _grouped(self.failures)]
+        return [_example(group).state for group in _group_failures(self.failures)]
 
     @property
     def max_lost_steps(self) -> int:
@@ -93,7 +93,7 @@ class CrashReport(Result):
         times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
         return times[len(times) // 2] if times else None
 
-    @checked("assert_recovers", rtol=TOLERANCE, atol=TOLERANCE, max_lost_steps=optional(WHOLE), from_scratch=FLAG)
+    @check_arguments("assert_recovers", rtol=TOLERANCE, atol=TOLERANCE, max_lost_steps=optional(WHOLE), from_scratch=FLAG)
     def assert_recovers(
         self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None, from_scratch: bool = False
     ) -> None:
@@ -125,15 +125,15 @@ class CrashReport(Result):
         """The report: grouped by cause, the earliest example of each, what a crash costs, and the line that repeats the first."""
         outcomes = self.outcomes if outcomes is None else outcomes
         failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
-        groups = _grouped(failures)
+        groups = _group_failures(failures)
         lines = [self._head(outcomes, failures), *([f"  {self._left_out}"] if self._left_out else []), *self._not_seen()]
         for group in groups[:SHOWN_GROUPS]:
             lines += _group(group, self._root)
         if len(groups) > SHOWN_GROUPS:
-            lines.append(f"  ... and {_counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
+            lines.append(f"  ... and {_count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
         if slow:
             worst = max(slow, key=lambda outcome: outcome.lost_steps or 0)
-            lines.append(f"  lost work {len(slow)}x  more than {_counted(max_lost_steps or 0, 'step')} had to be done again")
+            lines.append(f"  lost work {len(slow)}x  more than {_count_text(max_lost_steps or 0, 'step')} had to be done again")
             lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it went on from step {worst.resumed_at}")
         lines += [self._costs(), *(f"  {note}" for note in self.notes)]
         first = _example(groups[0]) if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
@@ -151,12 +151,12 @@ class CrashReport(Result):
             else f"{good} recover{'s' if good == 1 else ''}, {len(failures)} do{'es' if len(failures) == 1 else ''} not"
         )
         over = (
-            f"{_counted(self.steps, 'step')} ({_counted(self.writes, 'checkpoint write')})"
+            f"{_count_text(self.steps, 'step')} ({_count_text(self.writes, 'checkpoint write')})"
             if self.steps
-            else _counted(self.writes, "file write")
+            else _count_text(self.writes, "file write")
         )
         tried = f"{len(outcomes)} of " if self.untried else ""
-        states = _counted(len(self.states), "crash state")
+        states = _count_text(len(self.states), "crash state")
         return f"mlchaos: {tried}{states} in {over}, checked in {self.duration:.1f} s: {verdict}"
 
     def _not_seen(self) -> list[str]:
@@ -173,10 +173,10 @@ class CrashReport(Result):
         if not self.steps:
             return "  lost work: not measured (no optimizer step of torch's was taken)"
         restart = f"; restart: {self.recovery_time:.2f} s" if self.recovery_time is not None else ""
-        return f"  lost work: at most {_counted(self.max_lost_steps, 'step')}{restart}"
+        return f"  lost work: at most {_count_text(self.max_lost_steps, 'step')}{restart}"
 
 
-def _counted(number: int, noun: str) -> str:
+def _count_text(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
@@ -184,7 +184,7 @@ def _about(state: CrashState) -> str:
     return f"{state.what}, after step {state.step}" if state.step else state.what
 
 
-def _grouped(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
+def _group_failures(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
     """Failures of one cause together; the worst kind first, and in it the earliest."""
     groups: dict[tuple[str, ...], list[CrashOutcome]] = {}
     for outcome in failures:
@@ -224,7 +224,7 @@ def _last_words(output: str, root: str) -> str:
     if not lines:
         return ""
     text = lines[-1] if len(lines[-1]) <= 160 else lines[-1][:157] + "..."
-    return f"(it printed last: {text})" if shows_values() else f"(it printed {_counted(len(lines), 'line')}: outcome.output has them)"
+    return f"(it printed last: {text})" if shows_values() else f"(it printed {_count_text(len(lines), 'line')}: outcome.output has them)"
 
 
 def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:

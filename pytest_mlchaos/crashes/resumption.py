@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .model import CrashOutcome, RunResult, Tree
 
-__all__ = ["never_resumes", "restarted"]
+__all__ = ["mark_restarted", "never_resumes"]
 
 NAMED = 3
 """Files that a report names."""
@@ -26,14 +26,14 @@ def never_resumes(golden: RunResult, again: RunResult | None, outcomes: Sequence
         return all(outcome.resumed_at == 0 for outcome in ended) and not any(outcome.resumed_at for outcome in outcomes)
     start: Tree = next((outcome.state.tree for outcome in outcomes if outcome.state.id == "start#0"), {})
     always = _paths(golden) & (_paths(again) if again is not None else _paths(golden))
-    return not any(_resumed(outcome, start, always) for outcome in outcomes if outcome.verdict != "hung")
+    return not any(_has_resumed(outcome, start, always) for outcome in outcomes if outcome.verdict != "hung")
 
 
 def _paths(ran: RunResult) -> set[str]:
     return {path for path, _ in ran.completed}
 
 
-def _resumed(outcome: CrashOutcome, start: Tree, always: set[str]) -> bool:
+def _has_resumed(outcome: CrashOutcome, start: Tree, always: set[str]) -> bool:
     if outcome.read is None:
         return True  # this cannot be seen, so nothing can be said against it
     if any(outcome.state.tree.get(path) != start.get(path) for path in outcome.read):
@@ -41,7 +41,7 @@ def _resumed(outcome: CrashOutcome, start: Tree, always: set[str]) -> bool:
     return outcome.verdict != "failed" and bool(always - {path for path, _ in outcome.completed})
 
 
-def restarted(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+def mark_restarted(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
     """Return the outcomes of a subject that never resumes: a run that ended is a restart, whatever else came of that."""
     detail = _detail(golden, outcomes)
     return [
@@ -60,12 +60,12 @@ def _detail(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> str:
     read = {path for outcome in outcomes for path in outcome.read or ()}
     unread = [path for path in golden.saved if path not in read]
     if any(outcome.read is None for outcome in outcomes):
-        return f"written: {_listed(golden.saved)}"
+        return f"written: {_list_paths(golden.saved)}"
     if not unread:
-        return f"{_listed(golden.saved)}: written, read, and not gone on from"
-    return f"written and never read: {_listed(unread)}"
+        return f"{_list_paths(golden.saved)}: written, read, and not gone on from"
+    return f"written and never read: {_list_paths(unread)}"
 
 
-def _listed(paths: Sequence[str]) -> str:
+def _list_paths(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
     return ", ".join(paths[:NAMED]) + more

@@ -31,13 +31,13 @@ from ..engine.user_code import user_place
 from ..engine.watchdog import time_limit
 from ..errors import GoldenRunFailed, MlchaosError, NonDeterministicSubject, TrialTimeout, Verdict
 from ..runs.inputs import Inputs
-from ..runs.supervisor import kept
+from ..runs.supervisor import snapshot_value
 from ..runs.traces import Trace
 from .model import WORKER, Change, File, RunResult, Tree
 from .recording.hooks import cross_device
 from .recording.location import LocalDirectory, Location, Recorder
 
-__all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "heap_frozen", "recorded", "resumed", "tell_writes"]
+__all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "freeze_heap", "note_writes", "run_recorded", "run_resumed"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
@@ -80,7 +80,7 @@ class Subject:
         return self._inputs.again()
 
 
-def recorded(call: Callable[[], Any], options: RunOptions, recorder: Recorder, number: int = 0) -> RunResult:
+def run_recorded(call: Callable[[], Any], options: RunOptions, recorder: Recorder, number: int = 0) -> RunResult:
     """Run it, as the ``number``-th process, while the recorder follows what it writes."""
 
     def on_step(trace: Trace) -> None:
@@ -89,26 +89,26 @@ def recorded(call: Callable[[], Any], options: RunOptions, recorder: Recorder, n
 
     with options.location.watched(recorder):
         ran = _run(call, options, number, on_step, recorder)
-    tell_writes(ran, recorder.changes, recorder.tree() or {})
+    note_writes(ran, recorder.changes, recorder.tree() or {})
     return ran
 
 
-def tell_writes(ran: RunResult, changes: Sequence[Change], left: Tree) -> None:
+def note_writes(ran: RunResult, changes: Sequence[Change], left: Tree) -> None:
     """Note what a run wrote, by the changes that were recorded and what it left."""
-    completed = list(_completed(changes))
+    completed = list(_completed_files(changes))
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
-    ran.grown = frozenset(change.path for change in changes) - _replaced(changes)
+    ran.grown = frozenset(change.path for change in changes) - _replaced_paths(changes)
     saved = dict.fromkeys(change.path for change, file in completed if file.content.size and (change.step or not ran.trace.steps))
     ran.saved = tuple(path for path in saved if path in left)  # a lock that is gone at the end is nothing to go on from
 
 
-def _replaced(changes: Iterable[Change]) -> set[str]:
+def _replaced_paths(changes: Iterable[Change]) -> set[str]:
     """The files that were not only appended to, and what is no file."""
     kinds = ("created", "grew", "closed", "synced")
     return {path for change in changes if change.kind not in kinds for path in (change.path, change.source) if path is not None}
 
 
-def _completed(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
+def _completed_files(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
     """Which files were brought to an end: what tells the progress of a run that takes no steps."""
     for change in changes:
         node = change.after.get(change.path) if change.after is not None else None
@@ -123,7 +123,7 @@ def ends_the_test(error: BaseException) -> bool:
     return is_failed or kind.__module__.startswith("_pytest")
 
 
-def resumed(call: Callable[[], Any], options: RunOptions, number: int, on_step: Callable[[Trace], None] | None = None) -> RunResult:
+def run_resumed(call: Callable[[], Any], options: RunOptions, number: int, on_step: Callable[[Trace], None] | None = None) -> RunResult:
     """Run it as the ``number``-th process."""
     return _run(call, options, number, on_step or _nothing)
 
@@ -139,10 +139,14 @@ def _run(
     _seed(number)
     before = dict(random_states())
     start = perf_counter()
-    with _surrounded(options, output, quiet=number > 0), options.location.reads(recorder) as reads, options.traced(on_step) as ran.trace:
+    with (
+        _run_environment(options, output, quiet=number > 0),
+        options.location.reads(recorder) as reads,
+        options.traced(on_step) as ran.trace,
+    ):
         try:
             with time_limit(options.timeout, current() or Controller(Schedule()), "the run"):
-                ran.value = kept(call())
+                ran.value = snapshot_value(call())
         except Stop:
             ran.trace.stopped = True
         except TrialTimeout as timeout:
@@ -168,7 +172,7 @@ def _run(
 
 
 @uninterruptible
-def _surrounded(options: RunOptions, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
+def _run_environment(options: RunOptions, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())  # the first run's are enough
         stack.enter_context(contextlib.redirect_stdout(output))
@@ -227,7 +231,7 @@ def _seed(number: int) -> None:
 
 
 @uninterruptible
-def heap_frozen() -> Iterator[None]:
+def freeze_heap() -> Iterator[None]:
     """Leave all objects that exist out of garbage collections: with torch there are a million, and only what the runs make is collected."""
     if gc.get_freeze_count():  # the user's own
         yield
@@ -239,7 +243,7 @@ def heap_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
-def collected() -> None:
+def collect_garbage() -> None:
     """Free what a run has left: loaders' workers end, files are closed.
 
     Python drops what is raised in a finalizer, a Ctrl-C, too. So signals wait until all finalizers have run.

@@ -22,9 +22,9 @@ from .leaks import Leftovers
 from .model import Change, RunResult, Tree
 from .recording.content_store import ContentStore
 from .recording.polling_recorder import PollingRecorder
-from .recording.strace_process import TracedDirectory, await_strace, traced
+from .recording.strace_process import TracedDirectory, await_strace, run_traced
 from .recording.syscall_recorder import SyscallRecorder
-from .run import RunOptions, Subject, collected, recorded, resumed, tell_writes
+from .run import RunOptions, Subject, collect_garbage, note_writes, run_recorded, run_resumed
 
 __all__ = ["GoldenRun", "InProcessRunner", "OnStep", "Runner", "SubprocessRunner"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -103,7 +103,7 @@ class InProcessRunner:
         self._reset(start)
         try:
             with self._before.following_imports():
-                golden = _recorded(self._subject.fresh(), self._options, self.contents, self._before)
+                golden = _record_golden(self._subject.fresh(), self._options, self.contents, self._before)
             self.start = golden.start if start is None else self.start
             return golden
         finally:
@@ -114,12 +114,12 @@ class InProcessRunner:
         self._reset(tree)
         with self._before.following_imports():
             if self.follow:
-                return _followed(self._subject.fresh(), self._options, self.contents, number)
-            return resumed(self._subject.fresh(), self._options, number, on_step)
+                return _record_resumed(self._subject.fresh(), self._options, self.contents, number)
+            return run_resumed(self._subject.fresh(), self._options, number, on_step)
 
     def leave(self, tree: Tree | None) -> None:
         """At the end: the directory holds this."""
-        collected()
+        collect_garbage()
         self._reset(tree)
         self._before.leave()
 
@@ -156,7 +156,7 @@ class SubprocessRunner:
         if self._syscalls:
             golden = self._traced()
         else:
-            golden = _told(fresh_processes().run(_golden_there, self._order, self.contents.path, timeout=self._timeout), start)
+            golden = _golden_of(fresh_processes().run(_golden_there, self._order, self.contents.path, timeout=self._timeout), start)
             self.contents.refresh()
         self.start = golden.start if start is None else self.start
         return golden
@@ -166,13 +166,13 @@ class SubprocessRunner:
         with within(OURS), contextlib.closing(SyscallRecorder(self._root, self.contents)) as replay:
             written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
             try:
-                ended = traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
+                ended = run_traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
                 if written.exists():  # else it has not begun
                     replay.run(written)
             finally:
                 written.unlink(missing_ok=True)
-            golden = _told(ended, replay.start)
-            tell_writes(golden.ran, replay.changes, replay.tree() or {})
+            golden = _golden_of(ended, replay.start)
+            note_writes(golden.ran, replay.changes, replay.tree() or {})
             return dataclasses.replace(
                 golden,
                 start=replay.start,
@@ -187,7 +187,7 @@ class SubprocessRunner:
         """A run from that content."""
         self._hold(tree)
         store = self.contents.path if self.follow else None
-        return _ran(fresh_processes().run(_resumed_there, self._order, number, on_step, store, timeout=self._timeout))
+        return _result_of(fresh_processes().run(_resumed_there, self._order, number, on_step, store, timeout=self._timeout))
 
     def leave(self, tree: Tree | None) -> None:
         """At the end: the directory holds this."""
@@ -199,11 +199,11 @@ class SubprocessRunner:
                 self._disk.hold(tree)
 
 
-def _recorded(call: Callable[[], Any], options: RunOptions, contents: ContentStore, before: Leftovers) -> GoldenRun:
+def _record_golden(call: Callable[[], Any], options: RunOptions, contents: ContentStore, before: Leftovers) -> GoldenRun:
     with within(OURS):
         recorder = options.location.recorder(contents)
     try:
-        ran = recorded(call, options, recorder)
+        ran = run_recorded(call, options, recorder)
         running = before.running()
         before.look()
         with within(OURS):
@@ -229,11 +229,11 @@ def _recorded(call: Callable[[], Any], options: RunOptions, contents: ContentSto
         recorder.close()
 
 
-def _followed(call: Callable[[], Any], options: RunOptions, contents: ContentStore, number: int) -> RunResult:
+def _record_resumed(call: Callable[[], Any], options: RunOptions, contents: ContentStore, number: int) -> RunResult:
     with within(OURS):
         recorder = options.location.recorder(contents)
     try:
-        return recorded(call, options, recorder, number)
+        return run_recorded(call, options, recorder, number)
     finally:
         recorder.close()
 
@@ -246,7 +246,7 @@ _Order = tuple[Callable[[], Any], RunOptions]
 
 def _golden_there(order: _Order, store: Path) -> GoldenRun:
     contents, (call, options) = ContentStore(store), order
-    golden = _recorded(call, options, contents, Leftovers())
+    golden = _record_golden(call, options, contents, Leftovers())
     contents.close()
     return dataclasses.replace(golden, ran=_portable(golden.ran))
 
@@ -259,10 +259,10 @@ def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
     return _golden_there((call, dataclasses.replace(options, elsewhere=TracedDirectory(options.root))), store)
 
 
-def _told(ended: ProcessResult, start: Tree | None) -> GoldenRun:
+def _golden_of(ended: ProcessResult, start: Tree | None) -> GoldenRun:
     """What became of a process that was to make the golden run."""
     if not isinstance(ended.value, GoldenRun):
-        return GoldenRun(_ran(ended), start, (), None)
+        return GoldenRun(_result_of(ended), start, (), None)
     golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
     golden.ran.output = golden.ran.output or ended.output
     return golden
@@ -271,10 +271,10 @@ def _told(ended: ProcessResult, start: Tree | None) -> GoldenRun:
 def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Path | None) -> RunResult:
     call, options = order
     if store is None:
-        return _portable(resumed(call, options, number, on_step))
-    with opened(store.with_name(f"{store.name}-{number}")) as contents:
+        return _portable(run_resumed(call, options, number, on_step))
+    with open_store(store.with_name(f"{store.name}-{number}")) as contents:
         contents.path.unlink()  # nobody else needs what is kept there
-        return _portable(_followed(call, options, contents, number))
+        return _portable(_record_resumed(call, options, contents, number))
 
 
 def _portable(ran: RunResult) -> RunResult:
@@ -288,7 +288,7 @@ def _portable(ran: RunResult) -> RunResult:
     return ran
 
 
-def _ran(ended: ProcessResult) -> RunResult:
+def _result_of(ended: ProcessResult) -> RunResult:
     """What became of a process that was to make a run."""
     if isinstance(ended.value, RunResult):
         ended.value.output = ended.value.output or ended.output
@@ -308,7 +308,7 @@ def _ran(ended: ProcessResult) -> RunResult:
 
 
 @uninterruptible
-def opened(store: Path) -> Iterator[ContentStore]:
+def open_store(store: Path) -> Iterator[ContentStore]:
     """Contents, kept in a file."""
     contents = ContentStore(store)
     try:

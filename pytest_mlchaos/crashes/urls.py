@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.validation import shown
+from ..core.validation import format_value
 from ..errors import BadArgument
 from .recording.fsspec_prefix import Prefix
 from .recording.location import Location
@@ -27,7 +27,7 @@ def prefix_of(workdir: Any, storage_options: Mapping[str, Any] | None) -> Prefix
     if isinstance(workdir, str) and "://" in workdir:
         return _of_url(workdir, dict(storage_options or {}))
     if storage_options is not None:
-        raise BadArgument(f"{CALLER}: storage_options is for a URL, but workdir is {shown(workdir)}")
+        raise BadArgument(f"{CALLER}: storage_options is for a URL, but workdir is {format_value(workdir)}")
     fs, path = getattr(workdir, "fs", None), getattr(workdir, "path", None)
     if not isinstance(path, str) or not hasattr(fs, "storage_options"):
         return None
@@ -38,9 +38,9 @@ def _of_url(url: str, options: dict[str, Any]) -> Prefix | Path:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise BadArgument(f"{CALLER}: {shown(url)} is a URL, which needs fsspec: pip install fsspec") from error
+        raise BadArgument(f"{CALLER}: {format_value(url)} is a URL, which needs fsspec: pip install fsspec") from error
     if "::" in url:
-        raise BadArgument(f"{CALLER}: {shown(url)} is a chain of filesystems: give the URL where the checkpoints end up")
+        raise BadArgument(f"{CALLER}: {format_value(url)} is a chain of filesystems: give the URL where the checkpoints end up")
     try:
         fs, path = url_to_fs(url, **options)
     except (ImportError, ValueError, TypeError) as error:

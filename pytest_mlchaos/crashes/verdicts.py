@@ -13,7 +13,7 @@ from ..runs.diagnosis import align, first_divergence, lost_generator, matching
 from ..runs.traces import Divergence, Trace
 from .compare_files import Endings
 from .model import CrashOutcome, CrashState, RunResult
-from .resumption import never_resumes, restarted
+from .resumption import mark_restarted, never_resumes
 
 __all__ = ["CrashJudge"]
 
@@ -105,7 +105,7 @@ class CrashJudge:
         """The verdicts on all, in the order of time: what they say of each other."""
         judged = [_with_files(*pair) for pair in self._endings.judged(self.steps, list(_judged_markers(outcomes)))]
         if never_resumes(self._golden, self._second, judged):
-            return restarted(self._golden, judged)
+            return mark_restarted(self._golden, judged)
         progress = (
             [o.resumed_at for o in judged] if self.steps else _progress_by_files(self._golden.completed, [o.completed for o in judged])
         )

@@ -18,14 +18,14 @@ __all__ = [
     "TOOLS",
     "WAITING",
     "WORLDS",
-    "alone",
-    "asleep",
-    "at_work",
+    "busy_reason",
     "is_alive",
+    "is_single_threaded",
+    "is_waiting_on_child",
+    "list_threads",
     "may_bring_something",
     "package_of",
     "runs_a_program",
-    "threads",
 ]
 
 _OURS = __name__.partition(".")[0]
@@ -50,23 +50,23 @@ _SELECTS = frozenset({"select", "poll"})
 """In an event loop's thread, the same."""
 
 
-def at_work() -> str:
+def busy_reason() -> str:
     """Why time is real while somebody is at work beside this thread, or nothing."""
     return _busy_process() or _busy_thread()
 
 
-def threads() -> list[threading.Thread]:
+def list_threads() -> list[threading.Thread]:
     """What ``threading.enumerate`` gives, without its lock: whoever is interrupted to look may hold that."""
     return [*list(threading._active.values()), *list(threading._limbo.values())]  # type: ignore[attr-defined]
 
 
-def alone() -> bool:
+def is_single_threaded() -> bool:
     """Whether the main thread is the only one that is part of what is tested, and has no child process."""
-    others = (thread for thread in threads() if thread is not threading.main_thread() and not _is_idle(thread))
+    others = (thread for thread in list_threads() if thread is not threading.main_thread() and not _is_idle(thread))
     return not any(others) and not _busy_process()
 
 
-def asleep() -> bool:
+def is_waiting_on_child() -> bool:
     """Whether there is a child process, and all threads of this one but the one that asks sleep: what happens now is the child's doing."""
     me = str(threading.get_native_id())
     try:
@@ -85,7 +85,7 @@ def _state(task: Path) -> bytes:
 
 def _busy_thread() -> str:
     """Why time is real while a thread of this process is at work, or nothing."""
-    others = [thread for thread in threads() if thread.ident != threading.get_ident() and not _is_idle(thread)]
+    others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_idle(thread)]
     if not others:
         return ""
     sleep(GRACE)
@@ -109,7 +109,7 @@ def _is_of_tool(thread: threading.Thread) -> bool:
 
 def runs_a_program(ident: int | None) -> str:
     """The name of another thread, if what it does is not just to run an event loop: then the loop's tasks may wait for each other."""
-    thread = next((thread for thread in threads() if thread.ident == ident), None)
+    thread = next((thread for thread in list_threads() if thread.ident == ident), None)
     if ident is None or thread is None or ident == threading.get_ident() or _is_idle(thread):
         return ""
     return thread.name
@@ -121,7 +121,7 @@ def may_bring_something() -> bool:
     Idle threads of pools, idle event loops, and threads of tools are not: nothing but new work wakes them.
     """
     frames = sys._current_frames()
-    others = [thread for thread in threads() if thread.ident != threading.get_ident() and not _is_of_tool(thread)]
+    others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_of_tool(thread)]
     return bool(_busy_process()) or not all(thread.ident in frames and _rests(frames[thread.ident]) for thread in others)
 
 

@@ -22,7 +22,7 @@ from ..core.replies import Suspicion
 from ..core.sites import Key
 from .task_waits import waits_for
 
-__all__ = ["Scope", "about", "branching", "carried", "forget_scopes", "latest_end", "put_down", "scope"]
+__all__ = ["Scope", "about", "attribute_strike", "branching", "carry_scope", "forget_scopes", "latest_end", "scope"]
 
 _SCOPE: ContextVar[Scope | Branch | None] = ContextVar("mlchaos_scope", default=None)
 
@@ -88,7 +88,7 @@ def about() -> Mapping[str, Any]:
     return {f"one_of_{name}s": [one.details.get(name) for one in in_flight] for name in in_flight[0].details}
 
 
-def put_down(strike: Strike, ended: float, key: Key) -> None:
+def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
     """Remember a strike in the scope in which it happened, or in all that are open, where it is part of none."""
     here = _here()
     if here is not None:
@@ -111,7 +111,7 @@ def latest_end() -> float:
     return max(ends, default=-math.inf)
 
 
-def carried(function: Callable[..., Any]) -> Callable[..., Any]:
+def carry_scope(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, as part of what submits it now, for a thread that has another context. Nothing else of the context is carried."""
     here = _here()
 

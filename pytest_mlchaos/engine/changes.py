@@ -60,7 +60,7 @@ def _feed(value: Any, update: Callable[[bytes], object], depth: int) -> None:
         update(repr((str(value.dtype), tuple(value.shape))).encode())
         update(digest(value))
     elif kind.__module__.partition(".")[0] in _CARRIERS:
-        update(_pickled(value))
+        update(_pickle(value))
     else:
         raise _UnknownContent
 
@@ -74,7 +74,7 @@ def _is_array(value: Any) -> bool:
     return found
 
 
-def _pickled(value: Any) -> bytes:
+def _pickle(value: Any) -> bytes:
     try:
         return pickle.dumps(value)
     except Exception as error:  # whatever a user's class raises

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ..core.clock import Clock, RealClock
-from ..core.interrupts import closed, deferred, handler, opened, uninterruptible
+from ..core.interrupts import deferred, handler, register_open, uninterruptible, unregister_open
 from ..core.journal import Journal, Strike
 from ..core.records import Preemption
 from ..core.results import HandedResult
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import BadArgument, MlchaosError, SimulatedCrash
-from .attribution import forget_scopes, put_down
+from .attribution import attribute_strike, forget_scopes
 from .counters import NEVER, ProcessCounts, ScheduledFault, VisitCounter, most_passed
 from .error_origin import comes_from
 from .forks import Forks
@@ -193,7 +193,7 @@ class Controller(Injector):
     # -- what trials and runs call -----------------------------------------------------------------------------
 
     def __enter__(self) -> Controller:
-        opened(self)
+        register_open(self)
         _active.append(self)
         return self
 
@@ -203,7 +203,7 @@ class Controller(Injector):
             if self in _active:
                 _active.remove(self)
             self.close()
-            closed(self)
+            unregister_open(self)
 
     def close(self) -> None:
         """Nothing strikes from now on, whoever still holds a wrapper of this trial's."""
@@ -398,7 +398,7 @@ class Controller(Injector):
             self._relay(*message)
         merge_into(self, heard, ended=False)
         for place, strike in heard.strikes:
-            put_down(strike, self.clock.now(), self.scheduled[place].fault.key)
+            attribute_strike(strike, self.clock.now(), self.scheduled[place].fault.key)
         for key, number in heard.failures.items():
             self._open(key).failed += number
         self._injected_there += heard.injected

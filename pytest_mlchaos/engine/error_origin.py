@@ -14,21 +14,21 @@ from ..core.sites import Visit
 from ..errors import FaultError, MlchaosError, SimulatedCrash
 from .user_code import is_users
 
-__all__ = ["broken", "comes_from", "is_meant", "is_own", "mark", "swallowed"]
+__all__ = ["comes_from", "describe_swallower", "fault_error", "is_meant", "is_own", "mark"]
 
 _MARK = "_mlchaos_injected"
 
 
-def broken(fault: Fault, error: Exception, what: str) -> FaultError:
+def fault_error(fault: Fault, error: Exception, what: str) -> FaultError:
     """The error for a fault whose own code failed in ``what``."""
     trace = _innermost(error)
     where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-    broken = FaultError(
+    mistake = FaultError(
         f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {error_text(error)}{where}. "
         "This says nothing about the subject."
     )
-    broken.__cause__ = error
-    return broken
+    mistake.__cause__ = error
+    return mistake
 
 
 def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
@@ -81,7 +81,7 @@ def is_own(fault: Fault) -> bool:
     return type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def swallowed(crash: SimulatedCrash) -> str | None:
+def describe_swallower(crash: SimulatedCrash) -> str | None:
     """Which code caught a crash and went on, in words; None where it ended a thread of its own."""
     trace = crash.__traceback__
     if trace is None or not getattr(crash, "in_main_thread", True):

@@ -33,7 +33,7 @@ def by_reference(patches: Patches, original: Any) -> None:
         _patch_picklers(patches)
 
 
-def _reduced(value: Any) -> Any:
+def _reduce(value: Any) -> Any:
     """Reduce a replaced original to the look-up of its name; NotImplemented for everything else."""
     if id(value) not in _replaced:
         return NotImplemented
@@ -54,7 +54,7 @@ def _patch_picklers(patches: Patches) -> None:
 
         def reducer_override(self, value: Any) -> Any:
             """Reduce what pickle would refuse."""
-            return _reduced(value)
+            return _reduce(value)
 
     Pickler.__module__, Pickler.__qualname__ = compiled.__module__, compiled.__qualname__
 
@@ -81,7 +81,7 @@ def _before(own: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
     """A ``reducer_override`` that comes before a class's own one."""
 
     def reducer_override(self: Any, value: Any) -> Any:
-        reduced = _reduced(value)
+        reduced = _reduce(value)
         return reduced if reduced is not NotImplemented or own is None else own(self, value)
 
     return reducer_override

@@ -17,12 +17,12 @@ from ..core.privacy import error_text, remember_text
 from ..core.schedule import Schedule
 from ..core.sites import Visit, derive_seed, name_of
 from ..errors import BadArgument, MlchaosError, PayloadMismatch
-from .attribution import about, put_down
+from .attribution import about, attribute_strike
 from .changes import fingerprint
 from .counters import ScheduledFault, VisitCounter
-from .error_origin import broken, is_meant, is_own
+from .error_origin import fault_error, is_meant, is_own
 from .forks import Forks
-from .remote_state import shipped_error
+from .remote_state import pack_error
 
 __all__ = ["Injector"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -133,7 +133,7 @@ class Injector:
         def record(details: Mapping[str, Any]) -> None:
             scheduled.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(scheduled.text, visit.site, visit.index, {**about(), **details})
-            put_down(strike, self.clock.now() + visit.delay, scheduled.fault.key)
+            attribute_strike(strike, self.clock.now() + visit.delay, scheduled.fault.key)
             self._struck(scheduled, strike)
             if visit.error is not None:
                 if is_own(scheduled.fault):
@@ -202,8 +202,8 @@ class Injector:
         if not isinstance(error, Exception):
             raise error
         if not isinstance(error, MlchaosError):
-            error = broken(fault, error, what)
+            error = fault_error(fault, error, what)
         self.broken = self.broken or error
         if self.forks is not None and self.forks.name:
-            self.forks.tell("broken", *shipped_error(error))
+            self.forks.tell("broken", *pack_error(error))
         raise error from error.__cause__

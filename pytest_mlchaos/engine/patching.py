@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
-from ..core.interrupts import closed, deferred, opened
+from ..core.interrupts import deferred, register_open, unregister_open
 
 __all__ = ["FUNCTIONS", "Patches", "aliases", "family"]
 
@@ -32,13 +32,13 @@ class Patches:
         self._together: list[tuple[object, object]] | None = None
 
     def __enter__(self) -> Patches:
-        opened(self)
+        register_open(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         with deferred():
             self.undo()
-            closed(self)
+            unregister_open(self)
 
     def __bool__(self) -> bool:
         return bool(self._undo)
@@ -112,7 +112,7 @@ class Patches:
         finally:
             self._together = None
         if pairs:
-            self._replace(_composed(pairs))
+            self._replace(_compose(pairs))
 
     def sweep(self, *, thoroughly: bool = True) -> None:
         """Once more, what others have put back: whoever patches in a test's body finds ours, and restores it when we are gone.
@@ -152,7 +152,7 @@ class Patches:
             raise failure
 
 
-def _composed(pairs: Sequence[tuple[object, object]]) -> list[tuple[object, object]]:
+def _compose(pairs: Sequence[tuple[object, object]]) -> list[tuple[object, object]]:
     """What was replaced twice is replaced by the last."""
     then = {id(original): replacement for original, replacement in pairs}
     between = {id(replacement) for _, replacement in pairs}

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.interrupts import uninterruptible
 from ..core.sites import derive_seed
 
-__all__ = ["captured", "restored", "seed_all"]
+__all__ = ["capture_state", "preserve_state", "seed_all"]
 
 
 def _numpy() -> Any:
@@ -35,7 +35,7 @@ def seed_all(*parts: object) -> None:
             torch.cuda.manual_seed_all(seed % 2**63)
 
 
-def captured() -> dict[str, Any]:
+def capture_state() -> dict[str, Any]:
     """The states of the generators that are loaded."""
     states: dict[str, Any] = {"python": random.getstate()}
     if numpy := _numpy():
@@ -59,9 +59,9 @@ def restore(states: dict[str, Any]) -> None:
 
 
 @uninterruptible
-def restored() -> Iterator[None]:
+def preserve_state() -> Iterator[None]:
     """Leave the generators as they were, whatever happens inside."""
-    states = captured()
+    states = capture_state()
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from .counters import ProcessCounts
 if TYPE_CHECKING:
     from .controller import Controller
 
-__all__ = ["RemoteState", "merge_into", "shipped_error"]
+__all__ = ["RemoteState", "merge_into", "pack_error"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
@@ -116,7 +116,7 @@ def merge_into(controller: Controller, state: RemoteState, rank: int | None = No
         controller.broken = controller.broken or state.broken
 
 
-def shipped_error(error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps) -> tuple[str, bytes | None]:
+def pack_error(error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps) -> tuple[str, bytes | None]:
     """An exception in words, and pickled where that can be undone; what may be shown of it goes with it."""
     text = error_text(error)
     remember_text(error)

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .attribution import carried
+from .attribution import carry_scope
 from .patching import Patches
 
 __all__ = ["carry_scopes", "have_work"]
@@ -37,7 +37,7 @@ def have_work() -> bool:
 def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
     def submitting(self: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        given = submit(self, carried(function) if callable(function) else function, *args, **kwargs)
+        given = submit(self, carry_scope(function) if callable(function) else function, *args, **kwargs)
         if hasattr(given, "done") or hasattr(given, "ready"):  # no iterator
             _given.add(given)
         return given

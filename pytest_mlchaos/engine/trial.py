@@ -20,7 +20,7 @@ from ..errors import CrashNotRestarted, CrashSwallowed, Interrupted, SimulatedCr
 from . import randomness, virtual_time
 from .continuous_faults import activate_continuous_faults
 from .controller import Controller
-from .error_origin import swallowed
+from .error_origin import describe_swallower
 from .patching import Patches
 from .process_state import ProcessState
 from .watchdog import time_limit
@@ -62,8 +62,8 @@ def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
 
 
 @uninterruptible
-def _armed(controller: Controller, patches: Patches) -> Iterator[None]:
-    with randomness.restored(), ProcessState(), patches, controller:
+def _arm_trial(controller: Controller, patches: Patches) -> Iterator[None]:
+    with randomness.preserve_state(), ProcessState(), patches, controller:
         _note_fresh_processes(controller, patches)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
@@ -92,7 +92,7 @@ def trial(
     its own, whatever the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
     """
     controller = Controller(schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own)
-    with _armed(controller, patches):
+    with _arm_trial(controller, patches):
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
                 activate_continuous_faults(controller)
@@ -113,5 +113,5 @@ def trial(
             raise controller.broken
         if controller.crash is not None:
             raise CrashSwallowed(
-                swallowed(controller.crash) or f"{controller.crash}, in a thread, and nothing restarted it: use mlchaos.run"
+                describe_swallower(controller.crash) or f"{controller.crash}, in a thread, and nothing restarted it: use mlchaos.run"
             )

@@ -182,8 +182,8 @@ def _is_packaged(path: str, project: str) -> bool:
 
 def _is_recorded(path: str, project: str) -> bool:
     """Return True if an installed distribution lists this file: one in a folder of the project's, or in one of ``sys.path``."""
-    searched = _searched(tuple(sys.path))
-    return any(path in _recorded(folder) for folder in _above(path) if (project and _is_below(folder, project)) or folder in searched)
+    searched = _expand_search_path(tuple(sys.path))
+    return any(path in _recorded_files(folder) for folder in _above(path) if (project and _is_below(folder, project)) or folder in searched)
 
 
 # -- folders ---------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def _both(folder: str) -> tuple[str, str]:
 
 
 @functools.cache
-def _searched(search: tuple[str, ...]) -> frozenset[str]:
+def _expand_search_path(search: tuple[str, ...]) -> frozenset[str]:
     return frozenset(path for entry in search for path in _both(entry or os.getcwd()))
 
 
@@ -271,20 +271,20 @@ def _environments(folder: str) -> tuple[str, ...]:
     return own if parent == folder else (*own, *_environments(parent))
 
 
-def _recorded(folder: str) -> frozenset[str]:
+def _recorded_files(folder: str) -> frozenset[str]:
     """The files that distributions installed into this folder (or zip file); those of editable installs are not among them."""
     found = _records.get(folder)
     if found is None:
         _records[folder] = frozenset()  # the answer to a storage site that asks about the files read here
         with within(OURS):
-            found = _records[folder] = frozenset(_listed(folder))
+            found = _records[folder] = frozenset(_list_files(folder))
     return found
 
 
 _records: dict[str, frozenset[str]] = {}
 
 
-def _listed(folder: str) -> Iterator[str]:
+def _list_files(folder: str) -> Iterator[str]:
     for distribution in importlib.metadata.distributions(path=[folder]):
         text = distribution.read_text("RECORD")
         base = folder

@@ -24,11 +24,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
-from .activity import TOOLS, WAITING, at_work, package_of, runs_a_program
+from .activity import TOOLS, WAITING, busy_reason, package_of, runs_a_program
 from .patching import Patches
 from .stand_ins import unbound
 
-__all__ = ["install", "installed", "settle", "wall"]
+__all__ = ["install", "installed_clock", "settle", "wall"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _REAL_TIME = WAITING | TOOLS
@@ -121,13 +121,13 @@ def install(clock: VirtualClock, patches: Patches) -> None:
     patches.on_undo(uninstall)
     for name, function in _VIRTUAL.items():
         patches.set(time, name, function)
-    clock.others = at_work
+    clock.others = busy_reason
     _clock, _wall, _counter = clock, _real["time"](), _real["perf_counter"]()
     _names.bind(_real, _VIRTUAL)
     for cls in {selectors.DefaultSelector, selectors.SelectSelector}:
         patches.set(cls, "select", _jumping(cls.select, clock))
-    patches.set(threading.Condition, "wait", _counted(threading.Condition.wait, clock))
-    patches.set(asyncio, "run_coroutine_threadsafe", _marked(asyncio.run_coroutine_threadsafe, clock))
+    patches.set(threading.Condition, "wait", _count_condition_wait(threading.Condition.wait, clock))
+    patches.set(asyncio, "run_coroutine_threadsafe", _begin_now(asyncio.run_coroutine_threadsafe, clock))
     loop = asyncio.BaseEventLoop
     patches.set(loop, "call_soon_threadsafe", _handed_over(loop.call_soon_threadsafe, clock))
     process = multiprocessing.process.BaseProcess
@@ -135,7 +135,7 @@ def install(clock: VirtualClock, patches: Patches) -> None:
     patches.set(subprocess.Popen, "__init__", _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"))
 
 
-def installed() -> VirtualClock | None:
+def installed_clock() -> VirtualClock | None:
     """The clock that user code lives by, if it is a virtual one."""
     return _clock
 
@@ -212,12 +212,12 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
                 if not ready:
                     clock.skip(timeout)
                 return ready
-        return _waited(clock, lambda: original(self, timeout), timeout, lambda ready: not ready)
+        return _wait_on_clock(clock, lambda: original(self, timeout), timeout, lambda ready: not ready)
 
     return select
 
 
-def _waited(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None, is_over: Callable[[Any], bool]) -> Any:
+def _wait_on_clock(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None, is_over: Callable[[Any], bool]) -> Any:
     """Wait for real, and let as much time pass on the clock: exactly ``timeout`` where that was over."""
     start = _real["monotonic"]()
     result = wait()
@@ -226,19 +226,19 @@ def _waited(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None,
     return result
 
 
-def _counted(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+def _count_condition_wait(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
     """``Condition.wait``, which events and queues wait by: its time counts."""
 
     @functools.wraps(original)
     def wait(self: Any, timeout: float | None = None) -> Any:
         if not timeout or timeout < 0 or not clock.governs:
             return original(self, timeout)
-        return _waited(clock, lambda: original(self, timeout), timeout, lambda notified: not notified)
+        return _wait_on_clock(clock, lambda: original(self, timeout), timeout, lambda notified: not notified)
 
     return wait
 
 
-def _marked(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+def _begin_now(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
     """What is sent to a loop in another thread begins now: delays of its tasks count from here, and not one behind the other."""
 
     @functools.wraps(original)

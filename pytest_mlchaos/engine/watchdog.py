@@ -131,9 +131,9 @@ def _place(frame: FrameType | None) -> str:
     caller: FrameType | None = frame
     while caller is not None and not is_users(caller.f_code.co_filename):
         caller = caller.f_back
-    by = f", called by {_named(caller)}" if caller not in (None, frame) else ""
-    return f"in {_named(frame)}{by}"
+    by = f", called by {_describe_frame(caller)}" if caller not in (None, frame) else ""
+    return f"in {_describe_frame(frame)}{by}"
 
 
-def _named(frame: FrameType | None) -> str:
+def _describe_frame(frame: FrameType | None) -> str:
     return f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else "nowhere"

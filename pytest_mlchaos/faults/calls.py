@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from ..core.faults import Fault, Opaque, is_drawn, register
 from ..core.sites import Key, Visit
-from ..core.validation import parse_duration, shown
+from ..core.validation import format_value, parse_duration
 from ..errors import BadArgument
 
 __all__ = ["CallDelay", "CallFailure", "GivenError", "RaiseAfterwards", "error_name", "make_error"]
@@ -25,7 +25,7 @@ LAYER = "Calls and services"
 
 def _check_target(fault: Fault, target: Any) -> None:
     if target is not None and not is_drawn(target) and not target.strip():
-        raise BadArgument(f"{fault.name}: expected target as 'pkg.mod:function' but got {shown(target)}")
+        raise BadArgument(f"{fault.name}: expected target as 'pkg.mod:function' but got {format_value(target)}")
 
 
 @register
@@ -220,7 +220,7 @@ def error_name(error: Any, owner: str) -> str | GivenError:
         return error
     cls = error if isinstance(error, type) else type(error)
     if not issubclass(cls, BaseException):
-        raise BadArgument(f"{owner}: expected error to be an exception, its class or its name but got {shown(error)}")
+        raise BadArgument(f"{owner}: expected error to be an exception, its class or its name but got {format_value(error)}")
     name = _name_of(cls)
     if isinstance(error, type):
         return name
@@ -270,7 +270,7 @@ def _arguments(text: str, owner: str) -> tuple[list[Any], dict[str, Any]]:
             return [ast.literal_eval(argument) for argument in call.args], keywords
     except (ValueError, SyntaxError):
         pass
-    raise BadArgument(f'{owner}: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {shown(text)}')
+    raise BadArgument(f'{owner}: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {format_value(text)}')
 
 
 def make_error(text: str | GivenError, target: str, owner: str) -> BaseException:
@@ -289,7 +289,7 @@ def make_error(text: str | GivenError, target: str, owner: str) -> BaseException
             f"{owner}: there is no exception {name!r}; give the class itself, or its name as 'TimeoutError' or 'pkg.mod:TheError'"
         ) from None
     if not (isinstance(found, type) and issubclass(found, BaseException)):
-        raise BadArgument(f"{owner}: expected error to name an exception but got {shown(text)}")
+        raise BadArgument(f"{owner}: expected error to name an exception but got {format_value(text)}")
     try:
         made: BaseException = found(*values, **keywords) if bracket else found(f"injected into {target} by mlchaos")
     except Exception as error:  # noqa: BLE001  # whatever a constructor raises

@@ -16,7 +16,7 @@ from typing import Any
 from ..core.clock import VirtualClock
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Visit
-from ..core.validation import parse_duration, shown
+from ..core.validation import format_value, parse_duration
 from ..engine import virtual_time
 from ..engine.activity import TOOLS, package_of
 from ..engine.patching import Patches
@@ -61,7 +61,7 @@ class ClockJump(Fault):
 
     def apply(self, visit: Visit) -> None:
         """The clock is another from now on."""
-        visit.keep_until_exit(_shifted(self.by, virtual_time.installed()))
+        visit.keep_until_exit(_shifted(self.by, virtual_time.installed_clock()))
 
 
 def _signed(value: Any) -> float:
@@ -72,7 +72,7 @@ def _signed(value: Any) -> float:
     seconds = parse_duration(abs(text) if number else text, "clock_jump: by")
     seconds = -seconds if (number and text < 0) or (back and value.strip()[0] == "-") else seconds
     if not seconds:
-        raise BadArgument(f"clock_jump: expected by to be a time ahead ('1h') or back ('-5m') but got {shown(value)}")
+        raise BadArgument(f"clock_jump: expected by to be a time ahead ('1h') or back ('-5m') but got {format_value(value)}")
     return seconds
 
 
@@ -117,8 +117,8 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[
         return virtual_time.wall() if virtual else real() + seconds
 
     real, localtime = time.time, time.localtime
-    shown = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1}
-    pairs = [(getattr(time, name), of_now(getattr(time, name), place)) for name, place in shown.items()]
+    arguments = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1}
+    pairs = [(getattr(time, name), of_now(getattr(time, name), place)) for name, place in arguments.items()]
     if not virtual:
         pairs += [(time.time, shifted(time.time, seconds)), (time.time_ns, shifted(time.time_ns, seconds * 1e9))]
     patches.replace_for_others(pairs, TOOLS)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..core.faults import Fault, is_drawn
 from ..core.sites import Key
-from ..core.validation import shown
+from ..core.validation import format_value
 from ..errors import BadArgument
 
 __all__ = ["RESULT", "DataFault"]
@@ -38,11 +38,11 @@ class DataFault(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and not is_drawn(self.target) and not self.target.strip():
-            raise BadArgument(f"{self.name}: expected target as 'pkg.mod:function' but got {shown(self.target)}")
+            raise BadArgument(f"{self.name}: expected target as 'pkg.mod:function' but got {format_value(self.target)}")
         if self.severity is None or is_drawn(self.severity):
             return
         if self.severity not in range(1, 6):
-            raise BadArgument(f"{self.name}: expected severity to be 1, 2, 3, 4 or 5 but got {shown(self.severity)}")
+            raise BadArgument(f"{self.name}: expected severity to be 1, 2, 3, 4 or 5 but got {format_value(self.severity)}")
         if not self.scales:
             raise BadArgument(f"{self.name} has no severity: it strikes, or it does not")
         for field in dataclasses.fields(self):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ..core.faults import Fault, is_drawn, register
 from ..core.interrupts import handler
 from ..core.sites import Visit
-from ..core.validation import parse_duration, shown
+from ..core.validation import format_value, parse_duration
 from ..engine.controller import current
 from ..engine.process_state import NOTICES
 from ..errors import BadArgument, FaultError, SimulatedCrash
@@ -76,7 +76,7 @@ class Preempt(Fault):
         if not is_drawn(self.signal) and self.signal not in _HANDLED:
             raise BadArgument(
                 f"{self.name}: expected signal to be the name of a signal that a process can handle, such as 'SIGTERM' or 'SIGUSR1', "
-                f"but got {shown(self.signal)}"
+                f"but got {format_value(self.signal)}"
             )
         if not is_drawn(self.grace):
             object.__setattr__(self, "grace", parse_duration(self.grace, f"{self.name}: grace"))
@@ -100,7 +100,7 @@ class Preempt(Fault):
             if answer is signal.SIG_DFL:  # raised, it would end the test's own process
                 visit.fail(SimulatedCrash(dies))
             visit.note(again=True)
-            visit.defer(lambda: preemption.raised(controller, number, visit.site))
+            visit.defer(lambda: preemption.raise_signal(controller, number, visit.site))
             return
         if self.workers:
             visit.note(workers=terminate_workers(controller, visit))
@@ -112,6 +112,6 @@ class Preempt(Fault):
         visit.defer(lambda: self._deliver(controller, notice, number, visit.site))
 
     def _deliver(self, controller: Any, notice: preemption.Notice, number: int, site: str) -> None:
-        preemption.raised(controller, number, site)
+        preemption.raise_signal(controller, number, site)
         if site == "train.step" and threading.current_thread() is threading.main_thread():
             notice.took_a_step()

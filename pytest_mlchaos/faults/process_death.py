@@ -10,7 +10,7 @@ from ..core.faults import Fault, register
 from ..core.sites import CRASH_STATE, Key, Visit
 from ..engine.controller import current
 from ..errors import BadArgument, FaultError, SimulatedCrash
-from ..runs.preemption import raised
+from ..runs.preemption import raise_signal
 from .positions import MOMENTS, SIGNAL_SITES
 
 __all__ = ["Crash", "Interrupt"]
@@ -108,4 +108,4 @@ class Interrupt(Fault):
         controller = current()
         if controller is None:
             raise FaultError("interrupt needs a trial: a visit by hand has no process")
-        visit.defer(lambda: raised(controller, signal.SIGINT, visit.site))
+        visit.defer(lambda: raise_signal(controller, signal.SIGINT, visit.site))

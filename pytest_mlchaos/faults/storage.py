@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..core.faults import Fault, is_drawn, register
 from ..core.sites import Key, Visit
 from ..core.storage import Operation
-from ..core.validation import did_you_mean, parse_duration, parse_size, shown
+from ..core.validation import did_you_mean, format_value, parse_duration, parse_size
 from ..errors import BadArgument, MissingExtra
 from .calls import RaiseAfterwards
 
@@ -36,7 +36,7 @@ def _check_path(fault: Fault, path: Any) -> None:
     if path is None or is_drawn(path):
         return
     if not path.strip():
-        raise BadArgument(f"{fault.name}: expected path to be a pattern such as '*.pt' but got {shown(path)}")
+        raise BadArgument(f"{fault.name}: expected path to be a pattern such as '*.pt' but got {format_value(path)}")
     protocol, colon, _ = path.partition("://")
     if not colon or re.search(r"[*?\[]", protocol):
         return
@@ -163,7 +163,9 @@ class FlakyStorage(Fault):
         _check_path(self, self.path)
         if not is_drawn(self.error) and self.error not in ERRNOS:
             known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or another of Python's errno module)"
-            raise BadArgument(f"flaky_storage: expected error to be {known} but got {shown(self.error)}{did_you_mean(self.error, ERRNOS)}")
+            raise BadArgument(
+                f"flaky_storage: expected error to be {known} but got {format_value(self.error)}{did_you_mean(self.error, ERRNOS)}"
+            )
 
     @property
     def key(self) -> Key:
@@ -212,7 +214,9 @@ class TruncatedRead(Fault):
             return
         share = isinstance(keep, float) and 0 <= keep < 1
         if isinstance(keep, bool) or not (share or (isinstance(keep, int) and keep >= 0)):
-            raise BadArgument(f"truncated_read: expected keep to be a share below 1 (0.5) or a number of bytes (100) but got {shown(keep)}")
+            raise BadArgument(
+                f"truncated_read: expected keep to be a share below 1 (0.5) or a number of bytes (100) but got {format_value(keep)}"
+            )
 
     @property
     def key(self) -> Key:
@@ -257,4 +261,4 @@ def _rate(value: Any) -> float:
         with contextlib.suppress(BadArgument):  # which would speak of a size
             return float(parse_size(value.strip().removesuffix("/s")))
     forms = "in bytes per second, or as a text such as '10MB/s' or '64KiB/s',"
-    raise BadArgument(f"slow_storage: expected bandwidth {forms} but got {shown(value)}")
+    raise BadArgument(f"slow_storage: expected bandwidth {forms} but got {format_value(value)}")

@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean, variance
 from typing import Any
 
 from ..core.privacy import shows_values
-from ..core.validation import FLAG, ITERABLE, checked, rounded, shown
+from ..core.validation import FLAG, ITERABLE, check_arguments, format_number, format_value
 from ..errors import BadArgument, Inconclusive, Worse
 
 __all__ = ["assert_not_worse"]
@@ -23,7 +23,7 @@ POWER = 0.8
 MOST_SEEDS = 1_000
 
 
-@checked("assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG)
+@check_arguments("assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG)
 def assert_not_worse(
     chaos: Iterable[Any],
     golden: Iterable[Any],
@@ -122,7 +122,7 @@ class _Test:
         """What was measured."""
         loss, spread = self.effect()
         way = "worse" if loss >= 0 else "better"
-        size, deviation = rounded(abs(loss), self.margin), f"{math.sqrt(spread):.3g}"
+        size, deviation = format_number(abs(loss), self.margin), f"{math.sqrt(spread):.3g}"
         if not shows_values():  # in percent of the larger metric: from 0, the difference would be the metric
             scale = max(map(abs, (*self.chaos, *self.golden))) or 1.0
             size, deviation = f"{100 * abs(loss) / scale:.3g} %", f"{100 * math.sqrt(spread) / scale:.3g} %"
@@ -146,7 +146,7 @@ def _check(margin: Any, alpha: Any) -> None:
     for name, value, high in (("margin", margin, math.inf), ("alpha", alpha, 0.5)):
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < high or (name == "alpha" and not value):
             wanted = "0 or more, in the metric's unit," if name == "margin" else "above 0 and below 0.5"
-            raise BadArgument(f"assert_not_worse: expected {name} to be {wanted} but got {shown(value)}")
+            raise BadArgument(f"assert_not_worse: expected {name} to be {wanted} but got {format_value(value)}")
 
 
 def _metrics(values: Any, name: str) -> list[float]:

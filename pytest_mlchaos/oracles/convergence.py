@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.privacy import shows_values
-from ..core.validation import COUNT, ITERABLE, NUMBER, WHOLE, checked, index, optional, rounded, shown
+from ..core.validation import COUNT, ITERABLE, NUMBER, WHOLE, check_arguments, format_number, format_value, index, optional
 from ..errors import BadArgument, NotConverged
 
 __all__ = ["assert_converged"]
@@ -20,7 +20,7 @@ _DISTANCES = (
 )
 
 
-@checked("assert_converged", losses=ITERABLE, below=NUMBER, window=COUNT, by=optional(WHOLE))
+@check_arguments("assert_converged", losses=ITERABLE, below=NUMBER, window=COUNT, by=optional(WHOLE))
 def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = None, window: int = 1) -> None:
     """Raise ``NotConverged`` unless training converged.
 
@@ -34,9 +34,11 @@ def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = No
     if not values:
         raise BadArgument("assert_converged: there are no losses; return or record one a step")
     if not index(window) or window > len(values):
-        raise BadArgument(f"assert_converged: expected window to be from 1 to the {len(values)} losses there are but got {shown(window)}")
+        raise BadArgument(
+            f"assert_converged: expected window to be from 1 to the {len(values)} losses there are but got {format_value(window)}"
+        )
     if by is not None and (index(by) is None or by < window - 1 or by >= len(values)):
-        raise BadArgument(f"assert_converged: expected by to be a step from {window - 1} to {len(values) - 1} but got {shown(by)}")
+        raise BadArgument(f"assert_converged: expected by to be a step from {window - 1} to {len(values) - 1} but got {format_value(by)}")
     broken = next((step for step, value in enumerate(values) if not math.isfinite(value)), None)
     if broken is not None:
         count = sum(not math.isfinite(value) for value in values)
@@ -57,13 +59,13 @@ def _lowest(means: list[float], below: float, window: int) -> str:
 
 
 def _shown(value: float, below: float) -> str:
-    return rounded(value, below) if shows_values() else "below it"
+    return format_number(value, below) if shows_values() else "below it"
 
 
 def _distance(value: float, below: float) -> str:
     """A loss, or how far above its bound it is: the losses themselves are the user's."""
     if shows_values():
-        return rounded(value, below)
+        return format_number(value, below)
     if below <= 0:
         return "above the bound"
     return next((text for ratio, text in _DISTANCES if value <= ratio * below), "more than ten times the bound")

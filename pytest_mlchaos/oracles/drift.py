@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.privacy import key_text, may_be_hinted
-from ..core.validation import did_you_mean, index, shown
+from ..core.validation import did_you_mean, format_value, index
 from ..errors import BadArgument, Drifted
 from .columns import ColumnValues, columns_of
 from .two_sample import bin_counts, category_counts, chi2_test, ks_distance, ks_p, most_bins, psi, smallest_p
@@ -103,11 +103,11 @@ class _Finding:
 
 def _check(alpha: Any, threshold: Any, bins: Any) -> None:
     if not _is_number(alpha) or not 0 < alpha < 1:
-        raise BadArgument(f"assert_no_drift: expected alpha to be between 0 and 1 but got {shown(alpha)}")
+        raise BadArgument(f"assert_no_drift: expected alpha to be between 0 and 1 but got {format_value(alpha)}")
     if threshold is not None and (not _is_number(threshold) or not 0 <= threshold < float("inf")):
-        raise BadArgument(f"assert_no_drift: expected threshold to be 0 or more but got {shown(threshold)}")
+        raise BadArgument(f"assert_no_drift: expected threshold to be 0 or more but got {format_value(threshold)}")
     if index(bins) is None or not 2 <= bins <= 100:
-        raise BadArgument(f"assert_no_drift: expected bins to be from 2 to 100 but got {shown(bins)}")
+        raise BadArgument(f"assert_no_drift: expected bins to be from 2 to 100 but got {format_value(bins)}")
 
 
 def _is_number(value: Any) -> bool:
@@ -131,7 +131,7 @@ def _method(name: Any, columns: Mapping[Any, ColumnValues], method: str | Mappin
     if how is None:
         return "ks" if column.kind == "numbers" else "chi2"
     if how not in _THRESHOLDS:
-        raise BadArgument(f"assert_no_drift: expected method to be 'ks', 'psi' or 'chi2' but got {shown(how)}")
+        raise BadArgument(f"assert_no_drift: expected method to be 'ks', 'psi' or 'chi2' but got {format_value(how)}")
     if how == "ks" and column.kind != "numbers":
         raise BadArgument(
             f"assert_no_drift: {_called(name, columns)} holds {column.kind}; method='ks' takes numbers: give 'chi2' or 'psi' for it"

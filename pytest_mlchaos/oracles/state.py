@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from ..core.privacy import SMALL, attribute_text, difference_text, key_text, shows_values
-from ..core.validation import TEXT, TOLERANCE, checked, rounded
+from ..core.validation import TEXT, TOLERANCE, check_arguments, format_number
 from ..errors import StateDiffers
 from .functions import class_differences, code_differences, is_code, is_local
 
@@ -23,7 +23,7 @@ __all__ = ["assert_same_state", "first_difference"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
-@checked("assert_same_state", rtol=TOLERANCE, atol=TOLERANCE, name=TEXT)
+@check_arguments("assert_same_state", rtol=TOLERANCE, atol=TOLERANCE, name=TEXT)
 def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state") -> None:
     """Raise ``StateDiffers`` unless two states are the same.
 
@@ -442,7 +442,7 @@ def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype
 
 def _amount(gap: float) -> str:
     """In words; integers are exact on any machine."""
-    return str(gap) if isinstance(gap, int) else rounded(gap)
+    return str(gap) if isinstance(gap, int) else format_number(gap)
 
 
 def _most(np: Any, a: Any, b: Any, gap: Any) -> str:

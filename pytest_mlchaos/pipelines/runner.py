@@ -14,11 +14,11 @@ from ..core.privacy import error_text
 from ..core.records import Attempt, FileState, Output, Record
 from ..engine import randomness
 from ..engine.controller import Controller, current
-from ..engine.error_origin import swallowed
+from ..engine.error_origin import describe_swallower
 from ..engine.file_history import FileHistory
 from ..engine.table_types import is_table
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
-from ..runs.supervisor import Supervisor, check_subject, kept
+from ..runs.supervisor import Supervisor, check_subject, snapshot_value
 
 __all__ = ["Pipeline"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -93,7 +93,7 @@ class Pipeline(Supervisor):
     ) -> Output:
         ended = "returned" if error is None else f"raised {error_text(error)}"
         duration = self._controller.clock.now() - start
-        record = Record(value, (Attempt(ended, 0),), strikes, duration, (), kept(value))
+        record = Record(value, (Attempt(ended, 0),), strikes, duration, (), snapshot_value(value))
         renamed = self._disk.named(history.renamed) if history is not None else frozenset()
         read_back = self._disk.named(history.read_back) if history is not None else frozenset()
         after = self._disk.contents(self._sizes)
@@ -118,7 +118,7 @@ class Pipeline(Supervisor):
                 raise  # a mistake in the test; a verdict is a guard of the pipeline's own
             return None, error
         if controller.crash is not None:
-            place = swallowed(controller.crash)
+            place = describe_swallower(controller.crash)
             if place is None:
                 return None, controller.crash
             controller.restart()  # told once

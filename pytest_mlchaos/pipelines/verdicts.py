@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.privacy import key_text
 from ..core.records import FileState, Output
-from ..core.validation import PATTERNS, TOLERANCE, checked, shown
+from ..core.validation import PATTERNS, TOLERANCE, check_arguments, format_value
 from ..errors import (
     BadArgument,
     HalfWritten,
@@ -74,7 +74,7 @@ class PipelineRun(Run):
         again._handed = self._handed  # what struck the first call is what the second one has to recover from
         return again
 
-    @checked("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
+    @check_arguments("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
     def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
         """Pass if the output is complete and equal to the golden run's, or if the pipeline raised and left nothing half done.
 
@@ -128,7 +128,7 @@ class PipelineRun(Run):
         if self.error is None or not self._handed or not self._handed.quiet:
             super()._compare_under_faults(judgement)
 
-    @checked("assert_complete", ignore=PATTERNS)
+    @check_arguments("assert_complete", ignore=PATTERNS)
     def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
         """Raise ``Incomplete`` unless as many rows and files came out as of the golden run.
 
@@ -186,7 +186,7 @@ def _patterns(ignore: str | Iterable[str]) -> tuple[str, ...]:
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern:
-            raise BadArgument(f"expected ignore to hold patterns of file names, as '*.log', but got {shown(pattern)}")
+            raise BadArgument(f"expected ignore to hold patterns of file names, as '*.log', but got {format_value(pattern)}")
     return (*UNFINISHED, *patterns)
 
 

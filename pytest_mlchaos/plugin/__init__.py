@@ -120,11 +120,11 @@ def _configured(config: pytest.Config) -> bool:
 
 def _check(config: pytest.Config, late: bool) -> None:
     """Read settings and replay once, so that a mistake ends the session; a fault may be registered until tests are collected."""
-    from .marks import replayed, settings_of
+    from .marks import replayed_schedule, settings_of
 
     try:
         settings_of(config)
-        replayed(config)
+        replayed_schedule(config)
     except UnknownFault as error:
         if late:
             raise pytest.UsageError(f"--mlchaos-replay: {error}") from None

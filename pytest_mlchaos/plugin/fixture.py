@@ -26,12 +26,12 @@ from ..core.validation import (
     PATTERNS,
     TOLERANCE,
     WHOLE,
-    checked,
+    check_arguments,
+    format_value,
     optional,
     parse_duration,
-    shown,
 )
-from ..crashes.api import CrashOptions, TestInfo, asked_state, crashed_run, explored
+from ..crashes.api import CrashOptions, TestInfo, asked_state, crashed_run, explore_crashes
 from ..crashes.report import CrashReport
 from ..engine.controller import Controller, current
 from ..engine.user_code import take_subject
@@ -105,11 +105,11 @@ class Mlchaos:
         scratch: Path,
         workdirs: Callable[[], Iterable[Path]] = tuple,
         settings: Callable[[], Settings] = Settings,
-        shown: TestInfo | None = None,
+        test_info: TestInfo | None = None,
         refused: Callable[[], str] = str,
     ) -> None:
         self._scratch = scratch
-        self._test_info = shown or TestInfo()
+        self._test_info = test_info or TestInfo()
         self._workdirs = workdirs
         self._settings = settings
         self._refused = refused
@@ -128,7 +128,7 @@ class Mlchaos:
         with self._controller.subject_of(what):
             yield _Part(self._controller, what, **how)
 
-    @checked("mlchaos.run", max_restarts=WHOLE)
+    @check_arguments("mlchaos.run", max_restarts=WHOLE)
     def run(self, subject: Callable[..., Any], *args: Any, max_restarts: int = MAX_RESTARTS, isolation: str | None = None) -> Run:
         """Run ``subject(*args)``; start it again when a fault ends it, as a scheduler would.
 
@@ -148,7 +148,7 @@ class Mlchaos:
         Time is real there, the run's ``duration`` too, whatever the setting ``clock``.
         """
         if isolation not in (None, "in-process", "process"):
-            raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {shown(isolation)}")
+            raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {format_value(isolation)}")
         # A bound on the restarts is a judgement: GaveUp says that it was missed.
         with self._running("mlchaos.run", subject, looked=max_restarts != MAX_RESTARTS) as part:
             if (asked := asked_state(self._controller)) is not None:
@@ -157,7 +157,7 @@ class Mlchaos:
             given = (self._controller, subject, args, self._scratch, self._workdirs())
             return part.hand_over(supervise(*given, max_restarts=max_restarts, isolated=isolated))
 
-    @checked(
+    @check_arguments(
         "mlchaos.explore_crashes",
         torn_writes=FLAG,
         cross_device=FLAG,
@@ -239,7 +239,7 @@ class Mlchaos:
             pytest.skip(f"mlchaos.explore_crashes: no crash state was tried: {reason}")
         with self._running("mlchaos.explore_crashes", subject, each=True) as part:
             return part.hand_over(
-                explored(self._controller, subject, workdir, args, options, self._scratch, self._test_info, self._settings())
+                explore_crashes(self._controller, subject, workdir, args, options, self._scratch, self._test_info, self._settings())
             )
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
@@ -252,7 +252,7 @@ class Mlchaos:
         with self._running("mlchaos.pipeline", pipeline) as part:
             return part.hand_over(call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs()))
 
-    @checked("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
+    @check_arguments("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
     def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
         """Start ``app`` and serve it in process: ``service.drive(requests)`` sends it requests.
 
@@ -265,7 +265,7 @@ class Mlchaos:
         """
         seconds = parse_duration(timeout, "timeout")
         if not seconds:
-            raise BadArgument(f"mlchaos.serve: expected timeout to be longer than nothing but got {shown(timeout)}")
+            raise BadArgument(f"mlchaos.serve: expected timeout to be longer than nothing but got {format_value(timeout)}")
         controller = self._controller
         take_subject(app)
         workdirs = self._workdirs()
@@ -298,7 +298,7 @@ class Mlchaos:
             grace=grace,
         )
 
-    @checked("mlchaos.script", path=PATH)
+    @check_arguments("mlchaos.script", path=PATH)
     def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:
         """A script as a subject: ``mlchaos.run(mlchaos.script("train.py", "--out", tmp_path))``, and for all else that takes one.
 
@@ -311,17 +311,17 @@ class Mlchaos:
         """
         return script(path, args, self._test_info.folder)
 
-    @checked("mlchaos.visit", site=NAME)
+    @check_arguments("mlchaos.visit", site=NAME)
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
         """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""
         return visits.visit(site, payload, **attributes)
 
-    @checked("mlchaos.batches", iterable=ITERABLE)
+    @check_arguments("mlchaos.batches", iterable=ITERABLE)
     def batches(self, iterable: Iterable[T]) -> dataloader.Batches[T]:
         """The same items, each passing ``data.batch``: for loaders that are no torch DataLoader."""
         return dataloader.Batches(iterable)
 
-    @checked("mlchaos.call", function=CALLABLE, name=optional(NAME))
+    @check_arguments("mlchaos.call", function=CALLABLE, name=optional(NAME))
     def call(self, function: Callable[..., T], name: str | None = None) -> Callable[..., T]:
         """``function`` as a target of call faults, under ``name`` or its own ``"module:qualname"``: for what no import reaches."""
         wrapped: Callable[..., T] = calls.wrapped(function, name)

@@ -12,7 +12,7 @@ from .. import faults
 from ..core.faults import Fault, create, find
 from ..core.schedule import Schedule
 from ..core.settings import Settings, parse_settings
-from ..core.validation import shown
+from ..core.validation import format_value
 from ..errors import BadArgument, MissingExtra
 from .pytest_internals import source_marks
 
@@ -38,7 +38,7 @@ def _from_mark(mark: pytest.Mark, origin: int) -> DeclaredFault:
     keywords = dict(mark.kwargs)
     name = keywords.pop("fault", None)
     if mark.args:
-        raise BadArgument(f"faults take keywords only, as in @chaos.gpu_oom(at=7), but got {shown(mark.args[0])}")
+        raise BadArgument(f"faults take keywords only, as in @chaos.gpu_oom(at=7), but got {format_value(mark.args[0])}")
     if not isinstance(name, str):
         raise BadArgument("expected pytest.mark.mlchaos(fault='gpu_oom', ...); write @chaos.gpu_oom(...) instead")
     needs = find(name).needs
@@ -54,13 +54,13 @@ def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Setti
     settings = parse_settings(ini, Settings(), lambda name: f"mlchaos_{name}")
     for mark in source_marks(item, "mlchaos_settings") if item is not None else ():
         if mark.args:
-            raise BadArgument(f"chaos.settings takes keywords only but got {shown(mark.args[0])}")
+            raise BadArgument(f"chaos.settings takes keywords only but got {format_value(mark.args[0])}")
         settings = parse_settings(mark.kwargs, settings, lambda name: f"chaos.settings: {name}")
     options: dict[str, Any] = {name: value for name in table if (value := config.getoption(f"mlchaos_{name}")) is not None}
     return parse_settings(options, settings, lambda name: f"--mlchaos-{name.replace('_', '-')}")
 
 
-def replayed(config: pytest.Config) -> Schedule | None:
+def replayed_schedule(config: pytest.Config) -> Schedule | None:
     """The schedule of ``--mlchaos-replay``, if it was given."""
     text = config.getoption("mlchaos_replay")
     if text is None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from ..engine.user_code import is_users
 from ..errors import MlchaosError
 
-__all__ = ["dropped"]
+__all__ = ["describe_dropped"]
 
 BROAD = {"Exception", "BaseException", "AssertionError", "ValueError", "MlchaosError", "Verdict"}
 """Classes that catch more than one kind of verdict. A handler that names a single kind is meant."""
 
 
-def dropped(errors: Iterable[MlchaosError]) -> str:
+def describe_dropped(errors: Iterable[MlchaosError]) -> str:
     """Explain which error was caught by a handler for anything, and not looked at; empty if none was."""
     for error in errors:
         trace = error.__traceback__  # its first entry is the frame that caught it

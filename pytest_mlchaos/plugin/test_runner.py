@@ -24,7 +24,7 @@ from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
 from ..search.space import Probe, Space, variants
-from .marks import DeclaredFault, declared_by, replayed, settings_of
+from .marks import DeclaredFault, declared_by, replayed_schedule, settings_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Trials:
         config = self._item.config
         if config.getoption("mlchaos_off"):
             return Schedule(), []
-        schedule = replayed(config)
+        schedule = replayed_schedule(config)
         declared = declared_by(self._item) if schedule is None else []
         if schedule is None and all(one.fault.is_pinned for one in declared):
             schedule = Schedule(tuple(one.fault for one in declared), settings.seed or 0)
@@ -134,15 +134,15 @@ class Trials:
                 _remarks(controller)
                 or _unused_state(silent)
                 or _absent(silent)
-                or text.names_seen(silent, controller.passed(), controller.names)
+                or text.describe_names_seen(silent, controller.passed(), controller.names)
                 or _elsewhere(silent, controller)
             )
-            raise NeverStruck(text.never_struck(silent, self._all_passed(controller, settings), hint))
+            raise NeverStruck(text.describe_never_struck(silent, self._all_passed(controller, settings), hint))
         if self._body.missed:
             raise Vacuous(self._body.missed)
         if not settings.allow_quiet:
             if partly := [line for scheduled in controller.scheduled if (line := _struck_in_part(scheduled))]:
-                raise NeverStruck("\n".join([*partly, f"sites passed: {text.passed_sites(controller.passed())}"]))
+                raise NeverStruck("\n".join([*partly, f"sites passed: {text.describe_passed_sites(controller.passed())}"]))
             if missed := unstruck(controller.results, controller.journal):
                 raise Vacuous(missed)
 
@@ -157,7 +157,7 @@ class Trials:
         faults = [
             fault
             for scheduled in scheduled_faults
-            for fault in (_pinned(scheduled) if scheduled.fault.where is not None else [scheduled.fault])
+            for fault in (_pin_to_strikes(scheduled) if scheduled.fault.where is not None else [scheduled.fault])
         ]
         pinned = dataclasses.replace(schedule, faults=tuple(faults))
         try:
@@ -204,7 +204,7 @@ class Trials:
         strikes: list[Strike] = []
         smallest = found.failures[0]
         report = functools.partial(
-            text.explored,
+            text.describe_exploration,
             found.trials,
             sum(failure.count for failure in found.failures),
             found.failures,
@@ -242,10 +242,10 @@ class Trials:
             if not any(probe.visits or probe.fault.continuous for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
                 hint = (
                     _absent([one.fault])
-                    or text.names_seen([one.fault], controller.passed(), controller.names)
+                    or text.describe_names_seen([one.fault], controller.passed(), controller.names)
                     or _elsewhere([one.fault], controller)
                 )
-                raise NeverStruck(text.never_struck([one.fault], controller.passed(), hint))
+                raise NeverStruck(text.describe_never_struck([one.fault], controller.passed(), hint))
         strikes = sum(len(probe.visits) for probe in probes)  # more cannot be in one schedule
         return Space(probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts), controller.passed()
 
@@ -293,7 +293,7 @@ class Trials:
         if silent:
             if unfit := next((self._unfit[fault._origin] for fault in silent if fault._origin in self._unfit), None):
                 raise unfit
-            raise NeverStruck(text.never_struck(silent, passed, _absent(silent)))
+            raise NeverStruck(text.describe_never_struck(silent, passed, _absent(silent)))
 
 
 def _struck_in_part(scheduled: ScheduledFault) -> str:
@@ -306,7 +306,7 @@ def _struck_in_part(scheduled: ScheduledFault) -> str:
         return ""
     wanted = fault.times if fault.is_consecutive else min(len(fault.at), fault.times or len(fault.at))
     struck = {visit for _, visit in scheduled.strikes}
-    return text.struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
+    return text.describe_struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
 
 
 def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> bool:
@@ -320,7 +320,7 @@ def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> b
     return sum(len(fault.at) for fault in drawn) > 1 and not {repr(fault) for fault in drawn}.isdisjoint(error.ended_by)
 
 
-def _pinned(scheduled: ScheduledFault) -> list[Fault]:
+def _pin_to_strikes(scheduled: ScheduledFault) -> list[Fault]:
     """Return a scheduled fault at the visits that it struck: one for all ranks if it struck them alike, else one for each rank."""
     visits: dict[int | None, list[int]] = {}
     for rank, visit in scheduled.strikes:
@@ -345,7 +345,7 @@ def _elsewhere(faults: list[Any], controller: Controller) -> str:
     if afresh := controller.started_afresh:
         methods = " and ".join(map(repr, dict.fromkeys(afresh)))
         return (
-            f"the test started {text.counted(len(afresh), 'process', 'processes')} afresh (start method {methods}). Each is a new "
+            f"the test started {text.count_text(len(afresh), 'process', 'processes')} afresh (start method {methods}). Each is a new "
             "interpreter, in which nothing is armed. Forked processes are part of the trial: multiprocessing.get_context('fork'); "
             "num_workers=0 loads in this process"
         )

@@ -19,7 +19,7 @@ from .. import errors
 from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
 from ..core.privacy import error_text
-from ..core.results import unjudged
+from ..core.results import describe_unjudged
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
@@ -29,7 +29,7 @@ from ..engine.user_code import user_place
 from ..errors import HalfWritten, SilentlyDifferent, Vacuous
 from ..reports import text
 from .pytest_internals import own_directories, set_up_again
-from .swallowed import dropped
+from .swallowed import describe_dropped
 
 if TYPE_CHECKING:
     from ..search.explore import Cause
@@ -94,7 +94,7 @@ class Body:
                 made: list[errors.MlchaosError] = []
                 errors.made = made
                 self._call()
-                self.missed = (dropped(made) or unjudged(controller.results)) if self.judging else ""
+                self.missed = (describe_dropped(made) or describe_unjudged(controller.results)) if self.judging else ""
                 # That nothing struck is the news, and comes first: the trial without faults, and one that is still to be told so, go on.
                 silent = bool(controller.scheduled) and not any(scheduled.total for scheduled in controller.scheduled)
                 if self.missed and not probing and (self.drawn or not silent):

@@ -94,7 +94,7 @@ def _use_threads(number: str) -> None:
 
 def shipped_error(error: BaseException) -> tuple[str, bytes | None]:
     """As ``shipped_error``, for classes that pickle alone cannot send."""
-    return remote_state.shipped_error(error, dumps)
+    return remote_state.pack_error(error, dumps)
 
 
 def print_error(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..core.interrupts import closed, deferred, opened
+from ..core.interrupts import deferred, register_open, unregister_open
 from ..core.privacy import child_error, error_text
 from ..engine.forks import nameless_file
 from ..engine.scopes import OURS, within
@@ -106,7 +106,7 @@ class Task:
                 raise
             finally:
                 with deferred():
-                    closed(self)
+                    unregister_open(self)
                     self._files.close()
                     self._done(self._supervisor, self._files.learned)
         return self._ended
@@ -185,7 +185,7 @@ class FreshProcesses:
             supervisor.begin(self._job(start, timeout), files.fds)
             again = functools.partial(self._start_again, files, start, payload, timeout)
             task = Task(supervisor, files, timeout, self._done, again)
-            opened(task)
+            register_open(task)
             return task
 
     @within(OURS)

@@ -21,7 +21,7 @@ from typing import Any
 from ..core.faults import FAULTS
 from ..core.records import WorldRecord
 from ..core.sites import SITES
-from ..core.validation import index, parse_duration, shown
+from ..core.validation import format_value, index, parse_duration
 from ..engine.controller import Controller
 from ..engine.user_code import take_subject
 from ..errors import BadArgument, MissingExtra
@@ -76,14 +76,14 @@ class World:
         grace: Any,
     ) -> None:
         if not index(ranks) or ranks > MOST_RANKS:
-            raise BadArgument(f"mlchaos.world: expected ranks to be a number from 1 to {MOST_RANKS} but got {shown(ranks)}")
+            raise BadArgument(f"mlchaos.world: expected ranks to be a number from 1 to {MOST_RANKS} but got {format_value(ranks)}")
         if index(restarts) is None:
-            raise BadArgument(f"mlchaos.world: expected restarts to be 0 or more but got {shown(restarts)}")
+            raise BadArgument(f"mlchaos.world: expected restarts to be 0 or more but got {format_value(restarts)}")
         if backend not in ("gloo", "nccl"):
-            raise BadArgument(f"mlchaos.world: expected backend to be 'gloo' or 'nccl' but got {shown(backend)}")
+            raise BadArgument(f"mlchaos.world: expected backend to be 'gloo' or 'nccl' but got {format_value(backend)}")
         seconds = {"timeout": parse_duration(timeout, "timeout"), "grace": parse_duration(grace, "grace")}
         if not seconds["timeout"]:
-            raise BadArgument(f"mlchaos.world: expected timeout to be longer than nothing but got {shown(timeout)}")
+            raise BadArgument(f"mlchaos.world: expected timeout to be longer than nothing but got {format_value(timeout)}")
         if importlib.util.find_spec("torch") is None:
             raise MissingExtra("mlchaos.world", "torch", "torch")
         _check_devices(backend, ranks)

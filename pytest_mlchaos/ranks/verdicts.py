@@ -9,7 +9,7 @@ from typing import Any
 from ..core.journal import Strike
 from ..core.records import RankRecord, WorldRecord, tell, too_many_ended
 from ..core.results import Result
-from ..core.validation import FLAG, TOLERANCE, checked, parse_duration
+from ..core.validation import FLAG, TOLERANCE, check_arguments, parse_duration
 from ..errors import BadArgument, GaveUp, NotRecovered, OutOfSync, RankFailed, RankHung
 from ..oracles.state import first_difference
 from ..runs.finite_state import newly_not_finite
@@ -137,7 +137,7 @@ class WorldRun(Result):
                     f"after {failure}; give the world more time with mlchaos.world(grace={seconds:g}) and timeout="
                 )
 
-    @checked("assert_in_sync", rtol=TOLERANCE, atol=TOLERANCE, values=FLAG)
+    @check_arguments("assert_in_sync", rtol=TOLERANCE, atol=TOLERANCE, values=FLAG)
     def assert_in_sync(self, *, rtol: float = 0.0, atol: float = 0.0, values: bool = False) -> None:
         """Raise ``OutOfSync`` unless all ranks that finished trained the same parameters.
 
@@ -169,7 +169,7 @@ class WorldRun(Result):
                 raise OutOfSync(f"rank {rank.rank} and rank {first.rank} ended in different states\n  {found}\n{why}{self.story()}")
         self._check_joined("assert_in_sync")
 
-    @checked("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
+    @check_arguments("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise ``NotRecovered`` unless every rank ended in the state that it has in the golden run.
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..core.journal import Strike
 from ..core.records import Attempt, RankRecord, WorldRecord
 from ..core.schedule import Schedule
-from ..core.validation import shown
+from ..core.validation import format_value
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
 from ..engine.process_state import ProcessState
@@ -196,7 +196,7 @@ def _check_ranks(schedule: Schedule, ranks: int) -> None:
         rank = fault.rank
         if isinstance(rank, int) and rank >= ranks:
             raise BadArgument(
-                f"{fault.name}: expected rank to be below {ranks}, for this is a world of {ranks} ranks, but got {shown(rank)}"
+                f"{fault.name}: expected rank to be below {ranks}, for this is a world of {ranks} ranks, but got {format_value(rank)}"
             )
 
 

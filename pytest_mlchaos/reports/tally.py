@@ -37,9 +37,9 @@ class Tally:
             told = ", ".join(f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts)
             terminalreporter.write_line(f"mlchaos: {told} struck{real}")
         if self.untried:
-            from .text import not_tried  # here: the plugin loads in each session of pytest, and most have no chaos test
+            from .text import describe_not_tried  # here: the plugin loads in each session of pytest, and most have no chaos test
 
         for nodeid, positions in itertools.islice(self.untried.items(), SHOWN):
-            terminalreporter.write_line(f"mlchaos: not tried in {nodeid} (max_trials, budget): {not_tried(positions)}")
+            terminalreporter.write_line(f"mlchaos: not tried in {nodeid} (max_trials, budget): {describe_not_tried(positions)}")
         if len(self.untried) > SHOWN:
             terminalreporter.write_line(f"mlchaos: nor were all positions tried in {len(self.untried) - SHOWN} more tests")

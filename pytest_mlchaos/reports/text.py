@@ -12,7 +12,16 @@ from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
 from ..core.validation import did_you_mean
 
-__all__ = ["Group", "counted", "explored", "names_seen", "never_struck", "not_tried", "passed_sites", "struck"]
+__all__ = [
+    "Group",
+    "count_text",
+    "describe_exploration",
+    "describe_names_seen",
+    "describe_never_struck",
+    "describe_not_tried",
+    "describe_passed_sites",
+    "describe_strikes",
+]
 
 SHOWN_STRIKES = 5
 SHOWN_GROUPS = 5
@@ -30,7 +39,7 @@ class Group(Protocol):
         ...
 
 
-def counted(number: int, thing: str, several: str = "") -> str:
+def count_text(number: int, thing: str, several: str = "") -> str:
     """Return ``1 trial``, ``2 trials``; ``several``: the plural that is not made with an s."""
     return f"{number} {thing if number == 1 else several or f'{thing}s'}"
 
@@ -40,23 +49,23 @@ def site_text(key: Key) -> str:
     return key if isinstance(key, str) else " ".join(key)
 
 
-def passed_sites(passed: Mapping[Key, int]) -> str:
+def describe_passed_sites(passed: Mapping[Key, int]) -> str:
     """``data.batch, train.step 20 times each, train.forward 40 times``."""
     counts: dict[int, list[str]] = {}
     for key in sorted(passed, key=site_text):
         counts.setdefault(passed[key], []).append(site_text(key))
-    groups = [f"{', '.join(names)} {counted(count, 'time')}{' each' if len(names) > 1 else ''}" for count, names in counts.items()]
+    groups = [f"{', '.join(names)} {count_text(count, 'time')}{' each' if len(names) > 1 else ''}" for count, names in counts.items()]
     return ", ".join(groups) or "no site at all"
 
 
-def struck(strikes: Sequence[Strike]) -> list[str]:
+def describe_strikes(strikes: Sequence[Strike]) -> list[str]:
     """What struck, a line each; the first few."""
     lines = []
     for strike in strikes[:SHOWN_STRIKES]:
         details = ", ".join(f"{name}={value}" for name, value in strike.details.items())
         lines.append(f"  struck: {strike.fault} at {strike.site} {strike.visit}{f' ({details})' if details else ''}")
     if len(strikes) > SHOWN_STRIKES:
-        lines.append(f"  ... and {counted(len(strikes) - SHOWN_STRIKES, 'more strike')}")
+        lines.append(f"  ... and {count_text(len(strikes) - SHOWN_STRIKES, 'more strike')}")
     return lines
 
 
@@ -67,10 +76,10 @@ def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
         return [f"  reproduce: {schedule.line}", f"             {why}: give the visits in the test"]
     decorators = repr(schedule).splitlines()
     lines = [f"  reproduce: {decorators[0]}", *(f"             {line}" for line in decorators[1:])]
-    return [*lines, f"         or: pytest {quoted(nodeid)} --mlchaos-replay {quoted(schedule.line, always=True)}"]
+    return [*lines, f"         or: pytest {quote(nodeid)} --mlchaos-replay {quote(schedule.line, always=True)}"]
 
 
-def quoted(text: str, *, always: bool = False) -> str:
+def quote(text: str, *, always: bool = False) -> str:
     """A text for the shell; in double quotes where that is enough, because schedules hold single ones."""
     if not always and shlex.quote(text) == text:
         return text
@@ -82,7 +91,7 @@ def real_clock(reason: str) -> list[str]:
     return [f"  clock: real, because {reason}"] if reason else []
 
 
-def explored(
+def describe_exploration(
     trials: int,
     failing: int,
     groups: Sequence[Group],
@@ -95,19 +104,19 @@ def explored(
 ) -> str:
     """The report of an exploration that found something, the worst kind first."""
     fail = f"{failing} fail{'s' if failing == 1 else ''}"
-    head = f"mlchaos: {counted(trials, 'schedule')} tried (shrinking included) over {passed_sites(sites)}: {fail}"
+    head = f"mlchaos: {count_text(trials, 'schedule')} tried (shrinking included) over {describe_passed_sites(sites)}: {fail}"
     lines = [head + (" (out of budget)" if cut_short else "")]
     for group in groups[:SHOWN_GROUPS]:
         lines.append(f"  {group.count}x  {group.summary}")
         lines.append(f"       smallest: {group.smallest.line}")
     if len(groups) > SHOWN_GROUPS:
-        lines.append(f"  ... and {counted(len(groups) - SHOWN_GROUPS, 'more cause')}")
+        lines.append(f"  ... and {count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
     if untried:
-        lines.append(f"  not tried: {not_tried(untried)}")
-    return "\n".join([*lines, *struck(strikes), *real_clock(clock), *reproduce(groups[0].smallest, nodeid)])
+        lines.append(f"  not tried: {describe_not_tried(untried)}")
+    return "\n".join([*lines, *describe_strikes(strikes), *real_clock(clock), *reproduce(groups[0].smallest, nodeid)])
 
 
-def not_tried(positions: Sequence[str]) -> str:
+def describe_not_tried(positions: Sequence[str]) -> str:
     """Name the positions at which no fault was tried; the first few."""
     more = f" ... and {len(positions) - SHOWN_GROUPS} more" if len(positions) > SHOWN_GROUPS else ""
     return ", ".join(positions[:SHOWN_GROUPS]) + more
@@ -123,13 +132,13 @@ def does_not_print(schedule: Schedule) -> str:
 
 def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str, caveat: str = "") -> str:
     """Return the report of one failed trial under a fixed schedule; ``caveat`` replaces a line to paste that would not reproduce it."""
-    head = f"mlchaos: failed under {counted(len(schedule.faults), 'declared fault')}, {counted(len(strikes), 'strike')}"
+    head = f"mlchaos: failed under {count_text(len(schedule.faults), 'declared fault')}, {count_text(len(strikes), 'strike')}"
     if not strikes:
         return "\n".join(["mlchaos: no fault had struck when this failed", *real_clock(clock)])
-    return "\n".join([head, *struck(strikes), *real_clock(clock), *([caveat] if caveat else reproduce(schedule, nodeid))])
+    return "\n".join([head, *describe_strikes(strikes), *real_clock(clock), *([caveat] if caveat else reproduce(schedule, nodeid))])
 
 
-def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = "") -> str:
+def describe_never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = "") -> str:
     """The error for declared faults that struck nowhere."""
     lines = []
     for fault in faults:
@@ -137,21 +146,21 @@ def never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str =
             lines.append(f"{fault!r} never struck")
             continue
         count = passed.get(fault.key, 0)
-        seen = f"{site_text(fault.key)} was passed {counted(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
+        seen = f"{site_text(fault.key)} was passed {count_text(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
         lines.append(f"{fault!r} never struck: {seen}{_why(fault, count)}")
-    return "\n".join([*lines, f"sites passed: {passed_sites(passed)}", *([hint] if hint else [])])
+    return "\n".join([*lines, f"sites passed: {describe_passed_sites(passed)}", *([hint] if hint else [])])
 
 
-def struck_in_part(fault: Fault, struck: Sequence[int], wanted: int) -> str:
+def describe_struck_in_part(fault: Fault, struck: Sequence[int], wanted: int) -> str:
     """Return the error for a declared fault that struck some of its visits."""
     visits = ", ".join(map(str, struck[:SHOWN_STRIKES])) + (", ..." if len(struck) > SHOWN_STRIKES else "")
     return (
-        f"{fault!r} struck {counted(len(struck), 'visit')} of {wanted} ({visits}): {site_text(fault.key)} was not passed at the others, "
+        f"{fault!r} struck {count_text(len(struck), 'visit')} of {wanted} ({visits}): {site_text(fault.key)} was not passed at the others, "
         "or there was nothing to strike. Declare the visits that exist, or say @chaos.settings(allow_quiet=True)"
     )
 
 
-def names_seen(faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]) -> str:
+def describe_names_seen(faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]) -> str:
     """The names (of files, say) that did pass, where a fault met nothing: what its filter could have matched."""
     missed = dict.fromkeys(name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key))
     lines = [f"{site} saw, among others: {', '.join(names[site])}" for site in missed if names.get(site)]

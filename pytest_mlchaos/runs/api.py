@@ -36,6 +36,6 @@ def supervise(
     isolated: bool,
 ) -> Run:
     """Run a subject, and start it again when a fault ends it; ``isolated``: each attempt is a fresh process."""
-    given = (controller, subject, args, scratch, torch_steps.trained, workdirs)
+    given = (controller, subject, args, scratch, torch_steps.watch_training, workdirs)
     supervisor = IsolatedSupervisor(fresh_processes(), *given) if isolated else Supervisor(*given)
     return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))

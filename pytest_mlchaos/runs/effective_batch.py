@@ -22,7 +22,7 @@ def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, 
     """
     short = len(attempts) == 1 and len(attempts[0]) < len(golden)
     left_out = f"it took {len(attempts[0])} optimizer steps instead of {len(golden)}: batches were left out" if short else None
-    for number, start, steps in _placed(attempts, len(golden)):
+    for number, start, steps in _place_steps(attempts, len(golden)):
         which = f" of attempt {number + 1}" if len(attempts) > 1 else ""
         if start < 0 or start + len(steps) > len(golden):
             return f"it took {len(steps)} optimizer steps{which} instead of {len(golden)}"
@@ -35,7 +35,7 @@ def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, 
     return left_out
 
 
-def _placed(attempts: Sequence[Steps], total: int) -> Iterator[tuple[int, int, Steps]]:
+def _place_steps(attempts: Sequence[Steps], total: int) -> Iterator[tuple[int, int, Steps]]:
     """The attempts that can be placed, each with its number and the golden run's step that it begins with."""
     if len(attempts) > 1:
         yield 0, 0, attempts[0]

@@ -16,7 +16,7 @@ from ..core.interrupts import uninterruptible
 from ..core.privacy import error_text
 from ..errors import BadArgument
 
-__all__ = ["FRAMEWORK", "Inputs", "copied", "is_filled"]
+__all__ = ["FRAMEWORK", "Inputs", "deep_copy", "is_filled"]
 
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
@@ -35,7 +35,7 @@ class Inputs:
 
     def __init__(self, subject: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._given = (subject, *args)
-        self._kept, self._shared = copied(self._given)
+        self._kept, self._shared = deep_copy(self._given)
 
     def first(self) -> Callable[[], Any]:
         """The subject with the very objects that were passed."""
@@ -49,20 +49,20 @@ class Inputs:
                 f"mlchaos.run: what the subject is given cannot be copied ({self._shared[0]}), but a restart and the golden run need "
                 "it as it was at the start; make it inside the subject"
             )
-        (subject, *args), _ = copied(self._kept)
+        (subject, *args), _ = deep_copy(self._kept)
         return functools.partial(subject, *args)
 
 
-def copied(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
+def deep_copy(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
     """Deep copies that keep what is shared among the values shared, and what could not be copied, in words."""
     failures: list[str] = []
-    with _locks_copied():
+    with _copy_locks():
         memo: dict[int, Any] = {}
         return tuple(_copy(value, memo, failures) for value in values), failures
 
 
 @uninterruptible
-def _locks_copied() -> Iterator[None]:
+def _copy_locks() -> Iterator[None]:
     """A lock is copied as a new one: of what objects hold, locks are mostly what pickle refuses."""
     kept = {lock: copyreg.dispatch_table.get(lock) for lock in _LOCKS}
     copyreg.dispatch_table[_LOCKS[0]] = lambda _: (threading.Lock, ())

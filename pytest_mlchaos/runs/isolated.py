@@ -72,13 +72,13 @@ class IsolatedSupervisor:
         self._controller = controller
         self._watch = watch
         with controller.without_faults():  # what the tool itself calls is nobody's visit
-            self._given = _packed(
+            self._given = _pickle(
                 (subject, args),
                 f"{getattr(subject, '__qualname__', type(subject).__name__)} and its arguments cannot be sent to its process",
             )
             self._process_state = ProcessState()
             self._disk = WorkDirs.of(subject, args, scratch, workdirs)
-            self._random = randomness.captured()
+            self._random = randomness.capture_state()
 
     def run(self, max_restarts: int) -> Record:
         """The subject's value once it returns: see ``run``."""
@@ -128,7 +128,7 @@ class IsolatedSupervisor:
         with controller.without_faults():
             order = _Order(
                 payload=self._given,
-                schedule=_packed((schedule, self._watch), "the faults cannot be sent to the subject's process (where=?)"),
+                schedule=_pickle((schedule, self._watch), "the faults cannot be sent to the subject's process (where=?)"),
                 sites=site_modules(),
                 own=controller.own,
                 roots=self._disk.roots,
@@ -190,18 +190,18 @@ def _record(
     value: bytes, parameters: bytes, attempts: list[Attempt], faults: Any, start: float, gradients: Sequence[Sequence[Gradients]]
 ) -> Record:
     passed = monotonic() - start
-    trained, broken = _unpacked(parameters)
-    return Record(_unpacked(value), tuple(attempts), faults, passed, trained, _unpacked(value), gradients, not_finite=broken)
+    trained, broken = _unpickle(parameters)
+    return Record(_unpickle(value), tuple(attempts), faults, passed, trained, _unpickle(value), gradients, not_finite=broken)
 
 
-def _unpacked(data: bytes) -> Any:
+def _unpickle(data: bytes) -> Any:
     try:
         return pickle.loads(data)
     except Exception as error:
         raise BadArgument(f"mlchaos.run: what the subject returned does not load here: {error_text(error)}") from error
 
 
-def _packed(value: Any, complaint: str) -> bytes:
+def _pickle(value: Any, complaint: str) -> bytes:
     try:
         return dumps(value)
     except BadArgument as error:
@@ -258,7 +258,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
             join_threads()  # the faults strike in them too
             controller.report()
     returned = f"what the subject returned ({type(value).__name__}) cannot be sent home from its process"
-    return end, _packed(value, returned), _packed(parameters, "the trained parameters cannot be sent home from the subject's process")
+    return end, _pickle(value, returned), _pickle(parameters, "the trained parameters cannot be sent home from the subject's process")
 
 
 def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callable[[], Any]) -> tuple[str | None, Any, Any]:

@@ -46,7 +46,9 @@ class GlobalContainers:
     def changed(self) -> list[str]:
         """The global names (``module.name``) of containers whose contents, or those nested in them, are others now."""
         others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
-        return [name for name, held in _global_containers() if others & {id(container) for container in _reached([held])}] if others else []
+        return (
+            [name for name, held in _global_containers() if others & {id(container) for container in _reachable([held])}] if others else []
+        )
 
     @uninterruptible
     def as_at_the_start(self) -> Iterator[None]:
@@ -160,7 +162,7 @@ def _with_changes(container: Any, start: list[Any], before: list[Any], after: li
 
 
 def _users_containers(also: Iterable[Any]) -> list[Any]:
-    return _reached([*(held for _, held in _global_containers()), *also])
+    return _reachable([*(held for _, held in _global_containers()), *also])
 
 
 def _global_containers() -> Iterator[tuple[str, Any]]:
@@ -183,7 +185,7 @@ def _of_other_modules() -> set[int]:
     return found
 
 
-def _reached(roots: Iterable[Any]) -> list[Any]:
+def _reachable(roots: Iterable[Any]) -> list[Any]:
     """Containers, and those in them, once each; what a module's own names hold is not followed."""
     seen = {id(vars(module)) for module in list(sys.modules.values()) if issubclass(type(module), types.ModuleType)}
     seen.add(id(sys.modules))

@@ -18,7 +18,7 @@ from ..engine.error_origin import mark
 from ..engine.scopes import KEPT_COPIES
 from ..errors import SimulatedCrash
 
-__all__ = ["Notice", "notice", "raised"]
+__all__ = ["Notice", "notice", "raise_signal"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _real_time, _real_sleep = time.time, time.sleep  # the files' own
@@ -115,7 +115,7 @@ def notice(controller: Controller, where: str, grace: float, signal: str) -> Not
     return told
 
 
-def raised(controller: Controller, signum: int, site: str) -> None:
+def raise_signal(controller: Controller, signum: int, site: str) -> None:
     """Raise a signal as it would come; what its handler raises is the fault's doing, and the operation at ``site`` has not happened."""
     controller.signalled = site
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..core.validation import did_you_mean, shown
+from ..core.validation import did_you_mean, format_value
 from ..engine.user_code import add_folder
 from ..errors import BadArgument
 
@@ -22,7 +22,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | None = None) -> Callable[..., None]:
     """What runs this file as the main module, with these arguments. ``beside``: where a relative path is looked for, too."""
     if not isinstance(path, (str, os.PathLike)):
-        raise BadArgument(f"mlchaos.script: expected the path of a Python file but got {shown(path)}")
+        raise BadArgument(f"mlchaos.script: expected the path of a Python file but got {format_value(path)}")
     for place in dict.fromkeys([Path.cwd(), *([beside] if beside is not None else [])]):
         file = place / path
         if file.is_file():

@@ -15,13 +15,13 @@ from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_man
 from ..engine import randomness
 from ..engine.continuous_faults import refuse_in_process
 from ..engine.controller import Controller
-from ..engine.error_origin import swallowed
+from ..engine.error_origin import describe_swallower
 from ..engine.process_state import ProcessState
 from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
-from .inputs import Inputs, copied
+from .inputs import Inputs, deep_copy
 from .workdirs import WorkDirs
 
-__all__ = ["Supervisor", "check_subject", "gradients_of", "kept", "last_strike", "not_finite_of", "refuse_marks"]
+__all__ = ["Supervisor", "check_subject", "gradients_of", "last_strike", "not_finite_of", "refuse_marks", "snapshot_value"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _NOTHING: tuple[Any, Any] = ((), {})
@@ -49,7 +49,7 @@ class Supervisor:
             self._inputs = Inputs(subject, args)
             self._process_state = ProcessState()
             self._disk = WorkDirs.of(subject, args, scratch, workdirs)
-            self._random = randomness.captured()
+            self._random = randomness.capture_state()
 
     def run(self, max_restarts: int) -> Record:
         """The subject's value once it returns.
@@ -77,7 +77,7 @@ class Supervisor:
             if ended is None:
                 strikes = controller.journal[first_strike:]
                 passed = controller.clock.now() - start
-                return Record(value, tuple(attempts), strikes, passed, parameters, kept(value), gradients, preemptions, broken)
+                return Record(value, tuple(attempts), strikes, passed, parameters, snapshot_value(value), gradients, preemptions, broken)
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
@@ -89,7 +89,7 @@ class Supervisor:
             value = subject()
             attempts, passed = (Attempt("returned", self._steps()),), controller.clock.now() - start
             broken = not_finite_of(trained)
-            return Record(value, attempts, (), passed, trained(), kept(value), [gradients_of(trained)], not_finite=broken)
+            return Record(value, attempts, (), passed, trained(), snapshot_value(value), [gradients_of(trained)], not_finite=broken)
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[Callable[[], Any]]:
@@ -102,7 +102,7 @@ class Supervisor:
             except Exception as error:
                 raise GoldenRunFailed(f"the subject fails without any fault: {error_text(error)}") from error
 
-        with self._controller.without_faults(), randomness.restored(), ProcessState(), self._disk.as_at_the_start():
+        with self._controller.without_faults(), randomness.preserve_state(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
             randomness.restore(self._random)
             yield golden
@@ -149,7 +149,7 @@ class Supervisor:
                     raise
                 return None, _NOTHING, f"the process ended with {error_text(error)}"
             if controller.crash is not None:
-                place = swallowed(controller.crash)
+                place = describe_swallower(controller.crash)
                 if place is None:
                     return None, _NOTHING, str(controller.crash)
                 controller.restart()  # told once
@@ -196,7 +196,7 @@ def not_finite_of(trained: Callable[[], Any]) -> Mapping[tuple[str, str], int]:
     return found
 
 
-def kept(value: Any) -> Any:
+def snapshot_value(value: Any) -> Any:
     """The value as it is now: two runs may return the same object, and go on changing it."""
-    (copy,), failures = copied((value,))
+    (copy,), failures = deep_copy((value,))
     return value if failures else copy

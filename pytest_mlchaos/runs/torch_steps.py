@@ -16,7 +16,7 @@ from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from ..sites.torch_train import Trained, trained_parameters
 
-__all__ = ["trained"]
+__all__ = ["watch_training"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MOST_STEPS = 100_000
@@ -34,7 +34,7 @@ class _Trained(Trained):
 
 
 @contextlib.contextmanager
-def trained() -> Iterator[_Trained]:
+def watch_training() -> Iterator[_Trained]:
     """Watch which optimizers step, and what with."""
     steps = _Steps()
     found = _Trained(steps)

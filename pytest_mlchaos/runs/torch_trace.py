@@ -21,7 +21,7 @@ from ..sites.dataloader import watch_batches
 from .generator_marks import watch_generators
 from .traces import GeneratorMark, StepRecord, Trace
 
-__all__ = ["traced", "traced_steps"]
+__all__ = ["trace_steps", "traced_steps"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 TORCH = "rng.torch"
@@ -29,7 +29,7 @@ _NO_HYPERPARAMETERS = {"params", "lr", "initial_lr", "param_names"}
 
 
 @contextlib.contextmanager
-def traced(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
+def trace_steps(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
     """Trace what runs inside. ``on_step`` is called behind each step.
 
     Steps are those of torch's optimizers; in a run that takes none, backward passes are (of frameworks that bring optimizers of their own).
@@ -104,7 +104,7 @@ class _Tracer:
         if self._optimizers or self._leaves:
             self.trace.final = self._digests(list(self._optimizers.values()))
         else:
-            self.trace.held = frozenset(digest(parameters) for one in self._unused for parameters in _trained(one))
+            self.trace.held = frozenset(digest(parameters) for one in self._unused for parameters in _parameters_of(one))
         self._unused = []
         if not self._is_drawn:
             self.trace.idle = frozenset([TORCH])
@@ -303,7 +303,7 @@ def _call_with(patches: Patches, cls: type, name: str, action: Callable[[Any], o
     patches.set(cls, name, called)
 
 
-def _trained(one: Any) -> Iterator[list[Any]]:
+def _parameters_of(one: Any) -> Iterator[list[Any]]:
     """The parameters that an optimizer has, or that one for this model would have: all of them, or those that are not frozen."""
     if hasattr(one, "param_groups"):
         yield [p for group in one.param_groups for p in group["params"]]

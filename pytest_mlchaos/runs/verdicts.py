@@ -9,7 +9,7 @@ from typing import Any
 from ..core.privacy import labels_text
 from ..core.records import Record, tell
 from ..core.results import Result
-from ..core.validation import FLAG, TOLERANCE, checked
+from ..core.validation import FLAG, TOLERANCE, check_arguments
 from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotConverged, NotRecovered
 from ..oracles.convergence import assert_converged
 from ..oracles.drift import assert_no_drift
@@ -66,7 +66,7 @@ class Run(Result):
         """Steps that had to be done again after a restart."""
         return max(0, self.steps - self.golden.steps) if self.restarts else 0
 
-    @checked("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
+    @check_arguments("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
         """Raise ``NotRecovered`` unless it ended in the state of the golden run.
 
@@ -95,7 +95,7 @@ class Run(Result):
         if difference is not None:
             raise NotRecovered(f"the run did not end in the state of its golden run\n  {difference}\n{self.story()}")
 
-    @checked("assert_same_effective_batch", rtol=TOLERANCE, gradients=FLAG)
+    @check_arguments("assert_same_effective_batch", rtol=TOLERANCE, gradients=FLAG)
     def assert_same_effective_batch(self, *, rtol: float = 1e-2, gradients: bool = True) -> None:
         """Raise ``BatchDiffers`` unless each step was given the gradient that it has in the golden run.
 

@@ -41,7 +41,7 @@ def _strikes(schedule: Schedule, space: Space) -> Iterator[tuple[Fault, int]]:
                 yield fault, visit
 
 
-def _moved(schedule: Schedule, fault: Fault, visit: int, to: int | None) -> Schedule:
+def _move_strike(schedule: Schedule, fault: Fault, visit: int, to: int | None) -> Schedule:
     """The schedule with one strike of one fault at another visit, or left out."""
     faults = []
     for other in schedule.faults:
@@ -57,7 +57,7 @@ def _moved(schedule: Schedule, fault: Fault, visit: int, to: int | None) -> Sche
 def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     strikes = list(_strikes(schedule, space))
     for fault, visit in reversed(strikes) if len(strikes) > 1 else ():  # the earliest that fails alone is kept
-        smaller = _moved(schedule, fault, visit, None)
+        smaller = _move_strike(schedule, fault, visit, None)
         if smaller.faults and fails(smaller):
             return _fewer(smaller, space, fails)
     return schedule
@@ -129,7 +129,7 @@ def _earlier(schedule: Schedule, fault: Fault, visit: int, space: Space, fails: 
     place = bisect.bisect_left(visits, visit)
 
     def moved(to: int) -> Schedule:
-        return schedule if to == place else _moved(schedule, current, visit, visits[to])
+        return schedule if to == place else _move_strike(schedule, current, visit, visits[to])
 
     best = _first(0, place, lambda to: fails(moved(to)))
     return moved(best) if best < place and fails(moved(best)) else schedule

@@ -39,10 +39,10 @@ def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
     found = [dataclasses.replace(fault, **dict(zip(choices, values, strict=True))) for values in combinations]
     for variant in found:
         _check_site(variant)
-    return [positioned for variant in found for positioned in _positioned(variant, given)]
+    return [positioned for variant in found for positioned in _variants_by_position(variant, given)]
 
 
-def _positioned(fault: Fault, given: frozenset[str]) -> list[Fault]:
+def _variants_by_position(fault: Fault, given: frozenset[str]) -> list[Fault]:
     """The fault at each position that it does not name. A predicate was written for the visits of one site, so it keeps that."""
     if fault.at is not None or fault.p is not None or fault.continuous:
         return [fault]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.replies import Reply
-from ..core.validation import CALLABLE, COUNT, ITERABLE, Rule, checked, is_real, optional
+from ..core.validation import CALLABLE, COUNT, ITERABLE, Rule, check_arguments, is_real, optional
 from ..errors import BadArgument
 from .app_runner import AppRunner
 from .golden_load import GoldenLoad
@@ -41,7 +41,7 @@ class Service:
         self._judged = judged
         self._hand_over = hand_over
 
-    @checked("drive", requests=REQUESTS, rate=optional(RATE), concurrency=optional(REQUESTS_AT_A_TIME), is_error=PREDICATE)
+    @check_arguments("drive", requests=REQUESTS, rate=optional(RATE), concurrency=optional(REQUESTS_AT_A_TIME), is_error=PREDICATE)
     def drive(
         self,
         requests: Iterable[Any],

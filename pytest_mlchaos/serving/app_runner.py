@@ -21,7 +21,7 @@ from ..engine.patching import Patches
 from ..engine.process_state import ProcessState
 from ..engine.thread_pools import carry_scopes
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
-from ..runs.supervisor import kept, refuse_marks
+from ..runs.supervisor import refuse_marks, snapshot_value
 from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget, Requests
 from .load_generators import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
@@ -89,7 +89,7 @@ class AppRunner:
         self._golden: list[list[tuple[list[Reply], Counts]]] = []
         with controller.without_faults():  # what the tool itself calls is nobody's visit
             self._subject = _Subject(app if self._kind != "asgi" else None)
-            self._random, self._process_state = randomness.captured(), ProcessState()
+            self._random, self._process_state = randomness.capture_state(), ProcessState()
             self._disk, self._memory = WorkDirs(workdirs, scratch), UserState([app])
             self._context, self._left = contextvars.copy_context(), self._memory.contents()
             self._requests = Requests() if self._kind == "asgi" else None
@@ -118,9 +118,9 @@ class AppRunner:
     def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
         controller, now = self._controller, self._controller.clock.now
         if self._kind == "function":
-            return SyncDriver(controller, self._subject, kept)
+            return SyncDriver(controller, self._subject, snapshot_value)
         if self._kind == "coroutine":
-            return AsyncDriver(controller, CoroutineTarget(self._subject, kept, now))
+            return AsyncDriver(controller, CoroutineTarget(self._subject, snapshot_value, now))
         return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
 
     def drive(self, requests: Sequence[Any], **how: Any) -> tuple[list[Reply], int]:
@@ -128,7 +128,7 @@ class AppRunner:
         if not self._running:
             over = "its golden run was asked for, which shuts an ASGI app down" if self._golden else "it was shut down"
             raise BadArgument(f"this service is over: {over}; drive it before, or serve the app again")
-        given = requests if self._kind == "asgi" else kept(requests)
+        given = requests if self._kind == "asgi" else snapshot_value(requests)
         first = sum(len(plan.requests) for plan in self._plans)
         plan = LoadPlan([self._prepared(request) for request in requests], first, **how)
         try:
@@ -170,7 +170,7 @@ class AppRunner:
     def _played_again(self) -> list[tuple[list[Reply], Counts]]:
         driver, controller = self._driver, self._controller
         memory, disk = self._memory.as_at_the_start(), self._disk.as_at_the_start()
-        with controller.without_faults(), randomness.restored(), ProcessState(), disk, memory, self._subject.renewed():
+        with controller.without_faults(), randomness.preserve_state(), ProcessState(), disk, memory, self._subject.renewed():
             self._process_state.restore()
             randomness.restore(self._random)
             try:
@@ -242,7 +242,7 @@ class _Subject:
 
     def __init__(self, function: Callable[[Any], Any] | None) -> None:
         self._function: Any = function
-        self._at_start = kept(function)
+        self._at_start = snapshot_value(function)
 
     def __call__(self, payload: Any) -> Any:
         return self._function(payload)
@@ -251,7 +251,7 @@ class _Subject:
     def renewed(self) -> Iterator[None]:
         """Take a copy as it was at the start."""
         before, self._function = self._function, self._at_start
-        self._at_start = kept(self._at_start)
+        self._at_start = snapshot_value(self._at_start)
         try:
             yield
         finally:

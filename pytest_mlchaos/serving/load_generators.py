@@ -16,7 +16,7 @@ from ..core.privacy import data_text, location_text
 from ..core.replies import Reply
 from ..engine.attribution import branching, scope
 from ..engine.controller import Controller
-from ..engine.error_origin import swallowed
+from ..engine.error_origin import describe_swallower
 from ..engine.task_waits import line_of
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
@@ -105,7 +105,7 @@ class AsyncDriver:
             return self._runner.run(coroutine)
         except SimulatedCrash as crash:
             crash.cure = CURE
-            place = None if self._crash_arrived or self._controller.crash is None else swallowed(self._controller.crash)
+            place = None if self._crash_arrived or self._controller.crash is None else describe_swallower(self._controller.crash)
             if place is not None:
                 raise CrashSwallowed(place) from None
             raise

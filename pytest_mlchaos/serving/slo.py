@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..core.validation import ITERABLE, checked, did_you_mean, index, parse_duration, shown
+from ..core.validation import ITERABLE, check_arguments, did_you_mean, format_value, index, parse_duration
 from ..errors import BadArgument, SloMissed
 
 __all__ = ["Bounds", "assert_slo", "quantile", "seconds"]
@@ -17,7 +17,7 @@ KNOWN = ("p50", "p90", "p95", "p99", "p999", "max", "error_rate", "availability"
 _PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")
 
 
-@checked("assert_slo", latencies=ITERABLE)
+@check_arguments("assert_slo", latencies=ITERABLE)
 def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> None:
     """Raise ``SloMissed`` unless latencies and errors keep within ``bounds``.
 
@@ -29,7 +29,9 @@ def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> N
     """
     values = [_latency(value, place) for place, value in enumerate(latencies)]
     if index(errors) is None or errors > len(values):
-        raise BadArgument(f"assert_slo: expected errors to be a number of failed requests, at most {len(values)}, but got {shown(errors)}")
+        raise BadArgument(
+            f"assert_slo: expected errors to be a number of failed requests, at most {len(values)}, but got {format_value(errors)}"
+        )
     missed = Bounds(bounds).missed(values, errors)
     if missed:
         raise SloMissed("\n  ".join([f"the SLO is missed over {_counted(len(values), 'request')}:", *missed]))
@@ -88,7 +90,7 @@ def _level(name: str) -> float:
 
 def _share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadArgument(f"assert_slo: expected {name} to be a share from 0 to 1 but got {shown(value)}")
+        raise BadArgument(f"assert_slo: expected {name} to be a share from 0 to 1 but got {format_value(value)}")
     return float(value)
 
 
@@ -98,7 +100,7 @@ def _latency(value: Any, place: int) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not number >= 0:
-        raise BadArgument(f"assert_slo: expected latency {place} to be a number of seconds, 0 or more, but got {shown(value)}")
+        raise BadArgument(f"assert_slo: expected latency {place} to be a number of seconds, 0 or more, but got {format_value(value)}")
     return number
 
 

@@ -10,7 +10,7 @@ from ..core.journal import Strike
 from ..core.privacy import data_text
 from ..core.replies import Reply, Suspicion
 from ..core.results import Result
-from ..core.validation import FLAG, TEXT, TOLERANCE, WHOLE, checked, optional, parse_duration, shown
+from ..core.validation import FLAG, TEXT, TOLERANCE, WHOLE, check_arguments, format_value, optional, parse_duration
 from ..errors import BadArgument, Inconclusive, NoFallback, NotIsolated, NotRecovered, SloMissed
 from ..oracles.state import first_difference
 from .golden_load import GoldenLoad, GoldenReplies
@@ -67,7 +67,7 @@ class Load(Result):
     def latency(self, q: float) -> float:
         """The nearest-rank ``q``-quantile (``0.99``) of all replies' latencies, failed ones included: seconds on the trial's clock."""
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
-            raise BadArgument(f"latency: expected a quantile from 0 to 1, such as 0.99, but got {shown(q)}")
+            raise BadArgument(f"latency: expected a quantile from 0 to 1, such as 0.99, but got {format_value(q)}")
         return quantile([reply.latency for reply in self.replies], q)
 
     @property
@@ -150,7 +150,7 @@ class Load(Result):
     def _remarks(self) -> list[str]:
         return [self._compared.remark] if self._compared.remark else []
 
-    @checked("assert_fallback", status=optional(WHOLE), text=optional(TEXT), or_golden=FLAG)
+    @check_arguments("assert_fallback", status=optional(WHOLE), text=optional(TEXT), or_golden=FLAG)
     def assert_fallback(
         self,
         expected: Callable[[Reply], object] | None = None,
@@ -186,7 +186,7 @@ class Load(Result):
         if self._is_judged("assert_fallback", bool(struck or self._suspicions)):
             _Fallbacks(self, lambda reply: _unlike(reply, expected, status, wanted), or_golden).judge(struck)
 
-    @checked("assert_isolated", rtol=TOLERANCE, atol=TOLERANCE)
+    @check_arguments("assert_isolated", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_isolated(
         self,
         *,
@@ -211,7 +211,7 @@ class Load(Result):
         ``Inconclusive`` where it cannot be decided, and ``GoldenRunFailed`` where every request fails without any fault.
         """
         if isinstance(by, str) and by != "batch":
-            raise BadArgument(f"assert_isolated: expected by to be a function of a reply or 'batch' but got {shown(by)}")
+            raise BadArgument(f"assert_isolated: expected by to be a function of a reply or 'batch' but got {format_value(by)}")
         compare = None if isinstance(by, str) else by
         excused = _Excused(self, or_fallback, within)
         self._compare_under_faults("assert_isolated")

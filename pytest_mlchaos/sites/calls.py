@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.privacy import error_text
 from ..core.sites import Key, site
-from ..core.validation import did_you_mean, shown
+from ..core.validation import did_you_mean, format_value
 from ..engine.controller import Controller, current
 from ..engine.function_references import by_reference
 from ..engine.patching import Patches
@@ -161,7 +161,7 @@ def _import_longest(path: str) -> tuple[Any, list[str]]:
 def _split(target: str) -> tuple[Any, list[str]]:
     module, colon, attributes = target.partition(":")
     if not all(part.strip() for part in [*module.split("."), *(attributes.split(".") if colon else [])]):
-        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {shown(target)}")
+        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {format_value(target)}")
     if not colon:
         owner, rest = _import_longest(module)
     else:
@@ -170,7 +170,7 @@ def _split(target: str) -> tuple[Any, list[str]]:
             raise TargetNotFound(f"target {target!r}: there is no module {module!r}")
         rest = attributes.split(".")
     if not rest or not all(rest):
-        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {shown(target)}")
+        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {format_value(target)}")
     return owner, rest
 
 
@@ -191,7 +191,7 @@ def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callabl
     if isinstance(held, (staticmethod, classmethod)):
         return owner, name, type(held), held.__func__
     if not callable(found):
-        raise TargetNotFound(f"target {target!r} is not callable but {shown(found)}")
+        raise TargetNotFound(f"target {target!r} is not callable but {format_value(found)}")
     if inspect.isclass(owner) and owner.__module__ == builtins.__name__:
         raise TargetNotFound(f"target {target!r} belongs to a built-in type, which cannot be patched; wrap it with mlchaos.call(...)")
     return owner, name, None, held if inspect.isclass(owner) and callable(held) else found

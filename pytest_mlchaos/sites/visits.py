@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ..core.validation import NAME, checked
+from ..core.validation import NAME, check_arguments
 from ..engine.controller import current
 
 __all__ = ["visit"]
@@ -13,7 +13,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 T = TypeVar("T")
 
 
-@checked("visit", site=NAME)
+@check_arguments("visit", site=NAME)
 def visit(site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
     """Pass the site ``site``: gives back the payload, the same object unless a fault strikes there.
 

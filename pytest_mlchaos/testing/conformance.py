@@ -18,7 +18,7 @@ import pytest
 
 from ..core.faults import EVERY, Fault, type_hints
 from ..core.schedule import Schedule
-from ..core.validation import shown, type_matches
+from ..core.validation import format_value, type_matches
 from ..engine.controller import NO_ATTRIBUTES
 from ..errors import BadArgument, PayloadMismatch
 from ..oracles.state import first_difference
@@ -56,7 +56,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if not isinstance(self.fault, Fault):
-            raise BadArgument(f"Case: expected a fault, an instance of its class, but got {shown(self.fault)}")
+            raise BadArgument(f"Case: expected a fault, an instance of its class, but got {format_value(self.fault)}")
 
     @property
     def due(self) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..model import Content
 
-__all__ = ["BLOCK", "EMPTY", "SMALL", "ContentStore", "GrowingFile", "opened"]
+__all__ = ["BLOCK", "EMPTY", "SMALL", "ContentStore", "GrowingFile", "open_plain_file"]
 
 BLOCK = 1 << 20
 """What is kept is shared in units of this many bytes."""
@@ -138,7 +138,7 @@ class ContentStore:
         digest = _hash(data).digest()
         if digest not in self._known:
             old = before.size if before.size < len(data) and _hash(data[: before.size]).digest() == before.digest else 0
-            pieces = _joined(before.pieces if old else (), self._append(data[old:]))
+            pieces = _join_pieces(before.pieces if old else (), self._append(data[old:]))
             self._known[digest] = Content(len(data), digest, pieces, (digest,))
         return self._known[digest]
 
@@ -157,7 +157,7 @@ class ContentStore:
         growing.digests = _Digests()
         for block in _read(fd, 0, size):
             digest = _hash(block).digest()
-            pieces = _joined(pieces, self._block(block, digest, done, old))
+            pieces = _join_pieces(pieces, self._block(block, digest, done, old))
             if len(block) == BLOCK:
                 growing.digests.add_block(digest)
             else:
@@ -168,21 +168,21 @@ class ContentStore:
     def _block(self, block: bytes, digest: bytes, start: int, old: Content) -> tuple[tuple[int, int], ...]:
         """Where a block is kept. ``old``: what the file held, which may begin with it, or be its beginning."""
         if old.blocks[start // BLOCK : start // BLOCK + 1] == (digest,):
-            return _sliced(old.pieces, start, len(block))
+            return _slice_pieces(old.pieces, start, len(block))
         if digest not in self._blocks:
             held = old.size if start == 0 < old.size <= SMALL and _hash(block[: old.size]).digest() == old.digest else 0
-            self._blocks[digest] = _joined(old.pieces if held else (), self._append(block[held:]))
+            self._blocks[digest] = _join_pieces(old.pieces if held else (), self._append(block[held:]))
         return self._blocks[digest]
 
     def _grown(self, fd: int, size: int, growing: GrowingFile) -> Content:
         pieces, done = growing.content.pieces, growing.content.size
         for data in _read(fd, done, size):
-            pieces = _joined(pieces, self._append(data))
+            pieces = _join_pieces(pieces, self._append(data))
             growing.digests.add(data)
             done += len(data)
         blocks = growing.digests.blocks()
         for place in range(growing.content.size // BLOCK, done // BLOCK):
-            self._blocks.setdefault(blocks[place], _sliced(pieces, place * BLOCK, BLOCK))
+            self._blocks.setdefault(blocks[place], _slice_pieces(pieces, place * BLOCK, BLOCK))
         return self._content(done, blocks, pieces)
 
     def _content(self, size: int, blocks: tuple[bytes, ...], pieces: tuple[tuple[int, int], ...]) -> Content:
@@ -191,15 +191,15 @@ class ContentStore:
 
     def begins_with(self, content: Content, start: Content) -> bool:
         """Whether a content's first bytes are another."""
-        if _sliced(content.pieces, 0, start.size) == start.pieces:
+        if _slice_pieces(content.pieces, 0, start.size) == start.pieces:
             return True
         whole = start.size // BLOCK
         return content.blocks[:whole] == start.blocks[:whole] and self.cut(content, start.size) == start
 
     def cut(self, content: Content, size: int) -> Content:
         """The first bytes of a content."""
-        pieces = _sliced(content.pieces, 0, size)
-        tail = b"".join(self.blocks(Content(0, b"", _sliced(pieces, size // BLOCK * BLOCK, size % BLOCK))))
+        pieces = _slice_pieces(content.pieces, 0, size)
+        tail = b"".join(self.blocks(Content(0, b"", _slice_pieces(pieces, size // BLOCK * BLOCK, size % BLOCK))))
         return self._content(size, (*content.blocks[: size // BLOCK], *([_hash(tail).digest()] if tail or not size else [])), pieces)
 
     def zeros(self, size: int) -> Content:
@@ -219,7 +219,7 @@ class ContentStore:
 
     def part(self, content: Content, start: int, size: int) -> bytes:
         """So many bytes of a content, or what there is of them."""
-        pieces = _sliced(content.pieces, start, size)
+        pieces = _slice_pieces(content.pieces, start, size)
         return b"".join(self.blocks(Content(size, b"", pieces)))
 
     def write(self, content: Content, fd: int) -> None:
@@ -248,14 +248,14 @@ class ContentStore:
             offset, length = offset + done, length - done
 
 
-def _joined(pieces: tuple[tuple[int, int], ...], more: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+def _join_pieces(pieces: tuple[tuple[int, int], ...], more: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     """Pieces one behind the other; those that lie so in the store become one."""
     if pieces and more and pieces[-1][0] >= 0 and sum(pieces[-1]) == more[0][0]:
         return (*pieces[:-1], (pieces[-1][0], pieces[-1][1] + more[0][1]), *more[1:])
     return pieces + more
 
 
-def _sliced(pieces: tuple[tuple[int, int], ...], start: int, length: int) -> tuple[tuple[int, int], ...]:
+def _slice_pieces(pieces: tuple[tuple[int, int], ...], start: int, length: int) -> tuple[tuple[int, int], ...]:
     """The pieces of a part of a content."""
     found, place = [], 0
     for offset, size in pieces:
@@ -282,7 +282,7 @@ def _read(fd: int, start: int, end: int) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[int]:
+def open_plain_file(path: str) -> Iterator[int]:
     """A file opened for reading, by descriptor; one that is no plain file does not make anybody wait."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:

@@ -93,13 +93,13 @@ def _parents(path: str) -> list[str]:
 def _remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path, onerror=_forced)
+            shutil.rmtree(path, onerror=_force_removal)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
-def _forced(function: object, path: str, error: object) -> None:
+def _force_removal(function: object, path: str, error: object) -> None:
     """Something may not be removed: its directory is read-only."""
     with contextlib.suppress(OSError):
         os.chmod(os.path.dirname(path), stat.S_IRWXU)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic  # by name: whoever patches the module's attributes leaves this alone
 
 from ..model import Content, File
-from .content_store import SMALL, ContentStore, GrowingFile, opened
+from .content_store import SMALL, ContentStore, GrowingFile, open_plain_file
 from .listing import Status, are_fine
 
 __all__ = ["FileCache"]
@@ -90,7 +90,7 @@ class FileCache:
 
     def _read(self, known: _CachedFile, path: str, status: Status, change: int, *, same: bool, whole: bool) -> None:
         known.read = monotonic()
-        with opened(path) as fd:
+        with open_plain_file(path) as fd:
             there = os.fstat(fd)
             if (there.st_dev, there.st_ino) != status.key or there.st_size != status.size:
                 raise FileNotFoundError(path)

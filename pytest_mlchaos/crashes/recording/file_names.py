@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..model import Link
 from .content_store import ContentStore
-from .history import History, moved
+from .history import History, moved_path
 from .inodes import Entry, Inode
 from .outside_files import Shadow, Shadows
 
@@ -92,7 +92,7 @@ class Names:
         self.take_out(source)
         self.take_out(target)
         for name, entry in moving.items():
-            self.enter(moved(name, source, target), entry)
+            self.enter(moved_path(name, source, target), entry)
         if path is not None:
             if not moving:  # nothing is known of it
                 history.tree = {**history.tree, path: None}
@@ -107,7 +107,7 @@ class Names:
             self.take_out(path)
         for moving, source, target in ((found[0], one, other), (found[1], other, one)):
             for name, entry in moving.items():
-                self.enter(moved(name, source, target), entry)
+                self.enter(moved_path(name, source, target), entry)
         paths = [path for path in map(self.relative, (one, other)) if path is not None]
         if paths:
             self._history.note("arrived", paths[0], before)

@@ -85,7 +85,7 @@ class Operations:
         self._patches.set(meta, "__init__", defined)
         for cls in family(spec.AbstractFileSystem):
             self._wrap(cls)
-        self._patches.replace_everywhere(asyn.sync, _rerouted(asyn.sync))
+        self._patches.replace_everywhere(asyn.sync, _reroute(asyn.sync))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -252,7 +252,7 @@ class Operations:
         return self._files.pop(id(file), None) is not None if known is not None and known[0]() is file else False
 
 
-def _rerouted(original: Callable[..., Any]) -> Callable[..., Any]:
+def _reroute(original: Callable[..., Any]) -> Callable[..., Any]:
     """Filesystems that exist already call coroutines that were bound before they were wrapped: all of them pass here."""
 
     @functools.wraps(original)

@@ -8,11 +8,11 @@ import stat
 from collections.abc import Iterable
 
 from ..model import Change, File, Folder, Kind, Link, Tree
-from .content_store import ContentStore, GrowingFile, opened
+from .content_store import ContentStore, GrowingFile, open_plain_file
 from .inodes import SPECIAL, Draft, Entry, Inode
 from .io_accounting import WriteCount
 
-__all__ = ["History", "moved"]
+__all__ = ["History", "moved_path"]
 
 
 class History:
@@ -101,14 +101,14 @@ class History:
         self.forget(path)
         tree = {}
         for name, entry in self.tree.items():
-            new = moved(name, origin, path)
+            new = moved_path(name, origin, path)
             tree[new] = entry
             if new != name and isinstance(entry, tuple):
                 entry[0].paths.discard(name)
                 entry[0].paths.add(new)
         self.tree = tree
-        self.unsynced = frozenset(moved(name, origin, path) for name in self.unsynced)
-        self.loose = frozenset(moved(name, origin, path) for name in self.loose) | {path}
+        self.unsynced = frozenset(moved_path(name, origin, path) for name in self.unsynced)
+        self.loose = frozenset(moved_path(name, origin, path) for name in self.loose) | {path}
 
     # -- contents ----------------------------------------------------------------------------------------------
 
@@ -269,7 +269,7 @@ class History:
                 return Link(os.readlink(at)) if self._is(inode, status) else None
             if not stat.S_ISREG(status.st_mode):
                 return None if stat.S_ISDIR(status.st_mode) else SPECIAL
-            with opened(at) as fd:
+            with open_plain_file(at) as fd:
                 status = os.fstat(fd)
                 if not stat.S_ISREG(status.st_mode) or not self._is(inode, status):
                     return None
@@ -364,7 +364,7 @@ def _left_unknown(change: Change) -> bool:
     return change.after is None and change.kind not in ("closed", "synced")
 
 
-def moved(name: str, origin: str, path: str) -> str:
+def moved_path(name: str, origin: str, path: str) -> str:
     """A name, after ``origin`` has become ``path``."""
     return path + name[len(origin) :] if name == origin or name.startswith(f"{origin}/") else name
 

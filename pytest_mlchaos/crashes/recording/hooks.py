@@ -13,14 +13,14 @@ from time import process_time  # by name: whoever patches the module's attribute
 from typing import Any, TypeAlias
 
 from ...core.interrupts import uninterruptible
-from ...engine.activity import alone, asleep
+from ...engine.activity import is_single_threaded, is_waiting_on_child
 from ...engine.patching import Patches
 from ...engine.scopes import OURS, within
 from ...engine.user_code import is_users
 from .inotify_recorder import InotifyRecorder
 from .polling_recorder import PollingRecorder
 
-__all__ = ["EXDEV", "cross_device", "watched"]
+__all__ = ["EXDEV", "cross_device", "install_hooks"]
 
 _TOOL = 4  # of sys.monitoring: 0 to 2 and 5 are for debuggers, coverage, profilers and optimisers
 EXDEV = 18
@@ -29,7 +29,7 @@ _GOES_ON = 0.03  # s: when another process has written nothing for so long, it g
 
 
 @uninterruptible
-def watched(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]:
+def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]:
     """Drain the recorder whenever something may have been written: before and after each C function, and where Python functions return.
 
     What another thread or a child process writes in the meantime is seen then, too.
@@ -54,14 +54,14 @@ def watched(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]:
         hooks = _monitor if hasattr(sys, "monitoring") else _profile
         pause, resume = hooks(patches, pending, look)
         _pause_in_imports(patches, pause, resume)
-        with _beside(recorder, look, busy):
+        with _watcher_thread(recorder, look, busy):
             yield
     with within(OURS):
         drain(closely=True)
 
 
 @uninterruptible
-def _beside(recorder: InotifyRecorder | PollingRecorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
+def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
     """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do; or sleeps.
 
     Who sleeps may be waiting for a child process, which has the work directory to itself meanwhile.
@@ -98,8 +98,8 @@ def _is_time(recorder: InotifyRecorder | PollingRecorder, over: threading.Event)
     if over.wait(_LONG) or recorder.drained != drained or not recorder.wait(0):
         return False  # it was not in the same call all the while
     if process_time() - worked > _LONG / 4:  # it may as well be waiting for its turn
-        return alone()
-    return asleep() and not over.wait(_GOES_ON) and recorder.pending() == waiting and asleep()
+        return is_single_threaded()
+    return is_waiting_on_child() and not over.wait(_GOES_ON) and recorder.pending() == waiting and is_waiting_on_child()
 
 
 def _pause_in_imports(patches: Patches, pause: Callable[[], None], resume: Callable[[], None]) -> None:
@@ -212,12 +212,12 @@ def _watch_syncs(recorder: InotifyRecorder | PollingRecorder, patches: Patches) 
     for name in ("fsync", "fdatasync", "sync"):
         original = getattr(os, name, None)
         if original is not None:
-            wrapper = _all_synced(original, recorder) if name == "sync" else _synced(original, recorder)
+            wrapper = _wrap_sync(original, recorder) if name == "sync" else _wrap_fsync(original, recorder)
             patches.set(os, name, wrapper)
             patches.replace_everywhere(original, wrapper)
 
 
-def _all_synced(original: Callable[[], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[], None]:
+def _wrap_sync(original: Callable[[], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[], None]:
     @functools.wraps(original)
     def sync() -> None:
         original()
@@ -227,7 +227,7 @@ def _all_synced(original: Callable[[], None], recorder: InotifyRecorder | Pollin
     return sync
 
 
-def _synced(original: Callable[[Any], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[Any], None]:
+def _wrap_fsync(original: Callable[[Any], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[Any], None]:
     @functools.wraps(original)
     def sync(fd: Any) -> None:
         original(fd)
@@ -249,13 +249,13 @@ def cross_device(root: str) -> Iterator[None]:
         with patches.together():
             for name in ("rename", "replace", "link"):
                 original = getattr(os, name)
-                wrapper = _bordered(original, os.path.realpath(root))
+                wrapper = _wrap_rename(original, os.path.realpath(root))
                 patches.set(os, name, wrapper)
                 patches.replace_everywhere(original, wrapper)
         yield
 
 
-def _bordered(original: Callable[..., None], root: str) -> Callable[..., None]:
+def _wrap_rename(original: Callable[..., None], root: str) -> Callable[..., None]:
     @functools.wraps(original)
     def move(src: Any, dst: Any, *args: Any, **keywords: Any) -> None:
         if not keywords.get("src_dir_fd") and not keywords.get("dst_dir_fd") and _below(src, root) != _below(dst, root):

@@ -93,10 +93,10 @@ class Inotify:
         """The events so far, in order."""
         while self.pending():
             with contextlib.suppress(BlockingIOError):
-                yield from _parsed(os.read(self.fd, _BUFFER))
+                yield from _parse_events(os.read(self.fd, _BUFFER))
 
 
-def _parsed(data: bytes) -> Iterator[Event]:
+def _parse_events(data: bytes) -> Iterator[Event]:
     index = 0
     while index < len(data):
         watch, mask, cookie, length = _HEAD.unpack_from(data, index)

@@ -13,7 +13,7 @@ from ..model import Change, File, Folder, Tree
 from . import inotify
 from .content_store import EMPTY, ContentStore
 from .event_batches import QUIET, ahead, all_quiet
-from .history import History, moved
+from .history import History, moved_path
 from .inodes import Inode
 from .inotify import Event, Inotify
 from .io_accounting import WriteAccount, mapped_files
@@ -240,7 +240,7 @@ class InotifyRecorder(RecorderBase):
         if origin is not None and before.get(origin) is not None:
             history.rename(origin, path)
             self._watches.rename(origin, path)
-            self._unseen = {moved(name, origin, path): alone for name, alone in self._unseen.items()}
+            self._unseen = {moved_path(name, origin, path): alone for name, alone in self._unseen.items()}
             history.note("moved", path, before, origin)
             return
         if origin is not None:

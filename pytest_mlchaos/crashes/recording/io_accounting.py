@@ -7,7 +7,7 @@ import os
 import threading
 from typing import NamedTuple
 
-from ...engine.activity import threads
+from ...engine.activity import list_threads
 
 __all__ = ["WriteAccount", "WriteCount", "mapped_files"]
 
@@ -63,7 +63,7 @@ class WriteAccount:
 
 def _others() -> set[int]:
     """Who else may write: this thread's child processes, and the other threads, by their numbers."""
-    others = (thread for thread in threads() if not thread.name.startswith("mlchaos"))
+    others = (thread for thread in list_threads() if not thread.name.startswith("mlchaos"))
     found = {thread.native_id or 0 for thread in others if thread.ident != threading.get_ident()}
     with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children:
         found |= set(map(int, children.read().split()))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["OpenFiles", "Status", "are_fine", "has_fine_times", "listed", "status_of"]
+__all__ = ["OpenFiles", "Status", "are_fine", "has_fine_times", "list_tree", "status_of"]
 
 _FDS = "/dev/fd"
 _MS = 1_000_000  # ns
@@ -55,7 +55,7 @@ def status_of(path: str) -> Status | None:
     return Status((status.st_dev, status.st_ino), status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def listed(root: str) -> dict[str, Status] | None:
+def list_tree(root: str) -> dict[str, Status] | None:
     """All that there is, by path relative to the root, which is ``""``; None if it changed while it was looked at."""
     above = status_of(root)
     if above is None or not above.is_folder:

@@ -12,7 +12,7 @@ from ..model import Change, Tree
 from . import inotify
 from .content_store import ContentStore
 from .directory import Disk
-from .hooks import watched
+from .hooks import install_hooks
 from .inotify_recorder import InotifyRecorder
 from .polling_recorder import PollingRecorder
 from .read_log import InotifyReadLog
@@ -108,7 +108,7 @@ class LocalDirectory:
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
         """At each call of a C function."""
-        return watched(recorder)
+        return install_hooks(recorder)
 
     @contextlib.contextmanager
     def reads(self, recorder: Recorder | None) -> Iterator[InotifyReadLog]:

@@ -16,8 +16,8 @@ from ..model import Change, File, Folder, Kind, Link, Tree
 from .audit_events import STARTS, hear
 from .content_store import ContentStore
 from .file_cache import FileCache
-from .history import moved
-from .listing import OpenFiles, Status, has_fine_times, listed
+from .history import moved_path
+from .listing import OpenFiles, Status, has_fine_times, list_tree
 from .recorder_base import RecorderBase
 from .stat_poll import StatPoll
 from .tree_diff import Key, TreeChange, TreeSnapshot, differences
@@ -127,7 +127,7 @@ class PollingRecorder(RecorderBase):
         opened, self._opened = self._opened, False
         for _ in range(TRIES):
             began = perf_counter()
-            listing = listed(self._root)
+            listing = list_tree(self._root)
             listing_took = perf_counter() - began
             if listing is None:
                 continue
@@ -136,7 +136,7 @@ class PollingRecorder(RecorderBase):
                 break
             writing = self._written_here(listing, opened=opened)
             tree = self._read(listing, writing)
-            if tree is not None and listed(self._root) == listing:
+            if tree is not None and list_tree(self._root) == listing:
                 self._take_in(listing, tree, writing)
                 self._known = True
                 break
@@ -212,7 +212,7 @@ class PollingRecorder(RecorderBase):
         for difference in found:
             if difference.source is not None:
                 source, path = difference.source, difference.path
-                self._loose = frozenset(moved(name, source, path) for name in self._loose) | {path}
+                self._loose = frozenset(moved_path(name, source, path) for name in self._loose) | {path}
                 return
         named = {path for path in changed if before.keys.get(path) != keys[path]}
         self._loose = frozenset((self._loose & keys.keys()) | named)

@@ -172,7 +172,7 @@ class _FsspecRecorder:
                 continue
             fingerprint = _fingerprint(info)
             known = self._known.get(path)
-            if known is None or known[0] != fingerprint or (thoroughly and not _tagged(info)):
+            if known is None or known[0] != fingerprint or (thoroughly and not _is_tagged(info)):
                 data = self._prefix.read(path)
                 read = True
                 if data is None:
@@ -227,7 +227,7 @@ def _fingerprint(info: Mapping[str, Any]) -> str:
     return repr(sorted(info.items(), key=lambda item: str(item[0])))
 
 
-def _tagged(info: Mapping[str, Any]) -> bool:
+def _is_tagged(info: Mapping[str, Any]) -> bool:
     return any(value for key, value in info.items() if str(key).lower() in TAGS)
 
 

@@ -68,7 +68,7 @@ class StatPoll:
         began = perf_counter()
         found = _differ(self._watched)
         self._asked = perf_counter()
-        self._takes = _steadied(self._takes, self._asked - began)
+        self._takes = _smooth(self._takes, self._asked - began)
         self._next = self._asked + _SHARE * self._takes
         return found
 
@@ -81,7 +81,7 @@ class StatPoll:
         self.marked, self.young = marked, young
         self._looked = self._asked = perf_counter()
         self._next = self._looked + _SHARE * self._takes
-        self.cost = _steadied(self.cost, took)
+        self.cost = _smooth(self.cost, took)
 
     def known(self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]) -> None:
         """What the paths are like now. ``writing``: the files that are open here."""
@@ -99,7 +99,7 @@ class StatPoll:
         return os.path.join(self._root, path) if path else self._root, (status.key[1], status.size, status.mtime, status.ctime)
 
 
-def _steadied(before: float, took: float) -> float:
+def _smooth(before: float, took: float) -> float:
     """A machine that is busy for a moment is none that is slow."""
     return min(took, 1.5 * before) if before else took
 

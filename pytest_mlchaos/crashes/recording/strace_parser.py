@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["CALLS", "Call", "Descriptor", "options", "parsed"]
+__all__ = ["CALLS", "Call", "Descriptor", "options", "parse_calls"]
 
 CALLS = (
     *("open", "creat", "openat", "openat2", "close", "close_range", "dup", "dup2", "dup3", "fcntl", "read", "readv", "preadv2", "lseek"),
@@ -87,7 +87,7 @@ class Call:
 
 
 def options(to: Path) -> list[str]:
-    """How strace is to be called so that what it writes to that file can be read by ``parsed``."""
+    """How strace is to be called so that what it writes to that file can be read by ``parse_calls``."""
     return [
         *("-f", "-q", "-xx", "-ttt", "-y", "-s", str(_LONGEST), "-o", str(to)),
         *("-e", "trace=" + ",".join(f"?{name}" for name in CALLS), "-e", "raw=" + ",".join(f"?{name}" for name in _RAW)),
@@ -95,7 +95,7 @@ def options(to: Path) -> list[str]:
     ]
 
 
-def parsed(written: Path, *, forks: bool = False) -> Iterator[Call]:
+def parse_calls(written: Path, *, forks: bool = False) -> Iterator[Call]:
     """The calls in the order in which they have ended. A call of which nobody tells the end had none.
 
     ``forks``: only those that make threads and processes.

@@ -21,7 +21,7 @@ from .content_store import ContentStore
 from .location import LocalDirectory
 from .strace_parser import options
 
-__all__ = ["MARK", "TracedDirectory", "await_strace", "check_strace", "traced"]
+__all__ = ["MARK", "TracedDirectory", "await_strace", "check_strace", "run_traced"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MARK = "/proc/mlchaos step "
@@ -84,7 +84,7 @@ class TracedDirectory(LocalDirectory):
         return contextlib.nullcontext()
 
 
-def traced(function: Any, *args: Any, to: Path, timeout: float | None) -> ProcessResult:
+def run_traced(function: Any, *args: Any, to: Path, timeout: float | None) -> ProcessResult:
     """Run ``function(*args, ready)`` in a fresh process that strace follows. ``function`` calls ``await_strace(ready)`` first.
 
     What strace tells lies in ``to``. Raises ``BadArgument`` if it may not trace.
@@ -95,7 +95,7 @@ def traced(function: Any, *args: Any, to: Path, timeout: float | None) -> Proces
         while not ready.exists():
             if select.select([task], [], [], _LOOKS)[0]:
                 return task.wait()  # it did not come so far
-        with _attached(int(ready.read_text()), to) as strace:
+        with _attach_strace(int(ready.read_text()), to) as strace:
             while strace.poll() is None:
                 if select.select([task], [], [], 10 * _LOOKS)[0]:
                     break
@@ -109,7 +109,7 @@ def traced(function: Any, *args: Any, to: Path, timeout: float | None) -> Proces
 
 
 @contextlib.contextmanager
-def _attached(pid: int, to: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _attach_strace(pid: int, to: Path) -> Iterator[subprocess.Popen[bytes]]:
     strace = subprocess.Popen(
         ["strace", *options(to), "-p", str(pid)],
         stdin=subprocess.DEVNULL,

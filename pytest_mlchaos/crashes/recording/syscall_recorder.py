@@ -17,7 +17,7 @@ from .file_names import Names
 from .history import History
 from .inodes import Entry, Inode
 from .outside_files import Shadow, Shadows
-from .strace_parser import Call, parsed
+from .strace_parser import Call, parse_calls
 from .strace_process import MARK
 
 __all__ = ["SyscallRecorder"]
@@ -73,13 +73,13 @@ class SyscallRecorder:
     def run(self, written: Path) -> None:
         """Do all that strace has written, and compare the end with what is there."""
         parents: dict[int, tuple[int, bool, bool]] = {}
-        for call in parsed(written, forks=True):
+        for call in parse_calls(written, forks=True):
             if call.name in _FORKS and call.result > 0:
                 flags = b",".join(call.arguments)
                 thread = call.name.startswith("clone")
                 parents[call.result] = call.thread, thread and b"CLONE_FILES" in flags, thread and b"CLONE_FS" in flags
         self._processes = Processes(self._directory, parents, self._closed)
-        for call in parsed(written):
+        for call in parse_calls(written):
             self._do(call)
         self._compare()
 
@@ -490,7 +490,7 @@ class SyscallRecorder:
 
     def _utimensat(self, call: Call) -> None:
         path = call.descriptor(0).path if call.arguments[1] == b"NULL" else self._resolved(call, 1, 0)
-        self._set(path, None, _modified(call.arguments[2], call.time))
+        self._set(path, None, _modification_time(call.arguments[2], call.time))
 
     def _set(self, path: str, mode: int | None, time: int | None) -> None:
         """A mode, or a time, tells no state apart, but is put back with it."""
@@ -580,7 +580,7 @@ def _on_disk(path: str, at: int, size: int) -> bytes | None:
     return None
 
 
-def _modified(told: bytes, now: int) -> int:
+def _modification_time(told: bytes, now: int) -> int:
     """The second of two times (ns)."""
     found = re.findall(rb"tv_sec=(\d+), tv_nsec=(\d+)", told)
     return int(found[1][0]) * 1_000_000_000 + int(found[1][1]) if len(found) == 2 else now

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ..model import Content, File, Kind, Link, Node, Tree
 from .content_store import EMPTY, ContentStore
-from .history import moved
+from .history import moved_path
 
 __all__ = ["TreeChange", "TreeSnapshot", "differences"]
 
@@ -110,8 +110,8 @@ def _source(before: TreeSnapshot, after: TreeSnapshot, origin: str | None, path:
         return None
     inside = f"{path}/"
     kept = {name for name in before.tree if name != path and not name.startswith(inside)}
-    tree = {moved(name, origin, path): before.tree[name] for name in kept}
-    keys = {moved(name, origin, path): before.keys[name] for name in kept}
+    tree = {moved_path(name, origin, path): before.tree[name] for name in kept}
+    keys = {moved_path(name, origin, path): before.keys[name] for name in kept}
     return TreeChange("moved", path, after.tree, source=origin) if tree == after.tree and keys == after.keys else None
 
 

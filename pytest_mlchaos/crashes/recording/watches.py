@@ -6,7 +6,7 @@ import os
 import stat
 
 from ..model import Folder
-from .history import moved
+from .history import moved_path
 from .inotify import Event, Inotify
 
 __all__ = ["Watches", "status_of"]
@@ -37,7 +37,7 @@ class Watches:
 
     def rename(self, origin: str, path: str) -> None:
         """A directory has another name."""
-        self._watches = {watch: moved(name, origin, path) for watch, name in self._watches.items()}
+        self._watches = {watch: moved_path(name, origin, path) for watch, name in self._watches.items()}
 
     def forget(self, path: str) -> None:
         """A directory, and all below it, is watched no longer."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...core.faults import is_drawn
 from ...core.privacy import may_be_hinted, path_text
-from ...core.validation import did_you_mean, shown
+from ...core.validation import did_you_mean, format_value
 from ...errors import BadArgument, PayloadMismatch
 from .pytree import Leaf, children, describe, leaves, numbers, parts, rebuilt
 from .records import Each, copied_record, is_sequence
@@ -31,7 +31,7 @@ def wanted_fields(owner: str, fields: Any) -> Any:
         return fields
     wanted = [fields] if isinstance(fields, (str, int)) else list(fields) if isinstance(fields, Sequence) else []
     if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-        raise BadArgument(f"{owner}: expected fields to be names or positions but got {shown(fields)}")
+        raise BadArgument(f"{owner}: expected fields to be names or positions but got {format_value(fields)}")
     return tuple(wanted) if len(wanted) > 1 else wanted[0]
 
 

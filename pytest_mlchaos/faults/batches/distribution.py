@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
-from ...core.validation import check_share, shown
+from ...core.validation import check_share, format_value
 from ...errors import BadArgument
 from ..data_fault import DataFault
 from .base import Batch, field_name, wanted_fields
@@ -24,7 +24,7 @@ def _check_labels(fault: Any) -> None:
     object.__setattr__(fault, "fields", wanted_fields(fault.name, fault.fields))
     classes = getattr(fault, "classes", None)
     if classes is not None and not is_drawn(classes) and classes < 2:
-        raise BadArgument(f"{fault.name}: expected classes to be a number of classes, 2 or more, but got {shown(classes)}")
+        raise BadArgument(f"{fault.name}: expected classes to be a number of classes, 2 or more, but got {format_value(classes)}")
 
 
 def _labels(fault: Any, batch: Batch) -> Leaf:
@@ -84,7 +84,7 @@ class LabelNoise(DataFault):
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         if not is_drawn(self.magnitude) and not 0 < self.magnitude < math.inf:
-            raise BadArgument(f"label_noise: expected magnitude to be above 0 but got {shown(self.magnitude)}")
+            raise BadArgument(f"label_noise: expected magnitude to be above 0 but got {format_value(self.magnitude)}")
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:
@@ -139,7 +139,7 @@ class ClassImbalance(DataFault):
     def check(self) -> None:
         """Refuse a share outside 0 to 1, and odd fields."""
         if not is_drawn(self.keep) and not 0 <= self.keep < 1:
-            raise BadArgument(f"class_imbalance: expected keep to be a share from 0 to below 1 but got {shown(self.keep)}")
+            raise BadArgument(f"class_imbalance: expected keep to be a share from 0 to below 1 but got {format_value(self.keep)}")
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:
@@ -208,9 +208,11 @@ class DistributionShift(DataFault):
         """Refuse no shift at all, a share of classes above 1, and odd fields."""
         drawn = is_drawn(self.magnitude) or is_drawn(self.kind)
         if not drawn and (not math.isfinite(self.magnitude) or self.magnitude == 0):
-            raise BadArgument(f"distribution_shift: expected magnitude to be a number other than 0 but got {shown(self.magnitude)}")
+            raise BadArgument(f"distribution_shift: expected magnitude to be a number other than 0 but got {format_value(self.magnitude)}")
         if not drawn and self.kind == "concept" and not 0 < self.magnitude <= 1:
-            raise BadArgument(f"distribution_shift: kind='concept' takes a magnitude above 0 and up to 1 but got {shown(self.magnitude)}")
+            raise BadArgument(
+                f"distribution_shift: kind='concept' takes a magnitude above 0 and up to 1 but got {format_value(self.magnitude)}"
+            )
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit, derive_seed
-from ...core.validation import index, parse_duration, shown
+from ...core.validation import format_value, index, parse_duration
 from ...errors import BadArgument
 from ..calls import error_name, make_error
 from ..data_fault import DataFault
@@ -93,7 +93,7 @@ class StreamInterruption(DataFault):
     def check(self) -> None:
         """Refuse to go on after no loss, and turn ``gap`` into seconds."""
         if index(self.resume_after) == 0 or (isinstance(self.resume_after, int) and self.resume_after < 0):
-            raise BadArgument(f"stream_interruption: expected resume_after to be 1 or more but got {shown(self.resume_after)}")
+            raise BadArgument(f"stream_interruption: expected resume_after to be 1 or more but got {format_value(self.resume_after)}")
         if not is_drawn(self.gap):
             object.__setattr__(self, "gap", parse_duration(self.gap, f"{self.name}: gap"))
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
-from ...core.validation import check_share, parse_duration, shown
+from ...core.validation import check_share, format_value, parse_duration
 from ...engine.changes import alike, fingerprint
 from ...errors import BadArgument
 from ..data_fault import DataFault
@@ -20,7 +20,7 @@ LAYER = "Batches"
 def _check_number(fault: DataFault, name: str, least: int) -> None:
     value = getattr(fault, name)
     if value is not None and not is_drawn(value) and value < least:
-        raise BadArgument(f"{fault.name}: expected {name} to be {least} or more but got {shown(value)}")
+        raise BadArgument(f"{fault.name}: expected {name} to be {least} or more but got {format_value(value)}")
 
 
 @register

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
-from ...core.validation import Finite, check_share, shown
+from ...core.validation import Finite, check_share, format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..data_fault import DataFault
 from .base import Batch, field_name, wanted_fields
@@ -70,7 +70,7 @@ class CorruptBatch(DataFault):
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         if self.magnitude is not None and not is_drawn(self.kind) and self.kind not in _MAGNITUDE:
-            raise BadArgument(f"corrupt_batch: kind={self.kind!r} takes no magnitude, but got {shown(self.magnitude)}")
+            raise BadArgument(f"corrupt_batch: kind={self.kind!r} takes no magnitude, but got {format_value(self.magnitude)}")
         if self.kind == "shuffle_labels" and not is_drawn(self.pattern) and self.pattern != "elements":
             raise BadArgument(f"corrupt_batch: kind='shuffle_labels' moves whole samples, and takes no pattern={self.pattern!r}")
         object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))

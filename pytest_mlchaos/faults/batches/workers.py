@@ -12,7 +12,7 @@ from typing import Literal
 from ...core.faults import Fault, is_drawn, register
 from ...core.interrupts import catch_up
 from ...core.sites import Visit
-from ...core.validation import shown
+from ...core.validation import format_value
 from ...engine.controller import current
 from ...engine.error_origin import mark
 from ...engine.hang import hang
@@ -64,7 +64,7 @@ class WorkerDeath(Fault):
     def check(self) -> None:
         """Refuse a worker below 0."""
         if not is_drawn(self.worker) and self.worker < 0:
-            raise BadArgument(f"worker_death: expected worker to be the number of a worker (0, 1, ...) but got {shown(self.worker)}")
+            raise BadArgument(f"worker_death: expected worker to be the number of a worker (0, 1, ...) but got {format_value(self.worker)}")
 
     def probe(self, visit: Visit) -> None:
         """Any worker of the loader may be the one."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Effect, Key, Visit
-from ...core.validation import parse_size, shown
+from ...core.validation import format_value, parse_size
 from ...errors import BadArgument
 from .cuda import capped, has_cuda
 from .dispatch_modes import beneath
@@ -86,7 +86,7 @@ class GpuOom(Fault):
                 "gpu_oom: with budget or largest it strikes where memory runs out; at, p, where, phase and op say it otherwise"
             )
         if not is_drawn(self.op) and self.op < 0:
-            raise BadArgument(f"gpu_oom: expected op to be the number of an operator (0, 1, ...) but got {shown(self.op)}")
+            raise BadArgument(f"gpu_oom: expected op to be the number of an operator (0, 1, ...) but got {format_value(self.op)}")
 
     @property
     def key(self) -> Key:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Effect, Key, Visit
-from ...core.validation import check_share, parse_size, shown, size_text
+from ...core.validation import check_share, format_value, parse_size, size_text
 from ...engine.error_origin import mark
 from ...errors import BadArgument
 from .cuda import guarded, has_cuda
@@ -162,7 +162,8 @@ class GpuMemoryPressure(Fault):
                 parse_size(value, f"gpu_memory_pressure: {name}")
         if (self.free is None) == (self.share is None):
             raise BadArgument(
-                f"gpu_memory_pressure: give one of free and share, but got free={shown(self.free)} and share={shown(self.share)}"
+                "gpu_memory_pressure: give one of free and share, "
+                f"but got free={format_value(self.free)} and share={format_value(self.share)}"
             )
         if self.share is not None and not is_drawn(self.share):
             check_share(self.name, "share", self.share)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
-from ...core.validation import shown
+from ...core.validation import format_value
 from ...errors import BadArgument, MissingExtra, PayloadMismatch
 from ..batches.pytree import Leaf, describe, rebuilt
 from ..data_fault import DataFault
@@ -95,7 +95,7 @@ class CorruptImage(DataFault):
         if self.fields is not None and not is_drawn(self.fields):
             wanted = [self.fields] if isinstance(self.fields, (str, int)) else list(self.fields)
             if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"corrupt_image: expected fields to be names or positions but got {shown(self.fields)}")
+                raise BadArgument(f"corrupt_image: expected fields to be names or positions but got {format_value(self.fields)}")
             object.__setattr__(self, "fields", tuple(wanted) if len(wanted) > 1 else wanted[0])
         if self.value_range is not None and not is_drawn(self.value_range):
             object.__setattr__(self, "value_range", _checked_range(self.value_range))
@@ -202,7 +202,7 @@ def _checked_range(value: Any) -> tuple[Any, Any]:
         right = False
     if not right:
         raise BadArgument(
-            f"corrupt_image: expected value_range to be (low, high), each a number or one for each channel, but got {shown(value)}"
+            f"corrupt_image: expected value_range to be (low, high), each a number or one for each channel, but got {format_value(value)}"
         )
     return low.tolist() if low.ndim == 0 else tuple(low.tolist()), high.tolist() if high.ndim == 0 else tuple(high.tolist())
 

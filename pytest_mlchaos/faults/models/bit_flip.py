@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Key, Visit, derive_seed
-from ...core.validation import shown
+from ...core.validation import format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import leaves, rebuilt
 from .bits import Cells, Flips, flip, problem, width
@@ -75,9 +75,11 @@ class BitFlip(LayerFault):
     def check(self) -> None:
         """Refuse bits that no type has, and less than one of them."""
         if self.bit is not None and not is_drawn(self.bit) and not 0 <= self.bit < 64:
-            raise BadArgument(f"bit_flip: expected bit to be the number of a bit (0 to 63; 0 to 31 of float32) but got {shown(self.bit)}")
+            raise BadArgument(
+                f"bit_flip: expected bit to be the number of a bit (0 to 63; 0 to 31 of float32) but got {format_value(self.bit)}"
+            )
         if not is_drawn(self.count) and self.count < 1:
-            raise BadArgument(f"bit_flip: expected count to be 1 or more but got {shown(self.count)}")
+            raise BadArgument(f"bit_flip: expected count to be 1 or more but got {format_value(self.count)}")
         if self.buffers and not is_drawn(self.part) and self.part != "weights":
             raise BadArgument(f"bit_flip: buffers are flipped with part='weights', but part is {self.part!r}")
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit, derive_seed
-from ...core.validation import check_share, shown
+from ...core.validation import check_share, format_value
 from ...errors import BadArgument
 from .gradient_hooks import changing, gradients
 from .modules import LayerFault
@@ -112,7 +112,7 @@ class ExplodingGradient(LayerFault):
     def check(self) -> None:
         """Refuse a factor that changes nothing, or is no number."""
         if not is_drawn(self.factor) and (not math.isfinite(self.factor) or self.factor == 1):
-            raise BadArgument(f"exploding_gradient: expected factor to be a finite number other than 1 but got {shown(self.factor)}")
+            raise BadArgument(f"exploding_gradient: expected factor to be a finite number other than 1 but got {format_value(self.factor)}")
 
     def apply(self, visit: Visit) -> None:
         """Watch the gradients of this pass."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...core.faults import Fault, OneOf, is_drawn
-from ...core.validation import did_you_mean, shown
+from ...core.validation import did_you_mean, format_value
 from ...errors import BadArgument, PayloadMismatch
 
 __all__ = ["LayerFault", "checked_model", "layer_by_layer", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
@@ -36,7 +36,7 @@ class LayerFault(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layer is not None and not is_drawn(self.layer) and not self.layer.strip():
-            raise BadArgument(f"{self.name}: expected layer to be a name, such as 'encoder.*.weight', but got {shown(self.layer)}")
+            raise BadArgument(f"{self.name}: expected layer to be a name, such as 'encoder.*.weight', but got {format_value(self.layer)}")
 
     def matches(self, name: str) -> bool:
         """Whether a layer's or tensor's name is meant: itself, or what it is in; wrappers around the model have no name."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ...core.faults import is_drawn
 from ...core.privacy import may_be_hinted
 from ...core.sites import Visit
-from ...core.validation import check_share, did_you_mean, shown
+from ...core.validation import check_share, did_you_mean, format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import describe
 from ..data_fault import DataFault
@@ -50,7 +50,7 @@ class TableFault(DataFault):
         if column is not None and not is_drawn(column):
             wanted = [column] if isinstance(column, (str, int)) else list(column) if isinstance(column, (list, tuple)) else [None]
             if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"{self.name}: expected column to be a name or a list of names but got {shown(column)}")
+                raise BadArgument(f"{self.name}: expected column to be a name or a list of names but got {format_value(column)}")
             object.__setattr__(self, "column", tuple(wanted) if len(wanted) > 1 else wanted[0])
 
     def apply(self, visit: Visit) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
-from ...core.validation import index, shown
+from ...core.validation import format_value, index
 from ...errors import BadArgument
 from .base import Column, Table, UnsupportedColumn, all_same, places, table_of
 from .fault import SHARES, TRIES, ColumnFault, Spot, TableFault
@@ -153,7 +153,7 @@ class StaleFeature(ColumnFault):
         """Refuse a lag that is none."""
         super().check()
         if not is_drawn(self.lag) and not index(self.lag):
-            raise BadArgument(f"stale_feature: expected lag to be 1 or more but got {shown(self.lag)}")
+            raise BadArgument(f"stale_feature: expected lag to be 1 or more but got {format_value(self.lag)}")
 
     def observe(self, visit: Visit) -> None:
         """Keep the last tables of each kind."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
-from ...core.validation import shown
+from ...core.validation import format_value
 from ...errors import BadArgument
 from .base import NUMBERS, Column, Table, UnsupportedColumn
 from .fault import TableFault
@@ -134,16 +134,16 @@ class SchemaDrift(TableFault):
             return
         for name, default, kinds in (("to", None, ("renamed", "added")), ("factor", 1000.0, ("units",)), ("hours", 2.0, ("time_zone",))):
             if getattr(self, name) != default and self.kind not in kinds:
-                raise BadArgument(f"schema_drift: kind={self.kind!r} takes no {name}, but got {shown(getattr(self, name))}")
+                raise BadArgument(f"schema_drift: kind={self.kind!r} takes no {name}, but got {format_value(getattr(self, name))}")
         if self.column is not None and not is_drawn(self.column):
             several = isinstance(self.column, tuple)
             if self.kind == "added" or ((self.kind == "reordered") != several and self.kind in ("reordered", "renamed")):
                 wanted = {"added": "no column", "reordered": "a list of columns", "renamed": "one column"}[self.kind]
-                raise BadArgument(f"schema_drift: kind={self.kind!r} takes {wanted}, but got {shown(self.column)}")
+                raise BadArgument(f"schema_drift: kind={self.kind!r} takes {wanted}, but got {format_value(self.column)}")
         if not is_drawn(self.factor) and (self.factor in (0, 1) or not abs(self.factor) < float("inf")):
-            raise BadArgument(f"schema_drift: expected factor to change numbers, and to be finite, but got {shown(self.factor)}")
+            raise BadArgument(f"schema_drift: expected factor to change numbers, and to be finite, but got {format_value(self.factor)}")
         if not is_drawn(self.hours) and (not self.hours or abs(self.hours) >= 24):
-            raise BadArgument(f"schema_drift: expected hours to be an offset below 24 h, not 0, but got {shown(self.hours)}")
+            raise BadArgument(f"schema_drift: expected hours to be an offset below 24 h, not 0, but got {format_value(self.hours)}")
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """The table of another version."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
-from ...core.validation import parse_duration, shown
+from ...core.validation import format_value, parse_duration
 from ...errors import BadArgument
 from .base import NUMBERS, Column, Table, UnsupportedColumn, all_same, places
 from .fault import SHARES, TRIES, ColumnFault, Spot, rows_of
@@ -56,7 +56,9 @@ class MissingValues(ColumnFault):
         """Refuse a ``given`` without its mechanism, and the other way round."""
         super().check()
         if not is_drawn(self.mechanism) and (self.mechanism == "mar") != (self.given is not None):
-            raise BadArgument(f"missing_values: mechanism='mar' and given= go together, but got {self.mechanism!r} and {shown(self.given)}")
+            raise BadArgument(
+                f"missing_values: mechanism='mar' and given= go together, but got {self.mechanism!r} and {format_value(self.given)}"
+            )
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Nothing at these places."""
@@ -108,7 +110,7 @@ class Outliers(ColumnFault):
         """Refuse a magnitude that moves nothing."""
         super().check()
         if not is_drawn(self.magnitude) and not 0 < self.magnitude < float("inf"):
-            raise BadArgument(f"outliers: expected magnitude to be above 0 and finite but got {shown(self.magnitude)}")
+            raise BadArgument(f"outliers: expected magnitude to be above 0 and finite but got {format_value(self.magnitude)}")
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Values moved up or down."""
@@ -220,7 +222,7 @@ class ClockSkew(ColumnFault):
         """Refuse what is no duration, or none at all."""
         super().check()
         if not is_drawn(self.by) and not self._seconds():
-            raise BadArgument(f"clock_skew: expected by to be a duration, before or behind, but got {shown(self.by)}")
+            raise BadArgument(f"clock_skew: expected by to be a duration, before or behind, but got {format_value(self.by)}")
 
     def _seconds(self) -> float:
         if isinstance(self.by, str) and self.by.lstrip().startswith("-"):
@@ -268,7 +270,7 @@ class SwappedValues(ColumnFault):
         """Between columns there are two."""
         super().check()
         if self.between == "columns" and self.column is not None and not is_drawn(self.column) and len(_listed(self.column)) != 2:
-            raise BadArgument(f"swapped_values: between='columns' needs column= to be two names but got {shown(self.column)}")
+            raise BadArgument(f"swapped_values: between='columns' needs column= to be two names but got {format_value(self.column)}")
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """One column at a time, or one pair."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
-from ...core.validation import check_share, shown
+from ...core.validation import check_share, format_value
 from ...errors import BadArgument
 from .fault import TextFault
 from .typos import codes_of, misread, mistyped, split
@@ -92,11 +92,11 @@ class Truncation(TextFault):
         """Refuse shares outside 0 to 1, lengths below 0, and both."""
         super().check()
         if not is_drawn(self.keep) and not 0 <= self.keep < 1:
-            raise BadArgument(f"truncation: expected keep to be a share from 0 to below 1 but got {shown(self.keep)}")
+            raise BadArgument(f"truncation: expected keep to be a share from 0 to below 1 but got {format_value(self.keep)}")
         if self.length is None or is_drawn(self.length):
             return
         if self.length < 0:
-            raise BadArgument(f"truncation: expected length to be 0 or more but got {shown(self.length)}")
+            raise BadArgument(f"truncation: expected length to be 0 or more but got {format_value(self.length)}")
         if self.severity is not None or self.keep != 0.5:
             raise BadArgument("truncation: length, keep and severity exclude each other; give one of them")
 
@@ -158,7 +158,7 @@ class Mojibake(TextFault):
                 check_share(self.name, name, getattr(self, name))
         other = {"misread": "rate", "replacement": "encoding"}.get(self.kind) if not is_drawn(self.kind) else None
         if other is not None and getattr(self, other) != {"rate": 0.05, "encoding": "cp1252"}[other]:
-            raise BadArgument(f"mojibake: kind={self.kind!r} takes no {other}, but got {shown(getattr(self, other))}")
+            raise BadArgument(f"mojibake: kind={self.kind!r} takes no {other}, but got {format_value(getattr(self, other))}")
         if is_drawn(self.encoding):
             return
         try:
@@ -167,7 +167,9 @@ class Mojibake(TextFault):
         except LookupError:
             unsuited = True
         if unsuited:
-            raise BadArgument(f"mojibake: expected encoding to be one that text has, other than UTF-8, but got {shown(self.encoding)}")
+            raise BadArgument(
+                f"mojibake: expected encoding to be one that text has, other than UTF-8, but got {format_value(self.encoding)}"
+            )
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
         """Misread strings."""
@@ -234,7 +236,7 @@ class PromptLength(TextFault):
         """Refuse a length below 1, and one for a kind that has none."""
         super().check()
         if not is_drawn(self.length) and self.length < 1:
-            raise BadArgument(f"prompt_length: expected length to be 1 or more but got {shown(self.length)}")
+            raise BadArgument(f"prompt_length: expected length to be 1 or more but got {format_value(self.length)}")
         if not is_drawn(self.kind) and self.kind != "long" and (self.severity is not None or self.length != 100_000):
             raise BadArgument(f"prompt_length: kind={self.kind!r} has no length, and no severity")
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from ...core.faults import is_drawn
 from ...core.sites import Key, Visit
-from ...core.validation import shown
+from ...core.validation import format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import children
 from ..data_fault import DataFault
@@ -49,7 +49,7 @@ class TextFault(DataFault):
         if self.fields is not None and not is_drawn(self.fields):
             wanted = [self.fields] if isinstance(self.fields, (str, int)) else list(self.fields)
             if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"{self.name}: expected fields to be names or positions but got {shown(self.fields)}")
+                raise BadArgument(f"{self.name}: expected fields to be names or positions but got {format_value(self.fields)}")
             object.__setattr__(self, "fields", tuple(wanted) if len(wanted) > 1 else wanted[0])
 
     @property

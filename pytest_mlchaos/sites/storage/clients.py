@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ...core.validation import shown
+from ...core.validation import format_value
 from ...engine.stand_ins import Proxy
 from ...errors import BadArgument
 from .base import Passage, Storage, WatchedFile
@@ -36,7 +36,9 @@ BOTH = {"cp", "cp_file", "copy", "mv", "move", "rename", "replace"}
 def watched(fs: T) -> T:
     """``fs`` itself where hooks reach it, else something that stands for it."""
     if isinstance(fs, (type, str, bytes)) or not any(callable(getattr(fs, name, None)) for name in METHODS):
-        raise BadArgument(f"mlchaos.filesystem: expected fs to be a client with methods such as open, cat or put but got {shown(fs)}")
+        raise BadArgument(
+            f"mlchaos.filesystem: expected fs to be a client with methods such as open, cat or put but got {format_value(fs)}"
+        )
     spec: Any = sys.modules.get("fsspec.spec")
     proxy: Any = fs if spec is not None and isinstance(fs, spec.AbstractFileSystem) else _Filesystem(fs)
     stands_for: T = proxy
