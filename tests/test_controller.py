@@ -17,7 +17,7 @@ from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument, CrashNotRestarted, CrashSwallowed, FaultError, TrialTimeout
-from pytest_mlchaos.sites.calls import wrapped
+from pytest_mlchaos.sites.calls import wrap_function
 
 faults.load()
 
@@ -261,7 +261,7 @@ def test_a_trial_that_hangs_is_ended_wherever_it_stands():
 
 def test_a_wrapped_callable_is_a_target_by_hand():
     """``mlchaos.call(fn)`` reaches what no import does."""
-    double = wrapped(lambda x: 2 * x, "model.double")
+    double = wrap_function(lambda x: 2 * x, "model.double")
     assert double(4) == 8
     with Controller(Schedule((create("call_failure", target="model.double", error=KeyError, at=1),))):
         assert double(4) == 8

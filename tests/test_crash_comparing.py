@@ -202,14 +202,14 @@ def test_a_directory_that_never_stands_still_has_no_content(tmp_path, monkeypatc
     recorder = PollingRecorder(tmp_path / "work", store)
     (tmp_path / "work/a").write_text("a")
     numbers = iter(range(1000))
-    real = polling_recorder.listed
+    real = polling_recorder.list_tree
 
     def restless(root):
         (tmp_path / "work/b").write_text(str(next(numbers)))
         return real(root)
 
     with monkeypatch.context() as patch:
-        patch.setattr(polling_recorder, "listed", restless)
+        patch.setattr(polling_recorder, "list_tree", restless)
         recorder.drain()
     assert recorder.tree() is None
     assert recorder.changes == []

@@ -923,7 +923,7 @@ def test_hundreds_of_files(record):
 @by_events
 def test_a_long_call_that_writes_several_times_is_looked_into(record, monkeypatch):
     """What one call of a C function writes while it computes is not only seen when it ends."""
-    monkeypatch.setattr(hooks, "alone", lambda: True)  # whatever threads and processes other tests have here
+    monkeypatch.setattr(hooks, "is_single_threaded", lambda: True)  # whatever threads and processes other tests have here
 
     def program(root):
         compute = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500000) select count(*) from n;"

@@ -644,7 +644,7 @@ def test_a_device_of_ones_own_may_be_used(monkeypatch):
     nvml = FakeNvml(processes=[os.getpid()])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
-    with cuda.guarded(1) as device:
+    with cuda.guard_device(1) as device:
         assert (device.name, device.total, device.ecc, device.others) == ("NVIDIA H100", 80 * 2**30, 0, ())
     assert (nvml.open, nvml.asked) == (0, ["GPU-abc", "GPU-abc"])
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[None]))
@@ -655,7 +655,7 @@ def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
     """Before anything is done to it."""
     nvml = FakeNvml(processes=[os.getpid(), 1234567])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not by this test"), cuda.guarded():
+    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not by this test"), cuda.guard_device():
         pytest.fail("it was used")
     assert nvml.open == 0
 
@@ -663,7 +663,7 @@ def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
 def test_a_device_that_loses_memory_meanwhile_gives_no_verdict(monkeypatch):
     """The hardware's fault is not the subject's."""
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[1, 3]))
-    with pytest.raises(BadArgument, match="2 uncorrectable memory errors during the test"), cuda.guarded():
+    with pytest.raises(BadArgument, match="2 uncorrectable memory errors during the test"), cuda.guard_device():
         pass
 
 

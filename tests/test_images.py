@@ -132,7 +132,7 @@ def test_motion_adds_up_shifted_pictures(angle):
         down = -math.ceil(step * math.sin(math.radians(angle)) - 0.5)
         right = -math.ceil(step * math.cos(math.radians(angle)) - 0.5)
         total += weight * wide[20 - down : 60 - down, 20 - right : 76 - right]
-    assert np.abs(blur.moved(picture, 10, 3, angle) - total).max() < 1e-3
+    assert np.abs(blur.blur_along_line(picture, 10, 3, angle) - total).max() < 1e-3
 
 
 @needs_opencv

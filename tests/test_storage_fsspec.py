@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem  # noqa: E402
 
 from pytest_mlchaos.core.faults import EVERY, create  # noqa: E402
-from pytest_mlchaos.sites.storage.clients import watched  # noqa: E402
+from pytest_mlchaos.sites.storage.clients import watch_filesystem  # noqa: E402
 from tests.storage import armed, counts, made, watching  # noqa: E402
 
 CONTENT = bytes(range(200)) * 50
@@ -382,7 +382,7 @@ class AsyncClient:
 
 def test_a_client_is_watched_by_hand(tmp_path):
     """Its methods are operations; what they do inside is part of them; the rest is the client's."""
-    client = watched(Client())
+    client = watch_filesystem(Client())
     assert isinstance(client, Client)
     (tmp_path / "local").write_bytes(b"1")
     with watching(tmp_path) as controller:
@@ -397,7 +397,7 @@ def test_a_client_is_watched_by_hand(tmp_path):
     with armed(tmp_path, create("truncated_read", keep=3, at=EVERY)):
         client.get("c", str(tmp_path / "copy"))
         assert client.cat("c") == client.open("c").read() == (tmp_path / "copy").read_bytes() == b"012"
-        assert asyncio.run(watched(AsyncClient()).cat("x")) == b"012"
+        assert asyncio.run(watch_filesystem(AsyncClient()).cat("x")) == b"012"
     with armed(tmp_path, create("flaky_storage", op="rename", path="d", when="after", at=0)), pytest.raises(OSError):
         client.mv("c", "d")
     assert client.ls() == ["d"]
@@ -405,7 +405,7 @@ def test_a_client_is_watched_by_hand(tmp_path):
 
 def test_filesystems_of_fsspec_need_no_help(memory):
     """They are given back as they are."""
-    assert watched(memory) is memory
+    assert watch_filesystem(memory) is memory
 
 
 def test_a_class_of_filesystems_is_not_kept_alive(tmp_path):

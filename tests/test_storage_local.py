@@ -26,7 +26,7 @@ from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.errors import BadArgument, MissingExtra, SimulatedCrash
 from pytest_mlchaos.sites.storage import base as storages
-from pytest_mlchaos.sites.storage.clients import watched
+from pytest_mlchaos.sites.storage.clients import watch_filesystem
 from tests.storage import armed, counts, made, watching
 
 OPEN, REPLACE, UNLINK = io.open, os.replace, os.unlink
@@ -54,7 +54,7 @@ class Folder:
 
 def chaos_filesystem():
     """Return such a client, watched."""
-    return watched(Folder())
+    return watch_filesystem(Folder())
 
 
 # -- what is counted -----------------------------------------------------------------------------------------------

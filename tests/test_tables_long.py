@@ -8,7 +8,7 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.faults.tables.base import all_same, places
-from pytest_mlchaos.faults.tables.copies import BLOCK, picked, with_others
+from pytest_mlchaos.faults.tables.copies import BLOCK, pick, with_others
 from pytest_mlchaos.faults.tables.numpy import NumpyColumn
 from pytest_mlchaos.testing import strike
 
@@ -38,7 +38,7 @@ def test_a_copy_with_others_is_what_an_assignment_makes_of_one(where, dtype):
     before = values.copy()
     assert np.array_equal(with_others(values, where, others), wanted)
     assert np.array_equal(values, before)
-    assert np.array_equal(picked(values, where), values[where])
+    assert np.array_equal(pick(values, where), values[where])
     wanted[where] = values[0]
     assert np.array_equal(with_others(wanted, where, values[0]), wanted)
 

@@ -57,14 +57,14 @@ class ClockJump(Fault):
     def check(self) -> None:
         """Turn ``by`` into seconds, with their sign."""
         if not is_drawn(self.by):
-            object.__setattr__(self, "by", _signed(self.by))
+            object.__setattr__(self, "by", _parse_signed(self.by))
 
     def apply(self, visit: Visit) -> None:
         """The clock is another from now on."""
-        visit.keep_until_exit(_shifted(self.by, virtual_time.installed_clock()))
+        visit.keep_until_exit(_shift_clocks(self.by, virtual_time.installed_clock()))
 
 
-def _signed(value: Any) -> float:
+def _parse_signed(value: Any) -> float:
     """Seconds of ``-300``, ``"1h"``, ``"-5m"``; not 0."""
     back = isinstance(value, str) and re.match(r"\s*[-+]", value) is not None
     text = value.strip()[1:] if back else value
@@ -77,7 +77,7 @@ def _signed(value: Any) -> float:
 
 
 @contextlib.contextmanager
-def _shifted(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
+def _shift_clocks(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
     """The time of day is another by so many seconds; a virtual clock shows it itself in ``time.time``."""
     with Patches() as patches:
         if clock is not None:

@@ -49,7 +49,9 @@ def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = No
         raise NotConverged(f"{what} did not fall below {below:g} by step {by}: {_lowest(means[: by - window + 2], below, window)}")
     if means[-1] >= below:
         lowest = min(means)
-        reached = "" if lowest >= below else f", though it had been {_shown(lowest, below)} at step {means.index(lowest) + window - 1}"
+        reached = (
+            "" if lowest >= below else f", though it had been {_format_loss(lowest, below)} at step {means.index(lowest) + window - 1}"
+        )
         how = _distance(means[-1], below)
         raise NotConverged(f"{what} is {how} at the last step, {len(values) - 1}; expected below {below:g}{reached}")
 
@@ -58,7 +60,7 @@ def _lowest(means: list[float], below: float, window: int) -> str:
     return f"the lowest, at step {means.index(min(means)) + window - 1}, was {_distance(min(means), below)}"
 
 
-def _shown(value: float, below: float) -> str:
+def _format_loss(value: float, below: float) -> str:
     return format_number(value, below) if shows_values() else "below it"
 
 

@@ -72,9 +72,9 @@ def assert_no_drift(
                 f"assert_no_drift: expected threshold below 1 for method {methods[name]!r}, whose statistic is at most 1, but got {limit:g}"
             )
         tests[name] = _Test(methods[name], limit, alpha, level, bins)
-        _check_reference(_called(name, before), column, tests[name])
+        _check_reference(_label(name, before), column, tests[name])
     findings = _columns_that_differ(before, after)
-    findings += [_judged(_called(name, before), column, after[name], tests[name]) for name, column in before.items() if name in after]
+    findings += [_judge(_label(name, before), column, after[name], tests[name]) for name, column in before.items() if name in after]
     if drifted := _significant(findings, alpha, len(before)):
         raise Drifted(_told(drifted, len({**before, **after})))
 
@@ -118,7 +118,7 @@ def _like(name: Any, known: Mapping[Any, Any]) -> str:
     return did_you_mean(str(name), [str(one) for one in known if may_be_hinted(str(name), str(one))])
 
 
-def _called(name: Any, columns: Mapping[Any, ColumnValues]) -> str:
+def _label(name: Any, columns: Mapping[Any, ColumnValues]) -> str:
     if name is None:
         return "the column"
     text = key_text(name, list(columns).index(name), len(columns), noun="column")
@@ -134,7 +134,7 @@ def _method(name: Any, columns: Mapping[Any, ColumnValues], method: str | Mappin
         raise BadArgument(f"assert_no_drift: expected method to be 'ks', 'psi' or 'chi2' but got {format_value(how)}")
     if how == "ks" and column.kind != "numbers":
         raise BadArgument(
-            f"assert_no_drift: {_called(name, columns)} holds {column.kind}; method='ks' takes numbers: give 'chi2' or 'psi' for it"
+            f"assert_no_drift: {_label(name, columns)} holds {column.kind}; method='ks' takes numbers: give 'chi2' or 'psi' for it"
         )
     return how
 
@@ -186,11 +186,11 @@ def _columns_that_differ(before: Mapping[Any, ColumnValues], after: Mapping[Any,
     if (None in before) != (None in after):
         forms = ("a single column", "a table")[:: 1 if None in after else -1]
         return [_Finding("current", f"is {forms[0]} where the reference is {forms[1]}")]
-    gone = [_Finding(_called(name, before), "is missing") for name in before if name not in after]
-    return gone + [_Finding(_called(name, after), "is not in the reference") for name in after if name not in before]
+    gone = [_Finding(_label(name, before), "is missing") for name in before if name not in after]
+    return gone + [_Finding(_label(name, after), "is not in the reference") for name in after if name not in before]
 
 
-def _judged(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
+def _judge(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
     # What follows a fault is the subject's failure, and no mistake in the test.
     trouble = _trouble(after)
     if trouble is not None:
@@ -218,7 +218,7 @@ def _by_ks(called: str, before: ColumnValues, after: ColumnValues, test: _Test) 
     p = ks_p(distance, a, b)
     if p > test.alpha or distance <= test.threshold:
         return _Finding(called, "", p, matters=False)
-    text = f"KS distance {distance:.3g} (p = {p:.2g}{_above(test)}), {_sizes(before, after)}\n{_moved(a, b)}"
+    text = f"KS distance {distance:.3g} (p = {p:.2g}{_above(test)}), {_sizes(before, after)}\n{_describe_shift(a, b)}"
     return _Finding(called, text, p)
 
 
@@ -226,7 +226,7 @@ def _above(test: _Test) -> str:
     return f", threshold {test.threshold:g}" if test.threshold else ""
 
 
-def _moved(a: Any, b: Any) -> str:
+def _describe_shift(a: Any, b: Any) -> str:
     """Where sorted numbers went, in units of their own spread: no value is shown."""
     a, b = a.astype("f8"), b.astype("f8")
     unit = float(a.std())

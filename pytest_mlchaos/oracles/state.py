@@ -60,7 +60,7 @@ def first_difference(
     return next(_Comparison(rtol, atol, through_files, across_ranks).differences(actual, expected, name), None)
 
 
-def _loaded(library: str, kind: str, value: object) -> bool:
+def _is_instance(library: str, kind: str, value: object) -> bool:
     """``isinstance(value, library.kind)`` without importing the library."""
     cls = getattr(sys.modules.get(library), kind, None)
     return cls is not None and isinstance(value, cls)
@@ -71,14 +71,14 @@ def _type(value: object) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Number) or _loaded("numpy", "generic", value)
+    return isinstance(value, numbers.Number) or _is_instance("numpy", "generic", value)
 
 
 def _plain(value: Any) -> Any:
     """What the plainest of file formats would keep of it: a number, a text, a list."""
-    if isinstance(value, bool) or _loaded("numpy", "bool_", value):
+    if isinstance(value, bool) or _is_instance("numpy", "bool_", value):
         return int(value)
-    if _loaded("numpy", "ndarray", value) or _loaded("torch", "Tensor", value):
+    if _is_instance("numpy", "ndarray", value) or _is_instance("torch", "Tensor", value):
         return value.tolist()  # a number, where it has no dimension
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -115,9 +115,9 @@ class _Comparison:
     def _dispatch(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if self.through_files and type(a) is not type(b):
             a, b = _plain(a), _plain(b)
-        if _loaded("torch", "Tensor", a) and _loaded("torch", "Tensor", b):
+        if _is_instance("torch", "Tensor", a) and _is_instance("torch", "Tensor", b):
             yield from self._tensors(a, b, path)
-        elif _loaded("numpy", "ndarray", a) and _loaded("numpy", "ndarray", b):
+        elif _is_instance("numpy", "ndarray", a) and _is_instance("numpy", "ndarray", b):
             yield from self._arrays(a, b, path)
         elif isinstance(a, bool) or isinstance(b, bool) or not (_is_number(a) and _is_number(b)):
             yield from self._objects(a, b, path)
@@ -127,7 +127,7 @@ class _Comparison:
     def _objects(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             yield from self._mappings(a, b, path)
-        elif _loaded("pandas", "Index", a) and _loaded("pandas", "Index", b):
+        elif _is_instance("pandas", "Index", a) and _is_instance("pandas", "Index", b):
             yield from self._pandas(a, b, path)
         elif type(a) is not type(b) and not self._are_one_class(type(a), type(b)):
             yield f"{path}: {_type(a)} instead of {_type(b)}"
@@ -135,9 +135,9 @@ class _Comparison:
             yield from self._texts(a, b, path)
         elif isinstance(a, Set):
             yield from self._sets(a, b, path)
-        elif any(_loaded("pandas", kind, a) for kind in ("DataFrame", "Series")):
+        elif any(_is_instance("pandas", kind, a) for kind in ("DataFrame", "Series")):
             yield from self._pandas(a, b, path)
-        elif any(_loaded("pyarrow", kind, a) for kind in ("Table", "RecordBatch", "Array", "ChunkedArray")):
+        elif any(_is_instance("pyarrow", kind, a) for kind in ("Table", "RecordBatch", "Array", "ChunkedArray")):
             yield from self._equal(a.equals(b), a, path)
         elif isinstance(a, Sequence) or hasattr(a, "popleft"):
             yield from self._sequences(list(a), list(b), path)
@@ -206,7 +206,7 @@ class _Comparison:
                 yield from self.differences(x, y, f"{path}[{place}]")
 
     def _pandas(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        if _loaded("pandas", "MultiIndex", a) or _loaded("pandas", "MultiIndex", b):
+        if _is_instance("pandas", "MultiIndex", a) or _is_instance("pandas", "MultiIndex", b):
             yield from self.differences(a.to_list(), b.to_list(), path)
         elif a.shape != b.shape:
             yield f"{path}: shape {a.shape} instead of {b.shape}"
@@ -254,7 +254,7 @@ class _Comparison:
         judges = type(a).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]  # most classes inherit it
         if judges and _truth(a == b):
             return
-        kept = _kept(a), _kept(b)
+        kept = _state_of(a), _state_of(b)
         if kept[0] is None or kept[1] is None:
             yield f"{path}: two objects of type {_type(a)}, which cannot be compared" if not judges else f"{path}: not equal ({_type(a)})"
             return
@@ -390,7 +390,7 @@ def _truth(answer: object) -> bool:
         return False
 
 
-def _kept(value: Any) -> dict[str, Any] | None:
+def _state_of(value: Any) -> dict[str, Any] | None:
     """What an object holds: its attributes, and its state by its own account (generators, foreign types)."""
     cls = type(value)
     own = any(getattr(cls, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__"))

@@ -121,16 +121,16 @@ def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
     total = counts.sum(0)
     rare = total * counts.sum(1).min() / counts.sum() < ENOUGH
     if rare.any() and counts.sum() <= FEW and counts.shape[1] <= MOST_SHUFFLED:
-        return _permuted(counts, level)
+        return _permutation_test(counts, level)
     grouped = counts[:, ~rare] if not rare.any() else np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)])
     expected = grouped.sum(0) * grouped.sum(1).min() / grouped.sum()
     if grouped.shape[1] > 1 and (expected >= ENOUGH).all():
         statistic = _chi2_statistic(grouped)
         return statistic, chi2_sf(statistic, grouped.shape[1] - 1)
-    return _permuted(counts, level) if counts.shape[1] <= MOST_SHUFFLED else None
+    return _permutation_test(counts, level) if counts.shape[1] <= MOST_SHUFFLED else None
 
 
-def _permuted(counts: Any, level: float) -> tuple[float, float]:
+def _permutation_test(counts: Any, level: float) -> tuple[float, float]:
     """Pearson's statistic, and how often dealing the values out to the samples at random makes it as large."""
     import numpy as np
 

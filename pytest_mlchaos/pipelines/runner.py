@@ -36,7 +36,7 @@ class Pipeline(Supervisor):
         workdirs: Iterable[Path] = (),
     ) -> None:
         check_subject(pipeline, "mlchaos.pipeline")
-        super().__init__(controller, functools.partial(_drained, pipeline), args, scratch, _nothing_watched, workdirs)
+        super().__init__(controller, functools.partial(_drain, pipeline), args, scratch, _nothing_watched, workdirs)
         self._sizes: dict[str, set[int]] = {}  # of each path, how large the files were that calls left
         with controller.without_faults():
             self._now: Mapping[str, FileState] = self._disk.contents()
@@ -130,7 +130,7 @@ def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:
     return contextlib.nullcontext(tuple)
 
 
-def _passed(argument: Any) -> Any:
+def _pass_argument(argument: Any) -> Any:
     """A table that a pipeline is given passes the site of tables; anything else is what it is."""
     controller = current()
     if controller is None or not is_table(argument):
@@ -138,10 +138,10 @@ def _passed(argument: Any) -> Any:
     return controller.visit("data.table", argument, {"reader": "mlchaos.pipeline"})
 
 
-def _drained(pipeline: Callable[..., Any], *args: Any) -> Any:
+def _drain(pipeline: Callable[..., Any], *args: Any) -> Any:
     """What a pipeline returns; a generator or another iterator is read to its end, for there it does its work."""
     try:
-        value = pipeline(*map(_passed, args))
+        value = pipeline(*map(_pass_argument, args))
     except SystemExit as end:
         if end.code:
             raise

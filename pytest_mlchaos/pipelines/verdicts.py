@@ -211,7 +211,7 @@ def _difference(actual: Output, golden: Output, rtol: float, atol: float, patter
         if path not in wanted:
             return f"{path}: not expected ({_size(path, found[path])})"
         if found[path] != wanted[path]:
-            return f"{path}: {_compared(path, found[path], wanted[path])}"
+            return f"{path}: {_describe_difference(path, found[path], wanted[path])}"
     return None
 
 
@@ -222,7 +222,7 @@ def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> I
         known = [files[path] for files in (whole, golden.before, actual.before) if path in files]
         if known and state not in known:
             cut = path not in actual.read_back and _is_cut(state, known, renamed=path in actual.renamed)
-            yield path, f"{path}: {_compared(path, state, known[0])}", cut
+            yield path, f"{path}: {_describe_difference(path, state, known[0])}", cut
 
 
 def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
@@ -238,7 +238,7 @@ def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
     return not state.closed and known[0].closed is not False
 
 
-def _compared(path: str, found: FileState, wanted: FileState) -> str:
+def _describe_difference(path: str, found: FileState, wanted: FileState) -> str:
     one, other = _size(path, found), _size(path, wanted)
     return f"{one} instead of {other}" if one != other else f"other content ({one} in both)"
 

@@ -324,7 +324,7 @@ class Mlchaos:
     @check_arguments("mlchaos.call", function=CALLABLE, name=optional(NAME))
     def call(self, function: Callable[..., T], name: str | None = None) -> Callable[..., T]:
         """``function`` as a target of call faults, under ``name`` or its own ``"module:qualname"``: for what no import reaches."""
-        wrapped: Callable[..., T] = calls.wrapped(function, name)
+        wrapped: Callable[..., T] = calls.wrap_function(function, name)
         return wrapped
 
     def filesystem(self, fs: T) -> T:
@@ -332,7 +332,7 @@ class Mlchaos:
 
         Those of fsspec are reached anyway, and given back as they are. The first argument of a method is the path (of ``put``, the second).
         """
-        return clients.watched(fs)
+        return clients.watch_filesystem(fs)
 
     @property
     def journal(self) -> Journal:

@@ -24,7 +24,7 @@ from .messages import Outbox
 from .process_tree import children
 from .subject_pickling import SameFiles, dumps
 
-__all__ = ["STACK_SIGNAL", "Start", "become", "exit_code", "join_threads", "leave", "print_error", "shipped_error", "tell"]
+__all__ = ["STACK_SIGNAL", "Start", "become", "exit_code", "join_threads", "leave", "pack_error", "print_error", "tell"]
 
 STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (2 if hasattr(signal, "SIGRTMAX") else 0)
 """Makes such a process write where it stands; one that no scheduler sends."""
@@ -92,8 +92,8 @@ def _use_threads(number: str) -> None:
         torch.set_num_threads(int(number))
 
 
-def shipped_error(error: BaseException) -> tuple[str, bytes | None]:
-    """As ``shipped_error``, for classes that pickle alone cannot send."""
+def pack_error(error: BaseException) -> tuple[str, bytes | None]:
+    """As ``remote_state.pack_error``, for classes that pickle alone cannot send."""
     return remote_state.pack_error(error, dumps)
 
 

@@ -26,7 +26,7 @@ from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
 from .messages import read_message, write_message
 
-__all__ = ["ForkServer", "serve", "threads", "warmed"]
+__all__ = ["ForkServer", "import_modules", "serve", "threads"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 STARTUP = 180.0
@@ -203,7 +203,7 @@ def serve(fd: int, entry: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
     with socket.socket(fileno=fd) as runner:
-        write_message(fd, warmed(_names(runner)))
+        write_message(fd, import_modules(_names(runner)))
         while True:
             data, fds, _, _ = socket.recv_fds(runner, 1, MAX_FDS)
             if data == _FORK:
@@ -213,7 +213,7 @@ def serve(fd: int, entry: str) -> None:
                 for received in fds:
                     os.close(received)
             elif data == _IMPORT:
-                write_message(fd, warmed(_names(runner)))
+                write_message(fd, import_modules(_names(runner)))
             else:
                 return
 
@@ -222,7 +222,7 @@ def _names(runner: socket.socket) -> Sequence[str]:
     return read_message(runner.recv) or ()
 
 
-def warmed(names: Iterable[str]) -> int:
+def import_modules(names: Iterable[str]) -> int:
     """Import these modules, where they can be; gives the threads that this process has now."""
     for name in names:
         if name not in sys.modules:

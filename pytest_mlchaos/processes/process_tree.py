@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.privacy import command_text
 
-__all__ = ["adopt_orphans", "children", "descendants", "die_with_parent", "end_all", "named", "reap"]
+__all__ = ["adopt_orphans", "children", "descendants", "die_with_parent", "end_all", "process_name", "reap"]
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _TASKS = Path("/proc/self/task")
@@ -22,7 +22,7 @@ PATIENCE = 10.0
 NAME = 80
 """Characters of a command line."""
 
-ProcessResult = Callable[[int, int], object]
+OnExit = Callable[[int, int], object]
 """Is told of each process that has ended: its id, and its status as ``os.waitpid`` gives it."""
 
 
@@ -44,7 +44,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def reap(ended: ProcessResult = lambda pid, status: None) -> bool:
+def reap(ended: OnExit = lambda pid, status: None) -> bool:
     """Take in the children that have ended; False when there is none left, ended or not."""
     try:
         while True:
@@ -56,7 +56,7 @@ def reap(ended: ProcessResult = lambda pid, status: None) -> bool:
         return False
 
 
-def end_all(known: Iterable[int] = (), ended: ProcessResult = lambda pid, status: None) -> None:
+def end_all(known: Iterable[int] = (), ended: OnExit = lambda pid, status: None) -> None:
     """Kill until there is nobody left: orphans of those killed come to this process, and are next."""
     gone = time.monotonic() + PATIENCE
     while reap(ended) and time.monotonic() < gone:
@@ -99,7 +99,7 @@ def _parents() -> Iterator[tuple[int, int]]:
                 yield int(path.parent.name), int(parent)
 
 
-def named(pid: int) -> str:
+def process_name(pid: int) -> str:
     """A process' command line, shortened (Linux; elsewhere its id)."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")

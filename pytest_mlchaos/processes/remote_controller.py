@@ -16,7 +16,7 @@ from ..engine.controller import Controller
 from ..engine.counters import VisitCounter
 from ..engine.patching import Patches
 from ..errors import SimulatedCrash
-from .child import shipped_error
+from .child import pack_error
 
 __all__ = ["ReportingClock", "ReportingController", "site_modules", "tell_before_exit"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -97,7 +97,7 @@ class ReportingController(Controller):
             self.names,
         )
         if self.broken is not None:
-            self._send("broken", *shipped_error(self.broken))
+            self._send("broken", *pack_error(self.broken))
 
 
 def tell_before_exit(controller: ReportingController, patches: Patches) -> None:

@@ -68,8 +68,8 @@ def place(stack: str) -> str:
     if not frames:
         return ""
     own = next((frame for frame in frames if is_users(frame[0])), None)
-    text = _worded(*frames[0])
-    return text if own is None or own is frames[0] else f"{text}, called from {_worded(*own)}"
+    text = _describe_frame(*frames[0])
+    return text if own is None or own is frames[0] else f"{text}, called from {_describe_frame(*own)}"
 
 
 def _frames(lines: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -77,5 +77,5 @@ def _frames(lines: Iterable[str]) -> list[tuple[str, str, str]]:
     return [(match[1], match[2], match[3]) for line in lines if (match := _FRAME.fullmatch(line))]
 
 
-def _worded(file: str, line: str, function: str) -> str:
+def _describe_frame(file: str, line: str, function: str) -> str:
     return f"{function} ({Path(file).name}:{line})"

@@ -164,7 +164,7 @@ class FreshProcesses:
         """
         if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
             raise MlchaosError("fresh processes need os.fork, which this system does not have")
-        payload = _packed(function, args)
+        payload = _pickle_task(function, args)
         start = Start.here()
         with self._lock:
             try:
@@ -290,7 +290,7 @@ def fresh_processes() -> FreshProcesses:
     return FreshProcesses(["cloudpickle"])
 
 
-def _packed(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+def _pickle_task(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
     try:
         return dumps((function, args))
     except BadArgument as error:

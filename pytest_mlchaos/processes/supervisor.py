@@ -23,11 +23,11 @@ from typing import Any, NoReturn
 from ..core.privacy import error_text
 from ..engine import virtual_time
 from ..errors import BadArgument
-from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, print_error, shipped_error
-from .fork_server import threads, warmed
+from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, pack_error, print_error
+from .fork_server import import_modules, threads
 from .imported_modules import LateImports
 from .messages import Outbox, read_message, write_message
-from .process_tree import adopt_orphans, children, descendants, die_with_parent, end_all, named, reap
+from .process_tree import adopt_orphans, children, descendants, die_with_parent, end_all, process_name, reap
 from .subject_pickling import SameFiles, dumps
 
 __all__ = ["END", "ENTRY", "FILES", "JOB", "WARM", "Job", "main"]
@@ -134,7 +134,7 @@ class _ProcessSupervisor:
         with contextlib.suppress(OSError):
             os.chdir(start.directory)
         sys.path[:], sys.argv[:], sys.dont_write_bytecode = start.sys_path, start.argv, not start.write_bytecode
-        self._tell("warm", warmed(modules) <= before)
+        self._tell("warm", import_modules(modules) <= before)
 
     def _use(self, files: SameFiles) -> None:
         if self._files in sys.meta_path:
@@ -247,7 +247,7 @@ class _ProcessSupervisor:
         until = time.monotonic() + grace
         while reap() and children() and time.monotonic() < until:
             time.sleep(0.002)
-        names = tuple(named(pid) for pid in descendants())
+        names = tuple(process_name(pid) for pid in descendants())
         end_all()
         return names
 
@@ -287,7 +287,7 @@ def _run(supervisor: socket.socket, job: Job, files: SameFiles, todo: int, messa
             os.close(out)
             os.close(err)
             late, known = LateImports(), set(linecache.cache)
-            function, args = _loaded(todo)
+            function, args = _load_task(todo)
         except BaseException as error:  # noqa: BLE001  # whatever importing the user's modules raises
             send("unusable", f"{error_text(error)}")
             traceback.print_exc()
@@ -300,7 +300,7 @@ def _run(supervisor: socket.socket, job: Job, files: SameFiles, todo: int, messa
         leave(code, supervisor)
 
 
-def _loaded(todo: int) -> Any:
+def _load_task(todo: int) -> Any:
     with open(todo, "rb", closefd=False) as file:
         file.seek(0)
         return pickle.load(file)  # the runner's own bytes
@@ -310,14 +310,14 @@ def _call(send: Outbox, function: Any, args: Any) -> int:
     try:
         value = function(*args)
     except SystemExit as stop:
-        send("raised", *shipped_error(stop), "")
+        send("raised", *pack_error(stop), "")
         return exit_code(stop)
     except BaseException as error:  # noqa: BLE001  # it ends the process, as it would end any
-        send("raised", *shipped_error(error), print_error(error))
+        send("raised", *pack_error(error), print_error(error))
         return 1
     try:
         send("value", dumps(value))
     except BadArgument as error:
         told = BadArgument(f"what the function returned ({type(value).__name__}) cannot be sent home from its process: {error}")
-        send("raised", *shipped_error(told), "")
+        send("raised", *pack_error(told), "")
     return 0

@@ -55,7 +55,7 @@ class _Agent:
         try:
             self._fork(job, pipes)
             signal.set_wakeup_fd(wake)
-            store = _hosted(self._listener, job.port)
+            store = _host_store(self._listener, job.port)
             self._tell("started", {number: pid for pid, number in self._ranks.items()})
             reap(self._ended)
             while self._ranks and self._listen(woken):
@@ -119,7 +119,7 @@ class _Agent:
         write_message(self._control, message)
 
 
-def _hosted(listener: int, port: int) -> Any:
+def _host_store(listener: int, port: int) -> Any:
     """The store that the ranks meet at. It lives as long as the agent, as under torchrun, and not as long as rank 0."""
     from torch.distributed import TCPStore
 

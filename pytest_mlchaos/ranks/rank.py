@@ -21,7 +21,7 @@ from ..engine.counters import ProcessCounts
 from ..engine.patching import Patches
 from ..engine.trial import arm
 from ..errors import BadArgument
-from ..processes.child import Start, become, exit_code, leave, print_error, shipped_error
+from ..processes.child import Start, become, exit_code, leave, pack_error, print_error
 from ..processes.messages import Outbox
 from ..processes.remote_controller import ReportingClock, ReportingController, tell_before_exit
 from ..processes.subject_pickling import SameFiles, dumps
@@ -125,10 +125,10 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
                 activate_continuous_faults(controller, fresh=True)
                 _send_home(send, functools.partial(subject, *args), trained)
         except SystemExit as stop:
-            send("raised", *shipped_error(stop))
+            send("raised", *pack_error(stop))
             return exit_code(stop)
         except BaseException as error:  # noqa: BLE001  # it ends the process, as it would end any
-            send("raised", *shipped_error(error))
+            send("raised", *pack_error(error))
             print_error(error)
             return 1
         finally:

@@ -67,7 +67,7 @@ class WorldSupervisor:
         self._disk = disk
         self._resumed: dict[int, ProcessCounts] = {}
         with controller.without_faults():  # what the tool itself calls is nobody's visit
-            self._given = _packed(subject, args)
+            self._given = _pickle_subject(subject, args)
             self._process_state = ProcessState()
 
     def run(self) -> WorldRecord:
@@ -165,7 +165,7 @@ class WorldSupervisor:
         return group
 
 
-def _packed(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+def _pickle_subject(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
     try:
         return dumps((subject, args))
     except BadArgument as error:

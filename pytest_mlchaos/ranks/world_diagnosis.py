@@ -30,7 +30,7 @@ def from_golden(golden: Traces, ranks: Traces) -> str:
     for rank, divergence in found.items():
         if divergence.step == first:
             causes.setdefault(divergence, []).append(rank)
-    return "".join(f"  {_named(numbers)}: {_worded(divergence)}\n" for divergence, numbers in causes.items())
+    return "".join(f"  {_name_ranks(numbers)}: {_describe(divergence)}\n" for divergence, numbers in causes.items())
 
 
 def from_each_other(ranks: Traces, one: int, other: int) -> str:
@@ -62,12 +62,12 @@ def _first(states: Sequence[tuple[Mapping[str, bytes], Mapping[str, bytes]]], na
     return next((place for place, pair in pairs if None not in pair and pair[0] != pair[1]), None)
 
 
-def _named(numbers: list[int]) -> str:
+def _name_ranks(numbers: list[int]) -> str:
     if len(numbers) == 1:
         return f"rank {numbers[0]}"
     return f"ranks {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
-def _worded(divergence: Divergence) -> str:
+def _describe(divergence: Divergence) -> str:
     detail = f" ({divergence.detail})" if divergence.detail else ""
     return f"{divergence.component}, first at step {divergence.step}{detail}"

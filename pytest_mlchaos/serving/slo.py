@@ -34,7 +34,7 @@ def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> N
         )
     missed = Bounds(bounds).missed(values, errors)
     if missed:
-        raise SloMissed("\n  ".join([f"the SLO is missed over {_counted(len(values), 'request')}:", *missed]))
+        raise SloMissed("\n  ".join([f"the SLO is missed over {_count_text(len(values), 'request')}:", *missed]))
 
 
 def quantile(latencies: Sequence[float], q: float) -> float:
@@ -109,5 +109,5 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
 
 
-def _counted(number: int, thing: str) -> str:
+def _count_text(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -72,7 +72,7 @@ class UserState:
             value, depth = to_see.popleft()
             if id(value) in seen or id(value) in others:
                 continue
-            for kept in _kept(value, depth):
+            for kept in _keep(value, depth):
                 seen.add(id(value))
                 self._alive.append(value)
                 self._kept.append(kept)
@@ -194,7 +194,7 @@ def _is_same(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _kept(value: Any, depth: int) -> list[_Kept]:
+def _keep(value: Any, depth: int) -> list[_Kept]:
     """How an object is kept; nothing for one that is not."""
     cls = type(value)
     if cls is _Names:

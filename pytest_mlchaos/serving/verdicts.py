@@ -90,7 +90,7 @@ class Load(Result):
         Fidelity: on the virtual clock latencies are what the app waited for; computing takes no time. A model that is slow to compute is
         judged with ``@chaos.settings(clock="real")``.
         """
-        missed = _missed(self.replies, Bounds(bounds))
+        missed = _find_missed(self.replies, Bounds(bounds))
         if missed:
             raise SloMissed("\n  ".join([f"the SLO is missed over {len(self.replies)} requests:", *missed, *self._worst()]))
 
@@ -122,7 +122,7 @@ class Load(Result):
                 f"assert_recovered: no request arrived {seconds(grace)} or more after the last fault, which ended {seconds(ended)} into "
                 "the load; drive more requests, or at a rate"
             )
-        missed = _missed(judged, slo)
+        missed = _find_missed(judged, slo)
         if missed:
             raise NotRecovered(
                 f"the SLO did not hold {seconds(grace)} after the last fault, over {len(judged)} requests:\n  "
@@ -403,13 +403,13 @@ class _Isolation:
         return self._load._compared.visits(suspicion.key) >= len(self._load.replies)
 
 
-def _missed(replies: Sequence[Reply], slo: Bounds) -> list[str]:
+def _find_missed(replies: Sequence[Reply], slo: Bounds) -> list[str]:
     return slo.missed([reply.latency for reply in replies], sum(not reply.ok for reply in replies))
 
 
 def _recovery(after: Sequence[Reply], ended: float, slo: Bounds) -> str:
     """When the SLO held from then on, in words."""
-    holds = next((reply for place, reply in enumerate(after) if not _missed(after[place:], slo)), None)
+    holds = next((reply for place, reply in enumerate(after) if not _find_missed(after[place:], slo)), None)
     return "it held never again" if holds is None else f"it held {seconds(holds.start - ended)} after it, from {holds} on"
 
 

@@ -35,7 +35,7 @@ def call_in_loop(function: Callable[..., Any], gate: Gate) -> Any:
         made = function(*args, **kwargs)
         if inspect.iscoroutine(made):
             closing.pop_all()
-            return _awaited(made, gate)
+            return _await_result(made, gate)
         if inspect.isawaitable(made) or hasattr(made, "__aenter__"):
             closing.pop_all()
             return _Awaitable(made, gate)
@@ -43,7 +43,7 @@ def call_in_loop(function: Callable[..., Any], gate: Gate) -> Any:
         return made
 
 
-async def _awaited(made: Any, gate: Gate) -> Any:
+async def _await_result(made: Any, gate: Gate) -> Any:
     try:
         with gate:
             return await gate.run(lambda: made)
@@ -60,7 +60,7 @@ class _Awaitable:
         self._gate = gate
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return _awaited(self._made, self._gate).__await__()
+        return _await_result(self._made, self._gate).__await__()
 
     async def __aenter__(self) -> Any:
         return await self._gate.run(self._made.__aenter__)

@@ -137,7 +137,7 @@ def alike(wrapper: Any, function: Any) -> Any:
     return wrapper
 
 
-def wrapped(function: Callable[..., Any], name: str | None = None) -> Any:
+def wrap_function(function: Callable[..., Any], name: str | None = None) -> Any:
     """What ``mlchaos.call(fn)`` returns: a callable that no import reaches, made a target by hand."""
     target = name or f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
     return wrap(function, (SITE, target), current)

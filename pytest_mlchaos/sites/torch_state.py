@@ -46,7 +46,7 @@ def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[s
             key = type(owner).__name__, name
             found[key] = max(count, found.get(key, 0))
 
-    with _undisturbed():
+    with _outside_autograd():
         for model in models:
             for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
                 names.setdefault(id(tensor), name)
@@ -63,7 +63,7 @@ def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[s
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def _outside_autograd() -> Iterator[None]:
     """Without gradients, and without the user's dispatch modes: this is none of the program's operators."""
     import torch
     from torch.utils._python_dispatch import _disable_current_modes

@@ -212,7 +212,7 @@ _NEEDS: Mapping[Callable[[Case], None], Callable[[Case], object]] = {
 
 def conformance(*cases: Case) -> Callable[..., None]:
     """A parametrised test of these faults: assign it to a name that begins with ``test_``."""
-    chosen = [pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}") for case in cases for promise in _checked(case)]
+    chosen = [pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}") for case in cases for promise in _promises_of(case)]
 
     @pytest.mark.parametrize(("case", "promise"), chosen)
     def test_conformance(case: Case, promise: Callable[[Case], None]) -> None:
@@ -224,11 +224,11 @@ def conformance(*cases: Case) -> Callable[..., None]:
 def check_fault(fault: Fault, payload: Callable[[], Any], **more: Any) -> None:
     """Raise ``AssertionError`` unless a fault keeps every promise; keywords as of ``Case``."""
     case = Case(fault, payload, **more)
-    for promise in _checked(case):
+    for promise in _promises_of(case):
         promise(case)
 
 
-def _checked(case: Case) -> list[Callable[[Case], None]]:
+def _promises_of(case: Case) -> list[Callable[[Case], None]]:
     return [promise for promise in PROMISES if promise not in _NEEDS or _NEEDS[promise](case)]
 
 

@@ -36,7 +36,7 @@ from pytest_mlchaos import (
     visit,
 )
 from pytest_mlchaos.errors import NotRecovered, SimulatedCrash, Verdict
-from pytest_mlchaos.testing import Case, Struck, conformance, strike
+from pytest_mlchaos.testing import Case, StrikeResult, conformance, strike
 
 
 def train(workdir: Path, epochs: int = 1) -> dict[str, float]:
@@ -131,7 +131,7 @@ class StuckSensor(Fault):
 assert_type(StuckSensor(at=[1], value=2.0), StuckSensor)
 StuckSensor(valu=2.0)  # type: ignore[call-arg]  # a misspelt parameter is found before the test runs
 test_promises = conformance(Case(StuckSensor(value=1.0), payload=lambda: 0.5))
-assert_type(strike(StuckSensor(at=0), [1.0]), Struck)
+assert_type(strike(StuckSensor(at=0), [1.0]), StrikeResult)
 
 
 @site("feed.poll", "A message, asked of a feed. Payload: the feed.")

@@ -17,7 +17,7 @@ from .pytree import Leaf, children, describe, leaves, numbers, parts, rebuilt
 from .records import Each, copied_record, is_sequence
 from .samples import Field, UnclearSamples, fields_of_samples
 
-__all__ = ["Batch", "copied", "field_name", "wanted_fields"]
+__all__ = ["Batch", "copy_payload", "field_name", "wanted_fields"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _LABEL_NAMES = ("labels", "label", "targets", "target", "y")
@@ -64,7 +64,7 @@ def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
     return any(rule(name) or _named(child, rule) for name, child in parts(value))
 
 
-def copied(payload: Any) -> Any:
+def copy_payload(payload: Any) -> Any:
     """A batch of its own: the arrays are copies."""
     found = {leaf.path: leaf.copied() for leaf in leaves(payload, held=parts)}
     return rebuilt(payload, found) if found or next(numbers(payload), None) is None else copied_record(payload)
@@ -191,7 +191,7 @@ class Batch:
 
     def taken(self, order: Any) -> Any:
         """The batch made of the samples at these places, in this order, in all fields: arrays and lists, whatever they hold."""
-        return rebuilt(self.payload, {field.path: _reordered(field, order) for field in self.fields})
+        return rebuilt(self.payload, {field.path: _reorder(field, order) for field in self.fields})
 
 
 def _as_float(leaf: Leaf) -> Leaf:
@@ -216,13 +216,13 @@ def _lists(value: Any, path: tuple[Any, ...]) -> Iterator[Field]:
         yield from _lists(child, (*path, name))
 
 
-def _reordered(field: Field, order: Any) -> Any:
+def _reorder(field: Field, order: Any) -> Any:
     value = field.value
     if not isinstance(value, (list, tuple, collections.deque)):
         return Leaf(field.path, value).reordered(order)
     seen: set[int] = set()
     items = []
     for place in map(int, order):
-        items.append(copied(value[place]) if place in seen else value[place])  # two samples do not share one array
+        items.append(copy_payload(value[place]) if place in seen else value[place])  # two samples do not share one array
         seen.add(place)
     return type(value)(items)

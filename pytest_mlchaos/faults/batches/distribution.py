@@ -35,7 +35,7 @@ def _labels(fault: Any, batch: Batch) -> Leaf:
     return found[0]
 
 
-def _replaced(batch: Batch, chosen: list[Leaf], fresh: dict[Any, Any]) -> Any:
+def _replace_leaves(batch: Batch, chosen: list[Leaf], fresh: dict[Any, Any]) -> Any:
     """The batch with other fields, if any of them is another."""
     if all(Leaf((), fresh[leaf.path]).same_bits(leaf) for leaf in chosen):
         raise batch.refuse(chosen[0], "is as it would be already, so that nothing was changed")
@@ -96,7 +96,7 @@ class LabelNoise(DataFault):
         rng = np.random.default_rng(visit.seed)
         hits = {leaf.path: self._noisy(Labels(batch, leaf), rng) for leaf in chosen}
         visit.note(fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
-        return _replaced(batch, chosen, hits)
+        return _replace_leaves(batch, chosen, hits)
 
     def _noisy(self, labels: Labels, rng: Any) -> Any:
         places = labels.places()
@@ -222,11 +222,13 @@ class DistributionShift(DataFault):
         magnitude = self.scaled("magnitude")
         if self.kind == "covariate":
             chosen = self._features(batch)
-            return _replaced(batch, chosen, {leaf.path: self._moved(visit, leaf, magnitude) for leaf in chosen})
+            return _replace_leaves(batch, chosen, {leaf.path: self._moved(visit, leaf, magnitude) for leaf in chosen})
         if self.kind == "label":
             return self._resampled(visit, batch, magnitude)
         chosen = batch.checked(batch.labels(self.fields))
-        return _replaced(batch, chosen, {leaf.path: Labels(batch, leaf).renamed(min(1.0, magnitude), self.classes) for leaf in chosen})
+        return _replace_leaves(
+            batch, chosen, {leaf.path: Labels(batch, leaf).renamed(min(1.0, magnitude), self.classes) for leaf in chosen}
+        )
 
     def _features(self, batch: Batch) -> list[Leaf]:
         chosen = batch.checked(batch.floats(self.fields))

@@ -131,18 +131,18 @@ class WrongShape(DataFault):
                 rest *= int(length)
             fresh = value.reshape(value.shape[0], rest)
         else:
-            fresh = _moved(value, *((1, -1) if self.kind == "channels_last" else (-1, 1)))
-        return _own(fresh, leaf)
+            fresh = _move_axis(value, *((1, -1) if self.kind == "channels_last" else (-1, 1)))
+        return _own_copy(fresh, leaf)
 
 
-def _moved(value: Any, source: int, target: int) -> Any:
+def _move_axis(value: Any, source: int, target: int) -> Any:
     """An axis at another place."""
     order = list(range(len(value.shape)))
     order.insert(target if target > 0 else len(order), order.pop(source))
     return value.permute(order) if hasattr(value, "permute") else value.transpose(order)
 
 
-def _own(value: Any, leaf: Leaf) -> Any:
+def _own_copy(value: Any, leaf: Leaf) -> Any:
     """A contiguous copy that shares no memory with what it is made from."""
     if not leaf.is_torch:
         return value.copy()

@@ -10,7 +10,7 @@ from ...core.validation import check_share, format_value, parse_duration
 from ...engine.changes import alike, fingerprint
 from ...errors import BadArgument
 from ..data_fault import DataFault
-from .base import Batch, copied
+from .base import Batch, copy_payload
 
 __all__ = ["DelayBatch", "DropBatch", "DuplicateBatch", "EmptyBatch", "ReorderBatches", "ShortBatch", "StaleBatch"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -86,7 +86,7 @@ class DuplicateBatch(DataFault):
         """Hand it out again."""
         copies = self.scaled("copies")
         visit.note(copies=copies)
-        visit.stream.push(*(copied(visit.payload) for _ in range(copies)))
+        visit.stream.push(*(copy_payload(visit.payload) for _ in range(copies)))
 
 
 @register
@@ -210,7 +210,7 @@ class StaleBatch(DataFault):
         age = self.scaled("age")
         visit.memory.pop(visit.index - age - 1, None)
         if visit.is_due(visit.index + age):
-            visit.memory[visit.index] = copied(visit.payload)
+            visit.memory[visit.index] = copy_payload(visit.payload)
 
     def apply(self, visit: Visit) -> Any:
         """Hand out the old one."""

@@ -297,7 +297,7 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
         items = [fresh.get(place, child) for place, child in enumerate(value)]
         return type(value)(items)
     if isinstance(value, (list, collections.deque, MutableMapping)) or (not _is_container(value) and _is_like_a_mapping(value)):
-        copied = _detached(value)
+        copied = _detach(value)
         for name, child in fresh.items():
             copied[name] = child
         return copied
@@ -309,7 +309,7 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
     return copied
 
 
-def _detached(value: Any) -> Any:
+def _detach(value: Any) -> Any:
     """A shallow copy whose items can be set: what a class of one's own keeps them in is copied, too."""
     copied = copy.copy(value)
     if not isinstance(value, (dict, list, collections.deque)) and not hasattr(type(value), "__copy__"):

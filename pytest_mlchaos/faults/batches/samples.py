@@ -53,13 +53,13 @@ def fields_of_samples(batch: Any) -> list[Field]:
     voting = [field for field in found if field.sure] or found
     if not voting:
         return []
-    samples = _agreed(voting)
+    samples = _common_length(voting)
     fields = list(_fields(batch, samples, any(field.sure and not _is_sequence(field.value) for field in found)))
-    _agreed(fields)
+    _common_length(fields)
     return fields
 
 
-def _agreed(fields: list[Field]) -> int:
+def _common_length(fields: list[Field]) -> int:
     lengths = {field.length for field in fields}
     if len(lengths) > 1:
         raise UnclearSamples(f"cannot tell the samples, because the lengths of {', '.join(field.name for field in fields[:8])} differ,")

@@ -85,7 +85,7 @@ class CorruptBatch(DataFault):
         if self.pattern == "samples":
             chosen, change = self._in_samples(batch, chosen, rng)
         else:
-            change = _shuffled if self.kind == "shuffle_labels" else _corrupted
+            change = _shuffle if self.kind == "shuffle_labels" else _corrupt
         hits = {leaf.path: change(self, batch, leaf, rng) for leaf in chosen}
         if all(Leaf((), hits[leaf.path]).same_bits(leaf) for leaf in chosen):
             if self.scaled("fraction") == 1 and self.kind != "shuffle_labels":
@@ -121,17 +121,17 @@ class CorruptBatch(DataFault):
 
         def change(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
             whole = held[leaf.path][1] is not None
-            return _changed(fault, leaf, np.arange(leaf.size) if whole else _places(fault, batch, leaf, rng), rng)
+            return _change(fault, leaf, np.arange(leaf.size) if whole else _places(fault, batch, leaf, rng), rng)
 
         return hit, change
 
 
-def _corrupted(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+def _corrupt(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
     """A copy of the leaf with the share of its elements changed."""
-    return _changed(fault, leaf, _places(fault, batch, leaf, rng), rng)
+    return _change(fault, leaf, _places(fault, batch, leaf, rng), rng)
 
 
-def _changed(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
+def _change(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
     """A copy of the leaf with these elements changed."""
     if fault.kind in _CONSTANTS:
         return leaf.changed(places, lambda _: _CONSTANTS[fault.kind])
@@ -171,7 +171,7 @@ def _share(fault: CorruptBatch, count: int, rng: Any) -> Any:
     return np.arange(count) if hit == count else np.sort(rng.choice(count, hit, replace=False))
 
 
-def _shuffled(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+def _shuffle(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
     """A copy whose first axis has the chosen samples in another order: each of them moves."""
     import numpy as np
 

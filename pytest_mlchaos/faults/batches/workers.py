@@ -90,7 +90,7 @@ class WorkerDeath(Fault):
             visit.defer(lambda: _kill(pid))
         else:
             claim_timeout(controller)
-            visit.keep_until_exit(_stopped(pid))
+            visit.keep_until_exit(_stop_process(pid))
 
 
 def _kill(pid: int) -> None:
@@ -110,7 +110,7 @@ def _kill(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def _stopped(pid: int) -> Iterator[None]:
+def _stop_process(pid: int) -> Iterator[None]:
     """The process does not go on; at the end it is killed."""
     with contextlib.suppress(ProcessLookupError):
         hang(pid)

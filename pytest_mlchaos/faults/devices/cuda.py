@@ -13,7 +13,7 @@ from ...core.validation import size_text
 from ...errors import BadArgument
 from .dispatch_modes import beneath
 
-__all__ = ["Device", "capped", "guarded", "has_cuda", "look"]
+__all__ = ["Device", "cap_memory", "guard_device", "has_cuda", "look"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _MOST = 1.0
@@ -56,7 +56,7 @@ def look(number: int = 0) -> Device:
 
 
 @contextlib.contextmanager
-def guarded(number: int = 0) -> Iterator[Device]:
+def guard_device(number: int = 0) -> Iterator[Device]:
     """Look at a device before and after: one that somebody else uses is refused, and so is one that has lost memory cells meanwhile."""
     before = look(number)
     if before.others:
@@ -101,12 +101,12 @@ def _family() -> set[int]:
 
 
 @contextlib.contextmanager
-def capped(effect: Effect, total: int) -> Iterator[None]:
+def cap_memory(effect: Effect, total: int) -> Iterator[None]:
     """The caching allocator of CUDA has ``total`` bytes.
 
     The cap is lifted while the effect is not active (in golden runs, and once it has struck often enough), and at the end.
     """
-    with guarded() as device:
+    with guard_device() as device:
         cap = _cap(effect, total, device)
         try:
             with beneath(cap):

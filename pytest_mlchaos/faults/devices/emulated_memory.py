@@ -10,7 +10,7 @@ from typing import Any
 from ...core.sites import Effect
 from ...core.validation import size_text
 
-__all__ = ["LiveBytes", "emulated", "out_of_memory"]
+__all__ = ["LiveBytes", "emulate_memory", "out_of_memory"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _MIB = 2**20
@@ -71,7 +71,7 @@ class LiveBytes:
 
 @dataclasses.dataclass
 class _Device:
-    """An emulated device of ``total`` bytes; see ``emulated``."""
+    """An emulated device of ``total`` bytes; see ``emulate_memory``."""
 
     effect: Effect
     total: int
@@ -111,7 +111,7 @@ class _Device:
             self.effect.remark(f"the peak was {size_text(live.peak)} of {size_text(self.total)}")
 
 
-def emulated(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0, free: bool = False) -> Any:
+def emulate_memory(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0, free: bool = False) -> Any:
     """A dispatch mode in which ``total`` bytes of tensors can be alive.
 
     ``taken``: of which another process holds so many; ``free``: what is left is for what is new, and what was there before has its place.

@@ -9,9 +9,9 @@ from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Effect, Key, Visit
 from ...core.validation import format_value, parse_size
 from ...errors import BadArgument
-from .cuda import capped, has_cuda
+from .cuda import cap_memory, has_cuda
 from .dispatch_modes import beneath
-from .emulated_memory import emulated
+from .emulated_memory import emulate_memory
 from .phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuOom"]
@@ -108,8 +108,8 @@ class GpuOom(Fault):
         total = _LARGE if self.budget is None else parse_size(self.budget)
         largest = None if self.largest is None else parse_size(self.largest)
         if has_cuda() and largest is None and not self.fragmentation:
-            return capped(effect, total)
-        return beneath(emulated(effect, total=total, largest=largest, pieces=self.fragmentation))
+            return cap_memory(effect, total)
+        return beneath(emulate_memory(effect, total=total, largest=largest, pieces=self.fragmentation))
 
     def apply(self, visit: Visit) -> None:
         """Watch this one phase's operators, and fail the one asked for."""

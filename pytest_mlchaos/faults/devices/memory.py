@@ -13,9 +13,9 @@ from ...core.sites import Effect, Key, Visit
 from ...core.validation import check_share, format_value, parse_size, size_text
 from ...engine.error_origin import mark
 from ...errors import BadArgument
-from .cuda import guarded, has_cuda
+from .cuda import guard_device, has_cuda
 from .dispatch_modes import beneath
-from .emulated_memory import emulated
+from .emulated_memory import emulate_memory
 from .phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuMemoryPressure", "HostOom"]
@@ -77,7 +77,7 @@ class HostOom(Fault):
 
     def activate(self, effect: Effect) -> AbstractContextManager[Any]:
         """Set the limit."""
-        return _limited(parse_size(self.limit), effect)
+        return _limit_memory(parse_size(self.limit), effect)
 
     def apply(self, visit: Visit) -> None:
         """Fail."""
@@ -85,7 +85,7 @@ class HostOom(Fault):
 
 
 @contextlib.contextmanager
-def _limited(size: int, effect: Effect) -> Iterator[None]:
+def _limit_memory(size: int, effect: Effect) -> Iterator[None]:
     """Our process may use so many bytes of addresses."""
     if sys.platform != "linux":
         raise BadArgument("host_oom: a limit needs Linux; give at= instead, for a MemoryError at a visit")
@@ -180,13 +180,13 @@ class GpuMemoryPressure(Fault):
     def apply(self, visit: Visit) -> None:
         """Take the memory."""
         if has_cuda():
-            visit.keep_until_exit(_allocated(self._taken, visit))
+            visit.keep_until_exit(_allocate(self._taken, visit))
             return
         total = 80 * 2**30 if self.total is None else parse_size(self.total)
         taken = self._taken(total)
         visit.note(free=size_text(total - taken))
         visit.keep_until_exit(
-            beneath(emulated(_LastingEffect(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None))
+            beneath(emulate_memory(_LastingEffect(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None))
         )
 
 
@@ -212,11 +212,11 @@ class _LastingEffect:
 
 
 @contextlib.contextmanager
-def _allocated(taken: Callable[[int], int], visit: Visit) -> Iterator[None]:
+def _allocate(taken: Callable[[int], int], visit: Visit) -> Iterator[None]:
     """On a CUDA device: memory that is really allocated, and given back at the end."""
     import torch
 
-    with guarded() as device:
+    with guard_device() as device:
         torch.cuda.empty_cache()
         free, total = torch.cuda.mem_get_info()
         size = max(0, taken(total) - (total - free))

@@ -11,7 +11,7 @@ from ...core.privacy import path_text
 from ...errors import PayloadMismatch
 from ..batches.pytree import Leaf, is_array, is_tensor, parts
 
-__all__ = ["LAYOUTS", "SMALLEST", "ImageChange", "Picture", "Range", "changed", "fitting", "layout_of", "pictures"]
+__all__ = ["LAYOUTS", "SMALLEST", "ImageChange", "Picture", "Range", "change_image", "fitting", "layout_of", "pictures"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LAYOUTS = ("NCHW", "NHWC", "NHW", "CHW", "HWC", "HW")
@@ -123,7 +123,7 @@ def _as_nhwc(array: Any, layout: str) -> Any:
     return array.transpose([layout.index(name) for name in "NHWC"])
 
 
-def changed(picture: Picture, layout: str, scale: Range, change: ImageChange) -> Any:
+def change_image(picture: Picture, layout: str, scale: Range, change: ImageChange) -> Any:
     """A changed copy, of the same type, shape, dtype and device."""
     import numpy as np
 

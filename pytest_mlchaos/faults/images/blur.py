@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "blur_along_line",
     "cv2",
     "defocus_blur",
     "defocus_blur_8bit",
@@ -15,7 +16,6 @@ __all__ = [
     "gaussian_blur",
     "glass_blur",
     "motion_blur",
-    "moved",
     "zoom_blur",
     "zoom_maps",
 ]
@@ -186,7 +186,7 @@ def glass_blur(images: Any, top: float, glass: tuple[float, int, int], rngs: Seq
     return images
 
 
-def moved(image: Any, radius: int, sigma: float, angle: float) -> Any:
+def blur_along_line(image: Any, radius: int, sigma: float, angle: float) -> Any:
     """A picture [height, width, ...] taken while the camera moved: half a Gaussian along a line, in whole pixels, ``angle`` in degrees."""
     import numpy as np
 
@@ -209,7 +209,7 @@ def moved(image: Any, radius: int, sigma: float, angle: float) -> Any:
 def motion_blur(images: Any, top: float, motion: tuple[int, float], rngs: Sequence[Any]) -> Any:
     """The camera moves: (radius, standard deviation), in pixels, in a direction up to 45 degrees off the horizontal."""
     for image, rng in zip(images, rngs, strict=True):
-        image[:] = moved(image, *motion, angle=rng.uniform(-45, 45))
+        image[:] = blur_along_line(image, *motion, angle=rng.uniform(-45, 45))
     return images
 
 

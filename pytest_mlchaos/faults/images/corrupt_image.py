@@ -13,7 +13,7 @@ from ...core.validation import format_value
 from ...errors import BadArgument, MissingExtra, PayloadMismatch
 from ..batches.pytree import Leaf, describe, rebuilt
 from ..data_fault import DataFault
-from .arrays import LAYOUTS, MODES, SMALLEST, ImageChange, Picture, Range, changed, fitting, layout_of, pictures
+from .arrays import LAYOUTS, MODES, SMALLEST, ImageChange, Picture, Range, change_image, fitting, layout_of, pictures
 from .kinds import KINDS
 
 __all__ = ["CorruptImage"]
@@ -132,7 +132,7 @@ class CorruptImage(DataFault):
             assert corruption.eight_bit is not None
             corruption.eight_bit(images, fresh, constants, rngs(numbers))
 
-        fresh = changed(picture, layout, scale, ImageChange(floats, eight_bit if corruption.eight_bit else None))
+        fresh = change_image(picture, layout, scale, ImageChange(floats, eight_bit if corruption.eight_bit else None))
         if _same(fresh, picture.value):
             raise PayloadMismatch(
                 f"corrupt_image(kind={self.kind!r}) left {picture.name}, {picture.described()}, as it was: it shows nothing"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .blur import cv2, gaussian, moved, zoom_maps
+from .blur import blur_along_line, cv2, gaussian, zoom_maps
 from .noise import normals
 
 __all__ = ["LUMA", "fog", "frost", "plasma", "snow", "spatter", "spatter_8bit"]
@@ -24,7 +24,7 @@ def _gray(image: Any) -> Any:
     return image if image.shape[-1] == 1 else cv2().cvtColor(image, cv2().COLOR_RGB2GRAY)[..., None]
 
 
-def _tinted(plane: Any, color: tuple[float, float, float], channels: int) -> Any:
+def _tint(plane: Any, color: tuple[float, float, float], channels: int) -> Any:
     """A picture of one colour, as bright as the plane says."""
     import numpy as np
 
@@ -44,7 +44,7 @@ def _flakes(height: int, width: int, constants: Sequence[float], rng: Any) -> An
     layer = cv2().remap(noise, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE)
     layer[layer < threshold] = 0
     np.minimum(layer, 1, out=layer)
-    return moved(layer, int(radius), sigma, angle=rng.uniform(-135, -45))
+    return blur_along_line(layer, int(radius), sigma, angle=rng.uniform(-135, -45))
 
 
 def snow(images: Any, top: float, constants: Sequence[float], rngs: Sequence[Any]) -> Any:
@@ -76,7 +76,7 @@ def _frost_texture(number: int) -> Any:
     rim = 48  # a motion drags the border inwards
     ice = np.zeros((FROST_SIZE + 2 * rim, FROST_SIZE + 2 * rim), np.float32)
     for _ in range(5):
-        needles = moved(rng.standard_normal(ice.shape, dtype=np.float32), 24, 14.0, angle=rng.uniform(0, 180))
+        needles = blur_along_line(rng.standard_normal(ice.shape, dtype=np.float32), 24, 14.0, angle=rng.uniform(0, 180))
         np.maximum(ice, np.abs(needles) / needles.std(), out=ice)
     thickness = gaussian(rng.standard_normal(ice.shape, dtype=np.float32), 28.0)
     thickness = 1 / (1 + np.exp(-1.5 * thickness / thickness.std()))
@@ -174,11 +174,11 @@ def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[
         if mud:
             cover = gaussian((liquid > threshold).astype(np.float32), strength)
             cover[cover < 0.8] = 0
-            image *= _tinted(1 - cover, (1, 1, 1), channels)
-            image += _tinted(cover * np.float32(top), MUD, channels)
+            image *= _tint(1 - cover, (1, 1, 1), channels)
+            image += _tint(cover * np.float32(top), MUD, channels)
         else:
             light = _water(liquid)
-            image += _tinted(light * np.float32(strength * top / max(light.max(), 1)), WATER, channels)
+            image += _tint(light * np.float32(strength * top / max(light.max(), 1)), WATER, channels)
     return images
 
 

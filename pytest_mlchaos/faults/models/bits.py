@@ -16,7 +16,7 @@ __all__ = ["Cells", "Flips", "flip", "problem", "width"]
 
 
 @functools.cache
-def _refused() -> Any:
+def _refused_dtypes() -> Any:
     """Types of numbers of which no bits are flipped, and the one layout of which they are."""
     import torch
 
@@ -26,7 +26,7 @@ def _refused() -> Any:
 
 def problem(tensor: Any) -> str | None:
     """Why the bits of a tensor cannot be flipped, if so. The first flip in a large model asks this of each of its tensors."""
-    refused, strided = _refused()
+    refused, strided = _refused_dtypes()
     if tensor.is_nested:
         return "is a nested tensor"
     if tensor.layout is not strided:

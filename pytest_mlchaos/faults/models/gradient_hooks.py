@@ -25,7 +25,7 @@ def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:
     if not all(isinstance(root, torch.Tensor) for root in roots):
         raise PayloadMismatch(f"{fault.name} strikes at the root tensors of a backward pass, but met {type(visit.payload).__name__}")
     found = [root for root in roots if root.grad_fn is None and root.requires_grad]
-    found += _reached([root.grad_fn for root in roots])
+    found += _reachable_nodes([root.grad_fn for root in roots])
     parameters = [tensor for tensor in found if isinstance(tensor, torch.nn.Parameter)] or found
     if fault.layer is None:
         return [(f"parameter {place} of {len(parameters)}", tensor) for place, tensor in enumerate(parameters)]
@@ -33,7 +33,7 @@ def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:
     return fault.chosen([(names[id(tensor)], tensor) for tensor in parameters if id(tensor) in names], "the model", "parameter")
 
 
-def _reached(nodes: list[Any]) -> Iterator[Any]:
+def _reachable_nodes(nodes: list[Any]) -> Iterator[Any]:
     """The leaves of an autograd graph, in the order in which a walk meets them."""
     seen: set[Any] = set()
     pending = [node for node in nodes if node is not None]

@@ -112,11 +112,11 @@ class StuckNeuron(LayerFault):
         if not found:
             return  # another part of the model is meant
         name, module = found[0] if self.layer is not None else found[derive_seed(visit.seed, "layer") % len(found)]
-        visit.keep_until_exit(_hooked(module, _Stuck(name or type(model).__name__, self.index, self.value, visit)))
+        visit.keep_until_exit(_hook_layer(module, _Stuck(name or type(model).__name__, self.index, self.value, visit)))
 
 
 @contextmanager
-def _hooked(module: Any, hook: _Stuck) -> Iterator[None]:
+def _hook_layer(module: Any, hook: _Stuck) -> Iterator[None]:
     handle = module.register_forward_hook(hook)
     try:
         with layer_by_layer():

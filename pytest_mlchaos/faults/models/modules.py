@@ -40,7 +40,7 @@ class LayerFault(Fault):
 
     def matches(self, name: str) -> bool:
         """Whether a layer's or tensor's name is meant: itself, or what it is in; wrappers around the model have no name."""
-        return self.layer is None or any(_fits(form, self.layer) for form in (name, _unwrapped(name)))
+        return self.layer is None or any(_fits(form, self.layer) for form in (name, _unwrap_name(name)))
 
     def chosen(self, named: Iterable[tuple[str, Any]], owner: str, what: str) -> list[tuple[str, Any]]:
         """Those that are meant; where there are none, an error that names some of what is there."""
@@ -77,7 +77,7 @@ class LayerFault(Fault):
 
     def _unknown(self, names: list[str], owner: str, what: str) -> PayloadMismatch:
         layer = str(self.layer)
-        names = list(dict.fromkeys(map(_unwrapped, names)))
+        names = list(dict.fromkeys(map(_unwrap_name, names)))
         parts = {name for full in names for name in (full, full.rpartition(".")[0]) if name}
         hint = did_you_mean(layer, sorted(parts)) or f"; there are {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
         return PayloadMismatch(f"{self.name}: no {what} of {owner} is called {layer!r}{hint if names else ''}")
@@ -104,7 +104,7 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
 
 
-def _unwrapped(name: str) -> str:
+def _unwrap_name(name: str) -> str:
     parts = name.split(".")
     while parts and parts[0] in _WRAPPERS:
         del parts[0]

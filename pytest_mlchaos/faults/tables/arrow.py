@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .base import Column, Table, UnsupportedColumn, ahead
-from .numpy import fitted
+from .numpy import fit_dtype
 
 __all__ = ["ArrowColumn", "ArrowTable"]
 
@@ -105,7 +105,7 @@ class ArrowColumn(Column):
         import pyarrow as pa
 
         fresh = self.numbers().copy()
-        fresh[where] = fitted(values, fresh.dtype)
+        fresh[where] = fit_dtype(values, fresh.dtype)
         made = pa.array(fresh, mask=self.nulls())
         return made.view(self.type) if self.kind == "time" else made.cast(self.type)
 
@@ -252,7 +252,7 @@ def _plain(values: Any) -> Any:
     return values.dictionary_decode() if hasattr(values, "dictionary_decode") else values
 
 
-def _noted(metadata: Any, old: str, new: str) -> Any:
+def _rename_in_metadata(metadata: Any, old: str, new: str) -> Any:
     """A schema's metadata, with another name for a column where pandas has noted its columns (and which of them are its index)."""
     import json
 
@@ -311,7 +311,7 @@ class ArrowTable(Table):
     def renamed(self, place: int, name: Any) -> Any:
         """Shared; what pandas has noted on its columns goes by the new name."""
         fresh = self._table.rename_columns([name if here == place else old for here, old in enumerate(self.names)])
-        return self._back(fresh.replace_schema_metadata(_noted(self._table.schema.metadata, self.names[place], name)))
+        return self._back(fresh.replace_schema_metadata(_rename_in_metadata(self._table.schema.metadata, self.names[place], name)))
 
     def numbered(self, name: Any) -> Any:
         """Shared, with one more."""

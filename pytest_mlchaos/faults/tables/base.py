@@ -225,10 +225,10 @@ def places(rng: Any, size: int, count: int) -> Any:
         others[places(rng, size, size - count)] = False
         return np.flatnonzero(others)
     if 8 * count > size:
-        found = _marked(rng, size, count)
+        found = _draw_many(rng, size, count)
         surplus = len(found) - count
         return np.delete(found, rng.choice(len(found), surplus, replace=False)) if surplus else found
-    drawn, new = _sorted(rng, size, count)
+    drawn, new = _draw_few_sorted(rng, size, count)
     distinct = np.flatnonzero(new)
     new[distinct[rng.choice(len(distinct), len(distinct) - count, replace=False)]] = False
     return drawn[new].astype(np.intp)
@@ -239,7 +239,7 @@ def _draws(size: int, have: int, count: int) -> int:
     return int(-size * math.log1p(-(count - have) / size) + 2 * count**0.5) + 1
 
 
-def _marked(rng: Any, size: int, count: int) -> Any:
+def _draw_many(rng: Any, size: int, count: int) -> Any:
     """At least so many distinct numbers below ``size``, and mostly few more: for many of them."""
     import numpy as np
 
@@ -251,7 +251,7 @@ def _marked(rng: Any, size: int, count: int) -> Any:
     return found
 
 
-def _sorted(rng: Any, size: int, count: int) -> tuple[Any, Any]:
+def _draw_few_sorted(rng: Any, size: int, count: int) -> tuple[Any, Any]:
     """Sorted numbers below ``size``, and which of them differ from the one before, at least so many: for few of them."""
     import numpy as np
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["picked", "with_others"]
+__all__ = ["pick", "with_others"]
 
 BLOCK = 16_384
 """So many values are worked on at once: they stay in the cache."""
@@ -43,6 +43,6 @@ def _stretch(places: Any) -> Any:
     return places
 
 
-def picked(values: Any, places: Any) -> Any:
+def pick(values: Any, places: Any) -> Any:
     """The values at these places; not copied where many follow each other."""
     return values[_stretch(places) if len(places) > BLOCK and _ascend(places) else places]

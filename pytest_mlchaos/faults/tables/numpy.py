@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .base import Column, Table, UnsupportedColumn
-from .copies import picked, with_others
+from .copies import pick, with_others
 
-__all__ = ["NumpyColumn", "NumpyTable", "fitted"]
+__all__ = ["NumpyColumn", "NumpyTable", "fit_dtype"]
 
 _KINDS = {"f": "float", "i": "integer", "u": "integer", "b": "boolean", "U": "text", "S": "text", "M": "time"}
 _SECONDS = {"W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
-def fitted(values: Any, dtype: Any) -> Any:
+def fit_dtype(values: Any, dtype: Any) -> Any:
     """Numbers in the dtype of a column: rounded for one of integers, and within its range."""
     import numpy as np
 
@@ -98,7 +98,7 @@ class NumpyColumn(Column):
     def with_numbers(self, where: Any, values: Any) -> Any:
         """In the same dtype."""
         dtype = self.values.dtype
-        return with_others(self.values, where, values.astype(dtype) if dtype.kind == "M" else fitted(values, dtype))
+        return with_others(self.values, where, values.astype(dtype) if dtype.kind == "M" else fit_dtype(values, dtype))
 
     def of_type(self, dtype: Any) -> Column:
         """As that."""
@@ -140,7 +140,7 @@ class NumpyColumn(Column):
     def same(self, where: Any, other: Column, there: Any) -> Any:
         """Element by element; NaN is as NaN."""
         assert isinstance(other, NumpyColumn)  # columns of one table are of one kind
-        ours, theirs = picked(self.values, where), picked(other.values, there)
+        ours, theirs = pick(self.values, where), pick(other.values, there)
         if ours.dtype.kind == "O":
             found = _same_objects(ours.ravel(), theirs.ravel()).reshape(ours.shape)
         else:
@@ -150,7 +150,7 @@ class NumpyColumn(Column):
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
         """Element by element."""
         assert isinstance(other, NumpyColumn)
-        return with_others(self.values, where, picked(other.values, there))
+        return with_others(self.values, where, pick(other.values, there))
 
     def ticks_per_second(self) -> float:
         """By the dtype's unit."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from .arrow import ArrowColumn
 from .base import Column, Table, UnsupportedColumn, ahead
-from .numpy import NumpyColumn, fitted
+from .numpy import NumpyColumn, fit_dtype
 
 __all__ = ["PandasTable"]
 
@@ -111,7 +111,7 @@ class _ExtensionColumn(Column):
             zone = getattr(self.array.dtype, "tz", None)
             plain = pd.DatetimeIndex(ticks.view(f"M8[{self.array.unit}]"))
             return (plain if zone is None else plain.tz_localize("UTC").tz_convert(zone)).array
-        return self._set(where, fitted(values, self.array.dtype.numpy_dtype))
+        return self._set(where, fit_dtype(values, self.array.dtype.numpy_dtype))
 
     def of_type(self, dtype: Any) -> Column:
         """As the nullable dtype of the same name, or sparse."""

@@ -42,7 +42,7 @@ class MissingFeature(TableFault):
         visit.note(columns=[table.label(place) for place in chosen], mode=self.mode)
         try:
             if self.mode == "null":
-                return table.replaced({place: _emptied(table, place) for place in chosen})
+                return table.replaced({place: _empty_column(table, place) for place in chosen})
             if len(chosen) == len(table.names):
                 raise UnsupportedColumn("no column would be left")
             return table.arranged([place for place in range(len(table.names)) if place not in chosen])
@@ -60,7 +60,7 @@ class MissingFeature(TableFault):
         return [int(rng.choice(list(full)))]
 
 
-def _emptied(table: Table, place: int) -> Any:
+def _empty_column(table: Table, place: int) -> Any:
     import numpy as np
 
     column = table.column(place)
@@ -218,7 +218,7 @@ class SchemaDrift(TableFault):
             return column.as_float()
         if self.kind == "time_zone":
             return column.in_zone(round(self.hours * 3600))
-        return self._scaled(column) if self.kind == "units" else _recoded(column, rng)
+        return self._scaled(column) if self.kind == "units" else _recode(column, rng)
 
     def _scaled(self, column: Column) -> Any:
         import numpy as np
@@ -262,7 +262,7 @@ def _floats(old: Any, factor: float) -> tuple[Any, Any]:
     return old.astype(dtype) * factor, dtype
 
 
-def _recoded(column: Column, rng: Any) -> Any:
+def _recode(column: Column, rng: Any) -> Any:
     """Another order of the list of categories; of integers, another one for each."""
     import numpy as np
 
@@ -270,16 +270,16 @@ def _recoded(column: Column, rng: Any) -> Any:
         count = column.category_count()
         if count < 2:
             raise UnsupportedColumn("has fewer than two categories")
-        return column.recoded(_moved(count, rng))
+        return column.recoded(_derangement(count, rng))
     nulls = column.nulls()
     where = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
     codes, inverse = np.unique(column.numbers()[where], return_inverse=True)
     if len(codes) < 2:
         raise UnsupportedColumn("has fewer than two codes")
-    return column.with_numbers(where, codes[_moved(len(codes), rng)][inverse])
+    return column.with_numbers(where, codes[_derangement(len(codes), rng)][inverse])
 
 
-def _moved(count: int, rng: Any) -> Any:
+def _derangement(count: int, rng: Any) -> Any:
     """A permutation in which each one moves: a cycle through all of them."""
     import numpy as np
 

@@ -116,7 +116,7 @@ class Outliers(ColumnFault):
         """Values moved up or down."""
         import numpy as np
 
-        from .numpy import fitted
+        from .numpy import fit_dtype
 
         values = column.numbers()
         where = rows_of(column, self.scaled("fraction"), spot.rng)
@@ -125,10 +125,10 @@ class Outliers(ColumnFault):
             distance = max(1.0, distance)
         moves = distance * (2.0 * spot.rng.integers(0, 2, len(where), dtype=np.int8) - 1)
         old = values[where]
-        new = fitted(old + moves, values.dtype)
+        new = fit_dtype(old + moves, values.dtype)
         stuck = new == old  # at the end of the dtype's range
         if stuck.any():
-            new[stuck] = fitted(old[stuck] - moves[stuck], values.dtype)
+            new[stuck] = fit_dtype(old[stuck] - moves[stuck], values.dtype)
         if (new == old).all():
             raise UnsupportedColumn("has no room in its dtype, or too large values, for outliers")
         return column.with_numbers(where, new), len(where)
@@ -269,7 +269,7 @@ class SwappedValues(ColumnFault):
     def check(self) -> None:
         """Between columns there are two."""
         super().check()
-        if self.between == "columns" and self.column is not None and not is_drawn(self.column) and len(_listed(self.column)) != 2:
+        if self.between == "columns" and self.column is not None and not is_drawn(self.column) and len(_as_tuple(self.column)) != 2:
             raise BadArgument(f"swapped_values: between='columns' needs column= to be two names but got {format_value(self.column)}")
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
@@ -313,7 +313,7 @@ class SwappedValues(ColumnFault):
         raise UnsupportedColumn("has the same value in all rows that were drawn")
 
 
-def _listed(column: Any) -> tuple[Any, ...]:
+def _as_tuple(column: Any) -> tuple[Any, ...]:
     return column if isinstance(column, tuple) else (column,)
 
 

@@ -10,7 +10,7 @@ from ...core.faults import is_drawn, register
 from ...core.validation import check_share, format_value
 from ...errors import BadArgument
 from .fault import TextFault
-from .typos import codes_of, misread, mistyped, split
+from .typos import add_typos, codes_of, misread, split
 
 __all__ = ["Mojibake", "PromptLength", "Truncation", "Typos"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -53,7 +53,7 @@ class Typos(TextFault):
         """Mistyped strings."""
         import numpy as np
 
-        return mistyped(strings, self.kind, self.scaled("rate"), np.random.default_rng(seed))
+        return add_typos(strings, self.kind, self.scaled("rate"), np.random.default_rng(seed))
 
     def why_not(self) -> str:
         """What kind of text it cannot change."""

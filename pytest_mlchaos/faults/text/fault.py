@@ -13,7 +13,7 @@ from ...core.validation import format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import children
 from ..data_fault import DataFault
-from .strings import Texts, described, replaced, texts
+from .strings import Texts, describe_texts, replace_texts, texts
 
 __all__ = ["TextFault"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -68,9 +68,11 @@ class TextFault(DataFault):
         fresh = self.change(strings, visit.seed)
         changed = sum(map(operator.ne, fresh, strings))
         if not changed:
-            raise PayloadMismatch(f"{self!r} left all {len(strings)} strings in {described(visit.payload)} as they were: {self.why_not()}")
+            raise PayloadMismatch(
+                f"{self!r} left all {len(strings)} strings in {describe_texts(visit.payload)} as they were: {self.why_not()}"
+            )
         visit.note(strings=len(strings), changed=changed, fields=[place.name for place in chosen])
-        return replaced(visit.payload, chosen, fresh)
+        return replace_texts(visit.payload, chosen, fresh)
 
     def why_not(self) -> str:
         """What kind of text it cannot change."""
@@ -91,9 +93,9 @@ class TextFault(DataFault):
             for name in wanted:
                 if not any(self._is_at(name, place.path, parameters) for place in found):
                     hint = f"; the function's parameters are {', '.join(parameters)}" if parameters else ""
-                    raise PayloadMismatch(f"{self.name}: there is no text {name!r} in {described(payload)}{hint}")
+                    raise PayloadMismatch(f"{self.name}: there is no text {name!r} in {describe_texts(payload)}{hint}")
         if not struck:
-            raise PayloadMismatch(f"{self.name} found no text in {described(payload)}; name it with fields=")
+            raise PayloadMismatch(f"{self.name} found no text in {describe_texts(payload)}; name it with fields=")
         yield from struck
 
     def _is_self(self, place: Texts, payload: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from ...core.privacy import path_text
 from ..batches.pytree import children, is_array
 
-__all__ = ["Texts", "described", "replaced", "texts"]
+__all__ = ["Texts", "describe_texts", "replace_texts", "texts"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Path = tuple[Any, ...]
@@ -120,7 +120,7 @@ class _Column(str):
     __hash__ = str.__hash__
 
 
-def replaced(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -> Any:
+def replace_texts(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -> Any:
     """The value with the strings of the chosen places replaced, in their order; whatever holds none of them is the same object."""
     from ..batches.pytree import rebuilt
 
@@ -141,8 +141,8 @@ def replaced(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -> Any
     return rebuilt(value, fresh)
 
 
-def described(value: Any) -> str:
+def describe_texts(value: Any) -> str:
     """The types in a value: ``dict(prompt: str, n: int)``."""
-    parts = [f"{path_text([name])}: {described(child)}" for name, child in list(children(value))[:8]]
+    parts = [f"{path_text([name])}: {describe_texts(child)}" for name, child in list(children(value))[:8]]
     shape = f"{list(value.shape)}" if hasattr(value, "shape") else ""
     return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__ + shape

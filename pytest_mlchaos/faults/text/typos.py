@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["KINDS", "codes_of", "misread", "mistyped", "split"]
+__all__ = ["KINDS", "add_typos", "codes_of", "misread", "split"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 KINDS = ("neighbour", "transposition", "deletion", "insertion")
@@ -90,7 +90,7 @@ def _hits(codes: Any, rate: float, rng: Any) -> Any:
     return hits
 
 
-def mistyped(strings: Sequence[str], kind: str, rate: float, rng: Any) -> list[str]:
+def add_typos(strings: Sequence[str], kind: str, rate: float, rng: Any) -> list[str]:
     """The strings with typing mistakes; where none has a character to mistype, they stay as they are."""
     import numpy as np
 
@@ -112,12 +112,12 @@ def mistyped(strings: Sequence[str], kind: str, rate: float, rng: Any) -> list[s
     codes[hits[slips]] = near[slips]
     twice = (which == 3) | ((which < 2) & ~swaps & ~slips)  # what has no neighbour to slip to is typed twice
     gone = hits[which == 2]
-    typed = _retyped(codes, gone, hits[twice], near[twice])
+    typed = _retype(codes, gone, hits[twice], near[twice])
     longer = np.searchsorted(hits[twice], ends) - np.searchsorted(gone, ends)
     return split(typed, lengths + np.diff(longer, prepend=0))
 
 
-def _retyped(codes: Any, gone: Any, before: Any, more: Any) -> Any:
+def _retype(codes: Any, gone: Any, before: Any, more: Any) -> Any:
     """Code points without those at the places ``gone``, and with ``more`` behind those at the places ``before``; both in order."""
     import numpy as np
 

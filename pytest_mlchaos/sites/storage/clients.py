@@ -13,9 +13,9 @@ from ...engine.stand_ins import Proxy
 from ...errors import BadArgument
 from .base import Passage, Storage, WatchedFile
 from .file_wrappers import FileProxy
-from .fsspec import Access, Call, end_early, wrapped
+from .fsspec import Access, Call, end_early, wrap_method
 
-__all__ = ["watched"]
+__all__ = ["watch_filesystem"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ WHOLE = {"pipe", "pipe_file", "write_bytes", "write_text"}
 BOTH = {"cp", "cp_file", "copy", "mv", "move", "rename", "replace"}
 
 
-def watched(fs: T) -> T:
+def watch_filesystem(fs: T) -> T:
     """``fs`` itself where hooks reach it, else something that stands for it."""
     if isinstance(fs, (type, str, bytes)) or not any(callable(getattr(fs, name, None)) for name in METHODS):
         raise BadArgument(
@@ -86,5 +86,5 @@ def _method(function: Callable[..., Any], name: str) -> Any:
 
     method = run_async if inspect.iscoroutinefunction(function) else run
     names = list(inspect.signature(function).parameters)
-    bound: Callable[..., Any] = wrapped(method, Access(METHODS[name], watched_file, size, trim), names).__get__(function)
+    bound: Callable[..., Any] = wrap_method(method, Access(METHODS[name], watched_file, size, trim), names).__get__(function)
     return bound

@@ -22,7 +22,7 @@ from ...engine.scopes import inside, within
 from .base import Passage, Storage, WatchedFile, active, mechanism
 from .file_wrappers import FileProxy
 
-__all__ = ["Access", "Call", "end_early", "wrapped"]
+__all__ = ["Access", "Call", "end_early", "wrap_method"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 METHODS = {
@@ -179,9 +179,9 @@ def _method(function: Callable[..., Any], name: str) -> Any:
 
     def opened(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
         where = _address(fs, call[0])
-        return result if where is None else _watched(result, where)
+        return result if where is None else _proxy_of(result, where)
 
-    return wrapped(function, Access(op, watched_file, size, opened if op == "open" else trim), _names(function))
+    return wrap_method(function, Access(op, watched_file, size, opened if op == "open" else trim), _names(function))
 
 
 def _request(function: Callable[..., Any], name: str) -> Any:
@@ -205,10 +205,10 @@ def _request(function: Callable[..., Any], name: str) -> Any:
         end = file.__dict__.get("_mlchaos_end")
         return result if end is None else result[: max(0, end - start)]
 
-    return wrapped(function, Access(op, watched_file, size, trim, ("", "open")), _names(function))  # a cache may fetch all at the open
+    return wrap_method(function, Access(op, watched_file, size, trim, ("", "open")), _names(function))  # a cache may fetch all at the open
 
 
-def wrapped(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
+def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
     """The method with a visit in front; a coroutine function stays one. ``names`` are those of its arguments."""
 
     def find(owner: Any, call: Call) -> WatchedFile | None:
@@ -271,7 +271,7 @@ def _remote(storage: Storage, fs: Any, path: Any) -> WatchedFile | None:
     return None if where is None else storage.remote(*where)
 
 
-def _watched(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
+def _proxy_of(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
     """A file object whose reads and writes are visits: those of buffered files are already.
 
     It holds the path alone: a filesystem may be freed before its file, and finish an archive then.

@@ -250,18 +250,18 @@ def _built(original: Callable[..., Any], storage: Storage, watched_file: Watched
     """What ``open`` makes, on a raw file that is watched."""
     file, mode, buffering, text, closefd, opener = arguments
     file = file if isinstance(file, int) else os.fspath(file)
-    raw = CountedFileIO(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _uncounted(opener))
+    raw = CountedFileIO(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _wrap_opener(opener))
     watched_file = watched_file if watched_file is not None else storage.descriptor(raw.fileno())
     try:
         raw.storage, raw.life = storage, storage.life if storage.controller.supervised else None
         raw.watched_file = watched_file if watched_file is not None else WatchedFile(storage, "", (), own=False)
-        return _layered(raw, mode, buffering, text)
+        return _add_layers(raw, mode, buffering, text)
     except BaseException:
         raw.close()
         raise
 
 
-def _uncounted(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]:
+def _wrap_opener(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]:
     """The user's own opener: what it opens is counted there."""
 
     def opened(file: Any, flags: int) -> int:
@@ -271,7 +271,7 @@ def _uncounted(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]:
     return opened
 
 
-def _layered(raw: Any, mode: str, buffering: int, text: tuple[Any, Any, Any]) -> Any:
+def _add_layers(raw: Any, mode: str, buffering: int, text: tuple[Any, Any, Any]) -> Any:
     """The buffer and the text layer, as the original makes them."""
     binary = "b" in mode
     if binary and buffering == 1:

@@ -42,10 +42,10 @@ def _wrap_module(module: str, patches: Patches) -> None:
     loaded = sys.modules[module]
     for _, name, op, position, keyword in (entry for entry in FUNCTIONS if entry[0] == module):
         original = getattr(loaded, name)
-        patches.replace_everywhere(original, _wrapped(original, op, position, keyword))
+        patches.replace_everywhere(original, _wrap(original, op, position, keyword))
 
 
-def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str) -> Callable[..., Any]:
+def _wrap(original: Callable[..., Any], op: str, position: int, keyword: str) -> Callable[..., Any]:
     """One open and one read or write, whatever the function does inside."""
 
     @functools.wraps(original)
@@ -59,13 +59,13 @@ def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str)
         if opening is not None:
             with opening:
                 opening.wait()
-                _opened(file, op)
+                _finish_open(file, op)
         passage = storage.begin(op, watched_file)
         if passage is None:
             with within(op):
                 return original(*args, **kwargs)
         with passage:
-            _opened(file, op)
+            _finish_open(file, op)
             passage.wait()
             if op == "read" and passage.operation.keep is not None:
                 result = _cut(original, passage, position, keyword, args, kwargs)
@@ -77,7 +77,7 @@ def _wrapped(original: Callable[..., Any], op: str, position: int, keyword: str)
     return call
 
 
-def _opened(file: Any, op: str) -> None:
+def _finish_open(file: Any, op: str) -> None:
     """What the open has done by the time that anything can fail behind it: a file to be written is empty."""
     if not _is_object(file):
         open(file, "rb" if op == "read" else "wb").close()
