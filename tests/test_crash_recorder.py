@@ -813,7 +813,7 @@ def test_more_events_than_the_queue_holds(record, monkeypatch):
 def test_lost_events_are_counted(record, monkeypatch):
     """The queue of events overflows: those that it kept tell how many changes were not seen, at least."""
     limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    monkeypatch.setattr(hooks, "_LONG", 60)  # nobody looks from beside
+    monkeypatch.setattr(hooks, "_LONG_CALL_SECONDS", 60)  # nobody looks from beside
 
     def program(root):
         fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pytest_mlchaos.engine.digests import SMALL, digest, random_states
+from pytest_mlchaos.engine.digests import MAX_WHOLE_BYTES, digest, random_states
 
 
 def test_equal_contents_have_one_digest_and_others_another():
@@ -28,7 +28,7 @@ def test_a_tensor_is_digested_by_its_values_wherever_they_lie():
     assert digest(torch.tensor(3)) == digest(torch.tensor([3.0])) == digest(3.0)  # a counter may be any of these
 
 
-@pytest.mark.parametrize("size", [SMALL // 4, SMALL])
+@pytest.mark.parametrize("size", [MAX_WHOLE_BYTES // 4, MAX_WHOLE_BYTES])
 def test_one_value_changes_the_digest_of_a_large_tensor(size):
     """Below and above the size from which on tensors are summed up."""
     torch = pytest.importorskip("torch")

@@ -682,7 +682,7 @@ def polling_in_a_thread(_):
 )
 def test_a_request_that_is_never_answered_ends_the_test_at_once(virtual, monkeypatch, app, message):
     """With the line where it waits."""
-    monkeypatch.setattr(patience, "WAITS", 700)
+    monkeypatch.setattr(patience, "MIN_POLLING_WAITS", 700)
     trials, serve = virtual(app)
     with pytest.raises(NeverAnswered, match=message), trials:
         serve().drive([1])

@@ -8,7 +8,7 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.faults.tables.base import all_same, places
-from pytest_mlchaos.faults.tables.copies import BLOCK, pick, with_others
+from pytest_mlchaos.faults.tables.copies import BLOCK_VALUES, pick, with_others
 from pytest_mlchaos.faults.tables.numpy import NumpyColumn
 from pytest_mlchaos.testing import strike
 
@@ -18,9 +18,9 @@ ROWS = 70_000
 RNG = np.random.default_rng(0)
 WHERE = {
     "some": np.flatnonzero(RNG.random(ROWS) < 0.1),
-    "few": np.array([0, BLOCK - 1, BLOCK, ROWS - 1]),
+    "few": np.array([0, BLOCK_VALUES - 1, BLOCK_VALUES, ROWS - 1]),
     "all but the first": np.arange(1, ROWS),
-    "a stretch over two blocks": np.arange(BLOCK - 5, BLOCK + 7),
+    "a stretch over two blocks": np.arange(BLOCK_VALUES - 5, BLOCK_VALUES + 7),
     "twice": np.array([3, 3, 4, 5, 70, 70]),
     "out of order": RNG.permutation(ROWS)[:500],
     "none": np.empty(0, dtype=int),

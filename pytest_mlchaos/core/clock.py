@@ -14,7 +14,7 @@ __all__ = ["Clock", "RealClock", "VirtualClock"]
 
 _waited_until: ContextVar[float] = ContextVar("mlchaos_waited_until", default=0.0)
 """In a task of a loop in another thread: when, in seconds of the clock, the last of its delays is over."""
-TICK = 2.0**-20
+TICK_SECONDS = 2.0**-20
 """Seconds (about a microsecond) that pass when virtual time is read: a loop that waits for a deadline comes to its end."""
 
 
@@ -115,7 +115,7 @@ class VirtualClock:
         """Seconds since the clock was made."""
         if self._real_since is not None:
             return self._passed + (monotonic() - self._real_since)
-        self._passed += TICK
+        self._passed += TICK_SECONDS
         return self._passed
 
     def now(self) -> float:

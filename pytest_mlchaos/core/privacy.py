@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "SMALL",
+    "MAX_SHOWN_COUNT",
     "attribute_text",
     "child_error",
     "command_text",
@@ -58,7 +58,7 @@ _LONGEST_OPTION = 60
 _MOST_ITEMS = 6
 _RAISING_FRAMES = 3
 """Innermost frames whose constants may be in a message: helpers such as ``pytest.fail`` raise what their caller says."""
-SMALL = 9
+MAX_SHOWN_COUNT = 9
 """A difference of whole numbers up to this is a count, and shown."""
 _HIDDEN = "…"
 
@@ -238,7 +238,7 @@ def difference_text(actual: Any, expected: Any, gap: float, amount: str) -> str:
 def _is_harmless(actual: Any, expected: Any, gap: float) -> bool:
     """Return True if a difference tells neither of the two numbers: it is well below both, or a count of a few."""
     smaller = min(abs(actual), abs(expected))
-    return bool(2 * gap <= smaller or (smaller and gap <= SMALL and isinstance(actual, int) and isinstance(expected, int)))
+    return bool(2 * gap <= smaller or (smaller and gap <= MAX_SHOWN_COUNT and isinstance(actual, int) and isinstance(expected, int)))
 
 
 def _percent(actual: Any, expected: Any, gap: float) -> str:

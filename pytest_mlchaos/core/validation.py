@@ -53,7 +53,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B\s*")
 _MOST_DIGITS = 300
-LONGEST = 1e9
+MAX_DURATION_SECONDS = 1e9
 """Seconds (31 years): a longer wait overflows the system's timers."""
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]*)\s*")
 
@@ -93,14 +93,14 @@ def parse_duration(value: object, what: str = "a duration") -> float:
     seconds = _seconds(value)
     if seconds is None:
         raise BadArgument(f"expected {what} in seconds, or a text such as '150ms', '2s' or '5m', but got {format_value(value)}")
-    if seconds > LONGEST:
-        raise BadArgument(f"expected {what} to be at most {LONGEST:.0e} seconds but got {format_value(value)}")
+    if seconds > MAX_DURATION_SECONDS:
+        raise BadArgument(f"expected {what} to be at most {MAX_DURATION_SECONDS:.0e} seconds but got {format_value(value)}")
     return seconds
 
 
 def _seconds(value: object) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return float(min(value, 2 * LONGEST))  # an int may be too large for a float
+        return float(min(value, 2 * MAX_DURATION_SECONDS))  # an int may be too large for a float
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     unit = match and (match[2] or "s")
     return float(match[1]) * _UNITS[unit] if match and unit in _UNITS else None

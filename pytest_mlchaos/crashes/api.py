@@ -37,7 +37,7 @@ from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
 from ..engine.process_state import ProcessState
-from ..engine.scopes import KEPT_COPIES, OURS, within
+from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from ..engine.user_code import user_place
 from ..engine.watchdog import no_time_limit
 from ..errors import BadArgument, TrialTimeout
@@ -69,7 +69,7 @@ COMPARED = (
 )
 DIFFERS = "at the end of the run without a crash, not what its system calls made of them (written through a mapping into memory, say)"
 UNCHECKED = "not checked in a fresh process (what the subject keeps in this one may help it to resume)"
-RECORDED = 5.0
+RECORDING_SLOWDOWN = 5.0
 """How many times as long as another a run may take that is recorded."""
 
 
@@ -249,7 +249,7 @@ def _baselines(
         root=root,
         traced=trace_steps,
         cross_device=options.cross_device,
-        timeout=options.timeout * RECORDED if options.timeout else left,
+        timeout=options.timeout * RECORDING_SLOWDOWN if options.timeout else left,
         elsewhere=remote,
     )
     virtual = isinstance(controller.clock, VirtualClock)
@@ -286,7 +286,7 @@ def _runner_choice(
 
 
 def _beside(folder: Path) -> Path:
-    with within(OURS):
+    with within(INTERNAL_OPERATION):
         folder.mkdir(parents=True)
     return folder
 
@@ -365,7 +365,7 @@ def _keep_state(state: CrashState, folder: Path, contents: ContentStore) -> Path
     """The state's directory, for the user to look at."""
     name = re.sub(r"[^\w.@#-]+", "_", state.id)
     target = next(path for number in itertools.count(1) if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists())
-    with within(OURS):
+    with within(INTERNAL_OPERATION):
         folder.mkdir(parents=True, exist_ok=True)
         Disk(target, contents).hold({"": Folder(), **state.tree})
     return target
@@ -391,13 +391,13 @@ def _root(workdir: Any, scratch: Path) -> Path:
 
 @uninterruptible
 def _home(scratch: Path) -> Iterator[Path]:
-    home = scratch / f"{KEPT_COPIES}{secrets.token_hex(8)}"
-    with within(OURS):
+    home = scratch / f"{GOLDEN_COPY_PREFIX}{secrets.token_hex(8)}"
+    with within(INTERNAL_OPERATION):
         home.mkdir(mode=0o700)
     try:
         yield home
     finally:
-        with within(OURS):
+        with within(INTERNAL_OPERATION):
             shutil.rmtree(home, ignore_errors=True)
 
 

@@ -20,9 +20,9 @@ from .time_limits import TimeLimits
 __all__ = ["Baseline", "Judge", "RunnerChoice", "establish_baseline", "replicate_baseline"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-PATIENCE = 30.0
+MIN_TIMEOUT_SECONDS = 30.0
 """Seconds that a resumed run may take at least: some programs wait so long for a lock that a dead process has left."""
-TIMES = 10
+GOLDEN_DURATION_FACTOR = 10
 """How many times as long as the golden run it may take besides."""
 
 
@@ -217,7 +217,7 @@ def _golden(choice: RunnerChoice, runner: Runner) -> GoldenRun:
 
 
 def _limit(choice: RunnerChoice, golden: GoldenRun) -> float:
-    return choice.timeout or min(choice.most, PATIENCE + TIMES * golden.ran.duration)
+    return choice.timeout or min(choice.most, MIN_TIMEOUT_SECONDS + GOLDEN_DURATION_FACTOR * golden.ran.duration)
 
 
 def _time_limits(choice: RunnerChoice, golden: GoldenRun) -> TimeLimits:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 __all__ = ["endings"]
 
-TEXT = 1 << 16
+MAX_TEXT_BYTES = 1 << 16
 """Bytes of a text that is kept as a whole."""
-PARSED = 1 << 22
+MAX_PARSED_BYTES = 1 << 22
 """Bytes of a file that is read by its format; a larger one is compared by its bytes."""
 _UNTOLD = (".data/serialization_id",)
 """Members of torch's archives that are made of the other members' bytes."""
@@ -39,7 +39,7 @@ def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
             relative = os.path.relpath(path, root).replace(os.sep, "/")
             with contextlib.suppress(OSError):
                 found[relative] = _digest(path, named)
-                if os.path.getsize(path) <= TEXT and b"\0" not in (data := Path(path).read_bytes()):
+                if os.path.getsize(path) <= MAX_TEXT_BYTES and b"\0" not in (data := Path(path).read_bytes()):
                     texts[relative] = data
     return found, texts
 
@@ -79,7 +79,7 @@ def _digest(path: str, named: _Named) -> bytes:
             with contextlib.suppress(sqlite3.Error):
                 told.update(_rows(path))
                 return told.digest()
-        if head and size <= PARSED:
+        if head and size <= MAX_PARSED_BYTES:
             file.seek(0)
             for part in _canonical_form(file.read(), named):
                 told.update(part)

@@ -14,12 +14,12 @@ from time import monotonic, sleep
 from typing import Any
 
 from ..core.privacy import command_text
-from ..engine.activity import OUR_PROCESSES, is_alive
+from ..engine.activity import TOOL_PROCESSES, is_alive
 from ..runs.module_globals import GlobalContainers, user_modules, watched_imports
 
 __all__ = ["Leftovers"]
 
-PATIENCE = 2.0
+EXIT_TIMEOUT_SECONDS = 2.0
 """Seconds for threads and processes that are on their way out."""
 _CHILDREN = Path("/proc/self/task")
 
@@ -85,7 +85,7 @@ class Leftovers:
 
     def running(self) -> list[str]:
         """Threads that would keep a process from ending, and child processes, that still run; they are given a moment to end."""
-        until = monotonic() + PATIENCE
+        until = monotonic() + EXIT_TIMEOUT_SECONDS
         while (found := [*self._new_threads(), *self._new_processes()]) and monotonic() < until:
             sleep(0.01)
         return found
@@ -97,7 +97,7 @@ class Leftovers:
 
     def _new_processes(self) -> Iterator[str]:
         for pid in _children():
-            if pid not in self._processes and pid not in OUR_PROCESSES and not _is_helper(pid) and is_alive(pid):
+            if pid not in self._processes and pid not in TOOL_PROCESSES and not _is_helper(pid) and is_alive(pid):
                 yield f"the process {_command(pid)}"
 
 

@@ -9,7 +9,7 @@ from .model import CrashOutcome, RunResult, Tree
 
 __all__ = ["mark_restarted", "never_resumes"]
 
-NAMED = 3
+SHOWN_FILES = 3
 """Files that a report names."""
 
 
@@ -67,5 +67,5 @@ def _detail(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> str:
 
 
 def _list_paths(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(paths[:NAMED]) + more
+    more = f" and {len(paths) - SHOWN_FILES} more" if len(paths) > SHOWN_FILES else ""
+    return ", ".join(paths[:SHOWN_FILES]) + more

@@ -26,7 +26,7 @@ from ..engine.controller import Controller, current
 from ..engine.digests import random_states
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
-from ..engine.scopes import OURS, within
+from ..engine.scopes import INTERNAL_OPERATION, within
 from ..engine.user_code import user_place
 from ..engine.watchdog import time_limit
 from ..errors import GoldenRunFailed, MlchaosError, NonDeterministicSubject, TrialTimeout, Verdict
@@ -43,7 +43,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
 """Opens around a run and traces its steps; calls what it is given behind each."""
 _TORCH_SEED = 67280421310721  # torch's own in each new process (c10::detail's default_rng_seed_val)
-_OUTPUT = 20_000
+_MAX_OUTPUT_CHARACTERS = 20_000
 _JUDGEMENTS = (Verdict, GoldenRunFailed, NonDeterministicSubject)
 """Errors of this package that judge what the subject ran: they are outcomes, as the subject's own errors are."""
 
@@ -161,12 +161,12 @@ def _run(
             ran.error = error
         ran.duration = perf_counter() - start
     ran.read = reads.files
-    ran.output = output.getvalue()[-_OUTPUT:]
+    ran.output = output.getvalue()[-_MAX_OUTPUT_CHARACTERS:]
     ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
     if ran.error is not None:
         ran.place = user_place(ran.error)
     elif ran.hung is None and not ran.trace.stopped and (isinstance(options.location, LocalDirectory) or ran.value is None):
-        with within(OURS):
+        with within(INTERNAL_OPERATION):
             ran.files, ran.texts = options.location.endings()
     return ran
 

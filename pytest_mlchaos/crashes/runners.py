@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..core.interrupts import uninterruptible
 from ..core.privacy import child_error, error_text, remember_text
 from ..engine.process_state import ProcessState
-from ..engine.scopes import OURS, within
+from ..engine.scopes import INTERNAL_OPERATION, within
 from ..errors import BadArgument, MlchaosError
 from ..processes import stack_dumps
 from ..processes.subject_pickling import PickledOnce
@@ -124,7 +124,7 @@ class InProcessRunner:
         self._before.leave()
 
     def _reset(self, tree: Tree | None) -> None:
-        with within(OURS):
+        with within(INTERNAL_OPERATION):
             if tree is not None:
                 self._disk.hold(tree)
             self._process_state.restore()
@@ -163,7 +163,7 @@ class SubprocessRunner:
 
     def _traced(self) -> GoldenRun:
         """A run that strace records."""
-        with within(OURS), contextlib.closing(SyscallRecorder(self._root, self.contents)) as replay:
+        with within(INTERNAL_OPERATION), contextlib.closing(SyscallRecorder(self._root, self.contents)) as replay:
             written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
             try:
                 ended = run_traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
@@ -195,18 +195,18 @@ class SubprocessRunner:
 
     def _hold(self, tree: Tree | None) -> None:
         if tree is not None:
-            with within(OURS):
+            with within(INTERNAL_OPERATION):
                 self._disk.hold(tree)
 
 
 def _record_golden(call: Callable[[], Any], options: RunOptions, contents: ContentStore, before: Leftovers) -> GoldenRun:
-    with within(OURS):
+    with within(INTERNAL_OPERATION):
         recorder = options.location.recorder(contents)
     try:
         ran = run_recorded(call, options, recorder)
         running = before.running()
         before.look()
-        with within(OURS):
+        with within(INTERNAL_OPERATION):
             recorder.drain()
         directory = before.directory()
         if directory is not None:
@@ -230,7 +230,7 @@ def _record_golden(call: Callable[[], Any], options: RunOptions, contents: Conte
 
 
 def _record_resumed(call: Callable[[], Any], options: RunOptions, contents: ContentStore, number: int) -> RunResult:
-    with within(OURS):
+    with within(INTERNAL_OPERATION):
         recorder = options.location.recorder(contents)
     try:
         return run_recorded(call, options, recorder, number)
@@ -253,7 +253,7 @@ def _golden_there(order: _Order, store: Path) -> GoldenRun:
 
 def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
     """As ``_golden_there``, where strace follows this process from the beginning."""
-    with within(OURS):
+    with within(INTERNAL_OPERATION):
         await_strace(ready)
     call, options = order
     return _golden_there((call, dataclasses.replace(options, elsewhere=TracedDirectory(options.root))), store)

@@ -8,11 +8,11 @@ import mmap
 from collections.abc import Iterator, Sequence
 
 from .model import Change, Content, CrashState, File, Tree, tree_key
-from .recording.content_store import BLOCK, EMPTY, ContentStore
+from .recording.content_store import BLOCK_BYTES, EMPTY, ContentStore
 
 __all__ = ["CrashStates", "completed_writes"]
 
-STABLE = 10
+MAX_STABLE_LETTERS = 10
 """Letters that a temporary file's name has besides the file's own, at most, to be the same in each run: ``.tmp``, ``.partial``."""
 
 
@@ -105,7 +105,7 @@ class CrashStates:
     def _ends_of_writes(self, change: Change, content: Content) -> tuple[int, ...]:
         """Return where writes ended if they wrote as many lines: each of them was one, for all that is known. Nothing if they did not."""
         size = content.size - change.start
-        added = self._contents.part(content, change.start, size) if size <= BLOCK else b""
+        added = self._contents.part(content, change.start, size) if size <= BLOCK_BYTES else b""
         if not added.endswith(b"\n") or added.count(b"\n") != change.writes:
             return ()
         ends = list(itertools.accumulate((len(line) + 1 for line in added.split(b"\n")[:-2]), initial=change.start))[1:]
@@ -240,7 +240,7 @@ def _name(path: str, target: str | None) -> str:
         return path
     own, final = path.rpartition("/")[2], target.rpartition("/")[2]
     rest = own.replace(final, "", 1)
-    is_stable = final in own and len(rest) <= STABLE and not any(letter.isdigit() for letter in rest)
+    is_stable = final in own and len(rest) <= MAX_STABLE_LETTERS and not any(letter.isdigit() for letter in rest)
     return path if is_stable else f"{target}~tmp"
 
 

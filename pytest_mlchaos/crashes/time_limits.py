@@ -9,9 +9,9 @@ from .runners import OnStep, Runner
 
 __all__ = ["TimeLimits"]
 
-LEAST = 1.0
+MIN_TIMEOUT_SECONDS = 1.0
 """Seconds that a run may take at least."""
-TIMES = 5
+LONGEST_RUN_FACTOR = 5
 """How many times as long as the longest run that ended it may take."""
 
 
@@ -26,7 +26,7 @@ class TimeLimits:
     @property
     def short(self) -> float:
         """Seconds for a run that is expected to hang."""
-        return min(self._full, max(LEAST, TIMES * self._longest))
+        return min(self._full, max(MIN_TIMEOUT_SECONDS, LONGEST_RUN_FACTOR * self._longest))
 
     def resume(self, runner: Runner, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
         """Make a run from that content. One that is cut short elsewhere than earlier ones hung is made again, in full."""

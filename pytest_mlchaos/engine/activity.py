@@ -14,8 +14,8 @@ from time import sleep  # the real one
 from .user_code import is_users
 
 __all__ = [
-    "OUR_PROCESSES",
     "TOOLS",
+    "TOOL_PROCESSES",
     "WAITING",
     "WORLDS",
     "busy_reason",
@@ -28,16 +28,16 @@ __all__ = [
     "runs_a_program",
 ]
 
-_OURS = __name__.partition(".")[0]
+_PACKAGE_NAME = __name__.partition(".")[0]
 WAITING = frozenset(
     ("threading", "queue", "multiprocessing", "concurrent", "subprocess", "selectors", "socket", "socketserver", "ssl", "http", "urllib")
 )
 """Modules of the standard library that wait by themselves, and really."""
-TOOLS = frozenset({"pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", _OURS})
+TOOLS = frozenset({"pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", _PACKAGE_NAME})
 """Packages that are no part of what is tested."""
-GRACE = 0.001
+WAKE_UP_SECONDS = 0.001
 """Seconds for a thread that has just been given something to do to wake up."""
-OUR_PROCESSES: set[int] = set()
+TOOL_PROCESSES: set[int] = set()
 """Child processes of the tool's own."""
 WORLDS: set[int] = set()
 """Worlds whose ranks run now: they are children of one of the tool's processes, but what they run is the subject's."""
@@ -88,7 +88,7 @@ def _busy_thread() -> str:
     others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_idle(thread)]
     if not others:
         return ""
-    sleep(GRACE)
+    sleep(WAKE_UP_SECONDS)
     frames = sys._current_frames()
     busy = next((thread for thread in others if thread.ident in frames and not _waits(thread, frames[thread.ident])), None)
     return f"the thread {busy.name} is at work" if busy is not None else ""
@@ -173,7 +173,7 @@ def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
     while outer is not None:
         packages.add(package_of(outer))
         outer = outer.f_back
-    of_a_tool = bool(packages & (TOOLS - {_OURS}))
+    of_a_tool = bool(packages & (TOOLS - {_PACKAGE_NAME}))
     return of_a_tool or (waits and (thread.daemon or packages <= sys.stdlib_module_names))
 
 
@@ -187,7 +187,7 @@ def _busy_process() -> str:
     for task in _TASKS.glob("*/children") if _TASKS.is_dir() else ():
         with contextlib.suppress(OSError):
             for pid in task.read_text().split():
-                if int(pid) not in OUR_PROCESSES and not _is_tracker(int(pid)) and is_alive(int(pid)):
+                if int(pid) not in TOOL_PROCESSES and not _is_tracker(int(pid)) and is_alive(int(pid)):
                     return f"there is a child process ({_name_of(pid)})"
     return ""
 

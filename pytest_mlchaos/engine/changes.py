@@ -12,7 +12,7 @@ from .digests import digest
 
 __all__ = ["alike", "fingerprint"]
 
-_DEEP = 32
+_MAX_DEPTH = 32
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _CARRIERS = ("pandas", "polars", "pyarrow", "scipy", "PIL")
 """Packages whose objects are data and pickle to the same bytes as long as they hold the same."""
@@ -44,7 +44,7 @@ def alike(one: Any, other: Any) -> bool:
 def _feed(value: Any, update: Callable[[bytes], object], depth: int) -> None:
     kind = type(value)
     update(kind.__qualname__.encode())
-    if depth > _DEEP:
+    if depth > _MAX_DEPTH:
         raise _UnknownContent
     if kind in _PLAIN:
         update(repr(value).encode(errors="surrogatepass"))

@@ -25,7 +25,7 @@ from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
 from ..errors import BadArgument, MlchaosError, SimulatedCrash
 from .attribution import attribute_strike, forget_scopes
-from .counters import NEVER, ProcessCounts, ScheduledFault, VisitCounter, most_passed
+from .counters import NO_VISIT, ProcessCounts, ScheduledFault, VisitCounter, most_passed
 from .error_origin import comes_from
 from .forks import Forks
 from .gate import Gate
@@ -456,13 +456,13 @@ class Controller(Injector):
 
     def _schedule(self, counter: VisitCounter) -> None:
         if self._closed:
-            counter.next_due = NEVER
+            counter.next_due = NO_VISIT
         elif self.crash is not None:
-            counter.next_due = -NEVER
+            counter.next_due = -NO_VISIT
         elif self.probing:
-            counter.next_due = 0 if counter.scheduled else NEVER
+            counter.next_due = 0 if counter.scheduled else NO_VISIT
         else:
-            counter.next_due = min((scheduled.next_due for scheduled in counter.scheduled), default=NEVER)
+            counter.next_due = min((scheduled.next_due for scheduled in counter.scheduled), default=NO_VISIT)
 
     def _rearm(self) -> None:
         for counter in list(self._counters.values()):

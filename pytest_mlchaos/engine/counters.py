@@ -12,11 +12,11 @@ from ..core.faults import EVERY, Fault, following
 from ..core.sites import Key
 from ..errors import PayloadMismatch
 
-__all__ = ["NEVER", "ProcessCounts", "ScheduledFault", "VisitCounter", "most_passed"]
+__all__ = ["NO_VISIT", "ProcessCounts", "ScheduledFault", "VisitCounter", "most_passed"]
 
-NEVER = 2**30 - 1
+NO_VISIT = 2**30 - 1
 """No visit: an int that the interpreter compares fast (a visit of that number would take the slow path, which decides anew)."""
-LOOK_AHEAD = 10_000
+LOOK_AHEAD_VISITS = 10_000
 """How far a probability is looked up in one go."""
 
 
@@ -63,8 +63,8 @@ class ScheduledFault:
         """A visit before which nothing is due any more: mostly the next that is."""
         if self.observes and self.fault.keeps_observing and self.memory:
             return 0
-        if self._next == NEVER or (self.fault.times is not None and self.struck >= self.fault.times):
-            return NEVER
+        if self._next == NO_VISIT or (self.fault.times is not None and self.struck >= self.fault.times):
+            return NO_VISIT
         return 0 if self.observes else self._next
 
     def resolve(self, visit: int) -> None:
@@ -80,12 +80,12 @@ class ScheduledFault:
         if fault.at is EVERY:
             return start
         if fault.p is not None:
-            ahead = range(start, start + LOOK_AHEAD)
-            return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.index)), start + LOOK_AHEAD)
+            ahead = range(start, start + LOOK_AHEAD_VISITS)
+            return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.index)), start + LOOK_AHEAD_VISITS)
         if fault.is_consecutive:
             return int(max(start, fault.at[0]))
         visit = following(fault.at, start) if isinstance(fault.at, (tuple, range)) else None
-        return NEVER if visit is None else visit
+        return NO_VISIT if visit is None else visit
 
 
 class VisitCounter:
@@ -96,7 +96,7 @@ class VisitCounter:
     def __init__(self) -> None:
         self.advance = self.count = itertools.count(1).__next__  # one C call: atomic, so threads never share a number
         self.passed = self.failed = 0
-        self.next_due = NEVER
+        self.next_due = NO_VISIT
         self.scheduled: list[ScheduledFault] = []
 
     def go_on_from(self, visit: int) -> None:

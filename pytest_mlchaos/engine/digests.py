@@ -13,10 +13,10 @@ from typing import Any
 
 __all__ = ["digest", "random_states"]
 
-SMALL = 1 << 20
+MAX_WHOLE_BYTES = 1 << 20
 """Bytes up to which a tensor is digested whole; of larger ones, sums and samples."""
 
-_DEEP = 8
+_MAX_DEPTH = 8
 _DOUBLE = struct.Struct("d").pack
 _Update = Callable[[Any], object]
 _numpy_seen: dict[bytes, bytes] = {}
@@ -37,7 +37,7 @@ def _feed(value: Any, update: _Update, depth: int) -> None:
     kind = type(value)
     if kind is float:
         update(_DOUBLE(value))
-    elif kind in (dict, list, tuple) and depth < _DEEP:
+    elif kind in (dict, list, tuple) and depth < _MAX_DEPTH:
         (_feed_mapping if kind is dict else _feed_sequence)(value, update, depth)
     elif kind is str:
         update(value.encode(errors="surrogatepass"))
@@ -58,9 +58,9 @@ def _feed_rare(value: Any, update: _Update, depth: int) -> None:
         update(value.encode(errors="surrogatepass") if isinstance(value, str) else value)
     elif _is("numpy", "ndarray", value) or _is("numpy", "generic", value):
         _feed_array(value, update)
-    elif depth < _DEEP and isinstance(value, Mapping):
+    elif depth < _MAX_DEPTH and isinstance(value, Mapping):
         _feed_mapping(value, update, depth)
-    elif depth < _DEEP and isinstance(value, (list, tuple)):
+    elif depth < _MAX_DEPTH and isinstance(value, (list, tuple)):
         _feed_sequence(value, update, depth)
     else:
         update(type(value).__qualname__.encode())
@@ -105,7 +105,7 @@ def _lies_plain(tensor: Any, torch: Any) -> bool:
         type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and tensor.is_cpu
         and tensor.is_contiguous()
-        and tensor.nbytes <= SMALL
+        and tensor.nbytes <= MAX_WHOLE_BYTES
         and not (tensor.is_complex() or tensor.is_neg() or tensor.storage_offset())
     )
 
@@ -118,7 +118,7 @@ def _feed_any_tensor(tensor: Any, update: _Update) -> None:
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()
     raw = flat.view(torch.uint8).numpy()
-    if raw.nbytes <= SMALL:
+    if raw.nbytes <= MAX_WHOLE_BYTES:
         update(raw)
         return
     words = flat.view(torch.uint8)[: raw.nbytes // 8 * 8].view(torch.int64)

@@ -8,7 +8,7 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from .scopes import OURS, inside
+from .scopes import INTERNAL_OPERATION, inside
 
 __all__ = ["FileHistory"]
 
@@ -60,7 +60,7 @@ def _absolute(path: Any) -> str | None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _recording or event not in ("open", "os.rename", "os.link") or inside() == OURS:
+    if not _recording or event not in ("open", "os.rename", "os.link") or inside() == INTERNAL_OPERATION:
         return
     path = _absolute(arguments[0] if event == "open" else arguments[1])
     for history in tuple(_recording) if path is not None else ():

@@ -13,7 +13,7 @@ from os import close, fstat, pread, pwrite  # the trial replaces what user code 
 from typing import Any
 
 from ..core.sites import Key
-from .scopes import OURS, within
+from .scopes import INTERNAL_OPERATION, within
 
 __all__ = ["Forks", "nameless_file"]
 
@@ -188,7 +188,7 @@ def nameless_file() -> int:
     """Return a descriptor of a new file that has no name."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("mlchaos")
-    with within(OURS), tempfile.TemporaryFile() as file:
+    with within(INTERNAL_OPERATION), tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-__all__ = ["KEPT_COPIES", "OURS", "forget_all", "inside", "within"]
+__all__ = ["GOLDEN_COPY_PREFIX", "INTERNAL_OPERATION", "forget_all", "inside", "within"]
 
 _INSIDE: ContextVar[str] = ContextVar("mlchaos_inside", default="")
-OURS = "mlchaos"
+INTERNAL_OPERATION = "mlchaos"
 """The operation that stands for all that the tool itself does with files."""
-KEPT_COPIES = "mlchaos-golden-"
+GOLDEN_COPY_PREFIX = "mlchaos-golden-"
 """What the names of our own directories begin with: no part of any subject."""
 
 
@@ -24,7 +24,7 @@ def inside() -> str:
 def within(operation: str) -> Iterator[None]:
     """What is done here is part of an operation that has been counted (of none, where it is empty).
 
-    Within ``OURS`` it is the tool's own work, and nobody's visit.
+    Within ``INTERNAL_OPERATION`` it is the tool's own work, and nobody's visit.
     """
     before = _INSIDE.get()
     _INSIDE.set(operation)

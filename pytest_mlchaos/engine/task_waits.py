@@ -13,7 +13,7 @@ from .user_code import is_users
 
 __all__ = ["line_of", "waits_for"]
 
-_DEPTH = 2
+_SEARCH_DEPTH = 2
 """How deep in the attributes of a task group the task that opened it lies."""
 
 
@@ -31,7 +31,7 @@ def waits_for(waiter: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
         if id(one) not in seen:
             seen.add(id(one))
             for callback, *_ in one._callbacks or ():
-                to_see += _futures(_held_by(callback), _DEPTH)
+                to_see += _futures(_held_by(callback), _SEARCH_DEPTH)
     return False
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.interrupts import uninterruptible
-from .scopes import OURS, within
+from .scopes import INTERNAL_OPERATION, within
 
 __all__ = [
     "INTERPRETER",
@@ -107,7 +107,7 @@ def take_subject(subject: Any) -> None:
     """
     found = Project()
     for module, file, is_object in _origins(subject):
-        if file and not _is_generated(file) and module.partition(".")[0] not in {*sys.stdlib_module_names, _OURS}:
+        if file and not _is_generated(file) and module.partition(".")[0] not in {*sys.stdlib_module_names, _PACKAGE_NAME}:
             packages = _packages_of(module, file)
             if not is_object or not _is_from_an_index(file):
                 found += Project((os.path.dirname(os.path.abspath(file)),), tuple(packages))
@@ -276,7 +276,7 @@ def _recorded_files(folder: str) -> frozenset[str]:
     found = _records.get(folder)
     if found is None:
         _records[folder] = frozenset()  # the answer to a storage site that asks about the files read here
-        with within(OURS):
+        with within(INTERNAL_OPERATION):
             found = _records[folder] = frozenset(_list_files(folder))
     return found
 
@@ -301,7 +301,7 @@ def _editable_folders(search: tuple[str, ...]) -> tuple[str, ...]:
     """The source folders of editable installs."""
     found: dict[str, None] = {}
     for entry in search:
-        with contextlib.suppress(OSError), within(OURS):
+        with contextlib.suppress(OSError), within(INTERNAL_OPERATION):
             for name in os.listdir(entry or "."):
                 if name.endswith(".dist-info"):
                     origin = _origin_of(os.path.join(entry, name))
@@ -325,7 +325,7 @@ def _origin_of(dist_info: str) -> dict[str, Any]:
 # -- subjects --------------------------------------------------------------------------------------------------
 
 
-_OURS = __name__.partition(".")[0]
+_PACKAGE_NAME = __name__.partition(".")[0]
 
 
 def _origins(subject: Any) -> Iterator[tuple[str, str, bool]]:

@@ -19,7 +19,8 @@ __all__ = ["no_time_limit", "time_limit"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _SIGNAL = getattr(signal, "SIGVTALRM", None)  # nobody else's: SIGALRM belongs to pytest-timeout and to user code
-_AGAIN = 1.0
+_REPEAT_SECONDS = 1.0
+"""Seconds until a test that is still there is interrupted again: its code may have swallowed the first interruption."""
 
 
 class _Expired(BaseException):
@@ -61,7 +62,7 @@ class _Watcher:
                     self._changed.wait(left)
                 else:
                     signal.pthread_kill(main, _SIGNAL)  # type: ignore[arg-type]  # there is one, or nobody starts this
-                    self._deadline = time.monotonic() + _AGAIN
+                    self._deadline = time.monotonic() + _REPEAT_SECONDS
 
 
 _watcher = _Watcher()

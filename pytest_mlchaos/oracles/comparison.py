@@ -15,9 +15,9 @@ from ..errors import BadArgument, Inconclusive, Worse
 __all__ = ["assert_not_worse"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-EXACT = 200_000
+MAX_EXACT_WAYS = 200_000
 """Ways to flip signs, or to deal seeds out to two groups, up to which all are tried: 0.1 s."""
-DRAWN = 100_000
+DRAWN_WAYS = 100_000
 """As many are drawn (always the same ones) where there are more."""
 POWER = 0.8
 MOST_SEEDS = 1_000
@@ -176,12 +176,12 @@ def _sign_flips(values: list[float], *, strict: bool) -> float:
     import numpy as np
 
     data = np.array(values)
-    if 2 ** len(data) <= EXACT:
+    if 2 ** len(data) <= MAX_EXACT_WAYS:
         sums = np.zeros(1)
         for value in data:
             sums = np.concatenate([sums + value, sums - value])
         return _tail(sums, float(data.sum()), float(np.abs(data).sum()), strict, drawn=False)
-    signs = np.random.default_rng(0).integers(0, 2, (DRAWN, len(data)), dtype=np.int8) * 2 - 1
+    signs = np.random.default_rng(0).integers(0, 2, (DRAWN_WAYS, len(data)), dtype=np.int8) * 2 - 1
     return _tail(signs @ data, float(data.sum()), float(np.abs(data).sum()), strict, drawn=True)
 
 
@@ -193,11 +193,11 @@ def _shuffles(low: list[float], high: list[float], *, strict: bool) -> float:
 
     data = np.array(low + high) - fmean(low + high)
     n, total = len(low), len(low) + len(high)
-    exact = math.comb(total, n) <= EXACT
+    exact = math.comb(total, n) <= MAX_EXACT_WAYS
     if exact:
         ways = np.fromiter(itertools.chain.from_iterable(itertools.combinations(range(total), n)), dtype=np.intp).reshape(-1, n)
     else:
-        ways = np.random.default_rng(0).random((DRAWN, total)).argpartition(n - 1, axis=1)[:, :n]
+        ways = np.random.default_rng(0).random((DRAWN_WAYS, total)).argpartition(n - 1, axis=1)[:, :n]
     observed = _welch(data, np.arange(n)[None, :])
     return _tail(_welch(data, ways), float(observed[0]), 10 * abs(float(observed[0])), strict, drawn=not exact)
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from ..core.privacy import SMALL, attribute_text, difference_text, key_text, shows_values
+from ..core.privacy import MAX_SHOWN_COUNT, attribute_text, difference_text, key_text, shows_values
 from ..core.validation import TEXT, TOLERANCE, check_arguments, format_number
 from ..errors import StateDiffers
 from .functions import class_differences, code_differences, is_code, is_local
@@ -451,7 +451,7 @@ def _most(np: Any, a: Any, b: Any, gap: Any) -> str:
     finite = np.isfinite(gap)
     sizes = [np.abs(side[finite].astype("c16" if side.dtype.kind == "c" else "f8")) for side in (a, b)]
     gap, smaller, larger = gap[finite], np.minimum(*sizes), np.maximum(*sizes)
-    few = (gap <= SMALL) & (smaller > 0) & (a.dtype.kind in "biu")
+    few = (gap <= MAX_SHOWN_COUNT) & (smaller > 0) & (a.dtype.kind in "biu")
     if shows_values() or bool((few | (2 * gap <= smaller)).all()):
         return _amount(int(gap.max()) if a.dtype.kind in "biu" else float(gap.max()))
     return f"{100 * float((gap / larger).max()):.3g} %"

@@ -14,9 +14,9 @@ __all__ = ["bin_counts", "category_counts", "chi2_sf", "chi2_test", "ks_distance
 
 EXACT_PRODUCT, EXACT_TOTAL = 1_000_000, 10_000
 """Up to these the p-value of KS is exact: at most some 50 ms."""
-SAMPLED = 65_536
+MAX_EDGE_SAMPLES = 65_536
 """Reference values that the edges of bins are taken from: more would move an edge by a few thousandths of a bin."""
-ENOUGH = 5.0
+MIN_EXPECTED_COUNT = 5.0
 """The expected count from which on the chi-squared approximation is trusted (Cochran 1954)."""
 SHUFFLES = 9_999
 FEW = 1_000
@@ -119,12 +119,12 @@ def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
     import numpy as np
 
     total = counts.sum(0)
-    rare = total * counts.sum(1).min() / counts.sum() < ENOUGH
+    rare = total * counts.sum(1).min() / counts.sum() < MIN_EXPECTED_COUNT
     if rare.any() and counts.sum() <= FEW and counts.shape[1] <= MOST_SHUFFLED:
         return _permutation_test(counts, level)
     grouped = counts[:, ~rare] if not rare.any() else np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)])
     expected = grouped.sum(0) * grouped.sum(1).min() / grouped.sum()
-    if grouped.shape[1] > 1 and (expected >= ENOUGH).all():
+    if grouped.shape[1] > 1 and (expected >= MIN_EXPECTED_COUNT).all():
         statistic = _chi2_statistic(grouped)
         return statistic, chi2_sf(statistic, grouped.shape[1] - 1)
     return _permutation_test(counts, level) if counts.shape[1] <= MOST_SHUFFLED else None
@@ -163,8 +163,8 @@ def bin_counts(reference: Any, current: Any, bins: int) -> Any:
     import numpy as np
 
     sample = reference
-    if len(reference) > SAMPLED:
-        sample = reference[np.random.default_rng(0).integers(0, len(reference), SAMPLED)]
+    if len(reference) > MAX_EDGE_SAMPLES:
+        sample = reference[np.random.default_rng(0).integers(0, len(reference), MAX_EDGE_SAMPLES)]
     ranked = np.sort(sample)
     highest = reference.max()
     edges = np.unique(ranked[[len(ranked) * k // bins - 1 for k in range(1, bins) if len(ranked) * k // bins]])

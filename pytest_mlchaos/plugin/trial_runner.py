@@ -38,7 +38,7 @@ __all__ = ["SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
 
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-SUMMARY = 120
+MAX_SUMMARY_CHARACTERS = 120
 """Characters of an error's first line in a report."""
 WORST = (SilentlyDifferent, HalfWritten)
 """Failures that are reported before all others, the worst first: wrong output that looks right."""
@@ -192,6 +192,6 @@ def cause_of(error: BaseException) -> Cause:
     from ..search.explore import Cause
 
     place = user_place(error)
-    words = textwrap.shorten(error_text(error), SUMMARY, placeholder=" ...")
+    words = textwrap.shorten(error_text(error), MAX_SUMMARY_CHARACTERS, placeholder=" ...")
     gravity = next((number for number, kind in enumerate(WORST) if isinstance(error, kind)), len(WORST))
     return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words, gravity)

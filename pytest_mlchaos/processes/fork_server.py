@@ -20,8 +20,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..core.interrupts import deferred
-from ..engine.activity import OUR_PROCESSES
-from ..engine.scopes import OURS, within
+from ..engine.activity import TOOL_PROCESSES
+from ..engine.scopes import INTERNAL_OPERATION, within
 from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
 from .messages import read_message, write_message
@@ -29,7 +29,7 @@ from .messages import read_message, write_message
 __all__ = ["ForkServer", "import_modules", "serve", "threads"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-STARTUP = 180.0
+IMPORT_TIMEOUT_SECONDS = 180.0
 """Seconds until the libraries are imported; a cold disk takes long."""
 MAX_FDS = 250
 _BOOT = (
@@ -122,7 +122,7 @@ class ForkServer:
         names = (name for name in os.environ if name.startswith(self._import_reads) and name not in _SINGLE and name not in self._reread)
         return {name: os.environ[name] for name in names}
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def _start(self) -> None:
         self._environment = self._read_at_import()
         ours, theirs = socket.socketpair()
@@ -144,7 +144,7 @@ class ForkServer:
                     env=environment,
                     start_new_session=True,  # Ctrl-C is for the runner; what it means for ranks, the runner says
                 )
-                OUR_PROCESSES.add(self._process.pid)
+                TOOL_PROCESSES.add(self._process.pid)
                 self._socket = ours
             try:
                 theirs.close()
@@ -162,7 +162,7 @@ class ForkServer:
     def _await(self) -> None:
         """Wait until all that was to be imported is."""
         assert self._socket is not None
-        self._socket.settimeout(STARTUP)
+        self._socket.settimeout(IMPORT_TIMEOUT_SECONDS)
         answer = read_message(self._socket.recv)
         self._socket.settimeout(None)
         if answer is None:

@@ -13,7 +13,7 @@ from .subject_pickling import SameFiles, is_found_by_name, same_files
 __all__ = ["LateImports", "Modules"]
 
 _OURS = __name__.partition(".")[0]
-_SEARCHED = 1 << 24
+_MAX_SEARCHED_BYTES = 1 << 24
 """Bytes of a pickle that are searched for the names of the user's modules."""
 
 
@@ -60,7 +60,7 @@ class Modules:
 
     def wanted(self, payload: bytes) -> set[str]:
         """The user's modules that a pickle names, and maybe some more."""
-        text = payload[:_SEARCHED]
+        text = payload[:_MAX_SEARCHED_BYTES]
         return {name for name in self._users if name not in self.unsafe and name.encode() in text}
 
 

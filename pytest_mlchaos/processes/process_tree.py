@@ -17,9 +17,9 @@ __all__ = ["adopt_orphans", "children", "descendants", "die_with_parent", "end_a
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _TASKS = Path("/proc/self/task")
-PATIENCE = 10.0
+KILL_TIMEOUT_SECONDS = 10.0
 """Seconds for killed processes to be gone."""
-NAME = 80
+MAX_NAME_CHARACTERS = 80
 """Characters of a command line."""
 
 OnExit = Callable[[int, int], object]
@@ -58,7 +58,7 @@ def reap(ended: OnExit = lambda pid, status: None) -> bool:
 
 def end_all(known: Iterable[int] = (), ended: OnExit = lambda pid, status: None) -> None:
     """Kill until there is nobody left: orphans of those killed come to this process, and are next."""
-    gone = time.monotonic() + PATIENCE
+    gone = time.monotonic() + KILL_TIMEOUT_SECONDS
     while reap(ended) and time.monotonic() < gone:
         for pid in (*known, *children()):
             for kill in (os.killpg, os.kill):
@@ -106,4 +106,4 @@ def process_name(pid: int) -> str:
         text = command_text(command) if command[0] else Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return f"process {pid}"
-    return text if len(text) <= NAME else f"{text[: NAME - 3]}..."
+    return text if len(text) <= MAX_NAME_CHARACTERS else f"{text[: MAX_NAME_CHARACTERS - 3]}..."

@@ -19,7 +19,7 @@ from typing import Any
 from ..core.interrupts import deferred, register_open, unregister_open
 from ..core.privacy import child_error, error_text
 from ..engine.forks import nameless_file
-from ..engine.scopes import OURS, within
+from ..engine.scopes import INTERNAL_OPERATION, within
 from ..errors import BadArgument, MlchaosError
 from . import stack_dumps
 from .child import Start
@@ -27,13 +27,13 @@ from .fork_server import ForkServer
 from .imported_modules import Modules
 from .messages import Inbox
 from .subject_pickling import dumps
-from .supervisor import END, ENTRY, FILES, Job
+from .supervisor import END, ENTRY, FDS_PER_PROCESS, Job
 from .supervisor_client import SupervisorClient
 
 __all__ = ["FreshProcesses", "ProcessResult", "Task", "fresh_processes"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-PATIENCE = 60.0
+SUPERVISOR_TIMEOUT_SECONDS = 60.0
 """Seconds, beyond a process' own time, until its supervisor is given up."""
 
 
@@ -112,7 +112,7 @@ class Task:
         return self._ended
 
     def _heard(self) -> Any:
-        return self._supervisor.hear(None if self._timeout is None else self._timeout + PATIENCE)
+        return self._supervisor.hear(None if self._timeout is None else self._timeout + SUPERVISOR_TIMEOUT_SECONDS)
 
     def __exit__(self, *_: object) -> None:
         """An interruption came between its start and the wait for it."""
@@ -156,7 +156,7 @@ class FreshProcesses:
         """Threads of the warm process (0: not known, or not started). With more than one, what is forked may hang: a library started it."""
         return self._server.threads
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def start(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Task:
         """Start ``function(*args)`` in a fresh process, for ``timeout`` seconds at most; several may run at once.
 
@@ -188,7 +188,7 @@ class FreshProcesses:
             register_open(task)
             return task
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> SupervisorClient:
         """Have a new supervisor start what the last one left unread."""
         with self._lock:
@@ -211,7 +211,7 @@ class FreshProcesses:
             for supervisor in [supervisor for supervisor in self._supervisors if not supervisor.working and supervisor not in self._idle]:
                 self._drop(supervisor)
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def prepare(self) -> None:
         """Have all imported that the next ``start`` would wait for: seconds, the first time."""
         with self._lock:
@@ -303,7 +303,7 @@ class _Files:
 
     def __init__(self, payload: bytes) -> None:
         self.learned: Sequence[Iterable[str]] = ()
-        self.fds = [_file() for _ in range(FILES)]
+        self.fds = [_file() for _ in range(FDS_PER_PROCESS)]
         pending = memoryview(payload)
         while pending:
             pending = pending[os.write(self.fds[0], pending) :]

@@ -30,7 +30,7 @@ from .messages import Outbox, read_message, write_message
 from .process_tree import adopt_orphans, children, descendants, die_with_parent, end_all, process_name, reap
 from .subject_pickling import SameFiles, dumps
 
-__all__ = ["END", "ENTRY", "FILES", "JOB", "WARM", "Job", "main"]
+__all__ = ["END", "ENTRY", "FDS_PER_PROCESS", "JOB", "WARM", "Job", "main"]
 
 ENTRY = f"{__name__}:main"
 """What the warm process runs in a supervisor."""
@@ -40,11 +40,11 @@ WARM = b"w"
 """The runner says: modules to import follow."""
 END = b"e"
 """The runner says: end the process that runs."""
-FILES = 5
+FDS_PER_PROCESS = 5
 """File descriptors a process: what it is to do, its messages, output, errors, stacks. Files, not pipes: nobody has to read in time."""
-GRACE = 0.5
+EXIT_GRACE_SECONDS = 0.5
 """Seconds for those who end by themselves once the process is gone (a resource tracker, a pool's workers)."""
-QUIET = 0.03
+STACK_IDLE_SECONDS = 0.03
 """Seconds without a word after which a stack is complete."""
 
 
@@ -99,7 +99,7 @@ class _ProcessSupervisor:
         """Do as the runner says, until it says no more."""
         with contextlib.suppress(_ConnectionClosed, ConnectionError):
             while True:
-                what, fds, _, _ = socket.recv_fds(self._control, 1, FILES)
+                what, fds, _, _ = socket.recv_fds(self._control, 1, FDS_PER_PROCESS)
                 if what == WARM:
                     self._warm(*self._message())
                 elif what == JOB:
@@ -166,7 +166,7 @@ class _ProcessSupervisor:
         left: tuple[str, ...] = ()
         if code is None:
             code = os.waitstatus_to_exitcode(self._exits[pid])
-            left = self._left(0.0 if hung or code < 0 else GRACE)
+            left = self._left(0.0 if hung or code < 0 else EXIT_GRACE_SECONDS)
         self._tell("ended", code, hung, duration, left)
         self._next = self._forked()
 
@@ -234,13 +234,13 @@ class _ProcessSupervisor:
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, STACK_SIGNAL)
-        size, until = -1, time.monotonic() + 20 * QUIET
+        size, until = -1, time.monotonic() + 20 * STACK_IDLE_SECONDS
         while time.monotonic() < until:
             now = os.fstat(stacks).st_size
             if now == size > 0:
                 return
             size = now
-            time.sleep(QUIET)
+            time.sleep(STACK_IDLE_SECONDS)
 
     def _left(self, grace: float) -> tuple[str, ...]:
         """Who is still there though the process is not, in words; nobody is when this returns."""
@@ -264,7 +264,7 @@ def _kill(pid: int) -> None:
 def _wait(supervisor: socket.socket, files: SameFiles) -> NoReturn:
     """Wait for the job, and be its process; without one, be gone."""
     try:
-        _, fds, _, _ = socket.recv_fds(supervisor, 1, FILES)
+        _, fds, _, _ = socket.recv_fds(supervisor, 1, FDS_PER_PROCESS)
         job = read_message(supervisor.recv)
         for fd in fds:
             os.set_inheritable(fd, False)

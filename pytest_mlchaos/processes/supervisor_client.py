@@ -17,7 +17,7 @@ from .supervisor import JOB, WARM, Job
 __all__ = ["SupervisorClient"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-PATIENCE = 20.0
+CLOSE_TIMEOUT_SECONDS = 20.0
 """Seconds for a supervisor to end what it has running."""
 
 
@@ -82,7 +82,7 @@ class SupervisorClient:
             self.alive = False
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
-                self.socket.settimeout(PATIENCE)
+                self.socket.settimeout(CLOSE_TIMEOUT_SECONDS)
                 while self.socket.recv(1 << 16):
                     pass
             self.socket.close()

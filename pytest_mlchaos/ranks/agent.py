@@ -15,11 +15,11 @@ from ..processes.messages import Inbox, write_message
 from ..processes.process_tree import adopt_orphans, die_with_parent, end_all, reap
 from . import rank
 
-__all__ = ["ENTRY", "PIPES", "main"]
+__all__ = ["ENTRY", "PIPES_PER_RANK", "main"]
 
 ENTRY = f"{__name__}:main"
 """What the warm process runs in an agent."""
-PIPES = 4
+PIPES_PER_RANK = 4
 """File descriptors a rank: messages, output, errors, stacks."""
 
 
@@ -73,7 +73,7 @@ class _Agent:
     def _fork(self, job: rank.RankJob, pipes: Sequence[int]) -> None:
         agent = os.getpid()
         for number in range(job.ranks):
-            own = pipes[number * PIPES : (number + 1) * PIPES]
+            own = pipes[number * PIPES_PER_RANK : (number + 1) * PIPES_PER_RANK]
             pid = os.fork()
             if pid == 0:
                 os.setpgid(0, 0)

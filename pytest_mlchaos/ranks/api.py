@@ -39,9 +39,9 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 UNDISTURBED = ("mlchaos.explore_crashes",)
 """Methods whose subjects may run a world: no fault strikes in them, and none of their visits are counted."""
-_SHARE = 4
+_INVERSE_TRACE_SHARE = 4
 """One traced run of a world may take this part of the trial's remaining time."""
-MOST_RANKS = 60
+MAX_RANKS = 60
 """So many pipes can be handed to another process at once."""
 # torch._dynamo: DistributedDataParallel imports it when one is made, which takes a second
 _LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo", "cloudpickle", "pytest", "hypothesis")
@@ -75,8 +75,8 @@ class World:
         timeout: Any,
         grace: Any,
     ) -> None:
-        if not index(ranks) or ranks > MOST_RANKS:
-            raise BadArgument(f"mlchaos.world: expected ranks to be a number from 1 to {MOST_RANKS} but got {format_value(ranks)}")
+        if not index(ranks) or ranks > MAX_RANKS:
+            raise BadArgument(f"mlchaos.world: expected ranks to be a number from 1 to {MAX_RANKS} but got {format_value(ranks)}")
         if index(restarts) is None:
             raise BadArgument(f"mlchaos.world: expected restarts to be 0 or more but got {format_value(restarts)}")
         if backend not in ("gloo", "nccl"):
@@ -127,9 +127,9 @@ def _traced(controller: Controller, supervisor: WorldSupervisor, record: WorldRe
 
     def again(faults: bool) -> WorldRecord | None:
         left = math.inf if controller.limit is None else controller.limit[1] - monotonic()
-        if left / _SHARE < record.duration:
+        if left / _INVERSE_TRACE_SHARE < record.duration:
             return None
-        return supervisor.once_more(traced_steps, faults=faults, most=left / _SHARE)
+        return supervisor.once_more(traced_steps, faults=faults, most=left / _INVERSE_TRACE_SHARE)
 
     return again
 

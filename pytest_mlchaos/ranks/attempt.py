@@ -20,16 +20,16 @@ from ..engine.activity import WORLDS
 from ..processes.child import STACK_SIGNAL
 from ..processes.fork_server import ForkServer
 from ..processes.messages import Inbox, write_message
-from .agent import PIPES
+from .agent import PIPES_PER_RANK
 from .rank import RankJob
 from .rank_view import Rank
 
 __all__ = ["RankGroup", "start_ranks"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-QUIET = 0.05
+STACK_IDLE_SECONDS = 0.05
 """Seconds without a word after which a stack is complete."""
-PATIENCE = 5.0
+END_TIMEOUT_SECONDS = 5.0
 """Seconds for the agent to end what is left."""
 
 
@@ -76,7 +76,7 @@ class RankGroup:
         writing = []
         for rank in self.ranks:
             streams = (rank.hear, functools.partial(rank.write, "stdout"), functools.partial(rank.write, "stderr"), rank.dump)
-            assert len(streams) == PIPES
+            assert len(streams) == PIPES_PER_RANK
             for listen in streams:
                 ours, theirs = os.pipe()
                 self._selector.register(ours, selectors.EVENT_READ, listen)
@@ -120,7 +120,7 @@ class RankGroup:
         """Ask the ones that still run where they stand; then it is over."""
         now = monotonic()
         self._signal(STACK_SIGNAL)
-        while self._listen(QUIET) and monotonic() < now + 20 * QUIET:
+        while self._listen(STACK_IDLE_SECONDS) and monotonic() < now + 20 * STACK_IDLE_SECONDS:
             pass
         for rank in self.ranks:
             if rank.running:
@@ -131,7 +131,7 @@ class RankGroup:
         """Nobody is left when this returns."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
-        until = monotonic() + PATIENCE
+        until = monotonic() + END_TIMEOUT_SECONDS
         while not self._over and monotonic() < until:
             self._listen(until - monotonic())
         while self._listen(0):

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["Tally"]
 
-SHOWN = 5
+SHOWN_TESTS = 5
 
 
 class Tally:
@@ -39,7 +39,7 @@ class Tally:
         if self.untried:
             from .text import describe_not_tried  # here: the plugin loads in each session of pytest, and most have no chaos test
 
-        for nodeid, positions in itertools.islice(self.untried.items(), SHOWN):
+        for nodeid, positions in itertools.islice(self.untried.items(), SHOWN_TESTS):
             terminalreporter.write_line(f"mlchaos: not tried in {nodeid} (max_trials, budget): {describe_not_tried(positions)}")
-        if len(self.untried) > SHOWN:
-            terminalreporter.write_line(f"mlchaos: nor were all positions tried in {len(self.untried) - SHOWN} more tests")
+        if len(self.untried) > SHOWN_TESTS:
+            terminalreporter.write_line(f"mlchaos: nor were all positions tried in {len(self.untried) - SHOWN_TESTS} more tests")

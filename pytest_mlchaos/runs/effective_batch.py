@@ -11,7 +11,7 @@ from ..core.records import Gradients
 __all__ = ["first_other_batch"]
 
 Steps: TypeAlias = Sequence[Gradients]
-SMALL = 1e-3
+SHORT_GRADIENT_SHARE = 1e-3
 """Of the longest gradient of a step: what is shorter is compared on this scale."""
 
 
@@ -50,7 +50,7 @@ def _difference(step: Gradients, golden: Gradients, rtol: float) -> str | None:
         return _samples(step, golden) if step.norms is golden.norms else f"{_have(step)} where the golden run has {_have(golden)}"
     if len(step.norms) != len(golden.norms):
         return f"{_have(step)} where the golden run has {_have(golden)}"
-    scale = max(map(abs, golden.norms), default=0.0) * SMALL
+    scale = max(map(abs, golden.norms), default=0.0) * SHORT_GRADIENT_SHARE
     pairs = list(zip(step.norms, golden.norms, strict=True))
     wrong = [(norm, expected) for norm, expected in pairs if not _close(norm, expected, rtol, scale)]
     if not wrong:

@@ -8,7 +8,7 @@ from ..core.records import Preemption
 
 __all__ = ["emergency_save_missing"]
 
-SHOWN = 3
+SHOWN_FILES = 3
 
 
 def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callable[[], int] | None) -> str | None:
@@ -43,5 +43,5 @@ def _later(one: Preemption) -> str:
 
 
 def _names(names: Sequence[str], *, verb: bool = True) -> str:
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = ", ".join(names[:SHOWN_FILES]) + (f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else "")
     return shown + (f" {'was' if len(names) == 1 else 'were'}" if verb else "")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 __all__ = ["newly_not_finite"]
 
-SHOWN = 5
+SHOWN_TENSORS = 5
 
 
 def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple[str, str], int]) -> str | None:
@@ -20,7 +20,7 @@ def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple
     several = len({owner for owner, _ in more}) > 1
     names = [
         f"{name}{f' ({owner})' if several else ''}: {count} value{'' if count == 1 else 's'}"
-        for (owner, name), count in list(more.items())[:SHOWN]
+        for (owner, name), count in list(more.items())[:SHOWN_TENSORS]
     ]
-    rest = f" ... and {len(more) - SHOWN} more" if len(more) > SHOWN else ""
+    rest = f" ... and {len(more) - SHOWN_TENSORS} more" if len(more) > SHOWN_TENSORS else ""
     return f"NaN or infinite at the end, and not in the golden run: {', '.join(names)}{rest}"

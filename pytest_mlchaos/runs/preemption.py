@@ -15,14 +15,14 @@ from ..core.interrupts import uninterruptible
 from ..core.records import Preemption
 from ..engine.controller import Controller
 from ..engine.error_origin import mark
-from ..engine.scopes import KEPT_COPIES
+from ..engine.scopes import GOLDEN_COPY_PREFIX
 from ..errors import SimulatedCrash
 
 __all__ = ["Notice", "notice", "raise_signal"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _real_time, _real_sleep = time.time, time.sleep  # the files' own
-_TICK = 0.012
+_MTIME_TICK_SECONDS = 0.012
 """Seconds in which a file's time of change surely moves on."""
 _MARKS = ("tmp", "temp", "part", "partial", "incomplete", "new", "writing", "bak~")
 Files = dict[str, tuple[int, int, int]]
@@ -42,7 +42,7 @@ class Notice:
         self._cut: tuple[str, ...] = ()
         self._ended: float | None = None
         self._steps: list[float] = []
-        _real_sleep(_TICK)  # what was written just now is told from what is written from now on
+        _real_sleep(_MTIME_TICK_SECONDS)  # what was written just now is told from what is written from now on
         self._before = _files(self._roots)
         self._since = controller.clock.now()
 
@@ -135,7 +135,7 @@ def _files(roots: Iterable[Path]) -> Files:
     found: Files = {}
     for root in roots:
         for folder, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith(KEPT_COPIES))
+            folders[:] = sorted(name for name in folders if not name.startswith(GOLDEN_COPY_PREFIX))
             for name in sorted(names):
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):

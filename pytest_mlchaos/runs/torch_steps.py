@@ -19,9 +19,9 @@ from ..sites.torch_train import Trained, trained_parameters
 __all__ = ["watch_training"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-MOST_STEPS = 100_000
+MAX_STEPS = 100_000
 """Steps of which gradients are kept: some bytes a parameter and step."""
-ENOUGH = 8192
+MAX_NORM_ELEMENTS = 8192
 """Elements of a gradient whose norm stands for all of them."""
 
 
@@ -110,11 +110,11 @@ class _Steps:
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._about = None
-        if len(self._steps) < MOST_STEPS and not _has_closure(args, kwargs) and _touched():
+        if len(self._steps) < MAX_STEPS and not _has_closure(args, kwargs) and _touched():
             self._about = self._samples, _norms(optimizer)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if len(self._steps) < MOST_STEPS:
+        if len(self._steps) < MAX_STEPS:
             if _has_closure(args, kwargs) and _touched():
                 self._about = self._samples, _norms(optimizer)
             self._steps.append(self._about)
@@ -172,7 +172,7 @@ def _norm(grad: Any) -> float:
     values = grad.numpy()
     if values.dtype.char not in "fd":
         raise TypeError(values.dtype)
-    values = values.ravel()[:ENOUGH]
+    values = values.ravel()[:MAX_NORM_ELEMENTS]
     largest = float(abs(values).max()) if values.size else 0.0
     if 1e-15 < largest < 1e15:
         return math.sqrt(values.dot(values))
@@ -189,7 +189,7 @@ def _norms_by_torch(grads: list[Any]) -> Any:
             stack.enter_context(_disable_current_modes())
         try:
             with torch.no_grad():
-                grads = [grad if grad.numel() <= ENOUGH else grad.reshape(-1)[:ENOUGH] for grad in grads]
+                grads = [grad if grad.numel() <= MAX_NORM_ELEMENTS else grad.reshape(-1)[:MAX_NORM_ELEMENTS] for grad in grads]
                 return torch.stack(torch._foreach_norm(grads, dtype=torch.float32))
         except (RuntimeError, NotImplementedError):  # sparse ones, several devices, several types
             return None

@@ -22,14 +22,14 @@ from typing import Any
 from ..core.interrupts import deferred, uninterruptible
 from ..core.records import FileState
 from ..engine.controller import current
-from ..engine.scopes import KEPT_COPIES, OURS, within
+from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from .inputs import FRAMEWORK, is_filled
 
 __all__ = ["WorkDirs", "paths_in"]
 
 Fingerprint = dict[str, tuple[int, int, int]]
-MOST_OBJECTS = 10_000
-BLOCK = 1 << 20
+MAX_OBJECTS = 10_000
+BLOCK_BYTES = 1 << 20
 CONTINUATION = bytes(range(0x80, 0xC0))
 """What a part of a text may begin with, in UTF-8: the rest of a character."""
 
@@ -46,14 +46,14 @@ class WorkDirs:
 
     def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
         self._roots = _outermost({path for path in paths if scratch in path.parents})
-        self._home = scratch / f"{KEPT_COPIES}{secrets.token_hex(8)}"  # tempfile's own names are the same in each trial
+        self._home = scratch / f"{GOLDEN_COPY_PREFIX}{secrets.token_hex(8)}"  # tempfile's own names are the same in each trial
         _remove_unused()
         reference = weakref.ref(self, _unused.append)
         _homes[id(reference)] = reference, self._home
         controller = current()
         if controller is not None:
             controller.resources.callback(_remove_home, self._home)
-        with within(OURS):
+        with within(INTERNAL_OPERATION):
             self._home.mkdir(mode=0o700)
         self._start = self._copied("start")
         self._frozen: Path | None = None
@@ -69,13 +69,13 @@ class WorkDirs:
         """The directories that a subject may work in: the working directory, what it and its arguments name, and ``more``."""
         return cls([Path.cwd(), *more, *paths_in(subject, args)], scratch)
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def freeze(self) -> None:
         """The process has died: what is on disk now is what a restart finds, whatever is written while the code unwinds."""
         self._frozen = self._copied("crash")
         self._prints = [_fingerprint(root) for root in self._roots]
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def thaw(self) -> None:
         """Undo what was written after the death."""
         frozen, self._frozen = self._frozen, None
@@ -94,20 +94,20 @@ class WorkDirs:
         aside = self._home / "aside"
         swapped: list[tuple[int, Path]] = []
         try:
-            with within(OURS):
+            with within(INTERNAL_OPERATION):
                 for number, root in enumerate(self._roots):
                     _move(root, aside / str(number) / root.name)
                     swapped.append((number, root))
                     _copy_tree(self._start / str(number) / root.name, root)
             yield
         finally:
-            with within(OURS):
+            with within(INTERNAL_OPERATION):
                 for number, root in swapped:
                     _remove(root)
                     _move(aside / str(number) / root.name, root)
                 _remove(aside)
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def contents(self, sizes: Mapping[str, Iterable[int]] = types.MappingProxyType({})) -> dict[str, FileState]:
         """What the files hold now, by path: relative to their directory, whose name comes first where there are several.
 
@@ -134,7 +134,7 @@ class WorkDirs:
     def _base(self, root: Path) -> Path:
         return root.parent if len(self._roots) > 1 or not root.is_dir() else root
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def _copied(self, name: str) -> Path:
         target = self._home / name
         _remove(target)
@@ -152,7 +152,7 @@ def _special(folder: str, names: list[str]) -> list[str]:
     """What is neither file, directory nor link (a socket, a pipe) is not copied, nor are our own copies."""
     modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
     plain = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
-    return [name for name, mode in modes.items() if name.startswith(KEPT_COPIES) or not any(kind(mode) for kind in plain)]
+    return [name for name, mode in modes.items() if name.startswith(GOLDEN_COPY_PREFIX) or not any(kind(mode) for kind in plain)]
 
 
 def _copy_tree(source: Path, target: Path) -> None:
@@ -186,7 +186,7 @@ def _remove_unused() -> None:
         del _unused[-1]
 
 
-@within(OURS)
+@within(INTERNAL_OPERATION)
 def _remove_home(home: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
 
@@ -209,7 +209,7 @@ def _files(root: Path) -> Iterator[Path]:
     if root.is_file():
         yield root
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(KEPT_COPIES))
+        folders[:] = sorted(name for name in folders if not name.startswith(GOLDEN_COPY_PREFIX))
         yield from (path for name in sorted(files) if (path := Path(folder, name)).is_file())
 
 
@@ -217,13 +217,13 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
     digest, size, lines, last = hashlib.blake2b(digest_size=16), 0, 0, b""
     stops, beginnings = sorted(set(sizes), reverse=True), {}
     with path.open("rb") as file:
-        while block := file.read(min(BLOCK, stops[-1] - size) if stops and stops[-1] > size else BLOCK):
+        while block := file.read(min(BLOCK_BYTES, stops[-1] - size) if stops and stops[-1] > size else BLOCK_BYTES):
             digest.update(block)
             size, lines, last = size + len(block), lines + block.count(b"\n"), block
             while stops and stops[-1] <= size:
                 beginnings[size] = digest.digest()
                 stops.pop()
-    closed = _is_closed(path.read_bytes() if BLOCK >= size != len(last) else last, complete=size <= BLOCK)
+    closed = _is_closed(path.read_bytes() if BLOCK_BYTES >= size != len(last) else last, complete=size <= BLOCK_BYTES)
     return FileState(size, lines, digest.digest(), closed, beginnings)
 
 
@@ -297,7 +297,7 @@ def paths_in(*values: Any) -> Iterator[Path]:
     """Every path in some values, however deep: arguments, closures, attributes; at most so many objects are looked at."""
     seen: set[int] = set()
     pending = collections.deque(values)  # breadth first: what is passed itself is found, however much another value holds
-    while pending and len(seen) < MOST_OBJECTS:
+    while pending and len(seen) < MAX_OBJECTS:
         value = pending.popleft()
         if id(value) in seen:
             continue

@@ -21,9 +21,9 @@ from .space import Space
 __all__ = ["Cause", "Failure", "SearchResult", "explore"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-REPEATS = 4
+PROPOSALS_PER_TRIAL = 4
 """Hypothesis may propose a schedule again; only distinct ones count as trials, so it is asked for more."""
-SHRINKING = 200
+MAX_SHRINKING_TRIALS = 200
 """Trials for shrinking beside ``max_trials``, at most."""
 
 
@@ -106,7 +106,7 @@ class _Memory:
             self._deadline = time.monotonic() + self._budget
         late = self._deadline is not None and time.monotonic() > self._deadline
         self.out_of_budget = self.out_of_budget or late
-        return late or len(self._results) >= self._limit + (SHRINKING if self.failures else 0)
+        return late or len(self._results) >= self._limit + (MAX_SHRINKING_TRIALS if self.failures else 0)
 
     def _note(self, schedule: Schedule, cause: Cause | None) -> Cause | None:
         if cause is not None:
@@ -178,7 +178,7 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
     profile = hypothesis.settings.default or hypothesis.settings()
     options: dict[str, Any] = {"database": None, "derandomize": False} if settings.seed is not None else {}
     configured = hypothesis.settings(
-        max_examples=settings.max_trials * REPEATS,
+        max_examples=settings.max_trials * PROPOSALS_PER_TRIAL,
         deadline=None,
         print_blob=False,
         verbosity=hypothesis.Verbosity.quiet,

@@ -20,7 +20,7 @@ __all__ = ["Probe", "Space", "variants"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_VARIANTS = 64
-PARAMETER_VALUES = 24
+MAX_PARAMETER_VALUES = 24
 PRIMES = (2, 3, 5, 7)
 GOLDEN_RATIO = 0.6180339887498949
 NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
@@ -303,7 +303,7 @@ class Space:
             if self._comes_from(fault, probe):
                 for name in probe.searched:
                     reach = probe.measures.get(name, 0)
-                    for value in range(0, reach, max(1, reach // PARAMETER_VALUES)):
+                    for value in range(0, reach, max(1, reach // MAX_PARAMETER_VALUES)):
                         keywords: dict[str, Any] = {name: value}
                         yield dataclasses.replace(fault, **keywords)
 

@@ -18,7 +18,7 @@ __all__ = ["AsgiTarget", "Lifespan", "Requests"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
-GRACE = 1.0
+CANCEL_GRACE_SECONDS = 1.0
 """Seconds that a task may take to end once it is cancelled."""
 HOST = "http://testserver"
 KEYWORDS = ("method", "url", "content", "data", "files", "json", "params", "headers", "cookies", "extensions")
@@ -179,7 +179,7 @@ class Lifespan:
 async def _given_up(task: asyncio.Task[None]) -> str:
     """Cancel a task, and say where it stood: the innermost line of the user's own code."""
     task.cancel()
-    await asyncio.wait({task}, timeout=GRACE)
+    await asyncio.wait({task}, timeout=CANCEL_GRACE_SECONDS)
     try:
         trace = None if not task.done() else task.result()
     except BaseException as error:  # noqa: BLE001  # mostly a CancelledError: its traceback is what is wanted

@@ -18,7 +18,7 @@ __all__ = ["GoldenLoad", "GoldenReplies"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 By = Callable[[Reply], Any]
-NOT_JUDGED = 3
+SHOWN_PARTS = 3
 """How many parts that were not judged a message names."""
 _NONE: Any = object()
 _WORDS = re.compile(r"\w+|\W+")
@@ -82,7 +82,7 @@ class GoldenReplies:
         """What was not judged, in words; nothing where all was."""
         if not self._unjudged:
             return ""
-        named = [*list(self._unjudged)[:NOT_JUDGED], *(["..."] if len(self._unjudged) > NOT_JUDGED else [])]
+        named = [*list(self._unjudged)[:SHOWN_PARTS], *(["..."] if len(self._unjudged) > SHOWN_PARTS else [])]
         return (
             f"not judged, because two golden loads differ in it: {', '.join(named)} "
             "(a time or an id; or state of the app that cannot be made fresh: serve an app that is made in the test)"

@@ -16,12 +16,12 @@ from ..engine.thread_pools import have_work
 __all__ = ["Patience"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-LIMIT = 600.0
+STUCK_SECONDS = 600.0
 """Seconds of virtual time in which no request ends and no fault strikes, and no delay of one is under way."""
-WAITS = 10_000
+MIN_POLLING_WAITS = 10_000
 """Waits in that time: a few long ones are no polling."""
-LOOKS = 5
-MOMENT = 0.002
+STUCK_LOOKS = 5
+LOOK_INTERVAL_SECONDS = 0.002
 """Real seconds between two looks at whether anything could wake the app."""
 
 
@@ -57,10 +57,10 @@ class Patience:
 
     def _is_stuck(self, loop: Any) -> bool:
         """Whether nothing wakes the loop, now and a moment later: a thread may be on its way."""
-        for _ in range(LOOKS):
+        for _ in range(STUCK_LOOKS):
             if loop._ready or have_work() or may_bring_something() or loop._ready:
                 return False
-            sleep(MOMENT)
+            sleep(LOOK_INTERVAL_SECONDS)
         return True
 
     def waits(self) -> None:
@@ -70,5 +70,5 @@ class Patience:
         if not (now - self._since >= 0) or strikes != self._strikes:
             self._since, self._strikes, self._waits = now, strikes, 0
         self._waits += 1
-        if self._waits > WAITS and now - max(self._since, latest_end()) > LIMIT:
+        if self._waits > MIN_POLLING_WAITS and now - max(self._since, latest_end()) > STUCK_SECONDS:
             self._give_up(f"it has waited {self._waits} times in {now - self._since:.0f} s of virtual time, and nothing came of it")

@@ -25,9 +25,9 @@ from ..runs.module_globals import user_modules, watched_imports
 
 __all__ = ["UserState"]
 
-DEPTH = 4
+MAX_DEPTH = 4
 """How deep installed packages' objects are followed: a framework's app, its state, what that holds."""
-MOST = 100_000
+MAX_OBJECTS = 100_000
 """Objects that are kept at most."""
 _CONTAINERS = frozenset((dict, collections.OrderedDict, collections.defaultdict, collections.Counter, list, set, collections.deque))
 _OF_THE_STANDARD_LIBRARY = (
@@ -68,7 +68,7 @@ class UserState:
         others = _of_other_modules()
         to_see: collections.deque[tuple[Any, int]] = collections.deque((_Names(vars(module)), 0) for module in user_modules())
         to_see.extend((root, 0) for root in roots)
-        while to_see and len(self._kept) < MOST:
+        while to_see and len(self._kept) < MAX_OBJECTS:
             value, depth = to_see.popleft()
             if id(value) in seen or id(value) in others:
                 continue
@@ -212,7 +212,7 @@ def _keep(value: Any, depth: int) -> list[_Kept]:
         mine = _is_users_class(value) and not issubclass(value, enum.Enum)
         return [_Kept(functools.partial(_read_class, value), functools.partial(_put_class, value), 0)] if mine else []
     below = 0 if _is_users_class(cls) else depth + 1
-    if below > DEPTH or not _is_followed(cls) or issubclass(cls, types.ModuleType):
+    if below > MAX_DEPTH or not _is_followed(cls) or issubclass(cls, types.ModuleType):
         return []
     found = [_Kept(functools.partial(_read_instance, value), functools.partial(_put_instance, value), below)]
     return [*found, _items(value, below)] if isinstance(value, (dict, list, set, collections.deque)) else found

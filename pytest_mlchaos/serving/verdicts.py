@@ -19,7 +19,7 @@ from .slo import Bounds, quantile, seconds
 __all__ = ["Load"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-SHOWN = 3
+SHOWN_LINES = 3
 LOWEST_ERROR = 400
 WAY_OUT = "if that is the app's fallback, given while a circuit breaker is open, say: assert_isolated(or_fallback=..., within=...)"
 _ABSENT: Any = object()
@@ -430,4 +430,4 @@ def _unlike(reply: Reply, expected: Callable[[Reply], object] | None, status: in
 
 
 def _first_few(lines: list[str]) -> list[str]:
-    return [*lines[:SHOWN], *([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
+    return [*lines[:SHOWN_LINES], *([f"... and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else [])]

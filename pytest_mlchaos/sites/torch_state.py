@@ -11,9 +11,9 @@ from typing import Any
 __all__ = ["Models", "not_finite"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-MOST_MODELS = 64
+MAX_MODELS = 64
 """Models that are remembered: a program may make one for each step."""
-_DEEP = 4
+_MAX_DEPTH = 4
 
 
 class Models:
@@ -26,7 +26,7 @@ class Models:
         """A forward pass of this module has ended."""
         self._seen[id(module)] = module
         self._seen.move_to_end(id(module))
-        if len(self._seen) > MOST_MODELS:
+        if len(self._seen) > MAX_MODELS:
             self._seen.popitem(last=False)
 
     def __iter__(self) -> Iterator[Any]:
@@ -80,7 +80,7 @@ def _tensors(value: Any, depth: int) -> Iterator[Any]:
 
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, (Mapping, list, tuple)) and depth < _DEEP:
+    elif isinstance(value, (Mapping, list, tuple)) and depth < _MAX_DEPTH:
         for held in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(held, depth + 1)
 

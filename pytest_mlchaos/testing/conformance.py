@@ -28,9 +28,9 @@ from .striking import StrikeResult, strike
 __all__ = ["PROMISES", "Case", "check_fault", "conformance"]
 
 VISITS = 8
-NEVER = 10**6
+UNREACHED_VISIT = 10**6
 SEED = 1
-TAKES_TIME = 1e-4
+MIN_DELAY_SECONDS = 1e-4
 """Seconds: more than it takes to look at the clock."""
 
 
@@ -65,7 +65,7 @@ class Case:
 
     def at(self, *visits: int) -> Fault:
         """The fault at these visits."""
-        return dataclasses.replace(self.fault, at=visits or (NEVER,), p=None, times=None, where=None)
+        return dataclasses.replace(self.fault, at=visits or (UNREACHED_VISIT,), p=None, times=None, where=None)
 
     def strike(self, payloads: Sequence[Any], *visits: int) -> StrikeResult:
         """What becomes of these payloads when it strikes at these visits."""
@@ -133,7 +133,7 @@ def does_something(case: Case) -> None:
     """A strike is no silent no-op: it raises, changes what comes out, or takes time."""
     payloads = case.payloads()
     struck = case.strike(payloads, *case.due)
-    if struck.duration > TAKES_TIME:
+    if struck.duration > MIN_DELAY_SECONDS:
         return
     if case.stream and [id(payload) for payload in payloads] != [id(outcome) for outcome in struck.outcomes]:
         return

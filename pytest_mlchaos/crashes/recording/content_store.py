@@ -10,18 +10,18 @@ from pathlib import Path
 
 from ..model import Content
 
-__all__ = ["BLOCK", "EMPTY", "SMALL", "ContentStore", "GrowingFile", "open_plain_file"]
+__all__ = ["BLOCK_BYTES", "EMPTY", "MAX_WHOLE_BYTES", "ContentStore", "GrowingFile", "open_plain_file"]
 
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 """What is kept is shared in units of this many bytes."""
-SMALL = 1 << 17
+MAX_WHOLE_BYTES = 1 << 17
 """A file of at most this many bytes is read as a whole whenever it has changed."""
-_BORDER = 1 << 12
-_DIGEST = 16
+_BORDER_BYTES = 1 << 12
+_DIGEST_BYTES = 16
 
 
 def _hash(data: bytes = b"") -> hashlib.blake2b:
-    return hashlib.blake2b(data, digest_size=_DIGEST)
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES)
 
 
 class _Digests:
@@ -35,11 +35,11 @@ class _Digests:
     def add(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            room = BLOCK - self._held
+            room = BLOCK_BYTES - self._held
             self._tail.update(view[:room])
             self._held += len(view[:room])
             view = view[room:]
-            if self._held == BLOCK:
+            if self._held == BLOCK_BYTES:
                 self._whole.append(self._tail.digest())
                 self._tail, self._held = _hash(), 0
 
@@ -77,7 +77,7 @@ class GrowingFile:
         """Whether the file still begins with what is known, as far as a quick look tells."""
         known = self.content.size
         return (
-            SMALL < known < size
+            MAX_WHOLE_BYTES < known < size
             and os.pread(fd, len(self.head), 0) == self.head
             and os.pread(fd, len(self.end), known - len(self.end)) == self.end
         )
@@ -118,14 +118,14 @@ class ContentStore:
         growing.supposed = not whole and growing.follows(fd, size)
         if growing.supposed:
             content = self._grown(fd, size, growing)
-        elif size <= SMALL:
+        elif size <= MAX_WHOLE_BYTES:
             content = self.keep(os.pread(fd, size, 0), growing.content)
         else:
             content = self._large(fd, size, growing)
         growing.content = content
-        if content.size > SMALL:
-            growing.head = os.pread(fd, _BORDER, 0)
-            growing.end = os.pread(fd, _BORDER, content.size - _BORDER)
+        if content.size > MAX_WHOLE_BYTES:
+            growing.head = os.pread(fd, _BORDER_BYTES, 0)
+            growing.end = os.pread(fd, _BORDER_BYTES, content.size - _BORDER_BYTES)
         return content
 
     @staticmethod
@@ -158,7 +158,7 @@ class ContentStore:
         for block in _read(fd, 0, size):
             digest = _hash(block).digest()
             pieces = _join_pieces(pieces, self._block(block, digest, done, old))
-            if len(block) == BLOCK:
+            if len(block) == BLOCK_BYTES:
                 growing.digests.add_block(digest)
             else:
                 growing.digests.add(block)
@@ -167,10 +167,10 @@ class ContentStore:
 
     def _block(self, block: bytes, digest: bytes, start: int, old: Content) -> tuple[tuple[int, int], ...]:
         """Where a block is kept. ``old``: what the file held, which may begin with it, or be its beginning."""
-        if old.blocks[start // BLOCK : start // BLOCK + 1] == (digest,):
+        if old.blocks[start // BLOCK_BYTES : start // BLOCK_BYTES + 1] == (digest,):
             return _slice_pieces(old.pieces, start, len(block))
         if digest not in self._blocks:
-            held = old.size if start == 0 < old.size <= SMALL and _hash(block[: old.size]).digest() == old.digest else 0
+            held = old.size if start == 0 < old.size <= MAX_WHOLE_BYTES and _hash(block[: old.size]).digest() == old.digest else 0
             self._blocks[digest] = _join_pieces(old.pieces if held else (), self._append(block[held:]))
         return self._blocks[digest]
 
@@ -181,8 +181,8 @@ class ContentStore:
             growing.digests.add(data)
             done += len(data)
         blocks = growing.digests.blocks()
-        for place in range(growing.content.size // BLOCK, done // BLOCK):
-            self._blocks.setdefault(blocks[place], _slice_pieces(pieces, place * BLOCK, BLOCK))
+        for place in range(growing.content.size // BLOCK_BYTES, done // BLOCK_BYTES):
+            self._blocks.setdefault(blocks[place], _slice_pieces(pieces, place * BLOCK_BYTES, BLOCK_BYTES))
         return self._content(done, blocks, pieces)
 
     def _content(self, size: int, blocks: tuple[bytes, ...], pieces: tuple[tuple[int, int], ...]) -> Content:
@@ -193,27 +193,27 @@ class ContentStore:
         """Whether a content's first bytes are another."""
         if _slice_pieces(content.pieces, 0, start.size) == start.pieces:
             return True
-        whole = start.size // BLOCK
+        whole = start.size // BLOCK_BYTES
         return content.blocks[:whole] == start.blocks[:whole] and self.cut(content, start.size) == start
 
     def cut(self, content: Content, size: int) -> Content:
         """The first bytes of a content."""
         pieces = _slice_pieces(content.pieces, 0, size)
-        tail = b"".join(self.blocks(Content(0, b"", _slice_pieces(pieces, size // BLOCK * BLOCK, size % BLOCK))))
-        return self._content(size, (*content.blocks[: size // BLOCK], *([_hash(tail).digest()] if tail or not size else [])), pieces)
+        tail = b"".join(self.blocks(Content(0, b"", _slice_pieces(pieces, size // BLOCK_BYTES * BLOCK_BYTES, size % BLOCK_BYTES))))
+        return self._content(size, (*content.blocks[: size // BLOCK_BYTES], *([_hash(tail).digest()] if tail or not size else [])), pieces)
 
     def zeros(self, size: int) -> Content:
         """As many zero bytes: what a power loss leaves of data that was never written back."""
-        whole = (_hash(bytes(BLOCK)).digest(),) * (size // BLOCK)
-        tail = (_hash(bytes(size % BLOCK)).digest(),) if size % BLOCK or not size else ()
+        whole = (_hash(bytes(BLOCK_BYTES)).digest(),) * (size // BLOCK_BYTES)
+        tail = (_hash(bytes(size % BLOCK_BYTES)).digest(),) if size % BLOCK_BYTES or not size else ()
         return self._content(size, whole + tail, ((-1, size),) if size else ())
 
     def blocks(self, content: Content) -> Iterator[bytes]:
         """The bytes of a content, in blocks."""
         for offset, length in content.pieces:
             if offset < 0:
-                for done in range(0, length, BLOCK):
-                    yield bytes(min(BLOCK, length - done))
+                for done in range(0, length, BLOCK_BYTES):
+                    yield bytes(min(BLOCK_BYTES, length - done))
             else:
                 yield from _read(self._fd, offset, offset + length)
 
@@ -228,7 +228,7 @@ class ContentStore:
             if offset < 0:
                 os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_END) + length)
                 os.lseek(fd, 0, os.SEEK_END)
-            elif length > BLOCK and hasattr(os, "copy_file_range"):
+            elif length > BLOCK_BYTES and hasattr(os, "copy_file_range"):
                 self._copy(offset, length, fd)
             else:
                 for block in _read(self._fd, offset, offset + length):
@@ -274,7 +274,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def _read(fd: int, start: int, end: int) -> Iterator[bytes]:
     while start < end:
-        block = os.pread(fd, min(BLOCK, end - start), start)
+        block = os.pread(fd, min(BLOCK_BYTES, end - start), start)
         if not block:
             return
         yield block

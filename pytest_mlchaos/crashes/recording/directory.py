@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from ..model import File, Folder, Link, Node, Tree
-from .content_store import BLOCK, ContentStore
+from .content_store import BLOCK_BYTES, ContentStore
 
 __all__ = ["Disk"]
 
@@ -72,7 +72,7 @@ class Disk:
                 os.utime(fd, ns=(node.mtime, node.mtime))
             finally:
                 os.close(fd)
-            if node.content.size > BLOCK:
+            if node.content.size > BLOCK_BYTES:
                 self._placed[path] = (node, _signature(at))
 
 

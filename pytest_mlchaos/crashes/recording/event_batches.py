@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from . import inotify
 from .inotify import Event
 
-__all__ = ["QUIET", "ahead", "all_quiet"]
+__all__ = ["READ_ONLY_EVENTS", "ahead", "all_quiet"]
 
-QUIET = inotify.OPEN | inotify.CLOSE_NOWRITE | inotify.IGNORED
+READ_ONLY_EVENTS = inotify.OPEN | inotify.CLOSE_NOWRITE | inotify.IGNORED
 """What changes nothing."""
 
 
 def all_quiet(events: Sequence[Event]) -> bool:
     """Whether nothing has changed."""
-    return all(event.mask & QUIET for event in events)
+    return all(event.mask & READ_ONLY_EVENTS for event in events)
 
 
 def ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
@@ -27,6 +27,6 @@ def ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
         key = event.watch, event.name
         written[index], following[index] = seen.get(key, (False, 0))
         seen[key] = written[index] or bool(event.mask & inotify.MODIFY), event.mask
-        if busy < 0 and not event.mask & QUIET:
+        if busy < 0 and not event.mask & READ_ONLY_EVENTS:
             busy = index
     return written, following, busy

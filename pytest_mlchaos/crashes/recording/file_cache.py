@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic  # by name: whoever patches the module's attributes leaves this alone
 
 from ..model import Content, File
-from .content_store import SMALL, ContentStore, GrowingFile, open_plain_file
+from .content_store import MAX_WHOLE_BYTES, ContentStore, GrowingFile, open_plain_file
 from .listing import Status, are_fine
 
 __all__ = ["FileCache"]
@@ -95,7 +95,7 @@ class FileCache:
             if (there.st_dev, there.st_ino) != status.key or there.st_size != status.size:
                 raise FileNotFoundError(path)
             before = known.file
-            if same and not whole and before is not None and status.size > SMALL and _looks_the_same(fd, known.growing):
+            if same and not whole and before is not None and status.size > MAX_WHOLE_BYTES and _looks_the_same(fd, known.growing):
                 known.supposed_from = known.supposed_from if known.supposed else change
                 known.supposed.add(before.content.digest)
                 return

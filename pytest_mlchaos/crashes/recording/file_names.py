@@ -15,7 +15,7 @@ from .outside_files import Shadow, Shadows
 
 __all__ = ["Names"]
 
-_DEPTH = 40
+_MAX_LINKS = 40
 """Symbolic links on the way to a file, at most, as for Linux."""
 
 
@@ -50,7 +50,7 @@ class Names:
         if name in ("", ".", ".."):
             return self.folder(path)
         path = os.path.join(self.folder(above, depth), name)
-        target = self._target(path) if follow and depth < _DEPTH else None
+        target = self._target(path) if follow and depth < _MAX_LINKS else None
         return path if target is None else self.resolve(os.path.join(os.path.dirname(path), target), follow=True, depth=depth + 1)
 
     def folder(self, path: str, depth: int = 0) -> str:
@@ -61,7 +61,7 @@ class Names:
                 found = os.path.dirname(found)
             elif name not in ("", "."):
                 found = os.path.join(found, name)
-                target = self._target(found) if depth < _DEPTH else None
+                target = self._target(found) if depth < _MAX_LINKS else None
                 if target is not None:
                     found = self.folder(os.path.join(os.path.dirname(found), target), depth + 1)
         return found

@@ -16,13 +16,13 @@ from typing import Any
 from ...core.interrupts import deferred
 from ...core.privacy import error_text
 from ...engine.patching import Patches
-from ...engine.scopes import OURS, within
+from ...engine.scopes import INTERNAL_OPERATION, within
 from ...errors import BadArgument
 
 __all__ = ["Prefix", "is_ours"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-_NAMED = 3
+_SHOWN_FILES = 3
 _SECRET = re.compile(r"//[^/@]*@")
 _THREADS: set[int] = set()
 """The threads of our own event loops: what the garbage collector closes there must not wait for them."""
@@ -74,7 +74,7 @@ class Prefix:
             self._stop()
             self._stop = None
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def infos(self) -> dict[str, dict[str, Any]]:
         """What is there, by path relative to the prefix: objects, and the directories that are empty but exist by themselves."""
         self.fs.invalidate_cache()
@@ -94,7 +94,7 @@ class Prefix:
             return ""
         return name[len(self._path) + 1 :] if name.startswith(f"{self._path}/") else None
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def read(self, path: str) -> bytes | None:
         """What an object holds; None if it is gone."""
         try:
@@ -102,7 +102,7 @@ class Prefix:
         except FileNotFoundError:
             return None
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def put(self, path: str, data: bytes) -> None:
         """Make an object hold this."""
         at = self._at(path)
@@ -112,12 +112,12 @@ class Prefix:
             self.fs.makedirs(at.rpartition("/")[0], exist_ok=True)
             self.fs.pipe_file(at, data)
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def make(self, path: str) -> None:
         """An empty directory, where the filesystem has such."""
         self.fs.makedirs(self._at(path), exist_ok=True)
 
-    @within(OURS)
+    @within(INTERNAL_OPERATION)
     def clear(self, *, root: bool) -> None:
         """Remove all that is there; with ``root`` the empty directory itself, too."""
         for name, info in self.infos().items():
@@ -148,7 +148,7 @@ class Prefix:
         except Exception as error:
             raise BadArgument(self._unreachable(caller, ", ".join(dict.fromkeys(refused)), error)) from error
         if found:
-            names = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+            names = ", ".join(found[:_SHOWN_FILES]) + (", …" if len(found) > _SHOWN_FILES else "")
             raise BadArgument(
                 f"{caller}: {self} is not empty, and everything below it would be deleted ({len(found)} objects: {names}): "
                 "give an empty prefix of the test's own"

@@ -21,7 +21,7 @@ from typing import Any
 
 from ...core.interrupts import uninterruptible
 from ...engine.patching import Patches, family
-from ...engine.scopes import OURS, inside, within
+from ...engine.scopes import INTERNAL_OPERATION, inside, within
 from .fsspec_prefix import is_ours
 
 __all__ = ["Operations"]
@@ -30,7 +30,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 WHOLE = {"pipe_file": 0, "put_file": 1, "cp_file": 1, "rm_file": 0}
 """One request each, whatever it is made of; which argument is the object that it makes, or removes."""
 MADE_OF_OTHERS = ("rm", "_rm", "mv", "mv_file", "touch", "mkdir", "makedirs", "rmdir")
-TURN = 30.0
+WRITE_TURN_SECONDS = 30.0
 """Seconds that a coroutine waits for others that write: at once they would write in an order that nobody sees."""
 _WHOLE: ContextVar[bool] = ContextVar("mlchaos_whole_operation", default=False)
 
@@ -67,7 +67,7 @@ class Operations:
 
     def _unseen(self) -> bool:
         """Whether nobody listens, or it is part of an operation that counts as a whole, or it is our own."""
-        return self._listener is None or _WHOLE.get() or inside() == OURS or is_ours()
+        return self._listener is None or _WHOLE.get() or inside() == INTERNAL_OPERATION or is_ours()
 
     def __enter__(self) -> Operations:
         """It is left in the process that entered it; one that was started to make a run ends with it."""
@@ -161,7 +161,7 @@ class Operations:
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         mine = False
         with contextlib.suppress(asyncio.TimeoutError):
-            mine = await asyncio.wait_for(turn.acquire(), TURN)
+            mine = await asyncio.wait_for(turn.acquire(), WRITE_TURN_SECONDS)
         try:
             yield
         finally:
@@ -175,7 +175,7 @@ class Operations:
 
         def look() -> None:
             try:
-                with within(OURS):
+                with within(INTERNAL_OPERATION):
                     if listener is not None:
                         listener(made)
                 done.set_result(None)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from ...core.interrupts import uninterruptible
 from ...engine.activity import is_single_threaded, is_waiting_on_child
 from ...engine.patching import Patches
-from ...engine.scopes import OURS, within
+from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.user_code import is_users
 from .inotify_recorder import InotifyRecorder
 from .polling_recorder import PollingRecorder
@@ -24,8 +24,12 @@ __all__ = ["EXDEV", "cross_device", "install_hooks"]
 
 _TOOL = 4  # of sys.monitoring: 0 to 2 and 5 are for debuggers, coverage, profilers and optimisers
 EXDEV = 18
-_LOOKS, _LONG = 0.05, 0.01  # s: until a thread looks whether the run is over; how long a C function must take to be one that takes long
-_GOES_ON = 0.03  # s: when another process has written nothing for so long, it goes on with something else, and will write over it
+_STOP_CHECK_SECONDS = 0.05
+"""Seconds between two looks of the watcher thread at whether the run is over: the run's end waits for it."""
+_LONG_CALL_SECONDS = 0.01
+"""Seconds after which a C function is a long one: what Python code writes is drained before that, at its own moments."""
+_CHILD_IDLE_SECONDS = 0.03
+"""Seconds without a write after which a child process goes on with something else, and may soon write over the file."""
 
 
 @uninterruptible
@@ -42,7 +46,7 @@ def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]
         elif not getattr(busy, "on", False):
             busy.on = True
             try:
-                with within(OURS):
+                with within(INTERNAL_OPERATION):
                     drain()
             finally:
                 busy.on = False
@@ -56,7 +60,7 @@ def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]
         _pause_in_imports(patches, pause, resume)
         with _watcher_thread(recorder, look, busy):
             yield
-    with within(OURS):
+    with within(INTERNAL_OPERATION):
         drain(closely=True)
 
 
@@ -73,7 +77,7 @@ def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[
     def watch() -> None:
         busy.on = True  # where every thread is watched, this one's own calls are no moments
         while not over.is_set() and os.getpid() == me:
-            if recorder.wait(_LOOKS) and _is_time(recorder, over):
+            if recorder.wait(_STOP_CHECK_SECONDS) and _is_time(recorder, over):
                 busy.on = False
                 look()
                 busy.on = True
@@ -95,11 +99,11 @@ def _is_time(recorder: InotifyRecorder | PollingRecorder, over: threading.Event)
     if isinstance(recorder, PollingRecorder) and recorder.has_children():
         return True  # what they have written is soon another thing
     drained, worked, waiting = recorder.drained, process_time(), recorder.pending()
-    if over.wait(_LONG) or recorder.drained != drained or not recorder.wait(0):
+    if over.wait(_LONG_CALL_SECONDS) or recorder.drained != drained or not recorder.wait(0):
         return False  # it was not in the same call all the while
-    if process_time() - worked > _LONG / 4:  # it may as well be waiting for its turn
+    if process_time() - worked > _LONG_CALL_SECONDS / 4:  # it may as well be waiting for its turn
         return is_single_threaded()
-    return is_waiting_on_child() and not over.wait(_GOES_ON) and recorder.pending() == waiting and is_waiting_on_child()
+    return is_waiting_on_child() and not over.wait(_CHILD_IDLE_SECONDS) and recorder.pending() == waiting and is_waiting_on_child()
 
 
 def _pause_in_imports(patches: Patches, pause: Callable[[], None], resume: Callable[[], None]) -> None:
@@ -221,7 +225,7 @@ def _wrap_sync(original: Callable[[], None], recorder: InotifyRecorder | Polling
     @functools.wraps(original)
     def sync() -> None:
         original()
-        with within(OURS):
+        with within(INTERNAL_OPERATION):
             recorder.all_synced()
 
     return sync
@@ -232,7 +236,7 @@ def _wrap_fsync(original: Callable[[Any], None], recorder: InotifyRecorder | Pol
     def sync(fd: Any) -> None:
         original(fd)
         number = fd if isinstance(fd, int) else fd.fileno()
-        with within(OURS), contextlib.suppress(OSError):
+        with within(INTERNAL_OPERATION), contextlib.suppress(OSError):
             recorder.synced(recorder.path_of(number) if isinstance(recorder, PollingRecorder) else os.readlink(f"/proc/self/fd/{number}"))
 
     return sync

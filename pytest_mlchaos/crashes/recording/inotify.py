@@ -21,7 +21,7 @@ OVERFLOW, IGNORED, ISDIR = 0x4000, 0x8000, 0x40000000
 _ONLYDIR, _EXCL_UNLINK = 0x01000000, 0x04000000  # a file that has no name any more is in no state
 _MASK = MODIFY | ATTRIB | CLOSE_WRITE | CLOSE_NOWRITE | OPEN | MOVED_FROM | MOVED_TO | CREATE | DELETE | _EXCL_UNLINK
 _HEAD = struct.Struct("iIII")
-_BUFFER = 1 << 18
+_BUFFER_BYTES = 1 << 18
 
 
 class NoInotify(OSError):
@@ -93,7 +93,7 @@ class Inotify:
         """The events so far, in order."""
         while self.pending():
             with contextlib.suppress(BlockingIOError):
-                yield from _parse_events(os.read(self.fd, _BUFFER))
+                yield from _parse_events(os.read(self.fd, _BUFFER_BYTES))
 
 
 def _parse_events(data: bytes) -> Iterator[Event]:

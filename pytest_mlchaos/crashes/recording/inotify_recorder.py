@@ -12,7 +12,7 @@ from pathlib import Path
 from ..model import Change, File, Folder, Tree
 from . import inotify
 from .content_store import EMPTY, ContentStore
-from .event_batches import QUIET, ahead, all_quiet
+from .event_batches import READ_ONLY_EVENTS, ahead, all_quiet
 from .history import History, moved_path
 from .inodes import Inode
 from .inotify import Event, Inotify
@@ -23,12 +23,13 @@ from .watches import Watches, status_of
 
 __all__ = ["InotifyRecorder"]
 
-TRIES = 50
+MAX_READ_RETRIES = 50
 """How often a directory is read again while others go on writing."""
 _UNSEEN = "\0"
 """A name that no file has: something may lie in this directory by now, and nobody knows since when."""
-_MOST_FILES = 256
-_RENAMING = 0.0005
+_MAX_CHECKED_FILES = 256
+_RENAME_PAIR_SECONDS = 0.0005
+"""Seconds for the second event of a rename to arrive: the kernel tells of the old and the new name one after the other."""
 
 
 class InotifyRecorder(RecorderBase):
@@ -121,9 +122,9 @@ class InotifyRecorder(RecorderBase):
     def _events(self) -> list[Event]:
         """Those that are there. A rename is two, and another process may be between them."""
         events = self._read()
-        last = next((event for event in reversed(events) if not event.mask & QUIET), None)
+        last = next((event for event in reversed(events) if not event.mask & READ_ONLY_EVENTS), None)
         if last is not None and last.mask & inotify.MOVED_FROM:
-            time.sleep(_RENAMING)
+            time.sleep(_RENAME_PAIR_SECONDS)
             events += self._read()
         return events
 
@@ -140,9 +141,9 @@ class InotifyRecorder(RecorderBase):
         history, written = self._history, self._account.since()
         if self._lost:
             self._compare()
-        for _ in range(TRIES):
+        for _ in range(MAX_READ_RETRIES):
             if any(event.mask & inotify.OVERFLOW for event in events):
-                history.hidden += max(0, sum(not event.mask & QUIET for event in events) - 1)
+                history.hidden += max(0, sum(not event.mask & READ_ONLY_EVENTS for event in events) - 1)
                 self._compare()
             else:
                 self._apply(events)
@@ -320,7 +321,7 @@ class InotifyRecorder(RecorderBase):
     def _compare(self) -> None:
         """Events were lost: take the directory as it is. What came in between is not known."""
         history, before = self._history, self._history.tree
-        for _ in range(TRIES):
+        for _ in range(MAX_READ_RETRIES):
             self._forget("")
             history.tree = {}
             if self._watches.watch("") is not None:
@@ -337,7 +338,7 @@ class InotifyRecorder(RecorderBase):
         history = self._history
         self._mapped |= mapped_files()
         noted = history.noted()
-        for inode in history.inodes()[:_MOST_FILES]:
+        for inode in history.inodes()[:_MAX_CHECKED_FILES]:
             held, status = inode.versions[-1], status_of(history.at(min(inode.paths)))
             if isinstance(held, File) and status is not None:
                 changed = (status.st_size, status.st_mtime_ns) != (held.content.size, held.mtime)

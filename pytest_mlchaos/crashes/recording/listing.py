@@ -13,10 +13,10 @@ from typing import NamedTuple
 __all__ = ["OpenFiles", "Status", "are_fine", "has_fine_times", "list_tree", "status_of"]
 
 _FDS = "/dev/fd"
-_MS = 1_000_000  # ns
-_TICK = 950_000  # ns: no clock that ticks does so more often than a thousand times a second
-_TRIES = 500
-_MOST = 256
+_NS_PER_MS = 1_000_000  # ns
+_MIN_CLOCK_TICK_NS = 950_000  # ns: no clock that ticks does so more often than a thousand times a second
+_MAX_CLOCK_PROBES = 500
+_MAX_DESCRIPTORS = 256
 """How many descriptors are asked where nothing lists them."""
 
 
@@ -84,7 +84,9 @@ def _names(folder: str) -> list[str]:
 def are_fine(first: int, second: int) -> bool:
     """Whether two times (ns) were not taken from a clock that ticks some hundred times a second, or once."""
     passed = second - first
-    return 0 < passed < _TICK or (passed < 3 * _MS and _MS - _TICK < passed % _MS < _TICK)
+    return 0 < passed < _MIN_CLOCK_TICK_NS or (
+        passed < 3 * _NS_PER_MS and _NS_PER_MS - _MIN_CLOCK_TICK_NS < passed % _NS_PER_MS < _MIN_CLOCK_TICK_NS
+    )
 
 
 def has_fine_times(folder: str) -> bool:
@@ -93,7 +95,7 @@ def has_fine_times(folder: str) -> bool:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         before = os.fstat(fd).st_mtime_ns
-        for _ in range(_TRIES):
+        for _ in range(_MAX_CLOCK_PROBES):
             os.write(fd, b"x")
             after = os.fstat(fd).st_mtime_ns
             if are_fine(before, after):
@@ -155,4 +157,4 @@ def _descriptors() -> Iterable[int]:
     try:
         return [int(name) for name in os.listdir(_FDS)]
     except (OSError, ValueError):
-        return range(_MOST)
+        return range(_MAX_DESCRIPTORS)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..model import Content, File
-from .content_store import EMPTY, SMALL, ContentStore, GrowingFile
+from .content_store import EMPTY, MAX_WHOLE_BYTES, ContentStore, GrowingFile
 from .inodes import Inode
 
 __all__ = ["Shadow", "Shadows"]
@@ -76,7 +76,7 @@ class Shadow:
 
     def _change(self, at: int, end: int) -> None:
         """It is changed from there on, and reaches up to ``end`` then."""
-        if self._fd < 0 and end > SMALL:
+        if self._fd < 0 and end > MAX_WHOLE_BYTES:
             with tempfile.TemporaryFile() as file:
                 self._fd = os.dup(file.fileno())
             os.pwrite(self._fd, self._data, 0)

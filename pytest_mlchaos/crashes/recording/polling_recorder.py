@@ -24,11 +24,14 @@ from .tree_diff import Key, TreeChange, TreeSnapshot, differences
 
 __all__ = ["PollingRecorder"]
 
-TRIES = 10
+MAX_READ_RETRIES = 10
 """How often a directory is read again while others go on writing."""
-_SHORT = 0.001
-"""s: a look that takes no longer is taken in front of each operation that is heard of."""
-_OFTEN, _SELDOM = 0.002, 0.01
+_CHEAP_LOOK_SECONDS = 0.001
+"""Seconds: a look that takes no longer is taken in front of each operation that is heard of."""
+_CHILD_POLL_SECONDS = 0.002
+"""Seconds between two looks while there are child processes: what they have written is soon another thing."""
+_POLL_SECONDS = 0.01
+"""Seconds between two looks while there are none."""
 
 
 class PollingRecorder(RecorderBase):
@@ -96,7 +99,7 @@ class PollingRecorder(RecorderBase):
             left = end - perf_counter()
             if left <= 0 or self._closed:
                 return False
-            sleep(min(left, _OFTEN if self.has_children() else _SELDOM))
+            sleep(min(left, _CHILD_POLL_SECONDS if self.has_children() else _POLL_SECONDS))
         return True
 
     def has_children(self) -> bool:
@@ -112,7 +115,7 @@ class PollingRecorder(RecorderBase):
             if event == "mmap.__new__":
                 self._files.map(arguments[0])
             self._started = self._started or event in STARTS
-            if self._stat_poll.cost < _SHORT or self._stat_poll.differ():
+            if self._stat_poll.cost < _CHEAP_LOOK_SECONDS or self._stat_poll.differ():
                 look()
             self._opened = self._opened or event == "open"
             self._stat_poll.marked = True
@@ -125,7 +128,7 @@ class PollingRecorder(RecorderBase):
         """There is no look that is closer than another."""
         self._known = self._stat_poll.marked = False
         opened, self._opened = self._opened, False
-        for _ in range(TRIES):
+        for _ in range(MAX_READ_RETRIES):
             began = perf_counter()
             listing = list_tree(self._root)
             listing_took = perf_counter() - began

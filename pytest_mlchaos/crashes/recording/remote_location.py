@@ -18,7 +18,7 @@ from typing import Any
 from ...core.interrupts import Uninterruptible
 from ...core.privacy import error_text
 from ...engine.patching import family
-from ...engine.scopes import OURS, within
+from ...engine.scopes import INTERNAL_OPERATION, within
 from ...errors import BadArgument
 from ...processes.subprocess_runner import fresh_processes
 from ..model import Change, File, Folder, Kind, Node, Tree
@@ -30,7 +30,7 @@ from .location import NoReadLog
 __all__ = ["RemotePrefix"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-TRIES = 5
+MAX_READ_RETRIES = 5
 """How often a prefix is read again while others go on writing."""
 TAGS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "checksum", "crc32c", "generation", "version_id", "versionid")
 """What filesystems call that which changes with an object's content; without it, an object is read to know."""
@@ -151,8 +151,8 @@ class _FsspecRecorder:
     # -- looking -----------------------------------------------------------------------------------------------
 
     def _look(self, *, thoroughly: bool) -> None:
-        with self._lock, within(OURS):
-            for _ in range(TRIES):
+        with self._lock, within(INTERNAL_OPERATION):
+            for _ in range(MAX_READ_RETRIES):
                 infos = self._prefix.infos()
                 tree, read = self._read(infos, thoroughly)
                 if tree is not None and (not read or _fingerprints(self._prefix.infos()) == _fingerprints(infos)):
@@ -267,5 +267,5 @@ def _forget_listings(clients: weakref.WeakSet[Any]) -> None:
         for client in list(cls._cache.values()):  # type: ignore[attr-defined]  # each class of fsspec's has one
             clients.add(client)
     for client in list(clients):
-        with within(OURS), contextlib.suppress(Exception):  # whatever a foreign client does
+        with within(INTERNAL_OPERATION), contextlib.suppress(Exception):  # whatever a foreign client does
             client.invalidate_cache()

@@ -10,15 +10,18 @@ from .listing import Status
 
 __all__ = ["StatPoll"]
 
-_RECENT = 8
+_RECENT_PATHS = 8
 """How many paths that have changed last are looked at."""
-_SHARE = 20
+_INVERSE_LOOK_SHARE = 20
 """Of the time that passes, one part in so many is spent on looks that nothing asks for."""
-_SHORT, _LONG = 4e-6, 1e-5
-"""s: a call of C++ that takes longer may have opened a file, or written one."""
-_YOUNG = 0.02
-_SLOW = 0.002
-"""s: a look that takes longer than this is not taken twice in a row."""
+_FILE_CALL_SECONDS = 4e-6
+"""Seconds: a call of C++ that takes longer may have opened a file."""
+_LONG_CALL_SECONDS = 1e-5
+"""Seconds: a call of C++ that takes longer may have written a file."""
+_YOUNG_LOOK_SECONDS = 0.02
+"""Seconds between two looks at the whole, at least, while files may change without a trace."""
+_EXPENSIVE_LOOK_SECONDS = 0.002
+"""Seconds: a look that takes longer than this is not taken twice in a row."""
 
 Stamp = tuple[int, int, int, int]
 
@@ -45,7 +48,7 @@ class StatPoll:
         """Whether it is time for a look at the whole: asked at each return of a function, so it costs next to nothing mostly."""
         now = perf_counter()
         took, self._asked = now - self._asked, now
-        if took < _SHORT and now < self._next and not self.marked and not self._open:
+        if took < _FILE_CALL_SECONDS and now < self._next and not self.marked and not self._open:
             return False
         found = self._is_due(now, took)
         self._asked = perf_counter()
@@ -53,13 +56,13 @@ class StatPoll:
 
     def _is_due(self, now: float, took: float) -> bool:
         since = now - self._looked
-        if self.cost > _SLOW and since < self.cost:
+        if self.cost > _EXPENSIVE_LOOK_SECONDS and since < self.cost:
             return False
-        if self.marked or _differ(self._open) or (took > _SHORT and self._has_more()):
+        if self.marked or _differ(self._open) or (took > _FILE_CALL_SECONDS and self._has_more()):
             return True
-        if now < self._next and took < max(_LONG, 2 * self._takes):
+        if now < self._next and took < max(_LONG_CALL_SECONDS, 2 * self._takes):
             return False
-        if took > 2 * self.cost or since > max(_SHARE * self.cost, _YOUNG if self.young else 0):
+        if took > 2 * self.cost or since > max(_INVERSE_LOOK_SHARE * self.cost, _YOUNG_LOOK_SECONDS if self.young else 0):
             return True
         return self.differ()
 
@@ -69,7 +72,7 @@ class StatPoll:
         found = _differ(self._watched)
         self._asked = perf_counter()
         self._takes = _smooth(self._takes, self._asked - began)
-        self._next = self._asked + _SHARE * self._takes
+        self._next = self._asked + _INVERSE_LOOK_SHARE * self._takes
         return found
 
     def has_changed(self) -> bool:
@@ -80,7 +83,7 @@ class StatPoll:
         """The whole has been looked at."""
         self.marked, self.young = marked, young
         self._looked = self._asked = perf_counter()
-        self._next = self._looked + _SHARE * self._takes
+        self._next = self._looked + _INVERSE_LOOK_SHARE * self._takes
         self.cost = _smooth(self.cost, took)
 
     def known(self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]) -> None:
@@ -89,10 +92,10 @@ class StatPoll:
             for one in (path, os.path.dirname(path)):
                 self._recent.pop(one, None)
                 self._recent[one] = None
-        kept = [path for path in self._recent if path in listing and path][-_RECENT:]
+        kept = [path for path in self._recent if path in listing and path][-_RECENT_PATHS:]
         self._recent = dict.fromkeys(["", *kept])
         self._watched = [self._stamped(path, listing[path]) for path in self._recent if path in listing]
-        paths = [path for path, status in listing.items() if status.is_file and status.key in writing][:_RECENT]
+        paths = [path for path, status in listing.items() if status.is_file and status.key in writing][:_RECENT_PATHS]
         self._open = [self._stamped(path, listing[path]) for path in paths]
 
     def _stamped(self, path: str, status: Status) -> tuple[str, Stamp]:

@@ -19,9 +19,9 @@ CALLS = (
 """The system calls that change a directory, or tell where a later one writes. Not each processor has all of them."""
 _RAW = ("read", "readv", "preadv2", "ioctl", "execve", "execveat")
 """What is said of these is short: numbers instead of contents."""
-_HEAD = 80
+_NAME_BYTES = 80
 """In so many bytes of a line is the name of its call."""
-_LONGEST = 1 << 28
+_MAX_WRITE_BYTES = 1 << 28
 """So many bytes of one write are told; strace sets memory aside for them, and uses what it needs."""
 _LINE = re.compile(rb"(\d+) +(\d+)\.(\d{6}) (.*)", re.DOTALL)
 _CALL = re.compile(rb"(\w+)\((.*)\) += (-?\w+|\?)(?:<((?:\\x..)*)>)?(.*)", re.DOTALL)
@@ -89,7 +89,7 @@ class Call:
 def options(to: Path) -> list[str]:
     """How strace is to be called so that what it writes to that file can be read by ``parse_calls``."""
     return [
-        *("-f", "-q", "-xx", "-ttt", "-y", "-s", str(_LONGEST), "-o", str(to)),
+        *("-f", "-q", "-xx", "-ttt", "-y", "-s", str(_MAX_WRITE_BYTES), "-o", str(to)),
         *("-e", "trace=" + ",".join(f"?{name}" for name in CALLS), "-e", "raw=" + ",".join(f"?{name}" for name in _RAW)),
         *("-e", "abbrev=?execve", "-e", "signal=none"),
     ]
@@ -103,7 +103,7 @@ def parse_calls(written: Path, *, forks: bool = False) -> Iterator[Call]:
     baseline: dict[int, tuple[int, bytes]] = {}
     with written.open("rb") as lines:
         for line in lines:
-            if forks and not _MAKES.search(line, 0, _HEAD):
+            if forks and not _MAKES.search(line, 0, _NAME_BYTES):
                 continue
             found = _LINE.fullmatch(line.rstrip(b"\n"))
             if found is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep  # by name: whoever patches the module's attributes leaves these alone
 from typing import Any
 
-from ...engine.activity import OUR_PROCESSES
+from ...engine.activity import TOOL_PROCESSES
 from ...errors import BadArgument
 from ...processes.subprocess_runner import ProcessResult, fresh_processes
 from ..model import Change, Tree
@@ -26,9 +26,10 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MARK = "/proc/mlchaos step "
 """A call to remove a directory of that name, which does nothing, tells how many steps are complete."""
-STARTUP = 60.0
+STRACE_TIMEOUT_SECONDS = 60.0
 """Seconds until strace follows a process."""
-_LOOKS = 0.002
+_POLL_SECONDS = 0.002
+"""Seconds between two looks at whether the other side has come so far: neither can wake the other."""
 _SET_PTRACER, _ANY = 0x59616D61, -1  # of prctl
 
 
@@ -93,11 +94,11 @@ def run_traced(function: Any, *args: Any, to: Path, timeout: float | None) -> Pr
     task = fresh_processes().start(function, *args, ready, timeout=timeout)
     try:
         while not ready.exists():
-            if select.select([task], [], [], _LOOKS)[0]:
+            if select.select([task], [], [], _POLL_SECONDS)[0]:
                 return task.wait()  # it did not come so far
         with _attach_strace(int(ready.read_text()), to) as strace:
             while strace.poll() is None:
-                if select.select([task], [], [], 10 * _LOOKS)[0]:
+                if select.select([task], [], [], 10 * _POLL_SECONDS)[0]:
                     break
             else:
                 if not select.select([task], [], [], 1.0)[0]:
@@ -117,20 +118,20 @@ def _attach_strace(pid: int, to: Path) -> Iterator[subprocess.Popen[bytes]]:
         stderr=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for the runner
     )
-    OUR_PROCESSES.add(strace.pid)
+    TOOL_PROCESSES.add(strace.pid)
     try:
         yield strace
-        strace.wait(STARTUP)  # it ends with the last that it follows
+        strace.wait(STRACE_TIMEOUT_SECONDS)  # it ends with the last that it follows
     except subprocess.TimeoutExpired:
         strace.terminate()
-        strace.wait(STARTUP)
+        strace.wait(STRACE_TIMEOUT_SECONDS)
     finally:
         if strace.poll() is None:
             strace.kill()
             strace.wait()
         assert strace.stderr is not None
         strace.stderr.close()
-        OUR_PROCESSES.discard(strace.pid)
+        TOOL_PROCESSES.discard(strace.pid)
 
 
 def _said(strace: subprocess.Popen[bytes]) -> str:
@@ -146,6 +147,6 @@ def await_strace(ready: Path) -> None:
     part = ready.with_name(f"{ready.name}.part")
     part.write_text(str(os.getpid()))
     part.replace(ready)
-    end = monotonic() + STARTUP
+    end = monotonic() + STRACE_TIMEOUT_SECONDS
     while "\nTracerPid:\t0\n" in Path("/proc/self/status").read_text() and monotonic() < end:
-        sleep(_LOOKS)
+        sleep(_POLL_SECONDS)

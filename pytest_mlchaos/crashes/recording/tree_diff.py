@@ -12,7 +12,7 @@ from .history import moved_path
 __all__ = ["TreeChange", "TreeSnapshot", "differences"]
 
 Key = tuple[int, int]
-_ZEROS = 512
+_ZERO_PROBE_BYTES = 512
 """So many bytes are looked at."""
 
 
@@ -92,7 +92,7 @@ def _start(contents: ContentStore, content: Content, size: int) -> int:
 
     What was added and begins with zeros was given its length first, or has a hole, for all that is known: it has none.
     """
-    return size if contents.part(content, size, _ZEROS).strip(b"\0") else content.size
+    return size if contents.part(content, size, _ZERO_PROBE_BYTES).strip(b"\0") else content.size
 
 
 def _top(paths: set[str]) -> str | None:

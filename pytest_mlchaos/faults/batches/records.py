@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["Each", "as_it_was", "columns", "copied_record", "is_number", "is_sequence"]
 
-MOST = 2**63 - 1
+MAX_INT64 = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def is_number(value: Any) -> bool:
     """Return True for one number of Python's or NumPy's. Truth values and integers that fit no array are left alone."""
     if isinstance(value, (bool, enum.Enum)) or not (isinstance(value, (int, float)) or _is_scalar(value)):
         return False
-    return not isinstance(value, int) or -MOST <= value <= MOST
+    return not isinstance(value, int) or -MAX_INT64 <= value <= MAX_INT64
 
 
 def _is_scalar(value: Any) -> bool:

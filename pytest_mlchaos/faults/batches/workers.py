@@ -23,7 +23,7 @@ __all__ = ["WorkerDeath"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The process"
 
-_PATIENCE = 5.0
+_KILL_TIMEOUT_SECONDS = 5.0
 """Seconds that a process may take to die of SIGKILL."""
 _sleep, _now = time.sleep, time.monotonic
 
@@ -97,7 +97,7 @@ def _kill(pid: int) -> None:
     """Kill a worker, and wait until it is dead: what torch's handler of SIGCHLD raises comes here, and at no other moment."""
     try:
         os.kill(pid, signal.SIGKILL)
-        until = _now() + _PATIENCE
+        until = _now() + _KILL_TIMEOUT_SECONDS
         while _now() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             _sleep(0.001)
         _sleep(0)

@@ -16,7 +16,7 @@ from .dispatch_modes import beneath
 __all__ = ["Device", "cap_memory", "guard_device", "has_cuda", "look"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
-_MOST = 1.0
+_WHOLE_DEVICE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +112,17 @@ def cap_memory(effect: Effect, total: int) -> Iterator[None]:
             with beneath(cap):
                 yield
         finally:
-            cap.set(_MOST)
+            cap.set(_WHOLE_DEVICE)
 
 
 def _cap(effect: Effect, total: int, device: Device) -> Any:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    share = min(_MOST, total / device.total)
+    share = min(_WHOLE_DEVICE, total / device.total)
 
     class Cap(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
-        now = _MOST
+        now = _WHOLE_DEVICE
 
         def set(self, share: float) -> None:
             """Cap the allocator, or lift the cap; what it keeps without need goes back first."""
@@ -133,7 +133,7 @@ def _cap(effect: Effect, total: int, device: Device) -> Any:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             active = effect.active
-            self.set(share if active else _MOST)
+            self.set(share if active else _WHOLE_DEVICE)
             try:
                 return func(*args, **(kwargs or {}))
             except torch.OutOfMemoryError as error:

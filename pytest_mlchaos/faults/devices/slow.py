@@ -111,11 +111,11 @@ class CpuStarved(Fault):
         """From now on there is less."""
         if "since" not in visit.memory:
             visit.keep_until_exit(_on_one_cpu())
-            visit.sleep(_SLICE * (1 / self.share - 1))
+            visit.sleep(_QUOTA_SLICE_SECONDS * (1 / self.share - 1))
         visit.memory["since"] = _used()
 
 
-_SLICE = 0.005
+_QUOTA_SLICE_SECONDS = 0.005
 """Seconds of a quota's period that the process has used when its time is over for the first time."""
 
 

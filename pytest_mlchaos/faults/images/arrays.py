@@ -11,14 +11,14 @@ from ...core.privacy import path_text
 from ...errors import PayloadMismatch
 from ..batches.pytree import Leaf, is_array, is_tensor, parts
 
-__all__ = ["LAYOUTS", "SMALLEST", "ImageChange", "Picture", "Range", "change_image", "fitting", "layout_of", "pictures"]
+__all__ = ["LAYOUTS", "MIN_SIDE_PIXELS", "ImageChange", "Picture", "Range", "change_image", "fitting", "layout_of", "pictures"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LAYOUTS = ("NCHW", "NHWC", "NHW", "CHW", "HWC", "HW")
-SMALLEST = 8
+MIN_SIDE_PIXELS = 8
 """Pixels that a side must have."""
 CHANNELS = (1, 3)
-TOGETHER = 1 << 18
+BLOCK_VALUES = 1 << 18
 """So many values are worked on at once: they stay in the cache."""
 MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
 """The modes of pictures, and how many channels of them are colour."""
@@ -100,7 +100,7 @@ def pictures(value: Any, path: Path = ()) -> Iterator[Picture]:
 
 def layout_of(shape: Sequence[int], *, loose: bool) -> str | None:
     """How images of this shape lie in memory, if they are images; ``loose`` takes those without channels as well."""
-    large = [size >= SMALLEST for size in shape]
+    large = [size >= MIN_SIDE_PIXELS for size in shape]
     if len(shape) == 4:
         if shape[1] in CHANNELS and large[2] and large[3]:
             return "NCHW"
@@ -161,7 +161,7 @@ def _change(given: Any, fresh: Any, scale: Range, change: ImageChange) -> None:
     import numpy as np
 
     eight_bit = change.eight_bit if given.dtype == np.uint8 and scale == Range(0, 255) else None
-    together = max(1, TOGETHER // given[0].size)
+    together = max(1, BLOCK_VALUES // given[0].size)
     for start in range(0, len(given), together):
         part = range(start, min(start + together, len(given)))
         some = given[start : part.stop]

@@ -13,7 +13,7 @@ from ...core.validation import format_value
 from ...errors import BadArgument, MissingExtra, PayloadMismatch
 from ..batches.pytree import Leaf, describe, rebuilt
 from ..data_fault import DataFault
-from .arrays import LAYOUTS, MODES, SMALLEST, ImageChange, Picture, Range, change_image, fitting, layout_of, pictures
+from .arrays import LAYOUTS, MIN_SIDE_PIXELS, MODES, ImageChange, Picture, Range, change_image, fitting, layout_of, pictures
 from .kinds import KINDS
 
 __all__ = ["CorruptImage"]
@@ -154,7 +154,7 @@ class CorruptImage(DataFault):
         if not some:
             raise PayloadMismatch(
                 f"corrupt_image(kind={self.kind!r}) found no images in the batch {describe(payload)} (uint8 or floats, 1 or 3 "
-                f"channels, sides of {SMALLEST} pixels and more); name them with fields=, and how they lie with layout="
+                f"channels, sides of {MIN_SIDE_PIXELS} pixels and more); name them with fields=, and how they lie with layout="
             )
 
     def _named(self, name: str | int, found: list[Picture], payload: Any) -> list[Picture]:
@@ -232,8 +232,8 @@ def _problem(picture: Picture, layout: str | None) -> str | None:
             return f"has no shape of images{where}: they are one of {', '.join(LAYOUTS)}"
         if "C" in layout and _size(picture, layout, "C") not in (1, 3):
             return f"has {_size(picture, layout, 'C')} channels, and not 1 or 3"
-    if min(_size(picture, layout, "H"), _size(picture, layout, "W")) < SMALLEST:
-        return f"has a side of less than {SMALLEST} pixels"
+    if min(_size(picture, layout, "H"), _size(picture, layout, "W")) < MIN_SIDE_PIXELS:
+        return f"has a side of less than {MIN_SIDE_PIXELS} pixels"
     return None
 
 

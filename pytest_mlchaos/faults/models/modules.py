@@ -19,7 +19,7 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _WRAPPERS = ("_orig_mod", "module")
 """What compiled and data-parallel models call the model inside."""
-SHOWN = 8
+SHOWN_NAMES = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -79,7 +79,9 @@ class LayerFault(Fault):
         layer = str(self.layer)
         names = list(dict.fromkeys(map(_unwrap_name, names)))
         parts = {name for full in names for name in (full, full.rpartition(".")[0]) if name}
-        hint = did_you_mean(layer, sorted(parts)) or f"; there are {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        hint = (
+            did_you_mean(layer, sorted(parts)) or f"; there are {', '.join(names[:SHOWN_NAMES])}{' …' if len(names) > SHOWN_NAMES else ''}"
+        )
         return PayloadMismatch(f"{self.name}: no {what} of {owner} is called {layer!r}{hint if names else ''}")
 
 

@@ -14,7 +14,7 @@ from ...core.privacy import key_text, label_text
 __all__ = ["NUMBERS", "Column", "Table", "UnsupportedColumn", "ahead", "all_same", "places", "table_of"]
 
 NUMBERS = ("float", "integer")
-SHOWN = 12
+SHOWN_COLUMNS = 12
 """Columns that an error names; there may be thousands."""
 
 
@@ -166,8 +166,8 @@ class Table(abc.ABC):
 
     def describe(self) -> str:
         """``DataFrame[5 rows x 2 columns] (age: int64, name: str)``."""
-        columns = [f"{self.label(place)}: {self.dtype(place)}" for place in range(min(len(self.names), SHOWN))]
-        more = ["..."] if len(self.names) > SHOWN else []
+        columns = [f"{self.label(place)}: {self.dtype(place)}" for place in range(min(len(self.names), SHOWN_COLUMNS))]
+        more = ["..."] if len(self.names) > SHOWN_COLUMNS else []
         return f"{type(self.value).__name__}[{self.rows} rows x {len(self.names)} columns] ({', '.join(columns + more)})"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["pick", "with_others"]
 
-BLOCK = 16_384
+BLOCK_VALUES = 16_384
 """So many values are worked on at once: they stay in the cache."""
 
 
@@ -18,15 +18,15 @@ def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
     import numpy as np
 
     fresh = np.empty(values.shape, dtype=dtype or values.dtype)
-    if len(values) <= BLOCK or not isinstance(where, np.ndarray) or where.dtype.kind not in "iu" or not _ascend(where):
+    if len(values) <= BLOCK_VALUES or not isinstance(where, np.ndarray) or where.dtype.kind not in "iu" or not _ascend(where):
         fresh[...] = values
         fresh[where] = others
         return fresh
     one_each = isinstance(others, np.ndarray) and others.ndim > 0
-    starts = range(0, len(values), BLOCK)
+    starts = range(0, len(values), BLOCK_VALUES)
     cuts = [0, *np.searchsorted(where, [*starts[1:], len(values)]).tolist()]
     for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
-        fresh[start : start + BLOCK] = values[start : start + BLOCK]
+        fresh[start : start + BLOCK_VALUES] = values[start : start + BLOCK_VALUES]
         fresh[_stretch(where[first:last])] = others[first:last] if one_each else others
     return fresh
 
@@ -45,4 +45,4 @@ def _stretch(places: Any) -> Any:
 
 def pick(values: Any, places: Any) -> Any:
     """The values at these places; not copied where many follow each other."""
-    return values[_stretch(places) if len(places) > BLOCK and _ascend(places) else places]
+    return values[_stretch(places) if len(places) > BLOCK_VALUES and _ascend(places) else places]

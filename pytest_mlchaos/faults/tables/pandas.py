@@ -11,7 +11,7 @@ from .numpy import NumpyColumn, fit_dtype
 
 __all__ = ["PandasTable"]
 
-LONG = 1 << 16
+MIN_COLUMNWISE_ROWS = 1 << 16
 """So many rows are taken column by column."""
 
 
@@ -322,7 +322,7 @@ class PandasTable(Table):
         import numpy as np
         import pandas as pd
 
-        if self._series or len(rows) < LONG:
+        if self._series or len(rows) < MIN_COLUMNWISE_ROWS:
             return self._counted(self.value.take(rows))
         rows, index, columns = np.asarray(rows), self.value.index.take(rows), {}
         for place in range(len(self.names)):

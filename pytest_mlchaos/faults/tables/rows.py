@@ -10,7 +10,7 @@ from ...core.sites import Visit
 from ...core.validation import format_value, index
 from ...errors import BadArgument
 from .base import Column, Table, UnsupportedColumn, all_same, places, table_of
-from .fault import SHARES, TRIES, ColumnFault, Spot, TableFault
+from .fault import MAX_REDRAWS, SHARES, ColumnFault, Spot, TableFault
 
 __all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -181,7 +181,7 @@ class StaleFeature(ColumnFault):
             source, lag = earlier.column(spot.place), 0
         rows = min(column.size, source.size + lag) - lag  # those that have an earlier one, whether or not either holds a value
         count = max(1, round(self.scaled("fraction") * rows))
-        for _ in range(TRIES):
+        for _ in range(MAX_REDRAWS):
             where = places(spot.rng, rows, count) + lag
             if not all_same(column, where, source, where - lag):
                 return column.replaced(where, source, where - lag), len(where)

@@ -10,14 +10,14 @@ from ...core.sites import Visit
 from ...core.validation import format_value, parse_duration
 from ...errors import BadArgument
 from .base import NUMBERS, Column, Table, UnsupportedColumn, all_same, places
-from .fault import SHARES, TRIES, ColumnFault, Spot, rows_of
+from .fault import MAX_REDRAWS, SHARES, ColumnFault, Spot, rows_of
 
 __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Tables"
 
 
-BLOCK = 32_768
+BLOCK_VALUES = 32_768
 OFF = {**SHARES, "magnitude": (3.0, 5.0, 10.0, 30.0, 100.0)}
 
 
@@ -141,8 +141,8 @@ def _spread(values: Any, nulls: Any) -> float:
     present = values if nulls is None else values[~nulls]
     count, total, squares, centre = 0, 0.0, 0.0, 0.0
     with np.errstate(all="ignore"):
-        for start in range(0, len(present), BLOCK):
-            off = present[start : start + BLOCK].astype(np.float64)
+        for start in range(0, len(present), BLOCK_VALUES):
+            off = present[start : start + BLOCK_VALUES].astype(np.float64)
             if not count or not np.isfinite(off.sum()):
                 off = off[np.isfinite(off)]
                 centre = float(off[0]) if not count and len(off) else centre
@@ -303,7 +303,7 @@ class SwappedValues(ColumnFault):
         """Some values of one column change places; drawn again while they are all the same."""
         import numpy as np
 
-        for _ in range(TRIES):
+        for _ in range(MAX_REDRAWS):
             where = rows_of(column, max(self.scaled("fraction"), min(1.0, 2 / column.size)), spot.rng)
             if len(where) < 2:
                 raise UnsupportedColumn("has fewer than two values")

@@ -22,17 +22,17 @@ from ...core.storage import OPERATIONS, Operation
 from ...engine.controller import Controller
 from ...engine.gate import Gate, pause
 from ...engine.patching import Patches
-from ...engine.scopes import KEPT_COPIES, inside, within
+from ...engine.scopes import GOLDEN_COPY_PREFIX, inside, within
 from ...engine.user_code import INTERPRETER, PACKAGE, is_installed
 
-__all__ = ["OUR_NAMES", "Passage", "Storage", "WatchedFile", "active", "begin", "mechanism"]
+__all__ = ["TOOL_FILE_PREFIX", "Passage", "Storage", "WatchedFile", "active", "begin", "mechanism"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "storage"
-OUR_NAMES = "mlchaos-"
+TOOL_FILE_PREFIX = "mlchaos-"
 """What the names of the tool's own files begin with: they are shown to nobody."""
-MOST_PLACES = 10_000
-MOST_NAMES = 8
+MAX_WATCHED_FILES = 10_000
+MAX_SHOWN_NAMES = 8
 Mechanism = Callable[["Storage", Patches], None]
 MECHANISMS: list[Mechanism] = []
 _active: list[Storage] = []
@@ -257,8 +257,10 @@ class Storage:
         found = self._watched_files.get(path)
         if found is None:
             own = next((root for root in self._own if path.startswith(root)), None)
-            ours = own is not None and path[len(own) :].startswith(OUR_NAMES) and "/" not in path[len(own) :]  # a folder, not what is in it
-            if ours or KEPT_COPIES in path or (own is None and self._is_foreign(path)):
+            ours = (
+                own is not None and path[len(own) :].startswith(TOOL_FILE_PREFIX) and "/" not in path[len(own) :]
+            )  # a folder, not what is in it
+            if ours or GOLDEN_COPY_PREFIX in path or (own is None and self._is_foreign(path)):
                 found = WatchedFile(self, "", (), own=False)
             else:
                 relative, last = _relative(path, own), path.rpartition("/")[2]
@@ -299,12 +301,12 @@ class Storage:
         return found
 
     def _remember(self, key: Any, watched_file: WatchedFile) -> None:
-        if len(self._watched_files) >= MOST_PLACES:
+        if len(self._watched_files) >= MAX_WATCHED_FILES:
             self._watched_files.clear()
         self._watched_files[key] = watched_file
-        if watched_file.own and not inside() and not watched_file.path.rpartition("/")[2].startswith(OUR_NAMES):
+        if watched_file.own and not inside() and not watched_file.path.rpartition("/")[2].startswith(TOOL_FILE_PREFIX):
             names = self.controller.names.setdefault(SITE, {})
-            if len(names) < MOST_NAMES:
+            if len(names) < MAX_SHOWN_NAMES:
                 names[watched_file.path] = None
 
 

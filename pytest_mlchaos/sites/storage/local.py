@@ -17,9 +17,9 @@ from typing import Any
 
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
-from ...engine.scopes import OURS, inside, within
+from ...engine.scopes import INTERNAL_OPERATION, inside, within
 from ...engine.stand_ins import unbound
-from .base import OUR_NAMES, Passage, Storage, WatchedFile, active, mechanism
+from .base import TOOL_FILE_PREFIX, Passage, Storage, WatchedFile, active, mechanism
 
 __all__ = ["CountedFileIO", "is_watched"]
 __tracebackhide__ = True  # a failure shows the user's code, not ours
@@ -165,20 +165,20 @@ _empty: set[tuple[int, str]] = set()
 
 def _folder(parent: str) -> str:
     """An empty folder for a trial's temporary files: an earlier one if possible, so that its path may be kept from trial to trial."""
-    with within(OURS):
+    with within(INTERNAL_OPERATION):
         for process, folder in list(_empty):
             if process == os.getpid() and os.path.dirname(folder) == parent:
                 _empty.discard((process, folder))
                 if os.path.isdir(folder) and not os.listdir(folder):
                     return folder
-        folder = os.path.join(parent, f"{OUR_NAMES}{secrets.token_hex(4)}")  # short: the path of a socket may have 107 characters
+        folder = os.path.join(parent, f"{TOOL_FILE_PREFIX}{secrets.token_hex(4)}")  # short: the path of a socket may have 107 characters
         os.makedirs(folder, mode=0o700)
         return folder
 
 
 def _leave(folder: str) -> None:
     """Nothing is removed: libraries make a directory once and use it as long as the process lives, and pytest removes all of it later."""
-    with within(OURS), contextlib.suppress(OSError):
+    with within(INTERNAL_OPERATION), contextlib.suppress(OSError):
         if not os.listdir(folder):
             _empty.add((os.getpid(), folder))
 
