@@ -23,8 +23,12 @@ def pytest_ignore_collect(collection_path, config):
     return "needs torch" in collection_path.read_text().partition("\n")[0] or None
 
 
-def pytest_collection_modifyitems(items):
-    """Skip what needs a real GPU where there is none."""
+def pytest_collection_modifyitems(config, items):
+    """Leave slow tests to ``-m slow``, unless a test is named; skip what needs a real GPU if there is none."""
+    if not config.option.markexpr and not any("::" in argument for argument in config.args):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
     if any(item.get_closest_marker("gpu") for item in items):
         import torch
 

@@ -613,6 +613,7 @@ TRAINERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", TRAINERS)
 def test_an_unmodified_trainer_meets_them_all(example, library):
     """Broken, short, empty, dropped, duplicated, shifted, late, interrupted, and a loader that fails; with workers too."""

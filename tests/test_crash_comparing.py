@@ -334,6 +334,7 @@ def explored(mlchaos, subject, workdir, **options):
     return lambda tests: example.with_tests(SUBJECTS + elsewhere + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 def test_verdicts_are_those_of_linux(project):
     """An atomic writer recovers, one in place does not, and the first state of its failure has the same name."""
     project("""
@@ -360,6 +361,7 @@ def test_verdicts_are_those_of_linux(project):
     """).run(passed=3)
 
 
+@pytest.mark.slow
 def test_rotation_and_directories(project):
     """A job that removes the old checkpoint before the new one is complete is found; one that keeps it until then recovers."""
     project("""

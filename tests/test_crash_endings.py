@@ -208,6 +208,7 @@ def project(example):
     return lambda tests: example.with_tests(SUBJECTS + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 def test_files_are_compared_where_the_returned_value_says_nothing(project):
     """What is lost shows in the checkpoint alone; ``compare=[]`` leaves it out."""
     project("""
@@ -223,6 +224,7 @@ def test_files_are_compared_where_the_returned_value_says_nothing(project):
     """).run(passed=6)
 
 
+@pytest.mark.slow
 def test_files_of_sound_jobs_may_differ_as_such_files_do(project):
     """Logs, numbered folders, event files, pages of databases."""
     project("""

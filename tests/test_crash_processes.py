@@ -62,6 +62,7 @@ def project(example):
     return lambda tests: example.with_tests(SUBJECTS + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 def test_state_in_the_process_does_not_help_a_run_to_resume(project):
     """Whatever holds it: what no new process would find is not there."""
     project("""

@@ -263,6 +263,7 @@ def project(example):
     return lambda tests: example.with_tests(SUBJECTS + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 @needs_events
 def test_jobs_without_steps_that_never_resume_are_found(project):
     """One that loads nothing, and one that looks for another name; the reported line finds it again."""
@@ -283,6 +284,7 @@ def test_jobs_without_steps_that_never_resume_are_found(project):
     """).run(failed=3, passed=1).has("written and never read: last.pkl", "log.txt", "written and never read: model-0.pkl")
 
 
+@pytest.mark.slow
 def test_jobs_without_steps_that_resume_in_their_own_ways_are_sound(project):
     """By a marker, by what they skip, by what a child process reads, and beside downloads and configurations."""
     project("""
@@ -320,6 +322,7 @@ def train(wd, looks_for="last.pt", *, every=2, zero=False):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="its subjects are trained by torch")
 def test_training_jobs_are_judged_by_where_their_steps_begin(example):
     """A configuration or a download that is read is no resumption, and a checkpoint of step 0 alone is nothing to lose."""

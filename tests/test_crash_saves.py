@@ -79,6 +79,7 @@ def test_a_finished_job_that_is_started_again_is_named(project):
     """).run(failed=1).has("(the job had finished, and was started again)")
 
 
+@pytest.mark.slow
 def test_hung_states_of_one_cause_cost_the_time_limit_once(project):
     """The others are ended early, and are said to be; what ended a worker thread is told."""
     project("""

@@ -280,6 +280,7 @@ def _syncs(root):
 # -- explorations ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_child_process_that_writes_in_place_is_found_out(project, strace):
     """Each state between its writes is resumed from; by events few are seen, and the report says so."""
     project("""

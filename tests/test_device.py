@@ -350,6 +350,7 @@ def train(retry):
             assert said in section
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["in-process", "process"])
 def test_steps_of_a_restarted_run_are_held_against_the_end_of_the_golden_run(example, isolation):
     """Its last attempt is judged there, in a process of its own, too."""

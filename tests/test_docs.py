@@ -40,6 +40,7 @@ def project(page):
     return dict(named(page, text) for kind, text in blocks(page) if kind == "python")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
     """From the top: files are written as they come, each ``$ pytest`` is run and gives the lines that are shown.
@@ -101,6 +102,7 @@ CRASHES = (
 RETRY = (("            for half in x.chunk(2):", "            optimizer.zero_grad()\n            for half in x.chunk(2):"),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "test", "fixes"), [("train", "test_train.py", CRASHES), ("test_retry", "test_retry.py", RETRY)])
 def test_the_fixes_that_the_readme_names_work(example, module, test, fixes):
     """A checkpoint that is renamed, and an order by epoch; gradients that are cleared in front of the retry: the test is green."""

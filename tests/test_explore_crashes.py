@@ -100,6 +100,7 @@ def test_a_torn_checkpoint_is_found_and_named(project):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "append",
     [
@@ -213,6 +214,7 @@ def test_states_are_kept_to_look_at(project):
     assert (tests.pytester.path / "kept" / "last.pkl@0#0" / "last.pkl").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_deleted_too_early_is_a_restart(project):
     """To begin from scratch gives the right end, and loses everything: the report says which checkpoint there had been."""
     project("""
@@ -296,6 +298,7 @@ def test_the_report_does_not_name_the_folders_of_the_machine(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_second_crash_during_the_recovery_is_explored(project):
     """``depth=2`` finds what breaks only when the recovery itself is interrupted."""
     project("""
@@ -348,6 +351,7 @@ def test_tolerance_is_the_way_on_for_noise(project):
     assert "contextlib" not in outcome.text  # the failure shows the user's line, and nothing behind it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["in-process", "process"])
 def test_a_judgement_that_the_subject_raises_is_the_outcome_of_its_state(project, isolation):
     """Verdicts of this package, raised in a resumed run, do not end the exploration. A mistake in the test does."""
@@ -374,6 +378,7 @@ def test_a_judgement_that_the_subject_raises_is_the_outcome_of_its_state(project
     """).run(passed=5)
 
 
+@pytest.mark.slow
 def test_state_that_a_subject_keeps_in_its_process_is_told_and_does_no_harm(project):
     """Globals are put back; what cannot be is a reason for fresh processes, and the report says so."""
     project("""
@@ -405,6 +410,7 @@ def test_state_that_a_subject_keeps_in_its_process_is_told_and_does_no_harm(proj
     """).run(passed=2, failed=1).has("isolation='process' makes each run in a fresh one")
 
 
+@pytest.mark.slow
 def test_fresh_processes_and_several_jobs_find_the_same(project):
     """Verdicts do not depend on where the runs are made."""
     project("""

@@ -74,6 +74,7 @@ def project(example):
     return lambda tests: example.with_tests(LOOP + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 def test_a_loop_that_saves_all_recovers_and_one_that_writes_in_place_does_not(project):
     """The flagship: exhaustive, no false alarm, the torn checkpoint named."""
     project("""
@@ -93,6 +94,7 @@ def test_a_loop_that_saves_all_recovers_and_one_that_writes_in_place_does_not(pr
     )
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_lacks_is_the_first_diagnosis(project):
     """One at a time: the component that is named is the one that was forgotten."""
     project("""
@@ -143,6 +145,7 @@ def test_steps_are_seen_where_a_framework_brings_its_own_optimizer(project):
     """).run(passed=1, fresh=True)
 
 
+@pytest.mark.slow
 def test_a_horizon_ends_runs_that_match(project):
     """Once so many steps were the golden run's, the rest is not run; a bug before the horizon is still found."""
     project("""
@@ -217,6 +220,7 @@ def explored(mlchaos, tmp_path, **options):
 '''
 
 
+@pytest.mark.slow
 def test_a_generator_that_differs_because_a_buffer_was_lost_is_not_blamed(example):
     """The lost buffer and the generator's other draws come in one step; a generator that really is lost is still named."""
     example.with_tests(
@@ -245,6 +249,7 @@ def test_sound(mlchaos, tmp_path):
     ).run(passed=8, fresh=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_saved_before_its_own_step_is_named_for_the_last_one_too(example):
     """Also where the optimizer is made behind the load, and a number is returned."""
     example.with_tests(

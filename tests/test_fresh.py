@@ -70,6 +70,7 @@ def late(name, environment):
     return had
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("environment", "again"), [({}, True), ({"MLCHAOS_TEST": "1"}, False)])
 def test_a_library_is_imported_once_for_all_unless_the_environment_was_changed(environment, again):
     """What one process had to import, the next one finds; what was imported in another environment, each imports itself."""
@@ -280,6 +281,7 @@ def test_a_module_that_is_loaded_again_from_another_file_is_another_one_there_to
     sys.modules.pop("of_many", None)
 
 
+@pytest.mark.slow
 @linux
 def test_a_module_that_starts_a_thread_is_imported_by_each_process_itself(tmp_path, monkeypatch):
     """A fork of the thread's process could hang; and the thread is there, too."""
@@ -615,6 +617,7 @@ def test_when_the_runner_is_gone_nobody_is_left(tmp_path, signum):
         runner.wait()
 
 
+@pytest.mark.slow
 @linux
 def test_stopping_ends_all_and_the_next_start_begins_anew():
     """Also the warm process; a task that ran says that it was not to be heard of any more."""

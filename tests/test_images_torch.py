@@ -123,6 +123,7 @@ def test_the_severity_that_a_loop_survives_is_found(example):
     assert "severity" not in outcome.reproduce[-1] or "severity=3" in outcome.reproduce[-1]  # 3 is the default
 
 
+@pytest.mark.slow
 def test_a_lightning_trainer_gets_corrupted_images(example):
     """Its loss at the struck step is another than in a run without; its code is unmodified."""
     pytest.importorskip("pytorch_lightning")

@@ -280,6 +280,7 @@ def test_a_golden_run_that_fails_is_said(isolated):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_model_in_a_modules_global_recovers_in_process_and_not_in_processes(example):
     """It survives the crash that it is to be restored from; the trained parameters of a process are judged as in process."""
     pytest.importorskip("torch")

@@ -105,6 +105,7 @@ THREADS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [("-p", "no:xdist"), ("-n", "2")], ids=["alone", "workers"])
 def test_threads_that_take_turns_differently_leave_the_same_journal(example, monkeypatch, mode):
     """Four threads pass their sites in three orders: the files are the same, byte for byte, also behind a restart."""

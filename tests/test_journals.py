@@ -101,6 +101,7 @@ def test_serving(mlchaos):
 """
 
 
+@pytest.mark.slow
 def test_the_same_schedule_gives_the_same_journal_in_all_worlds(example):
     """Searched with a seed: alone, in two workers, and in another order."""
     pytest.importorskip("xdist")

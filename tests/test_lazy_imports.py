@@ -184,6 +184,7 @@ GUARDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", GUARDS.values(), ids=GUARDS)
 def test_a_container_is_left_filled_if_what_guards_it_cannot_be_put_back(example, guard):
     """Half of a run's traces gone would break the next test: it would find the guard, and not what that guards."""

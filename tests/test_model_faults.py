@@ -298,6 +298,7 @@ class Integers(nn.Module):
         return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", TRAINERS)
 def test_an_unmodified_trainer_meets_them_all(example, library):
     """In weights, activations, gradients and optimizer state; what the trainer does with bad gradients is its own affair."""

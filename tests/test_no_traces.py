@@ -192,6 +192,7 @@ def test_after_{name}():
 """
 
 
+@pytest.mark.slow
 def test_no_entry_point_leaves_a_trace(example):
     """Attributes of modules and classes, hooks and ``sys.modules`` are the same objects; the subjects' imports were done before."""
     tests = [HEAD]

@@ -49,6 +49,7 @@ def batch(example):
     return project
 
 
+@pytest.mark.slow
 def test_filled_and_lost_rows_are_silently_different_and_raising_is_not(batch):
     """Returned values, generators read to their end; the smallest failing schedule is told."""
     outcome = batch("""

@@ -265,6 +265,7 @@ JOB = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["shared", "project/lib", "env/site-packages"])
 def test_an_exploration_leaves_libraries_alone_wherever_they_are(example, monkeypatch, where):
     """Their containers are not put back between runs, and reports name the user's line; the user's containers are put back."""

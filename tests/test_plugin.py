@@ -539,6 +539,7 @@ def test_it_works_with_and_without_xdist(sensors, args):
     assert journal.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_journal_is_the_same_a_hundred_times(sensors):
     """One seed, one journal, byte for byte."""
     project = sensors("""
@@ -727,6 +728,7 @@ QUIET_TESTS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mark", "args", "ini"),
     [

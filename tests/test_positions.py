@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given, settings
 
 from pytest_mlchaos import faults
@@ -194,6 +195,7 @@ RESTARTED = """
 """
 
 
+@pytest.mark.slow
 def test_a_search_does_not_exhaust_the_restarts(example):
     """A sound job that may restart once is not blamed for two strikes: crashes, and errors that end it, are limited to one."""
     example.with_tests(

@@ -159,6 +159,7 @@ def test_what_a_process_does_with_its_grace_is_judged_in_words(example):
             assert f"NoEmergencySave: {said}" in section, (said, section)
 
 
+@pytest.mark.slow
 def test_the_same_in_a_process_of_its_own(example):
     """SIGTERM and SIGKILL are real there; the journal, the words and the files are the same."""
     cases = [
@@ -202,6 +203,7 @@ def test_on_the_real_clock_a_timer_kills(example):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("site", "line"),
     [

@@ -305,6 +305,7 @@ def written(example, tests) -> str:
     return "\n".join(texts)
 
 
+@pytest.mark.slow
 def test_no_canary_is_in_what_the_tool_writes(example):
     """No canary appears in messages, notes, the journal, properties of JUnit or the names of kept crash states."""
     text = written(example, PROJECT)
@@ -313,6 +314,7 @@ def test_no_canary_is_in_what_the_tool_writes(example):
     assert not found_in(text)
 
 
+@pytest.mark.slow
 def test_no_canary_comes_from_processes_tables_and_apps(example):
     """The same of fresh processes, ranks, tables, texts and ASGI apps."""
     for module in ("torch", "pandas", "httpx", "cloudpickle"):
@@ -323,6 +325,7 @@ def test_no_canary_comes_from_processes_tables_and_apps(example):
     assert not found_in(text)
 
 
+@pytest.mark.slow
 def test_canaries_are_found_where_values_are_shown(example):
     """With mlchaos_show_values the same project's reports hold canaries: the search above would have found them."""
     run = project(example, PROJECT).with_ini("mlchaos_show_values = true")

@@ -224,6 +224,7 @@ def test_a_death_is_heard_of_whatever_ran_before_in_this_process(example):
     ).run(fresh=True, passed=3)
 
 
+@pytest.mark.slow
 def test_a_forked_worker_is_struck_and_a_spawned_one_is_named(example):
     """A worker that is a new interpreter does the work where nothing is armed."""
     example.with_tests(
@@ -291,6 +292,7 @@ def test_a_worker_that_hangs_is_found_by_a_timeout_alone(example):
     ).run(fresh=True, passed=2, failed=1).has("TrialTimeout: the trial took longer than 3 s")
 
 
+@pytest.mark.slow
 def test_a_loader_without_such_a_worker_is_told(example):
     """No silent pass."""
     outcome = (
@@ -405,6 +407,7 @@ def test_a_subject_that_does_not_cope_with_memory_errors_is_started_again(exampl
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_limit_of_memory_is_real_in_a_process_of_its_own(example):
     """Who asks for more gets a MemoryError; the golden run has no limit; in this process it is refused."""
     outcome = (

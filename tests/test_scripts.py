@@ -51,6 +51,7 @@ def test_it_runs_as_the_main_module_with_its_arguments(project, capsys):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "isolation"), [('"--out"', "in-process"), ('"--out", tmp_path', "process"), ('f"--out={tmp_path}"', "in-process")]
 )

@@ -172,6 +172,7 @@ DEEP = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [(), ("-n2",)], ids=["alone", "xdist"])
 def test_the_pasted_decorators_of_a_deep_bug_reproduce_it(example, args):
     """Two faults at once in a 200-step loop: found, shrunk to exactly those two at their earliest visits, pasted, reproduced."""
