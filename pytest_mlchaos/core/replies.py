@@ -36,16 +36,27 @@ class Suspicion:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Reply:
-    """What became of one request.
+    """The reply to one request.
 
-    ``number`` counts the requests of the service from 0; ``request`` is the request as it was given. An ASGI app's reply has ``status``,
-    ``headers`` (without regard to case), ``content`` (bytes), ``text`` and ``json``; a callable's has ``value``. ``error`` is what was
-    raised while it was handled, ``late_error`` what a background task raised behind a good reply, which no client sees.
-    ``ok``: whether it counts as a success. ``latency``: seconds from the request's arrival to the end of the reply's body, and ``start``:
-    the arrival, in seconds from the start of the load; both on the trial's clock. ``faults``: what struck while it was handled, and
-    ``fault_ended``: when the last of that was over (None without any). ``suspicions``: strikes in code that works for several requests,
-    while this one was in flight, each with the ``requests`` that it may have hit; where this was the only one, the strike is among the
-    ``faults``, too.
+    Attributes:
+        number: The number of the request in this service, from 0.
+        request: The request as it was given.
+        status: The status of an ASGI app's reply.
+        headers: Its headers, without regard to case.
+        content: Its body in bytes.
+        value: The value of a callable.
+        error: The exception that was raised while the request was handled.
+        late_error: The exception that a background task raised after a good reply. No client sees
+            it.
+        ok: True if the reply counts as a success.
+        latency: The seconds from the request's arrival to the end of the reply's body, on the
+            trial's clock.
+        start: The arrival, in seconds from the start of the load, on the trial's clock.
+        faults: The strikes while the request was handled.
+        fault_ended: The end of the last of these, or None without any.
+        suspicions: Strikes in code that works for several requests, while this one was in flight,
+            each with the ``requests`` that it may have hit. If this was the only one, the strike is
+            among the ``faults``, too.
     """
 
     number: int
@@ -72,7 +83,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The body as text, in the charset that the reply names (UTF-8 by default)."""
+        """Return the body as text, in the charset that the reply names (UTF-8 without one)."""
         _, _, charset = self.headers.get("content-type", "").partition("charset=")
         try:
             return (self.content or b"").decode(charset.partition(";")[0].strip("\"' ") or "utf-8", "replace")
@@ -81,7 +92,7 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON; ``BadArgument`` where it is none."""
+        """Return the body, read as JSON. Raise ``BadArgument`` if it is not JSON."""
         try:
             return json.loads(self.content or b"")
         except ValueError:
@@ -90,7 +101,7 @@ class Reply:
 
     @property
     def outcome(self) -> str:
-        """How it ended, in words: ``status 500, KeyError: 'x'``."""
+        """Return the end of the request in words: ``status 500, KeyError: 'x'``."""
         status = f"status {self.status}" if self.status is not None else ""
         if self.error is None:
             return status or "a value"

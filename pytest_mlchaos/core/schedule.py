@@ -19,8 +19,8 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 class Schedule:
     """A tuple of faults, and the seed of everything random in them.
 
-    ``repr`` gives the decorators that recreate it, one a line (the seed only where it matters); ``line`` gives the same on one line, for
-    ``--mlchaos-replay``; ``parse`` reads either back.
+    ``repr`` gives the decorators that recreate it, one per line (with the seed only if it matters).
+    ``line`` gives the same on one line, for ``--mlchaos-replay``. ``parse`` reads either back.
     """
 
     faults: tuple[Fault, ...] = ()
@@ -35,7 +35,7 @@ class Schedule:
 
     @property
     def line(self) -> str:
-        """The schedule on one line: ``gpu_oom(at=7); crash(at=9)``."""
+        """Return the schedule on one line: ``gpu_oom(at=7); crash(at=9)``."""
         return "; ".join(self._items())
 
     def _items(self) -> Iterator[str]:
@@ -56,9 +56,12 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Read decorators or a replay line; names must be registered faults, arguments plain values.
+        """Read decorators or a replay line. Names must be registered faults, and arguments plain
+        values.
 
-        Raises ``BadArgument`` (or ``UnknownFault``) saying what is wrong where.
+        Raises:
+            BadArgument: The text is wrong. The message says what and where.
+            UnknownFault: No fault has this name.
         """
         faults: list[Fault] = []
         seed = 0

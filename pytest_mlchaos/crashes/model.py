@@ -104,11 +104,16 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CrashState:
-    """One distinct content of the work directory that a crash could leave behind.
+    """One distinct content of the work directory that a crash could leave.
 
-    ``id`` is what ``chaos.crash(state=...)`` takes; ``path``: the file that it is about; ``what``: it in words; ``step``: how many steps
-    were complete when it came to be; ``until``: when it was no more. ``torn``: it was not seen as a whole, but made from what was.
-    ``parent``: the state whose resumed run was crashed again.
+    Attributes:
+        id: The name that ``chaos.crash(state=...)`` takes.
+        path: The file that it is about.
+        what: The state in words.
+        step: The number of complete steps when it appeared.
+        until: The number of complete steps when it disappeared.
+        torn: True if it was not seen as a whole, but made from what was.
+        parent: The state whose resumed run was crashed again.
     """
 
     id: str
@@ -151,16 +156,28 @@ class RunResult:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CrashOutcome:
-    """How the subject resumed from one crash state.
+    """The result of one resumed run.
 
-    ``resumed_at``: the step that it went on from; None where that could not be told. ``lost_steps``: the steps that it had to do
-    again. ``recovery_time``: seconds from its start to its first step; None where it took none. ``duration``: seconds. ``error``: what it
-    raised, or a ``TimeoutError`` that says where it hung. ``place``: the user's line that this came from. ``output``: what it printed.
-    ``detail``: what is known besides, in words. ``value``: what it returned, where that was another. ``completed``: what it
-    wrote, where steps do not tell its progress; ``markers``: entries of what it returned that may say so. ``read``: the files of the
-    crashed run that it read; None where this cannot be seen. ``from_scratch``: this run and all others began from scratch.
-    ``finished``: the job had finished, and was started again.
-    ``left``: digests of the files at its end, None if it was cut off; ``texts``: the bytes of short texts.
+    Attributes:
+        state: The crash state.
+        verdict: ``"recovered"``, ``"diverged"``, ``"failed"``, ``"hung"`` or ``"restarted"``.
+        divergence: The first difference from the golden run, if it diverged.
+        resumed_at: The step from which it resumed, or None if it is unknown.
+        lost_steps: The steps that it took again.
+        recovery_time: The seconds from its start to its first step, or None if it took none.
+        duration: The seconds that it took.
+        error: The error that it raised, or a ``TimeoutError`` that says where it hung.
+        place: The user's line that raised it.
+        output: The text that it printed.
+        detail: Further facts, in words.
+        value: The returned value, if it differs.
+        completed: The files that it wrote, if steps do not show its progress.
+        markers: Entries of the returned value that may show the progress.
+        read: The files of the crashed run that it read, or None if this cannot be seen.
+        from_scratch: True if this run and all others began from scratch.
+        finished: True if the job had finished, and was started again.
+        left: Digests of the files at its end, or None if it was cut off.
+        texts: The bytes of short texts.
     """
 
     state: CrashState

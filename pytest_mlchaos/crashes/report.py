@@ -26,12 +26,17 @@ _NEVER_RESUMES = (
 
 
 class CrashReport(Result):
-    """What became of a subject that was resumed from every crash state.
+    """The results of a subject that was resumed from every crash state.
 
-    ``steps``: of the run without a crash. ``states``: the crash states, in the order of time; ``outcomes``: one for each that was tried.
-    ``untried``: the states that were not, because the setting ``budget`` ran out. ``unseen``: how many changes of the directory, at least,
-    left a content that was not seen, so no run resumed from it: one call made several. ``notes``: what
-    else is to be known (that the runs were made in fresh processes, say, and why). ``duration``: seconds that it took.
+    Attributes:
+        steps: The steps of the run without a crash.
+        states: The crash states, in the order of time.
+        outcomes: One result for each state that was tried.
+        untried: The states that were not tried, because the setting ``budget`` ended it.
+        unseen: A lower bound for the changes of the directory whose content was not seen, because
+            one call made several. No run resumed from them.
+        notes: Further facts, for example why the runs were made in fresh processes.
+        duration: The seconds that it took.
     """
 
     def __init__(
@@ -74,22 +79,24 @@ class CrashReport(Result):
 
     @property
     def failures(self) -> list[CrashOutcome]:
-        """The outcomes that are not ``recovered``, in the order of time."""
+        """Return the outcomes that are not ``recovered``, in the order of time."""
         return [outcome for outcome in self.outcomes if outcome.verdict != "recovered"]
 
     @property
     def examples(self) -> list[CrashState]:
-        """The earliest state of each cause."""
+        """Return the earliest state of each cause."""
         return [_example(group).state for group in _group_failures(self.failures)]
 
     @property
     def max_lost_steps(self) -> int:
-        """The most steps that a crash costs: done again by a resumed run; 0 where no step of torch's was seen."""
+        """Return the largest number of steps that a resumed run takes again, or 0 if no step of
+        torch was seen."""
         return max((outcome.lost_steps for outcome in self.outcomes if outcome.lost_steps is not None), default=0)
 
     @property
     def recovery_time(self) -> float | None:
-        """Seconds from the start of a resumed run to its first step: the median of those that recovered; None where none took a step."""
+        """Return the median seconds from the start of a resumed run to its first step, or None if
+        no run took a step."""
         times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
         return times[len(times) // 2] if times else None
 
@@ -99,12 +106,20 @@ class CrashReport(Result):
     ) -> None:
         """Raise ``NotRecovered`` unless the subject recovers from every crash state.
 
-        Raise ``Inconclusive`` if it recovers from all that were tried, and the budget ended before the rest.
+        To recover is to end as the run without a crash, with the same returned value and the same
+        trained parameters.
 
-        To recover is to end as the run without a crash did: in the same returned value, which may differ by ``atol + rtol *
-        abs(expected)``, and the same trained parameters. ``max_lost_steps``: more steps than this must never have to be done again.
-        ``from_scratch``: the job is meant to do all its work again after a crash. Without it, a job that never goes on from what it
-        saved fails. A job that does go on from some states must not lose a complete checkpoint either way.
+        Args:
+            rtol: The returned value may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+            max_lost_steps: The largest number of steps that may be taken again.
+            from_scratch: If true, the job is meant to do all its work again after a crash. Without
+                it, a job that never resumes from what it saved fails. A job that does resume from
+                some states must not lose a complete checkpoint either way.
+
+        Raises:
+            NotRecovered: A state does not recover.
+            Inconclusive: All states that were tried recover, and the budget ended before the rest.
         """
         outcomes = self.outcomes
         if (rtol or atol) and self._rejudged is not None:
@@ -122,7 +137,8 @@ class CrashReport(Result):
     def text(
         self, outcomes: Sequence[CrashOutcome] | None = None, slow: Sequence[CrashOutcome] = (), max_lost_steps: int | None = None
     ) -> str:
-        """The report: grouped by cause, the earliest example of each, what a crash costs, and the line that repeats the first."""
+        """Return the report: one group per cause, its earliest example, the cost of a crash, and
+        the line that repeats the first."""
         outcomes = self.outcomes if outcomes is None else outcomes
         failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
         groups = _group_failures(failures)

@@ -33,27 +33,36 @@ def assert_not_worse(
     higher_is_better: bool = True,
     paired: bool = True,
 ) -> None:
-    """Pass only if a metric under faults is shown to be worse by no more than ``margin``.
+    """Pass only if a metric under faults is shown to be worse by at most ``margin``.
 
-    ``chaos``, ``golden``: one number a seed (an accuracy, a final loss), at least so many that ``alpha`` can be reached: 5 pairs for
-    0.05. ``paired``: the two at one place share their seed, and their differences are tested; otherwise the lengths may differ,
-    and the means of two independent groups are compared. ``margin``: 0 or more, in the unit of the metric: what loss would
-    not matter. ``higher_is_better=False`` for losses and errors. ``alpha``: how often a metric that is worse by more than the margin may
-    pass, and one that is not may be called worse (no unit, below 0.5).
+    It returns if a one-sided test rejects "worse by more than the margin". A difference that is
+    *not significant* never makes it pass. The tests are permutation tests: of the signs of the
+    paired differences, or of the assignment to the two groups (by Welch's t). They are exact for up
+    to 200,000 permutations, and use 100,000 fixed random ones beyond.
 
-    Three outcomes: it returns where a one-sided test rejects "worse by more than the margin"; raises
-    ``Worse`` where one rejects "worse by no more than the margin", and for a metric that is NaN or
-    infinite; and else raises ``Inconclusive``, with how many seeds would probably do. That a
-    difference is *not significant* never makes it pass. Raises ``BadArgument`` for too few seeds, and a golden metric that is not finite.
+    Args:
+        chaos: The metric under faults: one number for each seed (an accuracy, a final loss).
+            ``alpha`` decides how many are needed: 5 pairs for 0.05.
+        golden: The metric without faults.
+        margin: The loss that would not matter, in the unit of the metric: 0 or more.
+        alpha: The probability that a metric that is worse by more than the margin passes, and that
+            one that is not is called worse. Below 0.5.
+        higher_is_better: False for losses and errors.
+        paired: If true, numbers at the same position share their seed, and their differences are
+            tested. If false, the lengths may differ, and the means of two independent groups are
+            compared.
 
-    The tests are permutation tests: of the signs of the paired differences, or of who belongs to which group (by Welch's t). They
-    are exact where there are up to 200,000 ways, and use 100,000 fixed random ones beyond.
+    Raises:
+        Worse: A test rejects "worse by at most the margin", or the metric is NaN or infinite.
+        Inconclusive: Neither is rejected. The message says how many seeds would probably do.
+        BadArgument: There are too few seeds, or a golden metric is not finite.
 
-    Fidelity: paired differences are taken to be symmetric about their mean (unpaired groups: to differ by a shift). A
-    collapse so rare that no seed shows it is not seen. Lists that are sorted are no longer paired by seed.
+    Fidelity: paired differences are assumed to be symmetric about their mean (unpaired groups: to
+    differ by a shift). A collapse so rare that no seed shows it is not seen. Sorted lists are not
+    paired by seed any more.
 
-    Source: Blackwelder (1982), "Proving the null hypothesis in clinical trials", Controlled Clinical Trials 3; Janssen (1997) for
-    the studentised permutation test.
+    Source: Blackwelder (1982), "Proving the null hypothesis in clinical trials", Controlled
+    Clinical Trials 3. Janssen (1997) for the studentised permutation test.
     """
     _check(margin, alpha)
     test = _Test(_metrics(chaos, "chaos"), _metrics(golden, "golden"), float(margin), alpha, paired, 1 if higher_is_better else -1)

@@ -24,11 +24,21 @@ _DISTANCES = (
 def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = None, window: int = 1) -> None:
     """Raise ``NotConverged`` unless training converged.
 
-    ``losses``: one number a step (floats, 0-d tensors or arrays), from step 0. All of them must be finite; their mean over ``window``
-    steps must be below ``below`` (the unit of the loss) at step ``by`` at the latest, and still at the end. Without
-    ``by``, it need only be so at the end. Raises ``BadArgument`` for no losses, or fewer than ``window``.
+    All losses must be finite. Their mean over ``window`` steps must be below ``below`` at step
+    ``by`` at the latest, and still at the end.
 
-    Fidelity: one run says little about a stochastic loss; comparing several seeds is for ``assert_not_worse``.
+    Args:
+        losses: One number for each step (floats, 0-d tensors or arrays), from step 0.
+        below: The bound, in the unit of the loss.
+        by: The step by which the bound must be reached. Without it, the end.
+        window: The number of steps whose mean is taken.
+
+    Raises:
+        NotConverged: The loss is not finite, or not low enough in time.
+        BadArgument: There are no losses, or fewer than ``window``.
+
+    Fidelity: one run says little about a stochastic loss. Use ``assert_not_worse`` to compare
+    several seeds.
     """
     values = [_number(loss, step) for step, loss in enumerate(losses)]
     if not values:

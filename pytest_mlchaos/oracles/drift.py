@@ -31,29 +31,39 @@ def assert_no_drift(
     threshold: float | None = None,
     bins: int = 10,
 ) -> None:
-    """Raise ``Drifted`` if ``current`` is distributed otherwise than ``reference``.
+    """Raise ``Drifted`` if the distribution of ``current`` differs from that of ``reference``.
 
-    Both are one column (a 1-D array, tensor, list or series) or one table (a dict of columns, a data frame, a 2-D array or
-    tensor), of which each column is judged. ``method``, for all columns or as a dict by column:
+    Both are one column (a 1-D array, tensor, list or series) or one table (a dict of columns, a
+    data frame, a 2-D array or tensor), of which each column is judged. What cannot be judged never
+    passes. With PSI there are fewer bins for small samples, so that chance exceeds the threshold at
+    most with the probability ``alpha``.
 
-    - ``"ks"`` (default for numbers): the two-sample test of Kolmogorov and Smirnov, exact for small samples.
-    - ``"chi2"`` (default for texts, booleans and categories): the chi-squared test of homogeneity. It takes whole numbers
-      too; give it for class labels. Categories that the reference never showed count as any other change of shares.
-    - ``"psi"``: the population stability index over at most ``bins`` quantile bins of the reference (categories: its most
-      frequent ones, and the rest).
+    Args:
+        reference: The values to compare with.
+        current: The values to judge.
+        method: One method, or a dict by column. ``"ks"`` (default for numbers): the two-sample test
+            of Kolmogorov and Smirnov, exact for small samples. ``"chi2"`` (default for texts,
+            booleans and categories): the chi-squared test of homogeneity. Pass it for class labels
+            in whole numbers. Categories that the reference never had count as any change of shares.
+            ``"psi"``: the population stability index over quantile bins of the reference (of
+            categories: its most frequent ones, and the rest).
+        alpha: The share of samples without drift that may fail, over *all* columns together (Holm's
+            correction).
+        threshold: The smallest drift that matters. A significant drift up to it passes. In units of
+            the KS distance (0 to 1, default 0), of Cramér's V (0 to 1, default 0), or of PSI
+            (default 0.2: between the 0.1 and the 0.25 of Siddiqi, *Credit Risk Scorecards*, 2006).
+            In a million samples every small difference is significant, so pass one.
+        bins: The largest number of bins for ``"psi"``.
 
-    ``alpha``: how often samples without drift may fail, over *all* columns together (Holm's correction; no unit).
-    ``threshold``: the smallest drift that matters; what is significant but not above it passes. In units of the KS distance (0 to 1,
-    default 0), of Cramér's V (0 to 1, default 0), or of PSI (default 0.2: between the 0.1 and the 0.25 of Siddiqi, *Credit Risk
-    Scorecards*, 2006). Samples of a million show every trifle: give one there.
+    Raises:
+        Drifted: A column drifted, or ``current`` is empty, constant, or has NaN, infinite values,
+            missing or additional columns, or a different kind of values.
+        BadArgument: An argument is wrong, or the reference is empty, constant, not finite, or too
+            small to show a drift.
 
-    What cannot be judged never passes. Wrong arguments, and a reference that is empty, constant, holds NaN or infinite values, or
-    is too small to show a drift at all, raise ``BadArgument``; the same in ``current``, and missing or additional
-    columns or another kind of values, are failures of what made it: ``Drifted``. With PSI there are fewer bins
-    where the samples are small, so that chance exceeds the threshold no more often than ``alpha`` says.
-
-    Fidelity: columns are judged one by one, and rows as independent draws: a drift of their dependence, or rows in another order, is not
-    seen. Whether a run returned the *same* predictions is for ``assert_recovered`` and ``assert_same_output``.
+    Fidelity: columns are judged one by one, and rows as independent draws. A drift of their
+    dependence, or a different order of rows, is not seen. Use ``assert_recovered`` or
+    ``assert_same_output`` to check that a run returned the *same* predictions.
     """
     _check(alpha, threshold, bins)
     before = columns_of(reference, "reference")

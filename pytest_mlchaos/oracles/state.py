@@ -25,13 +25,21 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 @check_arguments("assert_same_state", rtol=TOLERANCE, atol=TOLERANCE, name=TEXT)
 def assert_same_state(actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state") -> None:
-    """Raise ``StateDiffers`` unless two states are the same.
+    """Raise ``StateDiffers`` unless two states are equal.
 
-    States are numbers, texts, torch tensors, modules, optimizers and whatever else has a ``state_dict()``, NumPy arrays,
-    pandas and pyarrow objects, dataclasses, and mappings, sequences and sets of them, nested. NaN equals NaN.
-    Values may differ by ``atol + rtol * abs(expected)``; types, shapes, dtypes, keys and lengths may not differ. The device
-    does not matter. Functions, methods and classes are compared by their code and what they have closed over. Objects of other kinds are
-    compared by ``==`` where their class defines it, or else by their attributes.
+    States are numbers, texts, torch tensors, modules, optimizers and any object with a
+    ``state_dict()``, NumPy arrays, pandas and pyarrow objects, dataclasses, and mappings, sequences
+    and sets of them, nested. NaN equals NaN. Types, shapes, dtypes, keys and lengths may not
+    differ. The device does not matter. Functions, methods and classes are compared by their code
+    and their closures. Objects of other kinds are compared by ``==`` if their class defines it, or
+    else by their attributes.
+
+    Args:
+        actual: The state to judge.
+        expected: The state to compare with.
+        rtol: Values may differ by ``atol + rtol * abs(expected)``.
+        atol: See ``rtol``.
+        name: The name of the state in the message.
     """
     difference = first_difference(actual, expected, rtol=rtol, atol=atol, name=name)
     if difference is not None:

@@ -34,13 +34,15 @@ LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 
 
 class PipelineRun(Run):
-    """What became of a pipeline that was called once, and never restarted.
+    """The result of a pipeline that was called once, and never restarted.
 
-    ``value``: what it returned (iterators as a list), ``error``: what it raised, or None; a simulated crash counts as
-    raised, with the files as the death found them. Otherwise a ``Run``: ``faults``, ``duration``, ``golden`` and
-    the other judgements.
+    It has the other attributes and judgements of a ``Run``. Its files are those below ``tmp_path``
+    and the directories below pytest's base temporary directory that the pipeline is given.
 
-    Files are those below ``tmp_path`` and the directories below pytest's base temporary directory that the pipeline is given.
+    Attributes:
+        value: The returned value (iterators as a list).
+        error: The exception that it raised, or None. A simulated crash counts as raised, with the
+            files as the death found them.
     """
 
     def __init__(
@@ -58,14 +60,17 @@ class PipelineRun(Run):
 
     @functools.cached_property
     def golden(self) -> PipelineRun:
-        """The same calls without faults, from the same start, in its own copy of the directories."""
+        """Return the same calls without faults, from the same start, in its own copy of the
+        directories."""
         return PipelineRun(self._new_golden(self._calls), self._new_golden, self._again, self._calls)
 
     def again(self) -> PipelineRun:
-        """The same call once more, now that the fault has cleared: on the same directories, with the same objects, and nothing strikes.
+        """Make the same call once more, without faults, on the same directories and with the same
+        objects.
 
-        After a crash, in a new process: with fresh copies of the objects. What it should put out is what the pipeline puts out when
-        called so often undisturbed; a call that raised counts as none. An error is no way out here: its judgements fail.
+        After a crash, the call is made as in a new process, with fresh copies of the objects. The
+        expected output is that of as many calls without faults, where a call that raised does not
+        count. An error does not count as success here. The assertions on this run fail.
         """
         returned = 1 if self.error is None else 0
         output = self._again(isinstance(self.error, SimulatedCrash))
@@ -76,23 +81,35 @@ class PipelineRun(Run):
 
     @check_arguments("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
     def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
-        """Pass if the output is complete and equal to the golden run's, or if the pipeline raised and left nothing half done.
+        """Pass if the output equals the golden run's, or if the pipeline raised and left nothing
+        half done.
 
-        Compared are the returned values, as ``assert_same_state`` does (``rtol``, ``atol``), and all files, byte by byte. Where they
-        differ: ``SilentlyDifferent``, with the first difference. A pipeline that raised may leave each
-        file of the golden run absent, as it was before, or whole; a file that is cut is ``HalfWritten``,
-        unless its name says so (``.tmp``, ``.part``, a leading dot, ...). A file is cut if it is empty, the beginning of the golden run's
-        file, a text that ends inside a line, or JSON that cannot be read. A file that came by a rename and can end so is whole, and so is
-        one that the call has read back: a working copy. Whole files with other content (a progress file) are judged by the next call:
-        ``OtherContent`` if ``again`` returns and they still differ. Files that the golden run does not
-        know are judged only if the pipeline returned. ``ignore``: patterns of further names to leave out (``"*.log"``).
+        The returned values are compared as by ``assert_same_state``, and all files byte by byte. A
+        pipeline that raised may leave each file of the golden run absent, as it was before, or
+        complete. A file is cut if it is empty, the beginning of the golden run's file, a text that
+        ends inside a line, or JSON that cannot be read. A file that appeared by a rename and can
+        end so is complete. So is one that the call has read back: a working copy. Complete files
+        with different content (a progress file) are judged by the next call, ``again``. Files that
+        the golden run does not have are judged only if the pipeline returned.
 
-        Raises ``BadArgument`` where a golden run returns None and changes no file, ``NonDeterministicSubject`` where two undisturbed
-        runs differ too, and ``NotRecovered`` if the fault has cleared (``again``) and it still raises.
+        Args:
+            rtol: Returned values may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+            ignore: Patterns of names to leave out (``"*.log"``), besides those that mark an
+                incomplete file (``.tmp``, ``.part``, a leading dot, ...).
 
-        Fidelity: a binary file in place that has other content and another size than the golden run's counts as whole, and files that code
-        in C opens are not seen to be read back. Files are judged one by one. Of a table in several files some may be there, each of
-        them whole, after an error.
+        Raises:
+            SilentlyDifferent: The pipeline returned, and its output differs. The message has the
+                first difference.
+            HalfWritten: The pipeline raised, and a file is cut.
+            OtherContent: ``again`` returned, and complete files still differ.
+            NotRecovered: The fault has cleared (``again``), and the pipeline still raises.
+            NonDeterministicSubject: Two runs without faults differ, too.
+            BadArgument: A golden run returns None and changes no file.
+
+        Fidelity: a binary file in place whose content and size differ from the golden run's counts
+        as complete. Reads by C code are not seen. Files are judged one by one. After an error, some
+        files of a table in several files may exist, each of them complete.
         """
         patterns = _patterns(ignore)
         self._compare_under_faults("assert_same_output")
@@ -132,10 +149,15 @@ class PipelineRun(Run):
     def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
         """Raise ``Incomplete`` unless as many rows and files came out as of the golden run.
 
-        Counted are the rows of tables, arrays and tensors, the items of lists (and the rows in them), each entry of a dict by itself,
-        and the lines of text files (.csv, .tsv, .jsonl, .ndjson, .txt); other files only have to be there, and not empty where the
-        golden run's are not. What they hold is for ``assert_same_output``. A pipeline that raised is not complete. Raises
-        ``BadArgument`` where a golden run returns a single value and changes no file: there is nothing to count.
+        These are counted: the rows of tables, arrays and tensors, the items of lists (and the rows
+        in them), each entry of a dict by itself, and the lines of text files (.csv, .tsv, .jsonl,
+        .ndjson, .txt). Other files only have to exist, and not be empty unless the golden run's
+        are. Use ``assert_same_output`` for their content.
+
+        Raises:
+            Incomplete: Something is missing, or the pipeline raised.
+            BadArgument: A golden run returns a single value and changes no file, so there is
+                nothing to count.
         """
         patterns = _patterns(ignore)
         self._compare_under_faults("assert_complete")

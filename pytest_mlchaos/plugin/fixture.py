@@ -93,10 +93,11 @@ class _Part:
 
 
 class Mlchaos:
-    """Runs a subject under the test's faults, and what code needs that no hook reaches.
+    """Run a subject under the faults of a test, and judge the result.
 
-    It works in the body of the test that asked for it; each trial has a fresh one. ``run``, ``explore_crashes``, ``pipeline`` and a world's
-    ``run`` are called in the test itself, not inside each other's subjects; a subject may use everything else, ``serve`` too. There is one
+    The fixture works in the body of the test that asked for it, and each trial has a fresh one.
+    Call ``run``, ``explore_crashes``, ``pipeline`` and a world's ``run`` in the test itself, not
+    inside each other's subjects. A subject may use everything else, also ``serve``. There is one
     exception: the subject of ``explore_crashes`` may run a world, because no fault strikes there.
     """
 
@@ -130,22 +131,37 @@ class Mlchaos:
 
     @check_arguments("mlchaos.run", max_restarts=WHOLE)
     def run(self, subject: Callable[..., Any], *args: Any, max_restarts: int = MAX_RESTARTS, isolation: str | None = None) -> Run:
-        """Run ``subject(*args)``; start it again when a fault ends it, as a scheduler would.
+        """Run ``subject(*args)``, and start it again when a fault ends it, as a scheduler would.
 
-        A crash, and any injected error that the subject does not handle, ends the attempt; the next one finds the disk as it was
-        left, fresh copies of the objects in ``args`` and other random numbers. An error of the subject's own is
-        raised at once. Returns a ``Run``. Raises ``GaveUp`` after ``max_restarts`` restarts, saying why each
-        attempt ended, and ``CrashSwallowed`` when the subject goes on after a crash.
+        A crash, and any injected error that the subject does not handle, ends the attempt. The next
+        attempt finds the disk as it was left, fresh copies of the objects in ``args``, and
+        different random numbers. An error of the subject's own is raised at once.
 
-        ``isolation``: ``"in-process"``, or ``"process"``: each attempt, and the golden run, is a fresh process, and a crash is a SIGKILL
-        (the default is the setting of that name). No module's state outlives a crash there, and no ``finally`` block runs; processes that
-        an attempt leaves behind are ended. Subject and arguments are sent there, and its value home, so they must be picklable (local
-        functions with cloudpickle): ``BadArgument`` says what is not. A process that hangs is a ``TrialTimeout`` with the place;
-        one that dies by itself raises ``ChildProcessError``.
+        Args:
+            subject: The function or script to run.
+            *args: Its arguments.
+            max_restarts: The largest number of restarts.
+            isolation: ``"in-process"``, or ``"process"``: each attempt, and the golden run, is a
+                fresh process, and a crash is a SIGKILL. The default is the setting of that name. No
+                module's state outlives a crash in a fresh process, no ``finally`` block runs, and
+                processes that an attempt leaves are ended. Subject, arguments and returned value
+                must be picklable (local functions with cloudpickle).
 
-        Fidelity: in process, a module's globals survive a crash. In fresh processes, modules are imported once for all, what a fixture
-        has patched in the test's process is not patched there, and what the subject changes in its arguments the test does not see.
-        Time is real there, the run's ``duration`` too, whatever the setting ``clock``.
+        Returns:
+            A ``Run``.
+
+        Raises:
+            GaveUp: It was restarted ``max_restarts`` times. The message says why each attempt
+                ended.
+            CrashSwallowed: The subject went on after a crash.
+            BadArgument: An object cannot be sent to a process.
+            TrialTimeout: A process hangs. The message names the line.
+            ChildProcessError: A process died by itself.
+
+        Fidelity: in process, a module's globals survive a crash. In fresh processes, modules are
+        imported once for all, patches of fixtures in the test's process are missing, and the test
+        does not see changes of the subject's arguments. Time is real there, also the run's
+        ``duration``, with any setting of ``clock``.
         """
         if isolation not in (None, "in-process", "process"):
             raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {format_value(isolation)}")
@@ -187,37 +203,63 @@ class Mlchaos:
         compare: str | Sequence[str] | None = None,
         record: str = "auto",
     ) -> CrashReport:
-        """Resume ``subject(workdir, *args)`` from every state that a crash could leave ``workdir`` in; compare its end with that of the
-        golden run, without a crash. ``workdir``: a directory below ``tmp_path``, an empty one, or a URL; it is emptied and refilled.
+        """Resume ``subject(workdir, *args)`` from every crash state of ``workdir``.
 
-        - ``torn_writes``: also files cut where a kill can cut them without being seen: inside a write between pages, and between the
-          writes of one call (estimated).
-        - ``durability``: with ``"power"``, also without the data and names that no ``fsync`` has written back, or cut at any byte of them.
-        - ``isolation``: ``"in-process"``; ``"process"``: each run in a fresh one, which is sent what it needs (pickle, or cloudpickle);
-          ``"auto"``: in process, unless two runs without a crash differ there or leave something running, or a fresh process comes to
-          another verdict on an example of each kind of state.
-        - ``record``: ``"syscalls"`` has strace (Linux) tell of the golden run's system calls, so that each state inside a call of C++ and
-          of child processes is seen; then each run is in a fresh process.
-        - ``jobs``: states that are resumed at a time, in processes, at most one for each processor.
-        - ``depth``: 2 crashes the runs that resume, too.
-        - ``horizon``: end a resumed run as recovered once so many steps in a row were the golden run's.
-        - ``cross_device``: a rename into ``workdir`` from outside fails, as from a temporary directory on another filesystem.
-        - ``timeout``: of one run (seconds, ``"2m"``). Without it: the setting for the golden run, then 30 s and ten times as long as that
-          (at most the setting, if you set it).
-        - ``compare``: patterns of the files, relative to ``workdir``, that must be as in the golden run; ``[]`` for none. Without it: those
-          that some run reads, and all where the returned value is None, a text or a whole number.
-        - ``rtol``, ``atol``: returned values may differ by ``atol + rtol * abs(expected)``.
-        - ``storage_options``: of fsspec's, for a URL. ``allow_remote``: it may be on another machine.
+        The end of each resumed run is compared with that of the golden run, which has no crash.
 
-        Returns a ``CrashReport``; when the setting ``budget`` runs out first, it says which states were not tried.
-        Raises ``BadArgument`` for wrong arguments, or a subject that writes nothing there, takes no step, or leaves something
-        changed or running; ``GoldenRunFailed``; ``NonDeterministicSubject`` if two runs differ.
+        Args:
+            subject: The function or script to run.
+            workdir: A directory below ``tmp_path``, an empty one, or a URL. It is emptied and
+                refilled.
+            *args: Further arguments of the subject.
+            torn_writes: If true, also try files cut where a kill can cut them unseen: inside a
+                write between pages, and between the writes of one call (estimated).
+            durability: ``"process"``, or ``"power"``: also lose the data and names that no
+                ``fsync`` has written back, or cut the data at any byte.
+            isolation: ``"in-process"``. ``"process"``: each run in a fresh process, which is sent
+                what it needs (pickle, or cloudpickle). ``"auto"``: in process, unless two runs
+                without a crash differ there or leave something running, or a fresh process comes to
+                a different verdict on an example of each kind of state.
+            jobs: The number of states that are resumed at a time, in processes, at most one for
+                each processor.
+            horizon: End a resumed run as recovered once this many steps in a row equal the golden
+                run's.
+            cross_device: If true, a rename into ``workdir`` from outside fails, as from a temporary
+                directory on a different filesystem.
+            depth: 2 also crashes the runs that resume.
+            timeout: The time limit for one run (seconds, or ``"2m"``). Without it, the setting
+                limits the golden run, and then 30 s plus ten times its duration limit a resumed run
+                (at most the setting, if you set it).
+            rtol: Returned values may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+            storage_options: Options of fsspec, for a URL.
+            allow_remote: If true, the URL may be on a different machine.
+            compare: Patterns of the files, relative to ``workdir``, that must equal the golden
+                run's. ``[]`` for none. Without it, the files that some run reads, and all files if
+                the returned value is None, a text or a whole number.
+            record: ``"auto"``, or ``"syscalls"``: strace (Linux) records the golden run, so that
+                each state inside a call of C++ and of child processes is seen. Then each run is in
+                a fresh process.
 
-        Imitates: SIGKILL, the kernel's OOM killer, preempted and failing nodes; ``durability="power"``, a power loss.
+        Returns:
+            A ``CrashReport``. If the setting ``budget`` ends it first, it says which states were
+            not tried.
 
-        Fidelity: files outside of ``workdir`` are no part of a state. Steps are those of torch's optimizers, else its backward passes.
-        In process, libraries keep their state. What another process writes is seen soon after, what ``mmap`` writes at steps, an
-        ``fsync`` of C++ not at all. Source: ALICE (Pillai et al., OSDI 2014), CrashMonkey (Mohan et al., OSDI 2018).
+        Raises:
+            BadArgument: An argument is wrong, or the subject writes nothing there, takes no step,
+                or leaves something changed or running.
+            GoldenRunFailed: The subject fails without a crash.
+            NonDeterministicSubject: Two runs without a crash differ.
+
+        Imitates: SIGKILL, the kernel's OOM killer, preempted and failing nodes. With
+        ``durability="power"``, a power loss.
+
+        Fidelity: files outside of ``workdir`` do not belong to a state. Steps are those of torch's
+        optimizers, or else its backward passes. In process, libraries keep their state. Writes of a
+        different process are seen soon after, those of ``mmap`` at steps, and an ``fsync`` of C++
+        not at all.
+
+        Source: ALICE (Pillai et al., OSDI 2014), CrashMonkey (Mohan et al., OSDI 2018).
         """
         options = CrashOptions(
             torn_writes=torn_writes,
@@ -243,11 +285,15 @@ class Mlchaos:
             )
 
     def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
-        """Call ``pipeline(*args)`` once, under the test's faults; what it returns, raises and writes is judged by the run's methods.
+        """Call ``pipeline(*args)`` once, under the faults of the test.
 
-        It may return anything, an iterator too (it is read to its end), and write files below ``tmp_path``. It is not started
-        again: an error, also one of its own, is an outcome (``run.error``), and so is a crash. ``run.again()`` calls it once more after the
-        fault has cleared. Returns a ``PipelineRun``.
+        It may return anything, also an iterator (which is read to its end), and write files below
+        ``tmp_path``. It is not started again: an error, also one of its own, is a result
+        (``run.error``), and so is a crash. ``run.again()`` calls it once more after the fault has
+        cleared.
+
+        Returns:
+            A ``PipelineRun``, whose methods judge the returned value, the error and the files.
         """
         with self._running("mlchaos.pipeline", pipeline) as part:
             return part.hand_over(call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs()))
@@ -256,12 +302,22 @@ class Mlchaos:
     def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
         """Start ``app`` and serve it in process: ``service.drive(requests)`` sends it requests.
 
-        ``app``: an ASGI app (it takes ``(scope, receive, send)``; needs httpx), or a callable of one request, plain or async. An ASGI app
-        starts up and shuts down by the lifespan protocol if it speaks it (``lifespan=False``: not at all), each within ``timeout``
-        (seconds or ``"30s"``, on the trial's clock). One event loop serves it from start to end. The shut-down comes when the test's body
-        ends, however it ends, or with ``service.close()``, or at the end of ``with mlchaos.serve(app) as service``. Faults strike in
-        start-up and shut-down, too. Raises ``ServiceFailed`` when the app does not start. A crash inside ends the process, and the test
-        with ``CrashNotRestarted``: put ``serve`` and ``drive`` into a function and run it under ``run`` to have it started again.
+        One event loop serves the app from start to end. It is shut down when the test's body ends,
+        at ``service.close()``, or at the end of ``with mlchaos.serve(app) as service``. Faults
+        strike in start-up and shut-down, too. A crash inside ends the process, and the test with
+        ``CrashNotRestarted``. To restart it, put ``serve`` and ``drive`` into a function and call
+        that by ``run``.
+
+        Args:
+            app: An ASGI app, called with ``(scope, receive, send)`` (needs httpx), or a callable of
+                one request, plain or async.
+            lifespan: If true, the app starts up and shuts down by the lifespan protocol, if it
+                speaks it.
+            timeout: The time limit for start-up and for shut-down: seconds or ``"30s"``, on the
+                trial's clock.
+
+        Raises:
+            ServiceFailed: The app does not start.
         """
         seconds = parse_duration(timeout, "timeout")
         if not seconds:
@@ -277,14 +333,22 @@ class Mlchaos:
     def world(
         self, ranks: int = 2, backend: str = "gloo", restarts: int = 0, timeout: float | str = 30, *, grace: float | str = 5
     ) -> World:
-        """Ranks that are real processes, as torchrun starts them: ``mlchaos.world(ranks=2).run(train, tmp_path)``.
+        """Return ranks that are real processes, as under torchrun:
+        ``mlchaos.world(ranks=2).run(train, tmp_path)``.
 
-        The subject finds ``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT`` and torchrun's other variables in its environment,
-        and calls ``init_process_group`` itself; ``backend`` is what that gets where it names none. The test's faults work in every rank,
-        and each rank counts its own visits. Ranks live on the real clock: they are given ``timeout`` seconds in all, and ``grace`` seconds
-        once one of them has failed. With ``restarts``, all are started again when one fails (the others get SIGTERM), so often at most.
-        No process is left at the end, whatever happens. Ranks import the subject's module afresh: what a fixture has patched in
-        the test's process is not patched there.
+        The subject finds ``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT`` and torchrun's
+        other variables in its environment, and calls ``init_process_group`` itself. The faults of
+        the test work in every rank, and each rank counts its own visits. Time is real in ranks. No
+        process is left at the end. Ranks import the subject's module afresh, without the patches of
+        fixtures in the test's process.
+
+        Args:
+            ranks: The number of ranks.
+            backend: The backend for an ``init_process_group`` that names none.
+            restarts: If a rank fails, the others get SIGTERM and all ranks restart, at most
+                ``restarts`` times.
+            timeout: The time limit for all ranks, in seconds.
+            grace: The time limit for the remaining ranks after one has failed, in seconds.
         """
         return World(
             lambda: self._controller,
@@ -300,51 +364,72 @@ class Mlchaos:
 
     @check_arguments("mlchaos.script", path=PATH)
     def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:
-        """A script as a subject: ``mlchaos.run(mlchaos.script("train.py", "--out", tmp_path))``, and for all else that takes one.
+        """Return a script as a subject: ``mlchaos.run(mlchaos.script("train.py", "--out",
+        tmp_path))``.
 
-        It runs as the main module, as ``python train.py --out ...`` would run it: ``sys.argv`` is ``args`` as text, its folder is first on
-        ``sys.path``, and an exit code other than 0 is a ``SystemExit``. A relative ``path`` is looked for in the current directory, then in
-        that of the test. What it is called with comes behind ``args``, unless one of them names it: a work directory need not be given
-        twice. It returns nothing, so what it has trained and written is judged. Raises ``BadArgument`` where there is no such file.
+        It runs as the main module, as ``python train.py --out ...`` would run it: ``sys.argv`` is
+        ``args`` as text, its folder is first on ``sys.path``, and an exit code other than 0 is a
+        ``SystemExit``. Arguments of the call are added after ``args``, unless one of them names the
+        same: you need not pass a work directory twice. The script returns nothing, so what it has
+        trained and written is judged.
 
-        Fidelity: a function call in a process that lives on, unless ``isolation="process"``; modules that it imports are imported once.
+        Args:
+            path: The script. A relative path is looked up in the current directory, then in that of
+                the test.
+            *args: Its arguments.
+
+        Raises:
+            BadArgument: The file does not exist.
+
+        Fidelity: a function call in a live process, unless ``isolation="process"``. Modules that it
+        imports are imported once.
         """
         return script(path, args, self._test_info.folder)
 
     @check_arguments("mlchaos.visit", site=NAME)
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
-        """Pass a site of your own; gives back the payload, the same object unless a fault strikes there."""
+        """Visit a site of your own. Return the payload: the same object unless a fault strikes
+        there."""
         return visits.visit(site, payload, **attributes)
 
     @check_arguments("mlchaos.batches", iterable=ITERABLE)
     def batches(self, iterable: Iterable[T]) -> dataloader.Batches[T]:
-        """The same items, each passing ``data.batch``: for loaders that are no torch DataLoader."""
+        """Wrap an iterable so that each item is a ``data.batch`` visit.
+
+        Use it for loaders that are not a ``torch.utils.data.DataLoader``.
+        """
         return dataloader.Batches(iterable)
 
     @check_arguments("mlchaos.call", function=CALLABLE, name=optional(NAME))
     def call(self, function: Callable[..., T], name: str | None = None) -> Callable[..., T]:
-        """``function`` as a target of call faults, under ``name`` or its own ``"module:qualname"``: for what no import reaches."""
+        """Return ``function`` as a target of call faults, under ``name`` or its own
+        ``"module:qualname"``.
+
+        Use it for functions that no import reaches.
+        """
         wrapped: Callable[..., T] = calls.wrap_function(function, name)
         return wrapped
 
     def filesystem(self, fs: T) -> T:
-        """``fs`` with its ``open``, ``cat``, ``put`` and their like passing the ``storage`` sites: for clients that no hook reaches.
+        """Return ``fs`` with ``open``, ``cat``, ``put`` and the like as visits of the ``storage``
+        sites.
 
-        Those of fsspec are reached anyway, and given back as they are. The first argument of a method is the path (of ``put``, the second).
+        Use it for clients that no hook reaches. Filesystems of fsspec are reached anyway, and
+        returned unchanged. The first argument of a method is the path (of ``put``, the second).
         """
         return clients.watch_filesystem(fs)
 
     @property
     def journal(self) -> Journal:
-        """The faults that struck so far in this trial."""
+        """Return the faults that struck so far in this trial."""
         return self._controller.journal
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule of this trial."""
+        """Return the schedule of this trial."""
         return self._controller.schedule
 
     @property
     def clock(self) -> Clock:
-        """The clock that injected delays run on."""
+        """Return the clock that injected delays run on."""
         return self._controller.clock

@@ -60,7 +60,7 @@ def _server() -> ForkServer:
 
 
 class World:
-    """Ranks that run a subject; each ``run`` starts new ones."""
+    """Ranks that run a subject. Each ``run`` starts new ones."""
 
     def __init__(
         self,
@@ -99,10 +99,12 @@ class World:
     def run(self, subject: Callable[..., Any], *args: Any) -> WorldRun:
         """Run ``subject(*args)`` in every rank, as torchrun would, and wait until all have ended.
 
-        A rank that fails raises nothing here: judge the ``WorldRun``. Raises ``BadArgument`` for what cannot be
-        sent to another process.
+        A rank that fails raises nothing here: judge the ``WorldRun``. The subject of
+        ``mlchaos.explore_crashes`` may run a world. A crash then ends all its ranks at once, and no
+        fault strikes there.
 
-        The subject of ``mlchaos.explore_crashes`` may run a world: a crash then ends all its ranks at once. No fault strikes there.
+        Raises:
+            BadArgument: An object cannot be sent to a process.
         """
         take_subject(subject)
         controller, watch = self._controller(), torch_train.trained_parameters

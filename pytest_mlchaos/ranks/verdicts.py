@@ -21,12 +21,18 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class RankRun:
-    """What became of one rank, in the last attempt of its world.
+    """The result of one rank, in the last attempt of its world.
 
-    ``rank``: its number. ``exitcode``: as of ``subprocess``, so -9 is SIGKILL; None where it was still running when its world was
-    ended. ``duration``: seconds of real time. ``steps``: optimizer steps begun. ``faults``: what struck in it, in this attempt.
-    ``stack``: where its threads stood if it hung, the main thread first, the innermost frame first. ``output``: what it printed to
-    stdout, then to stderr.
+    Attributes:
+        rank: Its number.
+        exitcode: As of ``subprocess``, so -9 is SIGKILL. None if it was still running when its
+            world was ended.
+        duration: The seconds of real time.
+        steps: The number of optimizer steps that it began.
+        faults: The strikes in it, in this attempt.
+        stack: The stacks of its threads if it hung, the main thread first, the innermost frame
+            first.
+        output: The text that it printed to stdout, then to stderr.
     """
 
     def __init__(self, record: RankRecord) -> None:
@@ -44,32 +50,42 @@ class RankRun:
 
     @property
     def finished(self) -> bool:
-        """Whether it ended with exit code 0."""
+        """Return True if it ended with exit code 0."""
         return self._record.outcome == "finished"
 
     @functools.cached_property
     def value(self) -> Any:
-        """What the subject returned. Raises ``RankFailed`` if it did not return, ``BadArgument`` where that cannot be pickled."""
+        """Return the value that the subject returned.
+
+        Raises:
+            RankFailed: It did not return.
+            BadArgument: The value cannot be pickled.
+        """
         if not self.finished:
             raise RankFailed(f"rank {self.rank} returned nothing: it {self._record.ended}") from self.error
         return self._record.load_value()
 
     @functools.cached_property
     def error(self) -> BaseException | None:
-        """What ended it: the exception itself where it pickles, else a ``ChildProcessError`` in words; None if it finished."""
+        """Return the exception that ended it, or a ``ChildProcessError`` in words if it does not
+        pickle. None if it finished."""
         return self._record.load_error()
 
     @functools.cached_property
     def parameters(self) -> Sequence[Sequence[Any]]:
-        """The parameters that it trained, as they were at its end: a list of tensors an optimizer."""
+        """Return the parameters that it trained, as they were at its end: one list of tensors for
+        each optimizer."""
         return self._record.load_parameters()
 
 
 class WorldRun(Result):
-    """What became of a world of ranks.
+    """The result of a world of ranks.
 
-    ``ranks``: one ``RankRun`` each. ``attempts``: how each start of all ranks ended. ``faults``: what struck, attempt by attempt.
-    ``duration``: seconds of real time.
+    Attributes:
+        ranks: One ``RankRun`` for each rank.
+        attempts: The end of each start of all ranks.
+        faults: The strikes, attempt by attempt.
+        duration: The seconds of real time.
     """
 
     def __init__(
@@ -91,18 +107,21 @@ class WorldRun(Result):
 
     @property
     def restarts(self) -> int:
-        """How often all ranks were started again."""
+        """Return the number of times that all ranks were started again."""
         return len(self.attempts) - 1
 
     @functools.cached_property
     def golden(self) -> WorldRun:
-        """The same world without faults, from the same start, in its own copy of the directories."""
+        """Return the same world without faults, from the same start, in its own copy of the
+        directories."""
         return self if self._golden is None else self._golden()
 
     def assert_finished(self) -> None:
         """Raise ``RankFailed`` unless every rank ended with exit code 0.
 
-        ``GaveUp`` where faults ended the world more often than ``restarts`` allows.
+        Raises:
+            RankFailed: A rank did not finish.
+            GaveUp: Faults ended the world more often than ``restarts`` allows.
         """
         for record in self._record.ranks:
             if record.outcome != "finished":
@@ -110,10 +129,17 @@ class WorldRun(Result):
                 raise RankFailed(f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}") from record.load_error()
 
     def assert_failed_fast(self, *, within: Any = 5) -> None:
-        """Raise ``RankHung`` unless, once a rank had failed, every other one ended ``within`` so many seconds.
+        """Raise ``RankHung`` unless the other ranks ended soon after the first one failed.
 
-        With an error or without: what counts is that nobody hangs. ``within`` is in seconds of real time, or a text as ``"500ms"``. Where
-        no rank failed, all must have ended within the world's ``timeout``; a rank that fails with no fault about is ``RankFailed``.
+        They may end with an error or without, but none may hang. If no rank failed, all must have
+        ended within the world's ``timeout``.
+
+        Args:
+            within: The time limit: seconds of real time, or ``"500ms"``.
+
+        Raises:
+            RankHung: A rank was still running.
+            RankFailed: A rank failed without a fault.
         """
         seconds = parse_duration(within, "within")
         first = self._record.first
@@ -141,9 +167,18 @@ class WorldRun(Result):
     def assert_in_sync(self, *, rtol: float = 0.0, atol: float = 0.0, values: bool = False) -> None:
         """Raise ``OutOfSync`` unless all ranks that finished trained the same parameters.
 
-        Of a parameter that is sharded, the pieces that several ranks hold are compared. Where no rank took a torch optimizer step,
-        the returned values are compared; ``values=True`` compares them too. Needs two ranks that finished (``RankFailed``) and something
-        to compare (``BadArgument``).
+        Of a sharded parameter, the pieces that several ranks hold are compared. If no rank took a
+        torch optimizer step, the returned values are compared.
+
+        Args:
+            rtol: Values may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+            values: If true, also compare the returned values.
+
+        Raises:
+            OutOfSync: Two ranks differ.
+            RankFailed: Fewer than two ranks finished.
+            BadArgument: There is nothing to compare.
         """
         finished = [rank for rank in self.ranks if rank.finished]
         if len(self.ranks) < 2:
@@ -171,11 +206,19 @@ class WorldRun(Result):
 
     @check_arguments("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
-        """Raise ``NotRecovered`` unless every rank ended in the state that it has in the golden run.
+        """Raise ``NotRecovered`` unless every rank ended in the state that it has in the golden
+        run.
 
-        Compared are returned values and trained parameters, rank by rank (of what is sharded, the shards); and nothing
-        may be NaN or infinite that is finite in the golden run. ``GaveUp`` where faults ended the world more often than
-        ``restarts`` allows.
+        Returned values and trained parameters are compared, rank by rank (of a sharded parameter,
+        the shards). Nothing may be NaN or infinite that is finite in the golden run.
+
+        Args:
+            rtol: Values may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+
+        Raises:
+            NotRecovered: A rank differs.
+            GaveUp: Faults ended the world more often than ``restarts`` allows.
         """
         self._compare_under_faults("assert_recovered")
         for record in self._record.ranks:
@@ -225,7 +268,7 @@ class WorldRun(Result):
             )
 
     def story(self) -> str:
-        """How each attempt ended, and each rank of the last one, a line each."""
+        """Return the end of each attempt, and of each rank in the last one, one line for each."""
         lines = [tell(self.attempts)] if self.restarts else []
         for record in self._record.ranks:
             struck = "".join(f"; {strike}" for strike in record.faults[:1])

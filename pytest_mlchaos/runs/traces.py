@@ -57,7 +57,7 @@ class Trace:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first thing that differs from the golden run: at which step, in which component, and what is known of it, in words."""
+    """The first difference from the golden run: its step, its component, and details in words."""
 
     step: int
     component: str

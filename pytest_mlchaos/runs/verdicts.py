@@ -23,12 +23,16 @@ __tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class Run(Result):
-    """What became of a subject that was run, and restarted whenever a fault ended it.
+    """The result of a subject that was run, and restarted when a fault ended it.
 
-    ``value``: what it returned at last. ``attempts``: its lives, with the reason why each ended. ``faults``: what struck during the run.
-    ``preemptions``: what became of each SIGTERM of ``preempt``.
-    ``duration``: seconds, on the trial's clock. ``parameters``: the parameters that its last attempt trained, as they were
-    at the end (one list of tensors an optimizer).
+    Attributes:
+        value: The value that it returned at last.
+        attempts: Its attempts, with the reason why each ended.
+        faults: The strikes during the run.
+        preemptions: The result of each SIGTERM of ``preempt``.
+        duration: The seconds on the trial's clock.
+        parameters: The parameters that its last attempt trained, as they were at the end: one list
+            of tensors for each optimizer.
     """
 
     def __init__(self, record: Record, golden: Callable[[], Run] | None = None) -> None:
@@ -48,31 +52,41 @@ class Run(Result):
 
     @property
     def restarts(self) -> int:
-        """How often it was started again."""
+        """Return the number of restarts."""
         return len(self.attempts) - 1
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of all attempts together, those done again included."""
+        """Return the optimizer steps of all attempts together, including those that were taken
+        again."""
         return sum(attempt.steps for attempt in self.attempts)
 
     @functools.cached_property
     def golden(self) -> Run:
-        """The same subject without faults, from the same start, in its own copy of the directories."""
+        """Return the golden run: the same subject without faults, from the same start, in its own
+        copy of the directories."""
         return self if self._golden is None else self._golden()
 
     @property
     def lost_steps(self) -> int:
-        """Steps that had to be done again after a restart."""
+        """Return the number of steps that were taken again after a restart."""
         return max(0, self.steps - self.golden.steps) if self.restarts else 0
 
     @check_arguments("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_recovered(self, *, rtol: float = 0.0, atol: float = 0.0) -> None:
-        """Raise ``NotRecovered`` unless it ended in the state of the golden run.
+        """Raise ``NotRecovered`` unless the run ended in the state of the golden run.
 
-        Compared are the returned values and the trained parameters, as ``assert_same_state`` does; and no parameter, buffer or optimizer
-        state may hold NaN or infinity that the golden run's does not hold. A subject that returns
-        nothing and takes no torch optimizer step leaves nothing to judge: ``BadArgument``.
+        The returned values and the trained parameters are compared, as by ``assert_same_state``. No
+        parameter, buffer or optimizer state may hold NaN or infinity unless the golden run's does.
+
+        Args:
+            rtol: Values may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+
+        Raises:
+            NotRecovered: The states differ.
+            BadArgument: The subject returns nothing and takes no torch optimizer step, so there is
+                nothing to compare.
         """
         self._compare_under_faults("assert_recovered")
         golden = self.golden
@@ -97,15 +111,23 @@ class Run(Result):
 
     @check_arguments("assert_same_effective_batch", rtol=TOLERANCE, gradients=FLAG)
     def assert_same_effective_batch(self, *, rtol: float = 1e-2, gradients: bool = True) -> None:
-        """Raise ``BatchDiffers`` unless each step was given the gradient that it has in the golden run.
+        """Raise ``BatchDiffers`` unless each step received the same gradient as in the golden run.
 
-        That is what retries after an out-of-memory error get wrong: samples that count twice or not at all, another scale, gradients that
-        a failed attempt has left. Compared are the norms of all gradients, step by step; a batch that was split into micro-batches gives
-        the same up to rounding (``rtol``; half precision rounds to 0.4 %). ``gradients=False`` judges the numbers of samples alone, for
-        models in which the parts of a batch do not add up to it (dropout, batch norm): a wrong scale is not seen then. A norm has no
-        sign: a gradient of the right length and another direction shows at the next step. The first attempt is held against the beginning
-        of the golden run and the last against its end; attempts in between are not judged. A subject that takes no torch optimizer step:
-        ``BadArgument``.
+        Retries after an out-of-memory error often get this wrong: samples count twice or not at
+        all, the scale differs, or gradients of a failed attempt are left. The norms of all
+        gradients are compared, step by step. A batch that was split into micro-batches gives the
+        same up to rounding. A norm has no sign, so a gradient of the right length and a different
+        direction shows at the next step. The first attempt is compared with the beginning of the
+        golden run, and the last with its end. Attempts in between are not judged.
+
+        Args:
+            rtol: The tolerance for rounding. Half precision rounds to 0.4 %.
+            gradients: False compares only the numbers of samples, for models whose batch cannot be
+                split (dropout, batch norm). A wrong scale is not seen then.
+
+        Raises:
+            BatchDiffers: A step received a different gradient.
+            BadArgument: The subject takes no torch optimizer step.
         """
         self._compare_under_faults("assert_same_effective_batch")
         golden = self.golden._gradients
@@ -116,13 +138,17 @@ class Run(Result):
             raise BatchDiffers(f"the effective batch is not that of the golden run\n  {difference}\n{self.story()}")
 
     def assert_emergency_save(self) -> None:
-        """Raise ``NoEmergencySave`` unless each ``preempt`` was answered by a save that was of use.
+        """Raise ``NoEmergencySave`` unless a useful save followed each ``preempt``.
 
-        Between SIGTERM and the end of the process files below the work directories have changed, no save was cut off by SIGKILL
-        (a file that was open for writing, or had not been moved to its place), and the restart went on from it: no step was done again
-        but those that were taken after it. A process that had nothing to lose (no step is done again) need not save. Where another fault
-        has restarted the run, too, whose steps were done again cannot be told: then the files alone are judged. A run that no ``preempt``
-        struck passes (the trial without faults is one; a fault that never strikes fails its test anyway).
+        Three things must hold. Files below the work directories changed between SIGTERM and the end
+        of the process. SIGKILL cut no save: no file was open for writing, or still waited to be
+        moved to its place. The restart resumed from the save: it took no step again except those
+        taken after it.
+
+        A process that had nothing to lose (it takes no step again) need not save. If a different
+        fault has restarted the run, too, the steps cannot be attributed, and only the files are
+        judged. A run that no ``preempt`` struck passes: the trial without faults is one, and a
+        fault that never strikes fails its test anyway.
         """
         self._compare_under_faults("assert_emergency_save")
         alone = len(self.preemptions) == self.restarts
@@ -131,12 +157,17 @@ class Run(Result):
             raise NoEmergencySave(f"{fault}\n{self.story()}")
 
     def assert_converged(self, *, below: float, by: int | None = None, window: int = 1, key: str | None = None) -> None:
-        """``assert_converged`` on the losses that the subject returned.
+        """Call ``assert_converged`` with the losses that the subject returned.
 
-        They are the returned value itself, or its entry ``key`` (by default ``"losses"`` or ``"loss"``).
+        The parameters and buffers of every torch model that made a forward pass, and the state of
+        the optimizers, must also be finite at the end if the golden run's are.
 
-        Besides, the parameters and buffers of every torch model that made a forward pass, and the state of the optimizers, must be
-        finite at the end where the golden run's are.
+        Args:
+            below: The bound of the loss.
+            by: The step by which it must be reached. Without it, the end.
+            window: The number of steps whose mean is taken.
+            key: The entry of the returned value that holds the losses. Without it, ``"losses"`` or
+                ``"loss"``, or the value itself.
         """
         assert_converged(self._losses(key), below=below, by=by, window=window)
         if (broken := self._broken()) is not None:
@@ -151,9 +182,15 @@ class Run(Result):
         threshold: float | None = None,
         bins: int = 10,
     ) -> None:
-        """``assert_no_drift`` on what the subject returned, against what its golden run returned.
+        """Call ``assert_no_drift`` with the returned value and that of the golden run.
 
-        These are the returned values themselves (predictions, a table), or their entry or attribute ``key``.
+        Args:
+            key: The entry or attribute of the returned value. Without it, the value itself
+                (predictions, a table).
+            method: See ``assert_no_drift``.
+            alpha: See ``assert_no_drift``.
+            threshold: See ``assert_no_drift``.
+            bins: See ``assert_no_drift``.
         """
         reference = self.golden._entry(key, "the golden run")
         try:
@@ -194,5 +231,5 @@ class Run(Result):
         return value
 
     def story(self) -> str:
-        """How each attempt ended, a line each."""
+        """Return the end of each attempt, one line for each."""
         return tell(self.attempts)

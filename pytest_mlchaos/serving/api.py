@@ -31,7 +31,10 @@ PREDICATE = Rule("a predicate on the reply", CALLABLE.holds)
 
 
 class Service:
-    """An app that is up: ``drive`` sends it requests. It is shut down when the test's body ends, or at the end of ``with``."""
+    """An app that is running: ``drive`` sends it requests.
+
+    It is shut down when the test's body ends, or at the end of ``with``.
+    """
 
     def __init__(
         self, served: AppRunner, strict: Callable[[], bool], judged: Callable[[str, bool], None], hand_over: Callable[[Load], Load]
@@ -52,18 +55,26 @@ class Service:
     ) -> Load:
         """Send the requests, and return a ``Load`` of their replies.
 
-        To an ASGI app a request is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a dict of httpx's request keywords or an
-        ``httpx.Request``; to a callable it is the one argument. Without ``rate``, the next request is sent when one of ``concurrency``
-        (by default 1) is done: a closed loop. With ``rate`` (requests a second, on the trial's clock) they arrive evenly spaced,
-        whether or not those before are done; ``concurrency`` then limits how many are handled at once (by default nothing does),
-        and the wait for it counts as latency. A plain function is called in the test's own thread, one request after another; with
-        ``concurrency`` above 1 in so many threads, whose order is not the same in each run.
+        An error that a request raises in the app is its reply's error, and the load goes on. A
+        plain function is called in the test's own thread, one request after another. With
+        ``concurrency`` above 1 it is called in this many threads, whose order differs from run to
+        run.
 
-        What a request raises in the app is its reply's error, and the load goes on. ``is_error(reply)`` says which other replies count as
-        errors: by default those with a status of 500 or more (a status of 4xx is an answer).
+        Args:
+            requests: For an ASGI app: ``"/path"``, ``(method, path)``, ``(method, path, json)``, a
+                dict of httpx's request keywords or an ``httpx.Request``. For a callable: its one
+                argument.
+            rate: Requests a second, on the trial's clock. They arrive evenly spaced, even if
+                earlier ones are not done. Without it, the next request is sent when one is done: a
+                closed loop.
+            concurrency: The number of requests in flight: 1 without ``rate``, unlimited with it.
+                With ``rate``, the wait for a free place counts as latency.
+            is_error: A predicate on a reply that counts it as an error. Without it, statuses of 500
+                or more are errors (a status of 4xx is an answer).
 
-        Fidelity: requests enter the app in process, without sockets, and nothing disconnects or times out on the client's side. Background
-        tasks run before the next request of the same slot, though latency does not count them.
+        Fidelity: requests enter the app in process, without sockets. Nothing disconnects or times
+        out on the client's side. Background tasks run before the next request of the same slot,
+        though latency does not count them.
         """
         listed = list(requests)
         if not listed:
@@ -74,7 +85,7 @@ class Service:
         return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))
 
     def close(self) -> None:
-        """Shut the app down now. Raises ``ServiceFailed`` when it fails to."""
+        """Shut the app down now. Raise ``ServiceFailed`` if that fails."""
         self._app_runner.stop()
 
     def __enter__(self) -> Service:

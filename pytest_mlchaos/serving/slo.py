@@ -21,11 +21,20 @@ _PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")
 def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> None:
     """Raise ``SloMissed`` unless latencies and errors keep within ``bounds``.
 
-    ``latencies``: seconds, one a request, the failed ones included; ``errors``: how many of the requests failed. Bounds, of which one
-    or more must be given and which may just be reached: ``p50``, ``p95``, ``p99``, ``p999`` (the 99.9th percentile) or any other, and
-    ``max``, in seconds or as ``"150ms"``; ``error_rate``, the largest share of failed requests; ``availability``, the smallest
-    share of those that did not fail. Percentiles are nearest-rank: the smallest latency that is exceeded by at most the rest of the
-    requests, so always one that was measured. Raises ``BadArgument`` for no latencies, or for one that is negative or not a number.
+    Percentiles are nearest-rank: the smallest latency that is exceeded by at most the rest of the
+    requests, so always one that was measured.
+
+    Args:
+        latencies: Seconds, one for each request, including failed ones.
+        errors: The number of requests that failed.
+        **bounds: At least one of these, which may just be reached: ``p50``, ``p95``, ``p99``,
+            ``p999`` (the 99.9th percentile) or any other, and ``max``, in seconds or as
+            ``"150ms"``. ``error_rate``, the largest share of failed requests. ``availability``, the
+            smallest share of those that did not fail.
+
+    Raises:
+        SloMissed: A bound is exceeded.
+        BadArgument: There are no latencies, or one is negative or not a number.
     """
     values = [_latency(value, place) for place, value in enumerate(latencies)]
     if index(errors) is None or errors > len(values):

@@ -46,11 +46,12 @@ class Load(Result):
 
     @functools.cached_property
     def golden(self) -> Load:
-        """The same load without faults.
+        """Return the same load without faults.
 
-        The app is started afresh for it, and meets all loads of this service once more, in order, with files, random numbers and memory
-        (what your modules' names reach) as they were when it was first served. An ASGI app is shut down before, so that its service is
-        over: ``drive`` comes before. What C code holds is not put back.
+        The app is started again for it, and receives all loads of this service once more, in order.
+        Files, random numbers and memory (what your modules' names reach) are as they were when it
+        was first served. An ASGI app is shut down before, so its service is over: call ``drive``
+        before this. The memory of C code is not restored.
         """
         return self if self._golden is None else Load(self._golden(0).replies)
 
@@ -61,11 +62,12 @@ class Load(Result):
 
     @property
     def faults(self) -> tuple[Strike, ...]:
-        """What struck while the requests were handled, request by request."""
+        """Return the strikes while the requests were handled, request by request."""
         return tuple(strike for reply in self.replies for strike in reply.faults)
 
     def latency(self, q: float) -> float:
-        """The nearest-rank ``q``-quantile (``0.99``) of all replies' latencies, failed ones included: seconds on the trial's clock."""
+        """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the
+        trial's clock. Failed requests count."""
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
             raise BadArgument(f"latency: expected a quantile from 0 to 1, such as 0.99, but got {format_value(q)}")
         return quantile([reply.latency for reply in self.replies], q)
@@ -76,19 +78,24 @@ class Load(Result):
 
     @property
     def error_rate(self) -> float:
-        """The share of requests that failed: they raised, or the reply counts as an error (see ``drive``)."""
+        """Return the share of requests that failed: they raised, or the reply counts as an error
+        (see ``drive``)."""
         return self._errors / len(self.replies)
 
     @property
     def availability(self) -> float:
-        """The share of requests that did not fail."""
+        """Return the share of requests that did not fail."""
         return 1 - self.error_rate
 
     def assert_slo(self, **bounds: Any) -> None:
-        """``assert_slo`` on these replies: ``load.assert_slo(p99="150ms", error_rate=0.01)``. Raises ``SloMissed``.
+        """Call ``assert_slo`` with these replies: ``load.assert_slo(p99="150ms",
+        error_rate=0.01)``.
 
-        Fidelity: on the virtual clock latencies are what the app waited for; computing takes no time. A model that is slow to compute is
-        judged with ``@chaos.settings(clock="real")``.
+        Raises:
+            SloMissed: A bound is exceeded.
+
+        Fidelity: on the virtual clock, latencies only measure waiting. To judge a model that is
+        slow to compute, use ``@chaos.settings(clock="real")``.
         """
         missed = _find_missed(self.replies, Bounds(bounds))
         if missed:
@@ -103,11 +110,19 @@ class Load(Result):
     def assert_recovered(self, *, within: Any, like_golden: bool = True, **bounds: Any) -> None:
         """Raise ``NotRecovered`` unless the SLO holds again soon after the faults.
 
-        The replies that are judged are those whose requests arrived ``within`` (seconds, or ``"2s"``, on the trial's clock) after the last
-        fault had ended, or later: together they keep ``bounds``, as in ``assert_slo``. With ``like_golden`` they also equal the golden
-        load's, in all that two golden loads have in common (times and request ids are left out): an app that answers with its fallback for
-        ever has not recovered. A fault ends when its failure is raised, or its delay has passed. A load that ends before there is one such
-        reply judges nothing: ``BadArgument``.
+        A fault ends when its failure is raised, or its delay has passed. The replies to requests
+        that arrived ``within`` this time after the last fault, or later, are judged together.
+
+        Args:
+            within: The time to recover: seconds, or ``"2s"``, on the trial's clock.
+            like_golden: If true, the replies must also equal those of the golden load, except for
+                what two golden loads do not have in common (times, request ids). An app that
+                answers with its fallback for ever has not recovered.
+            **bounds: As for ``assert_slo``.
+
+        Raises:
+            NotRecovered: The SLO does not hold, or a reply differs.
+            BadArgument: The load ends before there is such a reply.
         """
         self._compare_under_faults("assert_recovered")
         grace, slo = parse_duration(within, "within"), Bounds(bounds)
@@ -161,15 +176,27 @@ class Load(Result):
         value: Any = _ABSENT,
         or_golden: bool = False,
     ) -> None:
-        """Raise ``NoFallback`` unless each reply that was given while a fault struck is the declared fallback.
+        """Raise ``NoFallback`` unless each reply that a fault struck is the declared fallback.
 
-        The fallback is what all the given conditions hold for: ``expected(reply)``, the ``status``, the body as ``json`` or ``text``, a
-        callable's ``value``. Where no status is named, it may not be an error either. ``or_golden`` lets the golden run's reply pass too,
-        for an app that tries again and succeeds. Replies during which nothing struck are not judged. A test whose faults struck during
-        none of these replies proves nothing: ``BadArgument`` (where schedules are searched, once all have been tried).
+        All given conditions must hold. Without a status, the reply may not be an error either.
+        Replies that no fault struck are not judged. A strike in code that works for several
+        requests (a batching worker) is judged by the replies to all requests in flight: one of them
+        must be the fallback, and the others the golden run's.
 
-        A strike in code that works for several requests (a batching worker) is judged by the replies to all that were in flight: one of
-        them must be the fallback, and the others the golden run's. Raises ``Inconclusive`` where they do not show which it was.
+        Args:
+            expected: A predicate on the reply.
+            status: The status.
+            json: The body as JSON.
+            text: The body as text.
+            value: A callable's value.
+            or_golden: If true, the golden run's reply passes too, for an app that tries again and
+                succeeds.
+
+        Raises:
+            NoFallback: A reply differs.
+            BadArgument: No fault struck one of these replies (if schedules are searched, in none of
+                them).
+            Inconclusive: The replies do not show which request a strike hit.
         """
         wanted = {"json": json, "text": text if text is not None else _ABSENT, "value": value}
         wanted = {name: one for name, one in wanted.items() if one is not _ABSENT}
@@ -196,19 +223,29 @@ class Load(Result):
         or_fallback: Any = _ABSENT,
         within: Any = None,
     ) -> None:
-        """Raise ``NotIsolated`` unless the faults harmed no bystander.
+        """Raise ``NotIsolated`` if the faults changed a reply that they did not strike.
 
-        The replies during which no fault struck must equal the golden run's: by status, whether an exception of the same type was
-        raised, and body (JSON is compared entry by entry, numbers within ``atol + rtol * abs(expected)``) or value; or by ``by(reply)``
-        alone. What two golden loads do not have in common (times, request ids) is not judged. Headers are not compared.
+        Replies that no fault struck must equal the golden run's: by status, the type of an
+        exception, and body (JSON is compared entry by entry) or value. Headers, and what two golden
+        loads do not have in common (times, request ids), are not compared. A strike in code that
+        works for several requests (a batching worker) may have hit any request in flight: as many
+        of these may differ as there were strikes.
 
-        ``or_fallback``: bystanders that arrived after a strike may get the fallback instead, as from a circuit breaker that is open: a
-        value or JSON document, a status from 400 on, or a predicate on the reply. ``within``: only those that arrived so long (seconds,
-        or ``"30s"``) after the last fault had ended, at most.
+        Args:
+            by: A function of the reply that returns the value to compare. ``"batch"``: a batch
+                shares its work, so one strike may change all of its replies.
+            rtol: Numbers may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+            or_fallback: The fallback that requests after a strike may get instead, as from an open
+                circuit breaker: a value or JSON document, a status from 400 on, or a predicate on
+                the reply.
+            within: Allow the fallback only for requests that arrived at most this long (seconds, or
+                ``"30s"``) after the last fault.
 
-        A strike in code that works for several requests (a batching worker) may have hit any that was in flight: as many of these may
-        differ as there were strikes. ``by="batch"``: work is shared by a batch, so that one strike may harm all of them. Raises
-        ``Inconclusive`` where it cannot be decided, and ``GoldenRunFailed`` where every request fails without any fault.
+        Raises:
+            NotIsolated: A reply differs.
+            Inconclusive: It cannot be decided.
+            GoldenRunFailed: Every request fails without any fault.
         """
         if isinstance(by, str) and by != "batch":
             raise BadArgument(f"assert_isolated: expected by to be a function of a reply or 'batch' but got {format_value(by)}")

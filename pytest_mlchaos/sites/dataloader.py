@@ -195,5 +195,8 @@ class Batches(Generic[T]):
 
 
 def batches(iterable: Iterable[T]) -> Batches[T]:
-    """The same items, each passing ``data.batch``: for loaders that are no torch DataLoader."""
+    """Wrap an iterable so that each item is a ``data.batch`` visit.
+
+    Use it for loaders that are not a ``torch.utils.data.DataLoader``.
+    """
     return Batches(iterable)

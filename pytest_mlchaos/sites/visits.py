@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 @check_arguments("visit", site=NAME)
 def visit(site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
-    """Pass the site ``site``: gives back the payload, the same object unless a fault strikes there.
+    """Visit the site ``site``. Return the payload: the same object unless a fault strikes there.
 
-    The name is free; faults name it as their ``site``. Outside of a chaos test this does nothing, so that it may stay in
-    production code.
+    The name is free, and faults name it as their ``site``. Outside of a chaos test this does
+    nothing, so it may stay in production code.
     """
     controller = current()
     if controller is None:
