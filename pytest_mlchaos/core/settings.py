@@ -82,7 +82,7 @@ class Settings:
     """
 
     max_trials: int = _setting(50, "schedules to try for one test, before shrinking", _count, "N")
-    max_faults: int = _setting(3, "faults that strike in one schedule, at most", _count, "N")
+    max_faults: int = _setting(3, "the largest number of faults that strike in one schedule", _count, "N")
     seed: int | None = _setting(None, "seed of the search and of everything random in a fault", _seed, "N")
     clock: str = _setting(
         "virtual", "clock of the code under test: virtual (waiting takes no time) or real", _choice("virtual", "real"), "CLOCK"
@@ -93,8 +93,8 @@ class Settings:
         _choice("in-process", "process"),
         "WHERE",
     )
-    timeout: float | None = _setting(60.0, "time that one trial may take, or none", _duration, "TIME")
-    budget: float | None = _setting(None, "time that exploring one test may take, or none", _duration, "TIME")
+    timeout: float | None = _setting(60.0, "the time limit for one trial, or none", _duration, "TIME")
+    budget: float | None = _setting(None, "the time limit for the search or exploration of one test, or none", _duration, "TIME")
     allow_quiet: bool = _setting(False, "true: a declared fault may strike nothing; false: then the test fails", _truth, "BOOL", "true")
 
     @classmethod
