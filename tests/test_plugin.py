@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import time
 
 import pytest
@@ -806,3 +807,16 @@ def test_a_failure_shows_the_output_of_the_trial_that_is_reported(sensors):
     assert outcome.text.count("printed [1.0, 0.0, 3.0]") == 1
     assert outcome.text.count("printed [") == 1
     assert outcome.text.count("logged [") == 1
+
+
+def test_failures_show_no_frames_of_the_package_unless_all_are_asked_for(example):
+    """Neither in a test's failure nor in one of collection."""
+    project = example.with_tests("""
+        def test_it(mlchaos):
+            mlchaos.run(1)
+    """).with_file("test_collected.py", "from pytest_mlchaos import chaos\n@chaos.gpu_omm\ndef test_it(): ...\n")
+    outcome = project.run("--continue-on-collection-errors", failed=1, errors=1)
+    outcome.has("mlchaos.run(1)", "@chaos.gpu_omm")
+    frames = re.compile(r"pytest_mlchaos/\w+/?\w*\.py:\d+")
+    assert not frames.search(outcome.text), outcome.text
+    assert frames.search(project.run("--continue-on-collection-errors", "--full-trace").text)

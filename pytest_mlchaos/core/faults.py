@@ -32,7 +32,6 @@ __all__ = [
     "register",
     "type_hints",
 ]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 F = TypeVar("F", bound="type[Fault]")
 FAULTS: dict[str, type[Fault]] = {}

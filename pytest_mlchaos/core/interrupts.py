@@ -33,7 +33,6 @@ __all__ = [
     "uninterruptible",
     "unregister_open",
 ]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 P = ParamSpec("P")
 T = TypeVar("T")

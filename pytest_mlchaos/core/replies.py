@@ -13,7 +13,6 @@ from .privacy import error_text, location_text
 from .sites import Key
 
 __all__ = ["Reply", "Suspicion"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,6 @@ from ..errors import Vacuous
 from .journal import Strike
 
 __all__ = ["HandedResult", "Result", "describe_unjudged", "unstruck"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 NOT_A_LOOK = {"golden"}
 """Public names that say nothing about the run under faults."""

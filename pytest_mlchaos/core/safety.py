@@ -10,7 +10,6 @@ from ..errors import BadArgument, InjectionForbidden
 from .validation import format_value
 
 __all__ = ["PRODUCTION", "check_patterns", "refuse_production"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PRODUCTION = ("ENV=prod*", "ENVIRONMENT=prod*", "APP_ENV=prod*", "DEPLOY_ENV=prod*")
 """Environment variables that mark production: ``NAME=pattern``, without regard to case."""

@@ -12,7 +12,6 @@ from .faults import EVERY, Fault, OneOf, create
 from .validation import format_value, index
 
 __all__ = ["Schedule", "visits_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)

@@ -10,7 +10,6 @@ from ..errors import BadArgument
 from .validation import did_you_mean, format_value, parse_duration, parse_whole
 
 __all__ = ["Setting", "Settings", "parse_settings"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ __all__ = ["CRASH_STATE", "SITES", "Effect", "Key", "Site", "Stream", "Visit", "
 
 CRASH_STATE = "crash.state"
 """The site of a crash that is named by what it leaves, not by a visit."""
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Key: TypeAlias = "str | tuple[str, str]"
 """What visits are counted by: a site's name, or the name and the target, where each target counts for itself."""

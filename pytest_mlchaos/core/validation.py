@@ -46,7 +46,6 @@ __all__ = [
     "size_text",
     "type_matches",
 ]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 P = ParamSpec("P")

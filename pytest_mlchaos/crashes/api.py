@@ -59,7 +59,6 @@ from .urls import check_shared, prefix_of, remote_at
 from .verdicts import CrashJudge
 
 __all__ = ["CrashOptions", "TestInfo", "asked_state", "crashed_run", "explore_crashes"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
 

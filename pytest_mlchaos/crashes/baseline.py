@@ -18,7 +18,6 @@ from .runners import GoldenRun, Runner
 from .time_limits import TimeLimits
 
 __all__ = ["Baseline", "Judge", "RunnerChoice", "establish_baseline", "replicate_baseline"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MIN_TIMEOUT_SECONDS = 30.0
 """Seconds that a resumed run may take at least: some programs wait so long for a lock that a dead process has left."""

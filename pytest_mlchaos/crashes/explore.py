@@ -19,7 +19,6 @@ from .saves import with_saves
 from .states import CrashStates
 
 __all__ = ["Exploration", "ExplorationOptions", "confirm_in_subprocess", "explore", "path_to", "states_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from ..errors import Inconclusive, NotRecovered
 from .model import WORKER, CrashOutcome, CrashState
 
 __all__ = ["CrashReport"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SHOWN_GROUPS = 5
 _NUMBER = re.compile(r"\d+")

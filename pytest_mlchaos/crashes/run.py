@@ -38,7 +38,6 @@ from .recording.hooks import cross_device
 from .recording.location import LocalDirectory, Location, Recorder
 
 __all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "freeze_heap", "note_writes", "run_recorded", "run_resumed"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
 """Opens around a run and traces its steps; calls what it is given behind each."""

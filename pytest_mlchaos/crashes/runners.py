@@ -27,7 +27,6 @@ from .recording.syscall_recorder import SyscallRecorder
 from .run import RunOptions, Subject, collect_garbage, note_writes, run_recorded, run_resumed
 
 __all__ = ["GoldenRun", "InProcessRunner", "OnStep", "Runner", "SubprocessRunner"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 OnStep = Callable[[Trace], None]
 

@@ -14,7 +14,6 @@ from .recording.location import Location
 from .recording.remote_location import RemotePrefix
 
 __all__ = ["check_shared", "prefix_of", "remote_at"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CALLER = "mlchaos.explore_crashes"
 

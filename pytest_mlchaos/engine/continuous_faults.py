@@ -13,7 +13,6 @@ from .counters import ScheduledFault
 from .error_origin import is_own, mark
 
 __all__ = ["ContinuousEffect", "activate_continuous_faults", "refuse_in_process"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class ContinuousEffect:

@@ -34,7 +34,6 @@ from .process_state import NOTICES
 from .remote_state import RemoteState, merge_into
 
 __all__ = ["Controller", "SubjectOf", "current"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 NO_ATTRIBUTES: Mapping[str, Any] = {}
 

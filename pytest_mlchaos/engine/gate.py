@@ -13,7 +13,6 @@ from ..core.sites import Visit
 from .scopes import within
 
 __all__ = ["Gate", "pause"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 async def pause(clock: Clock, seconds: float) -> None:

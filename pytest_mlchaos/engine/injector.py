@@ -25,7 +25,6 @@ from .forks import Forks
 from .remote_state import pack_error
 
 __all__ = ["Injector"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PROBED_VISITS = 2
 """Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""

@@ -181,7 +181,7 @@ def _bound(wanted: Sequence[object]) -> list[tuple[types.ModuleType, str, int]]:
     # One comprehension: the jump that ends a loop has no line number in CPython 3.11, and a traceback that begins there breaks pytest.
     return [
         (module, name, place)
-        for module in list(sys.modules.values())
+        for module in sys.modules.copy().values()
         if isinstance(module, types.ModuleType)
         for name, held in vars(module).copy().items()
         if type(held) in kinds and (quick is None or held in quick)

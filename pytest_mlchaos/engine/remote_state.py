@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .controller import Controller
 
 __all__ = ["RemoteState", "merge_into", "pack_error"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class RemoteState:

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 __all__ = ["Proxy", "delegating", "unbound"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class _Builtin:

@@ -10,7 +10,6 @@ from ..core.sites import Key
 from .controller import NO_ATTRIBUTES, Controller
 
 __all__ = ["Source"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class Source:

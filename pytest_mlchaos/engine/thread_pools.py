@@ -13,7 +13,6 @@ from .attribution import carry_scope
 from .patching import Patches
 
 __all__ = ["carry_scopes", "have_work"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _given: weakref.WeakSet[Any] = weakref.WeakSet()
 """The futures and results of what was submitted."""

@@ -26,7 +26,6 @@ from .process_state import ProcessState
 from .watchdog import time_limit
 
 __all__ = ["arm", "trial"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:

@@ -29,7 +29,6 @@ from .patching import Patches
 from .stand_ins import unbound
 
 __all__ = ["install", "installed_clock", "settle", "wall"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _REAL_TIME = WAITING | TOOLS
 _OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})

@@ -16,7 +16,6 @@ from .user_code import is_users
 
 __all__ = ["no_time_limit", "time_limit"]
 
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _SIGNAL = getattr(signal, "SIGVTALRM", None)  # nobody else's: SIGALRM belongs to pytest-timeout and to user code
 _REPEAT_SECONDS = 1.0

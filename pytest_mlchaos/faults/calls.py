@@ -19,7 +19,6 @@ from ..core.validation import format_value, parse_duration
 from ..errors import BadArgument
 
 __all__ = ["CallDelay", "CallFailure", "GivenError", "RaiseAfterwards", "error_name", "make_error"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Calls and services"
 
 

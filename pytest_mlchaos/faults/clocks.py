@@ -23,7 +23,6 @@ from ..engine.patching import Patches
 from ..errors import BadArgument
 
 __all__ = ["ClockJump"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The process"
 
 

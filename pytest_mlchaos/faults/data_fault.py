@@ -12,7 +12,6 @@ from ..core.validation import format_value
 from ..errors import BadArgument
 
 __all__ = ["RESULT", "DataFault"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 RESULT = "call.result"
 """The site of what dotted targets return."""

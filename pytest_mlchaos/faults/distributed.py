@@ -11,7 +11,6 @@ from ..core.sites import Visit
 from ..errors import SimulatedCrash
 
 __all__ = ["RankFailure"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Ranks"
 
 

@@ -19,7 +19,6 @@ from .batches.worker_processes import terminate_workers
 from .positions import MOMENTS, SIGNAL_SITES
 
 __all__ = ["Preempt"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The process"
 _HANDLED = {one.name for one in signal.Signals} - {"SIGKILL", "SIGSTOP"}
 

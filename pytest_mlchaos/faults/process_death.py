@@ -14,7 +14,6 @@ from ..runs.preemption import raise_signal
 from .positions import MOMENTS, SIGNAL_SITES
 
 __all__ = ["Crash", "Interrupt"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The process"
 
 

@@ -9,7 +9,6 @@ from ..core.sites import Key
 from .calls import CallDelay, CallFailure
 
 __all__ = ["DependencyFailure", "LatencySpike"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Calls and services"
 
 

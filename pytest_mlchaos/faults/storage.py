@@ -18,7 +18,6 @@ from ..errors import BadArgument, MissingExtra
 from .calls import RaiseAfterwards
 
 __all__ = ["FlakyStorage", "SlowStorage", "TruncatedRead"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Storage"
 
 Op = Literal["open", "read", "write", "rename", "remove"]

@@ -12,7 +12,6 @@ from ..core.privacy import key_text
 from ..errors import BadArgument
 
 __all__ = ["ColumnValues", "columns_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _NUMBERS = (numbers.Real, decimal.Decimal)
 

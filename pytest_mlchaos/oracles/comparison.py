@@ -13,7 +13,6 @@ from ..core.validation import FLAG, ITERABLE, check_arguments, format_number, fo
 from ..errors import BadArgument, Inconclusive, Worse
 
 __all__ = ["assert_not_worse"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_EXACT_WAYS = 200_000
 """Ways to flip signs, or to deal seeds out to two groups, up to which all are tried: 0.1 s."""

@@ -11,7 +11,6 @@ from ..core.validation import COUNT, ITERABLE, NUMBER, WHOLE, check_arguments, f
 from ..errors import BadArgument, NotConverged
 
 __all__ = ["assert_converged"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 _DISTANCES = (
     (1.01, "up to 1 % above the bound"),
     (1.1, "up to 10 % above the bound"),

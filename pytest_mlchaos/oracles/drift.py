@@ -16,7 +16,6 @@ from .columns import ColumnValues, columns_of
 from .two_sample import bin_counts, category_counts, chi2_test, ks_distance, ks_p, most_bins, psi, smallest_p
 
 __all__ = ["assert_no_drift"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _THRESHOLDS = {"ks": 0.0, "chi2": 0.0, "psi": 0.2}
 _MOST_SHOWN = 10

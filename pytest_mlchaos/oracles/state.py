@@ -20,7 +20,6 @@ from ..errors import StateDiffers
 from .functions import class_differences, code_differences, is_code, is_local
 
 __all__ = ["assert_same_state", "first_difference"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @check_arguments("assert_same_state", rtol=TOLERANCE, atol=TOLERANCE, name=TEXT)

@@ -16,7 +16,6 @@ from .runner import Pipeline
 from .verdicts import PipelineRun
 
 __all__ = ["call"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def call(

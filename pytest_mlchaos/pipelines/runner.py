@@ -21,7 +21,6 @@ from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, 
 from ..runs.supervisor import Supervisor, check_subject, snapshot_value
 
 __all__ = ["Pipeline"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class Pipeline(Supervisor):

@@ -25,7 +25,6 @@ from ..oracles.state import first_difference
 from ..runs.verdicts import Run
 
 __all__ = ["PipelineRun"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 UNFINISHED = ("*.tmp", "*.temp", "*.part", "*.partial", "*.incomplete", "*.inprogress", "*.lock", "*~", ".*", "_temporary")
 """Names (of files and of directories) that tell every reader to keep off."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .fixture import Mlchaos
 
 __all__: list[str] = []
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _mark: pytest.StashKey[int] = pytest.StashKey()
@@ -176,6 +175,24 @@ def _is_chaos(item: pytest.Item) -> bool:
     return item.get_closest_marker("mlchaos") is not None or "mlchaos" in getattr(item, "fixturenames", ())
 
 
+def _hide_frames() -> None:
+    """Leave the frames of this package out of tracebacks: a failure shows the user's code. ``--full-trace`` shows them."""
+    for name, module in sys.modules.copy().items():
+        if name.startswith("pytest_mlchaos."):
+            vars(module)["__tracebackhide__"] = True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Show an error of collection again, without the frames of this package."""
+    report = yield
+    if report.failed and (call := getattr(report, "call", None)) is not None and call.excinfo is not None:
+        _hide_frames()
+        shown = collector.repr_failure(call.excinfo)
+        report.longrepr = type(report.longrepr)(shown) if isinstance(shown, str) else shown
+    return report
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> Generator[None, Any, Any]:
     """Warn of chaos decorators on a function that pytest does not collect: they would never do anything."""
@@ -255,6 +272,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Hang figures and journal on the report, which travels home from xdist's workers."""
+    if call.excinfo is not None:
+        _hide_frames()
     if call.excinfo is not None and isinstance(call.excinfo.value, MlchaosError):
         from ..core.help import add_help
 

@@ -48,7 +48,6 @@ from ..sites import calls, dataloader, torch_train, visits
 from ..sites.storage import clients
 
 __all__ = ["Mlchaos"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_RESTARTS = 8
 T = TypeVar("T")

@@ -17,7 +17,6 @@ from ..errors import BadArgument, MissingExtra
 from .pytest_internals import source_marks
 
 __all__ = ["DeclaredFault", "declared_by", "settings_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,6 @@ from _pytest.logging import caplog_handler_key, caplog_records_key
 from _pytest.tmpdir import tmppath_result_key
 
 __all__ = ["own_directories", "set_up_again", "source_marks"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def set_up_again(item: pytest.Function, between: Callable[[], object]) -> None:

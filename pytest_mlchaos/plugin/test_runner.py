@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..search.explore import Cause
 
 __all__ = ["Trials"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class Trials:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
 
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_SUMMARY_CHARACTERS = 120
 """Characters of an error's first line in a report."""

@@ -27,7 +27,6 @@ from ..errors import MlchaosError
 from .messages import read_message, write_message
 
 __all__ = ["ForkServer", "import_modules", "serve", "threads"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 IMPORT_TIMEOUT_SECONDS = 180.0
 """Seconds until the libraries are imported; a cold disk takes long."""

@@ -39,7 +39,7 @@ class Modules:
 
     def look(self) -> bool:
         """Look again; True when there is a new generation."""
-        new = [name for name in list(sys.modules) if name not in self._seen]
+        new = [name for name in sys.modules.copy() if name not in self._seen]
         other = [name for name, module in self._users.items() if sys.modules.get(name) is not module]
         if not new and not other:
             return False

@@ -19,7 +19,6 @@ from ..errors import SimulatedCrash
 from .child import pack_error
 
 __all__ = ["ReportingClock", "ReportingController", "site_modules", "tell_before_exit"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Tell = Callable[..., object]
 """Sends a message; it has left this process when this returns."""

@@ -22,7 +22,6 @@ from ..engine.user_code import is_users
 from ..errors import BadArgument
 
 __all__ = ["PickledOnce", "SameFiles", "dumps", "is_found_by_name", "same_files"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def dumps(value: Any) -> bytes:
@@ -103,7 +102,7 @@ class SameFiles(importlib.abc.MetaPathFinder):
 def same_files() -> SameFiles:
     """The user's modules in this process, and others that no search by their name would find."""
     found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
         if name == "__main__" or not isinstance(file, str) or not file.endswith(".py") or _is_zipped(module):
             continue

@@ -31,7 +31,6 @@ from .supervisor import END, ENTRY, FDS_PER_PROCESS, Job
 from .supervisor_client import SupervisorClient
 
 __all__ = ["FreshProcesses", "ProcessResult", "Task", "fresh_processes"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SUPERVISOR_TIMEOUT_SECONDS = 60.0
 """Seconds, beyond a process' own time, until its supervisor is given up."""

@@ -15,7 +15,6 @@ from .subject_pickling import SameFiles
 from .supervisor import JOB, WARM, Job
 
 __all__ = ["SupervisorClient"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CLOSE_TIMEOUT_SECONDS = 20.0
 """Seconds for a supervisor to end what it has running."""

@@ -35,7 +35,6 @@ from .verdicts import WorldRun
 from .world import RankOptions, WorldSupervisor
 
 __all__ = ["World"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 UNDISTURBED = ("mlchaos.explore_crashes",)
 """Methods whose subjects may run a world: no fault strikes in them, and none of their visits are counted."""

@@ -25,7 +25,6 @@ from .rank import RankJob
 from .rank_view import Rank
 
 __all__ = ["RankGroup", "start_ranks"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 STACK_IDLE_SECONDS = 0.05
 """Seconds without a word after which a stack is complete."""

@@ -14,7 +14,6 @@ from ..core.privacy import remember_text
 from ..engine.patching import Patches
 
 __all__ = ["adapt"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], object]) -> None:

@@ -15,7 +15,6 @@ from ..processes import stack_dumps
 from ..processes.messages import Inbox
 
 __all__ = ["Rank"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class Rank(RemoteState):

@@ -17,7 +17,6 @@ from ..runs.traces import Trace
 from .world_diagnosis import Traces, from_each_other, from_golden
 
 __all__ = ["RankRun", "WorldRun"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class RankRun:

@@ -30,7 +30,6 @@ from .rank import RankJob
 from .rank_view import Rank
 
 __all__ = ["RankOptions", "WorldSupervisor"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from .supervisor import Supervisor
 from .verdicts import Run
 
 __all__ = ["supervise"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def supervise(

@@ -12,7 +12,6 @@ from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 
 __all__ = ["watch_generators"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def watch_generators(patches: Patches, on_read: Callable[[str], object], on_set: Callable[[str], object]) -> None:

@@ -18,7 +18,6 @@ from ..errors import BadArgument
 
 __all__ = ["FRAMEWORK", "Inputs", "deep_copy", "is_filled"]
 
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 FRAMEWORK = ("_pytest", "pytest", "pytest_mlchaos")
 """Packages whose objects (``request``, the fixture ``mlchaos``) are no part of a subject, and lead to the whole session."""

@@ -36,7 +36,6 @@ from .supervisor import Watch, check_subject, gradients_of, last_strike, not_fin
 from .workdirs import WorkDirs
 
 __all__ = ["IsolatedSupervisor"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

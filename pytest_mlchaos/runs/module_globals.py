@@ -114,7 +114,7 @@ def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> I
 
 def user_modules() -> Iterator[types.ModuleType]:
     """The user's modules that are loaded."""
-    for module in list(sys.modules.values()):
+    for module in sys.modules.copy().values():
         if issubclass(type(module), types.ModuleType):
             file = vars(module).get("__file__")
             if isinstance(file, str) and is_users(file):
@@ -177,7 +177,7 @@ def _of_other_modules() -> set[int]:
     """What user modules have a name for, too, and what is not theirs: another module's container (``sys.path``), a module's names."""
     users = {id(module) for module in user_modules()}
     found = {id(sys.modules)}
-    for module in list(sys.modules.values()):
+    for module in sys.modules.copy().values():
         if issubclass(type(module), types.ModuleType):
             found.add(id(vars(module)))
             if id(module) not in users:
@@ -187,7 +187,7 @@ def _of_other_modules() -> set[int]:
 
 def _reachable(roots: Iterable[Any]) -> list[Any]:
     """Containers, and those in them, once each; what a module's own names hold is not followed."""
-    seen = {id(vars(module)) for module in list(sys.modules.values()) if issubclass(type(module), types.ModuleType)}
+    seen = {id(vars(module)) for module in sys.modules.copy().values() if issubclass(type(module), types.ModuleType)}
     seen.add(id(sys.modules))
     found, to_see = [], list(roots)
     while to_see:

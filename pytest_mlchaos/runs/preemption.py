@@ -19,7 +19,6 @@ from ..engine.scopes import GOLDEN_COPY_PREFIX
 from ..errors import SimulatedCrash
 
 __all__ = ["Notice", "notice", "raise_signal"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _real_time, _real_sleep = time.time, time.sleep  # the files' own
 _MTIME_TICK_SECONDS = 0.012

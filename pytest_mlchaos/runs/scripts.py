@@ -16,7 +16,6 @@ from ..engine.user_code import add_folder
 from ..errors import BadArgument
 
 __all__ = ["script"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | None = None) -> Callable[..., None]:

@@ -22,7 +22,6 @@ from .inputs import Inputs, deep_copy
 from .workdirs import WorkDirs
 
 __all__ = ["Supervisor", "check_subject", "gradients_of", "last_strike", "not_finite_of", "refuse_marks", "snapshot_value"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _NOTHING: tuple[Any, Any] = ((), {})
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]

@@ -17,7 +17,6 @@ from ..engine.patching import Patches
 from ..sites.torch_train import Trained, trained_parameters
 
 __all__ = ["watch_training"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_STEPS = 100_000
 """Steps of which gradients are kept: some bytes a parameter and step."""

@@ -22,7 +22,6 @@ from .generator_marks import watch_generators
 from .traces import GeneratorMark, StepRecord, Trace
 
 __all__ = ["trace_steps", "traced_steps"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 TORCH = "rng.torch"
 _NO_HYPERPARAMETERS = {"params", "lr", "initial_lr", "param_names"}

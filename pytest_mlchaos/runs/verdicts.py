@@ -19,7 +19,6 @@ from .emergency_save import emergency_save_missing
 from .finite_state import newly_not_finite
 
 __all__ = ["Run"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class Run(Result):

@@ -19,7 +19,6 @@ from .minimise import minimise
 from .space import Space
 
 __all__ = ["Cause", "Failure", "SearchResult", "explore"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 PROPOSALS_PER_TRIAL = 4
 """Hypothesis may propose a schedule again; only distinct ones count as trials, so it is asked for more."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
 __all__ = ["Probe", "Space", "variants"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_VARIANTS = 64
 MAX_PARAMETER_VALUES = 24

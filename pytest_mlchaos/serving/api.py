@@ -21,7 +21,6 @@ from .requests import counts_as_error
 from .verdicts import Load
 
 __all__ = ["Service"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 REQUESTS = Rule("a list of requests", ITERABLE.holds)

@@ -29,7 +29,6 @@ from .requests import LoadPlan, PreparedRequest
 from .user_state import UserState
 
 __all__ = ["AppRunner", "kind_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Kind = Literal["asgi", "coroutine", "function"]
 Counts = Mapping[Key, int]

@@ -15,7 +15,6 @@ from ..errors import BadArgument, MissingExtra, ServiceFailed
 from .requests import Answer, PreparedRequest
 
 __all__ = ["AsgiTarget", "Lifespan", "Requests"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 CANCEL_GRACE_SECONDS = 1.0

@@ -15,7 +15,6 @@ from ..errors import BadArgument, GoldenRunFailed
 from ..oracles.state import first_difference
 
 __all__ = ["GoldenLoad", "GoldenReplies"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 By = Callable[[Reply], Any]
 SHOWN_PARTS = 3

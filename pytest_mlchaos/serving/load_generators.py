@@ -24,7 +24,6 @@ from .patience import Patience
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
 
 __all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 CURE = "mlchaos.serve keeps one process; put serve() and drive() into a function, and run that under mlchaos.run, as a supervisor would"
 

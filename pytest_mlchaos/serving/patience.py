@@ -14,7 +14,6 @@ from ..engine.controller import Controller
 from ..engine.thread_pools import have_work
 
 __all__ = ["Patience"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 STUCK_SECONDS = 600.0
 """Seconds of virtual time in which no request ends and no fault strikes, and no delay of one is under way."""

@@ -12,7 +12,6 @@ from ..engine.controller import Controller
 from ..errors import MlchaosError, SimulatedCrash
 
 __all__ = ["Answer", "Handling", "LoadPlan", "PreparedRequest", "counts_as_error"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

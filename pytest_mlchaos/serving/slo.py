@@ -11,7 +11,6 @@ from ..core.validation import ITERABLE, check_arguments, did_you_mean, format_va
 from ..errors import BadArgument, SloMissed
 
 __all__ = ["Bounds", "assert_slo", "quantile", "seconds"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 KNOWN = ("p50", "p90", "p95", "p99", "p999", "max", "error_rate", "availability")
 _PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")

@@ -254,7 +254,7 @@ def _of_other_modules() -> set[int]:
     """Containers that a user's module may have a name for, too, and that are another module's (``sys.path``); and the modules' names."""
     found: set[int] = set()
     project = current_project()
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if issubclass(type(module), types.ModuleType):
             names = vars(module)
             known = _SEEN.get(name)

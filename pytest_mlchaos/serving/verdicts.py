@@ -17,7 +17,6 @@ from .golden_load import GoldenLoad, GoldenReplies
 from .slo import Bounds, quantile, seconds
 
 __all__ = ["Load"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SHOWN_LINES = 3
 LOWEST_ERROR = 400

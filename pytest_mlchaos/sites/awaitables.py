@@ -11,7 +11,6 @@ from typing import Any
 from ..engine.gate import Gate
 
 __all__ = ["DelayedItems", "call_in_loop", "in_event_loop"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def in_event_loop() -> bool:

@@ -22,7 +22,6 @@ from .awaitables import DelayedItems, call_in_loop, in_event_loop
 from .inherited import Inherited
 
 __all__ = ["alike", "replace", "resolve", "wrap"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "call"
 

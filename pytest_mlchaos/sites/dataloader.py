@@ -16,7 +16,6 @@ from ..engine.patching import Patches, family
 from ..engine.streams import Source
 
 __all__ = ["Batches", "batches", "watch_batches"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 T = TypeVar("T")
 SITE = "data.batch"

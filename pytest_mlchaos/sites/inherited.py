@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Inherited"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class Inherited:

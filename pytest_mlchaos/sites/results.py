@@ -16,7 +16,6 @@ from ..engine.streams import Source
 from .calls import replace
 
 __all__ = ["wrap_result"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "call.result"
 

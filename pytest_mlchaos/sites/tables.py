@@ -17,7 +17,6 @@ from ..engine.stand_ins import Proxy, unbound
 from ..engine.table_types import has_fields, is_frame, is_table
 
 __all__ = ["arm_table"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "data.table"
 MODULES = (

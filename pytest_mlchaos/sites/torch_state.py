@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 __all__ = ["Models", "not_finite"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_MODELS = 64
 """Models that are remembered: a program may make one for each step."""

@@ -20,7 +20,6 @@ from ..engine.patching import Patches
 from .torch_state import Models, not_finite
 
 __all__ = ["Trained", "close_with", "trained_parameters", "wrap_forward"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @site("train.step", "An optimizer step, about to be taken. Payload: the optimizer.", needs="torch", always=True)

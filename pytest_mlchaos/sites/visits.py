@@ -8,7 +8,6 @@ from ..core.validation import NAME, check_arguments
 from ..engine.controller import current
 
 __all__ = ["visit"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 T = TypeVar("T")
 

@@ -20,7 +20,6 @@ from ...engine.scopes import INTERNAL_OPERATION, within
 from ...errors import BadArgument
 
 __all__ = ["Prefix", "is_ours"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _SHOWN_FILES = 3
 _SECRET = re.compile(r"//[^/@]*@")

@@ -25,7 +25,6 @@ from ...engine.scopes import INTERNAL_OPERATION, inside, within
 from .fsspec_prefix import is_ours
 
 __all__ = ["Operations"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 WHOLE = {"pipe_file": 0, "put_file": 1, "cp_file": 1, "rm_file": 0}
 """One request each, whatever it is made of; which argument is the object that it makes, or removes."""

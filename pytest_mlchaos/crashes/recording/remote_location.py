@@ -28,7 +28,6 @@ from .fsspec_recorder import Operations
 from .location import NoReadLog
 
 __all__ = ["RemotePrefix"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MAX_READ_RETRIES = 5
 """How often a prefix is read again while others go on writing."""

@@ -22,7 +22,6 @@ from .location import LocalDirectory
 from .strace_parser import options
 
 __all__ = ["MARK", "TracedDirectory", "await_strace", "check_strace", "run_traced"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MARK = "/proc/mlchaos step "
 """A call to remove a directory of that name, which does nothing, tells how many steps are complete."""

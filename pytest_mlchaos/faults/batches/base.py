@@ -18,7 +18,6 @@ from .records import Each, copied_record, is_sequence
 from .samples import Field, UnclearSamples, fields_of_samples
 
 __all__ = ["Batch", "copy_payload", "field_name", "wanted_fields"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 _NO_LABELS = frozenset(("id", "ids", "idx", "index", "indices", "mask", "masks", "len", "length", "lengths", "weight", "weights"))

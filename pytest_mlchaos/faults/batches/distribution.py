@@ -15,7 +15,6 @@ from .labels import Labels
 from .pytree import Leaf, rebuilt
 
 __all__ = ["ClassImbalance", "DistributionShift", "LabelNoise"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Batches"
 
 

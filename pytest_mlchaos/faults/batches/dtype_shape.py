@@ -12,7 +12,6 @@ from .base import Batch, field_name, wanted_fields
 from .pytree import Leaf, rebuilt
 
 __all__ = ["WrongDtype", "WrongShape"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Batches"
 
 

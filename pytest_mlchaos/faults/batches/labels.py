@@ -11,7 +11,6 @@ from .base import Batch
 from .pytree import Leaf
 
 __all__ = ["Labels"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 @dataclasses.dataclass(frozen=True)

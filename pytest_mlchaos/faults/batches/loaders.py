@@ -12,7 +12,6 @@ from ..calls import error_name, make_error
 from ..data_fault import DataFault
 
 __all__ = ["LoaderFailure", "StreamInterruption"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Batches"
 
 

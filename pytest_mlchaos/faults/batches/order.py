@@ -13,7 +13,6 @@ from ..data_fault import DataFault
 from .base import Batch, copy_payload
 
 __all__ = ["DelayBatch", "DropBatch", "DuplicateBatch", "EmptyBatch", "ReorderBatches", "ShortBatch", "StaleBatch"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Batches"
 
 

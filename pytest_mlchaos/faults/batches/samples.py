@@ -22,7 +22,6 @@ from typing import Any
 from .pytree import Leaf, is_array, is_tensor, leaves, parts
 
 __all__ = ["Field", "UnclearSamples", "fields_of_samples"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class UnclearSamples(Exception):

@@ -14,7 +14,6 @@ from .base import Batch, field_name, wanted_fields
 from .pytree import Leaf, rebuilt
 
 __all__ = ["CorruptBatch"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Batches"
 
 _MAGNITUDE = {"noise": 1.0, "scale": 1000.0}

@@ -14,7 +14,6 @@ from ...core.sites import Visit
 from ...engine.controller import Controller
 
 __all__ = ["claim_deaths", "claim_timeout", "terminate_workers", "workers_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def workers_of(loader: Any) -> list[Any]:

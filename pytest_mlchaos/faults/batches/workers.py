@@ -20,7 +20,6 @@ from ...errors import BadArgument, FaultError, PayloadMismatch
 from .worker_processes import claim_deaths, claim_timeout, workers_of
 
 __all__ = ["WorkerDeath"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The process"
 
 _KILL_TIMEOUT_SECONDS = 5.0

@@ -14,7 +14,6 @@ from ...errors import BadArgument
 from .dispatch_modes import beneath
 
 __all__ = ["Device", "cap_memory", "guard_device", "has_cuda", "look"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _WHOLE_DEVICE = 1.0
 

@@ -11,7 +11,6 @@ from ...core.sites import Effect
 from ...core.validation import size_text
 
 __all__ = ["LiveBytes", "emulate_memory", "out_of_memory"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _MIB = 2**20
 

@@ -15,7 +15,6 @@ from .dispatch_modes import beneath
 from .phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuLost"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The device and the host"
 
 _ERRORS = {

@@ -15,7 +15,6 @@ from .emulated_memory import emulate_memory
 from .phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuOom"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The device and the host"
 
 MEMORY = "device.memory"

@@ -19,7 +19,6 @@ from .emulated_memory import emulate_memory
 from .phases import SITES_OF_PHASES, Phase
 
 __all__ = ["GpuMemoryPressure", "HostOom"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The device and the host"
 
 _ALLOCATION = ("can't allocate memory", "bad allocation", "std::bad_alloc", "Cannot allocate memory", "cannot allocate memory")

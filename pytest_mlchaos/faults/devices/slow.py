@@ -15,7 +15,6 @@ from ...core.validation import check_share, parse_duration
 from .phases import SITES_OF_PHASES, Phase
 
 __all__ = ["CpuStarved", "SlowCompute"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The device and the host"
 
 _used = time.process_time

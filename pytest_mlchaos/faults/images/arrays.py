@@ -12,7 +12,6 @@ from ...errors import PayloadMismatch
 from ..batches.pytree import Leaf, is_array, is_tensor, parts
 
 __all__ = ["LAYOUTS", "MIN_SIDE_PIXELS", "ImageChange", "Picture", "Range", "change_image", "fitting", "layout_of", "pictures"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LAYOUTS = ("NCHW", "NHWC", "NHW", "CHW", "HWC", "HW")
 MIN_SIDE_PIXELS = 8

@@ -19,7 +19,6 @@ __all__ = [
     "zoom_blur",
     "zoom_maps",
 ]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def cv2() -> Any:

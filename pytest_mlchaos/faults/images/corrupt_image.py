@@ -17,7 +17,6 @@ from .arrays import LAYOUTS, MIN_SIDE_PIXELS, MODES, ImageChange, Picture, Range
 from .kinds import KINDS
 
 __all__ = ["CorruptImage"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Images and text"
 
 _NO_IMAGES = ("mask", "masks", "label", "labels", "target", "targets", "y")

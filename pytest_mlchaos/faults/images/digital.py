@@ -21,7 +21,6 @@ __all__ = [
     "saturate",
     "smoothing",
 ]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def _brightest(images: Any) -> Any:

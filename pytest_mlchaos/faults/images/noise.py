@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["gaussian_noise", "impulse_noise", "impulse_noise_8bit", "normals", "shot_noise", "speckle_noise", "words"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LEVELS = 255
 """Shot noise looks probabilities up by brightness, in so many steps; what lies between two of them is added exactly."""

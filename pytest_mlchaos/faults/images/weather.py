@@ -11,7 +11,6 @@ from .blur import blur_along_line, cv2, gaussian, zoom_maps
 from .noise import normals
 
 __all__ = ["LUMA", "fog", "frost", "plasma", "snow", "spatter", "spatter_8bit"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue add to brightness."""

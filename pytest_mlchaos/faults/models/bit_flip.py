@@ -17,7 +17,6 @@ from .gradient_hooks import changing, gradients
 from .modules import LayerFault, checked_model, layer_by_layer, layers_of, name_part, names_of, tensor_at, tensors_of
 
 __all__ = ["BitFlip"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The model"
 
 _SITES = {"weights": "model.forward", "activations": "model.forward", "gradients": "train.backward", "optimizer": "train.step"}

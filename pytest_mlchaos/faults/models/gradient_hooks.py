@@ -11,7 +11,6 @@ from ...errors import PayloadMismatch
 from .modules import LayerFault, differ, names_of
 
 __all__ = ["changing", "gradients"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:

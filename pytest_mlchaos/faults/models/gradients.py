@@ -14,7 +14,6 @@ from .gradient_hooks import changing, gradients
 from .modules import LayerFault
 
 __all__ = ["ExplodingGradient", "NanGradient"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The model"
 
 

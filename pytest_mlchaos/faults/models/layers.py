@@ -15,7 +15,6 @@ from ..batches.pytree import leaves, rebuilt
 from .modules import LayerFault, checked_model, differ, layer_by_layer, layers_of, name_part, tensors_of
 
 __all__ = ["QuantizationError", "StaleWeights", "StuckNeuron"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "The model"
 
 

@@ -15,7 +15,6 @@ from ...core.validation import did_you_mean, format_value
 from ...errors import BadArgument, PayloadMismatch
 
 __all__ = ["LayerFault", "checked_model", "layer_by_layer", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _WRAPPERS = ("_orig_mod", "module")
 """What compiled and data-parallel models call the model inside."""

@@ -16,7 +16,6 @@ from ..data_fault import DataFault
 from .base import Column, Table, UnsupportedColumn, places, table_of
 
 __all__ = ["MAX_REDRAWS", "SHARES", "ColumnFault", "Spot", "TableFault", "rows_of"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SHARES = {"fraction": (0.01, 0.05, 0.1, 0.25, 0.5)}
 """What ``fraction`` is at the severities 1 to 5."""

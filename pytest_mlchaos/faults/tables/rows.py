@@ -13,7 +13,6 @@ from .base import Column, Table, UnsupportedColumn, all_same, places, table_of
 from .fault import MAX_REDRAWS, SHARES, ColumnFault, Spot, TableFault
 
 __all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Tables"
 
 

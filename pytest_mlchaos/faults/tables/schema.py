@@ -12,7 +12,6 @@ from .base import NUMBERS, Column, Table, UnsupportedColumn
 from .fault import TableFault
 
 __all__ = ["MissingFeature", "SchemaDrift"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Tables"
 
 

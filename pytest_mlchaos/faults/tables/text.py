@@ -9,7 +9,6 @@ from .base import Column, UnsupportedColumn, places
 from .fault import SHARES, ColumnFault, Spot, rows_of
 
 __all__ = ["EncodingErrors"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Tables"
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

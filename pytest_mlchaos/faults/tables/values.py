@@ -13,7 +13,6 @@ from .base import NUMBERS, Column, Table, UnsupportedColumn, all_same, places
 from .fault import MAX_REDRAWS, SHARES, ColumnFault, Spot, rows_of
 
 __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Tables"
 
 

@@ -13,7 +13,6 @@ from .fault import TextFault
 from .typos import add_typos, codes_of, misread, split
 
 __all__ = ["Mojibake", "PromptLength", "Truncation", "Typos"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 LAYER = "Images and text"
 
 

@@ -16,7 +16,6 @@ from ..data_fault import DataFault
 from .strings import Texts, describe_texts, replace_texts, texts
 
 __all__ = ["TextFault"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 _NO_TEXT = ("role", "type", "id", "model")
 """Strings under these names are identifiers, which no one types: they are left alone unless they are named."""

@@ -12,7 +12,6 @@ from ...core.privacy import path_text
 from ..batches.pytree import children, is_array
 
 __all__ = ["Texts", "describe_texts", "replace_texts", "texts"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 Path = tuple[Any, ...]
 

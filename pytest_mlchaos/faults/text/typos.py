@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["KINDS", "add_typos", "codes_of", "misread", "split"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 KINDS = ("neighbour", "transposition", "deletion", "insertion")
 _ROWS = ("1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")

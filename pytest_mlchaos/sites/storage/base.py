@@ -26,7 +26,6 @@ from ...engine.scopes import GOLDEN_COPY_PREFIX, inside, within
 from ...engine.user_code import INTERPRETER, PACKAGE, is_installed
 
 __all__ = ["TOOL_FILE_PREFIX", "Passage", "Storage", "WatchedFile", "active", "begin", "mechanism"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 SITE = "storage"
 TOOL_FILE_PREFIX = "mlchaos-"

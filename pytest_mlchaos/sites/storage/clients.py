@@ -16,7 +16,6 @@ from .file_wrappers import FileProxy
 from .fsspec import Access, Call, end_early, wrap_method
 
 __all__ = ["watch_filesystem"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 T = TypeVar("T")
 METHODS = {

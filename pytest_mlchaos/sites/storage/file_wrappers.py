@@ -11,7 +11,6 @@ from ...engine.stand_ins import Proxy
 from .base import Passage, Storage, WatchedFile, active
 
 __all__ = ["FileProxy"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 
 class FileProxy(Proxy):

@@ -23,7 +23,6 @@ from .base import Passage, Storage, WatchedFile, active, mechanism
 from .file_wrappers import FileProxy
 
 __all__ = ["Access", "Call", "end_early", "wrap_method"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 METHODS = {
     "_open": "open",

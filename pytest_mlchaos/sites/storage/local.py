@@ -22,7 +22,6 @@ from ...engine.stand_ins import unbound
 from .base import TOOL_FILE_PREFIX, Passage, Storage, WatchedFile, active, mechanism
 
 __all__ = ["CountedFileIO", "is_watched"]
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 MODES = {"r", "w", "x", "a"}
 

@@ -14,7 +14,6 @@ from ...engine.stand_ins import unbound
 from .base import Storage, WatchedFile, active, begin, mechanism
 
 __all__: list[str] = []
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 EVENTS = {"open": "open", "os.rename": "rename", "os.remove": "remove"}
 

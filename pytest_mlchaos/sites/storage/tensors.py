@@ -18,7 +18,6 @@ from .base import Passage, Storage, WatchedFile, active, mechanism
 from .local import raw_of
 
 __all__: list[str] = []
-__tracebackhide__ = True  # a failure shows the user's code, not ours
 
 FUNCTIONS = (
     ("torch", "save", "write", 1, "f"),
