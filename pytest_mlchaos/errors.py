@@ -1,44 +1,44 @@
-"""Every exception that pytest-mlchaos raises, in one tree:
+"""The exceptions that pytest-mlchaos raises, in one tree:
 
 ```text
 Exception
 └── MlchaosError
-    ├── BadArgument            (also ValueError)      a keyword, option or mark that makes no sense
-    │   ├── UnknownFault                              no fault of that name is registered
-    │   └── TargetNotFound                            a dotted target that does not resolve
+    ├── BadArgument            (also ValueError)      a keyword, option or mark is wrong
+    │   ├── UnknownFault                              no fault has this name
+    │   └── TargetNotFound                            a dotted target does not resolve
     ├── MissingExtra           (also ImportError)     an optional package is not installed
     ├── InjectionForbidden                            this environment refuses injected faults
-    ├── FaultError                                    a fault is itself broken: no verdict on the subject
-    │   └── PayloadMismatch                           a fault met a payload that it cannot work on
+    ├── FaultError                                    a fault has a bug
+    │   └── PayloadMismatch                           a fault does not support its payload
     ├── GoldenRunFailed                               the subject fails without any fault
     ├── NonDeterministicSubject                       two runs of the subject differ without any fault
     ├── NotReproducible                               a failing schedule passed when it was repeated
-    └── Verdict                (also AssertionError)  a judgement on the test or on its subject
-        ├── NeverStruck                               a declared fault struck nowhere
-        ├── Vacuous                                   the test passed and showed nothing: no fault, no judgement, or not of what was struck
-        ├── CrashSwallowed                            user code went on after its process was gone
-        ├── CrashNotRestarted                         a crash reached the test: nothing restarted the subject
+    └── Verdict                (also AssertionError)  a failed test
+        ├── NeverStruck                               a declared fault never struck
+        ├── Vacuous                                   the test would pass with any subject
+        ├── CrashSwallowed                            user code went on after the crash
+        ├── CrashNotRestarted                         a crash reached the test
         ├── Interrupted                               an injected KeyboardInterrupt reached the test
         ├── GaveUp                                    the subject did not finish within its restarts
-        ├── TrialTimeout                              a trial took longer than its time-out
-        │   └── NeverAnswered                         a request waits for what nothing will bring, or polls without end
-        ├── StateDiffers                              two states are not the same
-        ├── NotRecovered                              a run, or one resumed from a crash state, did not end in the golden run's state
-        ├── BatchDiffers                              an optimizer step was given another gradient than in the golden run
-        ├── NoEmergencySave                           a process that was told to end did not save, or not in time, or in vain
-        ├── Drifted                                   values are distributed otherwise than the reference
+        ├── TrialTimeout                              a trial exceeded its time limit
+        │   └── NeverAnswered                         a request is never answered, or polls without end
+        ├── StateDiffers                              two states differ
+        ├── NotRecovered                              a run did not end in the golden run's state
+        ├── BatchDiffers                              an optimizer step received a different gradient
+        ├── NoEmergencySave                           a process did not save its state after SIGTERM
+        ├── Drifted                                   the distribution of values has changed
         ├── Worse                                     a metric is worse by more than the margin
-        ├── Inconclusive                              too few seeds, or crash states, were tried to tell: no pass
-        ├── SilentlyDifferent                         another output than the golden run's, and no error
-        │   └── OtherContent                          whole files with other content that an error left, and the next call too
+        ├── Inconclusive                              the evidence is too small: not a pass
+        ├── SilentlyDifferent                         the output differs, and there is no error
+        │   └── OtherContent                          the next call did not correct different files
         ├── Incomplete                                a part of the golden run's output is missing
-        ├── HalfWritten                               an error that left a file neither old nor whole
+        ├── HalfWritten                               an error left a file neither old nor complete
         ├── ServiceFailed                             a served app did not start, or did not shut down
-        ├── SloMissed                                 latencies or errors are beyond their bounds
+        ├── SloMissed                                 latencies or errors exceed their bounds
         ├── NoFallback                                a reply under a fault is not the declared fallback
         ├── NotIsolated                               a fault changed a reply that it did not strike
         ├── RankFailed                                a rank of a world did not finish
-        ├── RankHung                                  a rank of a world did not end in time after another had failed
+        ├── RankHung                                  a rank did not end in time after a different one failed
         ├── OutOfSync                                 the ranks of a world ended in different states
         └── NotConverged                              the loss is not finite, or not low enough in time
 
@@ -54,7 +54,7 @@ made: list[MlchaosError] | None = None
 
 
 class MlchaosError(Exception):
-    """Base of everything that this plugin raises on purpose, a simulated crash apart."""
+    """The base of every error that this plugin raises, except a simulated crash."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
@@ -63,11 +63,11 @@ class MlchaosError(Exception):
 
 
 class BadArgument(MlchaosError, ValueError):
-    """An argument, option or mark is wrong; the message shows it, and the cure."""
+    """An argument, option or mark is wrong. The message shows it and the fix."""
 
 
 class UnknownFault(BadArgument):
-    """No fault is registered under that name."""
+    """No fault is registered under this name."""
 
 
 class TargetNotFound(BadArgument):
@@ -75,7 +75,11 @@ class TargetNotFound(BadArgument):
 
 
 class MissingExtra(MlchaosError, ImportError):
-    """An optional package is missing; the message holds the ``pip install`` to run (of the package itself, where no extra has it)."""
+    """An optional package is not installed.
+
+    The message has the ``pip install`` command for its extra, or for the package itself if no extra
+    has it.
+    """
 
     def __init__(self, what: str, package: str, extra: str | None) -> None:
         install = package if extra is None else f"'pytest-mlchaos[{extra}]'"
@@ -83,25 +87,27 @@ class MissingExtra(MlchaosError, ImportError):
 
 
 class InjectionForbidden(MlchaosError):
-    """Faults are refused here: ``MLCHAOS_FORBID`` is set, or the environment looks like production."""
+    """Faults are refused: ``MLCHAOS_FORBID`` is set, or the environment looks like production."""
 
 
 class FaultError(MlchaosError):
-    """A fault is broken. This is an error of the tool or of a user's own fault, never of the subject."""
+    """A fault has a bug. This says nothing about the subject."""
 
 
 class PayloadMismatch(FaultError):
-    """A fault met a payload that it cannot work on; the message gives its type, shape and dtype."""
+    """A fault does not support its payload. The message gives the type, shape and dtype."""
 
 
 class GoldenRunFailed(MlchaosError):
-    """The subject raised in its golden run, where no fault strikes."""
+    """The subject raised in its golden run, in which no fault strikes."""
 
 
 class NonDeterministicSubject(MlchaosError):
-    """Two runs of the subject differ though no fault struck: a difference says nothing about the fault.
+    """Two runs of the subject differ without a fault, so a difference says nothing about a fault.
 
-    ``step`` and ``component`` say where they differ first.
+    Attributes:
+        step: The step of the first difference.
+        component: The component of the first difference.
     """
 
     def __init__(self, text: str, *, step: int = 0, component: str = "") -> None:
@@ -111,40 +117,43 @@ class NonDeterministicSubject(MlchaosError):
 
 
 class NotReproducible(MlchaosError):
-    """A schedule failed, and passed when it was repeated: the test depends on more than its schedule."""
+    """A schedule failed, and passed when it was repeated. The test depends on more than its schedule."""
 
 
 class Verdict(MlchaosError, AssertionError):
-    """A judgement: the test fails."""
+    """A failed test: the subject, or the test itself, does not hold what it should."""
 
 
 class NeverStruck(Verdict):
-    """A fault was declared and never struck, so the test proved nothing about it.
+    """A declared fault never struck, so the test proved nothing about it.
 
     ``@chaos.settings(allow_quiet=True)`` permits that.
     """
 
 
 class Vacuous(Verdict):
-    """The test would pass whatever its subject did: no fault is declared, nothing is judged, or nothing that was judged was struck."""
+    """The test would pass with any subject: no fault is declared, nothing is judged, or no fault struck
+    what is judged."""
 
 
 class CrashSwallowed(Verdict):
-    """User code caught the simulated crash and went on, which no real process could."""
+    """User code caught the simulated crash and went on, which a real process cannot do."""
 
 
 class CrashNotRestarted(Verdict):
-    """A crash left the test body: run the subject under ``mlchaos.run``, which restarts it."""
+    """A crash left the test body. Run the subject under ``mlchaos.run``, which restarts it."""
 
 
 class Interrupted(Verdict):
-    """An injected ``KeyboardInterrupt`` left the test body: nothing handled it, and nothing restarted the subject."""
+    """An injected ``KeyboardInterrupt`` left the test body: no code handled it, and no ``mlchaos.run``
+    restarted the subject."""
 
 
 class GaveUp(Verdict):
-    """The subject, or a world of ranks, did not finish within the restarts that it had.
+    """The subject, or a world of ranks, did not finish within its restarts.
 
-    ``ended_by``: the fault that ended each attempt, as it prints.
+    Attributes:
+        ended_by: The fault that ended each attempt, as it prints.
     """
 
     def __init__(self, text: str, *, ended_by: tuple[str, ...] = ()) -> None:
@@ -153,7 +162,11 @@ class GaveUp(Verdict):
 
 
 class TrialTimeout(Verdict):
-    """A trial took longer than the setting ``timeout``; ``place`` says where it stood then."""
+    """A trial took longer than the setting ``timeout``.
+
+    Attributes:
+        place: The line where it was.
+    """
 
     def __init__(self, text: str, place: str = "") -> None:
         super().__init__(text)
@@ -161,11 +174,11 @@ class TrialTimeout(Verdict):
 
 
 class NeverAnswered(TrialTimeout):
-    """A request waits for something that nothing will bring, or polls without end; the message names the line where it waits."""
+    """A request is never answered, or polls without end. The message names the line where it waits."""
 
 
 class StateDiffers(Verdict):
-    """Two states differ; the message names the first differing entry and by how much."""
+    """Two states differ. The message names the first difference and its size."""
 
 
 class NotRecovered(Verdict):
@@ -173,27 +186,30 @@ class NotRecovered(Verdict):
 
 
 class BatchDiffers(Verdict):
-    """An optimizer step was given another gradient than in the golden run: samples twice, or missing, or scaled otherwise."""
+    """An optimizer step received a different gradient than in the golden run.
+
+    Samples were duplicated, dropped, or scaled differently.
+    """
 
 
 class NoEmergencySave(Verdict):
-    """A process got SIGTERM, and did not save its state, or not in time, or the restart did not go on from it."""
+    """A process got SIGTERM and did not save its state in time, or the restart did not resume from it."""
 
 
 class ServiceFailed(Verdict):
-    """An app under ``mlchaos.serve`` did not start, or did not shut down; the message says why."""
+    """An app under ``mlchaos.serve`` did not start, or did not shut down. The message says why."""
 
 
 class SloMissed(Verdict):
-    """Latencies, or the share of errors, are beyond the bounds of a service level objective."""
+    """Latencies, or the share of errors, exceed the bounds of a service level objective."""
 
 
 class NoFallback(Verdict):
-    """A reply that was given while a fault struck is not the fallback that the test declares."""
+    """A reply that a fault struck is not the fallback that the test declares."""
 
 
 class NotIsolated(Verdict):
-    """A reply during which no fault struck differs from the golden run's: a fault harmed a bystander."""
+    """A reply that no fault struck differs from the golden run's."""
 
 
 class RankFailed(Verdict):
@@ -201,7 +217,7 @@ class RankFailed(Verdict):
 
 
 class RankHung(Verdict):
-    """A rank of a world did not end in time after another one had failed."""
+    """A rank of a world did not end in time after a different one had failed."""
 
 
 class OutOfSync(Verdict):
@@ -209,11 +225,14 @@ class OutOfSync(Verdict):
 
 
 class NotConverged(Verdict):
-    """A loss is not finite, or not below its bound by the step asked for."""
+    """A loss is not finite, or not below its bound by the given step."""
 
 
 class Drifted(Verdict):
-    """Values are distributed otherwise than their reference, or cannot be compared with it; the message names the columns."""
+    """The distribution of values differs from that of their reference, or cannot be compared with it.
+
+    The message names the columns.
+    """
 
 
 class Worse(Verdict):
@@ -221,32 +240,35 @@ class Worse(Verdict):
 
 
 class Inconclusive(Verdict):
-    """What was tried decides nothing: too few seeds for a metric, or crash states for which no budget was left. It is a failure.
+    """The evidence is too small: too few seeds, or no budget for the remaining crash states. It is a
+    failure.
 
-    Of a strike that may have hit one of several requests, the message names these.
+    If a strike may have hit one of several requests, the message names these.
     """
 
 
 class SilentlyDifferent(Verdict):
-    """A pipeline returned, and its output is not that of its golden run."""
+    """A pipeline returned, and its output differs from that of its golden run."""
 
 
 class Incomplete(Verdict):
-    """A pipeline's output lacks a part of what its golden run put out, or has more."""
+    """A pipeline's output lacks a part of its golden run's, or has more."""
 
 
 class OtherContent(SilentlyDifferent):
-    """A pipeline raised and left a file that is whole, with content that differs, and the next call did not end as its golden run."""
+    """A pipeline raised and left a complete file with different content, and the next call did not correct
+    it."""
 
 
 class HalfWritten(Verdict):
-    """A pipeline raised, and left a file that is neither as it was nor whole."""
+    """A pipeline raised, and left a file that is neither as it was nor complete."""
 
 
 class SimulatedCrash(BaseException):
     """The process is gone, as by SIGKILL.
 
-    Not an ``Exception``: user code that catches errors must not survive its own death.
+    It is not an ``Exception``, because user code that catches errors must not survive its own
+    death.
     """
 
     in_main_thread = True
