@@ -141,9 +141,9 @@ def _is_predicate(where: Any) -> bool:
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True)  # of subclasses, for type checkers: register makes them so
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Fault:
-    """What goes wrong at a visit of one site.
+    """A fault that strikes at the visits of one site.
 
-    Subclass it, name its ``site``, declare its parameters as annotated fields and write ``apply``;
+    Subclass it, name its ``site``, declare its parameters as annotated fields and write ``apply``.
     ``@chaos.register`` makes it a frozen dataclass and gives it the decorator ``chaos.<name>``:
 
         @chaos.register
@@ -155,33 +155,40 @@ class Fault:
             def apply(self, visit):
                 return self.value
 
-    ``at``, ``p``, ``times``, ``where`` and ``rank`` say at which visits it strikes; every fault takes them.
-    The docstring of a fault says what it imitates and, after ``Fidelity:``, what it does not.
+    Every fault takes ``at``, ``p``, ``times``, ``where`` and ``rank``, which choose the visits that
+    it strikes. The docstring of a fault says what it imitates and, after ``Fidelity:``, what it
+    does not.
     """
 
     site: ClassVar[str]
-    """The site's name; a fault that can strike at several declares a field or a property of this name."""
+    """The site's name. A fault that can strike at several declares a field or a property of this
+    name."""
     name: ClassVar[str] = ""
     needs: ClassVar[tuple[str, str] | None] = None
     """The package that it cannot work without, and the extra that installs it."""
     random: ClassVar[bool] = True
-    """Whether it draws numbers from ``visit.seed``: then the schedule's seed is part of what reproduces it."""
+    """True if it draws numbers from ``visit.seed``. Then the schedule's seed is needed to
+    reproduce it."""
     keeps_observing: ClassVar[bool] = False
-    """Whether it observes the visits behind its last strike, too, as long as there is something in its memory."""
+    """True if it also observes the visits after its last strike, as long as its memory is not
+    empty."""
     compared: ClassVar[bool] = False
     """True if payloads are compared before and after a strike of a built-in fault; those of others always are."""
     searchable: ClassVar[tuple[str, ...]] = ()
-    """Parameters that are drawn, between 0 and what ``probe`` measured, when the visits are drawn and they were not given.
+    """Parameters that are drawn if the visits are drawn and they were not given, from 0 up to
+    what ``probe`` measured.
 
-    One whose value is None is drawn whenever it was not given.
+    A parameter whose value is None is drawn whenever it was not given.
     """
     positions: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Parameters that say where or how it strikes, each with its values, the likeliest first.
+    """Parameters that choose the position of a strike, each with its values, the likeliest
+    first.
 
-    When the visits are drawn, a search tries each value of a parameter that was not given.
+    If the visits are drawn, a search tries each value of a parameter that was not given.
     """
     moments: ClassVar[Mapping[str, Mapping[Any, tuple[Any, ...]]]] = {}
-    """By parameter: given values that a search takes for several positions, as a site that has a front and an end."""
+    """For a parameter, given values that a search takes for several positions, such as a site
+    with a start and an end."""
     ends_process: ClassVar[bool] = False
     """True if a strike usually ends the process: a search schedules no more of these than the run may restart."""
 
@@ -219,17 +226,23 @@ class Fault:
         """Refuse parameters that make no sense together, with ``BadArgument``."""
 
     def apply(self, visit: Visit) -> Any:
-        """Strike: return a new payload, or None; raise what the operation would raise; ask for a delay."""
+        """Strike: return a new payload or None, raise what the operation would raise, or ask for
+        a delay."""
         raise NotImplementedError(f"{type(self).__name__} must define apply(self, visit)")
 
     def observe(self, visit: Visit) -> None:
-        """Called at every visit, in front of what strikes there, if a fault defines it; ``visit.memory`` keeps what it needs later."""
+        """Observe each visit, before a fault strikes there. Keep what you need later in
+        ``visit.memory``.
+
+        It is called only if a fault defines it.
+        """
 
     def probe(self, visit: Visit) -> None:
-        """Called at the first visits of the trial without faults: measure what ``searchable`` parameters range over."""
+        """Measure the range of the ``searchable`` parameters, at the first visits of the trial
+        without faults."""
 
     def possible(self, visit: Visit) -> bool:
-        """In the trial without faults: return False if the search must not choose this visit for it."""
+        """Return False if the search must not choose this visit, in the trial without faults."""
         return True
 
     def applies_to(self, process: Mapping[str, Any]) -> bool:
@@ -237,32 +250,35 @@ class Fault:
         return self.rank is None or process.get("rank") == self.rank
 
     def activate(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
-        """Of a fault that is ``continuous``: what is open from the beginning of the test's body (or of a fresh process) to its end."""
+        """Return the context that a ``continuous`` fault keeps open, from the start of the
+        test's body (or of a fresh process) to its end."""
         raise NotImplementedError(f"{type(self).__name__} must define activate(self, effect)")
 
     @property
     def continuous(self) -> bool:
-        """Whether it is at work all the time, and strikes where it has an effect: no visit is chosen for it."""
+        """Return True if it is active all the time, and strikes when it has an effect. No visit
+        is chosen for it."""
         return False
 
     @property
     def requires_process(self) -> str:
-        """Why it works only in a process of the subject's own (``isolation="process"``); nothing where it works anywhere."""
+        """Return the reason why it needs a process of the subject's own
+        (``isolation="process"``), or "" if it does not."""
         return ""
 
     @property
     def key(self) -> Key:
-        """What its visits are counted by."""
+        """Return the key by which its visits are counted."""
         return self.site
 
     @property
     def opaque(self) -> dict[str, Opaque]:
-        """The parameters that cannot be written as text."""
+        """Return the parameters that cannot be written as text."""
         return {name: value for name in fields_of(type(self)) if isinstance(value := getattr(self, name), Opaque)}
 
     @property
     def is_pinned(self) -> bool:
-        """Whether nothing is left to be drawn."""
+        """Return True if nothing is left to be drawn."""
         values = {name: getattr(self, name) for name in fields_of(type(self))}
         pinned = self.continuous or self.at is not None or self.p is not None
         return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.searchable)

@@ -118,15 +118,21 @@ class Effect(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Visit:
-    """One passing of a site, as a fault sees it.
+    """One visit of a site, as a fault sees it.
 
-    A fault's ``apply(visit)`` returns the payload to go on with (or None, to leave it as it is), raises what
-    the operation would raise, or asks for a delay. One that leaves a payload as it was has not struck, unless it calls
-    ``record_injection`` (because it has emptied a cache, for example, or killed a child process).
+    The ``apply(visit)`` of a fault returns the new payload (or None, to keep it), raises what the
+    operation would raise, or asks for a delay. A fault that keeps the payload has not struck,
+    unless it calls ``record_injection``: for example, because it has emptied a cache or killed a
+    child process.
 
-    ``site`` and ``index`` (from 0) say where it is; ``payload`` is what passes
-    there (a batch, an optimizer, a call's arguments); ``attributes`` tell more (``target``, ``rank``, …). ``memory`` is the
-    fault's own, for as long as the process lives: what its ``observe`` has put there at earlier visits.
+    Attributes:
+        site: The name of the site.
+        index: The number of the visit, from 0.
+        payload: The object that passes there: a batch, an optimizer, the arguments of a call.
+        attributes: Further facts by name: ``target``, ``rank``, ….
+        memory: The data that the fault's ``observe`` has kept at earlier visits. It lives as long
+            as the process.
+        seed: The seed of the random numbers of this strike.
     """
 
     site: str
@@ -150,7 +156,8 @@ class Visit:
 
     @property
     def stream(self) -> Stream:
-        """Where the payload comes from: what comes next can be taken out of it, or put into it."""
+        """Return the stream that the payload comes from. A fault can take the next items out of
+        it, or insert some."""
         if self.source is None:
             raise FaultError(f"the site {self.site!r} is no stream: a fault cannot drop, repeat or reorder what passes there")
         return self.source
@@ -161,25 +168,29 @@ class Visit:
         raise error
 
     def sleep(self, seconds: float) -> None:
-        """Delay the operation by so many seconds (a coroutine awaits them). No delay is no strike."""
+        """Delay the operation by ``seconds``. A coroutine awaits them. A delay of 0 does not
+        count as a strike."""
         self.delay += seconds
         self.records_itself = self.records_itself or not seconds
 
     def defer(self, action: Callable[[], None]) -> None:
-        """Call ``action()`` once the faults of this visit have struck and their delays are over, as the code that passes here would.
+        """Call ``action()`` after the faults of this visit have struck and their delays are
+        over.
 
-        What it does makes visits of its own, and what it raises the operation raises.
+        It runs like the code that visits the site: it makes visits of its own, and the operation
+        raises its errors.
         """
         self.deferred_actions.append(action)
 
     def note(self, **details: Any) -> None:
-        """Add to the journal's entry: shapes, counts, names; never values of the user's data."""
+        """Add details to the journal's entry: shapes, counts and names, never values of the
+        user's data."""
         self.details.update(details)
 
     def keep_open(self, context: contextlib.AbstractContextManager[Any]) -> None:
-        """Keep ``context`` open until the operation at this site ends, however it ends.
+        """Keep ``context`` open until the operation at this site ends, with or without an error.
 
-        The fault then says itself when it has struck, with ``record_injection``.
+        The fault then calls ``record_injection`` when it has struck.
         """
         if self.stack is None:
             raise FaultError(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
@@ -188,7 +199,8 @@ class Visit:
             self.stack.enter_context(Uninterruptible(context))
 
     def keep_until_exit(self, context: contextlib.AbstractContextManager[Any]) -> None:
-        """Open ``context``, and keep it open until the process ends: the attempt under ``mlchaos.run``, else the test's body."""
+        """Keep ``context`` open until the process ends: the attempt under ``mlchaos.run``, or
+        else the test's body."""
         if self.process is None:
             raise FaultError("a visit by hand has no process that a context could stay open in")
         with deferred():
@@ -196,21 +208,23 @@ class Visit:
         self.kept_contexts += 1
 
     def record_injection(self, error: BaseException | None = None, **details: Any) -> None:
-        """Record that a fault which entered a context strikes now, with ``error`` if it is about to raise one."""
+        """Record that a fault which keeps a context open strikes now, with ``error`` if it is
+        about to raise one."""
         self.error = error
         self.details.update(details)
         if self.recorder is not None:
             self.recorder(self.details)
 
     def is_due(self, number: int) -> bool:
-        """In ``observe``: whether the fault strikes at the visit of this number, so that only what is needed is kept."""
+        """Return True if the fault strikes at the visit of this number. ``observe`` can use it
+        to keep only what is needed."""
         return self.is_scheduled(number)
 
     def skip(self) -> None:
-        """There is nothing to strike at this visit: none is recorded, unless ``record_injection`` says otherwise later."""
+        """Do not count a strike at this visit, unless ``record_injection`` is called later."""
         self.records_itself = True
 
     def measure(self, **sizes: int) -> None:
-        """In the trial without faults: how far a parameter of a fault reaches (``op=17``)."""
+        """Report the range of a parameter (``op=17``), in the trial without faults."""
         for name, size in sizes.items():
             self.measures[name] = max(size, self.measures.get(name, 0))

@@ -38,10 +38,17 @@ MIN_DELAY_SECONDS = 1e-4
 class Case:
     """A fault, and what the suite needs to strike it.
 
-    ``payload()``: a fresh payload that it can work on, the same one each time. ``operation``, ``stream``, ``attributes``: as of
-    ``strike``. ``sticky``: nothing that follows a strike is as it was, until the process ends.
-    ``bad``: keywords that it must refuse, one set at a time; what does not fit an annotation is tried in any case. ``wrong``: payloads
-    that it must refuse, each made by a function. ``neutral()``: a payload that the fault leaves as it is.
+    Attributes:
+        fault: The fault.
+        payload: A function that returns a fresh payload for it, the same one each time.
+        operation: As for ``strike``.
+        stream: As for ``strike``.
+        attributes: As for ``strike``.
+        sticky: True if everything differs after a strike, until the process ends.
+        bad: Keywords that it must refuse, one set at a time. Values that do not fit an annotation
+            are tried in any case.
+        wrong: Functions that return payloads which it must refuse.
+        neutral: A function that returns a payload which the fault does not change.
     """
 
     fault: Fault
@@ -60,11 +67,11 @@ class Case:
 
     @property
     def due(self) -> list[int]:
-        """The visits that it is to strike at."""
+        """Return the visits that it must strike."""
         return [VISITS - 2] if self.sticky else [1, VISITS - 3]
 
     def at(self, *visits: int) -> Fault:
-        """The fault at these visits."""
+        """Return the fault at these visits."""
         return dataclasses.replace(self.fault, at=visits or (UNREACHED_VISIT,), p=None, times=None, where=None)
 
     def strike(self, payloads: Sequence[Any], *visits: int) -> StrikeResult:
@@ -72,11 +79,11 @@ class Case:
         return strike(self.at(*visits), payloads, seed=SEED, operation=self.operation, stream=self.stream, attributes=self.attributes)
 
     def payloads(self) -> list[Any]:
-        """So many that it can strike twice, and not strike in between."""
+        """Return enough payloads for two strikes and visits between them."""
         return [self.payload() for _ in range(VISITS)]
 
     def outcomes(self, *visits: int) -> list[Any]:
-        """What comes out, in a form that can be compared and sent elsewhere."""
+        """Return what comes out, in a form that can be compared and sent to a process."""
         return [_comparable(outcome) for outcome in self.strike(self.payloads(), *visits).outcomes]
 
 

@@ -19,7 +19,13 @@ __all__ = ["StrikeResult", "strike"]
 
 @dataclasses.dataclass(frozen=True)
 class StrikeResult:
-    """What became of some visits: what came out of each (or the exception that it ended in), the journal, and the seconds that passed."""
+    """The result of some visits.
+
+    Attributes:
+        outcomes: For each visit, the payload that came out, or the exception in which it ended.
+        journal: The strikes.
+        duration: The seconds that passed on the virtual clock.
+    """
 
     outcomes: Sequence[Any]
     journal: Journal
@@ -35,11 +41,19 @@ def strike(
     stream: bool = False,
     attributes: Mapping[str, Any] = NO_ATTRIBUTES,
 ) -> StrikeResult:
-    """Pass the fault's site once for each payload, under a schedule of this fault alone; delays take no time.
+    """Visit the fault's site once for each payload, under a schedule of this fault alone.
 
-    What comes out of a visit is the payload to go on with. ``operation(payload)``: what is done with it at the site, while contexts that
-    the fault has entered are open; then its result is what comes out. ``stream``: the payloads come from a stream, as a loader's batches
-    do, and there may come out more or fewer of them. ``attributes``: of each visit.
+    Delays take no time.
+
+    Args:
+        fault: The fault.
+        payloads: The payloads, one for each visit.
+        seed: The seed of the schedule.
+        operation: A function of the payload, called at the site while contexts that the fault keeps
+            open are open. Its result is the outcome. Without it, the outcome is the new payload.
+        stream: If true, the payloads come from a stream, as a loader's batches do. More or fewer of
+            them may come out.
+        attributes: The attributes of each visit.
     """
     with Controller(Schedule((fault,), seed), VirtualClock()) as controller, controller.resources, controller.process:
         start = controller.clock.now()
