@@ -29,7 +29,7 @@ Exception
         ├── Drifted                                   the distribution of values has changed
         ├── Worse                                     a metric is worse by more than the margin
         ├── Inconclusive                              the evidence is too small: not a pass
-        ├── SilentlyDifferent                         the output differs, and there is no error
+        ├── SilentlyDifferent                         the output differs, without an error
         │   └── OtherContent                          the next call did not correct different files
         ├── Incomplete                                a part of the golden run's output is missing
         ├── HalfWritten                               an error left a file neither old nor complete

@@ -104,7 +104,7 @@ def test_a_stream_ends_with_an_error_if_one_is_given():
 
 def test_a_site_that_is_no_stream_says_so():
     """A fault of streams at a visit by hand."""
-    with pytest.raises(FaultError, match="is no stream"), armed(fault(lambda self, visit: visit.stream.pull())(at=0)) as controller:
+    with pytest.raises(FaultError, match="is not a stream"), armed(fault(lambda self, visit: visit.stream.pull())(at=0)) as controller:
         controller.visit("data.batch", 1)
 
 

@@ -71,7 +71,10 @@ class Opaque:
 
 
 def is_drawn(value: object) -> bool:
-    """Whether a value is to be drawn: ``OneOf``, or a Hypothesis strategy (told without importing Hypothesis)."""
+    """Return True if a value is to be drawn: ``OneOf``, or a Hypothesis strategy.
+
+    A strategy is recognised by its methods, because Hypothesis may not be imported here.
+    """
     return isinstance(value, OneOf) or (hasattr(value, "example") and hasattr(value, "flatmap"))
 
 
@@ -198,9 +201,9 @@ class Fault:
     where: Callable[[Visit], bool] | None = None
     rank: int | None = None
     _origin: int | None = dataclasses.field(default=None, compare=False)
-    """Which of a test's declarations it comes from; it travels with copies, and is no part of what the fault is."""
+    """The number of its declaration in the test. Copies keep it, and comparisons ignore it."""
     _searched: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
-    """The ``positions`` that a search chose; it travels with copies, too."""
+    """The ``positions`` that a search chose. Copies keep them, and comparisons ignore them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", _visits(self.name, self.at))
@@ -284,7 +287,7 @@ class Fault:
         return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.searchable)
 
     def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:
-        """Whether the visit of this number is due; decided by the arguments alone. ``place`` tells equal faults apart."""
+        """Return True if the visit of this number is due. Only the arguments decide. ``place`` distinguishes equal faults."""
         if self.p is not None:
             return derive_seed(seed, self.name, place, visit) < self.p * 2**64
         if self.is_consecutive:
@@ -293,7 +296,7 @@ class Fault:
 
     @property
     def is_consecutive(self) -> bool:
-        """Whether it strikes so many ``times`` in a row, from one visit on."""
+        """Return True if it strikes ``times`` visits in a row, from one visit on."""
         return self.times is not None and self.times > 1 and isinstance(self.at, tuple) and len(self.at) == 1
 
     def __repr__(self) -> str:

@@ -71,48 +71,51 @@ def derive_seed(*parts: object) -> int:
 
 
 class Stream(Protocol):
-    """What payloads of a site come from, one after the other: a loader's iterator."""
+    """The source of a site's payloads, for example a loader's iterator."""
 
     def pull(self) -> Any:
-        """Take the next payload out of the stream, so that it makes no visit. Raises ``StopIteration`` where there is none."""
+        """Take the next payload out of the stream, without a visit. Raise ``StopIteration`` at the end."""
         ...
 
     def push(self, *payloads: Any) -> None:
-        """Hand these out next, in this order, and without a visit of their own."""
+        """Insert these as the next payloads, in this order, without visits of their own."""
         ...
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing comes any more, but what was pushed; who asks for more gets ``error``, if there is one, each time."""
+        """End the stream after the pushed payloads. Each further request raises ``error``, if given."""
         ...
 
     def owns(self, error: BaseException) -> bool:
-        """Whether pulling has raised this: the stream has ended, or failed by itself."""
+        """Return True if ``pull`` has raised this error: the stream has ended, or failed by itself."""
         ...
 
 
 class Effect(Protocol):
-    """What a fault that is at work all the time is told, and tells."""
+    """The interface between a continuous fault and the controller."""
 
     @property
     def active(self) -> bool:
-        """Whether it may strike now: not in a golden run, not more often than ``times``, not once the process is dead."""
+        """Return True if it may strike now: not in a golden run, not after ``times`` strikes or the process' death."""
         ...
 
     @property
     def memory(self) -> dict[Any, Any]:
-        """The fault's own, for as long as the (simulated) process lives."""
+        """Return the data of the fault, which lives as long as the (simulated) process."""
         ...
 
     def strike(self, error: BaseException | None = None, **details: Any) -> bool:
-        """Record that it strikes now; ``error``, if one is about to be raised, counts as injected. False: do not strike, it is a probe."""
+        """Record a strike now. An ``error`` that is about to be raised counts as injected.
+
+        Return False if it is a probe: do not strike.
+        """
         ...
 
     def claim(self, error: Callable[[BaseException], bool]) -> None:
-        """Errors for which this holds are the fault's doing, whoever raises them."""
+        """Attribute errors for which this predicate is true to the fault, in whatever code they are raised."""
         ...
 
     def remark(self, text: str) -> None:
-        """What is to be said where it never strikes: how near it came."""
+        """Set the text for a fault that never strikes: how close it came."""
         ...
 
 
@@ -159,7 +162,7 @@ class Visit:
         """Return the stream that the payload comes from. A fault can take the next items out of
         it, or insert some."""
         if self.source is None:
-            raise FaultError(f"the site {self.site!r} is no stream: a fault cannot drop, repeat or reorder what passes there")
+            raise FaultError(f"the site {self.site!r} is not a stream: a fault cannot drop, repeat or reorder what passes there")
         return self.source
 
     def fail(self, error: BaseException) -> NoReturn:

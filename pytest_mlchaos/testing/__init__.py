@@ -1,4 +1,4 @@
-"""What authors of faults use to test theirs: strike one by hand, and check that it keeps the promises that all faults make."""
+"""Test your own faults: strike one by hand, and check the promises that all faults make."""
 
 from __future__ import annotations
 

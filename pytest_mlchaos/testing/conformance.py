@@ -75,7 +75,7 @@ class Case:
         return dataclasses.replace(self.fault, at=visits or (UNREACHED_VISIT,), p=None, times=None, where=None)
 
     def strike(self, payloads: Sequence[Any], *visits: int) -> StrikeResult:
-        """What becomes of these payloads when it strikes at these visits."""
+        """Return the result of these payloads if it strikes at these visits."""
         return strike(self.at(*visits), payloads, seed=SEED, operation=self.operation, stream=self.stream, attributes=self.attributes)
 
     def payloads(self) -> list[Any]:
@@ -94,7 +94,7 @@ def exact_visits(case: Case) -> None:
 
 
 def same_object(case: Case) -> None:
-    """Where nothing is due, what passes is the very same object."""
+    """A payload at which nothing is due stays the very same object."""
     payloads = case.payloads()
     outcomes = strike(case.at(), payloads, seed=SEED, stream=case.stream, attributes=case.attributes).outcomes
     for number, (given, got) in enumerate(zip(payloads, outcomes, strict=True)):
@@ -108,7 +108,7 @@ def same_seed(case: Case) -> None:
 
 
 def same_elsewhere(case: Case) -> None:
-    """The same seed gives the same result in another process, too."""
+    """The same seed gives the same result in a different process, too."""
     if importlib.util.find_spec("cloudpickle") is None:
         pytest.skip("needs cloudpickle, to send the case to another process")
     here = case.outcomes(*case.due)  # first, as it may skip the test
@@ -120,7 +120,7 @@ def same_elsewhere(case: Case) -> None:
 
 
 def input_kept(case: Case) -> None:
-    """What it was given is not modified, or is as before once the process has ended."""
+    """The payload is not modified, or is as before once the process has ended."""
     payloads = case.payloads()
     before = copy.deepcopy(payloads)
     case.strike(payloads, *case.due)
@@ -129,7 +129,7 @@ def input_kept(case: Case) -> None:
 
 
 def undone(case: Case) -> None:
-    """Nothing is left of it afterwards."""
+    """Its effects are reverted at the end."""
     before = case.outcomes()
     case.strike(case.payloads(), *case.due)
     found = first_difference(case.outcomes(), before, name="outcomes")
@@ -137,7 +137,7 @@ def undone(case: Case) -> None:
 
 
 def does_something(case: Case) -> None:
-    """A strike is no silent no-op: it raises, changes what comes out, or takes time."""
+    """A strike has an effect: it raises, changes what comes out, or takes time."""
     payloads = case.payloads()
     struck = case.strike(payloads, *case.due)
     if struck.duration > MIN_DELAY_SECONDS:
@@ -149,7 +149,7 @@ def does_something(case: Case) -> None:
 
 
 def pickles(case: Case) -> None:
-    """It can be sent to another process."""
+    """It can be sent to a process."""
     try:
         same = pickle.loads(pickle.dumps(case.at(1))) == case.at(1)  # our own bytes
     except (pickle.PicklingError, TypeError, AttributeError):
@@ -158,7 +158,7 @@ def pickles(case: Case) -> None:
 
 
 def reads_back(case: Case) -> None:
-    """What it prints is what recreates it."""
+    """Its ``repr`` recreates it."""
     for fault in (case.at(1), dataclasses.replace(case.at(1), at=EVERY, times=2), dataclasses.replace(case.at(1), at=None, p=0.5)):
         assert Schedule.parse(repr(fault)).faults == (fault,), f"{fault!r} does not read back from what it prints"
 
@@ -188,7 +188,7 @@ def refuses_payloads(case: Case) -> None:
 
 
 def neutral_is_no_strike(case: Case) -> None:
-    """What changed nothing is no strike."""
+    """A visit that changed nothing does not count as a strike."""
     assert case.neutral is not None
     struck = case.strike([case.neutral() for _ in range(VISITS)], *case.due).journal
     assert not struck, f"{case.fault!r} changed nothing, and counts as struck: {[str(strike) for strike in struck]}"
@@ -212,13 +212,13 @@ _NEEDS: Mapping[Callable[[Case], None], Callable[[Case], object]] = {
     refuses_payloads: lambda case: case.wrong,
     neutral_is_no_strike: lambda case: case.neutral,
 }
-"""What a case needs to give for a promise to be checked."""
+"""The part of a case without which a promise is not checked."""
 
-"""What every fault promises, one check each: they raise ``AssertionError``, in words, where a promise is broken."""
+"""The promises of every fault, one check for each. A check raises ``AssertionError`` if the promise is broken."""
 
 
 def conformance(*cases: Case) -> Callable[..., None]:
-    """A parametrised test of these faults: assign it to a name that begins with ``test_``."""
+    """Return a parametrised test of these faults. Assign it to a name that begins with ``test_``."""
     chosen = [pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}") for case in cases for promise in _promises_of(case)]
 
     @pytest.mark.parametrize(("case", "promise"), chosen)
@@ -229,7 +229,7 @@ def conformance(*cases: Case) -> Callable[..., None]:
 
 
 def check_fault(fault: Fault, payload: Callable[[], Any], **more: Any) -> None:
-    """Raise ``AssertionError`` unless a fault keeps every promise; keywords as of ``Case``."""
+    """Raise ``AssertionError`` unless a fault keeps every promise. The keywords are those of ``Case``."""
     case = Case(fault, payload, **more)
     for promise in _promises_of(case):
         promise(case)
