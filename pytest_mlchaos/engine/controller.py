@@ -100,7 +100,7 @@ def _strikes_in_children(scheduled: ScheduledFault) -> bool:
     return not scheduled.fault.ends_process and not scheduled.fault.continuous
 
 
-class Controller(Injector):
+class Controller:
     """Count visits, strike what is due, keep the journal. A site is given one, and calls ``visit`` or ``begin``.
 
     ``probing`` makes it the first, fault-free trial of an exploration: faults note the visits at which they could strike. ``own`` are the
@@ -146,7 +146,9 @@ class Controller(Injector):
         self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
-        self._applying, self._claims, self._lock = threading.local(), threading.local(), threading.Lock()
+        self._applying = threading.local()
+        self.lock = threading.Lock()
+        self._injector = Injector(self)
         self._counters: dict[Key, VisitCounter] = {}
 
     # -- what sites call ---------------------------------------------------------------------------------------
@@ -376,7 +378,7 @@ class Controller(Injector):
         if self.forks is None or self._closed or self.crash is not None or not self.scheduled:
             return False
         self.forks.born()
-        self._lock, self.interrupt = threading.Lock(), None
+        self.lock, self.interrupt = threading.Lock(), None
         self._send = self.forks.tell
         self._on_crash[:] = [functools.partial(os.kill, os.getpid(), signal.SIGKILL)]
         self.scheduled = [scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)]
@@ -420,13 +422,18 @@ class Controller(Injector):
                     counter.count_with(itertools.count(counter.passed + 1).__next__)
             forks.close()
 
-    def _told(self, scheduled: ScheduledFault, strike: Strike) -> None:
+    def note(self, scheduled: ScheduledFault, **details: Any) -> None:
+        """Record a strike of a fault that is not bound to a visit."""
+        self._injector.record(scheduled, Strike(scheduled.text, name_of(scheduled.fault.key), 0, details))
+
+    def tell_strike(self, scheduled: ScheduledFault, strike: Strike) -> None:
+        """Report a strike to the process that listens to this one."""
         self._striking = scheduled
         if self._send is not None:
             self._send("strike", scheduled.index, strike)
 
     def _probe(self, counter: VisitCounter, visit: Visit) -> None:
-        super()._probe(counter, visit)
+        self._injector.probe(counter, visit)
         if self._send is not None:
             for scheduled in counter.scheduled:
                 if scheduled.eligible and scheduled.eligible[-1] == visit.index:
@@ -436,7 +443,7 @@ class Controller(Injector):
     # -- the slow path -----------------------------------------------------------------------------------------
 
     def _open(self, key: Key) -> VisitCounter:
-        with self._lock:
+        with self.lock:
             counter = self._counters.get(key)
             if counter is None:
                 counter = VisitCounter()
@@ -489,7 +496,7 @@ class Controller(Injector):
             if self.probing:
                 self._probe(counter, visit)
             else:
-                self._apply_due(counter, visit)
+                self._injector.apply_due(counter, visit)
         except BaseException:
             if stack is not None:
                 stack.close()

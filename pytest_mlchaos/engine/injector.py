@@ -8,21 +8,21 @@ import inspect
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.clock import Clock
 from ..core.faults import EVERY, Fault
-from ..core.journal import Journal, Strike
+from ..core.journal import Strike
 from ..core.privacy import error_text, remember_text
-from ..core.schedule import Schedule
-from ..core.sites import Visit, derive_seed, name_of
+from ..core.sites import Visit, derive_seed
 from ..errors import BadArgument, MlchaosError, PayloadMismatch
 from .attribution import about, attribute_strike
 from .changes import fingerprint
 from .counters import ScheduledFault, VisitCounter
 from .error_origin import fault_error, is_meant, is_own
-from .forks import Forks
 from .remote_state import pack_error
+
+if TYPE_CHECKING:
+    from .controller import Controller
 
 __all__ = ["Injector"]
 
@@ -56,23 +56,19 @@ def _seen(fault: Fault, visit: Visit) -> _Seen:
 
 
 class Injector:
-    """Applies the faults that are due, or lets them measure, and puts down what struck."""
+    """Apply the faults that are due at a visit of a controller, or let them measure, and record the strikes."""
 
-    schedule: Schedule
-    clock: Clock
-    journal: Journal
-    broken: MlchaosError | None
-    drawn: bool
-    forks: Forks | None
-    _claims: threading.local
-    _lock: threading.Lock
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._claims = threading.local()  # the fault for which this thread has claimed a strike
 
-    def _apply_due(self, counter: VisitCounter, visit: Visit) -> None:
-        seed = self.schedule.seed
-        if self.forks is not None:
+    def apply_due(self, counter: VisitCounter, visit: Visit) -> None:
+        """Let faults observe the visit, and apply those that are due."""
+        seed = self._controller.schedule.seed
+        if self._controller.forks is not None:
             for scheduled in counter.scheduled:
-                scheduled.struck = self.forks.struck(scheduled.index)
-        with self._lock:
+                scheduled.struck = self._controller.forks.struck(scheduled.index)
+        with self._controller.lock:
             due = [scheduled for scheduled in counter.scheduled if scheduled.is_due(visit.index)]
             for scheduled in counter.scheduled:
                 scheduled.resolve(visit.index)
@@ -92,7 +88,7 @@ class Injector:
     @contextlib.contextmanager
     def _claimed(self, scheduled: ScheduledFault) -> Iterator[bool]:
         """Give False if other processes have made all strikes meanwhile; otherwise none of them takes the one that is about to be made."""
-        forks, times = self.forks, scheduled.fault.times
+        forks, times = self._controller.forks, scheduled.fault.times
         if forks is None or times is None:
             yield True
             return
@@ -105,7 +101,8 @@ class Injector:
                 forks.release(scheduled.index)
             self._claims.scheduled = None
 
-    def _probe(self, counter: VisitCounter, visit: Visit) -> None:
+    def probe(self, counter: VisitCounter, visit: Visit) -> None:
+        """Note which faults could strike at the visit, and let them measure their parameters."""
         for scheduled in counter.scheduled:
             if self._wanted(scheduled, visit) and scheduled.fault.possible(visit):
                 scheduled.eligible.append(visit.index)
@@ -132,12 +129,12 @@ class Injector:
         def record(details: Mapping[str, Any]) -> None:
             scheduled.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(scheduled.text, visit.site, visit.index, {**about(), **details})
-            attribute_strike(strike, self.clock.now() + visit.delay, scheduled.fault.key)
-            self._struck(scheduled, strike)
+            attribute_strike(strike, self._controller.clock.now() + visit.delay, scheduled.fault.key)
+            self.record(scheduled, strike)
             if visit.error is not None:
                 if is_own(scheduled.fault):
                     remember_text(visit.error, str(visit.error))
-                self.inject(visit.error)
+                self._controller.inject(visit.error)
 
         visit.recorder, visit.records_itself, visit.details, visit.memory = record, False, {}, scheduled.memory
         before = _seen(scheduled.fault, visit)
@@ -165,31 +162,20 @@ class Injector:
 
     def _passes_over(self, scheduled: ScheduledFault) -> bool:
         """Return True if a fault may leave out visits with nothing to strike: a search, a chance or EVERY chose them, not the test."""
-        return self.drawn or scheduled.fault.p is not None or scheduled.fault.at is EVERY
+        return self._controller.drawn or scheduled.fault.p is not None or scheduled.fault.at is EVERY
 
-    def note(self, scheduled: ScheduledFault, **details: Any) -> None:
-        """A fault that is not bound to a visit has taken effect."""
-        self._struck(scheduled, Strike(scheduled.text, name_of(scheduled.fault.key), 0, details))
-
-    def _struck(self, scheduled: ScheduledFault, strike: Strike) -> None:
+    def record(self, scheduled: ScheduledFault, strike: Strike) -> None:
+        """Count a strike, and add it to the journal."""
         scheduled.struck, scheduled.total = scheduled.struck + 1, scheduled.total + 1
-        if self.forks is not None:
+        if self._controller.forks is not None:
             if getattr(self._claims, "scheduled", None) is scheduled:
                 self._claims.scheduled = None
             else:
-                self.forks.count_strike(scheduled.index)
-            if self.forks.name:
-                strike = dataclasses.replace(strike, details={**strike.details, "process": self.forks.name})
-        self.journal.append(strike)
-        self._told(scheduled, strike)
-
-    def _told(self, scheduled: ScheduledFault, strike: Strike) -> None:
-        """A fault is about to take effect; its strike is in the journal."""
-        raise NotImplementedError
-
-    def inject(self, error: BaseException) -> None:
-        """Remember that an exception is a fault's doing."""
-        raise NotImplementedError
+                self._controller.forks.count_strike(scheduled.index)
+            if self._controller.forks.name:
+                strike = dataclasses.replace(strike, details={**strike.details, "process": self._controller.forks.name})
+        self._controller.journal.append(strike)
+        self._controller.tell_strike(scheduled, strike)
 
     def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:
         try:
@@ -202,7 +188,7 @@ class Injector:
             raise error
         if not isinstance(error, MlchaosError):
             error = fault_error(fault, error, what)
-        self.broken = self.broken or error
-        if self.forks is not None and self.forks.name:
-            self.forks.tell("broken", *pack_error(error))
+        self._controller.broken = self._controller.broken or error
+        if self._controller.forks is not None and self._controller.forks.name:
+            self._controller.forks.tell("broken", *pack_error(error))
         raise error from error.__cause__
