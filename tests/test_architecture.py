@@ -46,6 +46,11 @@ def part(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+def shown(path):
+    """A file's path below the package."""
+    return str(path.relative_to(ROOT))
+
+
 def allowed(name):
     """The parts that a part may import."""
     return {other for below in BELOW[name] for other in ({below} | allowed(below))}
@@ -70,61 +75,74 @@ def imports(path, *, top_level=False):
             yield from ([f"{base}.{alias.name}" for alias in node.names] if base == "pytest_mlchaos" or node.level else [base])
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_one_way(path):
-    """The kernel, then what it runs in and what it strikes, then the areas, which do not see each other; nothing imports the plugin."""
-    for name in imports(path):
-        if name.startswith("pytest_mlchaos."):
-            other = name.split(".")[1]
-            assert other == part(path) or other in allowed(part(path)), f"{path.name} imports {name}"
+def test_imports_go_one_way():
+    """The kernel, then what runs and strikes, then the areas, which do not see each other. Nothing imports the plugin."""
+    wrong = [
+        f"{shown(path)} imports {name}"
+        for path in FILES
+        for name in imports(path)
+        if name.startswith("pytest_mlchaos.") and name.split(".")[1] not in {part(path), *allowed(part(path))}
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if part(path) in RUNNERS and path.stem in DATA], ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_what_judges_runs_imports_nothing_that_makes_them(path):
+def test_what_judges_runs_imports_nothing_that_makes_them():
     """Inside an area, records, verdicts and reports are data: they can be tested without a run."""
-    for name in imports(path):
-        parts = name.split(".")
-        assert parts[0] != "pytest_mlchaos" or len(parts) < 3 or parts[2] not in RUNNERS.get(parts[1], ()), f"{path.name} imports {name}"
+    data = [path for path in FILES if part(path) in RUNNERS and path.stem in DATA]
+    assert data
+    wrong = [
+        f"{shown(path)} imports {name}"
+        for path in data
+        for name in imports(path)
+        if (parts := name.split("."))[0] == "pytest_mlchaos" and len(parts) > 2 and parts[2] in RUNNERS.get(parts[1], ())
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_heavy_is_imported_at_the_top_of_a_file(path):
+def test_nothing_heavy_is_imported_at_the_top_of_a_file():
     """Libraries are imported where they are needed."""
-    assert not {name.partition(".")[0] for name in imports(path, top_level=True)} & HEAVY
+    found = {shown(path): {name.partition(".")[0] for name in imports(path, top_level=True)} & HEAVY for path in FILES}
+    assert not {path: names for path, names in found.items() if names}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if part(path) == "core"], ids=lambda path: path.name)
-def test_core_needs_the_standard_library_alone(path):
+def test_core_needs_the_standard_library_alone():
     """Not even pytest."""
-    names = {name.partition(".")[0] for name in imports(path)} - {"pytest_mlchaos"}
-    assert names <= set(sys.stdlib_module_names)
+    names = {name.partition(".")[0] for path in FILES if part(path) == "core" for name in imports(path)}
+    assert names - {"pytest_mlchaos"} <= set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_and_functions_can_be_read_at_a_sitting(path):
+def test_files_and_functions_can_be_read_at_a_sitting():
     """Files of one thought, under 600 lines; functions under 60, beside their docstrings."""
-    text = path.read_text()
-    assert text.count("\n") < 600
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            words = (ast.get_docstring(node, clean=False) or "").count("\n")
-            lines = node.end_lineno - node.lineno - words
-            assert lines < 60, f"{node.name} has {lines} lines"
+    long = [shown(path) for path in FILES if path.read_text().count("\n") >= 600]
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                words = (ast.get_docstring(node, clean=False) or "").count("\n")
+                if node.end_lineno - node.lineno - words >= 60:
+                    long.append(f"{shown(path)}: {node.name}")
+    assert not long
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name not in ("__init__.py", "errors.py")], ids=lambda path: path.name)
-def test_every_file_says_what_it_exports(path):
+def test_every_file_says_what_it_exports():
     """``__all__`` is there, and names what the file defines."""
-    body = ast.parse(path.read_text()).body
-    defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
-    assigned = {
-        target.id: node.value for node in body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)
-    }
-    annotated = {node.target.id: node.value for node in body if isinstance(node, ast.AnnAssign)}
-    exported = {**assigned, **annotated}["__all__"]
-    assert set(ast.literal_eval(exported)) <= defined | assigned.keys() | annotated.keys()
+    wrong = []
+    for path in FILES:
+        if path.name in ("__init__.py", "errors.py"):
+            continue
+        body = ast.parse(path.read_text()).body
+        defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+        plain = {
+            target.id: node.value
+            for node in body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        assigned = plain | {node.target.id: node.value for node in body if isinstance(node, ast.AnnAssign)}
+        exported = assigned.get("__all__")
+        if exported is None or not set(ast.literal_eval(exported)) <= defined | assigned.keys():
+            wrong.append(shown(path))
+    assert not wrong
 
 
 def loaded_by(code):
