@@ -6,7 +6,6 @@ import pickle
 import numpy as np
 import xgboost as xgb
 
-
 KEPT = ("current_rounds", "best_scores", "stopping_history")
 """What early stopping counts."""
 
