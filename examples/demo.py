@@ -99,7 +99,7 @@ EXAMPLES = [
         "test_sound_batch_job",
         r"call_failure\(at=2, .*\)",  # the first flowers are the ones that zeros are nearest to: no harm done
         "call 2",
-        "SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run",
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run",
     ),
     Example(
         "The same scorer while its feature store is down: status 500 instead of the answer that needs no features",
@@ -126,7 +126,7 @@ EXAMPLES = [
         "test_sound_features",
         r"schema_drift\(at=0, kind='reordered'\)",  # the one file that is read
         "data.table 0 (kind=reordered)",
-        "SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run",
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run",
     ),
     Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",

@@ -45,7 +45,7 @@ def of(golden, mine, *, value=None, grown=(), read=(), second=None, compare=None
 
 def test_a_file_that_differs_is_found_where_the_value_says_nothing_or_a_run_reads_it():
     """And not where the value is a result and no run reads the file."""
-    assert of({"a": "1"}, {"a": "2"}) == ("diverged", "a has another content at the end", [])
+    assert of({"a": "1"}, {"a": "2"}) == ("diverged", "a has different content at the end", [])
     assert of({"a": "1"}, {}) == ("diverged", "a is missing at the end", [])
     assert of({"a": "1"}, {"a": "2"}, value=0.5)[0] == "recovered"
     assert of({"a": "1"}, {"a": "2"}, value=0.5, read=["a"])[0] == "diverged"
@@ -76,7 +76,7 @@ def test_a_log_may_say_lines_twice_and_must_have_them_all(mine, verdict, says):
 def test_each_run_may_make_the_next_of_numbered_directories():
     """The golden run has only the first; where it has several itself, they are checkpoints."""
     golden, mine = {"logs/version_0/m.csv": "1\n2\n"}, {"logs/version_0/m.csv": "1\n", "logs/version_1/m.csv": "2\n"}
-    assert of(golden, mine) == ("recovered", "", ["logs/version_0: not compared, as each run makes a directory of its own"])
+    assert of(golden, mine) == ("recovered", "", ["logs/version_0: not compared, because each run makes a new directory"])
     assert of(golden, {"logs/version_0/m.csv": "1\n"})[0] == "diverged"
     assert of({"step-1/w": "1", "step-2/w": "2"}, {"step-1/w": "1", "step-3/w": "2"})[0] == "diverged"
 
@@ -84,9 +84,9 @@ def test_each_run_may_make_the_next_of_numbered_directories():
 def test_compare_names_the_files_that_count():
     """Each as it is, logs too; and no others."""
     golden, mine = {"a": "1", "log.csv": LOG}, {"a": "2", "log.csv": LOG + "3,0.3\n"}
-    assert of(golden, mine, compare=["*.csv"], grown=["log.csv"])[1] == "log.csv has another content at the end"
+    assert of(golden, mine, compare=["*.csv"], grown=["log.csv"])[1] == "log.csv has different content at the end"
     assert of(golden, mine, compare=["b"])[0] == "recovered"
-    assert of(golden, mine, value=0.5, compare=["a"])[1] == "a has another content at the end"
+    assert of(golden, mine, value=0.5, compare=["a"])[1] == "a has different content at the end"
 
 
 def test_files_are_told_by_their_meaning(tmp_path):
@@ -216,7 +216,7 @@ def test_files_are_compared_where_the_returned_value_says_nothing(project):
         def test_it(mlchaos, tmp_path, returns):
             report = mlchaos.explore_crashes(forgets, tmp_path, returns, isolation="in-process")
             assert report.failures and {str(o.divergence) for o in report.failures} == {
-                "step 0: files (last.pkl has another content at the end)"
+                "step 0: files (last.pkl has different content at the end)"
             }
 
         def test_other(mlchaos, tmp_path):

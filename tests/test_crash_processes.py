@@ -70,7 +70,7 @@ def test_state_in_the_process_does_not_help_a_run_to_resume(project):
         def test_it(mlchaos, tmp_path, keep):
             report = mlchaos.explore_crashes(forgets, tmp_path, keep)
             assert {(o.verdict, str(o.error)) for o in report.failures} == {("failed", f"'total{done}'") for done in (1, 2)}
-            assert "fresh process: in one process that lives on" in str(report)
+            assert "fresh process: in one process for all runs" in str(report)
     """).run(passed=7)
 
 
@@ -86,7 +86,7 @@ def test_a_subject_that_fresh_processes_cannot_run_is_said_to_be_unchecked(proje
             monkeypatch.setitem(globals(), "STEPS", 3)
             report = mlchaos.explore_crashes(sound, tmp_path)
             report.assert_recovers()
-            assert "there the subject ends otherwise, also without a crash" in str(report)
+            assert "there the subject has a different result, even without a crash" in str(report)
 
         def test_checked(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(sound, tmp_path)

@@ -64,7 +64,7 @@ def test_files_of_different_saves_are_named(project):
         def test_it(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(two_files, tmp_path, isolation="in-process")
             assert {o.divergence.component for o in report.failures} == {"files of different saves"}
-            assert "weights.json is of save 2, meta.json of save 1" in str(report)
+            assert "weights.json is from save 2, meta.json from save 1" in str(report)
             report.assert_recovers()
     """).run(failed=1).has("files of different saves")
 
@@ -90,4 +90,4 @@ def test_hung_states_of_one_cause_cost_the_time_limit_once(project):
             assert 1 <= sum(not o.detail for o in hung) <= 4 < len(hung) and not hung[0].detail  # once for each place in the loop
             assert "thread loader raised ValueError" in str(report)
             report.assert_recovers()
-    """).run("--mlchaos-clock=real", failed=1).has("of them ended after 1.0 s: it stood where an earlier run hung")
+    """).run("--mlchaos-clock=real", failed=1).has("of them stopped early, after 1.0 s, where an earlier run hung")

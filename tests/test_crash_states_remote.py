@@ -101,7 +101,7 @@ def test_the_state_between_two_objects_is_found(mlchaos, url):
     assert len(report.states) == 2 * STEPS + 1
     with pytest.raises(AssertionError) as failure:
         report.assert_recovers()
-    assert "weight just put in its place" in str(failure.value)
+    assert "weight just put in place" in str(failure.value)
     assert f"{2 * STEPS + 1} crash states" in str(failure.value)
 
 

@@ -312,8 +312,8 @@ def test_files_that_calls_do_not_explain_are_named(project, strace):
             report = mlchaos.explore_crashes(mapped, tmp_path, record="syscalls")
             report.assert_recovers(from_scratch=True)
             assert report.unseen == 1
-            assert "1 change was not seen (of a file that is mapped into memory, or whose content no system call tells)" in str(report)
-            assert "not what its system calls made of them (written through a mapping into memory, say): m" in str(report)
+            assert "1 change was not seen (in a memory-mapped file, or by a system call that does not show the content)" in str(report)
+            assert "not as the recorded system calls left them (for example, written through a memory mapping): m" in str(report)
     """).run(passed=1)
 
 
@@ -341,7 +341,7 @@ def test_what_cannot_be_is_refused(project):
     """One line says what is wrong, and what to do."""
     project("""
         @pytest.mark.parametrize("keywords, message", [
-            ({"record": "events"}, "expected record to be 'auto' or 'syscalls' but got 'events'"),
+            ({"record": "events"}, "record must be 'auto' or 'syscalls', got 'events'"),
             ({"record": "syscalls", "isolation": "in-process"}, "record='syscalls' needs fresh processes, but isolation is 'in-process'"),
             ({"record": "syscalls"}, "record='syscalls' needs the program strace (Linux), which is not on PATH: install it"),
         ])

@@ -200,7 +200,11 @@ def test_a_state_that_does_not_exist_is_refused(project):
         def test_both(mlchaos, tmp_path):
             in_place(tmp_path)
     """).run(failed=3).has(
-        "to be one of the", "got 'last.pkl@1#0' (did you mean", "never struck", "a crash state is left by a subject under", "are for visits"
+        "state must be one of the",
+        "got 'last.pkl@1#0' (did you mean",
+        "never struck",
+        "a crash state is left by a subject under",
+        "are for visits",
     )
 
 
@@ -255,7 +259,7 @@ def test_what_is_returned_is_compared(project):
 
         def test_lost(mlchaos, tmp_path):
             mlchaos.explore_crashes(forgets, tmp_path).assert_recovers()
-    """).run(failed=1).has("it ended otherwise: returned value", "['patience']: differs by")
+    """).run(failed=1).has("different result: returned value", "['patience']: differs by")
 
 
 def test_files_are_judged_where_nothing_is_returned(project):
@@ -275,7 +279,7 @@ def test_files_are_judged_where_nothing_is_returned(project):
 
         def test_unsound(mlchaos, tmp_path):
             mlchaos.explore_crashes(writes, tmp_path, True, torn_writes=False).assert_recovers()
-    """).run(passed=1, failed=1).has("it ended otherwise: files", "log.txt has another content at the end")
+    """).run(passed=1, failed=1).has("different result: files", "log.txt has different content at the end")
 
 
 def test_the_report_does_not_name_the_folders_of_the_machine(project):
@@ -398,7 +402,7 @@ def test_state_that_a_subject_keeps_in_its_process_is_told_and_does_no_harm(proj
         def test_globals(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(remembers, tmp_path)
             report.assert_recovers()
-            assert "put back before each run" in str(report) and ".SEEN" in str(report)
+            assert "restored before each run" in str(report) and ".SEEN" in str(report)
 
         def test_class(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(counts, tmp_path)
@@ -429,19 +433,19 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
     [
         ("return 1", "", "the subject wrote nothing below its work directory"),
         ("train(workdir); raise KeyError('x')", "", "GoldenRunFailed: the subject fails without any fault: KeyError: 'x'"),
-        ("train(workdir); threading.Event().wait()", "timeout=0.3", "did not end in time without any fault; it stood in wait"),
-        ("train(workdir); os.chdir(workdir); return 1", "", "the subject has changed the current directory"),
+        ("train(workdir); threading.Event().wait()", "timeout=0.3", "did not end in time without any fault: it was in wait"),
+        ("train(workdir); os.chdir(workdir); return 1", "", "the subject changed the working directory to "),
         (
             "train(workdir); threading.Thread(target=done.wait, name='saver').start(); return 1",
             "isolation='in-process'",
             "left the thread saver running",
         ),
         ("train(workdir); return None if os.remove(str(workdir) + '/last.pkl') else None", "", "there is nothing to judge"),
-        ("return train(workdir)", "durability='fire'", "expected durability to be 'process' or 'power' but got 'fire' (str)"),
-        ("return train(workdir)", "jobs=0", "expected jobs to be 1 or more but got 0 (int)"),
+        ("return train(workdir)", "durability='fire'", "durability must be 'process' or 'power', got 'fire' (str)"),
+        ("return train(workdir)", "jobs=0", "jobs must be 1 or more, got 0 (int)"),
         ("return train(workdir)", "jobs=2, isolation='in-process'", "needs processes"),
-        ("return train(workdir)", "horizon=-1", "expected horizon to be 1 or more"),
-        ("return train(workdir)", "timeout=0", "expected timeout to be longer than nothing"),
+        ("return train(workdir)", "horizon=-1", "horizon must be 1 or more"),
+        ("return train(workdir)", "timeout=0", "timeout must be positive, got 0"),
         ("return train(workdir)", "rtol=-1", "expected rtol to be a number of 0 or more"),
     ],
 )
@@ -471,7 +475,7 @@ def test_a_work_directory_that_is_not_the_tests_own_is_refused(project):
             home.mkdir(); (home / "thesis.txt").write_text("x")
             with pytest.raises(ValueError, match="not below the test's temporary directory"):
                 mlchaos.explore_crashes(train, home)
-            with pytest.raises(ValueError, match="to be a path or a URL but got 3"):
+            with pytest.raises(ValueError, match="must be a path or a URL, got 3"):
                 mlchaos.explore_crashes(train, 3)
             assert (home / "thesis.txt").read_text() == "x"
     """).run(passed=1)
@@ -492,7 +496,7 @@ def test_a_resumed_run_that_hangs_is_cut_off_and_said_to_hang(project):
         @pytest.mark.parametrize("isolation", ["in-process", "process"])
         def test_it(mlchaos, tmp_path, isolation):
             report = mlchaos.explore_crashes(waits, tmp_path, timeout=1, torn_writes=False, isolation=isolation)
-            assert {o.verdict for o in report.failures} == {"hung"} and "resume did not end: it stood in " in str(report)
+            assert {o.verdict for o in report.failures} == {"hung"} and "resume did not end: it was in " in str(report)
             assert "waits" in str(report)
     """).run("--mlchaos-clock=real", passed=2)
 
@@ -547,7 +551,7 @@ def test_a_budget_ends_the_search_for_second_crashes(project):
     """With depth=2, the report says how many states were not crashed again."""
     project(f"""{TICKS}
         def test_it(mlchaos, tmp_path):
-            with pytest.warns(UserWarning, match="no second crash was tried behind"):
+            with pytest.warns(UserWarning, match="no second crash was tried after"):
                 report = mlchaos.explore_crashes(train, tmp_path, 2, isolation="in-process", depth=2, torn_writes=False)
             assert not report.failures
     """).run("--mlchaos-budget=6", passed=1)

@@ -143,7 +143,7 @@ def test_an_ordinary_test_finds_a_submodule_that_was_imported_late(example, monk
 @pytest.mark.parametrize(
     ("guard", "told"),
     [
-        ("", "put back before each run, as a new process would find it: test_it.model"),
+        ("", "restored before each run, as a new process would find it: test_it.model"),
         ("Guard.ready = True", "each run in a fresh process: it leaves a value in test_it.model, where the next run would find it"),
     ],
     ids=["name", "name and class"],

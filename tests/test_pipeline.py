@@ -67,7 +67,7 @@ def test_filled_and_lost_rows_are_silently_different_and_raising_is_not(batch):
             assert isinstance(run.error, ConnectionError) and run.value is None and len(run.faults) == 1 and run.restarts == 0
             assert run.golden.value == [1.0, 3.0, 5.0, 7.0, 9.0] and run.golden.error is None
     """).run(failed=2, passed=3)
-    outcome.has("SilentlyDifferent: the pipeline raised nothing, and its output is not that of its golden run")
+    outcome.has("SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run")
     outcome.has("returned value[0]: differs: it is 0; 1 of 5 entries differ", "returned value: 4 entries instead of 5")
     assert len(outcome.reproduce) == 2 and all("at=0" in line for line in outcome.reproduce)  # noqa: PT018
 
@@ -106,7 +106,7 @@ def test_a_pipeline_that_raises_leaves_no_half_file(batch):
             assert sorted(run._output.after) == [f"part{n}.txt" for n in range(4)]
     """).run(failed=2, passed=2)
     outcome.has(
-        "HalfWritten: the pipeline raised, and left a file that is neither as it was nor whole", "out.csv: 3 lines instead of 5 lines"
+        "HalfWritten: the pipeline raised, and left a file that is neither unchanged nor complete", "out.csv: 3 lines instead of 5 lines"
     )
     outcome.has("out.csv: 2 lines instead of 5 lines", "it raised SimulatedCrash: ")
 
@@ -135,8 +135,8 @@ def test_files_are_held_against_the_golden_files(batch):
                 list(rows(0.0)); (path / "log.bin").write_text(str(time.perf_counter_ns()))
             mlchaos.pipeline(stamped, tmp_path).assert_same_output()
     """).run(failed=5)
-    outcome.has("deep/t.csv: other content (5 lines in both)", "deep/t.csv: 4 lines instead of 5 lines", "good.npy: missing")
-    outcome.has("NonDeterministicSubject: two undisturbed runs of the pipeline differ: log.bin: other content")
+    outcome.has("deep/t.csv: different content (5 lines in both)", "deep/t.csv: 4 lines instead of 5 lines", "good.npy: missing")
+    outcome.has("NonDeterministicSubject: two runs of the pipeline without faults differ: log.bin: different content")
     outcome.has("BadArgument: there is no output to judge: the golden run returned None and changed no file")
 
 
@@ -209,7 +209,7 @@ def test_the_same_call_once_more_after_the_fault_has_cleared(batch):
             run.again().assert_same_output()
     """).run(failed=2, passed=3)
     outcome.has(
-        "out.csv: 6 lines instead of 5 lines", "NotRecovered: nothing strikes any more, and the pipeline still raised RuntimeError: closed"
+        "out.csv: 6 lines instead of 5 lines", "NotRecovered: no fault strikes any more, but the pipeline still raised RuntimeError: closed"
     )
 
 
@@ -339,7 +339,7 @@ def test_a_part_of_a_whole_file_is_half_written(batch, written):
             mlchaos.pipeline(step_by_step, tmp_path, {written}).assert_same_output()
         """,
     ).run(failed=1)
-    outcome.has("HalfWritten: the pipeline raised, and left a file that is neither as it was nor whole", "progress")
+    outcome.has("HalfWritten: the pipeline raised, and left a file that is neither unchanged nor complete", "progress")
 
 
 def test_a_working_copy_that_the_pipeline_reads_back_is_not_half_written(batch):
@@ -388,7 +388,7 @@ def test_other_content_that_the_next_call_keeps_is_named(batch):
             run.again().assert_same_output()
         """,
     ).run(failed=1)
-    outcome.has("OtherContent: a call that raised left a.json whole, with other content, and the next call did not mend that")
+    outcome.has("OtherContent: a call that raised left a.json complete but with different content, and the next call did not repair it")
 
 
 def test_the_worst_kind_of_failure_is_reported_first(batch):

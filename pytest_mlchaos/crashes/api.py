@@ -63,11 +63,11 @@ __all__ = ["CrashOptions", "TestInfo", "asked_state", "crashed_run", "explore_cr
 CALLER = "mlchaos.explore_crashes"
 
 COMPARED = (
-    "states were found by comparing the directory with what it was, as this system tells of no changes (no inotify, or its limit of "
-    "instances or watches is reached): some may be missed"
+    "states were found by comparing the directory with its previous content, because inotify is not available (or its limit of "
+    "instances or watches is reached): some states may be missing"
 )
-DIFFERS = "at the end of the run without a crash, not what its system calls made of them (written through a mapping into memory, say)"
-UNCHECKED = "not checked in a fresh process (what the subject keeps in this one may help it to resume)"
+DIFFERS = "not as the recorded system calls left them (for example, written through a memory mapping)"
+UNCHECKED = "not checked in a fresh process (state that the subject keeps in this process may help it to resume)"
 RECORDING_SLOWDOWN = 5.0
 """How many times as long as another a run may take that is recorded."""
 
@@ -118,20 +118,18 @@ class CrashOptions:
         choices_of = {"durability": ("process", "power"), "isolation": ("auto", "in-process", "process"), "record": ("auto", "syscalls")}
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
-                raise BadArgument(
-                    f"{CALLER}: expected {name} to be {' or '.join(map(repr, choices))} but got {format_value(getattr(self, name))}"
-                )
+                raise BadArgument(f"{CALLER}: {name} must be {' or '.join(map(repr, choices))}, got {format_value(getattr(self, name))}")
         for name in ("jobs", "depth", *(["horizon"] if self.horizon is not None else [])):
             if not index(getattr(self, name)):
-                raise BadArgument(f"{CALLER}: expected {name} to be 1 or more but got {format_value(getattr(self, name))}")
+                raise BadArgument(f"{CALLER}: {name} must be 1 or more, got {format_value(getattr(self, name))}")
         if self.jobs > 1 and self.isolation == "in-process":
-            raise BadArgument(f"{CALLER}: jobs={self.jobs} needs processes, but isolation is 'in-process'")
+            raise BadArgument(f"{CALLER}: jobs={self.jobs} needs fresh processes, but isolation is 'in-process'")
         if self.record == "syscalls":
             if self.isolation == "in-process":
                 raise BadArgument(f"{CALLER}: record='syscalls' needs fresh processes, but isolation is 'in-process'")
             check_strace(CALLER)
         if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
-            raise BadArgument(f"{CALLER}: expected timeout to be longer than nothing but got {format_value(self.timeout)}")
+            raise BadArgument(f"{CALLER}: timeout must be positive, got {format_value(self.timeout)}")
         if self.timeout is not None:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
@@ -216,7 +214,7 @@ def _left_out(found: Exploration, settings: Settings, progress: Progress) -> str
     """Return what the budget left out, in words."""
     parts = [
         *([f"{len(found.untried)} of {len(found.states)} crash states were not tried"] if found.untried else []),
-        *([f"no second crash was tried behind {found.unlisted} of them"] if found.unlisted else []),
+        *([f"no second crash was tried after {found.unlisted} of them"] if found.unlisted else []),
     ]
     return f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise it ({progress.tried})" if parts else ""
 
@@ -327,7 +325,7 @@ def crashed_run(
         ran.error.add_note(f"mlchaos: the subject's own error, in attempt 2 of mlchaos.run\n{tell([first])}")
         raise ran.error
     if ran.hung is not None:
-        raise TrialTimeout(f"the run that was started again did not end; it stood {ran.hung}", ran.hung)
+        raise TrialTimeout(f"the restarted run did not end: it was {ran.hung}", ran.hung)
     value, parameters, broken = ran.value
     attempts = (first, Attempt("returned", len(ran.trace.steps)))
     passed = controller.clock.now() - started
@@ -372,17 +370,15 @@ def _keep_state(state: CrashState, folder: Path, contents: ContentStore) -> Path
 
 def _root(workdir: Any, scratch: Path) -> Path:
     if not isinstance(workdir, (str, os.PathLike)) or isinstance(os.fspath(workdir), bytes):
-        raise BadArgument(
-            f"{CALLER}: expected workdir, the subject's first argument, to be a path or a URL but got {format_value(workdir)}"
-        )
+        raise BadArgument(f"{CALLER}: workdir (the subject's first argument) must be a path or a URL, got {format_value(workdir)}")
     root = Path(os.path.abspath(str(workdir)))
     below = scratch in root.parents or scratch.resolve() in root.resolve().parents
     if root.exists() and not root.is_dir():
-        raise BadArgument(f"{CALLER}: expected workdir to be a directory but {format_value(str(workdir))} is a file")
+        raise BadArgument(f"{CALLER}: workdir must be a directory, but {format_value(str(workdir))} is a file")
     if not below and (not root.exists() or any(root.iterdir())):
         raise BadArgument(
-            f"{CALLER}: {format_value(str(workdir))} is not below the test's temporary directory, and it is emptied many times: "
-            "pass tmp_path"
+            f"{CALLER}: {format_value(str(workdir))} is not below the test's temporary directory. The work directory is emptied "
+            "before each run: pass tmp_path"
         )
     root.mkdir(parents=True, exist_ok=True)
     return root
@@ -404,9 +400,9 @@ def _report(found: Exploration, baseline: Baseline, duration: float, test: str, 
     completed = completed_writes(baseline.golden.changes)
     notes = [f"each run in a fresh process: {baseline.why}"] if baseline.why else []
     if baseline.golden.changed and not baseline.runner.is_fresh:
-        notes.append(f"put back before each run, as a new process would find it: {', '.join(baseline.golden.changed[:3])}")
+        notes.append(f"restored before each run, as a new process would find it: {', '.join(baseline.golden.changed[:3])}")
     if baseline.golden.kept and not baseline.runner.is_fresh:
-        notes.append(f"left in this process, where a later run finds it: {', '.join(baseline.golden.kept[:3])}")
+        notes.append(f"kept in this process, where a later run finds it: {', '.join(baseline.golden.kept[:3])}")
     notes += baseline.judge.notes
     if found.unchecked:
         notes.append(f"{UNCHECKED}: {found.unchecked}")

@@ -120,7 +120,9 @@ def establish_baseline(choice: RunnerChoice) -> Baseline:
             raise _left_running(baseline.golden)
     except NonDeterministicSubject as error:
         if choice.in_subprocess is None:
-            error.add_note("mlchaos: what it keeps in the process may be the reason: isolation='process' makes each run in a fresh one")
+            error.add_note(
+                "mlchaos: state that it keeps in the process may be the reason: isolation='process' makes each run in a fresh process"
+            )
             raise
         why, failure = f"in one process, a second run differs from the first (step {error.step}: {error.component})", error
     try:
@@ -129,7 +131,9 @@ def establish_baseline(choice: RunnerChoice) -> Baseline:
     except (BadArgument, MlchaosError) as error:
         if failure is None or isinstance(error, (NonDeterministicSubject, GoldenRunFailed)):
             raise
-        failure.add_note(f"mlchaos: fresh processes could tell whether what it keeps in the process is the reason, but there {error}")
+        failure.add_note(
+            f"mlchaos: state that it keeps in the process may be the reason. Fresh processes would show it, but they failed: {error}"
+        )
         raise failure from None
 
 
@@ -201,16 +205,16 @@ def _golden(choice: RunnerChoice, runner: Runner) -> GoldenRun:
     if ran.error is not None:
         raise GoldenRunFailed(f"the subject fails without any fault: {error_text(ran.error)}") from ran.error
     if ran.hung is not None:
-        raise GoldenRunFailed(f"the subject did not end in time without any fault; it stood {ran.hung}. Give it longer: timeout='10m'")
+        raise GoldenRunFailed(f"the subject did not end in time without any fault: it was {ran.hung}. Raise the limit: timeout='10m'")
     if not any(change.kind not in ("synced", "folder") for change in golden.changes):
         raise BadArgument(
-            f"mlchaos.explore_crashes: the subject wrote nothing below its work directory ({choice.root}), so a crash could leave nothing "
-            "there. Does it save its checkpoints elsewhere? It is called as subject(workdir, *args)"
+            f"mlchaos.explore_crashes: the subject wrote nothing below its work directory ({choice.root}), so a crash leaves no state "
+            "to resume from. Does it save its checkpoints elsewhere? It is called as subject(workdir, *args)"
         )
     if ran.trace.passes and not ran.trace.steps:
         raise BadArgument(
             f"mlchaos.explore_crashes: the subject made {ran.trace.passes} forward passes in training and took no step, so there is no "
-            "progress to lose. Is the number of steps that it was given 0, or the loader empty?"
+            "progress to lose. Is its number of steps 0, or its loader empty?"
         )
     return golden
 
@@ -233,5 +237,5 @@ def _left_running(golden: GoldenRun) -> BadArgument:
 def _not_deterministic(divergence: Divergence) -> str:
     return (
         f"two runs of the subject differ though nothing crashed; first at {divergence}. Seed what is random (python, NumPy, torch), and "
-        "keep times and ids out of what is returned; or allow the difference: explore_crashes(..., rtol=..., atol=...)"
+        "return no times or ids. Or allow the difference: explore_crashes(..., rtol=..., atol=...)"
     )

@@ -108,7 +108,7 @@ class Endings:
             mine = {found[0] for each in left if (found := pattern.match(each))}
             theirs = {found[0] for each in self._golden.files if (found := pattern.match(each))}
             if theirs == {f"{family}/"} and mine - theirs:
-                self._notes.setdefault(f"{family}: not compared, as each run makes a directory of its own", 1)
+                self._notes.setdefault(f"{family}: not compared, because each run makes a new directory", 1)
                 return True
         return False
 
@@ -131,4 +131,4 @@ def _lacking(golden: bytes | None, mine: bytes | None) -> str:
 
 
 def _in_words(path: str, left: Mapping[str, bytes]) -> str:
-    return f"{path} has another content at the end" if path in left else f"{path} is missing at the end"
+    return f"{path} has different content at the end" if path in left else f"{path} is missing at the end"

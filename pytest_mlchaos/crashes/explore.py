@@ -130,7 +130,7 @@ def confirm_in_subprocess(workers: Sequence[Baseline], found: Exploration, optio
             return baseline, found
         fresh = baseline.rerun_in_subprocess()
         if not baseline.judge.agrees(fresh.golden.ran):
-            raise MlchaosError("there the subject ends otherwise, also without a crash")
+            raise MlchaosError("there the subject has a different result, even without a crash")
         return dataclasses.replace(fresh, why=different), explore([fresh], options)
     except _BudgetExceeded:
         return baseline, dataclasses.replace(found, unchecked="the setting budget ran out")
@@ -165,7 +165,7 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
             there = baseline.judge.outcome(outcome.state, runner.resume(outcome.state.tree, number, None))
         if _comparable(there) != _comparable(outcome):
             here, fresh = _in_words(outcome), _in_words(there)
-            return f"in one process that lives on, {outcome.state.id} {here}; in a fresh one it {fresh}"
+            return f"in one process for all runs, {outcome.state.id} {here}; in a fresh process it {fresh}"
     return None
 
 
@@ -205,7 +205,7 @@ def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
 def _in_words(outcome: CrashOutcome) -> str:
     where = f" from step {outcome.resumed_at}" if outcome.resumed_at is not None else ""
     words = {"recovered": f"recovers{where}", "diverged": f"diverges{where}", "failed": "fails", "hung": "hangs"}
-    return words.get(outcome.verdict, f"goes on{where}" if where else "begins from scratch")
+    return words.get(outcome.verdict, f"resumes{where}" if where else "begins from scratch")
 
 
 def states_of(baseline: Baseline, options: ExplorationOptions) -> list[CrashState]:
@@ -300,4 +300,4 @@ def path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient:
     if lenient:
         return []
     close = did_you_mean(wanted, [state.id for state in states])
-    raise BadArgument(f"crash: expected state to be one of the {len(states)} that this run goes through but got {wanted!r}{close}")
+    raise BadArgument(f"crash: state must be one of the {len(states)} crash states of this run, got {wanted!r}{close}")

@@ -18,8 +18,8 @@ SHOWN_GROUPS = 5
 _NUMBER = re.compile(r"\d+")
 _ORDER = ("failed", "hung", "restarted", "diverged")
 _NEVER_RESUMES = (
-    "usual reasons: it saves under one name and looks for another (last.pt, latest.pt);",
-    "it runs without its option to resume; it never loads what it saves.",
+    "usual reasons: it saves under one name and looks for another (last.pt, latest.pt),",
+    "it runs without its option to resume, or it never loads what it saves.",
     "If it is meant to begin again each time: report.assert_recovers(from_scratch=True)",
 )
 
@@ -149,7 +149,7 @@ class CrashReport(Result):
         if slow:
             worst = max(slow, key=lambda outcome: outcome.lost_steps or 0)
             lines.append(f"  lost work {len(slow)}x  more than {_count_text(max_lost_steps or 0, 'step')} had to be done again")
-            lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it went on from step {worst.resumed_at}")
+            lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it resumed from step {worst.resumed_at}")
         lines += [self._costs(), *(f"  {note}" for note in self.notes)]
         first = _example(groups[0]) if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
         if first is not None and self._test:
@@ -179,14 +179,14 @@ class CrashReport(Result):
             return []
         number, verb, who = ("1 change", "was", "it") if self.unseen == 1 else (f"some {self.unseen} changes", "were", "they")
         if self._traced:
-            why = "(of a file that is mapped into memory, or whose content no system call tells)"
+            why = "(in a memory-mapped file, or by a system call that does not show the content)"
             return [f"  {number} {verb} not seen {why}, so no run resumed from what {who} left"]
         where = "one call" if self._blind == 1 else f"{self._blind} calls"
         return [f"  {number} inside {where} {verb} not seen, so no run resumed from what {who} left: record='syscalls' sees each"]
 
     def _costs(self) -> str:
         if not self.steps:
-            return "  lost work: not measured (no optimizer step of torch's was taken)"
+            return "  lost work: not measured (no optimizer step of torch was taken)"
         restart = f"; restart: {self.recovery_time:.2f} s" if self.recovery_time is not None else ""
         return f"  lost work: at most {_count_text(self.max_lost_steps, 'step')}{restart}"
 
@@ -239,7 +239,7 @@ def _last_words(output: str, root: str) -> str:
     if not lines:
         return ""
     text = lines[-1] if len(lines[-1]) <= 160 else lines[-1][:157] + "..."
-    return f"(it printed last: {text})" if shows_values() else f"(it printed {_count_text(len(lines), 'line')}: outcome.output has them)"
+    return f"(its last output: {text})" if shows_values() else f"(it printed {_count_text(len(lines), 'line')}, see outcome.output)"
 
 
 def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
@@ -254,7 +254,7 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
         lines += [f"{pad}({len(early)} of them {early[-1].detail})"] if early else []
         lines += [f"{pad}{words}" for words in [_last_words(first.output, root)] if words]
     elif first.from_scratch:
-        lines = [f"{head}no run resumed: each began from scratch, also after the job had finished", f"{pad}({first.detail})"]
+        lines = [f"{head}no run resumed: each began from scratch, even after the job had finished", f"{pad}({first.detail})"]
         lines += [f"{pad}{line}" for line in _NEVER_RESUMES]
     elif first.verdict == "restarted":
         lines = [f"{head}resume began from scratch", f"{pad}({first.detail})"]
@@ -263,9 +263,7 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
         assert divergence is not None
         steps = {outcome.divergence.step for outcome in group if outcome.divergence is not None}
         place = (
-            f"first divergence at step {min(steps)}: "
-            if divergence.component not in ("returned value", "files")
-            else "it ended otherwise: "
+            f"first divergence at step {min(steps)}: " if divergence.component not in ("returned value", "files") else "different result: "
         )
         lines = [f"{head}{place}{divergence.component}", *([f"{pad}({divergence.detail})"] if divergence.detail else [])]
     if first.finished:

@@ -62,7 +62,7 @@ def _detail(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> str:
     if any(outcome.read is None for outcome in outcomes):
         return f"written: {_list_paths(golden.saved)}"
     if not unread:
-        return f"{_list_paths(golden.saved)}: written, read, and not gone on from"
+        return f"{_list_paths(golden.saved)}: written and read, but no run resumed from it"
     return f"written and never read: {_list_paths(unread)}"
 
 

@@ -210,8 +210,8 @@ def _record_golden(call: Callable[[], Any], options: RunOptions, contents: Conte
         directory = before.directory()
         if directory is not None:
             raise BadArgument(
-                f"mlchaos.explore_crashes: the subject has changed the current directory, to {directory}, and left it so: the next "
-                "process begins in the old one. Use absolute paths, or contextlib.chdir"
+                f"mlchaos.explore_crashes: the subject changed the working directory to {directory} and did not change it back. "
+                "A restarted process would start in the original one. Use absolute paths, or contextlib.chdir"
             )
         return GoldenRun(
             ran,
@@ -296,7 +296,7 @@ def _result_of(ended: ProcessResult) -> RunResult:
     if ended.started is not None:
         raise BadArgument(f"mlchaos.explore_crashes: {ended.started}")
     if ended.hung:
-        ran.hung = f"in {stack_dumps.place(ended.stack)}" if ended.stack else "nowhere that could be seen"
+        ran.hung = f"in {stack_dumps.place(ended.stack)}" if ended.stack else "in an unknown place (no stack is available)"
     elif isinstance(ended.error, MlchaosError):
         raise ended.error
     elif ended.error is not None:

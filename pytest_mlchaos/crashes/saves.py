@@ -61,7 +61,7 @@ class _Saves:
             for other, (its, later) in held.items():
                 together = len(self._versions[path]) == len(self._versions[other]) > 1
                 if together and number > its:
-                    return f"{path} is of {_save(number, step)}, {other} of {_save(its, later)}"
+                    return f"{path} is from {_save(number, step)}, {other} from {_save(its, later)}"
         return ""
 
 

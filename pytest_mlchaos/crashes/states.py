@@ -138,10 +138,10 @@ class CrashStates:
             return
         if path in change.unsynced and content.size:
             for variant, left in (("empty", EMPTY), ("zeros", self._contents.zeros(content.size))):
-                what = f"{path} {'empty' if left is EMPTY else 'filled with zeros'} after a power loss (it was never written back by fsync)"
+                what = f"{path} {'empty' if left is EMPTY else 'filled with zeros'} after a power loss (no fsync wrote it back)"
                 yield _Found(f"{path}~{variant}", change.step, path, what, self._with(tree, path, left), torn=True)
         if path in change.loose:
-            what = f"{path} lost by a power loss (its directory was never written back by fsync)"
+            what = f"{path} lost by a power loss (no fsync wrote its directory back)"
             if change.kind == "moved" and change.before is not None:
                 yield _Found(f"{path}~lost", change.step, path, what, change.before, torn=True)
             elif change.kind != "moved":
@@ -155,7 +155,7 @@ class CrashStates:
                 for name, node in held.items()
             }
             left = "empty" if variant == "empty" else "filled with zeros"
-            what = f"{change.path} removed, and {', '.join(sorted(held))} {left} after a power loss (never written back by fsync)"
+            what = f"{change.path} removed, and {', '.join(sorted(held))} {left} after a power loss (no fsync wrote it back)"
             yield _Found(f"{change.path}~removed~{variant}", change.step, change.path, what, {**tree, **lost}, torn=True)
 
 
@@ -225,9 +225,9 @@ def _named(changes: Sequence[Change], index: int, target: str | None) -> tuple[s
     if change.kind == "link":
         return name, f"{path} just linked"
     if change.kind == "folder":
-        return name, f"directory {path} just made"
+        return name, f"directory {path} just created"
     if change.kind == "arrived" or content is None:
-        return name, f"{path} just put in its place"
+        return name, f"{path} just put in place"
     final = _final(changes, index)
     if content.size < final or (final == 0 and change.kind == "truncated"):
         return f"{name}@{content.size}", f"{path} cut at byte {content.size} of {final}"

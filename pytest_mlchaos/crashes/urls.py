@@ -37,9 +37,9 @@ def _of_url(url: str, options: dict[str, Any]) -> Prefix | Path:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise BadArgument(f"{CALLER}: {format_value(url)} is a URL, which needs fsspec: pip install fsspec") from error
+        raise BadArgument(f"{CALLER}: the URL {format_value(url)} needs fsspec: pip install fsspec") from error
     if "::" in url:
-        raise BadArgument(f"{CALLER}: {format_value(url)} is a chain of filesystems: give the URL where the checkpoints end up")
+        raise BadArgument(f"{CALLER}: {format_value(url)} is a chain of filesystems: give the URL of the checkpoints' own filesystem")
     try:
         fs, path = url_to_fs(url, **options)
     except (ImportError, ValueError, TypeError) as error:
@@ -61,10 +61,10 @@ def remote_at(prefix: Prefix | Path | None, options: Any) -> Iterator[RemotePref
         yield None
         return
     for name, given, cure in (
-        ("cross_device", options.cross_device, "it is about directories"),
-        ("durability", options.durability == "power", "what an object store has confirmed outlives a power loss"),
-        ("record", options.record != "auto", "operations on objects are recorded there"),
-        ("jobs", options.jobs > 1, "all runs work at one URL, one after the other"),
+        ("cross_device", options.cross_device, "it only applies to directories"),
+        ("durability", options.durability == "power", "an object store keeps what it has confirmed through a power loss"),
+        ("record", options.record != "auto", "object operations are recorded there, not system calls"),
+        ("jobs", options.jobs > 1, "the runs share one URL, so they take place one at a time"),
     ):
         if given:
             raise BadArgument(f"{CALLER}: {name}={getattr(options, name)!r} has no meaning at {prefix}: {cure}")

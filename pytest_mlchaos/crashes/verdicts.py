@@ -29,8 +29,8 @@ class CrashJudge:
         self._second: RunResult | None = None
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
-                "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch's and "
-                "left no file; return the final state (model.state_dict(), the step, the metrics) from it"
+                "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch and "
+                "left no file. Return the final state from it (model.state_dict(), the step, the metrics)"
             )
 
     @property
@@ -41,7 +41,7 @@ class CrashJudge:
     def differs(self, ran: RunResult) -> Divergence | None:
         """How a second run of the whole differs from the golden one; where files alone are judged, those that differ are no longer."""
         if ran.error is not None or ran.hung is not None:
-            how = f"raised {error_text(ran.error)}" if ran.error else f"did not end; it stood {ran.hung}"
+            how = f"raised {error_text(ran.error)}" if ran.error else f"did not end: it was {ran.hung}"
             return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
         self._second = ran
         self._endings.narrow(ran)
@@ -80,8 +80,8 @@ class CrashJudge:
             read=ran.read,
         )
         if ran.hung is not None:
-            early = "" if ran.cut is None else f"ended after {ran.cut:.1f} s: it stood where an earlier run hung"
-            return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it stood {ran.hung}"), detail=early)
+            early = "" if ran.cut is None else f"stopped early, after {ran.cut:.1f} s, where an earlier run hung"
+            return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it was {ran.hung}"), detail=early)
         if ran.error is not None:
             return dataclasses.replace(found, verdict="failed", error=ran.error)
         again = len(ran.trace.steps) - (self.steps - state.until)
@@ -142,7 +142,7 @@ class CrashJudge:
             return Divergence(self.steps, "returned value", words)
         trained = golden.trace.final.get("parameters"), ran.trace.final.get("parameters")
         if None not in trained and trained[0] != trained[1] and not (self._rtol or self._atol):
-            return Divergence(self.steps, "parameters", "the trained parameters are others at the end")
+            return Divergence(self.steps, "parameters", "the trained parameters differ at the end")
         return None
 
 
@@ -236,7 +236,7 @@ def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | Non
         if reached == 0 and known is not None and outcome.verdict == "recovered":
             before = known[1]
             where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
-            detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) went on from {where}"
+            detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) resumed from {where}"
             outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
         elif reached and outcome.verdict not in ("failed", "hung") and (known is None or reached > known[0]):
             best[parent] = (reached, outcome)

@@ -148,5 +148,5 @@ def _drain(pipeline: Callable[..., Any], *args: Any) -> Any:
     if inspect.iscoroutine(value):
         value.close()  # or Python warns that nobody awaited it
     if inspect.iscoroutine(value) or inspect.isasyncgen(value):
-        raise BadArgument("mlchaos.pipeline: the pipeline returned a coroutine; run it with asyncio.run inside a plain function")
+        raise BadArgument("mlchaos.pipeline: the pipeline returned a coroutine. Run it with asyncio.run inside a plain function")
     return list(value) if isinstance(value, Iterator) else value

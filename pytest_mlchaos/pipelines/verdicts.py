@@ -116,14 +116,14 @@ class PipelineRun(Run):
         verdict: type[Verdict]
         if self.error is None:
             difference = _difference(self._output, self.golden._output, rtol, atol, patterns)
-            verdict, what = SilentlyDifferent, "the pipeline raised nothing, and its output is not that of its golden run"
+            verdict, what = SilentlyDifferent, "the pipeline raised nothing, but its output differs from its golden run"
             if difference is not None and (path := difference.partition(":")[0]) in self._left_before():
                 verdict = OtherContent
-                what = f"a call that raised left {path} whole, with other content, and the next call did not mend that"
+                what = f"a call that raised left {path} complete but with different content, and the next call did not repair it"
         else:
             self._check_cleared()
             difference = next((text for _, text, cut in self._left_behind(patterns) if cut), None)
-            verdict, what = HalfWritten, "the pipeline raised, and left a file that is neither as it was nor whole"
+            verdict, what = HalfWritten, "the pipeline raised, and left a file that is neither unchanged nor complete"
         if difference is not None:
             self._check_reproducible(rtol, atol, patterns)
             raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
@@ -169,8 +169,8 @@ class PipelineRun(Run):
         wrote = files[1] != _judged_files(self.golden._output, patterns, before=True)
         if not wrote and wanted.keys() <= {"returned value"} and set(wanted.values()) <= {"a value", "nothing"}:
             raise BadArgument(
-                "assert_complete: there is nothing to count: the golden run returned no rows or items and wrote no file; "
-                "use assert_same_output to compare values"
+                "assert_complete: there is nothing to count: the golden run returned no rows or items and wrote no file. "
+                "Use assert_same_output to compare values"
             )
         found.update((path, _amount(path, state)) for path, state in files[0].items())
         wanted.update((path, _amount(path, state)) for path, state in files[1].items())
@@ -187,19 +187,19 @@ class PipelineRun(Run):
         golden = self.golden._output
         if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(golden, patterns, before=True):
             raise BadArgument(
-                "there is no output to judge: the golden run returned None and changed no file below the test's own directories; "
-                "return the output, or let the pipeline write below tmp_path"
+                "there is no output to judge: the golden run returned None and changed no file below the test's own directories. "
+                "Return the output, or let the pipeline write below tmp_path"
             )
 
     def _check_cleared(self) -> None:
         if self._cleared:
-            raise NotRecovered(f"nothing strikes any more, and the pipeline still {self.attempts[0].ended}") from self.error
+            raise NotRecovered(f"no fault strikes any more, but the pipeline still {self.attempts[0].ended}") from self.error
 
     def _check_reproducible(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> None:
         second = self._new_golden(self._calls)
         if difference := _difference(second, self.golden._output, rtol, atol, patterns):
             raise NonDeterministicSubject(
-                f"two undisturbed runs of the pipeline differ: {difference}; fix its seeds, give rtol, or leave a file out with ignore="
+                f"two runs of the pipeline without faults differ: {difference}. Fix its seeds, set rtol=, or leave a file out with ignore="
             )
 
 
@@ -207,7 +207,7 @@ def _patterns(ignore: str | Iterable[str]) -> tuple[str, ...]:
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern:
-            raise BadArgument(f"expected ignore to hold patterns of file names, as '*.log', but got {format_value(pattern)}")
+            raise BadArgument(f"ignore must be patterns of file names, for example '*.log', got {format_value(pattern)}")
     return (*UNFINISHED, *patterns)
 
 
@@ -261,7 +261,7 @@ def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
 
 def _describe_difference(path: str, found: FileState, wanted: FileState) -> str:
     one, other = _size(path, found), _size(path, wanted)
-    return f"{one} instead of {other}" if one != other else f"other content ({one} in both)"
+    return f"{one} instead of {other}" if one != other else f"different content ({one} in both)"
 
 
 def _size(path: str, state: FileState) -> str:

@@ -137,7 +137,7 @@ class Prefix:
     def check(self, caller: str, *, allow_remote: bool) -> None:
         """Raise ``BadArgument`` unless it is on this machine (or ``allow_remote``), can be listed, and holds nothing."""
         if not self._path.strip("/"):
-            raise BadArgument(f"{caller}: {self} is a whole storage, and it would be emptied many times: give a prefix of its own")
+            raise BadArgument(f"{caller}: {self} is a whole bucket or filesystem. It is emptied before each run: give a prefix of its own")
         refused: list[str] = []
         try:
             with contextlib.nullcontext() if allow_remote else _on_this_machine(self, refused):
@@ -156,10 +156,10 @@ class Prefix:
     def _unreachable(self, caller: str, where: str, error: Exception) -> str:
         if where:
             return (
-                f"{caller}: {self} is reached at {where}, which is not known to be this machine, and everything below it is deleted many "
-                "times: use a server on loopback, or say allow_remote=True"
+                f"{caller}: {self} is reached at {where}, which may be a different machine, and everything below it is deleted before "
+                "each run: use a server on loopback, or set allow_remote=True"
             )
-        return f"{caller}: {self} cannot be listed ({error_text(error)}): storage_options={{...}} says how its client is made"
+        return f"{caller}: {self} cannot be listed ({error_text(error)}): set the options of its client with storage_options={{...}}"
 
 
 def _strictly(fs: Any) -> dict[str, Any]:
@@ -227,8 +227,8 @@ def _on_this_machine(prefix: Prefix, refused: list[str]) -> Iterator[None]:
             patches.set(socket.socket, name, guarded(getattr(socket.socket, name)))
         yield
     if not seen and _sockets() - before:
-        refused.append("an address that cannot be seen")
-        raise ConnectionRefusedError("mlchaos: sockets were opened beside Python")
+        refused.append("an unknown address")
+        raise ConnectionRefusedError("mlchaos: sockets were opened without Python's socket module")
 
 
 def _is_here(family: int, address: Any) -> bool:

@@ -50,8 +50,8 @@ class PollingRecorder(RecorderBase):
     def __init__(self, root: Path, contents: ContentStore) -> None:
         if not hasattr(os, "pread"):
             raise BadArgument(
-                f"mlchaos.explore_crashes follows files as POSIX systems have them, and {sys.platform} is none: run it on Linux or macOS "
-                "(under WSL, say)"
+                f"mlchaos.explore_crashes needs a POSIX system, and {sys.platform} is not one: run it on Linux or macOS "
+                "(for example, under WSL)"
             )
         super().__init__()
         self._root = os.path.realpath(root)

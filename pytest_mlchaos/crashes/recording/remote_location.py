@@ -76,8 +76,8 @@ class RemotePrefix:
         if ended.value is not True:
             why = f" ({error_text(ended.error)})" if ended.error is not None else ""
             raise BadArgument(
-                f"{caller}: a fresh process does not find what lies at {self}{why}: what is kept in one process' memory needs "
-                "isolation='in-process'; a server on loopback can be reached from all"
+                f"{caller}: a fresh process does not find the objects at {self}{why}. A filesystem in the memory of one process needs "
+                "isolation='in-process'. A server on loopback can be reached from all processes"
             )
 
     def recorder(self, contents: ContentStore) -> _FsspecRecorder:
