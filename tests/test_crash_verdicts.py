@@ -217,7 +217,7 @@ def test_to_begin_from_scratch_is_a_restart_only_behind_a_state_that_did_not():
     runs = [scratch, resumed, scratch]
     outcomes = judge.finish([judge.outcome(state(number, at=number * 4), one) for number, one in enumerate(runs)])
     assert [outcome.verdict for outcome in outcomes] == ["recovered", "recovered", "restarted"]
-    assert "a#1 (a complete) went on from step 4" in outcomes[2].detail
+    assert "a#1 (a complete) resumed from step 4" in outcomes[2].detail
 
 
 def test_a_second_crash_is_a_restart_only_behind_a_checkpoint_of_its_own_past():
@@ -238,7 +238,7 @@ def test_without_steps_the_files_written_tell_the_progress():
     runs = [RunResult(value=1, completed=(config, *files[number:])) for number in began]
     outcomes = judge.finish([judge.outcome(state(number), one) for number, one in enumerate(runs)])
     assert [outcome.verdict for outcome in outcomes] == ["recovered"] * 2 + ["restarted", "recovered", "restarted", "recovered"]
-    assert "went on from a checkpoint" in outcomes[2].detail
+    assert "resumed from a checkpoint" in outcomes[2].detail
 
 
 def test_a_generator_that_ends_in_another_state_is_named_where_there_are_no_steps():

@@ -91,7 +91,7 @@ def test_a_torn_checkpoint_is_found_and_named(project):
         def test_it(mlchaos, tmp_path):
             mlchaos.explore_crashes(in_place, tmp_path).assert_recovers()
     """).run(failed=1).has(
-        "resume raised EOFError: RunResult out of input",
+        "resume raised EOFError: Ran out of input",
         "in train",
         "first: last.pkl cut at byte 0 of ",
         'reproduce: @chaos.crash(state="last.pkl@0#0")',
@@ -443,7 +443,7 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
         ("train(workdir); return None if os.remove(str(workdir) + '/last.pkl') else None", "", "there is nothing to judge"),
         ("return train(workdir)", "durability='fire'", "durability must be 'process' or 'power', got 'fire' (str)"),
         ("return train(workdir)", "jobs=0", "jobs must be 1 or more, got 0 (int)"),
-        ("return train(workdir)", "jobs=2, isolation='in-process'", "needs processes"),
+        ("return train(workdir)", "jobs=2, isolation='in-process'", "needs fresh processes"),
         ("return train(workdir)", "horizon=-1", "horizon must be 1 or more"),
         ("return train(workdir)", "timeout=0", "timeout must be positive, got 0"),
         ("return train(workdir)", "rtol=-1", "expected rtol to be a number of 0 or more"),

@@ -137,7 +137,7 @@ def test_files_are_held_against_the_golden_files(batch):
     """).run(failed=5)
     outcome.has("deep/t.csv: different content (5 lines in both)", "deep/t.csv: 4 lines instead of 5 lines", "good.npy: missing")
     outcome.has("NonDeterministicSubject: two runs of the pipeline without faults differ: log.bin: different content")
-    outcome.has("BadArgument: there is no output to judge: the golden run returned None and changed no file")
+    outcome.has("BadArgument: there is nothing to judge: the golden run returned None and changed no file")
 
 
 def test_completeness_counts_rows_and_files(batch):
@@ -165,7 +165,7 @@ def test_completeness_counts_rows_and_files(batch):
         "Incomplete: returned value: 4 items instead of 5 items", "returned value: 5 items with 19 rows instead of 5 items with 20 rows"
     )
     outcome.has("returned value['x']: 4 rows instead of 5 rows", "x.csv: 4 lines instead of 5 lines")
-    outcome.has("Incomplete: the pipeline raised ConnectionError: ", "its output is not complete", "there are no values to judge")
+    outcome.has("Incomplete: the pipeline raised ConnectionError: ", "its output is not complete", "so it returned no values to judge")
 
 
 def test_the_same_call_once_more_after_the_fault_has_cleared(batch):
@@ -239,7 +239,7 @@ def test_what_is_no_outcome_of_the_pipeline_is_raised(batch):
     outcome.has(
         "GoldenRunFailed: the subject fails without any fault: IndexError",
         "CrashSwallowed",
-        "patterns of file names, as '*.log', but got 3",
+        "ignore must be patterns of file names, for example '*.log', got 3",
     )
 
 

@@ -1,13 +1,17 @@
-"""``mlchaos.explore_crashes``: from what the user asks for to a report.
+"""``mlchaos.explore_crashes``: from the user's call to a report.
 
-1. This file checks the terms. ``recording/location.py`` says how the work directory is read and put back; ``urls.py`` does so for a URL.
-2. ``baseline.py`` makes the golden run, twice, and chooses a runner: in this process, or fresh ones (``runners.py``, ``run.py``).
-   ``recording/`` follows the work directory, and ``runs/torch_trace.py`` the steps.
+1. This file checks the options. ``recording/location.py`` reads and restores the work directory,
+   and ``urls.py`` does so for a URL.
+2. ``baseline.py`` makes the golden run, twice, and chooses a runner: in this process, or in fresh
+   ones (``runners.py``, ``run.py``). ``recording/`` follows the work directory, and
+   ``runs/torch_trace.py`` the steps.
 3. ``states.py`` makes the crash states from the recorded changes.
-4. ``explore.py`` resumes from each of them, within ``time_limits.py``, and notes in ``progress.py`` what it is doing.
-5. ``verdicts.py`` judges each end by the golden run's, with ``resumption.py``, ``saves.py`` and ``compare_files.py``;
-   ``runs/diagnosis.py`` names the first difference. Examples of each verdict are run again in a fresh process.
-6. ``report.py`` says it in words, and asserts.
+4. ``explore.py`` resumes from each state, within ``time_limits.py``, and notes in ``progress.py``
+   what it is doing.
+5. ``verdicts.py`` compares each result with the golden run, with ``resumption.py``, ``saves.py``
+   and ``compare_files.py``. ``runs/diagnosis.py`` names the first difference. Examples of each
+   verdict are run again in a fresh process.
+6. ``report.py`` writes the report and has the assertions.
 """
 
 from __future__ import annotations
@@ -69,14 +73,19 @@ COMPARED = (
 DIFFERS = "not as the recorded system calls left them (for example, written through a memory mapping)"
 UNCHECKED = "not checked in a fresh process (state that the subject keeps in this process may help it to resume)"
 RECORDING_SLOWDOWN = 5.0
-"""How many times as long as another a run may take that is recorded."""
+"""A recorded run may take this many times as long as an unrecorded one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TestInfo:
-    """About the test: ``test`` is how it can be typed; ``keep``: where states that a report names are left; ``folder``: where it lies.
+    """The test that explores.
 
-    ``began``: when the test's first exploration began, in a list; all of them share the budget.
+    Attributes:
+        test: The test's id, as it is typed on the command line.
+        keep: The folder for copies of the states that a report names.
+        folder: The test's folder.
+        began: The start of the test's first exploration, in a list. All explorations of a test
+            share the budget.
     """
 
     test: str = ""
@@ -85,7 +94,7 @@ class TestInfo:
     began: list[float] = dataclasses.field(default_factory=list)
 
     def is_over(self, budget: float | None) -> Callable[[], bool]:
-        """Return a function that returns True once the explorations of this test have taken this many seconds."""
+        """Return a function that returns True after this many seconds of exploring."""
         if not self.began:
             self.began.append(perf_counter())
         end = math.inf if budget is None else self.began[0] + budget
@@ -94,9 +103,10 @@ class TestInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrashOptions:
-    """The keywords of ``mlchaos.explore_crashes``, checked.
+    """The checked keywords of ``mlchaos.explore_crashes``.
 
-    ``storage_options``: how the client of a URL is made; ``allow_remote``: that URL may be on another machine.
+    ``storage_options`` are for the client of a URL. ``allow_remote`` permits a URL on a different
+    machine.
     """
 
     torn_writes: bool = True
@@ -134,7 +144,8 @@ class CrashOptions:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
     def exploration(self, only: str | None, is_over: Callable[[], bool]) -> ExplorationOptions:
-        """Return what is to be explored; a state that was asked for is tried however long that takes."""
+        """Return the options of the search. A state that was asked for is tried whatever the
+        budget."""
         return ExplorationOptions(
             torn_writes=self.torn_writes,
             power=self.durability == "power",
@@ -146,12 +157,12 @@ class CrashOptions:
 
     @property
     def patterns(self) -> list[str] | None:
-        """Return the patterns of the files to be compared; None if nothing was said."""
+        """Return the patterns of the files to compare, or None if none were given."""
         return [self.compare] if isinstance(self.compare, str) else None if self.compare is None else list(self.compare)
 
     @property
     def workers(self) -> int:
-        """Return how many runs are made at a time: ``jobs``, and at most one for each processor."""
+        """Return the number of parallel runs: ``jobs``, but at most one per processor."""
         return min(self.jobs, _processors())
 
 
@@ -169,7 +180,23 @@ def explore_crashes(
     test_info: TestInfo,
     settings: Settings,
 ) -> CrashReport:
-    """Explore, and report."""
+    """Explore the crash states of a subject and return the report.
+
+    Args:
+        controller: The trial's controller. It may name a single crash state.
+        subject: The function that trains and saves.
+        workdir: Its first argument: a path, a URL, or an object with ``fs`` and ``path``.
+        args: Its other arguments.
+        options: The keywords of ``mlchaos.explore_crashes``.
+        scratch: The test's temporary directory.
+        test_info: The test, for the report.
+        settings: The settings ``budget`` and ``timeout``.
+
+    Raises:
+        BadArgument: The work directory or the subject cannot be explored.
+        GoldenRunFailed: The subject fails without a crash.
+        NonDeterministicSubject: Two runs without a crash differ.
+    """
     check_subject(subject, CALLER)
     is_over, progress = test_info.is_over(settings.budget), Progress()
     start = perf_counter()
@@ -194,13 +221,16 @@ def explore_crashes(
 
 
 def _most(settings: Settings) -> float:
-    """Return the seconds that a test which sets ``timeout`` allows one run. The default is not a decision of the user's."""
+    """Return the time limit for one run that a ``timeout`` setting implies.
+
+    The default of ``timeout`` is not the user's decision, so it limits nothing.
+    """
     return math.inf if settings.timeout in (None, Settings().timeout) else settings.timeout
 
 
 @contextlib.contextmanager
 def _telling(progress: Progress) -> Iterator[None]:
-    """Note on what ends an exploration from outside (a time limit, Ctrl-C) which phase it was in, and where the subject's code was."""
+    """Add a note to a time limit or Ctrl-C: the phase of the exploration, and the user's line."""
     try:
         yield
     except BaseException as error:
@@ -211,7 +241,7 @@ def _telling(progress: Progress) -> Iterator[None]:
 
 
 def _left_out(found: Exploration, settings: Settings, progress: Progress) -> str:
-    """Return what the budget left out, in words."""
+    """Return which states the budget left out, in words."""
     parts = [
         *([f"{len(found.untried)} of {len(found.states)} crash states were not tried"] if found.untried else []),
         *([f"no second crash was tried after {found.unlisted} of them"] if found.unlisted else []),
@@ -230,9 +260,11 @@ def _baselines(
     most: float = math.inf,
     progress: Progress | None = None,
 ) -> list[Baseline]:
-    """Golden runs: one for each job, in a directory of its own. No fault strikes, and no time of the trial's passes, until the stack ends.
+    """Make one golden run per worker, each in its own directory.
 
-    (A context manager of contextlib's would show its own code behind what a golden run raises.)
+    No fault strikes, and the trial's clock stands still, until the stack closes. This is not a
+    context manager of contextlib, because its frames would appear in the traceback of an error of a
+    golden run.
     """
     prefix = prefix_of(workdir, options.storage_options)
     stack.enter_context(controller.without_faults())
@@ -265,8 +297,6 @@ def _baselines(
 def _runner_choice(
     subject: Subject, runs: RunOptions, contents: ContentStore, options: CrashOptions, virtual: bool, most: float
 ) -> RunnerChoice:
-    """Where runs may be made."""
-
     def fresh() -> SubprocessRunner:
         check_shared(runs.location)
         return SubprocessRunner(subject, dataclasses.replace(runs, virtual=virtual), contents, syscalls=options.record == "syscalls")
@@ -289,7 +319,7 @@ def _beside(folder: Path) -> Path:
 
 
 def asked_state(controller: Controller) -> tuple[ScheduledFault, str] | None:
-    """The crash state that the schedule names, if it does, and the fault that does."""
+    """Return the crash state that the schedule names, with its fault, or None."""
     for scheduled in controller.scheduled:
         key = scheduled.fault.key
         if isinstance(key, tuple) and key[0] == CRASH_STATE:
@@ -306,7 +336,21 @@ def crashed_run(
     scratch: Path,
     watch: Watch,
 ) -> Run:
-    """The run that dies so that it leaves the crash state of that name, and is started again."""
+    """Run the subject, kill it so that it leaves the named state, and restart it.
+
+    Args:
+        controller: The trial's controller.
+        subject: The function that trains and saves.
+        args: Its arguments. The first is the work directory.
+        scheduled: The fault that names the state.
+        name: The state's id.
+        scratch: The test's temporary directory.
+        watch: A context manager that collects the trained parameters.
+
+    Raises:
+        BadArgument: The first argument is not a path, or the state does not exist.
+        TrialTimeout: The restarted run did not end.
+    """
     check_subject(subject, "mlchaos.run")
     if not args or not isinstance(args[0], (str, os.PathLike)):
         raise BadArgument(
@@ -338,7 +382,8 @@ def crashed_run(
 
 @dataclasses.dataclass(frozen=True)
 class _Trained:
-    """A subject that also returns the parameters that it has trained, and what is not finite in its models."""
+    """Wrap a subject so that it also returns its trained parameters and its models' non-finite
+    values."""
 
     subject: Callable[..., Any]
     watch: Watch
@@ -350,16 +395,19 @@ class _Trained:
 
 
 def explore_to(baseline: Baseline, name: str) -> list[CrashState]:
-    """The state of that name, in a list; torn ones and those of a power loss are looked for too."""
+    """Return the state of that name in a list.
+
+    Torn states and states after a power loss are searched, too.
+    """
     for wanted in (ExplorationOptions(), ExplorationOptions(power=True)):
         found = [state for state in states_of(baseline, wanted) if state.id == name]
         if found:
             return found
-    return path_to(states_of(baseline, ExplorationOptions()), name)  # which says what there is
+    return path_to(states_of(baseline, ExplorationOptions()), name)  # raises an error that lists close names
 
 
 def _keep_state(state: CrashState, folder: Path, contents: ContentStore) -> Path:
-    """The state's directory, for the user to look at."""
+    """Write the state's directory into the folder, so that the user can look at it."""
     name = re.sub(r"[^\w.@#-]+", "_", state.id)
     target = next(path for number in itertools.count(1) if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists())
     with within(INTERNAL_OPERATION):

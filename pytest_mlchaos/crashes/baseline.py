@@ -1,4 +1,5 @@
-"""Where the runs of an exploration are made: in this process where that tells the truth, else in fresh ones."""
+"""Make the golden run of an exploration, in this process if it is deterministic there, else in
+fresh ones."""
 
 from __future__ import annotations
 
@@ -20,58 +21,67 @@ from .time_limits import TimeLimits
 __all__ = ["Baseline", "Judge", "RunnerChoice", "establish_baseline", "replicate_baseline"]
 
 MIN_TIMEOUT_SECONDS = 30.0
-"""Seconds that a resumed run may take at least: some programs wait so long for a lock that a dead process has left."""
+"""A resumed run may take at least this long. Some programs wait up to 30 s for a dead process's
+lock."""
 GOLDEN_DURATION_FACTOR = 10
-"""How many times as long as the golden run it may take besides."""
+"""A resumed run may take this many times as long as the golden run, in addition."""
 
 
 class Judge(Protocol):
-    """What an exploration needs to know of a run; ``oracles`` has one."""
+    """Compares runs with the golden run. ``verdicts.CrashJudge`` implements it."""
 
     @property
     def steps(self) -> int:
-        """Of the golden run."""
+        """Return the number of steps of the golden run."""
         ...
 
     @property
     def notes(self) -> list[str]:
-        """What was not compared, in words."""
+        """Return notes on files that were not compared."""
         ...
 
     def differs(self, ran: RunResult) -> Divergence | None:
-        """How a second run of the whole, from the start, differs from the golden one."""
+        """Return how a second complete run differs from the golden run, or None."""
         ...
 
     def agrees(self, ran: RunResult) -> bool:
-        """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
+        """Return True if a complete run in a different process has as many steps and the same
+        result."""
         ...
 
     def outcome(self, state: CrashState, ran: RunResult) -> CrashOutcome:
-        """The verdict on a resumed run, taken by itself."""
+        """Return the verdict on one resumed run alone."""
         ...
 
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """The verdicts on all, in the order of time: what they say of each other."""
+        """Return the verdicts on all runs, in order of time, after comparing them with each other."""
         ...
 
     def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the failures among finished outcomes that the outcome of a further state could turn into recoveries."""
+        """Return the failures that the outcome of a further state could turn into recoveries."""
         ...
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
-        """A divergence, judged anew by other tolerances."""
+        """Judge a divergence again with these tolerances."""
         ...
 
     def matching(self, trace: Trace) -> int:
-        """How many of a resumed run's last steps were the golden run's."""
+        """Return how many of the last steps match the golden run."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunnerChoice:
-    """Where runs may be made, in the words of ``isolation=``; ``timeout``: seconds for one run, None for what it needs.
+    """The runners that the options allow.
 
-    ``most``: seconds that one run may take at most without a ``timeout``.
+    Attributes:
+        in_process: Makes a runner in this process, or None if ``isolation=`` forbids it.
+        in_subprocess: Makes a runner in fresh processes, or None if ``isolation=`` forbids it.
+        judge: Makes a judge from the golden run.
+        root: The work directory.
+        timeout: The seconds for one run, or None for a limit that depends on the golden run.
+        most: The largest limit for one run without a ``timeout``.
+        progress: The phases of the exploration.
     """
 
     in_process: Callable[[], Runner] | None
@@ -85,7 +95,18 @@ class RunnerChoice:
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """The golden run, and a second one that agrees with it. ``why``: why they were made in fresh processes, if they were to be here."""
+    """A golden run and a second one that agrees with it.
+
+    Attributes:
+        runner: Makes the runs.
+        golden: The recorded golden run.
+        second: The second run.
+        judge: Compares runs with the golden run.
+        time_limits: The limits of resumed runs.
+        why: The reason for fresh processes, if this process was the first choice.
+        rerun_in_subprocess: Makes the baseline again in fresh processes, if they are allowed.
+        subprocess_runner: Makes single runs in fresh processes, if they are allowed.
+    """
 
     runner: Runner
     golden: GoldenRun
@@ -94,15 +115,17 @@ class Baseline:
     time_limits: TimeLimits
     why: str = ""
     rerun_in_subprocess: Callable[[], Baseline] | None = None
-    """Begins anew in fresh processes, where that may be."""
     subprocess_runner: Callable[[], Runner] | None = None
-    """Makes single runs in fresh processes, where that may be."""
 
 
 def establish_baseline(choice: RunnerChoice) -> Baseline:
-    """Where the subject is deterministic, and leaves nothing running: in this process, or in fresh ones.
+    """Return a baseline in this process, or in fresh ones if the subject needs them.
 
-    Raises ``NonDeterministicSubject`` where it is so in neither.
+    A subject needs fresh processes if it is not deterministic in one process, or if it leaves
+    something running.
+
+    Raises:
+        NonDeterministicSubject: It is not deterministic in fresh processes either.
     """
     if choice.in_process is None:
         assert choice.in_subprocess is not None
@@ -138,19 +161,22 @@ def establish_baseline(choice: RunnerChoice) -> Baseline:
 
 
 def _begin_in_subprocess(choice: RunnerChoice, here: Runner, golden: GoldenRun) -> Baseline | None:
-    """Begin in fresh processes, as a run binds a name of a module anew: in this process, the next would find that. None if it cannot."""
+    """Return a baseline in fresh processes, because the subject leaves a value in a module.
+
+    The next run in this process would find that value. Return None if fresh processes fail.
+    """
     if choice.in_subprocess is None:
         return None
     why = f"it leaves a value in {golden.kept[0]}, where the next run would find it"
     try:
         here.leave(here.start)
         return dataclasses.replace(_run_twice(choice, choice.in_subprocess()), why=why)
-    except MlchaosError:  # for example, it cannot be sent there
+    except MlchaosError:  # for example, the subject cannot be pickled
         return None
 
 
 def _checkable(choice: RunnerChoice, baseline: Baseline) -> Baseline:
-    """It, with the ways to see if fresh processes come to the same verdicts."""
+    """Add the callables that repeat runs in fresh processes."""
     return dataclasses.replace(
         baseline,
         rerun_in_subprocess=functools.partial(_rerun_in_subprocess, choice, baseline),
@@ -173,7 +199,7 @@ def _rerun_in_subprocess(choice: RunnerChoice, here: Baseline) -> Baseline:
 
 
 def replicate_baseline(first: Baseline, choice: RunnerChoice) -> Baseline:
-    """The golden run once more, in another directory, for runs that are made at the same time."""
+    """Make the golden run again in a separate directory, for a parallel worker."""
     assert choice.in_subprocess is not None
     runner = choice.in_subprocess()
     golden = _golden(choice, runner)
@@ -198,7 +224,7 @@ def _run_twice(choice: RunnerChoice, runner: Runner, golden: GoldenRun | None = 
 
 
 def _golden(choice: RunnerChoice, runner: Runner) -> GoldenRun:
-    """The golden run, which must come to its end, and write something."""
+    """Make the golden run. It must end, write something, and take a step if it trains."""
     with choice.progress.doing("in the golden run"):
         golden = runner.golden(None)
     ran = golden.ran
@@ -213,8 +239,8 @@ def _golden(choice: RunnerChoice, runner: Runner) -> GoldenRun:
         )
     if ran.trace.passes and not ran.trace.steps:
         raise BadArgument(
-            f"mlchaos.explore_crashes: the subject made {ran.trace.passes} forward passes in training and took no step, so there is no "
-            "progress to lose. Is its number of steps 0, or its loader empty?"
+            f"mlchaos.explore_crashes: the subject made {ran.trace.passes} forward passes in training and took no step, so there is "
+            "nothing to lose. Is its number of steps 0, or its loader empty?"
         )
     return golden
 

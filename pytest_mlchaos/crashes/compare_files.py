@@ -1,4 +1,4 @@
-"""The files that a resumed run leaves, compared with those of the golden run."""
+"""Compare the files that a resumed run leaves with those of the golden run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _NUMBER = re.compile(r"\d+")
 
 
 def says_nothing(value: Any) -> bool:
-    """Return True for a value that is the same whatever was trained: None, a text, a path, a whole number, and containers of these."""
+    """Return True if a value cannot show what was trained.
+
+    These are None, texts, paths, whole numbers, and containers of these.
+    """
     if isinstance(value, Mapping):
         return all(map(says_nothing, value.values()))
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -27,12 +30,13 @@ def says_nothing(value: Any) -> bool:
 
 
 class Endings:
-    """Compares files at the ends of runs. ``notes``: what was left out, in words.
+    """Compares files at the ends of runs.
 
-    ``patterns``: the files that the user wants compared, each as it is. Without them all are compared where the returned value says
-    nothing, and else those that some run reads; but for files that differ between two golden runs, logs that say some lines twice, and
-    numbered directories of which each run makes a new one. What is only appended to is no log if it is all that runs read: then it is
-    what they go on from.
+    ``patterns`` name the files to compare byte by byte. Without patterns, all files are compared if
+    the returned value shows nothing of the training. Otherwise only files that some run reads are
+    compared. Left out are files that differ between two golden runs, logs with repeated lines, and
+    numbered directories of which each run makes a new one. An append-only file is not a log if it
+    is the only kind of file that runs read, because they resume from it.
     """
 
     def __init__(self, golden: RunResult, patterns: Sequence[str] | None) -> None:
@@ -44,11 +48,11 @@ class Endings:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, in words."""
+        """Return notes on the files that were left out."""
         return list(self._notes)
 
     def narrow(self, second: RunResult) -> None:
-        """Leave out what differs in a second golden run."""
+        """Leave out files that differ in a second golden run."""
         same = {path: digest for path, digest in self._stable.items() if second.files.get(path) == digest}
         self._stable = same if self._patterns is None else self._stable
 
@@ -60,7 +64,7 @@ class Endings:
         return [(outcome, self._difference(step, outcome, read)) for outcome in outcomes]
 
     def difference(self, step: int, ran: RunResult) -> Divergence | None:
-        """Return how another run of the whole differs."""
+        """Return how the files of a second complete run differ."""
         wanted = self._wanted(frozenset())
         path = next((path for path in wanted if ran.files.get(path) != self._stable[path]), None)
         return None if path is None else Divergence(step, "files", _in_words(path, ran.files))
@@ -84,7 +88,7 @@ class Endings:
         return None
 
     def _is_log(self, path: str, texts: Mapping[str, bytes]) -> bool:
-        """Return True for a text that is only appended to, and has all lines that it has without a crash."""
+        """Return True for an append-only text that has all lines of the run without a crash."""
         golden, mine = self._golden.texts.get(path), texts.get(path)
         if path not in self._logs or golden is None or mine is None:
             return False
@@ -98,7 +102,10 @@ class Endings:
         return True
 
     def _is_continued(self, path: str, left: Mapping[str, bytes]) -> bool:
-        """Return True for a file in a numbered directory if this run has made the next one, where the golden run has only this."""
+        """Return True for a file in a numbered directory, if this run made the next one.
+
+        The golden run made only the first such directory.
+        """
         parts = path.split("/")[:-1]
         for count in range(1, len(parts) + 1):
             family = "/".join(parts[:count])
@@ -114,7 +121,10 @@ class Endings:
 
 
 def _count_matches(expected: Sequence[bytes], found: Sequence[bytes]) -> int:
-    """How many of the lines are there, in order. A line that a crash has cut may stand in front of the next one."""
+    """Count the expected lines that are found, in order.
+
+    The start of a line that a crash cut may precede the next line.
+    """
     count = 0
     for line in found:
         if count < len(expected) and line.endswith(expected[count]):

@@ -1,4 +1,5 @@
-"""What the files of a directory hold at the end of a run, so that ends can be compared: digests of meaning rather than of bytes."""
+"""Digest the files at the end of a run by meaning rather than by bytes, so that results can be
+compared."""
 
 from __future__ import annotations
 
@@ -18,18 +19,19 @@ from pathlib import Path
 __all__ = ["endings"]
 
 MAX_TEXT_BYTES = 1 << 16
-"""Bytes of a text that is kept as a whole."""
+"""Texts of at most this many bytes are kept as a whole."""
 MAX_PARSED_BYTES = 1 << 22
-"""Bytes of a file that is read by its format; a larger one is compared by its bytes."""
+"""Larger files are compared by their bytes instead of being parsed."""
 _UNTOLD = (".data/serialization_id",)
-"""Members of torch's archives that are made of the other members' bytes."""
+"""Members of a torch archive that only hash the other members."""
 
 
 def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Return the plain files below a directory by path: digests of what they hold, and the bytes of short texts.
+    """Return digests of the plain files below a directory, and the bytes of short texts, by path.
 
-    A database is told by its rows, a pickle by its values and not by which of them share memory, JSON by its entries in any order. The
-    name of a file below the directory, in a pickle, stands for what that file holds: a run that finds a name taken chooses another one.
+    A database is digested by its rows, JSON by its entries in any order, and a pickle by its
+    values, whichever of them share memory. A file name in a pickle is replaced by that file's
+    content, because a run that finds a name taken chooses a new one.
     """
     found, texts = {}, {}
     named = _Named.below(root)
@@ -45,7 +47,10 @@ def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 class _Named:
-    """Files below a directory as pickles name them: each by a digest of what it holds. In such a file, all names are the same."""
+    """Files below a directory that pickles name, each as a digest of its content.
+
+    Inside such a file, all names count as equal.
+    """
 
     def __init__(self, prefixes: tuple[str, ...], *, nested: bool = False) -> None:
         self._prefixes = prefixes
@@ -54,11 +59,12 @@ class _Named:
 
     @classmethod
     def below(cls, root: Path) -> _Named:
-        """Return those of a directory, however its path is spelt."""
+        """Return the files below a directory, by its path and by its resolved path."""
         return cls((f"{root}{os.sep}", f"{os.path.realpath(root)}{os.sep}"))
 
     def told(self, text: str) -> bytes | None:
-        """Return what stands for the file that a text names; None if it names none below the directory."""
+        """Return the digest of the file that a text names, or None if it names no file below the
+        directory."""
         if not text.startswith(self._prefixes):
             return None
         if self._nested:
@@ -89,14 +95,15 @@ def _digest(path: str, named: _Named) -> bytes:
 
 
 def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
-    """The content in a form that is the same for the same values; the bytes themselves where the format is none of these."""
+    """Yield the content in a form that is equal for equal values, or its bytes if its format is
+    unknown."""
     if data.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 parts = [(name, archive.read(name)) for name in archive.namelist() if not name.endswith(_UNTOLD)]
         except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError):
             parts = [("", data)]
-        folders = {name.partition("/")[0] for name, _ in parts}  # torch calls the only one as the file was called when it was written
+        folders = {name.partition("/")[0] for name, _ in parts}  # torch names its only folder after the file
         for name, part in parts:
             yield (name.partition("/")[2] if len(folders) == 1 else name).encode()
             yield _canonical_pickle(part, named) if part.startswith(b"\x80") else part
@@ -112,7 +119,10 @@ def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
 
 
 def _canonical_pickle(data: bytes, named: _Named) -> bytes:
-    """A pickle's operations. A text or number that is used again is written out: which ones are shared differs after a round trip."""
+    """Return a pickle's operations, with shared texts and numbers written out.
+
+    A round trip through pickle changes which of them are shared.
+    """
     told: list[bytes] = []
     shared: dict[object, bytes] = {}
     last = b""
@@ -147,7 +157,10 @@ def _canonical_pickle(data: bytes, named: _Named) -> bytes:
 
 
 def _rows(path: str) -> bytes:
-    """A database's schema and rows. A copy is opened: its journal may still have to be played back."""
+    """Return a database's schema and rows.
+
+    This reads a copy, because opening a database may replay its journal and so change it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy")
         for suffix in ("", "-wal", "-journal"):

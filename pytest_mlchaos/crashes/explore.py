@@ -1,4 +1,4 @@
-"""The exploration of crash states: a resumed run from every state that the golden run went through."""
+"""Resume from every crash state of the golden run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,18 @@ __all__ = ["Exploration", "ExplorationOptions", "confirm_in_subprocess", "explor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExplorationOptions:
-    """What is to be explored: see ``mlchaos.explore_crashes``. ``only``: the one state that is wanted."""
+    """Options of the search.
+
+    Attributes:
+        torn_writes: True to include files that are cut while they are written in place.
+        power: True to include states after a power loss.
+        horizon: The number of matching steps after which a resumed run is ended, or None.
+        depth: The number of crashes in a row.
+        only: The id of the only state to try.
+        lenient: True if a missing state ``only`` is not an error.
+        progress: The phases of the exploration.
+        is_over: Returns True after the time budget. No further run is started then.
+    """
 
     torn_writes: bool = True
     power: bool = False
@@ -31,17 +42,22 @@ class ExplorationOptions:
     depth: int = 1
     only: str | None = None
     lenient: bool = False
-    """Whether a state that is not there is no error."""
+
     progress: Progress = dataclasses.field(default_factory=Progress)
     is_over: Callable[[], bool] = lambda: False
-    """Return True once the time for all of it has passed: no further run is started."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Exploration:
-    """What was found: an outcome for each state that was tried.
+    """The result of a search.
 
-    ``untried``: the states that the time did not suffice for; ``unlisted``: how many states were not crashed a second time for it.
+    Attributes:
+        states: The crash states.
+        outcomes: One outcome for each state that was tried.
+        untried: The states that the budget left out.
+        unlisted: The number of states for which the budget left out second crashes.
+        unchecked: The reason why runs in fresh processes could not confirm these, or an empty text.
+        unseen: The number of changes with an unseen content, one number per call that made several.
     """
 
     states: Sequence[CrashState]
@@ -49,14 +65,15 @@ class Exploration:
     untried: Sequence[CrashState] = ()
     unlisted: int = 0
     unchecked: str = ""
-    """Why runs in fresh processes could not be compared with these, if they were to be."""
     unseen: Sequence[int] = ()
-    """How many changes left a content of the directory that was not seen: a number for each call, or other time between two looks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HorizonReached:
-    """Ends a run that has matched the golden one for so many steps: the rest must match too."""
+    """End a run after it has matched the golden run for ``horizon`` steps.
+
+    The remaining steps must match, too.
+    """
 
     judge: Judge
     horizon: int
@@ -67,7 +84,13 @@ class HorizonReached:
 
 
 def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Exploration:
-    """Resume from every crash state. Each of the ``workers`` has a directory of its own, and takes its share of the states."""
+    """Resume from every crash state.
+
+    Args:
+        workers: One baseline per parallel worker, each with its own directory. The states are
+            divided among them.
+        options: The options of the search.
+    """
     first = workers[0]
     makers = [CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power) for baseline in workers]
     known: set[frozenset[object]] = set()
@@ -101,7 +124,10 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
 
 
 def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], judge: Judge, unlisted: int) -> Exploration:
-    """Return what was found; where states were left out, without the outcomes that only those could decide."""
+    """Return the exploration.
+
+    If states were left out, drop the outcomes that only those could decide.
+    """
     if len(outcomes) < len(states):
         unsure = {outcome.state.id for outcome in judge.undecided(outcomes)}
         outcomes = [outcome for outcome in outcomes if outcome.state.id not in unsure]
@@ -110,16 +136,29 @@ def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], 
 
 
 def _needs_others(outcome: CrashOutcome) -> bool:
-    """Return True if the run may have begun from scratch: only the runs from all states tell if there was something to go on from."""
+    """Return True if the run may have begun from scratch.
+
+    Only the runs from all states show if there was a checkpoint to resume from.
+    """
     return outcome.verdict == "recovered" and not outcome.resumed_at
 
 
 def confirm_in_subprocess(workers: Sequence[Baseline], found: Exploration, options: ExplorationOptions) -> tuple[Baseline, Exploration]:
-    """Return what was found in one process, once runs in fresh processes have come to the same verdicts.
+    """Confirm results of one process with runs in fresh processes.
 
-    A process that lives on is not a dead one. Its number is alive and its locks are held, so a run may fail for that reason alone. It also
-    keeps what an instance, a class or a cache holds, so a run may go on from what no new process would find. An example of each kind is
-    run in a fresh process. If a verdict differs, all states are explored there. Where the subject cannot run there, this is said.
+    A process that goes on is not equivalent to a killed one. Its PID exists and its locks are held,
+    so a run may fail for that reason alone. It also keeps state in instances, classes and caches,
+    so a run may resume from state that a new process would not have. One example of each kind is
+    run in a fresh process. If a verdict differs, all states are explored again in fresh processes.
+
+    Args:
+        workers: The baselines. The first one made the runs.
+        found: The results in this process.
+        options: The options of the search.
+
+    Returns:
+        The baseline and the exploration that count. If the subject cannot run in a fresh process,
+        ``unchecked`` has the reason.
     """
     baseline = workers[0]
     if baseline.rerun_in_subprocess is None or baseline.subprocess_runner is None:
@@ -139,18 +178,17 @@ def confirm_in_subprocess(workers: Sequence[Baseline], found: Exploration, optio
 
 
 def _why_not(error: MlchaosError) -> str:
-    """Return the error's first line, in terms of the subject where it cannot be sent."""
+    """Return the error's first line, without the names of internal objects if pickling failed."""
     text = str(error).partition("\n")[0]
     _, sent, reason = text.partition("cannot be sent to a fresh process: ")
     return f"the subject and its arguments cannot be sent there: {reason}" if sent else text
 
 
-class _BudgetExceeded(Exception):
-    """The budget has run out."""
+class _BudgetExceeded(Exception): ...
 
 
 def _different(baseline: Baseline, found: Exploration, options: ExplorationOptions) -> str | None:
-    """Return in words the first example whose verdict differs in a fresh process; None if none does."""
+    """Return in words the first example whose verdict differs in a fresh process, or None."""
     assert baseline.subprocess_runner is not None
     baseline.runner.leave(baseline.golden.start)
     examples = _examples(found.outcomes)
@@ -160,7 +198,7 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
         if outcome.verdict == "recovered" and options.is_over():
             raise _BudgetExceeded
         if outcome.verdict == "hung":
-            runner.limit(baseline.time_limits.short)  # it hangs here too, or comes to its end as quickly as the others
+            runner.limit(baseline.time_limits.short)  # in a fresh process it hangs too, or ends as quickly as the others
         with options.progress.doing(f"checking crash state {outcome.state.id} again in a fresh process"):
             there = baseline.judge.outcome(outcome.state, runner.resume(outcome.state.tree, number, None))
         if _comparable(there) != _comparable(outcome):
@@ -170,7 +208,10 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
 
 
 def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-    """Return one outcome of each kind: failures first; of those that recovered the first, the last, and one of each kind of state."""
+    """Return one outcome of each kind of failure, then some recoveries.
+
+    The recoveries are the first, the last, and one per kind of state.
+    """
     failed: dict[tuple[str, str], CrashOutcome] = {}
     recovered: dict[str, CrashOutcome] = {}
     for outcome in outcomes:
@@ -178,23 +219,25 @@ def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
             kind = type(outcome.error).__name__ if outcome.error is not None else ""
             failed.setdefault((outcome.verdict, kind), outcome)
         else:
-            recovered[_kind(outcome.state)] = outcome  # a later state has more to go on from
+            recovered[_kind(outcome.state)] = outcome  # the last of its kind has the most saved work
     good = [outcome for outcome in outcomes if outcome.verdict == "recovered"]
     several = {outcome.state.id: outcome for outcome in (*good[:1], *good[-1:], *recovered.values())}
     return [*failed.values(), *several.values()]
 
 
 def _kind(state: CrashState) -> str:
-    """Return what happened to the file, without its name and numbers: ``cut at``, ``just renamed``, ``complete``."""
+    """Return what happened to the file, without names and numbers: ``cut at``, ``just renamed``,
+    ``complete``."""
     return " ".join(state.what.replace(state.path, "").split()[:2])
 
 
 def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
-    """Return what must be the same in a fresh process: the verdict on this run alone, and what it went on from."""
+    """Return what must be equal in a fresh process: the verdict on this run alone, and where it
+    resumed."""
     verdict = outcome.verdict
-    if verdict == "restarted":  # this is said of all runs together, as is what markers mean
+    if verdict == "restarted":  # this verdict depends on all runs together, as does the meaning of markers
         verdict = "recovered" if outcome.divergence is None else "diverged"
-    is_of_files = outcome.divergence is not None and outcome.divergence.component == "files"  # judged when all runs are known
+    is_of_files = outcome.divergence is not None and outcome.divergence.component == "files"  # files are judged after all runs
     if verdict == "diverged" and (outcome.markers or is_of_files):
         verdict = "recovered"
     if verdict in ("failed", "hung"):
@@ -209,7 +252,7 @@ def _in_words(outcome: CrashOutcome) -> str:
 
 
 def states_of(baseline: Baseline, options: ExplorationOptions) -> list[CrashState]:
-    """The states of the golden run."""
+    """Return the states of the golden run."""
     maker = CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power)
     return maker.states(baseline.golden.start, baseline.golden.changes, set(), steps=baseline.judge.steps)
 
@@ -221,7 +264,8 @@ def _resume_all(
     options: ExplorationOptions,
     known: Mapping[str, RunResult],
 ) -> list[CrashOutcome]:
-    """An outcome for each state that there was time for, in their order; the workers work at the same time."""
+    """Return an outcome for each state that the budget allows, in their order. The workers run in
+    parallel."""
     found: list[CrashOutcome | None] = [None] * len(states)
     failures: list[BaseException] = []
     stop = threading.Event()
@@ -257,7 +301,7 @@ def _resume_all(
             if failures:
                 stop.set()
             if not all(isinstance(failure, Exception) for failure in failures):
-                fresh_processes().stop()  # an interruption: do not wait for what runs
+                fresh_processes().stop()  # an interruption: do not wait for runs in progress
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
@@ -267,7 +311,10 @@ def _resume_all(
 
 
 def _owner(state: CrashState, index: int, workers: Sequence[Baseline], others: Sequence[Mapping[str, CrashState]]) -> int:
-    """Who resumes from a state: by turns; the first, where another's run did not go through it."""
+    """Return the worker that resumes from a state. Workers take turns.
+
+    The first worker takes states that did not occur in a later worker's golden run.
+    """
     worker = index % len(workers)
     return worker if worker == 0 or state.id in others[worker - 1] else 0
 
@@ -275,7 +322,10 @@ def _owner(state: CrashState, index: int, workers: Sequence[Baseline], others: S
 def _behind(
     baseline: Baseline, maker: CrashStates, state: CrashState, known: set[frozenset[object]], unseen: list[int]
 ) -> list[CrashState]:
-    """The states that a second crash would leave, in the run that resumes from this one; to ``unseen`` goes what it did not show."""
+    """Return the states that a second crash leaves, in the run that resumes from this state.
+
+    Append the numbers of changes that were not seen to ``unseen``.
+    """
     again = baseline.runner.golden(state.tree)
     unseen += again.unseen
     at = max(0, baseline.judge.steps - len(again.ran.trace.steps))
@@ -292,7 +342,19 @@ def _behind(
 
 
 def path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient: bool = False) -> list[CrashState]:
-    """The state of that name, or the one that leads to it: ``a>b`` is a crash in the run that resumes from a."""
+    """Return the state of that name, or the one that leads to it.
+
+    The name ``a>b`` is state b of the run that resumes from state a.
+
+    Args:
+        states: The states to search.
+        name: The state's id.
+        level: The number of ``>`` to follow in the id.
+        lenient: True to return an empty list for a missing state.
+
+    Raises:
+        BadArgument: The state does not exist.
+    """
     wanted = ">".join(name.split(">")[: level + 1])
     for state in states:
         if state.id == wanted:

@@ -1,4 +1,5 @@
-"""What a run has left behind in its process: threads, child processes, state of user modules, another directory."""
+"""Detect and undo what a run leaves in its process: threads, child processes, module state, the
+working directory."""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ from ..runs.module_globals import GlobalContainers, user_modules, watched_import
 __all__ = ["Leftovers"]
 
 EXIT_TIMEOUT_SECONDS = 2.0
-"""Seconds for threads and processes that are on their way out."""
+"""Threads and processes that are ending get this long to end."""
 _CHILDREN = Path("/proc/self/task")
 
 
 class Leftovers:
-    """What there was before a run; afterwards, what is new."""
+    """Snapshot the process before a run, and find what is new afterwards."""
 
     def __init__(self) -> None:
         self._threads = set(threading.enumerate())
@@ -37,7 +38,10 @@ class Leftovers:
 
     @contextlib.contextmanager
     def following_imports(self) -> Iterator[None]:
-        """What imports do in here is no run's doing: it stays, and counts as there before."""
+        """Accept changes that imports make while the context is entered.
+
+        They are not a run's doing, so they stay and count as part of the start.
+        """
         before: list[_State] = []
         with (
             self._containers.following_imports(),
@@ -46,37 +50,45 @@ class Leftovers:
             yield
 
     def look(self) -> None:
-        """After the first run: see if it changed what cannot be put back."""
+        """After the first run, check if it changed state that cannot be restored."""
         if self._as_left is None and self._state.changed():
             self._as_left = GlobalContainers()
 
     def restore(self) -> None:
-        """Put back the plain containers of user modules, and what their names were bound to if nothing else has changed.
+        """Restore the plain containers of user modules, and the modules' names if nothing else
+        changed.
 
-        A class, an object or a cache may say that a name has its value already: then the name keeps it.
+        If a class, an object or a cache changed, it may record that a name already has its value.
+        Then the names keep their values.
         """
         self._containers.restore()
         if self._as_left is None:
             self._state.bind_again()
 
     def leave(self) -> None:
-        """At the end: as at the start, or as after the first run if half of its traces would stay: no program would be in such a state."""
+        """Restore the state before the first run, or the state after it.
+
+        The second applies if only half of the first run's changes could be undone. No program would
+        ever be in such a state.
+        """
         if self._as_left is not None:
             self._as_left.restore()
         else:
             self.restore()
 
     def in_globals(self) -> list[str]:
-        """What is put back: names of user modules that hold another value now, or whose content has changed."""
+        """Return the names of user modules that are restored, because their value or its content
+        changed."""
         names = self._state.bound_anew() if self._as_left is None else []
         return names + [name for name in self._containers.changed() if name not in names]
 
     def kept(self) -> list[str]:
-        """Names of user modules that hold another value now, and keep it: a new process would not find it."""
+        """Return the names of user modules that keep a changed value, which a new process would not
+        have."""
         return [] if self._as_left is None else self._state.bound_anew()
 
     def directory(self) -> str | None:
-        """The current directory, if it is another one."""
+        """Return the working directory if it changed, or None."""
         try:
             here = os.getcwd()
         except FileNotFoundError:
@@ -84,7 +96,10 @@ class Leftovers:
         return here if here != self._directory else None
 
     def running(self) -> list[str]:
-        """Threads that would keep a process from ending, and child processes, that still run; they are given a moment to end."""
+        """Return the non-daemon threads and the child processes that are new and still run.
+
+        They get a moment to end.
+        """
         until = monotonic() + EXIT_TIMEOUT_SECONDS
         while (found := [*self._new_threads(), *self._new_processes()]) and monotonic() < until:
             sleep(0.01)
@@ -108,18 +123,22 @@ _CACHED = type(functools.lru_cache(lambda: None))
 
 
 class _State:
-    """Values of the names of user modules, and what is not put back: attributes of their classes and objects, sizes of their caches."""
+    """The values of user modules' names, and state that cannot be restored.
+
+    The latter is the attributes of their classes and objects, and the sizes of their caches.
+    """
 
     def __init__(self) -> None:
         self._modules = {module: dict(vars(module)) for module in user_modules()}
         self._others = {id(holder): (holder, held) for holder, held in self._holders()}
 
     def bound_anew(self) -> list[str]:
-        """The names (``module.name``) that were bound anew, or deleted; those that an import has filled are not among them."""
+        """Return the names (``module.name``) that were rebound or deleted, without those that an
+        import filled."""
         return [f"{module.__name__}.{name}" for module, name in self._bound_anew()]
 
     def bind_again(self) -> None:
-        """Bind those names to what they were bound to."""
+        """Restore the values of those names."""
         for module, name in list(self._bound_anew()):
             before = self._modules[module].get(name, _ABSENT)
             if before is not _ABSENT:
@@ -135,7 +154,6 @@ class _State:
                     yield module, name
 
     def changed(self) -> bool:
-        """Return True if a class, an object or a cache has changed."""
         found = {id(holder): held for holder, held in self._holders()}
         return any(
             key in found and (found[key].keys() != held.keys() or not all(_is_same(found[key][name], held[name]) for name in held))
@@ -143,7 +161,7 @@ class _State:
         )
 
     def take_over(self, before: _State) -> None:
-        """What has changed since ``before`` was so at the start."""
+        """Treat changes since ``before`` as part of the start."""
         for module, names in self._modules.items():
             old = before._modules.get(module, {})
             names.update((name, value) for name, value in vars(module).items() if old.get(name, _ABSENT) is not value)
@@ -156,7 +174,7 @@ class _State:
             self._modules.setdefault(module, dict(vars(module)))
 
     def _holders(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """The classes, objects and caches in the names of user modules, and what each holds."""
+        """Yield the classes, objects and caches that user modules name, with their content."""
         for module, names in self._modules.items():
             for value in names.values():
                 if isinstance(value, _CACHED):
@@ -169,7 +187,7 @@ class _State:
 
 
 def _is_late(before: object, value: object) -> bool:
-    """Return True for the value of a name that waits for an import: it stays imported."""
+    """Return True for a lazily imported value, which stays imported."""
     return isinstance(value, types.ModuleType) or (isinstance(value, _IMPORTED) and (before is None or before is _ABSENT))
 
 
@@ -178,7 +196,7 @@ def _is_same(one: object, other: object) -> bool:
 
 
 def _children() -> list[int]:
-    """The child processes of this one (Linux)."""
+    """Return this process's children (Linux)."""
     found: list[int] = []
     for task in _CHILDREN.glob("*/children") if _CHILDREN.is_dir() else ():
         with contextlib.suppress(OSError):
@@ -187,7 +205,7 @@ def _children() -> list[int]:
 
 
 def _is_helper(pid: int) -> bool:
-    """Multiprocessing's own: they live as long as the process."""
+    """Return True for multiprocessing's own helpers, which live as long as this process."""
     trackers = (
         ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
         ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),

@@ -1,4 +1,4 @@
-"""Crash states: what a work directory held, how a subject resumed from it, and what a whole exploration found. Plain data."""
+"""Plain data: the content of a work directory, a crash state, one run, and its outcome."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ __all__ = [
 ]
 
 WORKER = "mlchaos: "
-"""Begins a line of a run's output that says what ended one of its threads."""
+"""Prefix of an output line that says how a thread of the run ended."""
 
 Verdict: TypeAlias = Literal["recovered", "diverged", "failed", "hung", "restarted"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Content:
-    """What a file holds: its length in bytes, a digest, and where the bytes are kept: (offset, length) in the store, in order.
+    """The content of a file.
 
-    A negative offset stands for as many zero bytes. ``blocks``: the digests of its parts, in units of the store.
+    Attributes:
+        size: Its length in bytes.
+        digest: Its digest.
+        pieces: Its (offset, length) pairs in the store, in order. A negative offset stands for zero
+            bytes.
+        blocks: The digests of its blocks, in units of the store.
     """
 
     size: int
@@ -45,7 +50,10 @@ class Content:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class File:
-    """A plain file. ``mode`` and ``mtime`` (ns) are put back with it, but two files of one content are the same."""
+    """A plain file.
+
+    ``mode`` and ``mtime`` (ns) are restored with it, but files with the same content are equal.
+    """
 
     content: Content
     mode: int = dataclasses.field(default=0o644, compare=False)
@@ -69,11 +77,12 @@ class Folder:
 
 Node: TypeAlias = File | Link | Folder
 Tree: TypeAlias = Mapping[str, Node]
-"""A directory's content by path relative to it (with ``/``); the directory itself is ``""``, where it exists."""
+"""A directory's content by relative path (with ``/``). The directory itself is ``""``, if it
+exists."""
 
 
 def tree_key(tree: Tree) -> frozenset[tuple[str, Node]]:
-    """What makes two trees the same."""
+    """Return a key that is equal for equal trees."""
     return frozenset(tree.items())
 
 
@@ -82,12 +91,20 @@ Kind: TypeAlias = Literal["created", "grew", "truncated", "rewritten", "removed"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a work directory, as it was seen.
+    """One observed change of a work directory.
 
-    ``path``: what changed; ``step``: how many steps were complete; ``start``: for a file that ``grew``, its length before; ``writes``: by
-    how many writes it grew, at most; 0 if this is not known.
-    ``before``, ``after``: the whole directory; None where not every file's content is known (it was gone before it could be read).
-    ``unsynced``: paths whose data a power loss may still take; ``loose``: those whose directory entries it may.
+    Attributes:
+        kind: What happened.
+        path: The path that changed.
+        step: The number of complete steps.
+        before: The whole directory before it, or None if the content of a file is unknown, because
+            it was gone before it could be read.
+        after: The whole directory after it, or None.
+        start: For a file that ``grew``, its length before.
+        source: For a file that ``moved``, its path before.
+        unsynced: The paths whose data a power loss may still take.
+        loose: The paths whose directory entries a power loss may still take.
+        writes: The largest number of writes by which it grew, or 0 if this is unknown.
     """
 
     kind: Kind
@@ -128,14 +145,27 @@ class CrashState:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RunResult:
-    """One run of a subject: what it returned, or raised, and what it did.
+    """One run of a subject: its result and its effects.
 
-    ``place``: the user's line that the error came from. ``files``: digests of what lies below the work directory at the end;
-    ``texts``: the bytes of short texts among it; ``grown``: the files that were only appended to, where it was recorded. ``hung``: where
-    it stood when its time was over; ``cut``: the seconds after which it was ended early, as it stood where an earlier one hung.
-    ``completed``: the files that it brought to an end, in their order, with digests of their contents; where it was recorded. ``saved``:
-    those that a later run could go on from, as they were brought to an end after the first step, if there are steps. ``read``: the files
-    of an earlier process that it read, by their paths at its start; None where this cannot be seen.
+    Attributes:
+        value: The returned value.
+        error: The error that it raised.
+        hung: Its place when its time ended.
+        cut: The seconds after which it was ended early, because it was in a place where an earlier
+            run had hung.
+        trace: Its optimizer steps.
+        duration: The seconds that it took.
+        output: The text that it printed.
+        completed: The files that it completed, in order, with digests of their contents. Recorded
+            runs only.
+        saved: The files from which a later run could resume: those that it completed after its
+            first step, if it takes steps.
+        read: The files of an earlier process that it read, by their paths at its start, or None if
+            this cannot be seen.
+        place: The user's line that raised the error.
+        files: Digests of the files in the work directory at the end.
+        texts: The bytes of short texts among them.
+        grown: The files that were only appended to. Recorded runs only.
     """
 
     value: Any = None

@@ -1,17 +1,17 @@
-"""How far an exploration has come, for the report of one that is stopped."""
+"""Track the progress of an exploration, for the message if it is interrupted."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Iterator
-from time import perf_counter  # the real clock, whatever the subject is shown
+from time import perf_counter  # bound before the subject's clock is patched, so it is the real one
 
 __all__ = ["Progress"]
 
 
 class Progress:
-    """The phase that an exploration is in, and how long the states took that it has tried."""
+    """The current phase of an exploration, and the durations of the states that it has tried."""
 
     def __init__(self) -> None:
         self._doing: dict[int, tuple[str, float]] = {}
@@ -19,7 +19,10 @@ class Progress:
 
     @contextlib.contextmanager
     def doing(self, phase: str, state: str = "") -> Iterator[None]:
-        """Note the phase, for example ``the golden run``. What raises stays noted. ``state``: the crash state that is tried in it."""
+        """Note the phase, for example ``in the golden run``. A phase that raises stays noted.
+
+        ``state`` is the crash state that is tried in it.
+        """
         thread, start = threading.get_ident(), perf_counter()
         self._doing[thread] = phase, start
         yield
@@ -29,7 +32,8 @@ class Progress:
 
     @property
     def tried(self) -> str:
-        """How many states were tried, and the slowest of them. The time of comparing a run with the golden one is part of it."""
+        """Return the number of states tried, and the slowest. Its time includes the comparison with
+        the golden run."""
         if not self._took:
             return "no crash state was tried"
         seconds, slowest = max(self._took)

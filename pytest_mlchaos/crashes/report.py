@@ -1,4 +1,4 @@
-"""The report of an exploration of crash states, and the judgement on it."""
+"""Report an exploration of crash states, and assert on it."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def _about(state: CrashState) -> str:
 
 
 def _group_failures(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
-    """Failures of one cause together; the worst kind first, and in it the earliest."""
+    """Group failures by cause. The worst kind comes first, and within a group the earliest state."""
     groups: dict[tuple[str, ...], list[CrashOutcome]] = {}
     for outcome in failures:
         groups.setdefault(_cause(outcome), []).append(outcome)
@@ -208,19 +208,23 @@ def _group_failures(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]
 
 
 def _example(group: Sequence[CrashOutcome]) -> CrashOutcome:
-    """The earliest; of runs that all began from scratch the last, which had the most to go on from."""
+    """Return the earliest failure of a group.
+
+    If all runs began from scratch, return the last, whose state had the most saved work.
+    """
     return group[-1] if group[0].from_scratch else group[0]
 
 
 def _meant_to_begin_again(outcome: CrashOutcome) -> CrashOutcome:
-    """Its verdict for a job that may always begin from scratch."""
+    """Return its verdict for a job that may always begin from scratch."""
     if not outcome.from_scratch:
         return outcome
     return dataclasses.replace(outcome, verdict="recovered" if outcome.divergence is None else "diverged", detail="", from_scratch=False)
 
 
 def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
-    """What failures have in common that fail for one reason: a divergence is another one if its words are, but for numbers."""
+    """Return a key that is equal for failures of one cause. Numbers in a divergence's text are
+    ignored."""
     finished = "finished" if outcome.finished else ""
     if outcome.error is not None:
         mixed = "of several saves" if outcome.verdict == "failed" and outcome.detail else ""
@@ -231,7 +235,8 @@ def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
 
 
 def _last_words(output: str, root: str) -> str:
-    """What ended a worker of the run, or what it printed last, if the report may show that."""
+    """Return the error that ended a thread of the run, or its last output if the report may show
+    it."""
     lines = [line.strip().replace(root, "workdir") if root else line.strip() for line in output.splitlines() if line.strip()]
     ended = [line for line in lines if line.startswith(WORKER)]
     if ended:

@@ -1,4 +1,4 @@
-"""Whether a subject resumes at all: from some crash state, or from what the finished job left."""
+"""Detect a subject that never resumes, from any crash state or from the finished job's files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from .model import CrashOutcome, RunResult, Tree
 __all__ = ["mark_restarted", "never_resumes"]
 
 SHOWN_FILES = 3
-"""Files that a report names."""
+"""A report names at most this many files."""
 
 
 def never_resumes(golden: RunResult, again: RunResult | None, outcomes: Sequence[CrashOutcome]) -> bool:
-    """Return True if no run went on from what another one had left, although there was something to go on from.
+    """Return True if no run resumed, although there was something to resume from.
 
-    Steps tell it where there are any. Without steps a run counts as resumed if it read what the crashed one had written, or did
-    not write again what every run from the start writes (``golden``, and ``again``, a second one).
+    Steps show this, if there are any. Without steps, a run counts as resumed if it read a file that
+    the crashed run wrote. It also counts if it did not rewrite a file that every run from the start
+    writes.
+
+    Args:
+        golden: The golden run.
+        again: A second run from the start, if there was one.
+        outcomes: The outcomes of all resumed runs.
     """
     ended = [outcome for outcome in outcomes if outcome.verdict not in ("failed", "hung")]
     if not any(path in outcome.state.tree for outcome in ended for path in golden.saved):
@@ -35,14 +41,17 @@ def _paths(ran: RunResult) -> set[str]:
 
 def _has_resumed(outcome: CrashOutcome, start: Tree, always: set[str]) -> bool:
     if outcome.read is None:
-        return True  # this cannot be seen, so nothing can be said against it
+        return True  # reads cannot be seen here, so give it the benefit of the doubt
     if any(outcome.state.tree.get(path) != start.get(path) for path in outcome.read):
         return True
     return outcome.verdict != "failed" and bool(always - {path for path, _ in outcome.completed})
 
 
 def mark_restarted(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-    """Return the outcomes of a subject that never resumes: a run that ended is a restart, whatever else came of that."""
+    """Return the outcomes of a subject that never resumes.
+
+    A run that ended counts as ``restarted``, even if its result also differs.
+    """
     detail = _detail(golden, outcomes)
     return [
         dataclasses.replace(outcome, verdict="restarted", detail=detail, from_scratch=True) if _is_consequence(outcome) else outcome
@@ -51,7 +60,10 @@ def mark_restarted(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> list[
 
 
 def _is_consequence(outcome: CrashOutcome) -> bool:
-    """Files that differ, and values, may be what comes of beginning again among old files. A state that is lost is not."""
+    """Return True if the divergence may be the effect of a restart among old files.
+
+    Different files and values may be. Lost state is not.
+    """
     found = outcome.divergence
     return outcome.verdict == "recovered" or (found is not None and found.component in ("files", "returned value"))
 

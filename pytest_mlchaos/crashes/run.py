@@ -1,4 +1,4 @@
-"""One run of a subject in its work directory: as a new process would start it, watched, and cut off when it takes too long."""
+"""Run a subject once in its work directory, as a new process would, with a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from time import perf_counter  # the real clock, whatever the subject is shown
+from time import perf_counter  # bound before the subject's clock is patched, so it is the real one
 from typing import Any
 
 from ..core.clock import VirtualClock
@@ -40,16 +40,20 @@ from .recording.location import LocalDirectory, Location, Recorder
 __all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "freeze_heap", "note_writes", "run_recorded", "run_resumed"]
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
-"""Opens around a run and traces its steps; calls what it is given behind each."""
-_TORCH_SEED = 67280421310721  # torch's own in each new process (c10::detail's default_rng_seed_val)
+"""A context manager that traces a run's steps, and calls the given function after each."""
+_TORCH_SEED = 67280421310721  # torch seeds each new process with it (c10's default_rng_seed_val)
 _MAX_OUTPUT_CHARACTERS = 20_000
 _JUDGEMENTS = (Verdict, GoldenRunFailed, NonDeterministicSubject)
-"""Errors of this package that judge what the subject ran: they are outcomes, as the subject's own errors are."""
+"""This package's verdicts on code that the subject runs. They are outcomes, as the subject's own
+errors are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a subject is run. ``elsewhere``: where its checkpoints lie, if that is no directory."""
+    """Options of a subject's runs.
+
+    ``elsewhere`` is the location of its checkpoints, if that is not a directory.
+    """
 
     root: Path
     traced: Traced
@@ -60,27 +64,34 @@ class RunOptions:
 
     @property
     def location(self) -> Location:
-        """Where its checkpoints lie."""
+        """Return the location of its checkpoints."""
         return self.elsewhere or LocalDirectory(self.root)
 
 
 class Stop(BaseException):
-    """A run has matched the golden one for long enough."""
+    """Ends a run that has matched the golden run for long enough."""
 
 
 class Subject:
-    """A callable with its arguments; each run is given fresh copies of them."""
+    """A callable with its arguments. Each run receives fresh copies of them."""
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._inputs = Inputs(function, args)
 
     def fresh(self) -> Callable[[], Any]:
-        """It with its arguments, as they were at the start."""
+        """Return the callable with its arguments as they were at the start."""
         return self._inputs.again()
 
 
 def run_recorded(call: Callable[[], Any], options: RunOptions, recorder: Recorder, number: int = 0) -> RunResult:
-    """Run it, as the ``number``-th process, while the recorder follows what it writes."""
+    """Run the subject while the recorder follows the files that it writes.
+
+    Args:
+        call: The subject with its arguments.
+        options: The options of its runs.
+        recorder: The recorder of the location.
+        number: The number of its process, which seeds its generators.
+    """
 
     def on_step(trace: Trace) -> None:
         recorder.drain(closely=True)
@@ -93,22 +104,28 @@ def run_recorded(call: Callable[[], Any], options: RunOptions, recorder: Recorde
 
 
 def note_writes(ran: RunResult, changes: Sequence[Change], left: Tree) -> None:
-    """Note what a run wrote, by the changes that were recorded and what it left."""
+    """Fill in which files a run wrote.
+
+    Args:
+        ran: The run.
+        changes: The changes that were recorded.
+        left: The content of the directory at the end.
+    """
     completed = list(_completed_files(changes))
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
     ran.grown = frozenset(change.path for change in changes) - _replaced_paths(changes)
     saved = dict.fromkeys(change.path for change, file in completed if file.content.size and (change.step or not ran.trace.steps))
-    ran.saved = tuple(path for path in saved if path in left)  # a lock that is gone at the end is nothing to go on from
+    ran.saved = tuple(path for path in saved if path in left)  # a run cannot resume from a lock that is gone at the end
 
 
 def _replaced_paths(changes: Iterable[Change]) -> set[str]:
-    """The files that were not only appended to, and what is no file."""
+    """Return the files that were not only appended to, and links and directories."""
     kinds = ("created", "grew", "closed", "synced")
     return {path for change in changes if change.kind not in kinds for path in (change.path, change.source) if path is not None}
 
 
 def _completed_files(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
-    """Which files were brought to an end: what tells the progress of a run that takes no steps."""
+    """Yield the files that were completed. They show the progress of a run without steps."""
     for change in changes:
         node = change.after.get(change.path) if change.after is not None else None
         if isinstance(node, File) and change.kind in ("closed", "moved", "arrived"):
@@ -116,19 +133,28 @@ def _completed_files(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]
 
 
 def ends_the_test(error: BaseException) -> bool:
-    """Return True for what pytest (or pytest-timeout) raises to end a test. Its ``Failed`` claims to be a built-in."""
+    """Return True for an exception with which pytest or pytest-timeout ends a test.
+
+    pytest's ``Failed`` sets ``__module__`` to ``builtins``, so its bases are checked.
+    """
     kind = type(error)
     is_failed = kind.__name__ == "Failed" and any(base.__module__.startswith("_pytest") for base in kind.__mro__)
     return is_failed or kind.__module__.startswith("_pytest")
 
 
 def run_resumed(call: Callable[[], Any], options: RunOptions, number: int, on_step: Callable[[Trace], None] | None = None) -> RunResult:
-    """Run it as the ``number``-th process."""
+    """Run the subject without recording.
+
+    Args:
+        call: The subject with its arguments.
+        options: The options of its runs.
+        number: The number of its process, which seeds its generators.
+        on_step: Called after each step.
+    """
     return _run(call, options, number, on_step or _nothing)
 
 
-def _nothing(trace: Trace) -> None:
-    """Behind each step."""
+def _nothing(trace: Trace) -> None: ...
 
 
 def _run(
@@ -156,7 +182,7 @@ def _run(
             if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or ends_the_test(error):
                 raise
             if isinstance(error, MlchaosError) and not isinstance(error, _JUDGEMENTS):
-                raise  # a mistake in the test or of the tool: it says nothing about the subject
+                raise  # an error of the test or of mlchaos says nothing about the subject
             ran.error = error
         ran.duration = perf_counter() - start
     ran.read = reads.files
@@ -173,7 +199,8 @@ def _run(
 @uninterruptible
 def _run_environment(options: RunOptions, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())  # the first run's are enough
+        # The golden run shows its warnings. Resumed runs would repeat them.
+        stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
         stack.enter_context(_one_thread())
@@ -186,7 +213,11 @@ def _run_environment(options: RunOptions, output: io.StringIO, *, quiet: bool) -
 
 
 def _hear_threads(output: io.StringIO, patches: Patches, *, quiet: bool) -> None:
-    """What ends a thread is printed last: a run that waits for it says nothing by itself. ``quiet``: and reported nowhere else."""
+    """Print the error that ends a thread.
+
+    A run that waits for that thread does not report it otherwise. ``quiet`` skips the previous
+    hook.
+    """
     hook = threading.excepthook
 
     def ended(args: Any) -> None:
@@ -201,7 +232,11 @@ def _hear_threads(output: io.StringIO, patches: Patches, *, quiet: bool) -> None
 
 @uninterruptible
 def _one_thread() -> Iterator[None]:
-    """As torchrun and the fresh processes have it: many small runs, beside others maybe, are faster so, and sums are the same."""
+    """Limit torch to one thread (or ``OMP_NUM_THREADS``), as torchrun and the fresh processes do.
+
+    Many small runs, possibly in parallel, are faster with one thread, and floating-point sums are
+    equal.
+    """
     threads = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0] or 1)
     before: list[int] = []
 
@@ -218,7 +253,11 @@ def _one_thread() -> Iterator[None]:
 
 
 def _seed(number: int) -> None:
-    """As in a new process: torch's generator starts from its fixed seed, those of python and NumPy from another one each time."""
+    """Seed the generators as in a new process.
+
+    torch starts from its fixed seed. Python's and NumPy's generators start from a different seed
+    each time.
+    """
     seed = derive_seed("process", number)
     random.seed(seed)
     numpy = getattr(sys.modules.get("numpy"), "random", None)
@@ -231,8 +270,12 @@ def _seed(number: int) -> None:
 
 @uninterruptible
 def freeze_heap() -> Iterator[None]:
-    """Leave all objects that exist out of garbage collections: with torch there are a million, and only what the runs make is collected."""
-    if gc.get_freeze_count():  # the user's own
+    """Exclude all existing objects from garbage collection.
+
+    With torch there are a million of them. After this, only objects that the runs create are
+    collected.
+    """
+    if gc.get_freeze_count():  # the user has frozen objects, and unfreeze() would release them
         yield
         return
     gc.freeze()
@@ -243,9 +286,10 @@ def freeze_heap() -> Iterator[None]:
 
 
 def collect_garbage() -> None:
-    """Free what a run has left: loaders' workers end, files are closed.
+    """Free what a run has left, so that its loaders' workers end and its files are closed.
 
-    Python drops what is raised in a finalizer, a Ctrl-C, too. So signals wait until all finalizers have run.
+    Python drops an exception in a finalizer, even a KeyboardInterrupt. So signals wait until all
+    finalizers have run.
     """
     with deferred():
         gc.collect()

@@ -1,4 +1,5 @@
-"""Where runs take place: in this process, or each in a fresh one; one after the other, in the subject's own work directory."""
+"""Make the runs in the subject's work directory, one at a time: in this process, or each in a fresh
+one."""
 
 from __future__ import annotations
 
@@ -33,8 +34,20 @@ OnStep = Callable[[Trace], None]
 
 @dataclasses.dataclass(frozen=True)
 class GoldenRun:
-    """A recorded run, and what it did to its directory. ``running``: threads and processes that it left;
-    ``changed``: names in modules that are put back; ``kept``: those that are not.
+    """A recorded run and its effects.
+
+    Attributes:
+        ran: The run.
+        start: The content of the directory at its start.
+        changes: Its changes of the directory.
+        end: The content of the directory at its end.
+        running: The threads and processes that it left.
+        changed: The names in modules that are restored.
+        kept: The names in modules that keep a changed value.
+        compared: True if changes were found by comparing listings, so that some may be missing.
+        unseen: The number of changes with an unseen content, one number per call that made several.
+        traced: True if system calls were recorded.
+        differs: With system calls, the files that are not as the calls left them.
     """
 
     ran: RunResult
@@ -45,41 +58,41 @@ class GoldenRun:
     changed: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     compared: bool = False
-    """Whether what lies between two looks at the directory was not seen."""
     unseen: tuple[int, ...] = ()
-    """How many changes left a content of the directory that was not seen: a number for each call, or other time between two looks."""
     traced: bool = False
-    """Whether system calls were recorded."""
     differs: tuple[str, ...] = ()
-    """Where system calls were recorded, the files that are not what those made of them."""
 
 
 class Runner(Protocol):
-    """Runs a subject, from any content of its directory."""
+    """Runs a subject from any content of its directory."""
 
     contents: ContentStore
     is_fresh: bool
     start: Tree | None
     follow: bool
-    """Whether resumed runs are recorded, too: what they write is what tells their progress."""
+    """True to record resumed runs, too, because the files that they write show their progress."""
 
     def limit(self, seconds: float) -> None:
-        """So long may a run take from now on."""
+        """Set the time limit for one run."""
 
     def golden(self, start: Tree | None) -> GoldenRun:
-        """A recorded run from that content (None: from what is there)."""
+        """Make a recorded run from that content, or from the present content for None."""
         ...
 
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
-        """A run from that content, as the ``number``-th process."""
+        """Make the ``number``-th run, from that content."""
         ...
 
     def leave(self, tree: Tree | None) -> None:
-        """At the end: the directory holds this."""
+        """Restore that content at the end."""
 
 
 class InProcessRunner:
-    """Runs in this process. What a run leaves in user modules' globals, and in the directory, is undone before the next."""
+    """Makes the runs in this process.
+
+    The next run starts after the effects of the last on user modules and on the directory have been
+    undone.
+    """
 
     is_fresh = False
 
@@ -94,11 +107,11 @@ class InProcessRunner:
         self._before = Leftovers()
 
     def limit(self, seconds: float) -> None:
-        """So long may a run take from now on."""
+        """Set the time limit for one run."""
         self._options = dataclasses.replace(self._options, timeout=seconds)
 
     def golden(self, start: Tree | None) -> GoldenRun:
-        """A recorded run."""
+        """Make a recorded run from that content."""
         self._reset(start)
         try:
             with self._before.following_imports():
@@ -109,7 +122,7 @@ class InProcessRunner:
             self._process_state.restore()
 
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
-        """A run from that content."""
+        """Make the ``number``-th run, from that content."""
         self._reset(tree)
         with self._before.following_imports():
             if self.follow:
@@ -117,7 +130,7 @@ class InProcessRunner:
             return run_resumed(self._subject.fresh(), self._options, number, on_step)
 
     def leave(self, tree: Tree | None) -> None:
-        """At the end: the directory holds this."""
+        """Restore that content and the process at the end."""
         collect_garbage()
         self._reset(tree)
         self._before.leave()
@@ -131,7 +144,10 @@ class InProcessRunner:
 
 
 class SubprocessRunner:
-    """Each run in a fresh process. ``syscalls``: strace records the golden run."""
+    """Makes each run in a fresh process.
+
+    With ``syscalls``, strace records the golden run.
+    """
 
     is_fresh = True
 
@@ -146,11 +162,11 @@ class SubprocessRunner:
         self._disk = options.location.holding(contents)
 
     def limit(self, seconds: float) -> None:
-        """So long may a run take from now on."""
+        """Set the time limit for one run."""
         self._timeout = seconds
 
     def golden(self, start: Tree | None) -> GoldenRun:
-        """A recorded run."""
+        """Make a recorded run from that content."""
         self._hold(start)
         if self._syscalls:
             golden = self._traced()
@@ -161,12 +177,11 @@ class SubprocessRunner:
         return golden
 
     def _traced(self) -> GoldenRun:
-        """A run that strace records."""
         with within(INTERNAL_OPERATION), contextlib.closing(SyscallRecorder(self._root, self.contents)) as replay:
             written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
             try:
                 ended = run_traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
-                if written.exists():  # else it has not begun
+                if written.exists():  # strace creates it once it is attached
                     replay.run(written)
             finally:
                 written.unlink(missing_ok=True)
@@ -183,13 +198,13 @@ class SubprocessRunner:
             )
 
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
-        """A run from that content."""
+        """Make the ``number``-th run, from that content."""
         self._hold(tree)
         store = self.contents.path if self.follow else None
         return _result_of(fresh_processes().run(_resumed_there, self._order, number, on_step, store, timeout=self._timeout))
 
     def leave(self, tree: Tree | None) -> None:
-        """At the end: the directory holds this."""
+        """Restore that content at the end."""
         self._hold(tree)
 
     def _hold(self, tree: Tree | None) -> None:
@@ -251,7 +266,7 @@ def _golden_there(order: _Order, store: Path) -> GoldenRun:
 
 
 def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
-    """As ``_golden_there``, where strace follows this process from the beginning."""
+    """Make the golden run in this process once strace follows it."""
     with within(INTERNAL_OPERATION):
         await_strace(ready)
     call, options = order
@@ -259,7 +274,7 @@ def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
 
 
 def _golden_of(ended: ProcessResult, start: Tree | None) -> GoldenRun:
-    """What became of a process that was to make the golden run."""
+    """Return the golden run that a process made, or its failure."""
     if not isinstance(ended.value, GoldenRun):
         return GoldenRun(_result_of(ended), start, (), None)
     golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
@@ -272,12 +287,12 @@ def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Pa
     if store is None:
         return _portable(run_resumed(call, options, number, on_step))
     with open_store(store.with_name(f"{store.name}-{number}")) as contents:
-        contents.path.unlink()  # nobody else needs what is kept there
+        contents.path.unlink()  # the contents are only used in this process
         return _portable(_record_resumed(call, options, contents, number))
 
 
 def _portable(ran: RunResult) -> RunResult:
-    """An error that does not survive the journey goes as its words."""
+    """Replace an error that cannot be pickled by one with its text."""
     if ran.error is not None:
         remember_text(ran.error)
         try:
@@ -288,7 +303,7 @@ def _portable(ran: RunResult) -> RunResult:
 
 
 def _result_of(ended: ProcessResult) -> RunResult:
-    """What became of a process that was to make a run."""
+    """Return the run that a process made, or its failure."""
     if isinstance(ended.value, RunResult):
         ended.value.output = ended.value.output or ended.output
         return ended.value
@@ -308,7 +323,7 @@ def _result_of(ended: ProcessResult) -> RunResult:
 
 @uninterruptible
 def open_store(store: Path) -> Iterator[ContentStore]:
-    """Contents, kept in a file."""
+    """Open a content store in a file, and close it at the end."""
     contents = ContentStore(store)
     try:
         yield contents

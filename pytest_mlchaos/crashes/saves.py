@@ -1,4 +1,4 @@
-"""What a crash state holds in terms of saves: all of a finished job, or files that belong to different saves."""
+"""Relate crash states to saves: all files of the finished job, or files of different saves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ENDS = ("closed", "moved", "arrived")
 
 
 def with_saves(golden: GoldenRun, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-    """Return the outcomes; failures after the finished job, and from files of different saves, are said to be so.
+    """Add the cause to failures that resume the finished job, or files of different saves.
 
-    Files that do not belong together are the cause only if no state whose files do belong together diverges in the same way.
+    Different saves are the cause only if no state with matching files diverges in the same way.
     """
     saves = _Saves(golden.changes)
     end = None if golden.end is None else tree_key(golden.end)
@@ -41,7 +41,7 @@ def _component(outcome: CrashOutcome) -> str:
 
 
 class _Saves:
-    """The versions of each file that was saved several times: which save each belongs to, and after which step that was."""
+    """The versions of each file that was saved: the number of the save, and the step before it."""
 
     def __init__(self, changes: Sequence[Change]) -> None:
         self._versions: dict[str, dict[bytes, tuple[int, int]]] = {}
@@ -52,9 +52,9 @@ class _Saves:
                 known.setdefault(node.content.digest, (len(known) + 1, change.step))
 
     def mixed(self, state: CrashState) -> str:
-        """Return which files belong to which save, in words; nothing if they belong together.
+        """Return in words which files belong to which save, or an empty text if they match.
 
-        Files are saved together if they are saved equally often.
+        Files are saved together if they have the same number of versions.
         """
         held = {path: index for path, versions in self._versions.items() if (index := _of(state.tree, path, versions)) is not None}
         for path, (number, step) in held.items():

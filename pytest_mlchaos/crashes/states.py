@@ -1,4 +1,4 @@
-"""From what was seen in one run to every state that a crash could have left: those seen, those torn, and what a power loss may take."""
+"""Make crash states from the recorded changes: states that were seen, torn files, and power losses."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from .recording.content_store import BLOCK_BYTES, EMPTY, ContentStore
 __all__ = ["CrashStates", "completed_writes"]
 
 MAX_STABLE_LETTERS = 10
-"""Letters that a temporary file's name has besides the file's own, at most, to be the same in each run: ``.tmp``, ``.partial``."""
+"""A temporary name with at most this many extra letters (``.tmp``, ``.partial``) is taken to be the
+same in each run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """A state that is still without its number."""
+    """A state without its number."""
 
     label: str
     step: int
@@ -29,10 +30,11 @@ class _Found:
 
 
 class CrashStates:
-    """The distinct crash states of a recorded run, in the order of time.
+    """The distinct crash states of a recorded run, in order of time.
 
-    ``torn``: also files cut where they were written in place. ``power``: also what a power loss may take: data that no ``fsync`` has
-    written back, and directory entries whose directory was not written back.
+    ``torn`` adds files that are cut while they are written in place. ``power`` adds states after a
+    power loss. It may take data that no ``fsync`` wrote back, and directory entries whose directory
+    was not written back.
     """
 
     def __init__(self, contents: ContentStore, *, torn: bool, power: bool) -> None:
@@ -43,7 +45,15 @@ class CrashStates:
     def states(
         self, start: Tree | None, changes: Sequence[Change], known: set[frozenset[object]], *, steps: int, parent: str | None = None
     ) -> list[CrashState]:
-        """Those that are not in ``known``, to which they are added. ``steps``: how many the run took."""
+        """Return the states that are not in ``known``, and add them to it.
+
+        Args:
+            start: The directory's content before the run.
+            changes: The recorded changes.
+            known: The keys of the trees that were found before.
+            steps: The number of steps of the run.
+            parent: The state from which the run resumed, if any.
+        """
         found: list[CrashState] = []
         until = _until(start, changes, steps)
         numbers: dict[str, int] = {}
@@ -73,7 +83,7 @@ class CrashStates:
     # -- torn writes -------------------------------------------------------------------------------------------
 
     def _cuts(self, changes: Sequence[Change], index: int, target: str | None) -> Iterator[_Found]:
-        """Lengths that this file had on its way, and that were not seen."""
+        """Yield the file cut at lengths that it had in between and that were not seen."""
         change = changes[index]
         content = _content(change.after, change.path)
         if content is None or change.before is None:
@@ -87,10 +97,13 @@ class CrashStates:
                 yield _Found(label, change.step, change.path, what, torn, torn=True)
 
     def _lengths(self, change: Change, content: Content, first: int, final: int) -> dict[int, str]:
-        """Return the lengths at which a file may be cut that grew from ``first`` to ``final`` since it was opened, and why.
+        """Return the lengths at which a file may be cut, with the reasons.
 
-        Source: ``generic_perform_write`` of the Linux kernel looks for a fatal signal after each page, and after each group of pages.
-        So a kill cuts one write at a multiple of the page size only; it cuts none that lies within a page.
+        The file grew from ``first`` to ``final`` since it was opened.
+
+        Source: ``generic_perform_write`` of the Linux kernel looks for a fatal signal after each
+        page, and after each group of pages. So a kill cuts one write only at a multiple of the page
+        size. It never cuts a write within a page.
         """
         middle = first + (final - first) // 2
         found = {0: ""} if first == 0 else {}
@@ -103,7 +116,10 @@ class CrashStates:
         return found
 
     def _ends_of_writes(self, change: Change, content: Content) -> tuple[int, ...]:
-        """Return where writes ended if they wrote as many lines: each of them was one, for all that is known. Nothing if they did not."""
+        """Return where writes ended, if there were as many writes as lines.
+
+        Each line is then assumed to be one write. Return an empty tuple otherwise.
+        """
         size = content.size - change.start
         added = self._contents.part(content, change.start, size) if size <= BLOCK_BYTES else b""
         if not added.endswith(b"\n") or added.count(b"\n") != change.writes:
@@ -112,7 +128,7 @@ class CrashStates:
         return ends[(len(ends) - 1) // 2], ends[-1]
 
     def _with(self, tree: Tree, path: str, content: Content | None) -> Tree:
-        """The tree with a file of that content there; without it for None."""
+        """Return the tree with that content at a path, or without the path for None."""
         others = {name: node for name, node in tree.items() if name != path}
         if content is None:
             return others
@@ -122,12 +138,15 @@ class CrashStates:
     # -- power losses ------------------------------------------------------------------------------------------
 
     def _power_losses(self, change: Change) -> Iterator[_Found]:
-        """After a file is complete under its name: its data may be gone though the name is there, or its name may be gone.
+        """Yield the states that a power loss may leave after a change.
 
-        After something was removed: that may last, and the data of what was to take its place may not.
+        After a file is complete under its name, its data may be lost while the name remains, or the
+        name may be lost. After a removal, the removal may last while the data of the replacement is
+        lost.
 
-        Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014; the ``auto_da_alloc`` and ``data=`` options of ext4.
-        Fidelity: how a file system orders its own writes is not imitated (ext4 writes back what is renamed over a file).
+        Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014; the
+        ``auto_da_alloc`` and ``data=`` options of ext4. Fidelity: the order of a file system's own
+        writes is not imitated (ext4 writes back a file that is renamed over another).
         """
         tree, path = change.after, change.path
         if tree is not None and change.kind == "removed":
@@ -160,7 +179,7 @@ class CrashStates:
 
 
 def _until(start: Tree | None, changes: Sequence[Change], steps: int) -> dict[frozenset[object], int]:
-    """Up to which step the directory held each content."""
+    """Return the last step during which the directory held each content."""
     found: dict[frozenset[object], int] = {}
     now = tree_key(start) if start is not None else None
     for change in changes:
@@ -181,7 +200,7 @@ def _content(tree: Tree | None, path: str) -> Content | None:
 
 
 def _version(changes: Sequence[Change], index: int) -> tuple[int, int]:
-    """From which length on, and up to which, a file was written in one go: since it was opened, until it was closed."""
+    """Return a file's lengths when it was opened and when it was closed."""
     path = changes[index].path
     first = changes[index].start
     for earlier in range(index - 1, -1, -1):
@@ -194,13 +213,17 @@ def _version(changes: Sequence[Change], index: int) -> tuple[int, int]:
 
 
 def _likely_ends_of_writes(change: Change, content: Content) -> tuple[int, ...]:
-    """Return where one of several writes may have ended: in the middle, one byte short, and behind the whole blocks, as C's buffers do."""
+    """Return where one of several writes may have ended.
+
+    These are the middle, one byte before the end, and the last whole block, because C's buffers
+    write whole blocks.
+    """
     size = content.size - change.start
     return change.start + size // 2, change.start + size // mmap.PAGESIZE * mmap.PAGESIZE, content.size - 1
 
 
 def _final(changes: Sequence[Change], index: int) -> int:
-    """The length that a file has once it is closed."""
+    """Return the length of a file when it is closed."""
     path, size = changes[index].path, 0
     for later in range(index, len(changes)):
         change = changes[later]
@@ -214,7 +237,10 @@ def _final(changes: Sequence[Change], index: int) -> int:
 
 
 def _named(changes: Sequence[Change], index: int, target: str | None) -> tuple[str, str]:
-    """The label of the state behind a change, and it in words. ``target``: what it is renamed to."""
+    """Return the label and the text of the state after a change.
+
+    ``target`` is the path to which the file is renamed later.
+    """
     change = changes[index]
     path, content = change.path or ".", _content(change.after, change.path)
     name = _name(change.path, target) or "."
@@ -235,7 +261,10 @@ def _named(changes: Sequence[Change], index: int, target: str | None) -> tuple[s
 
 
 def _name(path: str, target: str | None) -> str:
-    """What a file is called in a state's id: by its path, or, where that is another in each run, by what it is renamed to."""
+    """Return a file's name in a state's id.
+
+    This is its path, or the path to which it is renamed if its own name differs in each run.
+    """
     if target is None:
         return path
     own, final = path.rpartition("/")[2], target.rpartition("/")[2]
@@ -245,7 +274,7 @@ def _name(path: str, target: str | None) -> str:
 
 
 def _renamed_to(changes: Sequence[Change]) -> list[str | None]:
-    """For each change the path that its file, or directory, gets later; None where it keeps its own."""
+    """Return for each change the path to which its file or directory is renamed later, or None."""
     found: list[str | None] = [None] * len(changes)
     later: dict[str, str | None] = {}
     for index in range(len(changes) - 1, -1, -1):
@@ -259,7 +288,7 @@ def _renamed_to(changes: Sequence[Change]) -> list[str | None]:
 
 
 def completed_writes(changes: Sequence[Change]) -> int:
-    """How many files were brought to an end under the name that they keep."""
+    """Return how many files were completed under their final names."""
     return sum(
         _content(change.after, change.path) is not None
         and (change.kind in ("moved", "arrived") or (change.kind == "closed" and target is None))

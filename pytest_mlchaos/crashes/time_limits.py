@@ -1,4 +1,4 @@
-"""How long resumed runs may take: the first that hangs takes its whole time, later ones that hang in the same place do not."""
+"""Limit resumed runs: the first that hangs gets the full time, later ones in the same place do not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from .runners import OnStep, Runner
 __all__ = ["TimeLimits"]
 
 MIN_TIMEOUT_SECONDS = 1.0
-"""Seconds that a run may take at least."""
+"""The shortest time limit for a run that is expected to hang."""
 LONGEST_RUN_FACTOR = 5
-"""How many times as long as the longest run that ended it may take."""
+"""A run that is expected to hang may take this many times as long as the longest run that ended."""
 
 
 class TimeLimits:
-    """The time limit of one runner's runs. ``full``: seconds; ``longest``: the longest run that came to its end so far."""
+    """The time limits of one runner.
+
+    ``full`` is the limit in seconds. ``longest`` is the duration of the longest run that ended so
+    far.
+    """
 
     def __init__(self, full: float, longest: float) -> None:
         self._full = full
@@ -25,11 +29,20 @@ class TimeLimits:
 
     @property
     def short(self) -> float:
-        """Seconds for a run that is expected to hang."""
+        """Return the seconds for a run that is expected to hang."""
         return min(self._full, max(MIN_TIMEOUT_SECONDS, LONGEST_RUN_FACTOR * self._longest))
 
     def resume(self, runner: Runner, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
-        """Make a run from that content. One that is cut short elsewhere than earlier ones hung is made again, in full."""
+        """Make a run from that content.
+
+        A run that is cut short in a new place is made again with the full limit.
+
+        Args:
+            runner: Makes the run.
+            tree: The content to start from.
+            number: The number of the run.
+            on_step: Called after each step.
+        """
         if self._places:
             runner.limit(self.short)
             try:
@@ -50,5 +63,5 @@ class TimeLimits:
 
 
 def _place(hung: str) -> str:
-    """The place without its line: a loop that waits stands in one line or another."""
+    """Return the place without line numbers, because a waiting loop may be at any of its lines."""
     return re.sub(r"\d+", "", hung)

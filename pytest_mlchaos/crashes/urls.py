@@ -1,4 +1,4 @@
-"""Work directories of ``mlchaos.explore_crashes`` that are no directories: URLs that fsspec knows."""
+"""Accept URLs that fsspec knows as work directories of ``mlchaos.explore_crashes``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ CALLER = "mlchaos.explore_crashes"
 
 
 def prefix_of(workdir: Any, storage_options: Mapping[str, Any] | None) -> Prefix | Path | None:
-    """The prefix that it names; a path for a URL of local files; None for what is no URL.
+    """Return the prefix that a work directory names.
 
-    Besides text, whatever has a filesystem ``fs`` and a ``path`` on it.
+    Return a path for a URL of local files, and None if it is not a URL. Any object with a
+    filesystem ``fs`` and a ``path`` counts as a URL.
     """
     if isinstance(workdir, str) and "://" in workdir:
         return _of_url(workdir, dict(storage_options or {}))
@@ -56,7 +57,8 @@ def _prefix(fs: Any, path: str, name: str) -> Prefix | Path:
 
 @contextlib.contextmanager
 def remote_at(prefix: Prefix | Path | None, options: Any) -> Iterator[RemotePrefix | None]:
-    """The place where checkpoints lie, if that is no directory; ``options`` are those of the exploration."""
+    """Open the location of a prefix, or yield None for a directory. ``options`` are the
+    exploration's."""
     if not isinstance(prefix, Prefix):
         yield None
         return
@@ -73,6 +75,6 @@ def remote_at(prefix: Prefix | Path | None, options: Any) -> Iterator[RemotePref
 
 
 def check_shared(location: Location) -> None:
-    """Raise ``BadArgument`` where fresh processes cannot share a location."""
+    """Raise ``BadArgument`` if fresh processes cannot share a location."""
     if isinstance(location, RemotePrefix):
         location.check_shared(CALLER)

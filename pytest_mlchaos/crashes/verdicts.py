@@ -1,4 +1,4 @@
-"""The verdict on one resumed run, held against the golden one; and on all of them, held against each other."""
+"""Judge each resumed run by the golden run, then all runs together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ __all__ = ["CrashJudge"]
 
 
 class CrashJudge:
-    """Judges resumed runs by the golden one: what it returned, what it trained; and where there is neither, the files that it left."""
+    """Judges resumed runs by the golden run: by the returned value and the trained parameters.
+
+    The files at the end count if there is neither.
+    """
 
     def __init__(self, golden: RunResult, *, rtol: float = 0.0, atol: float = 0.0, compare: Sequence[str] | None = None) -> None:
         self._golden = golden
@@ -35,11 +38,14 @@ class CrashJudge:
 
     @property
     def steps(self) -> int:
-        """Of the golden run."""
+        """Return the number of steps of the golden run."""
         return len(self._golden.trace.steps)
 
     def differs(self, ran: RunResult) -> Divergence | None:
-        """How a second run of the whole differs from the golden one; where files alone are judged, those that differ are no longer."""
+        """Return how a second complete run differs from the golden run, or None.
+
+        Files that differ are left out of later comparisons if only files are compared.
+        """
         if ran.error is not None or ran.hung is not None:
             how = f"raised {error_text(ran.error)}" if ran.error else f"did not end: it was {ran.hung}"
             return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
@@ -52,20 +58,21 @@ class CrashJudge:
 
     @property
     def notes(self) -> list[str]:
-        """What was not compared, in words."""
+        """Return notes on files that were not compared."""
         return self._endings.notes
 
     def agrees(self, ran: RunResult) -> bool:
-        """Return True if another run of the whole, in another process, did as much and ended as the golden one."""
+        """Return True if a complete run in a different process has as many steps and the same
+        result."""
         whole = ran.error is None and ran.hung is None and len(ran.trace.steps) == self.steps
         return whole and self._difference(ran.value, ran) is None and self._endings.difference(self.steps, ran) is None
 
     def matching(self, trace: Trace) -> int:
-        """How many of a resumed run's last steps were the golden run's, in everything that is traced."""
+        """Return how many of the last steps match the golden run in everything that is traced."""
         return matching(self._golden.trace, trace)
 
     def outcome(self, state: CrashState, ran: RunResult) -> CrashOutcome:
-        """The verdict, taken by itself."""
+        """Return the verdict on one resumed run alone."""
         at = self._resumed_at(ran)
         recovery = ran.trace.steps[0].began if ran.trace.steps else None
         found = CrashOutcome(
@@ -102,7 +109,7 @@ class CrashJudge:
         return diverged
 
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """The verdicts on all, in the order of time: what they say of each other."""
+        """Return the verdicts on all runs, in order of time, after comparing them with each other."""
         judged = [_with_files(*pair) for pair in self._endings.judged(self.steps, list(_judged_markers(outcomes)))]
         if never_resumes(self._golden, self._second, judged):
             return mark_restarted(self._golden, judged)
@@ -112,15 +119,16 @@ class CrashJudge:
         return list(_from_scratch(judged, progress))
 
     def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the failures that a further state could explain.
+        """Return the failures that the outcome of a further state could turn into recoveries.
 
-        They differ in markers alone, one of which was seen at one step only; or no run resumed so far.
+        In these, only markers differ, and one of the markers was seen at one step only. Or no run
+        has resumed so far.
         """
         pairs = _marker_pairs(outcomes)
         return [o for o in outcomes if o.from_scratch or (o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers))]
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
-        """A divergence, judged anew by other tolerances."""
+        """Judge a divergence again with these tolerances."""
         if outcome.verdict != "diverged" or (outcome.divergence is not None and outcome.divergence.component == "files"):
             return outcome
         if first_difference(outcome.value, self._golden.value, rtol=rtol, atol=atol, through_files=True) is not None:
@@ -135,7 +143,7 @@ class CrashJudge:
     # -- the same end ------------------------------------------------------------------------------------------
 
     def _difference(self, value: Any, ran: RunResult) -> Divergence | None:
-        """How the end differs: in what was returned, or trained."""
+        """Return how the returned value or the trained parameters differ, or None."""
         golden = self._golden
         words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value", through_files=True)
         if words is not None:
@@ -147,15 +155,17 @@ class CrashJudge:
 
 
 def _with_files(outcome: CrashOutcome, found: Divergence | None) -> CrashOutcome:
-    """It, diverged if a file differs."""
     return outcome if found is None else dataclasses.replace(outcome, verdict="diverged", divergence=found)
 
 
-# -- entries that say where a run went on from --------------------------------------------------------------------
+# -- markers: entries that show where a run resumed ---------------------------------------------------------------
 
 
 def _markers(value: Any, golden: Any, path: str = "") -> dict[str, int]:
-    """Whole numbers that are 0 in what the golden run returned, and more here: such as the epoch that a run started with."""
+    """Return the whole numbers that are 0 in the golden run's value and greater here.
+
+    An example is the epoch at which a run started.
+    """
     if isinstance(golden, Mapping) and isinstance(value, Mapping):
         inside = [(f"{path}[{key!r}]", value[key], golden[key]) for key in golden if key in value]
     elif isinstance(golden, (list, tuple)) and isinstance(value, (list, tuple)) and len(value) == len(golden):
@@ -167,7 +177,7 @@ def _markers(value: Any, golden: Any, path: str = "") -> dict[str, int]:
 
 
 def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
-    """The value with its markers 0, as in the golden run."""
+    """Return the value with its markers set to 0, as in the golden run."""
     if path in markers:
         return 0
     if isinstance(value, Mapping) and any(name.startswith(path) for name in markers):
@@ -178,7 +188,10 @@ def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
 
 
 def _judged_markers(outcomes: Sequence[CrashOutcome]) -> Iterator[CrashOutcome]:
-    """What only says where a run went on from is no divergence: it is that step, or in one ratio to it in all runs."""
+    """Yield the outcomes. One that differs in markers alone has recovered.
+
+    A marker must equal the step from which the run resumed, or be in one ratio to it in all runs.
+    """
     tell = {name for name, found in _marker_pairs(outcomes).items() if _in_ratio(found)}
     for outcome in outcomes:
         if outcome.markers and outcome.markers.keys() <= tell:
@@ -187,7 +200,7 @@ def _judged_markers(outcomes: Sequence[CrashOutcome]) -> Iterator[CrashOutcome]:
 
 
 def _marker_pairs(outcomes: Sequence[CrashOutcome]) -> dict[str, set[tuple[int, int]]]:
-    """Return by marker the distinct pairs of the step that a run went on from, and the marker's value."""
+    """Return for each marker the distinct pairs of resumed step and value."""
     pairs: dict[str, set[tuple[int, int]]] = {}
     for outcome in outcomes:
         for name, number in outcome.markers.items():
@@ -196,7 +209,7 @@ def _marker_pairs(outcomes: Sequence[CrashOutcome]) -> dict[str, set[tuple[int, 
 
 
 def _in_ratio(pairs: set[tuple[int, int]]) -> bool:
-    """(step, entry): all equal, or several in one ratio."""
+    """Return True if all pairs are equal numbers, or if several pairs have one ratio."""
     (step, number), *_ = pairs
     same = all(one * number == other * step for one, other in pairs)
     return same and (step == number or len(pairs) > 1)
@@ -206,9 +219,11 @@ def _in_ratio(pairs: set[tuple[int, int]]) -> bool:
 
 
 def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Sequence[tuple[str, bytes]]]) -> list[int | None]:
-    """How far each run was when it went on: the place, in the golden run, of the first file that it wrote again as the golden run had.
+    """Return how far each run had come when it resumed.
 
-    What every run writes (a configuration) says nothing, nor does what the golden run writes twice. None for a run that wrote nothing.
+    This is the position in the golden run of the first file that the run rewrote with the same
+    content. Files that every run writes, such as a configuration, show nothing. Neither do files
+    that the golden run writes twice. The result is None for a run that wrote nothing.
     """
     told = [set(run) for run in runs if run]
     always = set.intersection(*told) if told else set()
@@ -218,15 +233,20 @@ def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Seque
 
 
 def _first_of_the_rest(written: set[int], count: int) -> int | None:
-    """The first of the files that a run wrote, if these are all from there to the last; files that differ each time tell nothing."""
+    """Return the first position if the run wrote every file from there to the last, else None.
+
+    Files that differ in each run show nothing.
+    """
     first = min(written, default=count)
     return first if written and len(written) == count - first else None
 
 
 def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]) -> Iterator[CrashOutcome]:
-    """A run that begins from scratch where one from an earlier state did not has lost a checkpoint that was complete.
+    """Yield the outcomes. A run has lost a complete checkpoint if it begins from scratch although a
+    run from an earlier state did not.
 
-    Earlier than the states of a second crash is the state that was resumed from, and what came before it.
+    For the states of a second crash, the earlier states are the one from which the run resumed, and
+    those before it.
     """
     best: dict[str | None, tuple[int, CrashOutcome] | None] = {None: None}
     then: dict[str | None, tuple[int, CrashOutcome] | None] = {}

@@ -1,8 +1,11 @@
 """``mlchaos.pipeline``: the right output, or an error.
 
-1. ``runner.py`` calls the pipeline once under the test's faults, and keeps what it returned or raised and the files that it left.
-2. The first judgement that needs it asks for the golden run: the same call, with the directories as they were, without faults.
-3. ``verdicts.py`` compares value and files with those of the golden run; ``again()`` calls the pipeline once more.
+1. ``runner.py`` calls the pipeline once under the test's faults, and keeps its value or error and
+   its files.
+2. The first assertion that needs it makes the golden run: the same call without faults, with the
+   directories as they were.
+3. ``verdicts.py`` compares value and files with those of the golden run. ``again()`` calls the
+   pipeline once more.
 """
 
 from __future__ import annotations
@@ -21,6 +24,14 @@ __all__ = ["call"]
 def call(
     controller: Controller, pipeline: Callable[..., Any], args: tuple[Any, ...], scratch: Path, workdirs: Iterable[Path]
 ) -> PipelineRun:
-    """Call a pipeline under the trial's faults."""
+    """Call a pipeline under the trial's faults.
+
+    Args:
+        controller: The trial's controller.
+        pipeline: The function to call.
+        args: Its arguments.
+        scratch: The test's temporary directory.
+        workdirs: Further directories that the pipeline may write.
+    """
     calls = Pipeline(controller, pipeline, args, scratch, workdirs)
     return PipelineRun(calls.run(), calls.golden, calls.again)

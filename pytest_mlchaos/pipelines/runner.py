@@ -1,4 +1,4 @@
-"""A pipeline called once under faults: what comes out, or is raised, and the files that it leaves."""
+"""Call a pipeline under faults, and keep its value or error and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline(Supervisor):
-    """One pipeline and its calls: under faults, once more after they have cleared, and undisturbed."""
+    """One pipeline and its calls: under faults, again after they have cleared, and without faults."""
 
     def __init__(
         self,
@@ -36,12 +36,16 @@ class Pipeline(Supervisor):
     ) -> None:
         check_subject(pipeline, "mlchaos.pipeline")
         super().__init__(controller, functools.partial(_drain, pipeline), args, scratch, _nothing_watched, workdirs)
-        self._sizes: dict[str, set[int]] = {}  # of each path, how large the files were that calls left
+        self._sizes: dict[str, set[int]] = {}  # by path: the sizes of the files that calls have left
         with controller.without_faults():
             self._now: Mapping[str, FileState] = self._disk.contents()
 
     def run(self) -> Output:  # type: ignore[override]  # it is never restarted
-        """Call it under the trial's faults. An error is an outcome; a crash ends the process, and its disk is kept as of then."""
+        """Call the pipeline under the trial's faults.
+
+        An error is an outcome. A crash ends the simulated process, and freezes the files as they
+        are then.
+        """
         first_strike = len(self._controller.journal)
         with self._controller.on_crash(self._freeze):
             output = self._called(self._inputs.first(), lambda: self._controller.journal[first_strike:])
@@ -49,9 +53,9 @@ class Pipeline(Supervisor):
         return output
 
     def again(self, died: bool) -> Output:
-        """The same call where no fault strikes any more, on the directories as they are.
+        """Repeat the call without faults, on the directories as they are.
 
-        It gets the same objects; where the process ``died``, fresh ones.
+        The pipeline receives the same objects, or fresh ones if the process ``died``.
         """
         with self._controller.without_faults():
             if died:
@@ -61,7 +65,7 @@ class Pipeline(Supervisor):
         return output
 
     def golden(self, calls: int = 1) -> Output:  # type: ignore[override]  # files too
-        """What the last of so many undisturbed calls gives, and the files that they leave."""
+        """Return the output of the last of that many calls without faults."""
         start = self._controller.clock.now()
         with self._undisturbed() as subject:
             before = self._disk.contents(self._sizes)
@@ -74,7 +78,7 @@ class Pipeline(Supervisor):
         with FileHistory() as history:
             value, error = self._outcome(subject)
         if isinstance(error, SimulatedCrash):
-            controller.restart()  # what follows, the judgement included, is another process
+            controller.restart()  # the assertions belong to a different process than the crashed one
             with controller.without_faults():
                 self._disk.thaw()
                 self._process_state.restore()
@@ -101,7 +105,7 @@ class Pipeline(Supervisor):
         return Output(record, error, before, after, renamed, read_back)
 
     def _outcome(self, subject: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-        """(value, None), or (None, what it raised)."""
+        """Return (value, None), or (None, the error that it raised)."""
         controller = self._controller
         try:
             with controller.attempt():
@@ -114,13 +118,13 @@ class Pipeline(Supervisor):
             if controller.crash is not None:
                 return None, controller.crash
             if isinstance(error, MlchaosError) and not isinstance(error, Verdict):
-                raise  # a mistake in the test; a verdict is a guard of the pipeline's own
+                raise  # an error of the test. A verdict comes from a check in the pipeline, so it is an outcome.
             return None, error
         if controller.crash is not None:
             place = describe_swallower(controller.crash)
             if place is None:
                 return None, controller.crash
-            controller.restart()  # told once
+            controller.restart()  # the crash is reported once
             raise CrashSwallowed(place)
         return value, None
 
@@ -130,7 +134,8 @@ def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:
 
 
 def _pass_argument(argument: Any) -> Any:
-    """A table that a pipeline is given passes the site of tables; anything else is what it is."""
+    """Pass a table through the site ``data.table``, so that faults can strike it. Return other
+    values as they are."""
     controller = current()
     if controller is None or not is_table(argument):
         return argument
@@ -138,15 +143,16 @@ def _pass_argument(argument: Any) -> Any:
 
 
 def _drain(pipeline: Callable[..., Any], *args: Any) -> Any:
-    """What a pipeline returns; a generator or another iterator is read to its end, for there it does its work."""
+    """Return the pipeline's value. A generator or iterator is read to its end, because it works
+    only then."""
     try:
         value = pipeline(*map(_pass_argument, args))
     except SystemExit as end:
         if end.code:
             raise
-        return None  # a script that says that all went well
+        return None  # exit code 0: a script that succeeded
     if inspect.iscoroutine(value):
-        value.close()  # or Python warns that nobody awaited it
+        value.close()  # without it Python warns that the coroutine was never awaited
     if inspect.iscoroutine(value) or inspect.isasyncgen(value):
         raise BadArgument("mlchaos.pipeline: the pipeline returned a coroutine. Run it with asyncio.run inside a plain function")
     return list(value) if isinstance(value, Iterator) else value

@@ -1,4 +1,4 @@
-"""A pipeline that was run under faults, and the judgements on its output."""
+"""Judge the output of a pipeline that was called under faults."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ..runs.verdicts import Run
 __all__ = ["PipelineRun"]
 
 UNFINISHED = ("*.tmp", "*.temp", "*.part", "*.partial", "*.incomplete", "*.inprogress", "*.lock", "*~", ".*", "_temporary")
-"""Names (of files and of directories) that tell every reader to keep off."""
+"""File and directory names that mark their content as incomplete for every reader."""
 LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
-"""Files whose records are lines."""
+"""Suffixes of files whose records are lines."""
 
 
 class PipelineRun(Run):
@@ -75,7 +75,7 @@ class PipelineRun(Run):
         output = self._again(isinstance(self.error, SimulatedCrash))
         again = PipelineRun(output, self._new_golden, self._again, self._calls + returned, cleared=True)
         again._previous = self
-        again._handed = self._handed  # what struck the first call is what the second one has to recover from
+        again._handed = self._handed  # the second call has to recover from the faults of the first
         return again
 
     @check_arguments("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
@@ -132,7 +132,8 @@ class PipelineRun(Run):
         return _left_behind(self._output, self.golden._output, patterns)
 
     def _left_before(self) -> list[str]:
-        """Return the files that an earlier call left whole, with other content, when it raised."""
+        """Return the files that an earlier call left complete, with different content, when it
+        raised."""
         before = self._previous
         if before is None:
             return []
@@ -140,7 +141,10 @@ class PipelineRun(Run):
         return [*left, *before._left_before()]
 
     def _compare_under_faults(self, judgement: str) -> None:
-        """Refuse to compare what no fault can have struck. A pipeline that fails by itself has a golden run that says so."""
+        """Refuse a comparison that no fault can have influenced.
+
+        A pipeline that fails by itself is exempt, because its golden run reports the failure.
+        """
         if self.error is None or not self._handed or not self._handed.quiet:
             super()._compare_under_faults(judgement)
 
@@ -180,14 +184,14 @@ class PipelineRun(Run):
 
     def _entry(self, key: str | int | None, whose: str) -> Any:
         if self.error is not None:
-            raise Incomplete(f"the pipeline {self.attempts[0].ended}: there are no values to judge")
+            raise Incomplete(f"the pipeline {self.attempts[0].ended}, so it returned no values to judge")
         return super()._entry(key, whose)
 
     def _check_judged(self, patterns: tuple[str, ...]) -> None:
         golden = self.golden._output
         if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(golden, patterns, before=True):
             raise BadArgument(
-                "there is no output to judge: the golden run returned None and changed no file below the test's own directories. "
+                "there is nothing to judge: the golden run returned None and changed no file below the test's own directories. "
                 "Return the output, or let the pipeline write below tmp_path"
             )
 
@@ -221,7 +225,7 @@ def _left_out(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _difference(actual: Output, golden: Output, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
-    """The first difference of two outputs, in words."""
+    """Return the first difference of two outputs in words, or None."""
     difference = first_difference(actual.record.kept, golden.record.kept, rtol=rtol, atol=atol, name="returned value")
     if difference is not None:
         return difference
@@ -237,7 +241,11 @@ def _difference(actual: Output, golden: Output, rtol: float, atol: float, patter
 
 
 def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
-    """Return files of the golden run (or of before) that are neither as they were nor golden: path, difference, and True if it is cut."""
+    """Yield the files that are neither unchanged nor as in the golden run.
+
+    Each comes with its path, its difference, and True if it is cut. Only files that existed before,
+    or exist in the golden run, count.
+    """
     whole = _judged_files(golden, patterns)
     for path, state in _judged_files(actual, patterns).items():
         known = [files[path] for files in (whole, golden.before, actual.before) if path in files]
@@ -247,14 +255,15 @@ def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> I
 
 
 def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
-    """Return True if a file is a part of a whole one; ``known`` are whole ones, the most likely first."""
+    """Return True if a file is a part of a complete one. ``known`` are complete ones, the likeliest
+    first."""
     if not state.size:
         return True
     if any(one.begins_with(state) for one in known):
         return not (renamed and state.closed)
     if renamed:
         return False
-    if state.closed is None:  # binary: one that was made in its full size, and filled in part
+    if state.closed is None:  # a binary file may be allocated in its full size and filled in part
         return state.size == known[0].size
     return not state.closed and known[0].closed is not False
 
@@ -274,7 +283,7 @@ def _amount(path: str, state: FileState) -> str:
 
 
 def _counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """How many rows or items there are, place by place."""
+    """Yield the number of rows or items at each position of a value."""
     if isinstance(value, Mapping):
         for place, (name, item) in enumerate(value.items()):
             yield from _counts(item, f"{path}[{key_text(name, place, len(value))}]")
@@ -283,7 +292,7 @@ def _counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
         items = list(value) if isinstance(value, (list, tuple)) else []
         nested = all(isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)) for item in items)
-        rows = sum(map(_rows, items)) if nested else 0  # batches: one may have lost some
+        rows = sum(map(_rows, items)) if nested else 0  # a batch in a list may have lost rows
         yield path, f"{len(value)} items" + (f" with {rows} rows" if rows else "")
     else:
         yield path, "nothing" if value is None else "a value"
