@@ -37,7 +37,7 @@ def test_stranger_adds_a_fault_and_a_site(example):
     """Both strike as declared, keep the promises, are listed, and leave nothing patched."""
     for name, body in FILES.items():
         example = example.with_file(name, body)
-    outcome = example.run("-W", "error", fresh=True)
+    outcome = example.run(fresh=True)
     assert set(outcome.outcomes) <= {"passed", "skipped"}, outcome.text
     assert outcome.outcomes["passed"] > 10
 
