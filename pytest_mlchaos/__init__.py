@@ -1,4 +1,4 @@
-"""Break machine-learning code on purpose, and prove that it recovers. A pytest plugin."""
+"""Break machine-learning code on purpose, and check that it recovers. A pytest plugin."""
 
 from __future__ import annotations
 

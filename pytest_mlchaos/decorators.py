@@ -1,4 +1,4 @@
-"""``chaos``: the decorators. ``chaos.gpu_oom(at=3)`` is an ordinary pytest mark."""
+"""Define ``chaos``, the decorators. ``chaos.gpu_oom(at=3)`` is an ordinary pytest mark."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ __all__ = ["chaos"]
 
 
 class _Chaos:
-    """Decorators that say what goes wrong: ``@chaos.gpu_oom``, ``@chaos.crash(at=3)``, ``@chaos.settings(max_trials=200)``.
+    """The decorators that declare faults: ``@chaos.gpu_oom``, ``@chaos.crash(at=3)``.
 
-    Each works bare and called, on functions and classes, in ``pytestmark`` and in ``pytest.param(..., marks=...)``.
-    ``pytest --mlchaos-faults`` lists them.
+    Use them with or without arguments, on functions and classes, in ``pytestmark`` and in
+    ``pytest.param(..., marks=...)``. ``@chaos.settings(max_trials=200)`` changes the settings of a test.
+    ``pytest --mlchaos-faults`` lists the faults.
     """
 
     EVERY: Every = EVERY
@@ -26,14 +27,14 @@ class _Chaos:
 
     @staticmethod
     def one_of(*values: Any) -> OneOf:
-        """A parameter to be drawn from these values; earlier ones count as simpler."""
+        """Return a parameter whose value the search draws from these values. Earlier ones count as simpler."""
         if not values:
-            raise BadArgument("chaos.one_of needs one value or more")
+            raise BadArgument("chaos.one_of: give it one value or more")
         return OneOf(values)
 
     @property
     def settings(self) -> pytest.MarkDecorator:
-        """``@chaos.settings(max_trials=…, max_faults=…, seed=…, timeout=…, budget=…)``: how one test is explored."""
+        """Change the settings of one test: ``@chaos.settings(max_trials=…, seed=…, timeout=…)``."""
         return pytest.mark.mlchaos_settings
 
     def __getattr__(self, name: str) -> pytest.MarkDecorator:

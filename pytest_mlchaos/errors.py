@@ -11,7 +11,7 @@ Exception
     ├── FaultError                                    a fault has a bug
     │   └── PayloadMismatch                           a fault does not support its payload
     ├── GoldenRunFailed                               the subject fails without any fault
-    ├── NonDeterministicSubject                       two runs of the subject differ without any fault
+    ├── NonDeterministicSubject                       two runs without faults differ
     ├── NotReproducible                               a failing schedule passed when it was repeated
     └── Verdict                (also AssertionError)  a failed test
         ├── NeverStruck                               a declared fault never struck
@@ -43,14 +43,14 @@ Exception
         └── NotConverged                              the loss is not finite, or not low enough in time
 
 BaseException
-└── SimulatedCrash             the process is gone; no ``except Exception`` catches it
+└── SimulatedCrash             the process has crashed. ``except Exception`` does not catch it.
 ```
 """
 
 from __future__ import annotations
 
 made: list[MlchaosError] | None = None
-"""The errors made while a test's body runs: what it catches and drops is looked for among them. None at other times."""
+"""The errors made while a test's body runs, to find those that it catches and drops. None at other times."""
 
 
 class MlchaosError(Exception):
@@ -71,7 +71,7 @@ class UnknownFault(BadArgument):
 
 
 class TargetNotFound(BadArgument):
-    """A dotted target (``"pkg.mod:obj.method"``) does not resolve, or cannot be patched."""
+    """A dotted target (``"pkg.mod:obj.method"``) cannot be resolved, or cannot be patched."""
 
 
 class MissingExtra(MlchaosError, ImportError):
@@ -127,7 +127,7 @@ class Verdict(MlchaosError, AssertionError):
 class NeverStruck(Verdict):
     """A declared fault never struck, so the test proved nothing about it.
 
-    ``@chaos.settings(allow_quiet=True)`` permits that.
+    Set ``@chaos.settings(allow_quiet=True)`` to allow that.
     """
 
 
@@ -182,7 +182,7 @@ class StateDiffers(Verdict):
 
 
 class NotRecovered(Verdict):
-    """A run under faults, or one resumed from a crash state, did not end in the state of its golden run."""
+    """A run under faults, or resumed from a crash state, did not end in the state of its golden run."""
 
 
 class BatchDiffers(Verdict):
@@ -265,7 +265,7 @@ class HalfWritten(Verdict):
 
 
 class SimulatedCrash(BaseException):
-    """The process is gone, as by SIGKILL.
+    """The process has crashed, as by SIGKILL.
 
     It is not an ``Exception``, because user code that catches errors must not survive its own
     death.

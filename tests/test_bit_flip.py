@@ -410,7 +410,7 @@ def test_where_names_a_part_or_is_a_predicate():
     assert pickle.loads(pickle.dumps(create("bit_flip", where="optimizer", at=1))) == create(
         "bit_flip", part="optimizer", at=1
     )  # our own bytes
-    with pytest.raises(BadArgument, match=r"bit_flip: expected part to be 'weights' or .* but got 'biases'"):
+    with pytest.raises(BadArgument, match=r"bit_flip: part must be 'weights' or .*, got 'biases'"):
         create("bit_flip", where="biases")
     assert chaos.bit_flip(where=chaos.one_of("weights", "gradients"))
 

@@ -180,7 +180,7 @@ def test_the_advice_holds():
         (GOLDEN, GOLDEN, {"margin": -1}, "expected margin to be 0 or more, in the metric's unit, but got -1 (int)"),
         (GOLDEN, GOLDEN, {"margin": math.nan}, "expected margin"),
         (GOLDEN, GOLDEN, {"alpha": 0.5}, "expected alpha to be above 0 and below 0.5 but got 0.5 (float)"),
-        (0.9, GOLDEN, {}, "expected chaos to be a list or another iterable but got float"),
+        (0.9, GOLDEN, {}, "chaos must be a list or another iterable, got float"),
         ([None] * 8, GOLDEN, {}, "expected a number for chaos[0] but got NoneType"),
         ([], [], {}, "0 pairs can never reach"),
     ],

@@ -324,7 +324,7 @@ def test_lost_work_is_judged_when_asked_for():
     assert "lost work: at most 6 steps" in str(found)
     with pytest.raises(NotRecovered, match=r"more than 5 steps had to be done again(.|\n)*most: 6, with a complete, after step 3"):
         found.assert_recovers(max_lost_steps=5)
-    with pytest.raises(BadArgument, match="max_lost_steps to be 0 or more but got -1"):
+    with pytest.raises(BadArgument, match="max_lost_steps must be 0 or more, got -1"):
         found.assert_recovers(max_lost_steps=-1)
 
 

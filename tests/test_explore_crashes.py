@@ -446,7 +446,7 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
         ("return train(workdir)", "jobs=2, isolation='in-process'", "needs fresh processes"),
         ("return train(workdir)", "horizon=-1", "horizon must be 1 or more"),
         ("return train(workdir)", "timeout=0", "timeout must be positive, got 0"),
-        ("return train(workdir)", "rtol=-1", "expected rtol to be a number of 0 or more"),
+        ("return train(workdir)", "rtol=-1", "rtol must be a number of 0 or more"),
     ],
 )
 def test_what_cannot_be_explored_gets_one_clear_error(project, body, call, says):

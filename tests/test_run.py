@@ -308,7 +308,7 @@ def test_there_must_be_something_to_judge(counter):
     [
         ("mlchaos.run('train.py')", "expects a plain callable as its subject but got a str"),
         ("mlchaos.run(coroutine)", "a coroutine function; run it with asyncio.run"),
-        ("mlchaos.run(train, tmp_path, max_restarts=-1)", "expected max_restarts to be 0 or more but got -1 (int)"),
+        ("mlchaos.run(train, tmp_path, max_restarts=-1)", "max_restarts must be 0 or more, got -1 (int)"),
         ("mlchaos.run(train, tmp_path, isolation='vm')", "expected isolation to be 'in-process' or 'process' but got 'vm' (str)"),
         ("mlchaos.run(train, tmp_path).assert_converged(below=1)", "a dict that holds them under 'losses', but it returned int"),
     ],

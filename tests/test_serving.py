@@ -706,8 +706,8 @@ class Asgi2:
 @pytest.mark.parametrize(
     ("app", "message"),
     [
-        (3, "but got 3 (int)"),
-        ("module:app", "but got str of 10 characters"),
+        (3, "got 3 (int)"),
+        ("module:app", "got str of 10 characters"),
         (lambda environ, start_response: [], "takes two arguments, as a WSGI app does"),
         (asgi2, "is an ASGI 2 app"),
         (Asgi2, "is an ASGI 2 app"),
@@ -726,13 +726,13 @@ def test_what_cannot_be_served_is_refused(serving, app, message):
     ("requests", "keywords", "message"),
     [
         ([], {}, "there are no requests"),
-        ("text", {}, "to be a list of requests but got str of 4 characters"),
-        ({"a": 1}, {}, "to be a list of requests"),
-        ([1], {"concurrency": 0}, "expected concurrency to be a number of requests, 1 or more, but got 0 (int)"),
+        ("text", {}, "must be a list of requests, got str of 4 characters"),
+        ({"a": 1}, {}, "must be a list of requests"),
+        ([1], {"concurrency": 0}, "concurrency must be a number of requests, 1 or more, got 0 (int)"),
         ([1], {"concurrency": True}, "got True (bool)"),
-        ([1], {"rate": 0}, "expected rate to be requests a second, above 0, but got 0 (int)"),
+        ([1], {"rate": 0}, "rate must be requests a second, above 0, got 0 (int)"),
         ([1], {"rate": "10"}, "got '10' (str)"),
-        ([1], {"is_error": 500}, "expected is_error to be a predicate"),
+        ([1], {"is_error": 500}, "is_error must be a predicate"),
     ],
 )
 def test_a_load_that_makes_no_sense_is_refused(serving, requests, keywords, message):

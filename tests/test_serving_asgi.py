@@ -309,7 +309,7 @@ def test_a_reply_has_status_headers_and_body(serving):
     assert (first.status, first.json, first.headers["content-type"], first.ok) == (201, {"a": 1}, "application/json", True)
     assert (second.status, second.text, second.ok) == (404, "grün", True)
     with pytest.raises(
-        BadArgument, match=r"the reply to request 1 \(GET /text\) is no JSON: 4 bytes, text/plain; charset=latin-1, status 404"
+        BadArgument, match=r"the reply to request 1 \(GET /text\) is not JSON: 4 bytes, text/plain; charset=latin-1, status 404"
     ):
         second.json  # noqa: B018
 

@@ -31,7 +31,7 @@ def test_bounds_may_just_be_reached():
         ([1], {"p100": 1}, "unknown bound 'p100'"),
         ([1], {"p0": 1}, "unknown bound 'p0'"),
         ([1], {"eror_rate": 0}, "did you mean 'error_rate'?"),
-        ([1], {"p99": "soon"}, "expected p99 in seconds"),
+        ([1], {"p99": "soon"}, "p99 must be in seconds"),
         ([1], {"error_rate": 2}, "a share from 0 to 1 but got 2 (int)"),
         ([1, float("nan")], {"p99": 1}, "expected latency 1 to be a number of seconds"),
         ([-1], {"p99": 1}, "expected latency 0"),

@@ -251,7 +251,7 @@ def test_each_item_of_a_generator_is_a_visit_of_a_stream(library):
 
 
 def test_each_item_of_an_asynchronous_generator_is_a_visit(library):
-    """It stays one; but it is no stream that could be reordered."""
+    """It stays one; but it is not a stream that could be reordered."""
 
     async def items():
         return [item async for item in library.stream_async()]

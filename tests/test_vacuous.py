@@ -48,7 +48,7 @@ def empty(*args):
 TEST = "import contextlib, job, pytest\n{marks}\ndef test_it(mlchaos, tmp_path):\n    {body}\n"
 NO_FAULT = "this test declares no fault"
 NOT_JUDGED = "nothing judged the result of"
-SET_UP = "fell outside of what"
+SET_UP = "fell outside the code that"
 FAIL = '@chaos.call_failure(target="job:load", at=0)'
 SURVIVE = "try: job.load(0)\n    except RuntimeError: pass"
 
@@ -373,4 +373,4 @@ def test_an_apply_that_does_nothing_when_it_is_called_is_refused(example, kind):
             '''A fault of the user's own.'''
             site = "numbers"
             {kind}
-    """).run(errors=1).has("BadArgument: Idle: apply() is a", "make it a plain function")
+    """).run(errors=1).has("BadArgument: Idle: apply() is a", "Make it a plain function")

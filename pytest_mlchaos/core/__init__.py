@@ -1,1 +1,1 @@
-"""Pure data and decisions; the standard library only."""
+"""Pure data and decisions. This folder imports only the standard library."""

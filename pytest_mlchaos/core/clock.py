@@ -1,4 +1,4 @@
-"""The clocks that a trial can run on."""
+"""Define the clocks that a trial can use."""
 
 from __future__ import annotations
 
@@ -7,53 +7,59 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from time import monotonic, sleep  # by name: whoever patches the module's attributes leaves these alone
+from time import monotonic, sleep  # imported by name, so that patches of the module's attributes do not reach them
 from typing import ClassVar, Protocol
 
 __all__ = ["Clock", "RealClock", "VirtualClock"]
 
 _waited_until: ContextVar[float] = ContextVar("mlchaos_waited_until", default=0.0)
-"""In a task of a loop in another thread: when, in seconds of the clock, the last of its delays is over."""
+"""In a task of a loop in a different thread: the end of its last delay, in seconds of the clock."""
 TICK_SECONDS = 2.0**-20
-"""Seconds (about a microsecond) that pass when virtual time is read: a loop that waits for a deadline comes to its end."""
+"""The seconds (about a microsecond) that pass when virtual time is read.
+
+Without them, a loop that polls the clock until a deadline would never end.
+"""
 
 
 class Clock(Protocol):
-    """Seconds since some start, and ways to let them pass."""
+    """A source of time, with ways to let time pass."""
 
     @property
     def reason(self) -> str:
-        """Why a clock that was to be virtual is real; nothing where it is what was asked for."""
+        """The reason why a virtual clock has become real. Empty if it has not."""
         ...
 
     def now(self) -> float:
-        """Seconds since an arbitrary start."""
+        """Return the seconds since an arbitrary start."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Let this number of seconds pass."""
         ...
 
     def to_await(self, seconds: float) -> float:
-        """Of a delay in a coroutine, the seconds that its event loop has to wait."""
+        """Return the seconds that the event loop must wait for a delay in a coroutine."""
         ...
 
     def become_real(self, reason: str) -> None:
-        """From now on time passes by itself."""
+        """Let time pass by itself from now on."""
         ...
 
     def set_alarm(self, seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
-        """Call ``ring()`` once so many seconds have passed; gives what takes that back. One alarm at a time."""
+        """Call ``ring()`` once after this many seconds, and return a function that cancels it.
+
+        There is one alarm at a time.
+        """
         ...
 
 
 class RealClock:
-    """``clock="real"``: an injected delay is really waited for."""
+    """The clock for ``clock="real"``: injected delays take real time."""
 
     reason = ""
 
     def now(self) -> float:
-        """Seconds of the monotonic clock."""
+        """Return the seconds of the monotonic clock."""
         return monotonic()
 
     def sleep(self, seconds: float) -> None:
@@ -61,22 +67,22 @@ class RealClock:
         sleep(seconds)
 
     def to_await(self, seconds: float) -> float:
-        """All of them."""
+        """Return the whole delay."""
         return seconds
 
     def become_real(self, reason: str) -> None:
-        """It is."""
+        """Do nothing: it is real already."""
 
     def set_alarm(self, seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
-        """In a thread of its own."""
+        """Start a timer in a thread of its own."""
         return _timer(seconds, ring)
 
 
 class VirtualClock:
-    """``clock="virtual"``: time passes where code waits, and nowhere else; a wait takes no time.
+    """The clock for ``clock="virtual"``: time passes only if code waits, and a wait returns at once.
 
-    It governs the thread that it was made in. Other threads live in real time, and once they are part of what is tested
-    (``become_real``) so does this one: then the clock goes on from where it stands.
+    It governs the thread that made it. Other threads run in real time. If one of them takes part in the
+    test, this thread changes to real time too (``become_real``), and the clock continues from its value.
     """
 
     furthest: ClassVar[float] = 0.0
@@ -85,45 +91,46 @@ class VirtualClock:
         self.reason = ""
         self.others: Callable[[], str] = str
         self.on_sleep: Callable[[], None] = lambda: None
-        """Called before code in the governed thread lets time pass."""
+        """A function that is called before code in the governed thread lets time pass."""
         self._thread = threading.get_ident()
         self._passed = 0.0
         self.wall_shift = 0.0
-        """Seconds by which what is shown of the time of day is off."""
+        """The seconds by which the displayed time of day is shifted."""
         self._real_since: float | None = None
         self._alarm: tuple[float, Callable[[], None]] | None = None
         self._stop_timer: Callable[[], None] | None = None
-        # a short binary fraction: sums of times round alike in each run; and never before what an earlier clock has shown
+        # A multiple of 1/1024 has few binary digits, so sums of times round alike in each run.
+        # The start is never before a time that an earlier clock has shown.
         self._start = max(math.ceil(monotonic() * 1024) / 1024, VirtualClock.furthest)
 
     @property
     def is_mine(self) -> bool:
-        """Whether the calling thread is the one that it was made in."""
+        """Return True in the thread that made the clock."""
         return threading.get_ident() == self._thread
 
     @property
     def is_real(self) -> bool:
-        """Whether time passes by itself, by now."""
+        """Return True if time passes by itself."""
         return self._real_since is not None
 
     @property
     def governs(self) -> bool:
-        """Whether the calling thread's time is virtual."""
+        """Return True if the time of the calling thread is virtual."""
         return not self.is_real and self.is_mine
 
     def passed(self) -> float:
-        """Seconds since the clock was made."""
+        """Return the seconds since the clock was made."""
         if self._real_since is not None:
             return self._passed + (monotonic() - self._real_since)
         self._passed += TICK_SECONDS
         return self._passed
 
     def now(self) -> float:
-        """Seconds, as ``time.monotonic`` gives them."""
+        """Return the seconds, as ``time.monotonic`` does."""
         return self._start + self.passed()
 
     def skip(self, seconds: float) -> None:
-        """Let time pass, at once; up to an alarm, if that comes before."""
+        """Let time jump. If an alarm is set for an earlier moment, call it on the way."""
         if self._alarm is not None and self._passed + seconds >= self._alarm[0]:
             (when, ring), self._alarm = self._alarm, None
             before, self._passed = self._passed, max(self._passed, when)
@@ -132,7 +139,10 @@ class VirtualClock:
         self._passed += seconds
 
     def set_alarm(self, seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
-        """Where time jumps over that moment, in the thread that waits; in a thread of its own once time is real."""
+        """Call ``ring()`` in the waiting thread when virtual time passes that moment.
+
+        If time is real, call it in a thread of its own.
+        """
         if self.is_real:
             return _timer(seconds, ring)
         self._alarm = self._passed + seconds, ring
@@ -145,16 +155,25 @@ class VirtualClock:
         return stop
 
     def end(self) -> None:
-        """The trial is over: the next clock goes on from here, for what outlives trials has seen this time."""
+        """End the trial: the next clock starts at this time.
+
+        Objects that outlive a trial have seen this time, and time must not run backwards for them.
+        """
         VirtualClock.furthest = math.ceil(self.now() * 1024) / 1024
 
     def check(self) -> None:
-        """Time is about to jump: it becomes real if that would jump over somebody's work (``others`` says whose)."""
+        """Make time real if a jump would skip the work of others. Call this before each jump.
+
+        ``others`` returns a description of such work.
+        """
         if self.governs and (reason := self.others()):
             self.become_real(reason)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass; at once in the thread that the clock governs. Another thread that waits so is part of what is tested."""
+        """Let time pass, at once in the thread that the clock governs.
+
+        A different thread that waits here takes part in the test, so time becomes real.
+        """
         if not self.is_real and not self.is_mine:
             self.become_real(f"the thread {threading.current_thread().name} waits too")
         if seconds:
@@ -162,14 +181,15 @@ class VirtualClock:
         if self.governs:
             self.on_sleep()
             self.skip(seconds)
-            seconds = 0  # threads that are no part of this get their turn all the same
+            seconds = 0  # other threads still get their turn to run
         sleep(seconds)
 
     def to_await(self, seconds: float) -> float:
-        """Of a delay in a coroutine, the seconds that its event loop has to wait.
+        """Return the seconds that the event loop must wait for a delay in a coroutine.
 
-        All of them in the governed thread, whose loop jumps. A loop in a thread of its own has somebody waiting for it: time
-        passes for who waits, once for what tasks wait for together.
+        In the governed thread this is the whole delay, because its loop jumps. A loop in a thread of its own
+        does not wait. The governed thread waits for its result, so virtual time advances there instead.
+        Tasks that wait at the same time advance it only once.
         """
         if self.is_real or self.governs:
             return seconds
@@ -180,7 +200,10 @@ class VirtualClock:
 
     @contextlib.contextmanager
     def beginning_now(self) -> Iterator[None]:
-        """Tasks of another thread's loop that are made in here begin at this time, and so do the tasks that they make."""
+        """Let tasks that a loop in a different thread makes in here begin at this time.
+
+        The same holds for the tasks that they make.
+        """
         token = _waited_until.set(self._passed)
         try:
             yield
@@ -188,7 +211,7 @@ class VirtualClock:
             _waited_until.reset(token)
 
     def become_real(self, reason: str) -> None:
-        """From now on time passes by itself; the first reason is kept."""
+        """Let time pass by itself from now on. Keep the first reason."""
         if self._real_since is None:
             self.reason = reason
             self._real_since = monotonic()
@@ -198,7 +221,7 @@ class VirtualClock:
 
 
 def _timer(seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
-    """Ring after so many real seconds; gives what takes that back."""
+    """Call ``ring`` after this many real seconds, and return a function that cancels it."""
     timer = threading.Timer(seconds, ring)
     timer.name, timer.daemon = "mlchaos-alarm", True
     timer.start()

@@ -1,4 +1,4 @@
-"""Faults: what goes wrong at a visit. The base class and the registry."""
+"""Define the base class of faults, and their registry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAULTS: dict[str, type[Fault]] = {}
 
 
 class Every:
-    """All visits: ``at=chaos.EVERY``."""
+    """All visits of a site: ``at=chaos.EVERY``."""
 
     def __repr__(self) -> str:
         return "chaos.EVERY"
@@ -52,7 +52,7 @@ EVERY = Every()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OneOf:
-    """A parameter to be drawn from these values; earlier ones are simpler."""
+    """A parameter whose value the search draws from these values. Earlier ones count as simpler."""
 
     values: tuple[Any, ...]
 
@@ -61,7 +61,7 @@ class OneOf:
 
 
 class Opaque:
-    """A parameter's value that cannot be written as text, so that a schedule with it can be neither pasted nor replayed."""
+    """A parameter's value that cannot be written as text. Its schedule cannot be pasted or replayed."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -79,22 +79,22 @@ def is_drawn(value: object) -> bool:
 
 
 def _visits(owner: str, at: Any) -> Any:
-    """Return ``at`` in its one form: None, EVERY, something to draw, or distinct visit numbers in order.
+    """Return ``at`` in its normal form: None, EVERY, a value to draw, or distinct visit numbers in order.
 
-    More than three numbers at one distance are a range: it costs the same however far it reaches.
+    More than three numbers at equal distances become a range, which costs the same for any length.
     """
     if at is None or at is EVERY or is_drawn(at):
         return at
     numbers = at if isinstance(at, range) else _visit_numbers(at)
     if not numbers or min(numbers[0], numbers[-1]) < 0:
         raise BadArgument(
-            f"{owner}: expected at to be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY but got {format_value(at)}"
+            f"{owner}: at must be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY, got {format_value(at)}"
         )
     return _compact(numbers)
 
 
 def _visit_numbers(at: Any) -> tuple[int, ...]:
-    """Return the distinct numbers of a number or a list, in order; nothing if any item is not a visit number."""
+    """Return the distinct numbers of a number or a list, in order. Return none if an item is not a visit number."""
     single = index(at)
     items = [at] if single is not None else at
     if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
@@ -104,9 +104,9 @@ def _visit_numbers(at: Any) -> tuple[int, ...]:
 
 
 def _compact(numbers: tuple[int, ...] | range) -> tuple[int, ...] | range:
-    """Return numbers in order as a range if they are more than three at one distance, else as a tuple.
+    """Return numbers in order: more than three at equal distances as a range, else as a tuple.
 
-    Nothing here calls ``len`` on a range: it overflows above 2**63.
+    Do not call ``len`` on a range: it overflows above 2**63.
     """
     if isinstance(numbers, range):
         first, last = sorted((numbers[0], numbers[-1]))
@@ -120,7 +120,7 @@ def _compact(numbers: tuple[int, ...] | range) -> tuple[int, ...] | range:
 
 
 def following(visits: tuple[int, ...] | range, start: int) -> int | None:
-    """Return the first of these visits from ``start`` on, or None."""
+    """Return the first of these visits that is not before ``start``, or None."""
     if isinstance(visits, range):
         found = visits.start + max(0, -(-(start - visits.start) // visits.step)) * visits.step
         return found if found in visits else None
@@ -129,7 +129,10 @@ def following(visits: tuple[int, ...] | range, start: int) -> int | None:
 
 
 def _is_predicate(where: Any) -> bool:
-    """Return True for what can be called with one visit. A class, or a coroutine function, would hold for every visit."""
+    """Return True for a function that takes one visit.
+
+    A class or a coroutine function does not count: its result would be true for each visit.
+    """
     if not callable(where) or isinstance(where, type) or inspect.iscoroutinefunction(where):
         return False
     try:
@@ -137,11 +140,12 @@ def _is_predicate(where: Any) -> bool:
     except TypeError:
         return False
     except ValueError:
-        return True  # a function of C that does not say what it takes
+        return True  # a C function without a signature
     return True
 
 
-@typing.dataclass_transform(kw_only_default=True, frozen_default=True)  # of subclasses, for type checkers: register makes them so
+# register makes subclasses frozen dataclasses: this says so to type checkers.
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Fault:
     """A fault that strikes at the visits of one site.
@@ -168,7 +172,7 @@ class Fault:
     name."""
     name: ClassVar[str] = ""
     needs: ClassVar[tuple[str, str] | None] = None
-    """The package that it cannot work without, and the extra that installs it."""
+    """The package that the fault needs, and the extra that installs it."""
     random: ClassVar[bool] = True
     """True if it draws numbers from ``visit.seed``. Then the schedule's seed is needed to
     reproduce it."""
@@ -176,7 +180,7 @@ class Fault:
     """True if it also observes the visits after its last strike, as long as its memory is not
     empty."""
     compared: ClassVar[bool] = False
-    """True if payloads are compared before and after a strike of a built-in fault; those of others always are."""
+    """True to compare payloads before and after a strike of a built-in fault. Those of your own faults always are."""
     searchable: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn if the visits are drawn and they were not given, from 0 up to
     what ``probe`` measured.
@@ -193,7 +197,7 @@ class Fault:
     """For a parameter, given values that a search takes for several positions, such as a site
     with a start and an end."""
     ends_process: ClassVar[bool] = False
-    """True if a strike usually ends the process: a search schedules no more of these than the run may restart."""
+    """True if a strike usually ends the process. The search schedules at most as many as the run may restart."""
 
     at: Any = None
     p: float | None = None
@@ -209,24 +213,23 @@ class Fault:
         object.__setattr__(self, "at", _visits(self.name, self.at))
         check_fields(self.name, self, type_hints(type(self)), is_drawn)
         if self.at is not None and self.p is not None:
-            raise BadArgument(f"{self.name}: at and p exclude each other; give one of them")
+            raise BadArgument(f"{self.name}: at= and p= exclude each other. Give one of them")
         if self.p is not None and not is_drawn(self.p) and not 0 < self.p <= 1:
-            raise BadArgument(f"{self.name}: expected p to be a probability above 0 and up to 1 but got {format_value(self.p)}")
+            raise BadArgument(f"{self.name}: p must be a probability above 0 and at most 1, got {format_value(self.p)}")
         if self.times is not None and not is_drawn(self.times) and self.times < 1:
-            raise BadArgument(f"{self.name}: expected times to be 1 or more but got {format_value(self.times)}")
+            raise BadArgument(f"{self.name}: times must be 1 or more, got {format_value(self.times)}")
         if self.where is not None and not _is_predicate(self.where):
             raise BadArgument(
-                f"{self.name}: expected where to be a predicate on the visit, a function of one argument, "
-                f"but got {format_value(self.where)}"
+                f"{self.name}: where must be a predicate on the visit (a function of one argument), got {format_value(self.where)}"
             )
         if self.rank is not None and not is_drawn(self.rank) and index(self.rank) is None:
-            raise BadArgument(f"{self.name}: expected rank to be the number of a rank (0, 1, ...) but got {format_value(self.rank)}")
+            raise BadArgument(f"{self.name}: rank must be the number of a rank (0, 1, ...), got {format_value(self.rank)}")
         if "site" in fields_of(type(self)) and isinstance(site := getattr(self, "site", None), str) and not site.strip():
-            raise BadArgument(f"{self.name}: expected site to be the name of a site but got {format_value(site)}")
+            raise BadArgument(f"{self.name}: site must be the name of a site, got {format_value(site)}")
         self.check()
 
     def check(self) -> None:
-        """Refuse parameters that make no sense together, with ``BadArgument``."""
+        """Raise ``BadArgument`` if the parameters contradict each other. Override it in a fault."""
 
     def apply(self, visit: Visit) -> Any:
         """Strike: return a new payload or None, raise what the operation would raise, or ask for
@@ -249,7 +252,10 @@ class Fault:
         return True
 
     def applies_to(self, process: Mapping[str, Any]) -> bool:
-        """Return True if it may strike in a process with these attributes (``rank``, ``world_size``). The test's own process has none."""
+        """Return True if the fault may strike in a process with these attributes (``rank``, ``world_size``).
+
+        The test's own process has none.
+        """
         return self.rank is None or process.get("rank") == self.rank
 
     def activate(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
@@ -321,7 +327,7 @@ _HINTS: dict[type[Fault], dict[str, Any]] = {}
 
 
 def type_hints(cls: type[Fault]) -> dict[str, Any]:
-    """The annotations of a fault's own parameters; what cannot be resolved is not checked."""
+    """Return the annotations of a fault's own parameters. One that cannot be resolved is left out."""
     if cls not in _HINTS:
         try:
             hints = typing.get_type_hints(cls, include_extras=True)
@@ -332,12 +338,12 @@ def type_hints(cls: type[Fault]) -> dict[str, Any]:
 
 
 def fields_of(cls: type[Fault]) -> list[str]:
-    """The keywords that a fault takes, the common ones first."""
+    """Return the names of the keywords that a fault takes, the common ones first."""
     return [field.name for field in dataclasses.fields(cls) if field.compare]
 
 
 def chaos_marks(function: object) -> list[str]:
-    """Return the names of the faults, and of ``settings``, that a function was decorated with."""
+    """Return the names of the faults, and of ``settings``, in a function's decorators."""
     found = []
     while function is not None:
         marks = getattr(function, "pytestmark", None)
@@ -356,46 +362,52 @@ def _snake(name: str) -> str:
 
 
 def register(cls: F) -> F:
-    """Make ``cls`` a frozen dataclass and give it the decorator ``chaos.<name>`` (its name in snake case, or its ``name``)."""
+    """Make ``cls`` a frozen dataclass and give it the decorator ``chaos.<name>``.
+
+    The name is ``cls.name``, or the class's name in snake case.
+
+    Raises:
+        BadArgument: ``cls`` is not a subclass of ``Fault``, has no site, or the name is taken.
+    """
     if not (inspect.isclass(cls) and issubclass(cls, Fault)):
-        raise BadArgument(f"chaos.register expects a subclass of Fault but got {format_value(cls)}")
+        raise BadArgument(f"chaos.register: the class must be a subclass of Fault, got {format_value(cls)}")
     for method in ("apply", "observe", "probe"):
         function = getattr(cls, method)
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             kind = "a generator" if inspect.isgeneratorfunction(function) else "a coroutine"
             raise BadArgument(
-                f"{cls.__name__}: {method}() is {kind} function, which does nothing when it is called; make it a plain function"
+                f"{cls.__name__}: {method}() is {kind} function, which does nothing when it is called. Make it a plain function"
             )
     if "__dataclass_fields__" not in cls.__dict__:
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
     if not cls.__dict__.get("name"):
         cls.name = _snake(cls.__name__)
     if "site" not in fields_of(cls) and not isinstance(getattr(cls, "site", None), (str, property)):
-        raise BadArgument(f'{cls.__name__}: a fault names its site, as in site = "train.step"')
+        raise BadArgument(f'{cls.__name__}: a fault must name its site, as in site = "train.step"')
     known = FAULTS.get(cls.name)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise BadArgument(
-            f"a fault named {cls.name!r} is registered already, by {known.__module__}.{known.__qualname__}; give one a name of its own"
+            f"a fault named {cls.name!r} is registered already, by {known.__module__}.{known.__qualname__}. Rename one of them"
         )
     FAULTS[cls.name] = cls
     return cls
 
 
 def find(name: str) -> type[Fault]:
-    """The fault registered under ``name``."""
+    """Return the fault class with this name."""
     try:
         return FAULTS[name]
     except KeyError:
-        raise UnknownFault(f"unknown fault {name!r}{did_you_mean(name, FAULTS)}; known are {', '.join(sorted(FAULTS))}") from None
+        raise UnknownFault(f"unknown fault {name!r}{did_you_mean(name, FAULTS)}. The faults are {', '.join(sorted(FAULTS))}") from None
 
 
 def create(name: str, /, **keywords: Any) -> Fault:
-    """A fault of that name; a wrong keyword is refused with the ones that there are."""
+    """Return a fault of that name. Refuse an unknown keyword with a list of the known ones."""
     cls = find(name)
     known = fields_of(cls)
     for keyword in keywords:
         if keyword not in known:
-            raise BadArgument(f"{name} got an unknown keyword {keyword!r}{did_you_mean(keyword, known)}; it takes {', '.join(known)}")
+            raise BadArgument(f"{name} got an unknown keyword {keyword!r}{did_you_mean(keyword, known)}. It takes {', '.join(known)}")
     try:
         return cls(**keywords)
     except TypeError as error:

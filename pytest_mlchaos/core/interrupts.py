@@ -1,11 +1,11 @@
-"""Deferred signals: no Ctrl-C, time limit or other signal handler runs in the middle of a set-up or of its undoing.
+"""Defer signals, so that no signal handler interrupts a set-up or its reversal.
 
 Python calls signal handlers between two instructions of the main thread. A handler that raises there (``KeyboardInterrupt``,
-pytest-timeout's ``Failed``) would leave half of a set-up behind. So a set-up and its undoing swap every handler for one that only notes
-the signal. The real handler runs right afterwards.
+pytest-timeout's ``Failed``) would leave a set-up half done. So each set-up and its reversal replace all handlers by one that
+only notes the signal. The real handler runs right afterwards.
 
-One gap remains: an exception can leave ``__exit__`` at its very first instruction. Contexts are therefore registered while they are
-open, and ``leave`` closes those that were skipped.
+One gap remains: an exception can leave ``__exit__`` at its very first instruction. Contexts are therefore registered while they
+are open, and ``leave`` closes those whose ``__exit__`` was skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# The functions of C: those of ``signal`` turn every number into an enum member first, which takes longer than all the rest.
+# The C functions are faster: those of ``signal`` convert each number to an enum member, which takes longer than all else here.
 _get, _set = _signal.getsignal, _signal.signal
 _NUMBERS = tuple(sorted(map(int, signal.valid_signals())))
 
@@ -48,7 +48,7 @@ class _Exits(Protocol):
 
 
 class _Signals:
-    """The handlers that wait, and the signals that came meanwhile. Only the main thread touches this."""
+    """The deferred handlers, and the signals that arrived while they were deferred. Only the main thread uses this."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -56,16 +56,17 @@ class _Signals:
         self.pending: dict[int, FrameType | None] = {}
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Take the place of each handler."""
+        """Replace each handler, and note its signal."""
         if self.depth:
             self.pending[number] = frame
-        else:  # while handlers come back, one after the other
+        # ``release`` is restoring the handlers, one after the other.
+        else:
             waiting = self.handlers.get(number)
             if callable(waiting):
                 waiting(number, frame)
 
     def hold(self) -> BaseException | None:
-        """Defer from now on, and return what a handler raised while that began."""
+        """Start to defer, and return the exception that a handler raised while this began."""
         late: BaseException | None = None
         if self.depth:
             self.depth += 1
@@ -79,11 +80,11 @@ class _Signals:
                         self.handlers[number] = found
                         _set(number, _note)
                 return late
-            except BaseException as error:  # noqa: BLE001  # a handler raised it: it waits, too
+            except BaseException as error:  # noqa: BLE001  # a handler raised it: it is deferred, too
                 late = error
 
     def in_child(self) -> None:
-        """A process that was forked meanwhile is in no set-up: its handlers are those that wait here."""
+        """Restore the handlers in a forked process, which is not in a set-up."""
         self.depth = 0
         self.pending.clear()
         while self.handlers:
@@ -92,7 +93,7 @@ class _Signals:
                 _set(number, waiting)
 
     def release(self) -> None:
-        """End what ``hold`` began. The outermost one puts the handlers back, and calls those whose signal came."""
+        """End ``hold``. The outermost call restores the handlers, and calls those whose signals arrived."""
         if self.depth > 1:
             self.depth -= 1
             return
@@ -105,7 +106,7 @@ class _Signals:
                         _set(number, waiting)
                     del self.handlers[number]
                 self.depth = 0
-                while self.pending:  # SIGINT last: an interruption must not be lost in another exception
+                while self.pending:  # SIGINT last: a KeyboardInterrupt must not be hidden by a different exception
                     number = max(self.pending, key=lambda number: number != signal.SIGINT)
                     frame = self.pending.pop(number)
                     waiting = _get(number)
@@ -114,7 +115,7 @@ class _Signals:
                     elif waiting == signal.SIG_DFL:
                         signal.raise_signal(number)
                 break
-            except BaseException as error:  # noqa: BLE001  # all come back first
+            except BaseException as error:  # noqa: BLE001  # restore all handlers before raising
                 raised = error
         if raised is not None:
             raise raised
@@ -132,7 +133,7 @@ def _is_main() -> bool:
 
 
 class deferred:  # noqa: N801  # read as a function: ``with deferred():``
-    """Defer signals inside this context; it nests, and does nothing outside the main thread."""
+    """Defer signals inside this context. It can be nested. Outside of the main thread it does nothing."""
 
     __slots__ = ("_holds",)
 
@@ -151,7 +152,7 @@ class deferred:  # noqa: N801  # read as a function: ``with deferred():``
 
 
 class Uninterruptible(Generic[T_co]):
-    """A context manager whose ``__enter__`` and ``__exit__`` no signal handler interrupts."""
+    """A context manager whose ``__enter__`` and ``__exit__`` are not interrupted by signal handlers."""
 
     __slots__ = ("_context",)
 
@@ -180,7 +181,7 @@ class Uninterruptible(Generic[T_co]):
         try:
             if late is None:
                 return self._context.__exit__(kind, error, trace)
-            # A handler raised it behind the last instruction of the body.
+            # A handler raised it after the last instruction of the body.
             late.__context__ = late.__context__ or error
             if not self._context.__exit__(type(late), late, late.__traceback__):
                 raise late
@@ -191,7 +192,7 @@ class Uninterruptible(Generic[T_co]):
 
 
 def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterruptible[T]]:
-    """Make a context manager from a generator function: as ``contextlib.contextmanager``, and ``Uninterruptible``."""
+    """Make an ``Uninterruptible`` context manager from a generator function, like ``contextlib.contextmanager``."""
     make = contextlib.contextmanager(function)
 
     @functools.wraps(function)
@@ -202,13 +203,13 @@ def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterru
 
 
 def register_open(context: _Exits) -> None:
-    """Register an open context: ``leave`` closes it unless ``unregister_open`` is called before."""
+    """Register an open context. ``leave`` closes it unless ``unregister_open`` is called first."""
     if _is_main():
         _open.append(context)
 
 
 def unregister_open(context: _Exits) -> None:
-    """Strike a context off the register, if it is there."""
+    """Remove a context from the register, if it is there."""
     for place in reversed(range(len(_open))):
         if _open[place] is context:
             del _open[place]
@@ -216,14 +217,14 @@ def unregister_open(context: _Exits) -> None:
 
 
 def count_open() -> int:
-    """Return how many contexts are open: what ``leave`` goes back to."""
+    """Return the number of open contexts, to pass it to ``leave``."""
     return len(_open)
 
 
 def leave(mark: int, *undo: Callable[[], object]) -> None:
     """Close all contexts that were opened after ``mark`` and skipped by an interruption, then call each ``undo``.
 
-    What they raise is raised once all is done.
+    Raise the last of their exceptions at the end.
     """
     failure: BaseException | None = _signals.hold() if _is_main() else None
     try:
@@ -231,15 +232,15 @@ def leave(mark: int, *undo: Callable[[], object]) -> None:
             context = _open[-1]
             try:
                 context.__exit__(None, None, None)
-            except BaseException as error:  # noqa: BLE001  # the others are closed first
+            except BaseException as error:  # noqa: BLE001  # close the others first
                 failure = error
             unregister_open(context)
         for call in undo:
             try:
                 call()
-            except BaseException as error:  # noqa: BLE001  # as above
+            except BaseException as error:  # noqa: BLE001  # call the others first
                 failure = error
-                call()  # an undo goes on where it stopped
+                call()  # an undo continues at the step that failed
     finally:
         if _is_main():
             _signals.release()
@@ -248,12 +249,12 @@ def leave(mark: int, *undo: Callable[[], object]) -> None:
 
 
 def handler(number: int) -> Any:
-    """Return the handler of a signal, also while it waits."""
+    """Return the handler of a signal, even if it is deferred."""
     return _signals.handlers.get(number) if _get(number) is _note else signal.getsignal(number)
 
 
 def handle(number: int, new: Any) -> Any:
-    """Set the handler of a signal, and return the one before; while signals are deferred it waits, too."""
+    """Set the handler of a signal, and return the previous one. A new handler is deferred like the others."""
     before = handler(number)
     if _signals.depth and _is_main() and callable(new):
         _set(number, _note)
@@ -265,7 +266,7 @@ def handle(number: int, new: Any) -> Any:
 
 
 def catch_up(number: int) -> None:
-    """Call the handler of a signal that waits now, and let it raise: the code here is what expects that."""
+    """Call the handler of a pending signal now, and let it raise: the calling code expects that."""
     if _is_main() and number in _signals.pending:
         frame, waiting = _signals.pending.pop(number), handler(number)
         if callable(waiting):
@@ -273,6 +274,6 @@ def catch_up(number: int) -> None:
 
 
 def forget(number: int) -> None:
-    """Drop a signal that waits: its reason is over."""
+    """Drop a pending signal whose reason no longer exists."""
     if _is_main():
         _signals.pending.pop(number, None)

@@ -1,4 +1,4 @@
-"""The journal: an append-only record of the faults that struck. No times, no values of the user's data."""
+"""Define the journal: an append-only record of strikes. It holds no times and no values of the user's data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Journal", "Strike"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Strike:
-    """One fault that struck: at which site and visit, and what it did (shapes and counts)."""
+    """One strike of a fault: its site, its visit, and its effect in shapes and counts."""
 
     fault: str
     site: str
@@ -24,32 +24,33 @@ class Strike:
         return f"{self.fault} struck {self.site} {self.visit}"
 
     def of_rank(self, rank: int) -> Strike:
-        """Return the strike as one of this rank."""
+        """Return the strike with this rank."""
         return dataclasses.replace(self, details={"rank": rank, **self.details})
 
     def as_dict(self) -> dict[str, Any]:
-        """The strike as plain data."""
+        """Return the strike as plain data."""
         return {"fault": self.fault, "site": self.site, "visit": self.visit, **({"details": dict(self.details)} if self.details else {})}
 
 
 class Journal(Sequence[Strike]):
     """The strikes of one trial, in the order in which they happened.
 
-    As text (``lines``) they have an order that no thread decides: process after process, and in each by site, visit and what struck.
+    ``lines`` sorts them, because threads do not run in a fixed order: by process, and in each process by
+    site, visit and fault.
     """
 
     def __init__(self, refresh: Callable[[], object] = lambda: None) -> None:
-        """Make an empty journal. ``refresh`` is called before it is read: it appends what other processes have told."""
+        """Make an empty journal. ``refresh`` is called before each read, to add the strikes of other processes."""
         self._refresh = refresh
         self._strikes: list[Strike] = []
-        self._ends: set[int] = set()  # how many strikes there were when a process ended
+        self._ends: set[int] = set()  # the number of strikes at each end of a process
 
     def append(self, strike: Strike) -> None:
-        """Record one more."""
+        """Add a strike."""
         self._strikes.append(strike)
 
     def end_process(self) -> None:
-        """The strikes so far come before all that follow, in any order of lines."""
+        """Keep the strikes so far before all later ones in the order of ``lines``."""
         self._ends.add(len(self._strikes))
 
     @overload
@@ -72,7 +73,7 @@ class Journal(Sequence[Strike]):
         return f"<Journal of {len(self)} strikes>"
 
     def lines(self, **context: Any) -> list[str]:
-        """Return one JSON object for each strike, in a fixed order of lines and keys: equal journals are equal byte for byte."""
+        """Return one JSON object per strike, in a fixed order of lines and keys. Equal journals give equal bytes."""
         self._refresh()
         lines = []
         for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):

@@ -1,14 +1,14 @@
-"""Words for keys, differences, exceptions and arguments that do not give the user's data away.
+"""Describe keys, differences, exceptions and arguments without showing the user's data.
 
-Reports may leave the machine on which the data are: in a CI log, a JUnit file, a journal. So they show names of the code, shapes,
-counts and constant texts. ``mlchaos_show_values = true`` shows everything. The rules, in one place:
+Reports may leave the machine with the data: in a CI log, a JUnit file, a journal. So they show names of the code, shapes,
+counts and constant texts. ``mlchaos_show_values = true`` shows everything. The rules are:
 
 - A key is shown if it is a name in code: an identifier, or a dotted path of them, that the interpreter has interned. The interpreter
-  interns the names and the identifier-like constants of all code, and the names of attributes. It does not intern what is read from a
-  file, a request or a table.
-- Of an exception's message those words are shown that are constant text in the code that raised it. Where compiled code raised it,
+  interns the names and the identifier-like constants of all code, and the names of attributes. It does not intern text from a file,
+  a request or a table.
+- From an exception's message, the words that are constant text in the code that raised it are shown. If compiled code raised it,
   plain words are shown, without numbers and quoted texts.
-- A difference is shown unless it is as good as one of the two values, as it is where the other one is 0.
+- A difference is shown unless it reveals one of the two values. It does so if the other value is 0.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ _LONGEST_TEXT = 160
 _LONGEST_OPTION = 60
 _MOST_ITEMS = 6
 _RAISING_FRAMES = 3
-"""Innermost frames whose constants may be in a message: helpers such as ``pytest.fail`` raise what their caller says."""
+"""The number of innermost frames whose constants may be in a message. Helpers such as ``pytest.fail`` raise the text of their caller."""
 MAX_SHOWN_COUNT = 9
-"""A difference of whole numbers up to this is a count, and shown."""
+"""The largest difference of whole numbers that counts as a count, and is shown."""
 _HIDDEN = "…"
 
 _settings = {"show_values": False}
 
 
 def show_values(on: bool) -> None:
-    """Show values in all texts of this process from now on, or hide them."""
+    """Show or hide values in all texts of this process from now on."""
     _settings["show_values"] = on
 
 
@@ -91,8 +91,8 @@ def is_name(text: str) -> bool:
 
 
 def may_be_hinted(wrong: str, known: str) -> bool:
-    """Return True for a name that a hint may tell: one of code, or one that the user has nearly written."""
-    import difflib  # 2 ms that only an error is worth
+    """Return True if a hint may show a name: a name in code, or a name that the user has nearly written."""
+    import difflib  # imported late: it takes 2 ms, and only errors need it
 
     return shows_values() or is_name(known) or difflib.SequenceMatcher(None, wrong.casefold(), known.casefold()).ratio() >= _NEAR
 
@@ -102,7 +102,7 @@ def _is_position(part: str) -> bool:
 
 
 def _is_name_like(part: str) -> bool:
-    """Return True for an identifier that does not look like an identification: a number, a date, a digest."""
+    """Return True for an identifier without a number, a date or a digest that may identify data."""
     if not _IDENTIFIER.fullmatch(part) or len(part) > _LONGEST_PART or re.search(r"\d{4}", part):
         return False
     return all(len(re.findall(r"\d+", word)) < 2 or re.search(r"\dx\d", word) for word in part.split("_"))
@@ -110,20 +110,20 @@ def _is_name_like(part: str) -> bool:
 
 def _is_in_code(part: str) -> bool:
     if part not in _interned:
-        copy = f"{part} "[:-1]  # another object: an equal string that is interned already comes back in its place
+        copy = f"{part} "[:-1]  # a new object: ``intern`` returns a different one if an equal string is interned already
         _interned[part] = sys.intern(copy) is not copy or len(part) == 1
     return _interned[part]
 
 
 def key_text(key: object, place: int, total: int, *, names: bool = False, noun: str = "key") -> str:
-    """A key as it is shown: ``'weight'``, ``3``, or ``<str key 3 of 20>`` for one that is data.
+    """Return a key as reports show it: ``'weight'``, ``3``, or ``<str key 3 of 20>`` if it is data.
 
     Args:
-        key: of a mapping, or a column's name.
-        place: its position among the keys, from 0.
-        total: how many keys there are.
-        names: True if all keys are known to be names, as a model's parameters are.
-        noun: for the text.
+        key: A key of a mapping, or a column's name.
+        place: Its position among the keys, from 0.
+        total: The number of keys.
+        names: True if all keys are known to be names, for example of a model's parameters.
+        noun: The word for the key in the text.
     """
     shown = shows_values() or key is None or isinstance(key, bool)
     if isinstance(key, str):
@@ -134,19 +134,19 @@ def key_text(key: object, place: int, total: int, *, names: bool = False, noun: 
 
 
 def label_text(name: object, place: int, total: int, *, noun: str = "column") -> str:
-    """A name of several as it is shown, without quotes: ``income``, or ``<str column 3 of 20>``."""
+    """Return one of several names as reports show it, without quotes: ``income``, or ``<str column 3 of 20>``."""
     text = key_text(name, place, total, noun=noun)
     return text if text.startswith("<") else str(name)
 
 
 def labels_text(names: Iterable[object], *, noun: str = "key") -> str:
-    """Names in a list, each as it is shown."""
+    """Return names as a list for a report."""
     known = list(names)
     return ", ".join(label_text(name, place, len(known), noun=noun) for place, name in enumerate(known))
 
 
 def path_text(parts: Iterable[object]) -> str:
-    """A way into nested containers, with dots: ``inputs.0``; a key that is data is ``<str>``."""
+    """Return a path into nested containers, with dots: ``inputs.0``. A key that is data is shown as ``<str>``."""
     return ".".join(str(part) if shows_values() or _is_step(part) else f"<{type(part).__name__}>" for part in parts)
 
 
@@ -156,12 +156,12 @@ def _is_step(part: object) -> bool:
 
 
 def attribute_text(name: str) -> str:
-    """An attribute's name, unless it was made of data."""
+    """Return an attribute's name, or ``<attribute>`` if it looks like data."""
     return name if shows_values() or _is_name_like(name) or name == "<state>" else "<attribute>"
 
 
 def command_text(command: Sequence[str]) -> str:
-    """A command line: the program, and the script that it runs; its other arguments may be data."""
+    """Return the program and the script of a command line. The other arguments may be data."""
     if shows_values():
         return _cut(" ".join(command), _LONGEST_OPTION)
     known = [Path(part).name for part in command[:1]] + [Path(part).name for part in command[1:2] if part.endswith(".py")]
@@ -172,7 +172,7 @@ def command_text(command: Sequence[str]) -> str:
 
 
 def kind_text(value: object) -> str:
-    """A value's type, and its shape or length: ``dict of 3``, ``ndarray float32[8, 4]``, ``str of 12 characters``."""
+    """Return a value's type with its shape or length: ``dict of 3``, ``ndarray float32[8, 4]``, ``str of 12 characters``."""
     name = type(value).__name__
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, Sequence) and not isinstance(value, type):
@@ -188,7 +188,7 @@ def kind_text(value: object) -> str:
 
 
 def option_text(value: object) -> str:
-    """A value that was given for an option: as it was written if it is short and plain, else its kind."""
+    """Return an option's value: as it was written if it is short and plain, else its kind."""
     if shows_values():
         return _cut(repr(value), _LONGEST_OPTION)
     if isinstance(value, BaseException):
@@ -199,7 +199,7 @@ def option_text(value: object) -> str:
 
 
 def data_text(value: object) -> str:
-    """A value that was given where data are expected: its kind, or a small whole number or a function itself."""
+    """Return a value that was given as data: its kind, or the value if it is a small whole number or a function."""
     if shows_values() or value is None or callable(value) or (isinstance(value, int) and abs(value) < 1000):
         return f"{option_text(value)} ({type(value).__name__})"
     return kind_text(value)
@@ -227,7 +227,16 @@ def _cut(text: str, length: int) -> str:
 
 
 def difference_text(actual: Any, expected: Any, gap: float, amount: str) -> str:
-    """How far two numbers are apart: ``differs by 0.5``, or in percent of the larger one if that amount would tell a value."""
+    """Return how far two numbers are apart: ``differs by 0.5``.
+
+    If that amount would reveal a value, give it in percent of the larger number.
+
+    Args:
+        actual: One number.
+        expected: The number to compare it with.
+        gap: The absolute difference.
+        amount: The difference in words.
+    """
     if shows_values() or not math.isfinite(gap) or _is_harmless(actual, expected, gap):
         return f"differs by {amount}"
     if expected == 0:
@@ -236,18 +245,18 @@ def difference_text(actual: Any, expected: Any, gap: float, amount: str) -> str:
 
 
 def _is_harmless(actual: Any, expected: Any, gap: float) -> bool:
-    """Return True if a difference tells neither of the two numbers: it is well below both, or a count of a few."""
+    """Return True if a difference reveals neither number: it is well below both, or a small count."""
     smaller = min(abs(actual), abs(expected))
     return bool(2 * gap <= smaller or (smaller and gap <= MAX_SHOWN_COUNT and isinstance(actual, int) and isinstance(expected, int)))
 
 
 def _percent(actual: Any, expected: Any, gap: float) -> str:
-    """A difference in percent of the larger of two numbers."""
+    """Return a difference in percent of the larger of two numbers."""
     return f"{100 * (gap / float(max(abs(actual), abs(expected)))):.3g} %"
 
 
 def location_text(name: str) -> str:
-    """A request such as ``GET /score/7`` as ``GET /score/*``: the segments of its path that are names in code."""
+    """Return a request such as ``GET /score/7`` as ``GET /score/*``, with only the path segments that are names in code."""
     method, space, path = name.partition(" ")
     if shows_values() or not space:
         return name
@@ -258,13 +267,19 @@ def location_text(name: str) -> str:
 
 
 def error_text(error: BaseException, *, root: str = "", length: int = _LONGEST_TEXT) -> str:
-    """An exception's class, and what may be shown of the first line of its message; ``root`` (the work directory) is called so."""
+    """Return an exception's class, and the part of its message's first line that may be shown.
+
+    Args:
+        error: The exception.
+        root: The work directory, which is shown as ``workdir``.
+        length: The maximum length of the message.
+    """
     message = message_text(error, root)
     return f"{type(error).__name__}: {_cut(message, length)}" if message else type(error).__name__
 
 
 def message_text(error: BaseException, root: str = "") -> str:
-    """What may be shown of the first line of an exception's message."""
+    """Return the part of the message's first line that may be shown."""
     kept = getattr(error, _TEXT, None)
     text = str(error).strip().partition("\n")[0]
     if shows_values() or _is_ours(error):
@@ -295,7 +310,7 @@ def _under(text: str, root: str) -> str:
 
 
 def _files(error: OSError, root: str) -> str:
-    """The files that an error names, if they are below the work directory."""
+    """Return the files that an error names, if they are in the work directory."""
     found = []
     for name in (error.filename, error.filename2):
         path = os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
@@ -305,20 +320,23 @@ def _files(error: OSError, root: str) -> str:
 
 
 def remember_text(error: BaseException, text: str | None = None) -> None:
-    """Keep with an exception what may be shown of it: all of a message of the tool's own, or what was known where it was raised."""
+    """Store on an exception the text that may be shown of it, by default its message.
+
+    Call it where the exception is raised, if more is known there.
+    """
     with contextlib.suppress(AttributeError, TypeError):
         setattr(error, _TEXT, message_text(error) if text is None else text)
 
 
 def child_error(text: str) -> ChildProcessError:
-    """An error that stands for one of another process, whose text has been made there."""
+    """Return an error for one that was raised in a different process, with the text that was made there."""
     error = ChildProcessError(text)
     remember_text(error, text)
     return error
 
 
 def _constant_words(text: str, error: BaseException) -> str:
-    """The words of a message that are constant text in the code that it comes from."""
+    """Return the words of a message that are constant text in the code that raised it."""
     traces = _traces(error)
     if not traces:
         return ""
@@ -328,7 +346,7 @@ def _constant_words(text: str, error: BaseException) -> str:
         codes = [trace.tb_frame.f_code for trace in traces[-_RAISING_FRAMES:]]
         codes += [code for cls in type(error).__mro__ for name in ("__init__", "__str__") if (code := _code(cls, name)) is not None]
         return _mask(text, frozenset(word for code in codes for word in _words_of(code)))
-    thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")  # into a generator or a coroutine: it was made elsewhere
+    thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")  # It was thrown into a generator or a coroutine, so it was made elsewhere.
     ours = frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE
     return "" if thrown or ours or isinstance(error, KeyError) else _mask(text, None)
 
@@ -363,7 +381,7 @@ _WORD = re.compile(r"""\(?([A-Za-z_]+(?:['’-][a-z]+)?)(?:\(s?\))?\)?[.,:;!?]*"
 
 
 def _mask(text: str, allowed: frozenset[str] | None) -> str:
-    """A message, in which only plain words are left: all, or those that are allowed; and names of code in quotes."""
+    """Return a message with only its plain words, or those that are allowed, and with quoted names in code."""
     pieces: list[str] = []
     start = 0
     for match in _QUOTED.finditer(text):
@@ -388,8 +406,8 @@ def _may_be_shown(word: str, allowed: frozenset[str] | None) -> bool:
 
 
 def traceback_text(error: BaseException, trace: types.TracebackType | None) -> str:
-    """A traceback as the interpreter prints it, with what may be shown of the messages."""
-    import traceback  # what only an error needs
+    """Return a traceback as the interpreter prints it, with only the parts of messages that may be shown."""
+    import traceback  # imported late: only errors need it
 
     lines: list[str] = []
     chain: list[tuple[str, BaseException, types.TracebackType | None]] = []

@@ -1,4 +1,4 @@
-"""What happened in a supervised run, as data."""
+"""Define the records of a supervised run, as data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:
-    """One life of the subject: how it ended, and how many optimizer steps it took."""
+    """One attempt of the subject: how it ended, and its number of optimizer steps."""
 
     ended: str
     steps: int
@@ -37,10 +37,12 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gradients:
-    """What one optimizer step was given: samples whose backward pass came to its end since the step before, and the norm of each gradient.
+    """The gradients that one optimizer step received.
 
-    ``norms``: a float for each parameter that has a gradient; None where nothing could be measured. ``untouched``: nothing had
-    struck by then, so that it is the golden run's step, and was not measured.
+    Attributes:
+        samples: The number of samples whose backward pass ended since the step before.
+        norms: The norm of each parameter's gradient. None if nothing could be measured.
+        untouched: True if no fault had struck before. Then the step equals that of the golden run, and was not measured.
     """
 
     samples: int
@@ -50,12 +52,19 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Preemption:
-    """One SIGTERM, or another ``signal`` that announces the end, and what became of it.
+    """One SIGTERM, or a different ``signal`` that announces the end of the process, and its effects.
 
-    ``where``: the site and visit. ``handled``: whether the process had a handler for it. ``lasted``: seconds from the signal to the end
-    of the process, on the trial's clock; ``killed``: whether SIGKILL ended it. ``saved``: files that changed meanwhile, ``cut``: those of
-    them that were open for writing at the end, ``unmoved``: those under a name for the time being; relative to the work directory.
-    ``more_steps``: optimizer steps that were taken after the first of them was written.
+    Attributes:
+        where: The site and the visit.
+        grace: The seconds between the signal and SIGKILL.
+        handled: True if the process had a handler for the signal.
+        lasted: The seconds from the signal to the end of the process, on the trial's clock.
+        killed: True if SIGKILL ended the process.
+        saved: The files that changed after the signal, relative to the work directory.
+        cut: Those of them that were open for writing at the end.
+        unmoved: Those of them that still had a temporary name.
+        more_steps: The optimizer steps after the first of them was written.
+        signal: The name of the signal.
     """
 
     where: str
@@ -72,7 +81,16 @@ class Preemption:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """A subject that returned, after as many attempts as it took; ``kept`` is a copy of its value as it was then."""
+    """The record of a subject that returned, after one attempt or more.
+
+    Attributes:
+        value: The value that the subject returned.
+        attempts: How each attempt ended.
+        faults: The strikes, in order.
+        duration: The seconds that it took, on the trial's clock.
+        parameters: The parameters of its models.
+        kept: A copy of the value, made when the subject returned.
+    """
 
     value: Any
     attempts: tuple[Attempt, ...]
@@ -81,19 +99,23 @@ class Record:
     parameters: Sequence[Sequence[Any]] = ()
     kept: Any = None
     gradients: Sequence[Sequence[Gradients]] = ()
-    """Of each attempt, what its optimizer steps were given; empty where nobody watched."""
+    """The gradients that each attempt's optimizer steps received. Empty if they were not recorded."""
     preemptions: Sequence[Preemption | None] = ()
-    """Of each attempt, the signal that announced its end, if one did."""
+    """The signal that announced the end of each attempt, or None."""
     not_finite: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
-    """How many values of its models and optimizers were not finite at the end, by the class and the name."""
+    """The number of values that were not finite at the end, by class and name, in its models and optimizers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileState:
-    """A file's content: its size in bytes, how many lines end in it, and a digest.
+    """The content of a file.
 
-    ``closed``: whether the content can end here: a text that ends with its last line, or JSON that can be read. None if neither can be
-    said. ``beginnings``: digests of the first bytes, by their number.
+    Attributes:
+        size: The size in bytes.
+        lines: The number of line ends.
+        digest: A digest of the content.
+        closed: True if the content can end here: a text that ends with a newline, or JSON that can be read. None if unknown.
+        beginnings: Digests of the first bytes, by their number.
     """
 
     size: int
@@ -109,9 +131,15 @@ class FileState:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Output:
-    """A pipeline that was called once: what it returned or raised, and the files (by path) below its directories, before and after.
+    """The record of one call of a pipeline.
 
-    ``renamed``: files that came by a rename. ``read_back``: files that the call read after it had written them.
+    Attributes:
+        record: The value that it returned, and its strikes.
+        error: The exception that it raised, or None.
+        before: The files in its directories before the call, by path.
+        after: The files after the call, by path.
+        renamed: The files that were created by a rename.
+        read_back: The files that the call read after it had written them.
     """
 
     record: Record
@@ -124,12 +152,26 @@ class Output:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RankRecord:
-    """One rank of a world, in its last attempt.
+    """The record of one rank of a world, in its last attempt.
 
-    ``ended`` says how in words, ``outcome`` in one: it ``finished``, ``failed`` by itself, ``hung`` (it was still running when the
-    world's time was over), was ``halted`` by a fault that never lets it go on, or was ``stopped`` because another had failed. ``lag``:
-    seconds from the first failure of any rank to its end. ``joined``: whether it
-    initialised its process group. ``load_…`` get what it sent home.
+    Attributes:
+        rank: The number of the rank.
+        outcome: One word for its end.
+            It ``finished``, it ``failed`` by itself, or it ``hung`` (it was still running at the time limit).
+            It was ``halted`` by a fault that blocks forever, or ``stopped`` because a different rank had failed.
+        ended: The end in words.
+        exitcode: The exit code of the process, or None.
+        duration: The seconds that it took.
+        lag: The seconds from the first failure of any rank to its end.
+        steps: The number of its optimizer steps.
+        joined: True if it initialized its process group.
+        faults: The strikes in this rank.
+        stack: Its stack when it was stopped.
+        output: What it printed.
+        load_value: Return the value that it returned.
+        load_error: Return the exception that it raised.
+        load_parameters: Return the parameters of its models.
+        load_not_finite: Return the numbers of values that were not finite, by class and name.
     """
 
     rank: int
@@ -151,7 +193,17 @@ class RankRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WorldRecord:
-    """A world after its last attempt. ``first``: the rank that failed first; ``grace``: seconds that the others were given then."""
+    """The record of a world after its last attempt.
+
+    Attributes:
+        ranks: The record of each rank.
+        attempts: How each attempt ended.
+        faults: The strikes, in order.
+        duration: The seconds that it took.
+        first: The rank that failed first, or None.
+        grace: The seconds that the other ranks had to end after that.
+        timeout: The time limit in seconds.
+    """
 
     ranks: tuple[RankRecord, ...]
     attempts: tuple[Attempt, ...]
@@ -161,11 +213,11 @@ class WorldRecord:
     grace: float
     timeout: float
     ended_by: tuple[str, ...] = ()
-    """The fault that ended each attempt, as it prints; nothing for an attempt that no fault has ended."""
+    """The fault that ended each attempt, as it prints. Empty for an attempt that no fault ended."""
 
 
 def too_many_ended(whose: str, attempts: int, limit: str) -> str:
-    """Explain that faults ended a process more often than it may be restarted: that says nothing about the job."""
+    """Explain that faults ended a process more often than it may restart, which says nothing about the job."""
     allowed = attempts - 1
     return (
         f"{whose} did not finish within {_count_text(allowed, 'restart')}: faults ended it {_count_text(attempts, 'time')}, and "
@@ -178,7 +230,7 @@ def _count_text(number: int, thing: str) -> str:
 
 
 def tell(attempts: Sequence[Attempt]) -> str:
-    """Attempts in words, a line each; those that went alike share one."""
+    """Describe attempts in words, one per line. Attempts that ended alike share a line."""
     lines = []
     numbered = enumerate(attempts, 1)
     for attempt, group in itertools.groupby(numbered, key=lambda pair: pair[1]):

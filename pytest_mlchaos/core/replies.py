@@ -1,4 +1,4 @@
-"""Replies of a served app, as data."""
+"""Define the replies of a served app, as data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ __all__ = ["Reply", "Suspicion"]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Suspicion:
-    """A strike in code that works for several requests (a batching worker, say), and the numbers of those in flight at that moment."""
+    """A strike in code that works for several requests, for example a batching worker.
+
+    Attributes:
+        strike: The strike.
+        requests: The numbers of the requests in flight at that moment.
+    """
 
     strike: Strike
     requests: tuple[int, ...]
     key: Key = ""
-    """What the visits of its site are counted by."""
+    """The key by which the visits of its site are counted."""
 
     def __str__(self) -> str:
         first, last = self.requests[0], self.requests[-1]
@@ -96,7 +101,7 @@ class Reply:
             return json.loads(self.content or b"")
         except ValueError:
             kind = self.headers.get("content-type", "without a content type")
-            raise BadArgument(f"the reply to {self} is no JSON: {len(self.content or b'')} bytes, {kind}, {self.outcome}") from None
+            raise BadArgument(f"the reply to {self} is not JSON: {len(self.content or b'')} bytes, {kind}, {self.outcome}") from None
 
     @property
     def outcome(self) -> str:

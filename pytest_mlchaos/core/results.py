@@ -1,4 +1,4 @@
-"""What a test does with the results of the fixture: a test that judges none of them has shown nothing."""
+"""Check what a test does with the results of the fixture. A test that judges none has shown nothing."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from .journal import Strike
 __all__ = ["HandedResult", "Result", "describe_unjudged", "unstruck"]
 
 NOT_A_LOOK = {"golden"}
-"""Public names that say nothing about the run under faults."""
+"""Public attributes that say nothing about the run under faults."""
 
 
 @dataclasses.dataclass
 class HandedResult:
-    """One result that the test received, and what became of it.
+    """One result that the test received, with a note of what the test did with it.
 
     Attributes:
-        what: The method that returned it, as the user writes it (``"mlchaos.run"``).
-        each: True if each result of this method must be judged. Otherwise one of them is enough: others may be warm-ups.
-        quiet: Why no fault can strike in this test; empty if one can, or need not.
-        cure: The way out of that, as a sentence.
-        struck: True if a fault struck inside of the subject.
-        passed: True if the subject itself passed a site that a declared fault is bound to.
-        looked: True once the test has read a public attribute, or asked for a judgement.
-        compared: The judgement that compared it with its golden run, if one did.
+        what: The method that returned it, as you write it (``"mlchaos.run"``).
+        each: True if each result of this method must be judged. If False, one of them is enough: others may be warm-ups.
+        quiet: The reason why no fault can strike in this test. Empty if a fault can strike, or need not.
+        cure: How to fix that, as a sentence.
+        struck: True if a fault struck inside the subject.
+        passed: True if the subject passed a site that a declared fault is bound to.
+        looked: True if the test has read a public attribute, or called an assertion.
+        compared: The assertion that compared it with its golden run, if there was one.
     """
 
     what: str
@@ -41,7 +41,7 @@ class HandedResult:
 
 
 class Result:
-    """A result of the fixture. It notes that the test looked at it: a public attribute was read, or a judgement was asked for."""
+    """A result of the fixture. It notes if the test reads a public attribute or calls an assertion."""
 
     _handed: HandedResult | None = None
 
@@ -56,11 +56,11 @@ class Result:
         return self._unseen(self._about)
 
     def _about(self) -> str:
-        """Return what ``repr`` shows."""
+        """Return the text for ``repr``."""
         return object.__repr__(self)
 
     def _unseen(self, text: Callable[[], str]) -> str:
-        """Return a text about the result. To print a result does not judge it."""
+        """Return a text about the result. Printing a result does not count as judging it."""
         handed = self._handed
         looked = handed is not None and handed.looked
         try:
@@ -70,7 +70,7 @@ class Result:
                 handed.looked = looked
 
     def _compare_under_faults(self, judgement: str) -> None:
-        """Raise ``Vacuous`` if no fault can have struck what is about to be compared with its golden run."""
+        """Raise ``Vacuous`` if no fault can have struck the run that is about to be compared."""
         handed = self._handed
         if handed is None:
             return
@@ -93,13 +93,16 @@ def describe_unjudged(results: Sequence[HandedResult]) -> str:
 
 
 def unstruck(results: Sequence[HandedResult], strikes: Sequence[Strike]) -> str:
-    """Explain that every strike fell outside of the subjects that were judged; empty if one did not, or if nothing was judged."""
+    """Explain that all strikes fell outside the judged subjects.
+
+    Return an empty text if one fell inside, or if the test judged nothing.
+    """
     judged = [result for result in results if result.compared or (result.looked and result.passed)]
     if not strikes or not judged or any(result.struck for result in results if result.looked):
         return ""
     first, what = strikes[0], judged[0]
     return (
-        f"{'the only strike' if len(strikes) == 1 else f'all {len(strikes)} strikes'} fell outside of what {what.what}(...) ran: "
-        f"{first} in the test's own body. {what.compared or 'The test'} judged a run that nothing had hit. Move set-up code into a fixture "
-        "(no fault strikes there), or choose later visits with at="
+        f"{'the only strike' if len(strikes) == 1 else f'all {len(strikes)} strikes'} fell outside the code that {what.what}(...) ran: "
+        f"{first} in the test's own body. {what.compared or 'The test'} judged a run that no fault had struck. "
+        "Move set-up code into a fixture (no fault strikes there), or choose later visits with at="
     )

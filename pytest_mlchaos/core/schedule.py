@@ -1,4 +1,4 @@
-"""Schedules: faults pinned to visits, as plain data that prints as decorators and reads back."""
+"""Define schedules: faults pinned to visits, as plain data that prints as decorators and can be parsed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not any(fault.random or fault.p is not None for fault in self.faults):
-            object.__setattr__(self, "seed", 0)  # nothing depends on it: schedules that do the same are equal
+            object.__setattr__(self, "seed", 0)  # No fault uses the seed. Without it, schedules that do the same are equal.
 
     def __repr__(self) -> str:
         return "\n".join(f"@chaos.{item}" for item in self._items())
@@ -44,7 +44,7 @@ class Schedule:
 
     @property
     def weight(self) -> tuple[int, int, int, str]:
-        """What makes a schedule small: few strikes, at early visits, few words."""
+        """Return the size of a schedule: smaller ones have fewer strikes, earlier visits and shorter texts."""
         counts = [visits_of(fault.at) for fault in self.faults if isinstance(fault.at, (tuple, range))]
         return (
             sum(count for count, _ in counts) or len(self.faults),
@@ -71,7 +71,7 @@ class Schedule:
             else:
                 faults.append(create(name, **keywords))
         if not faults:
-            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {format_value(text)}")
+            raise BadArgument(f"a schedule must be faults such as 'gpu_oom(at=7)', got {format_value(text)}")
         return cls(tuple(faults), seed)
 
 
@@ -86,7 +86,7 @@ def visits_of(at: tuple[int, ...] | range) -> tuple[int, int]:
 def _seed(keywords: dict[str, Any]) -> int:
     seed = index(keywords.get("seed"))
     if seed is None or len(keywords) != 1:
-        raise BadArgument(f"a replayed schedule takes settings(seed=N) and no other setting, but got {format_value(keywords)}")
+        raise BadArgument(f"the settings of a schedule must be settings(seed=N), got {format_value(keywords)}")
     return seed
 
 
@@ -97,7 +97,7 @@ def _calls(text: str) -> list[ast.expr]:
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two come from deep nesting
-        raise BadArgument(f"expected faults such as 'gpu_oom(at=7); crash(at=9)' but got {format_value(text)}") from None
+        raise BadArgument(f"a schedule must be faults such as 'gpu_oom(at=7); crash(at=9)', got {format_value(text)}") from None
     found: list[ast.expr] = []
     for statement in body:
         if isinstance(statement, ast.FunctionDef):
@@ -105,7 +105,7 @@ def _calls(text: str) -> list[ast.expr]:
         elif isinstance(statement, ast.Expr):
             found.extend(statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value])
         else:
-            raise BadArgument(f"expected faults such as 'gpu_oom(at=7)' but got {format_value(text)}")
+            raise BadArgument(f"a schedule must be faults such as 'gpu_oom(at=7)', got {format_value(text)}")
     return found
 
 
@@ -115,7 +115,7 @@ def _name(node: ast.expr, text: str) -> str:
         return function.id
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "chaos":
         return function.attr
-    raise BadArgument(f"expected a fault such as gpu_oom(at=7) but got {format_value(ast.unparse(node))} in {format_value(text)}")
+    raise BadArgument(f"a fault must be written like gpu_oom(at=7), got {format_value(ast.unparse(node))} in {format_value(text)}")
 
 
 def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
         return {}
     names = [keyword.arg for keyword in node.keywords]
     if node.args or None in names:
-        raise BadArgument(f"faults take keywords only, as in gpu_oom(at=7), but got {format_value(ast.unparse(node))}")
+        raise BadArgument(f"the arguments of a fault must be keywords, as in gpu_oom(at=7), got {format_value(ast.unparse(node))}")
     if len(set(names)) < len(names):
         raise BadArgument(f"a keyword is given twice in {format_value(ast.unparse(node))}; give it once")
     return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
@@ -147,4 +147,4 @@ def _value(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError, RecursionError):
-        raise BadArgument(f"expected a plain value but got {format_value(ast.unparse(node))}") from None
+        raise BadArgument(f"an argument must be a plain value, got {format_value(ast.unparse(node))}") from None

@@ -1,4 +1,4 @@
-"""Settings: one dataclass that the mark, the ini options and the command line are made from."""
+"""Define the settings once, for the mark, the ini options and the command line."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Setting", "Settings", "parse_settings"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """What the ini file, the command line and the mark have in common about one setting."""
+    """One setting, for the ini file, the command line and the mark."""
 
     text: str
     parse: Callable[[str, Any], Any]
     metavar: str
     implied: str | None = None
-    """The value if the command-line option has none; None if it needs one."""
+    """The value if the command-line option is given without one. None if the option needs a value."""
 
 
 _TRUE = ("true", "yes", "on", "1")
@@ -30,14 +30,14 @@ _FALSE = ("false", "no", "off", "0")
 def _count(name: str, value: Any) -> int:
     number = parse_whole(value)
     if not number:
-        raise BadArgument(f"expected {name} to be a whole number of 1 or more but got {format_value(value)}")
+        raise BadArgument(f"{name} must be a whole number of 1 or more, got {format_value(value)}")
     return number
 
 
 def _seed(name: str, value: Any) -> int | None:
     number = parse_whole(value)
     if value is not None and number is None:
-        raise BadArgument(f"expected {name} to be a whole number of 0 or more but got {format_value(value)}")
+        raise BadArgument(f"{name} must be a whole number of 0 or more, got {format_value(value)}")
     return number
 
 
@@ -46,7 +46,7 @@ def _duration(name: str, value: Any) -> float | None:
         return None
     seconds = parse_duration(value, name)
     if not seconds:
-        raise BadArgument(f"expected {name} to be longer than nothing, or None, but got {format_value(value)}")
+        raise BadArgument(f"{name} must be positive, or None, got {format_value(value)}")
     return seconds
 
 
@@ -62,7 +62,7 @@ def _truth(name: str, value: Any) -> bool:
 def _choice(*choices: str) -> Callable[[str, Any], str]:
     def parse(name: str, value: Any) -> str:
         if value not in choices:
-            raise BadArgument(f"expected {name} to be {' or '.join(map(repr, choices))} but got {format_value(value)}")
+            raise BadArgument(f"{name} must be {' or '.join(map(repr, choices))}, got {format_value(value)}")
         return str(value)
 
     return parse
@@ -74,10 +74,10 @@ def _setting(default: Any, text: str, parse: Callable[[str, Any], Any], metavar:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a chaos test is explored.
+    """The settings of a chaos test.
 
-    Set for one test by ``@chaos.settings(...)``, for all by ini options ``mlchaos_<name>``; the command line
-    (``--mlchaos-<name>``) has the last word.
+    Set them for one test with ``@chaos.settings(...)``, and for all tests with the ini options
+    ``mlchaos_<name>``. The command line (``--mlchaos-<name>``) overrides both.
     """
 
     max_trials: int = _setting(50, "schedules to try for one test, before shrinking", _count, "N")
@@ -98,20 +98,29 @@ class Settings:
 
     @classmethod
     def table(cls) -> dict[str, Setting]:
-        """Each setting's name with its help and parser."""
+        """Return each setting's help and parser, by name."""
         return {field.name: field.metadata["setting"] for field in dataclasses.fields(cls)}
 
     def changed(self) -> str:
-        """The settings that are not at their default, for the report's header."""
+        """Return the settings that differ from their defaults, for the report's header."""
         return ", ".join(f"{f.name}={getattr(self, f.name)}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
 
 
 def parse_settings(values: Mapping[str, Any], base: Settings, source: Callable[[str], str] = lambda name: name) -> Settings:
-    """``base`` with ``values`` on top, each checked; ``source`` words a setting's name as the user wrote it."""
+    """Return ``base`` with ``values`` on top, after a check of each value.
+
+    Args:
+        values: The values by the name of their setting.
+        base: The settings to start with.
+        source: A function that returns a setting's name as the user wrote it, for messages.
+
+    Raises:
+        BadArgument: A name is unknown, or a value does not fit.
+    """
     table = Settings.table()
     parsed = {}
     for name, value in values.items():
         if name not in table:
-            raise BadArgument(f"unknown setting {source(name)!r}{did_you_mean(name, table)}; known are {', '.join(table)}")
+            raise BadArgument(f"unknown setting {source(name)!r}{did_you_mean(name, table)}. The settings are {', '.join(table)}")
         parsed[name] = table[name].parse(source(name), value)
     return dataclasses.replace(base, **parsed)

@@ -1,4 +1,4 @@
-"""Sites: the named kinds of place that running code passes, and one visit of one of them."""
+"""Define sites, the named kinds of places that running code passes, and visits, one passage each."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ CRASH_STATE = "crash.state"
 """The site of a crash that is named by what it leaves, not by a visit."""
 
 Key: TypeAlias = "str | tuple[str, str]"
-"""What visits are counted by: a site's name, or the name and the target, where each target counts for itself."""
+"""The key by which visits are counted: a site's name, or the name and a target that is counted separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """A kind of place that the plugin can watch.
 
-    ``arm(controller, patches, key)`` makes visits happen; it runs once per key and trial. ``needs`` names
-    the package without which the site cannot exist. A site that is ``always`` watched
-    (once its package is loaded) tells runs how many steps they took.
+    Attributes:
+        name: The site's name.
+        doc: One sentence that says what a visit is.
+        arm: A function that makes visits happen. It is called with the controller, the patches and the key, once per key and trial.
+        needs: The package without which the site cannot exist.
+        always: True to watch the site as soon as its package is imported. Runs count their steps with it.
     """
 
     name: str
@@ -60,12 +63,12 @@ def site(name: str, doc: str, *, needs: str | None = None, always: bool = False)
 
 
 def name_of(key: Key) -> str:
-    """The site's name in a key."""
+    """Return the site's name in a key."""
     return key if isinstance(key, str) else key[0]
 
 
 def derive_seed(*parts: object) -> int:
-    """A 64-bit number that depends on ``parts`` alone: the same in every process and on every machine."""
+    """Return a 64-bit number that depends only on ``parts``, the same in each process and on each machine."""
     text = "\x1f".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
@@ -205,7 +208,7 @@ class Visit:
         """Keep ``context`` open until the process ends: the attempt under ``mlchaos.run``, or
         else the test's body."""
         if self.process is None:
-            raise FaultError("a visit by hand has no process that a context could stay open in")
+            raise FaultError("a visit without a trial has no process that could keep a context open")
         with deferred():
             self.process.enter_context(Uninterruptible(context))
         self.kept_contexts += 1

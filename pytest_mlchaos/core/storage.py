@@ -1,4 +1,4 @@
-"""One storage operation, as the faults of storage see it."""
+"""Define a storage operation, as the faults of storage see it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from collections.abc import Callable
 __all__ = ["OPERATIONS", "Operation"]
 
 OPERATIONS = ("open", "read", "write", "rename", "remove")
-"""What can be done to a file; each is a site, ``storage.<operation>``, and ``storage`` is any of them."""
+"""The operations on a file. Each is a site, ``storage.<operation>``, and ``storage`` covers all of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Operation:
-    """The payload of a visit of ``storage`` and ``storage.*``: what is about to be done, and what a fault asks of it.
+    """The payload of a visit of ``storage`` and ``storage.*``: the operation, and the change that a fault requests.
 
-    ``op`` is one of ``OPERATIONS``. ``path`` is relative to the test's own directory (local files), or as the filesystem writes it
-    (``"bucket/key"``); of a rename or a copy it is the destination, and ``source`` is where it comes from. A fault returns a copy with
+    A fault returns a copy with ``keep``, ``rate`` and ``took_effect``.
 
-    - ``keep``: of a read, the share (a float) or the number of bytes (an int) behind which the file ends;
-    - ``rate``: the bytes that pass in a second, once the operation's size is known;
-    - ``took_effect``: called when something is missing at the end, or bytes have passed at the rate.
+    Attributes:
+        op: One of ``OPERATIONS``.
+        path: The path relative to the test's own directory, or as the filesystem writes it (``"bucket/key"``).
+            For a rename or a copy, this is the destination.
+        source: The source of a rename or a copy.
+        keep: The point where a read file ends, as a share (a float) or a number of bytes (an int).
+        rate: The bytes per second, once the operation's size is known.
+        took_effect: A function that is called if bytes are missing at the end, or have passed at the rate.
     """
 
     op: str
@@ -31,7 +35,7 @@ class Operation:
     took_effect: Callable[[], None] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def ends_at(self, size: int, position: int = 0) -> int:
-        """The offset at which a file of so many bytes ends for its reader, who is at ``position`` and loses what is behind the end."""
+        """Return the offset at which a file of ``size`` bytes ends for a reader at ``position``."""
         if self.keep is None:
             return size
         end = min(size, int(size * self.keep) if isinstance(self.keep, float) else self.keep)
@@ -40,7 +44,7 @@ class Operation:
         return end
 
     def seconds_for(self, size: int | None) -> float:
-        """How long so many bytes take at the rate."""
+        """Return the seconds that ``size`` bytes take at the rate."""
         if not size or not self.rate:
             return 0.0
         if self.took_effect is not None:

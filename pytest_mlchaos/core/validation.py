@@ -1,4 +1,4 @@
-"""Checks of arguments at the border, and the texts of their errors."""
+"""Check arguments at the public API, and make the texts of the errors."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ R = TypeVar("R")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B\s*")
 _MOST_DIGITS = 300
 MAX_DURATION_SECONDS = 1e9
-"""Seconds (31 years): a longer wait overflows the system's timers."""
+"""The longest duration in seconds (31 years). A longer wait overflows the system's timers."""
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]*)\s*")
 
 
 def format_value(value: object) -> str:
-    """An option's value and its type: ``'3' (str)``; of what is long, or may be data, the kind alone."""
+    """Return a value and its type: ``'3' (str)``. Show only the kind if it is long or may be data."""
     return f"{option_text(value)} ({type(value).__name__})"
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'gpu_oom'?)"`` or nothing."""
-    import difflib  # 2 ms that only an error is worth
+    """Return ``" (did you mean 'gpu_oom'?)"``, or an empty text if no name is close."""
+    import difflib  # imported late: it takes 2 ms, and only errors need it
 
     close = difflib.get_close_matches(wrong, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def index(value: object) -> int | None:
-    """A non-negative integer (NumPy's included), or None when it is not one."""
+    """Return a non-negative integer, also from NumPy, or None for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -82,18 +82,18 @@ def index(value: object) -> int | None:
 
 
 def check_share(owner: str, name: str, value: float) -> None:
-    """Refuse what is not a share between 0 (excluded) and 1."""
+    """Raise ``BadArgument`` unless the value is above 0 and at most 1."""
     if not 0 < value <= 1:
-        raise BadArgument(f"{owner}: expected {name} to be a share above 0 and up to 1 but got {format_value(value)}")
+        raise BadArgument(f"{owner}: {name} must be above 0 and at most 1, got {format_value(value)}")
 
 
 def parse_duration(value: object, what: str = "a duration") -> float:
-    """Seconds of ``2``, ``0.5``, ``"150ms"``, ``"2s"``, ``"5m"``, ``"1h"``."""
+    """Return the seconds in ``2``, ``0.5``, ``"150ms"``, ``"2s"``, ``"5m"`` or ``"1h"``."""
     seconds = _seconds(value)
     if seconds is None:
-        raise BadArgument(f"expected {what} in seconds, or a text such as '150ms', '2s' or '5m', but got {format_value(value)}")
+        raise BadArgument(f"{what} must be in seconds, or a text such as '150ms', '2s' or '5m', got {format_value(value)}")
     if seconds > MAX_DURATION_SECONDS:
-        raise BadArgument(f"expected {what} to be at most {MAX_DURATION_SECONDS:.0e} seconds but got {format_value(value)}")
+        raise BadArgument(f"{what} must be at most {MAX_DURATION_SECONDS:.0e} seconds, got {format_value(value)}")
     return seconds
 
 
@@ -114,18 +114,18 @@ def parse_whole(value: object) -> int | None:
 
 
 def parse_size(value: object, what: str = "a size") -> int:
-    """Bytes of ``1048576``, ``"512MiB"``, ``"2GB"``; more than none, and no more than a file can have."""
+    """Return the bytes in ``1048576``, ``"512MiB"`` or ``"2GB"``: at least 1, and below 2**63."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     size = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")) if match else 0
     if not size:
-        raise BadArgument(f"expected {what} in bytes, or a text such as '512MiB' or '2GB', but got {format_value(value)}")
+        raise BadArgument(f"{what} must be in bytes, or a text such as '512MiB' or '2GB', got {format_value(value)}")
     return size
 
 
 def size_text(size: float) -> str:
-    """``"312.5 MiB"``, ``"96 B"``."""
+    """Return a size in words: ``"312.5 MiB"``, ``"96 B"``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":
             break
@@ -143,9 +143,10 @@ def _is_float(number: float) -> bool:
 
 
 def format_number(value: float, beside: float | None = None) -> str:
-    """Three significant digits of a computed number, or as many as tell it from ``beside``.
+    """Return a computed number with three significant digits, or with enough to differ from ``beside``.
 
-    Further digits of floats depend on the processor's kernels, and a schedule is to give the same report on any machine.
+    Further digits of a float depend on the kernels of the processor. The report of a schedule must be
+    the same on each machine.
     """
     for digits in range(3, 17):
         text = f"{value:.{digits}g}"
@@ -159,7 +160,7 @@ def _is_literal(value: object, hint: Any) -> bool:
 
 
 def type_matches(value: object, hint: Any) -> bool:
-    """Whether a value fits a simple annotation; what is too rich to check fits."""
+    """Return True if a value fits a simple annotation, or if the annotation is too complex to check."""
     if hint is Any:
         return True
     origin = get_origin(hint)
@@ -195,25 +196,25 @@ def _describe_expected(hint: Any) -> str:
 
 
 def check_fields(owner: str, instance: object, hints: typing.Mapping[str, Any], skip: Callable[[object], bool]) -> None:
-    """Refuse field values that do not fit their annotations; ``skip`` lets placeholders pass."""
+    """Raise ``BadArgument`` for a field that does not fit its annotation, unless ``skip`` accepts it."""
     for name, hint in hints.items():
         value = getattr(instance, name)
         if not skip(value) and not type_matches(value, hint):
-            raise BadArgument(f"{owner}: expected {name} to be {_describe_expected(hint)} but got {format_value(value)}")
+            raise BadArgument(f"{owner}: {name} must be {_describe_expected(hint)}, got {format_value(value)}")
 
 
 # -- rules for the arguments of functions ------------------------------------------------------------------------
 
 
 class Rule(NamedTuple):
-    """What one argument must be: in words, and as a predicate."""
+    """A rule for one argument, in words and as a predicate."""
 
     words: str
     holds: Callable[[Any], object]
 
 
 def is_real(value: object) -> bool:
-    """Return True for a finite number, NumPy's included."""
+    """Return True for a finite number, also from NumPy."""
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         return False
     try:
@@ -223,7 +224,7 @@ def is_real(value: object) -> bool:
 
 
 def _is_series(value: object) -> bool:
-    """Return True for what can be iterated. It is not tried: a loader would start its workers."""
+    """Return True for an iterable. Do not call ``iter``: a loader would start its workers."""
     if isinstance(value, (str, bytes, Mapping, type)) or getattr(value, "shape", None) == ():
         return False
     return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
@@ -254,11 +255,19 @@ PATTERNS = Rule(
 
 
 _DATA = (ITERABLE.holds, MAPPING.holds, CALLABLE.holds)
-"""Where one of these is expected, what comes instead is the user's data, and not an option."""
+"""Rules for the user's data. A value that breaks one of these is shown by its kind only."""
 
 
 def check_arguments(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that refuses arguments which break a rule, in one line that names ``owner`` and the argument."""
+    """Return a decorator that checks arguments.
+
+    Args:
+        owner: The function's name, for the message.
+        rules: The rule for each checked argument, by its name.
+
+    Returns:
+        A decorator. The decorated function raises ``BadArgument`` for the first argument that breaks its rule.
+    """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
@@ -269,7 +278,7 @@ def check_arguments(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Cal
             for name, value in signature.bind(*args, **kwargs).arguments.items():
                 if name in rules and not rules[name].holds(value):
                     given = data_text(value) if rules[name].holds in _DATA else format_value(value)
-                    raise BadArgument(f"{owner}: expected {name} to be {rules[name].words} but got {given}")
+                    raise BadArgument(f"{owner}: {name} must be {rules[name].words}, got {given}")
             return function(*args, **kwargs)
 
         return call

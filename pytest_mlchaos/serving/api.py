@@ -24,8 +24,8 @@ __all__ = ["Service"]
 
 
 REQUESTS = Rule("a list of requests", ITERABLE.holds)
-RATE = Rule("requests a second, above 0,", lambda value: is_real(value) and value > 0)
-REQUESTS_AT_A_TIME = Rule("a number of requests, 1 or more,", COUNT.holds)
+RATE = Rule("requests a second, above 0", lambda value: is_real(value) and value > 0)
+REQUESTS_AT_A_TIME = Rule("a number of requests, 1 or more", COUNT.holds)
 PREDICATE = Rule("a predicate on the reply", CALLABLE.holds)
 
 
