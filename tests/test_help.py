@@ -34,7 +34,8 @@ def test_each_public_error_has_a_section_and_each_section_an_error():
 @pytest.mark.parametrize("error", [error for error in ERRORS if issubclass(error, errors.MlchaosError)])
 def test_link_of_an_error_has_an_anchor_on_the_page(error):
     """The line of a report leads to a section."""
-    assert LINK.search(help_line(error))[1] in anchors()
+    made = error("a", "b", None) if issubclass(error, errors.MissingExtra) else error("a")
+    assert LINK.search(help_line(made))[1] in anchors()
 
 
 def test_link_of_a_subclass_leads_to_the_public_error():
@@ -46,7 +47,7 @@ def test_link_of_a_subclass_leads_to_the_public_error():
     error = Stricter("no")
     add_help(error)
     add_help(error)
-    assert error.__notes__ == [help_line(errors.NotRecovered)]
+    assert error.__notes__ == [help_line(errors.NotRecovered("no"))]
 
 
 def test_links_inside_the_page_have_anchors():
@@ -68,6 +69,16 @@ def test_failing_test_shows_the_link_and_other_errors_do_not(example):
             import json
             json.dumps({})
 
+        def half_saved(folder):
+            if (folder / "state").exists():
+                raise ValueError("half a state")
+            (folder / "state").touch()
+            visit("train.step")
+
+        @chaos.crash(at=0)
+        def test_restart(mlchaos, tmp_path):
+            mlchaos.run(half_saved, tmp_path).assert_recovered()
+
         @pytest.fixture
         def broken(mlchaos):
             mlchaos.clock
@@ -75,5 +86,6 @@ def test_failing_test_shows_the_link_and_other_errors_do_not(example):
         def test_fixture(broken):
             pass
         """).run("-rN")
-    assert LINK.findall(outcome.text) == ["mlchaoserror", "crashnotrestarted"]
-    assert "help" not in outcome.text.partition("test_user ___")[2]
+    assert LINK.findall(outcome.text) == ["mlchaoserror", "crashnotrestarted", "an-error-of-your-own-code"]
+    assert "an-error-of-your-own-code" in anchors()
+    assert "help" not in outcome.text.partition("test_user ___")[2].partition("test_restart ___")[0]

@@ -273,10 +273,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Hang figures and journal on the report, which travels home from xdist's workers."""
     if call.excinfo is not None:
-        _hide_frames()
-    if call.excinfo is not None and isinstance(call.excinfo.value, MlchaosError):
         from ..core.help import add_help
 
+        _hide_frames()
         add_help(call.excinfo.value)
     report = yield
     if hasattr(report, "wasxfail") and call.excinfo is not None and isinstance(call.excinfo.value, NOT_EXPECTED):
