@@ -337,4 +337,4 @@ def test_a_mistyped_isolation_names_the_choices(example):
         @chaos.crash(at=0)
         def test_it(mlchaos): pass
         """
-    ).run(failed=1).has("isolation to be 'in-process' or 'process' but got 'vm' (str)")
+    ).run(failed=1).has("isolation must be 'in-process' or 'process', got 'vm' (str)")
