@@ -174,7 +174,7 @@ def test_a_thread_makes_time_real_and_the_clock_goes_on_from_where_it_stands(clo
     thread = threading.Thread(target=lambda: [sum(range(1000)) for _ in iter(done.is_set, True)], name="loader")
     thread.start()
     time.sleep(0.02)
-    assert clock.reason == "the thread loader is at work"
+    assert clock.reason == "the thread loader is busy"
     done.set()
     thread.join()
     assert HOUR + 0.02 <= reading() - start < HOUR + 60
@@ -224,7 +224,7 @@ def test_a_pool_that_was_there_before_is_not_jumped_over(clock):
         return await asyncio.wait_for(loop.run_in_executor(POOL, lambda: done.wait(0.05) or sum(range(10**6))), 30)
 
     assert asyncio.run(main()) == sum(range(10**6))
-    assert "at work" in clock.reason
+    assert "busy" in clock.reason
 
 
 def test_a_thread_that_waits_to_be_woken_does_no_harm(clock):

@@ -151,7 +151,7 @@ def test_a_mistake_in_a_fault_is_an_error_of_the_fault(broken):
             return broken(visit)
 
     with (
-        pytest.raises(FaultError, match="the fault Careless is itself broken") as caught,
+        pytest.raises(FaultError, match="the fault Careless has a bug") as caught,
         trial(Schedule((Careless(at=0),)), Patches()) as c,
     ):
         try:

@@ -41,7 +41,7 @@ def test_a_run_inside_another_ones_subject_is_refused(project, outside):
         for number, inside in enumerate(ENTRIES.values())
     ]
     outcome = project("".join(map(textwrap.dedent, tests))).run(failed=3)
-    assert outcome.has("call it in the test, after the other one has returned")
+    assert outcome.has("Call it in the test, after the first one has returned")
     assert outcome.has(*(f"{inside} was called inside the subject of {outside}" for inside in ENTRIES))
 
 
@@ -71,7 +71,7 @@ def test_a_run_beside_another_one_in_a_thread_is_refused(project):
                 thread.start()
                 thread.join()
             mlchaos.run(outer, tmp_path)
-    """).run(failed=1).has("or beside it in a thread")
+    """).run(failed=1).has("or in a thread beside it")
 
 
 def test_a_service_inside_a_run_is_allowed_and_runs_follow_each_other(project):

@@ -373,7 +373,7 @@ def test_a_broken_fault_is_reported_as_that_and_ends_the_exploration(sensors):
             try: read()
             except Exception: pass
     """).run(failed=1)
-    outcome.has("FaultError: the fault Clumsy is itself broken", "TypeError", "This says nothing about the subject")
+    outcome.has("FaultError: the fault Clumsy has a bug", "TypeError", "This says nothing about the subject")
     assert "schedules tried" not in outcome.text
 
 
@@ -424,7 +424,7 @@ def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):
             if 0.0 in read(3): threading.Event().wait(60)
     """).run(failed=1)
     outcome.has(
-        "TrialTimeout: the trial took longer than 0.2 s", "it stood in wait (", ", called by test_it (", "@chaos.stuck_sensor(at=0)"
+        "TrialTimeout: the trial took longer than 0.2 s", "it was in wait (", ", called by test_it (", "@chaos.stuck_sensor(at=0)"
     )
 
 

@@ -7,7 +7,9 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from time import monotonic, sleep  # imported by name, so that patches of the module's attributes do not reach them
+
+# Imported by name, so that patches of the module's attributes do not reach them.
+from time import monotonic, sleep
 from typing import ClassVar, Protocol
 
 __all__ = ["Clock", "RealClock", "VirtualClock"]

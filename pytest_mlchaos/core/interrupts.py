@@ -106,7 +106,8 @@ class _Signals:
                         _set(number, waiting)
                     del self.handlers[number]
                 self.depth = 0
-                while self.pending:  # SIGINT last: a KeyboardInterrupt must not be hidden by a different exception
+                # SIGINT last: a KeyboardInterrupt must not be hidden by a different exception.
+                while self.pending:
                     number = max(self.pending, key=lambda number: number != signal.SIGINT)
                     frame = self.pending.pop(number)
                     waiting = _get(number)

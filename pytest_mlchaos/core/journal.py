@@ -43,7 +43,8 @@ class Journal(Sequence[Strike]):
         """Make an empty journal. ``refresh`` is called before each read, to add the strikes of other processes."""
         self._refresh = refresh
         self._strikes: list[Strike] = []
-        self._ends: set[int] = set()  # the number of strikes at each end of a process
+        # The number of strikes at each end of a process.
+        self._ends: set[int] = set()
 
     def append(self, strike: Strike) -> None:
         """Add a strike."""

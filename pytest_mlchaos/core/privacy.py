@@ -92,7 +92,8 @@ def is_name(text: str) -> bool:
 
 def may_be_hinted(wrong: str, known: str) -> bool:
     """Return True if a hint may show a name: a name in code, or a name that the user has nearly written."""
-    import difflib  # imported late: it takes 2 ms, and only errors need it
+    # Imported late: it takes 2 ms, and only errors need it.
+    import difflib
 
     return shows_values() or is_name(known) or difflib.SequenceMatcher(None, wrong.casefold(), known.casefold()).ratio() >= _NEAR
 
@@ -110,7 +111,8 @@ def _is_name_like(part: str) -> bool:
 
 def _is_in_code(part: str) -> bool:
     if part not in _interned:
-        copy = f"{part} "[:-1]  # a new object: ``intern`` returns a different one if an equal string is interned already
+        # A new object: ``intern`` returns a different one if an equal string is interned already.
+        copy = f"{part} "[:-1]
         _interned[part] = sys.intern(copy) is not copy or len(part) == 1
     return _interned[part]
 
@@ -346,7 +348,8 @@ def _constant_words(text: str, error: BaseException) -> str:
         codes = [trace.tb_frame.f_code for trace in traces[-_RAISING_FRAMES:]]
         codes += [code for cls in type(error).__mro__ for name in ("__init__", "__str__") if (code := _code(cls, name)) is not None]
         return _mask(text, frozenset(word for code in codes for word in _words_of(code)))
-    thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")  # It was thrown into a generator or a coroutine, so it was made elsewhere.
+    # It was thrown into a generator or a coroutine, so it was made elsewhere.
+    thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")
     ours = frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE
     return "" if thrown or ours or isinstance(error, KeyError) else _mask(text, None)
 

@@ -27,7 +27,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not any(fault.random or fault.p is not None for fault in self.faults):
-            object.__setattr__(self, "seed", 0)  # No fault uses the seed. Without it, schedules that do the same are equal.
+            # No fault uses the seed. Without it, schedules that do the same are equal.
+            object.__setattr__(self, "seed", 0)
 
     def __repr__(self) -> str:
         return "\n".join(f"@chaos.{item}" for item in self._items())

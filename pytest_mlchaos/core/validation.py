@@ -64,7 +64,8 @@ def format_value(value: object) -> str:
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'gpu_oom'?)"``, or an empty text if no name is close."""
-    import difflib  # imported late: it takes 2 ms, and only errors need it
+    # Imported late: it takes 2 ms, and only errors need it.
+    import difflib
 
     close = difflib.get_close_matches(wrong, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

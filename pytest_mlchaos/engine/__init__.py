@@ -1,1 +1,1 @@
-"""At run time: the controller that every visit goes through, patches, trials and supervised runs."""
+"""The run-time part: the controller that all visits pass, patches, trials and virtual time."""

@@ -1,4 +1,4 @@
-"""Who is at work beside the test: other threads, child processes. Virtual time may not jump over what they do."""
+"""Detect busy threads and child processes. Virtual time must not jump while they are working."""
 
 from __future__ import annotations
 
@@ -32,42 +32,48 @@ _PACKAGE_NAME = __name__.partition(".")[0]
 WAITING = frozenset(
     ("threading", "queue", "multiprocessing", "concurrent", "subprocess", "selectors", "socket", "socketserver", "ssl", "http", "urllib")
 )
-"""Modules of the standard library that wait by themselves, and really."""
+"""Modules of the standard library whose waits are real."""
 TOOLS = frozenset({"pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", _PACKAGE_NAME})
-"""Packages that are no part of what is tested."""
+"""Packages that are not part of the code under test."""
 WAKE_UP_SECONDS = 0.001
-"""Seconds for a thread that has just been given something to do to wake up."""
+"""The seconds that a thread needs to wake up after it has received work."""
 TOOL_PROCESSES: set[int] = set()
-"""Child processes of the tool's own."""
+"""Child processes of the plugin itself."""
 WORLDS: set[int] = set()
-"""Worlds whose ranks run now: they are children of one of the tool's processes, but what they run is the subject's."""
+"""Worlds whose ranks run now. They are children of a process of the plugin, but they run the subject's code."""
 _TASKS = Path("/proc/self/task")
 _WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock", "poll", "_poll", "_recv", "recv", "readinto", "join"}
 
 _RESTS = {"wait", "_worker", "worker", "_handle_tasks", "_handle_results", "_wait_for_updates"}
-"""In a pool's thread, what it does while there is no work."""
+"""The functions in which a thread of a pool waits for work."""
 _SELECTS = frozenset({"select", "poll"})
-"""In an event loop's thread, the same."""
+"""The functions in which the thread of an event loop waits for work."""
 
 
 def busy_reason() -> str:
-    """Why time is real while somebody is at work beside this thread, or nothing."""
+    """Return the reason for real time if other threads or child processes are working, or an empty text."""
     return _busy_process() or _busy_thread()
 
 
 def list_threads() -> list[threading.Thread]:
-    """What ``threading.enumerate`` gives, without its lock: whoever is interrupted to look may hold that."""
+    """Return what ``threading.enumerate`` returns, but without its lock.
+
+    This function may run in a signal handler, and the interrupted code may hold that lock.
+    """
     return [*list(threading._active.values()), *list(threading._limbo.values())]  # type: ignore[attr-defined]
 
 
 def is_single_threaded() -> bool:
-    """Whether the main thread is the only one that is part of what is tested, and has no child process."""
+    """Return True if only the main thread runs the code under test, without child processes."""
     others = (thread for thread in list_threads() if thread is not threading.main_thread() and not _is_idle(thread))
     return not any(others) and not _busy_process()
 
 
 def is_waiting_on_child() -> bool:
-    """Whether there is a child process, and all threads of this one but the one that asks sleep: what happens now is the child's doing."""
+    """Return True if there is a child process, and all threads but the calling one sleep.
+
+    Then the activity that is going on is the child's.
+    """
     me = str(threading.get_native_id())
     try:
         return bool(WORLDS or _busy_process()) and all(_state(task) == b"S" for task in _TASKS.iterdir() if task.name != me)
@@ -76,7 +82,10 @@ def is_waiting_on_child() -> bool:
 
 
 def _state(task: Path) -> bytes:
-    """``R`` (runs, or could), ``S`` (sleeps), ``D`` (waits for a disk), ...; a thread that has just ended sleeps."""
+    """Return the state of a thread: ``R`` (running or ready), ``S`` (sleeping), ``D`` (waiting for a disk).
+
+    A thread that has just ended counts as sleeping.
+    """
     try:
         return (task / "stat").read_bytes().rpartition(b") ")[2][:1]
     except OSError:
@@ -84,18 +93,21 @@ def _state(task: Path) -> bytes:
 
 
 def _busy_thread() -> str:
-    """Why time is real while a thread of this process is at work, or nothing."""
+    """Return the reason for real time if a thread of this process is working, or an empty text."""
     others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_idle(thread)]
     if not others:
         return ""
     sleep(WAKE_UP_SECONDS)
     frames = sys._current_frames()
     busy = next((thread for thread in others if thread.ident in frames and not _waits(thread, frames[thread.ident])), None)
-    return f"the thread {busy.name} is at work" if busy is not None else ""
+    return f"the thread {busy.name} is busy" if busy is not None else ""
 
 
 def _is_idle(thread: threading.Thread) -> bool:
-    """Whether a thread is never part of what is tested: a tool's, or an event loop's own, which waits for others and is waited for."""
+    """Return True if a thread is never part of the code under test.
+
+    It belongs to a tool, or only runs an event loop, which waits for other threads.
+    """
     target = getattr(thread, "_target", None)
     function = getattr(target, "__func__", target)
     return _is_of_tool(thread) or function is asyncio.BaseEventLoop.run_forever
@@ -108,7 +120,10 @@ def _is_of_tool(thread: threading.Thread) -> bool:
 
 
 def runs_a_program(ident: int | None) -> str:
-    """The name of another thread, if what it does is not just to run an event loop: then the loop's tasks may wait for each other."""
+    """Return the name of a thread that does more than run an event loop, or an empty text.
+
+    The tasks of such a loop may wait for each other.
+    """
     thread = next((thread for thread in list_threads() if thread.ident == ident), None)
     if ident is None or thread is None or ident == threading.get_ident() or _is_idle(thread):
         return ""
@@ -116,9 +131,9 @@ def runs_a_program(ident: int | None) -> str:
 
 
 def may_bring_something() -> bool:
-    """Whether a thread or a child process is there that could wake this thread, or does anything at all.
+    """Return True if a thread or a child process may still wake this thread, or have an effect.
 
-    Idle threads of pools, idle event loops, and threads of tools are not: nothing but new work wakes them.
+    Idle threads of pools, idle event loops and threads of tools do not count: only new work wakes them.
     """
     frames = sys._current_frames()
     others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_of_tool(thread)]
@@ -126,7 +141,7 @@ def may_bring_something() -> bool:
 
 
 def _rests(frame: types.FrameType) -> bool:
-    """Whether a thread waits for new work, with no code of the user's on its stack: in a pool, or in an event loop."""
+    """Return True if a thread of a pool or an event loop waits for new work, with no user code on its stack."""
     if frame.f_code.co_name in _SELECTS:
         return _is_idle_loop(frame)
     if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS or _is_woken(frame):
@@ -140,19 +155,25 @@ def _rests(frame: types.FrameType) -> bool:
 
 
 def _is_idle_loop(frame: types.FrameType | None) -> bool:
-    """Return True for an event loop with nothing to run, nothing scheduled and no socket; libraries keep such loops for their calls."""
+    """Return True for an event loop without ready or scheduled callbacks and without sockets.
+
+    Libraries keep such loops for their calls.
+    """
     while frame is not None:
         loop = frame.f_locals.get("self")
         if frame.f_code.co_name == "run_forever" and isinstance(loop, asyncio.BaseEventLoop):
             sockets = getattr(getattr(loop, "_selector", None), "get_map", lambda: None)()
             waiting = any(not handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
-            return not loop._ready and not waiting and sockets is not None and len(sockets) <= 1  # type: ignore[attr-defined]  # it wakes itself by one
+            return not loop._ready and not waiting and sockets is not None and len(sockets) <= 1  # type: ignore[attr-defined]  # the loop has one socket to wake itself
         frame = frame.f_back
     return False
 
 
 def _is_woken(frame: types.FrameType) -> bool:
-    """Whether a thread has been given work that it has not taken yet: its condition is notified, or its queue holds something."""
+    """Return True if a thread has received work that it has not taken yet.
+
+    Its condition is notified, or its queue is not empty.
+    """
     waiter = frame.f_locals.get("waiter")
     if waiter is not None and hasattr(waiter, "locked") and not waiter.locked():
         return True
@@ -162,10 +183,10 @@ def _is_woken(frame: types.FrameType) -> bool:
 
 
 def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
-    """Whether a thread stands in a wait of the standard library's: nothing happens before somebody wakes it.
+    """Return True if a thread is in a wait of the standard library, so that it does nothing until it is woken.
 
-    What a daemon waits for (a server, a monitor) is a call. Any other thread may have been given work that waits for a while: it is
-    idle only where the standard library alone, or a tool, is on its stack.
+    A daemon thread (a server, a monitor) waits for calls. Other threads may be in the middle of some work,
+    so they are idle only if their stack holds nothing but the standard library or a tool.
     """
     waits = package_of(frame) in WAITING and frame.f_code.co_name in _WAITS
     packages = set()
@@ -178,12 +199,15 @@ def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
 
 
 def package_of(frame: types.FrameType) -> str:
-    """The top-level package that a frame's code belongs to."""
+    """Return the top-level package of a frame's code."""
     return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def _busy_process() -> str:
-    """Why time is real while there are child processes, or nothing (Linux; elsewhere only those that are started in the trial)."""
+    """Return the reason for real time if there are child processes, or an empty text.
+
+    This works on Linux. On other systems, only processes that start during the trial are detected.
+    """
     for task in _TASKS.glob("*/children") if _TASKS.is_dir() else ():
         with contextlib.suppress(OSError):
             for pid in task.read_text().split():
@@ -193,7 +217,7 @@ def _busy_process() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Return True if a process runs."""
+    """Return True if a process is running."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     return False

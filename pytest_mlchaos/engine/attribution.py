@@ -1,8 +1,9 @@
-"""Scopes: strikes that are put down to a part of a trial, such as one request of many.
+"""Attribute strikes to parts of a trial, for example to one request of many.
 
-A context variable says in whose part code runs. It travels into tasks, into threads that get a copy of the context, and (``pools.py``)
-into what is submitted to a pool of threads. A task that a request started need not work for it alone: a batching worker serves all. So a
-task counts as part of the request only while the request waits for it. A strike in code that is part of none may have hit any in flight.
+A context variable holds the current part. Tasks and threads with a copy of the context inherit it, and
+``thread_pools.py`` passes it to work that is submitted to a pool. A task that a request started may work for
+others too: a batching worker serves all. So a task counts as part of the request only while the request
+waits for it. A strike in code that is part of no request may have hit any request in flight.
 """
 
 from __future__ import annotations
@@ -29,19 +30,22 @@ _SCOPE: ContextVar[Scope | Branch | None] = ContextVar("mlchaos_scope", default=
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Scope:
-    """What struck in a part of a trial."""
+    """A part of a trial, with the strikes in it."""
 
     details: Mapping[str, Any]
     task: asyncio.Task[Any] | None
-    """The task that it is; None where it is a call in a thread."""
+    """The task of this part. None for a call in a thread."""
     thread: int
     strikes: list[Strike] = dataclasses.field(default_factory=list)
     suspicions: list[Suspicion] = dataclasses.field(default_factory=list)
     """Strikes in code that is part of no scope, while this one was open."""
     ended: float | None = None
-    """When the last of the strikes in its own thread was over: seconds on the trial's clock."""
+    """The end of the last strike in the scope's own thread, in seconds on the trial's clock."""
     ended_elsewhere: float | None = None
-    """The same of those that go on when the request is given up: in other threads, and in code that is part of no scope."""
+    """The end of the last strike in other threads, or in code that is part of no scope.
+
+    Such a strike continues after the request has been cancelled.
+    """
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -53,12 +57,12 @@ class Branch:
 
 
 _open: list[Scope] = []
-"""The scopes that are open now, in the order in which they were opened."""
+"""The open scopes, in the order in which they were opened."""
 
 
 @contextlib.contextmanager
 def scope(**details: Any) -> Iterator[Scope]:
-    """Put what strikes inside down to one part of the trial; ``details`` go into the journal with each strike."""
+    """Attribute the strikes inside to one part of the trial. ``details`` are added to the journal of each."""
     opened = Scope(details, _current_task(), threading.get_ident())
     before = _SCOPE.get()
     _SCOPE.set(opened)
@@ -72,13 +76,13 @@ def scope(**details: Any) -> Iterator[Scope]:
 
 
 def forget_scopes() -> None:
-    """Between two tests none is open, whatever an interruption has left here."""
+    """Close all scopes between two tests, because an interruption may have left some open."""
     _open.clear()
     _SCOPE.set(None)
 
 
 def about() -> Mapping[str, Any]:
-    """What is said of each strike here."""
+    """Return the details for a strike in the current code."""
     here = _here()
     if here is not None:
         return here.details
@@ -89,7 +93,7 @@ def about() -> Mapping[str, Any]:
 
 
 def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
-    """Remember a strike in the scope in which it happened, or in all that are open, where it is part of none."""
+    """Record a strike in its scope, or in all open scopes if it is part of none."""
     here = _here()
     if here is not None:
         here.strikes.append(strike)
@@ -106,13 +110,16 @@ def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
 
 
 def latest_end() -> float:
-    """When the last strike on a request in flight is over; never counts as no time."""
+    """Return the end of the last strike on a request in flight. A wait that never ends is left out."""
     ends = [end for one in list(_open) for end in (one.ended, one.ended_elsewhere) if end is not None and end != math.inf]
     return max(ends, default=-math.inf)
 
 
 def carry_scope(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, as part of what submits it now, for a thread that has another context. Nothing else of the context is carried."""
+    """Return ``function`` as part of the current scope, for a thread with a different context.
+
+    No other part of the context is carried over.
+    """
     here = _here()
 
     def carrying(*args: Any, **kwargs: Any) -> Any:
@@ -127,7 +134,7 @@ def carry_scope(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task[Any]]:
-    """A task factory for event loops, in front of ``previous``: tasks that are started in a scope are branches of it."""
+    """Return a task factory for event loops, on top of ``previous``. Tasks that start in a scope become its branches."""
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> asyncio.Task[Any]:
         held, branch = _SCOPE.get(), None
@@ -144,7 +151,7 @@ def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task
 
 
 def _here() -> Scope | None:
-    """The scope that what runs here is part of, if that is certain."""
+    """Return the scope of the current code, if it is certain."""
     held = _SCOPE.get()
     if held is None:
         return None
@@ -153,13 +160,13 @@ def _here() -> Scope | None:
         return scope
     if not isinstance(held, Branch):
         if not _in_loop():
-            return scope  # a thread with a copy of its context
-        task = _current_task()  # None in a callback, which a timer may have called
+            return scope  # a thread with a copy of the scope's context
+        task = _current_task()  # None in a callback, for example of a timer
     return scope if task is not None and scope.task is not None and waits_for(scope.task, task) else None
 
 
 def _in_own_flow(scope: Scope) -> bool:
-    """Whether this is the very task, or the very thread, that the scope was opened in."""
+    """Return True in the very task, or the very thread, in which the scope was opened."""
     return threading.get_ident() == scope.thread if scope.task is None else _current_task() is scope.task
 
 

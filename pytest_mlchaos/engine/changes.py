@@ -1,4 +1,4 @@
-"""Tell whether a fault changed what it struck: a strike that changes nothing is none."""
+"""Detect if a fault changed its payload. A strike that changes nothing does not count."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["alike", "fingerprint"]
 _MAX_DEPTH = 32
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _CARRIERS = ("pandas", "polars", "pyarrow", "scipy", "PIL")
-"""Packages whose objects are data and pickle to the same bytes as long as they hold the same."""
+"""Packages whose objects are data, and pickle to the same bytes as long as their content is the same."""
 
 
 class _UnknownContent(Exception):
-    """Raised for a value that may change without a trace."""
+    """Raised for a value whose changes cannot be detected."""
 
 
 def fingerprint(value: Any) -> bytes | None:
-    """Return a digest of types, shapes and contents; None if the value holds something that cannot be compared.
+    """Return a digest of types, shapes and contents, or None if a part of the value cannot be compared.
 
-    An object of an unknown class may change in ways that are not seen here, so nothing is said about it.
+    Changes of objects of unknown classes cannot be detected.
     """
     hashed = hashlib.sha1(usedforsecurity=False)
     try:
@@ -36,7 +36,7 @@ def fingerprint(value: Any) -> bytes | None:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Return True if two values hold the same; False if that cannot be told."""
+    """Return True if two values have the same content, and False if that is unknown."""
     found = fingerprint(one)
     return found is not None and found == fingerprint(other)
 
@@ -77,5 +77,5 @@ def _is_array(value: Any) -> bool:
 def _pickle(value: Any) -> bytes:
     try:
         return pickle.dumps(value)
-    except Exception as error:  # whatever a user's class raises
+    except Exception as error:  # a user's class may raise anything
         raise _UnknownContent from error

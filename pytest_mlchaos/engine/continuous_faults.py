@@ -1,4 +1,4 @@
-"""Faults that are at work all the time: opened when the test's body begins, or a process of the subject's own."""
+"""Activate continuous faults at the start of the test's body, or of a process of the subject."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ContinuousEffect", "activate_continuous_faults", "refuse_in_process"
 
 
 class ContinuousEffect:
-    """What a continuous fault is told, and tells."""
+    """The interface between a continuous fault and the controller. See ``core.sites.Effect``."""
 
     def __init__(self, controller: Controller, scheduled: ScheduledFault) -> None:
         self._controller = controller
@@ -24,36 +24,42 @@ class ContinuousEffect:
 
     @property
     def active(self) -> bool:
-        """Whether it may strike now."""
+        """Return True if the fault may strike now."""
         controller, scheduled, times = self._controller, self._scheduled, self._scheduled.fault.times
         return controller.at_work(scheduled) and (times is None or scheduled.struck < times)
 
     @property
     def memory(self) -> dict[Any, Any]:
-        """The fault's own, for as long as the (simulated) process lives."""
+        """Return the fault's own memory, which lasts as long as the (simulated) process."""
         return self._scheduled.memory
 
     def strike(self, error: BaseException | None = None, **details: Any) -> bool:
-        """Record that it strikes now; in the trial without faults, only that it could."""
+        """Record a strike. In the trial without faults, record only that a strike is possible."""
         if self._controller.probing:
             self._scheduled.eligible = [0]
             return False
         self._controller.note(self._scheduled, **details)
         if error is not None:
-            mark(error, own_words=is_own(self._scheduled.fault))  # not kept: its frames would hold on to memory that the subject has freed
+            # Do not store the error: the frames of its traceback would keep memory alive that the subject has freed.
+            mark(error, own_words=is_own(self._scheduled.fault))
         return True
 
     def claim(self, error: Callable[[BaseException], bool]) -> None:
-        """Errors for which this holds are the fault's doing, whoever raises them."""
+        """Count each exception for which this predicate is true as injected."""
         self._controller.claims.append(error)
 
     def remark(self, text: str) -> None:
-        """What is to be said where it never strikes."""
+        """Set the text to report if the fault never strikes."""
         self._scheduled.remark = text
 
 
 def activate_continuous_faults(controller: Controller, *, fresh: bool = False) -> None:
-    """Open what the schedule's continuous faults keep open until the controller's body ends; ``fresh``: in the subject's own process."""
+    """Open the contexts of the schedule's continuous faults until the controller's body ends.
+
+    Args:
+        controller: The controller of the trial.
+        fresh: True in a process of the subject, which also activates faults that require one.
+    """
 
     def open_all() -> None:
         for scheduled in controller.scheduled:
@@ -62,12 +68,12 @@ def activate_continuous_faults(controller: Controller, *, fresh: bool = False) -
                 with deferred():
                     controller.resources.enter_context(Uninterruptible(fault.activate(ContinuousEffect(controller, scheduled))))
 
-    controller.activate_continuous_faults = open_all  # the body may start over
+    controller.activate_continuous_faults = open_all  # the body may start again
     open_all()
 
 
 def refuse_in_process(faults: list[Fault]) -> None:
-    """Raise ``BadArgument`` for a fault that works in a process of the subject's own alone."""
+    """Raise ``BadArgument`` for a fault that requires a process of the subject."""
     for fault in faults:
         if fault.requires_process:
-            raise BadArgument(f'{fault!r} {fault.requires_process}: say mlchaos.run(..., isolation="process"), or set it for all')
+            raise BadArgument(f'{fault!r} {fault.requires_process}. Use mlchaos.run(..., isolation="process"), or set it for all')

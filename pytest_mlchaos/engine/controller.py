@@ -1,6 +1,6 @@
-"""The controller: every visit of every site goes through it.
+"""Define the controller, which all visits of all sites pass.
 
-The life of one visit: user code, a site, ``visit``, the look-up of what is due, ``fault.apply``, the
+The steps of one visit are: user code, a site, ``visit``, the look-up of due faults, ``fault.apply``, the
 journal, and back into user code with the payload, a delay or an exception.
 """
 
@@ -41,13 +41,13 @@ _active: list[Controller] = []
 
 
 def _share() -> None:
-    """A process is about to be forked."""
+    """Prepare for a fork, which is about to happen."""
     for controller in _active:
         controller.share()
 
 
 def _go_on_in_child() -> None:
-    """A forked child (a loader's worker) is part of the trial, if faults may strike in it."""
+    """Make a forked child (for example a loader's worker) part of the trial, if faults may strike in it."""
     for controller in [*_active]:
         controller.clock.become_real("this is a child process")
         if not controller.born():
@@ -60,17 +60,18 @@ if hasattr(os, "register_at_fork"):
 
 
 def current() -> Controller | None:
-    """The controller of the trial that is running, if one is."""
+    """Return the controller of the running trial, or None."""
     return _active[-1] if _active else None
 
 
 class SubjectOf:
-    """Refuses nested runs: they would count the visits, and end the process, of one another.
+    """Refuse nested runs: they would mix up their visits, and end each other's process.
 
-    The refusal is kept, because a subject may catch it. (A generator of contextlib's would show its code in what a subject raises.)
+    The error is stored as well, because a subject may catch it. This is a class because a generator of
+    contextlib would show its code in the tracebacks of the subject.
 
     Attributes:
-        outer: The entry point whose subject makes the call; empty if the test's body makes it.
+        outer: The entry point whose subject makes the call. Empty if the test's body makes it.
     """
 
     def __init__(self, controller: Controller, caller: str, within: Container[str]) -> None:
@@ -84,8 +85,8 @@ class SubjectOf:
         self.outer = controller.inside
         if controller.inside and controller.inside not in self._within:
             error = BadArgument(
-                f"{self._caller} was called inside the subject of {controller.inside}, or beside it in a thread, and runs cannot be "
-                "nested: call it in the test, after the other one has returned"
+                f"{self._caller} was called inside the subject of {controller.inside}, or in a thread beside it, and runs cannot be "
+                "nested. Call it in the test, after the first one has returned"
             )
             controller.broken = controller.broken or error
             raise error
@@ -96,54 +97,76 @@ class SubjectOf:
 
 
 def _strikes_in_children(scheduled: ScheduledFault) -> bool:
-    """Return True unless it is the trial's own process that a fault ends, or surrounds."""
+    """Return True unless the fault ends the trial's own process, or is continuous."""
     return not scheduled.fault.ends_process and not scheduled.fault.continuous
 
 
 class Controller:
-    """Count visits, strike what is due, keep the journal. A site is given one, and calls ``visit`` or ``begin``.
+    """Count visits, apply faults that are due, and keep the journal. Sites call ``visit`` or ``begin``.
 
-    ``probing`` makes it the first, fault-free trial of an exploration: faults note the visits at which they could strike. ``own`` are the
-    test's own directories: other files are none of the faults' business. ``names`` keeps a few names (of files, say) by site.
+    Args:
+        schedule: The faults of the trial.
+        clock: The trial's clock. The real clock without one.
+        probing: True in the first trial of a search, without faults. Faults note the visits at which they can strike.
+        own: The test's own directories. Faults ignore files in others.
+
+    Attributes:
+        names: A few names by site, for example of files.
     """
 
     inside = ""  # the entry point whose subject is running
-    attributes: Mapping[str, Any] = NO_ATTRIBUTES  # of every visit in this process: its rank, in a world
+    # Of each visit in this process, for example its rank in a world.
+    attributes: Mapping[str, Any] = NO_ATTRIBUTES
 
     def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False, own: Iterable[Path] = ()) -> None:
         self.schedule = schedule
         self.clock: Clock = clock or RealClock()
         self.own = tuple(own)
         self.journal = Journal(self.hear)
-        self._send: Callable[..., object] | None = None  # tells another process what happens in this one
-        self._striking: ScheduledFault | None = None  # whose strike was told last
-        self._injected_there: list[tuple[str, str]] = []  # the type and the text of errors that were raised in forked processes
+        # Sends events to a different process, if this one reports to it.
+        self._send: Callable[..., object] | None = None
+        self._striking: ScheduledFault | None = None  # the fault whose strike was sent last
+        # Type and text of errors that were raised in forked processes.
+        self._injected_there: list[tuple[str, str]] = []
         self.started_afresh: list[str] = []  # the start methods of processes that were not forked
-        self.forks: Forks | None = None  # the processes that this one has forked, or that this one is part of
+        # The processes that this one has forked, or that this one is part of.
+        self.forks: Forks | None = None
         self.names: dict[str, dict[str, None]] = {}
         self.probing = probing
-        self.results: list[HandedResult] = []  # what the test has received from the fixture, and whether it was judged
-        self.idle = ""  # why no fault can strike in this test, though its judgements are about faults
-        self.drawn = False  # whether a search drew the schedule, or the test declares it
+        # The results that the test has received from the fixture, and if it judged them.
+        self.results: list[HandedResult] = []
+        # The reason why no fault can strike, in a test that judges faults.
+        self.idle = ""
+        # True if a search drew the schedule, and False if the test declares it.
+        self.drawn = False
         self.scheduled = [ScheduledFault(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
         self.claims: list[Callable[[BaseException], bool]] = []
         self.interrupt: Callable[[], None] | None = None
-        self.resources = contextlib.ExitStack()  # closed when the body has ended, however it ended
-        self.process = contextlib.ExitStack()  # closed when the process ends: the attempt, or else the body
+        # Closed at the end of the body, also after an error.
+        self.resources = contextlib.ExitStack()
+        # Closed at the end of the process: the attempt, or the body without one.
+        self.process = contextlib.ExitStack()
         self.elsewhere: dict[int, ProcessCounts] = {}
-        self.activate_continuous_faults: Callable[[], None] = lambda: None  # opens what is open while the body runs
-        self.preempted: Any = None  # the Notice of the process that is under way, once it was told to end
-        self.signalled: str | None = None  # the site at which a signal's handler is running
-        self.roots: tuple[Path, ...] = ()  # the directories that a supervised subject works in
-        self.supervised = 0  # attempts under way: what is opened in one dies with it, what the test holds does not
-        self.forget: list[Callable[[], None]] = []  # called when the fixtures are torn down, before the next trial
-        self.judgements: dict[str, bool] = {}  # by oracle: whether it has found anything to judge
-        self.handlers = {number: handler(number) for number in map(signal.Signals.__getitem__, NOTICES)}  # as the trial began
-        self.restarts: int | None = None  # how often the runs of this trial may restart: the least of them
-        self.limit: tuple[float, float] | None = None  # seconds that the trial may take, and when (real clock) they are over
+        # Opens the contexts that last as long as the body.
+        self.activate_continuous_faults: Callable[[], None] = lambda: None
+        # The notice to the current process, after a signal to end.
+        self.preempted: Any = None
+        self.signalled: str | None = None  # the site at which a signal handler is running
+        self.roots: tuple[Path, ...] = ()  # the work directories of a supervised subject
+        # Number of open attempts: a crash closes only contexts that were opened inside one.
+        self.supervised = 0
+        # Called when the fixtures are torn down, before the next trial.
+        self.forget: list[Callable[[], None]] = []
+        # By oracle: True if it has found anything to judge.
+        self.judgements: dict[str, bool] = {}
+        self.handlers = {number: handler(number) for number in map(signal.Signals.__getitem__, NOTICES)}  # at the start of the trial
+        # The smallest number of restarts that a run of this trial allows.
+        self.restarts: int | None = None
+        # The time limit of the trial in seconds, and its end on the real clock.
+        self.limit: tuple[float, float] | None = None
         self._on_crash: list[Callable[[], None]] = []
         self._closed = False
         self._applying = threading.local()
@@ -207,33 +230,33 @@ class Controller:
             unregister_open(self)
 
     def close(self) -> None:
-        """Nothing strikes from now on, whoever still holds a wrapper of this trial's."""
+        """Stop all strikes, also for code that still holds a wrapper of this trial."""
         self._end_forks()
         self._closed = True
         self._rearm()
 
     def passed(self) -> dict[Key, int]:
-        """How often each site was passed; in the process that passed it most often, where there are several."""
+        """Return the number of visits of each site. With several processes, take the highest number."""
         self.hear()
         return most_passed(
             {key: counter.passed for key, counter in self._counters.items()}, *(counts.passed for counts in self.elsewhere.values())
         )
 
     def count(self, key: Key, *, succeeded: bool = False) -> int:
-        """How often one site was passed; ``succeeded`` leaves out the visits that a fault made fail."""
+        """Return the number of visits of a site. ``succeeded`` leaves out visits that a fault made fail."""
         self.hear()
         counter = self._counters.get(key)
         return counter.passed - (counter.failed if succeeded else 0) if counter else 0
 
     def counts(self) -> ProcessCounts:
-        """How far it has come, for another process to go on from."""
+        """Return the counts, for a process that continues from here."""
         counters = self._counters.items()
         return ProcessCounts(
             {key: counter.passed for key, counter in counters}, {scheduled.index: scheduled.struck for scheduled in self.scheduled}
         )
 
     def go_on_from(self, counts: ProcessCounts) -> None:
-        """Visits are counted on from another process; what failed there is added."""
+        """Continue to count from the numbers of a different process, and add its failures."""
         for scheduled in self.scheduled:
             if scheduled.fault.continuous:
                 scheduled.struck = counts.struck.get(scheduled.index, 0)
@@ -247,9 +270,9 @@ class Controller:
             self._schedule(counter)
 
     def restart(self) -> None:
-        """The process lives again: what comes after a crash passes its sites as before.
+        """Start a new process after a crash: the sites are active again.
 
-        The memory of the one before is freed: tracebacks hold its frames, and with them its models and loader workers.
+        Free the memory of the old process. The tracebacks of injected errors hold its frames, with its models and loader workers.
         """
         self._end_forks()
         self.crash = None
@@ -260,7 +283,7 @@ class Controller:
         self._rearm()
 
     def begin_again(self) -> None:
-        """The body starts over (the next example of a user's own ``@given``): sites are counted from 0."""
+        """Start the body again, for the next example of a user's own ``@given``: count sites from 0."""
         self.resources.close()
         self._end_forks()
         self.end_process()
@@ -271,14 +294,17 @@ class Controller:
         self.activate_continuous_faults()
 
     def end_process(self) -> None:
-        """What faults keep up, and remember, as long as the process lives is over."""
+        """End all contexts and memories of faults that last as long as the process."""
         self.journal.end_process()
         for scheduled in self.scheduled:
             scheduled.memory = {}
         self.process.close()
 
     def at_work(self, scheduled: ScheduledFault) -> bool:
-        """Whether a fault that waits for no visit may strike now: no golden run, no dead process, no work of the tool's own."""
+        """Return True if a continuous fault may strike now.
+
+        It may not in a golden run, in a dead process, or while the plugin itself is working.
+        """
         return scheduled in self.scheduled and not self._closed and self.crash is None and not getattr(self._applying, "on", False)
 
     @uninterruptible
@@ -298,21 +324,21 @@ class Controller:
             counter.advance = count
 
     def may_restart(self, times: int) -> None:
-        """A run of this trial may restart so often."""
+        """Record how many restarts a run of this trial allows."""
         self.restarts = times if self.restarts is None else min(times, self.restarts)
 
     def judged(self, oracle: str, judges: bool) -> None:
-        """An oracle was asked; ``judges``: some fault had struck what it judges."""
+        """Record that an oracle was called. ``judges`` is True if a fault had struck its subject."""
         self.judgements[oracle] = self.judgements.get(oracle, False) or judges
 
     def failed(self, site: str) -> None:
-        """An operation that was counted has not happened."""
+        """Record that a counted operation did not happen."""
         if site in self._counters:
             self._counters[site].failed += 1
 
     @uninterruptible
     def on_crash(self, freeze: Callable[[], None], *, first: bool = False) -> Iterator[None]:
-        """Call ``freeze`` at the moment of a crash, before any code unwinds; ``first``: before others."""
+        """Call ``freeze`` at the moment of a crash, before any code unwinds. ``first`` puts it before the others."""
         self._on_crash.insert(0 if first else len(self._on_crash), freeze)
         try:
             yield
@@ -321,7 +347,7 @@ class Controller:
 
     @uninterruptible
     def attempt(self) -> Iterator[None]:
-        """What runs here is the process that a crash ends; the test around it lives on."""
+        """Mark the code inside as the process that a crash ends. The test around it survives."""
         self.supervised += 1
         try:
             yield
@@ -332,13 +358,15 @@ class Controller:
     def subject_of(self, caller: str, *, within: Container[str] = ()) -> SubjectOf:
         """Return a context manager that refuses another run while the subject of this one runs.
 
-        ``within``: the entry points whose subjects may start such a run, because no fault strikes in them.
+        Args:
+            caller: The entry point that starts this run.
+            within: The entry points whose subjects may start such a run, because no fault strikes in them.
         """
         return SubjectOf(self, caller, within)
 
     @uninterruptible
     def without_faults(self) -> Iterator[None]:
-        """For a golden run: sites are counted from 0 and nothing strikes; afterwards all is as it was."""
+        """Run a golden run inside: sites are counted from 0 and no fault strikes. Restore all counts at the end."""
         self.hear()
         kept = self._counters, self.crash, self.scheduled, self.names, self.elsewhere
         self._counters, self.crash, self.scheduled, self.names, self.elsewhere = {}, None, [], {}, {}
@@ -349,14 +377,14 @@ class Controller:
             self._counters, self.crash, self.scheduled, self.names, self.elsewhere = kept
 
     def is_injected(self, error: BaseException | None) -> bool:
-        """Whether an exception is one that a fault raised, or was raised ``from`` one."""
+        """Return True if a fault raised an exception, or if it was raised ``from`` such an exception."""
         self.hear()
         return comes_from(error, self.injected, self._injected_there) or (error is not None and any(claim(error) for claim in self.claims))
 
     # -- processes that the subject forks ----------------------------------------------------------------------
 
     def share(self) -> None:
-        """A process is about to be forked: from now on visits are counted, and strikes told, together with it."""
+        """Count visits and report strikes together with the child, before a fork."""
         if self.forks is None:
             scheduled_faults = [scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)]
             if not scheduled_faults or self._closed or self.crash is not None:
@@ -374,7 +402,7 @@ class Controller:
         self.forks.children += 1
 
     def born(self) -> bool:
-        """Go on in a forked child; return False if no fault may strike in it."""
+        """Continue in a forked child. Return False if no fault may strike in it."""
         if self.forks is None or self._closed or self.crash is not None or not self.scheduled:
             return False
         self.forks.born()
@@ -389,7 +417,7 @@ class Controller:
         return True
 
     def hear(self) -> None:
-        """Take over what forked processes have told since the last call."""
+        """Read the messages of forked processes since the last call."""
         forks = self.forks
         if forks is None or forks.name or not self.scheduled:
             return
@@ -409,10 +437,10 @@ class Controller:
                 counter.passed = max(counter.passed, passed)
 
     def _relay(self, kind: str, *content: Any) -> None:
-        """A forked process has told something; for processes that tell another one what happens."""
+        """Forward a message of a forked process. A controller that reports to a parent overrides this."""
 
     def _end_forks(self) -> None:
-        """The processes that were forked so far are no longer part of the trial."""
+        """Detach the processes that were forked so far from the trial."""
         self.hear()
         forks, self.forks = self.forks, None
         if forks is not None:
@@ -427,7 +455,7 @@ class Controller:
         self._injector.record(scheduled, Strike(scheduled.text, name_of(scheduled.fault.key), 0, details))
 
     def tell_strike(self, scheduled: ScheduledFault, strike: Strike) -> None:
-        """Report a strike to the process that listens to this one."""
+        """Report a strike to the parent process, if there is one."""
         self._striking = scheduled
         if self._send is not None:
             self._send("strike", scheduled.index, strike)
@@ -458,7 +486,7 @@ class Controller:
             return counter
 
     def _opened(self, key: Key, counter: VisitCounter) -> None:
-        """A counter is about to be used for the first time; for processes that tell another one what happens."""
+        """Prepare a counter before its first use. A controller that reports to a parent overrides this."""
 
     def _schedule(self, counter: VisitCounter) -> None:
         if self._closed:
@@ -484,12 +512,13 @@ class Controller:
         stack: contextlib.ExitStack | None,
         source: Stream | None = None,
     ) -> Visit | None:
-        """Apply what is due at this visit; None when nothing was."""
+        """Apply the faults that are due at this visit. Return None if there are none."""
         if self._closed or getattr(self._applying, "on", False):
             return None
         if self.crash is not None:
             counter.failed += 1
-            raise SimulatedCrash(str(self.crash))  # a fresh one: the first keeps the traceback of who caught it
+            # A new one, because the first keeps the traceback of the code that caught it.
+            raise SimulatedCrash(str(self.crash))
         visit = Visit(name_of(key), number, payload, {**self.attributes, **attributes}, stack=stack, source=source, process=self.process)
         self._applying.on = True
         try:
@@ -508,14 +537,14 @@ class Controller:
         return visit
 
     def die(self, crash: SimulatedCrash) -> None:
-        """The process is killed at no visit."""
+        """End the process at a moment that is not a visit."""
         self.inject(crash)
 
     def preemption_over(self, told: Preemption) -> None:
-        """A process that was told to end has ended; for processes that tell another one what happens."""
+        """Report the end of a process that received a signal to end. A controller that reports to a parent overrides this."""
 
     def inject(self, error: BaseException) -> None:
-        """Remember that an exception is a fault's doing; a crash ends the process."""
+        """Record an exception as injected. A crash also ends the process."""
         if self.forks is not None and self.forks.name:
             self.forks.tell("injected", type(error).__qualname__, str(error))
             if self._striking is not None:

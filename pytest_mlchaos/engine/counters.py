@@ -1,4 +1,4 @@
-"""What is counted: the visits of one key, and the faults that are scheduled there."""
+"""Count the visits of a key, and hold the faults that are scheduled there."""
 
 from __future__ import annotations
 
@@ -15,52 +15,57 @@ from ..errors import PayloadMismatch
 __all__ = ["NO_VISIT", "ProcessCounts", "ScheduledFault", "VisitCounter", "most_passed"]
 
 NO_VISIT = 2**30 - 1
-"""No visit: an int that the interpreter compares fast (a visit of that number would take the slow path, which decides anew)."""
+"""The number that stands for "no visit". The interpreter compares such an int fast.
+
+If there really is a visit with this number, it takes the slow path, which decides anew.
+"""
 LOOK_AHEAD_VISITS = 10_000
-"""How far a probability is looked up in one go."""
+"""The number of visits for which a probability is evaluated in one go."""
 
 
 class ScheduledFault:
-    """A scheduled fault and what it has done so far."""
+    """A scheduled fault, with its strikes so far."""
 
     def __init__(self, fault: Fault, index: int, seed: int) -> None:
         self.fault = fault
         self.index = index
         self.total = 0
-        self.strikes: list[tuple[int | None, int]] = []  # the rank (None outside of a world) and the visit of each
+        # The rank (None outside of a world) and the visit of each.
+        self.strikes: list[tuple[int | None, int]] = []
         self.eligible: list[int] = []
         self.measures: dict[str, int] = {}
         self.remark = ""
-        self.mismatch: PayloadMismatch | None = None  # why there was nothing to strike at a visit that it was not pinned to
+        # The reason why a visit chosen by a search or by chance had nothing to strike.
+        self.mismatch: PayloadMismatch | None = None
         self.observes = type(fault).observe is not Fault.observe
         self._seed = seed
         self.begin_again()
 
     @functools.cached_property
     def text(self) -> str:
-        """The fault as it prints; kept, for it is part of each strike."""
+        """Return the text of the fault. It is cached, because each strike contains it."""
         return repr(self.fault)
 
     def begin_again(self) -> None:
-        """Visits are counted from 0 again."""
+        """Count visits from 0 again."""
         self.struck = 0
         self.memory: dict[Any, Any] = {}
         self._resolved: set[int] = set()
         self._next = self._following(0)
 
     def go_on_from(self, visit: int, struck: int) -> None:
-        """Visits are counted on from another process's: this is the next, and it has struck so often."""
+        """Continue from the counts of a different process: ``visit`` is next, after ``struck`` strikes."""
         self.struck = struck
         self._next = self._following(visit)
 
     def is_due(self, visit: int) -> bool:
-        """Whether it strikes at this visit."""
+        """Return True if the fault strikes at this visit."""
         fault = self.fault
         return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, self._seed, self.index)
 
     @property
     def next_due(self) -> int:
-        """A visit before which nothing is due any more: mostly the next that is."""
+        """Return a visit before which the fault is not due. Mostly this is the next visit that it strikes."""
         if self.observes and self.fault.keeps_observing and self.memory:
             return 0
         if self._next == NO_VISIT or (self.fault.times is not None and self.struck >= self.fault.times):
@@ -68,7 +73,7 @@ class ScheduledFault:
         return 0 if self.observes else self._next
 
     def resolve(self, visit: int) -> None:
-        """A visit has been looked at. Threads may come out of order: one that is late is still waited for."""
+        """Note that a visit was checked. Threads may arrive out of order, so a visit that is late stays due."""
         if visit == self._next or (visit > self._next and self.fault.strikes_at(visit, self._seed, self.index)):
             self._resolved.add(visit)
         while self._next in self._resolved:
@@ -89,35 +94,42 @@ class ScheduledFault:
 
 
 class VisitCounter:
-    """The visits counted together: those of one site, or of one target."""
+    """The counter of the visits of a site, or of a target that is counted separately."""
 
     __slots__ = ("advance", "count", "failed", "next_due", "passed", "scheduled")
 
     def __init__(self) -> None:
-        self.advance = self.count = itertools.count(1).__next__  # one C call: atomic, so threads never share a number
+        # One C call is atomic, so threads never share a number.
+        self.advance = self.count = itertools.count(1).__next__
         self.passed = self.failed = 0
         self.next_due = NO_VISIT
         self.scheduled: list[ScheduledFault] = []
 
     def go_on_from(self, visit: int) -> None:
-        """The next visit has this number."""
+        """Give this number to the next visit."""
         self.advance = self.count = itertools.count(visit + 1).__next__
         self.passed = visit
 
     def count_with(self, count: Callable[[], int]) -> None:
-        """Take the numbers of the visits from ``count``; what is wrapped around the counting stays."""
+        """Take the numbers of the visits from ``count``, and keep the wrappers around the counting."""
         if self.advance is self.count:
             self.advance = count
         self.count = count
 
     def counting(self) -> Callable[[], int]:
-        """Return what a wrapper around the counting calls: it follows ``count_with``."""
+        """Return the function for a wrapper around the counting to call. It follows ``count_with``."""
         return (lambda: self.count()) if self.advance is self.count else self.advance
 
 
 @dataclasses.dataclass
 class ProcessCounts:
-    """How far another process of the same trial has come: visits by key (those that failed, too), strikes by the index of the fault."""
+    """The progress of a different process of the same trial.
+
+    Attributes:
+        passed: The number of visits by key, including those that failed.
+        struck: The number of strikes by the index of the fault.
+        failed: The number of failed visits by key.
+    """
 
     passed: dict[Key, int] = dataclasses.field(default_factory=dict)
     struck: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -125,6 +137,6 @@ class ProcessCounts:
 
 
 def most_passed(*counts: Mapping[Key, int]) -> dict[Key, int]:
-    """The highest number of visits of each key that was passed at all."""
+    """Return the highest number of visits for each key with visits."""
     most = {key: max(count.get(key, 0) for count in counts) for count in counts for key in count}
     return {key: number for key, number in most.items() if number}

@@ -1,4 +1,4 @@
-"""Whose doing an exception out of a fault is: its strike, or a mistake in its code."""
+"""Decide if an exception from a fault is its strike, or a bug in its code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MARK = "_mlchaos_injected"
 
 
 def fault_error(fault: Fault, error: Exception, what: str) -> FaultError:
-    """The error for a fault whose own code failed in ``what``."""
+    """Return the error for a fault whose own code raised an exception in ``what``."""
     trace = _innermost(error)
     where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
     mistake = FaultError(
-        f"the fault {type(fault).__name__} is itself broken: {what} of {fault!r} raised {error_text(error)}{where}. "
+        f"the fault {type(fault).__name__} has a bug: {what} of {fault!r} raised {error_text(error)}{where}. "
         "This says nothing about the subject."
     )
     mistake.__cause__ = error
@@ -32,10 +32,10 @@ def fault_error(fault: Fault, error: Exception, what: str) -> FaultError:
 
 
 def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
-    """Whether an exception out of ``apply`` is the fault's strike, and not a mistake in its code.
+    """Return True if an exception from ``apply`` is the strike of the fault, and not a bug in its code.
 
-    It is when the fault handed it to ``visit.fail``, or when a ``raise`` statement in the fault's own module raised it. An
-    ``assert``, an operator or a library that fails inside ``apply`` is a broken fault.
+    It is a strike if the fault passed it to ``visit.fail``, or if a ``raise`` statement in the fault's own module raised it.
+    An ``assert``, an operator or a library that fails inside ``apply`` means that the fault has a bug.
     """
     if error is visit.error or isinstance(error, SimulatedCrash):
         return True
@@ -47,12 +47,15 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
 
 
 def comes_from(error: BaseException | None, origins: Sequence[BaseException], elsewhere: Collection[tuple[str, str]] = ()) -> bool:
-    """Whether an exception is one of these, was raised ``from`` one, or is what a library made of one that it handled.
+    """Return True if an exception is one of ``origins``, or a consequence of one.
 
-    ``elsewhere``: types and texts of exceptions in other processes. A library sends a copy home, whose text may have more around it.
+    It is a consequence if it was raised ``from`` one, or if a library raised it while it handled one. If user code raises an
+    exception while it handles one, it may be a bug in the handler, so it counts only with ``from``. A real Ctrl-C does not count.
 
-    What the user's own code raises while it handles one is the user's, unless it says ``from``: it may be a mistake in the handler. A real
-    Ctrl-C that comes while one is handled is nobody's answer to it.
+    Args:
+        error: The exception.
+        origins: Exceptions that are known to be injected.
+        elsewhere: The types and texts of injected exceptions in other processes. A library may send back a copy with a longer text.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -70,19 +73,19 @@ def _is_copy(error: BaseException, elsewhere: Collection[tuple[str, str]]) -> bo
 
 
 def mark(error: BaseException, *, own_words: bool = False) -> None:
-    """Say of an exception that it is a fault's doing, without keeping it; ``own_words``: its message is the tool's, and may be shown."""
+    """Mark an exception as injected without storing it. ``own_words`` says that its message may be shown."""
     setattr(error, _MARK, True)
     if own_words:
         remember_text(error, str(error))
 
 
 def is_own(fault: Fault) -> bool:
-    """Return True for a fault of the tool's, whose words may be shown; one of the user's may say something of the data."""
+    """Return True for a built-in fault, whose texts may be shown. The texts of a user's own fault may contain data."""
     return type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def describe_swallower(crash: SimulatedCrash) -> str | None:
-    """Which code caught a crash and went on, in words; None where it ended a thread of its own."""
+    """Describe the code that caught a crash and continued. Return None if the crash ended a thread of its own."""
     trace = crash.__traceback__
     if trace is None or not getattr(crash, "in_main_thread", True):
         return None
@@ -104,7 +107,7 @@ def _outermost_user_frame(trace: TracebackType) -> TracebackType:
 
 
 def _innermost(error: BaseException) -> TracebackType | None:
-    """Where it was raised."""
+    """Return the traceback entry where the exception was raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -112,7 +115,7 @@ def _innermost(error: BaseException) -> TracebackType | None:
 
 
 def _is_stated(error: BaseException) -> bool:
-    """Return True if a ``raise`` statement raised it, and no signal between two instructions."""
+    """Return True if a ``raise`` statement raised the exception, and not a signal between two instructions."""
     trace = _innermost(error)
     return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
 

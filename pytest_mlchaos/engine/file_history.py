@@ -1,4 +1,4 @@
-"""How files came to be: replaced by a rename, or written in place, and read back afterwards."""
+"""Record how files were made: replaced by a rename, or written in place, and read back afterwards."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _recording: list[FileHistory] = []
 
 
 class FileHistory:
-    """Records the file operations of this process, by Python's audit events, while it is entered.
+    """A context manager that records the file operations of this process from Python's audit events.
 
-    Files that code in C opens by itself raise no event.
+    Files that C code opens directly raise no event.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class FileHistory:
         self._written: set[str] = set()
 
     def opened(self, path: str, flags: Any) -> None:
-        """Note that a file is opened: to be written, or to be read."""
+        """Note that a file is opened for writing or for reading."""
         if not isinstance(flags, int) or flags & _WRITES:
             self._written.add(path)
             self.read_back.discard(path)
@@ -37,7 +37,7 @@ class FileHistory:
             self.read_back.add(path)
 
     def moved(self, path: str) -> None:
-        """Note that a file or a directory comes to this path, whole."""
+        """Note that a complete file or directory is moved to this path."""
         self._written.add(path)
         self.read_back.discard(path)
         self.renamed.add(path)
@@ -56,7 +56,8 @@ def _absolute(path: Any) -> str | None:
     try:
         return os.path.abspath(os.fsdecode(path))
     except (TypeError, ValueError, OSError):
-        return None  # a file descriptor, or a directory that is gone
+        # A file descriptor, or a relative path in a deleted directory.
+        return None
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -72,5 +73,5 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @functools.cache
 def _install() -> None:
-    """Install the hook, once in a process: Python never removes one."""
+    """Install the hook, once per process, because Python cannot remove audit hooks."""
     sys.addaudithook(_hook)

@@ -1,4 +1,4 @@
-"""The processes that the subject forks: they count visits together with the trial's process, and tell it what strikes in them."""
+"""Count visits and strikes together with the processes that the subject forks."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Forks", "nameless_file"]
 
 _NUMBER = struct.Struct("q")
 _ON, _END, _FIRST = range(3)
-"""The slots of the numbers in front of the log: the visits and strikes begin at the last."""
+"""The slots of the numbers before the log. The visits and strikes begin at the last one."""
 
 
 class Forks:
-    """Numbers and messages in a file without a name, which each forked process inherits.
+    """Counters and messages in an unnamed file, which each forked process inherits.
 
-    The file outlives a process that is killed, and so does what that process told. A lock on it ends with its holder.
+    The file survives a process that is killed, with all messages of that process. Its lock is released with the process.
 
     Attributes:
-        keys: What is counted together.
-        children: How many processes this one has forked since.
-        name: The name of this process among them: ``child 2``, or ``child 2.1`` for a child of that. Empty in the first one.
+        keys: The keys that are counted together.
+        children: The number of processes that this one has forked.
+        name: The name of this process: ``child 2``, or ``child 2.1`` for a child of that. Empty in the first process.
     """
 
     def __init__(self, keys: Sequence[Key], faults: int) -> None:
@@ -53,12 +53,12 @@ class Forks:
         return key in self._slots
 
     def advance(self, key: Key) -> int:
-        """Count a visit, and return its number from 1 on; 0 if no fault may strike here any more."""
+        """Count a visit, and return its number from 1. Return 0 if no fault may strike here any more."""
         with self._locked() as mine:
             return self._add(self._slots[key]) if mine and self._is_on() else 0
 
     def passed(self, key: Key) -> int:
-        """Return how many visits there were."""
+        """Return the number of visits."""
         return self._shared(self._slots[key])
 
     def struck(self, index: int) -> int:
@@ -66,13 +66,13 @@ class Forks:
         return self._shared(self._strikes + index)
 
     def claim(self, index: int, times: int) -> bool:
-        """Count a strike that is about to be made, unless there were enough."""
+        """Count a strike before it is made. Return False if there were enough strikes."""
         slot = self._strikes + index
         with self._locked() as mine:
             return mine and self._get(slot) < times and bool(self._add(slot))
 
     def release(self, index: int) -> None:
-        """Take back a claim: there was nothing to strike."""
+        """Undo a claim, if there was nothing to strike."""
         with self._locked() as mine:
             if mine:
                 self._add(self._strikes + index, -1)
@@ -86,8 +86,9 @@ class Forks:
     # -- in a child --------------------------------------------------------------------------------------------
 
     def born(self) -> None:
-        """Go on as a process that was just forked."""
-        self._lock = threading.Lock()  # another thread of the parent's may have held it
+        """Continue as a process that was just forked."""
+        # A different thread of the parent may have held it.
+        self._lock = threading.Lock()
         self.name = f"{self.name or 'child '}{'.' if self.name else ''}{self.children}"
         self.children = 0
 
@@ -98,12 +99,13 @@ class Forks:
             if mine and self._is_on():
                 end = self._get(_END)
                 pwrite(self._fd, _NUMBER.pack(len(data)) + data, end)
-                self._set(_END, end + _NUMBER.size + len(data))  # what was cut off by a kill is not counted
+                # Written last, so that a message cut off by a kill is ignored.
+                self._set(_END, end + _NUMBER.size + len(data))
 
     # -- in the trial's process --------------------------------------------------------------------------------
 
     def told(self) -> list[tuple[Any, ...]]:
-        """Return the messages that came since the last call."""
+        """Return the messages since the last call."""
         messages = []
         with self._locked() as mine:
             end = self._get(_END) if mine else self._read_to
@@ -114,7 +116,7 @@ class Forks:
         return messages
 
     def begin(self, passed: dict[Key, int], struck: dict[int, int]) -> None:
-        """Count on from these numbers, before the first fork."""
+        """Set the numbers to start from, before the first fork."""
         with self._locked():
             for key, number in passed.items():
                 self._set(self._slots[key], number)
@@ -123,7 +125,7 @@ class Forks:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing strikes in the children meanwhile."""
+        """Stop strikes in the children inside this context."""
         self._switch(0)
         try:
             yield
@@ -131,7 +133,7 @@ class Forks:
             self._switch(1)
 
     def close(self) -> None:
-        """Nothing strikes in the children from now on; in a child, only this process has ended."""
+        """Stop strikes in the children for good. In a child, only close its own descriptor."""
         if not self.name:
             self._switch(0)
         with self._lock:
@@ -148,8 +150,8 @@ class Forks:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Hold the file; False if it is gone, as in a daemon that has closed all files that it inherited."""
-        import fcntl  # there is one wherever there is os.fork
+        """Lock the file. Give False if it is closed, for example in a daemon that closes all inherited files."""
+        import fcntl  # every system with os.fork has it
 
         with self._lock:
             if not self._is_mine():

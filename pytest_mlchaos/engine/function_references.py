@@ -1,7 +1,7 @@
-"""Pickling by reference of functions that were replaced.
+"""Pickle replaced functions by reference.
 
-Pickle looks a function up under its name, and refuses one that is not what it finds there. A default argument, a partial or a table may
-still hold the original. It is pickled as a reference to its name, as it was before the replacement.
+Pickle looks up a function by its name, and refuses one that differs from the object there. A default argument, a partial or a
+table may still hold the original function. This module lets pickle store it as a reference to its name, as without the replacement.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .stand_ins import unbound
 __all__ = ["by_reference"]
 
 _replaced: dict[int, Any] = {}
-"""The originals, which are kept alive so that no other object gets their id."""
+"""The original functions. They are kept alive so that no other object gets their id."""
 
 
 def by_reference(patches: Patches, original: Any) -> None:
-    """Let pickle take ``original`` for what its name stands for, until the patches are undone."""
+    """Let pickle accept ``original`` under its name, until the patches are undone."""
     if id(original) in _replaced or not isinstance(getattr(original, "__qualname__", None), str):
         return
     first = not _replaced
@@ -34,7 +34,7 @@ def by_reference(patches: Patches, original: Any) -> None:
 
 
 def _reduce(value: Any) -> Any:
-    """Reduce a replaced original to the look-up of its name; NotImplemented for everything else."""
+    """Reduce a replaced function to the look-up of its name, and return NotImplemented for other values."""
     if id(value) not in _replaced:
         return NotImplemented
     name = f"{value.__module__}:{value.__qualname__}"
@@ -46,14 +46,14 @@ def _reduce(value: Any) -> Any:
 
 
 def _patch_picklers(patches: Patches) -> None:
-    """Every pickler that there is: those of C and of Python, and the classes that others have derived from them."""
+    """Patch all picklers: the C and the Python one, and the classes derived from them."""
     compiled = pickle.Pickler
 
     class Pickler(compiled):  # type: ignore[misc, valid-type]  # it is a class
-        """As the one of C, which takes no attributes."""
+        """The C pickler as a Python class, because the C class cannot be patched."""
 
         def reducer_override(self, value: Any) -> Any:
-            """Reduce what pickle would refuse."""
+            """Reduce a function that pickle would refuse."""
             return _reduce(value)
 
     Pickler.__module__, Pickler.__qualname__ = compiled.__module__, compiled.__qualname__
@@ -78,7 +78,7 @@ def _patch_picklers(patches: Patches) -> None:
 
 
 def _before(own: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
-    """A ``reducer_override`` that comes before a class's own one."""
+    """Return a ``reducer_override`` that runs before the class's own one."""
 
     def reducer_override(self: Any, value: Any) -> Any:
         reduced = _reduce(value)

@@ -1,4 +1,4 @@
-"""An operation at a site during which a fault is at work."""
+"""Define the gate: an operation at a site during which a fault is active."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Gate", "pause"]
 
 
 async def pause(clock: Clock, seconds: float) -> None:
-    """Let so many seconds of a clock pass in a coroutine; others run meanwhile."""
+    """Wait for ``seconds`` of a clock in a coroutine, while other tasks run."""
     seconds = clock.to_await(seconds)
     try:
         asyncio.get_running_loop()
-    except RuntimeError:  # another event loop
+    except RuntimeError:  # a different event loop, such as trio's
         import anyio
 
         await anyio.sleep(seconds)
@@ -29,7 +29,7 @@ async def pause(clock: Clock, seconds: float) -> None:
 
 
 class Gate:
-    """An operation at a site during which a fault is at work: ``with gate: operation()``."""
+    """An operation at a site during which a fault is active: ``with gate: operation()``."""
 
     __slots__ = ("_clock", "visit")
 
@@ -39,23 +39,26 @@ class Gate:
 
     @property
     def payload(self) -> Any:
-        """The payload to go on with."""
+        """Return the payload after the faults."""
         return self.visit.payload
 
     def wait(self) -> None:
-        """Let the delay that the faults asked for pass, then raise what they raise."""
+        """Wait for the delay of the faults, then raise their exception."""
         if self.visit.delay:
             self._clock.sleep(self.visit.delay)
         self.check()
 
     async def wait_async(self) -> None:
-        """As ``wait``, in a coroutine: others run meanwhile."""
+        """Do the same as ``wait`` in a coroutine, while other tasks run."""
         if self.visit.delay:
             await pause(self._clock, self.visit.delay)
         self.check()
 
     async def run(self, begin: Callable[[], Awaitable[Any]]) -> Any:
-        """Await what ``begin`` gives, with the delay inside: a network is slow once it has been asked; what is given up then cleans up."""
+        """Await the result of ``begin``, with the delay inside.
+
+        The operation starts before the delay, as in a slow network. If it is cancelled during the delay, its own clean-up runs.
+        """
         visit = self.visit
         if not visit.delay or visit.error is not None or visit.deferred_actions or asyncio._get_running_loop() is None:
             await self.wait_async()
@@ -63,17 +66,19 @@ class Gate:
         return await _DelayedInside(begin(), lambda: pause(self._clock, visit.delay))
 
     def check(self) -> None:
-        """Do what the faults want done here, and raise what they raise."""
+        """Run the deferred actions of the faults, and raise their exception."""
         while self.visit.deferred_actions:
-            with within(""):  # a signal handler's files, say, are no part of the operation
+            # Their own work, for example a signal handler's files, is not part of the operation.
+            with within(""):
                 self.visit.deferred_actions.pop(0)()
         if isinstance(self.visit.error, StopIteration):
-            raise StopIteration  # a fresh one, that nobody holds: a traceback keeps the loader alive, and its workers
+            # A new one: the traceback of a stored one would keep the loader and its workers alive.
+            raise StopIteration
         if self.visit.error is not None:
             raise self.visit.error
 
     def close(self) -> None:
-        """The operation has ended; closing twice does no harm."""
+        """End the operation. A second call does nothing."""
         if self.visit.stack is not None:
             with deferred():
                 self.visit.stack.close()
@@ -88,9 +93,9 @@ class Gate:
 
 
 class _DelayedInside:
-    """Awaits something, and lets a delay pass where that waits for the first time; behind it, where it never does.
+    """Await something, with a delay at its first wait, or at its end if it never waits.
 
-    A cancellation during the delay reaches it there, as one reaches a task: what it waits for is cancelled, and raises.
+    A cancellation during the delay is passed on like in a task: the inner future is cancelled, and raises.
     """
 
     def __init__(self, inner: Awaitable[Any], pause: Callable[[], Awaitable[None]]) -> None:
@@ -118,7 +123,7 @@ class _DelayedInside:
                     sent = yield waits_for
                 except GeneratorExit:
                     raise
-                except BaseException as error:  # noqa: BLE001  # what is awaited has the say
+                except BaseException as error:  # noqa: BLE001  # the awaited object decides what happens
                     waits_for = steps.throw(error)
                 else:
                     waits_for = steps.send(sent) if hasattr(steps, "send") else next(steps)

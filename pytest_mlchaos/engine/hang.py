@@ -1,4 +1,4 @@
-"""Child processes that can be made to hang: their main thread, and nothing else of them."""
+"""Make child processes hang. Only their main thread hangs, so that other threads still work."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .patching import Patches
 __all__ = ["hang", "let_children_hang"]
 
 _SIGNAL = getattr(signal, "SIGRTMAX", 0) - (3 if hasattr(signal, "SIGRTMAX") else 0)
-"""One that no scheduler sends."""
+"""A real-time signal that no scheduler sends."""
 _sleep = time.sleep
 
 
 def let_children_hang(patches: Patches) -> None:
-    """Processes that are forked from now on have what ``hang`` needs."""
+    """Install in this process the handler that ``hang`` needs. Forked processes inherit it."""
     if not _SIGNAL or threading.current_thread() is not threading.main_thread():
         return
     owner, before = os.getpid(), handler(_SIGNAL)
@@ -33,9 +33,12 @@ def let_children_hang(patches: Patches) -> None:
 
 
 def hang(pid: int) -> None:
-    """The main thread of a child process never goes on; other threads do, and hand out what is ready.
+    """Block the main thread of a child process forever. Its other threads continue, and hand out finished items.
 
-    One that was not forked from here is stopped as a whole. Raises ``ProcessLookupError`` for one that is gone.
+    A process that was not forked from here is stopped as a whole.
+
+    Raises:
+        ProcessLookupError: The process has ended.
     """
     os.kill(pid, _SIGNAL if _catches(pid) else signal.SIGSTOP)
 

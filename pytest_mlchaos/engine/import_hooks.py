@@ -1,4 +1,4 @@
-"""Something to do as soon as a module has been imported: now, or whenever the user's code does it."""
+"""Run an action as soon as a module has been imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["when_imported"]
 
 
 def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> None:
-    """Run ``action`` now if the module is loaded, else right after the first import of it in this trial."""
+    """Run ``action`` now if the module is imported, else right after its first import in this trial."""
     module = sys.modules.get(name)
     if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
         action()
@@ -25,14 +25,14 @@ def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> 
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module as the others would, and adds an action to its execution."""
+    """A finder for one module, which adds an action to its execution."""
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self._name = name
         self._action: Callable[[], object] | None = action
 
     def leave(self) -> None:
-        """Do nothing any more."""
+        """Remove the finder."""
         self._action = None
         if self in sys.meta_path:
             sys.meta_path.remove(self)
@@ -40,7 +40,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec that the finders behind this one give, with the action behind its execution."""
+        """Return the spec that later finders give, with the action after its execution."""
         if fullname != self._name:
             return None
         finders = list(sys.meta_path)
@@ -57,5 +57,5 @@ class _Finder(importlib.abc.MetaPathFinder):
                 if self._action is not None:
                     self._action()
 
-            loader.exec_module = executed  # type: ignore[method-assign]  # of this one loader
+            loader.exec_module = executed  # type: ignore[method-assign]  # on this loader only
         return spec

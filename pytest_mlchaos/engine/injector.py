@@ -1,4 +1,4 @@
-"""What happens at a visit where something is due: the slow path of the controller."""
+"""Apply faults at a visit: the slow path of the controller."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["Injector"]
 
 PROBED_VISITS = 2
-"""Visits at which a fault may measure its parameters: the second step differs from the first (optimizer state exists)."""
+"""The number of visits at which a fault may measure its parameters. The second step differs from the first (optimizer state exists)."""
 
 
 class _Seen(NamedTuple):
-    """A visit before a fault is applied to it."""
+    """The state of a visit before a fault is applied."""
 
     payload: Any
     fingerprint: bytes | None
     effects: tuple[float, int, int]
 
     def changed(self, visit: Visit) -> bool:
-        """Return True unless the fault left all as it was. Without a fingerprint there is no telling."""
+        """Return False if the fault changed nothing. Without a fingerprint, assume that it did."""
         if self.fingerprint is None or self.effects != _effects(visit):
             return True
         return fingerprint(visit.payload) != self.fingerprint
@@ -49,7 +49,7 @@ def _effects(visit: Visit) -> tuple[float, int, int]:
 
 
 def _seen(fault: Fault, visit: Visit) -> _Seen:
-    """Remember a visit. The package's own faults know themselves whether they changed something: their payloads may be large."""
+    """Record the state of a visit. Built-in faults know if they changed their payload, and payloads may be large."""
     ours = type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
     alone = visit.payload is None or ((ours or visit.source is not None) and not fault.compared)
     return _Seen(visit.payload, None if alone else fingerprint(visit.payload), _effects(visit))
@@ -60,7 +60,8 @@ class Injector:
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._claims = threading.local()  # the fault for which this thread has claimed a strike
+        # The fault for which this thread has claimed a strike.
+        self._claims = threading.local()
 
     def apply_due(self, counter: VisitCounter, visit: Visit) -> None:
         """Let faults observe the visit, and apply those that are due."""
@@ -83,11 +84,12 @@ class Injector:
                     if claimed:
                         self._apply(scheduled, visit)
                 if visit.error is not None or visit.delay == math.inf:
-                    return  # nothing comes behind a failure, or behind a wait that never ends
+                    # No fault can strike after a failure or an endless wait.
+                    return
 
     @contextlib.contextmanager
     def _claimed(self, scheduled: ScheduledFault) -> Iterator[bool]:
-        """Give False if other processes have made all strikes meanwhile; otherwise none of them takes the one that is about to be made."""
+        """Give False if other processes have made all strikes. If not, reserve one strike for this process."""
         forks, times = self._controller.forks, scheduled.fault.times
         if forks is None or times is None:
             yield True
@@ -97,7 +99,7 @@ class Injector:
         try:
             yield claimed
         finally:
-            if claimed and self._claims.scheduled is scheduled:  # nothing has struck, or not yet
+            if claimed and self._claims.scheduled is scheduled:  # it has not struck, at least not yet
                 forks.release(scheduled.index)
             self._claims.scheduled = None
 
@@ -116,7 +118,7 @@ class Injector:
             return True
         try:
             return bool(where(visit))
-        except Exception as error:  # whatever a user's code raises
+        except Exception as error:  # a user's predicate may raise anything
             mistake = BadArgument(
                 f"{scheduled.fault.name}: where= raised {error_text(error)}, at visit {visit.index} of {visit.site}. It takes the "
                 "visit, and returns True if the fault may strike there"
@@ -140,8 +142,9 @@ class Injector:
         before = _seen(scheduled.fault, visit)
         try:
             payload = scheduled.fault.apply(visit)
-        except BaseException as error:  # a crash is one
-            if visit.source is not None and visit.source.owns(error):  # the end of the loader, or a mistake of the user's in it
+        except BaseException as error:  # BaseException, because a crash is one
+            # The end of the loader, or an error in the user's loader.
+            if visit.source is not None and visit.source.owns(error):
                 record(visit.details)
                 raise
             if isinstance(error, PayloadMismatch) and self._passes_over(scheduled):
@@ -161,7 +164,10 @@ class Injector:
             record(visit.details)
 
     def _passes_over(self, scheduled: ScheduledFault) -> bool:
-        """Return True if a fault may leave out visits with nothing to strike: a search, a chance or EVERY chose them, not the test."""
+        """Return True if a fault may skip visits with nothing to strike.
+
+        It may if a search, a probability or EVERY chose the visit, but not if the test did.
+        """
         return self._controller.drawn or scheduled.fault.p is not None or scheduled.fault.at is EVERY
 
     def record(self, scheduled: ScheduledFault, strike: Strike) -> None:
@@ -180,7 +186,7 @@ class Injector:
     def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:
         try:
             return call()
-        except Exception as error:  # noqa: BLE001  # whatever a user's code raises
+        except Exception as error:  # noqa: BLE001  # a user's fault may raise anything
             self._tool_error(fault, error, what)
 
     def _tool_error(self, fault: Fault, error: BaseException, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Patches with guaranteed restore."""
+"""Patch attributes, and restore them reliably."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["FUNCTIONS", "Patches", "aliases", "family"]
 
 _ABSENT = object()
 FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType}
-"""What can be looked up in a set without calling anybody's code."""
+"""The types whose objects can be looked up in a set without running user code."""
 
 
 class Patches:
-    """Patches of one trial, undone in reverse order when the trial ends, however it ends.
+    """The patches of one trial. They are undone in reverse order when the trial ends, also after an error.
 
-    An undo that is interrupted (Ctrl-C, a time-out) goes on where it stopped when it is called again.
+    An interrupted undo (by Ctrl-C or a time-out) continues at the same step when it is called again.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Patches:
         return bool(self._undo)
 
     def on_undo(self, undo: Callable[[], object]) -> None:
-        """Call ``undo`` at the end, for example the ``remove`` of a hook's handle. A second call must do no harm."""
+        """Call ``undo`` at the end, for example the ``remove`` of a hook's handle. It must be safe to call it twice."""
         self._undo.append(undo)
 
     def set(self, owner: Any, name: str, value: object) -> None:
-        """Set an attribute of a module or class. At the end it is as before: the old value, or absent."""
+        """Set an attribute of a module or class. Restore the old value, or delete the attribute, at the end."""
         before = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name, _ABSENT)
 
         def undo() -> None:
@@ -60,13 +60,13 @@ class Patches:
         self.on_undo(undo)
         try:
             setattr(owner, name, value)
-        except (AttributeError, TypeError):  # of a type that is written in C, say: there is nothing to undo
+        except (AttributeError, TypeError):  # for example a type written in C: there is nothing to undo
             self._undo.pop()
             raise
         self._made.append((owner, name, value, before))
 
     def wrap(self, owner: type, name: str, wrapper: Any) -> None:
-        """Replace a method by a wrapper that has it as ``__wrapped__``. The class is not kept alive."""
+        """Replace a method by a wrapper whose ``__wrapped__`` is the method. The class is not kept alive."""
         held, ours = weakref.ref(owner), weakref.ref(wrapper)
 
         def unwrap() -> None:
@@ -80,9 +80,9 @@ class Patches:
         setattr(owner, name, wrapper)
 
     def replace_everywhere(self, original: object, replacement: object) -> None:
-        """Rebind every module-level name that holds ``original``, and at the end every one that then holds ``replacement``.
+        """Rebind each module-level name of ``original`` to ``replacement``, and rebind all names back at the end.
 
-        The second half covers modules that were imported, and copied the replacement, in between.
+        The second step includes modules that were imported in between and copied the replacement.
         """
         if self._together is not None:
             self._together.append((original, replacement))
@@ -90,7 +90,7 @@ class Patches:
             self._replace([(original, replacement)])
 
     def replace_for_others(self, pairs: Sequence[tuple[object, object]], ours: Container[str]) -> None:
-        """As ``replace_everywhere``, for pairs of (original, replacement), but not in the packages ``ours``."""
+        """Do the same as ``replace_everywhere`` for pairs of (original, replacement), except in the packages ``ours``."""
         self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
         for module, name, place in _bound([original for original, _ in pairs]):
             if module.__name__.partition(".")[0] not in ours:
@@ -98,9 +98,9 @@ class Patches:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is replaced everywhere in here is replaced at its end, in one go: to look through all modules is what it costs.
+        """Collect all calls of ``replace_everywhere`` inside, and make them in one go at the end.
 
-        One within another is part of that one.
+        The search through all modules is the expensive part. A nested context belongs to the outer one.
         """
         if self._together is not None:
             yield
@@ -115,9 +115,12 @@ class Patches:
             self._replace(_compose(pairs))
 
     def sweep(self, *, thoroughly: bool = True) -> None:
-        """Once more, what others have put back: whoever patches in a test's body finds ours, and restores it when we are gone.
+        """Undo patches once more that other code has set again. Call it after ``undo``.
 
-        ``thoroughly``: the names of all modules too.
+        Code that patches in a test's body stores our replacement, and sets it again after our patches are gone.
+
+        Args:
+            thoroughly: True to search the names of all modules too.
         """
         with deferred():
             made, self._made = self._made, []
@@ -139,13 +142,13 @@ class Patches:
             _rebind(pairs)
 
     def undo(self) -> None:
-        """Undo everything; the first error is raised once all is done. Signals wait until then."""
+        """Undo everything, then raise the first error. Signals are deferred until then."""
         failure: Exception | None = None
         with deferred():
             while self._undo:
                 try:
                     self._undo[-1]()
-                except Exception as error:  # noqa: BLE001  # all is undone first; an interruption leaves the rest for the next call
+                except Exception as error:  # noqa: BLE001  # undo all others first. After an interruption, the next call undoes the rest
                     failure = failure or error
                 self._undo.pop()
         if failure is not None:
@@ -153,7 +156,7 @@ class Patches:
 
 
 def _compose(pairs: Sequence[tuple[object, object]]) -> list[tuple[object, object]]:
-    """What was replaced twice is replaced by the last."""
+    """Merge chains of replacements, so that each original gets the last one."""
     then = {id(original): replacement for original, replacement in pairs}
     between = {id(replacement) for _, replacement in pairs}
     composed = []
@@ -166,19 +169,20 @@ def _compose(pairs: Sequence[tuple[object, object]]) -> list[tuple[object, objec
 
 
 def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
-    """Every (module, name) of an imported module that is bound to this very object."""
+    """Yield the module and the name of each module-level name that is bound to this very object."""
     for module, name, _ in _bound([value]):
         yield module, name
 
 
 def _bound(wanted: Sequence[object]) -> list[tuple[types.ModuleType, str, int]]:
-    """Every (module, name, place) of an imported module that is bound to one of these very objects, and which one.
+    """Return the module, the name and the index for each module-level name that is bound to one of these objects.
 
-    There are tens of thousands of names, and ``id()`` is slow: it tells each audit hook.
+    There are tens of thousands of names, and ``id()`` is too slow, because it calls each audit hook.
     """
     kinds = set(map(type, wanted))
     quick = frozenset(wanted) if all(map(_is_told_by_identity, kinds)) else None
-    # One comprehension: the jump that ends a loop has no line number in CPython 3.11, and a traceback that begins there breaks pytest.
+    # This must be one comprehension. The jump that ends a loop has no line number in CPython 3.11, and a traceback that
+    # begins there breaks pytest.
     return [
         (module, name, place)
         for module in sys.modules.copy().values()
@@ -191,7 +195,7 @@ def _bound(wanted: Sequence[object]) -> list[tuple[types.ModuleType, str, int]]:
 
 
 def _is_told_by_identity(kind: Any) -> bool:
-    """Whether objects of this type can be looked up in a set without calling anybody's code."""
+    """Return True if objects of this type can be looked up in a set without running user code."""
     return kind in FUNCTIONS or (kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__)
 
 
@@ -201,7 +205,7 @@ def _rebind(pairs: Sequence[tuple[object, object]]) -> None:
 
 
 def family(base: type) -> Iterator[type]:
-    """Yield a class and all that are derived from it, each once."""
+    """Yield a class and all its subclasses, each once."""
     seen: set[type] = set()
     pending = [base]
     while pending:

@@ -1,4 +1,4 @@
-"""What a process starts with besides memory and disk: its working directory, its environment, and nobody who handles its signals."""
+"""Save and restore the state of a process besides memory and disk: working directory, environment, signal handlers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..core.interrupts import deferred, handle, handler
 __all__ = ["NOTICES", "ProcessState"]
 
 NOTICES = tuple(name for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP") if hasattr(signal, name))
-"""The signals by which a process is told that its end is near, the most usual first."""
+"""The signals that announce the end of a process, the most common first."""
 _SIGNALS = tuple(signal.Signals[name] for name in NOTICES)
 
 
 class ProcessState:
-    """The working directory, the environment and the signal handlers as they are now; as a context, they come back at its end."""
+    """The current working directory, environment and signal handlers. As a context manager, it restores them at the end."""
 
     def __init__(self) -> None:
         self._here = os.getcwd()
@@ -25,16 +25,18 @@ class ProcessState:
         self._handlers = {number: handler(number) for number in _SIGNALS}
 
     def restore(self) -> None:
-        """Make all as it was."""
+        """Restore the saved state."""
         with deferred():
             with contextlib.suppress(FileNotFoundError):
-                os.chdir(self._here)  # by its name: another directory may have it now
+                # By its name, because a new directory may have the name now.
+                os.chdir(self._here)
             if dict(os.environ) != self._environment:
                 os.environ.clear()
                 os.environ.update(self._environment)
             if threading.current_thread() is threading.main_thread():
                 for number, before in self._handlers.items():
-                    if before is not None and handler(number) is not before:  # None: not ours to set (C code's)
+                    # None is a handler of C code, which cannot be set.
+                    if before is not None and handler(number) is not before:
                         handle(number, before)
 
     def __enter__(self) -> ProcessState:

@@ -1,4 +1,4 @@
-"""The global random number generators of the libraries that are loaded: seed, keep, restore."""
+"""Seed, save and restore the global random number generators of the imported libraries."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def _torch() -> Any:
 
 
 def seed_all(*parts: object) -> None:
-    """Seed python, NumPy and torch (CUDA included), each from ``parts`` alone."""
+    """Seed Python, NumPy and torch (with CUDA) from ``parts`` only."""
     seed = derive_seed(*parts)
     random.seed(seed)
     if numpy := _numpy():
         numpy.seed(seed % 2**32)
     if torch := _torch():
-        # not torch.manual_seed: for each kind of device that is not in use it queues a call, with a stack trace (8 ms)
+        # Do not call torch.manual_seed. For each kind of device that is not in use, it queues a call with a stack trace (8 ms).
         torch.default_generator.manual_seed(seed % 2**63)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed % 2**63)
 
 
 def capture_state() -> dict[str, Any]:
-    """The states of the generators that are loaded."""
+    """Return the states of the generators of the imported libraries."""
     states: dict[str, Any] = {"python": random.getstate()}
     if numpy := _numpy():
         states["numpy"] = numpy.get_state()
@@ -48,7 +48,7 @@ def capture_state() -> dict[str, Any]:
 
 
 def restore(states: dict[str, Any]) -> None:
-    """Put captured states back."""
+    """Restore captured states."""
     random.setstate(states["python"])
     if "numpy" in states:
         _numpy().set_state(states["numpy"])
@@ -60,7 +60,7 @@ def restore(states: dict[str, Any]) -> None:
 
 @uninterruptible
 def preserve_state() -> Iterator[None]:
-    """Leave the generators as they were, whatever happens inside."""
+    """Restore the generators at the end, also after an error."""
     states = capture_state()
     try:
         yield

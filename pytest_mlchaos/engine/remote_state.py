@@ -1,4 +1,4 @@
-"""What another process has told of a trial that goes on in it, and how the controller takes it over."""
+"""Collect the messages of a different process in the trial, and merge them into the controller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ __all__ = ["RemoteState", "merge_into", "pack_error"]
 
 
 class RemoteState:
-    """What a process has told so far. ``crash``: the words of the crash that ended it."""
+    """The messages of one process so far.
+
+    Attributes:
+        crash: The text of the crash that ended the process, or None.
+    """
 
     def __init__(self) -> None:
         self.strikes: list[tuple[int, Strike]] = []
@@ -38,7 +42,7 @@ class RemoteState:
         self.halted: float | None = None
 
     def take(self, kind: str, *content: Any) -> None:
-        """One message."""
+        """Process one message."""
         getattr(self, f"_on_{kind}")(*content)
 
     def _on_visit(self, key: Key, number: int) -> None:
@@ -87,7 +91,7 @@ class RemoteState:
         self.halted = when
 
     def counts(self) -> ProcessCounts:
-        """How far it has come, and what struck in it."""
+        """Return the counts of visits and strikes."""
         struck: dict[int, int] = {}
         for index, _ in self.strikes:
             struck[index] = struck.get(index, 0) + 1
@@ -95,7 +99,14 @@ class RemoteState:
 
 
 def merge_into(controller: Controller, state: RemoteState, rank: int | None = None, *, ended: bool = True) -> None:
-    """Take over what happened in a process; visits are counted on by the next one. ``ended``: the process has ended."""
+    """Merge the events of a process into the controller. The next process continues its counts.
+
+    Args:
+        controller: The controller of the trial.
+        state: The messages of the process.
+        rank: The rank of the process, in a world.
+        ended: True if the process has ended.
+    """
     for index, strike in state.strikes:
         scheduled = controller.scheduled[index]
         scheduled.total += 1
@@ -116,12 +127,12 @@ def merge_into(controller: Controller, state: RemoteState, rank: int | None = No
 
 
 def pack_error(error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps) -> tuple[str, bytes | None]:
-    """An exception in words, and pickled where that can be undone; what may be shown of it goes with it."""
+    """Return an exception as text, and pickled if it can be unpickled. Keep the text that may be shown with it."""
     text = error_text(error)
     remember_text(error)
     try:
         data = dumps(error)
         pickle.loads(data)
-    except Exception:  # noqa: BLE001  # its words have to do
+    except Exception:  # noqa: BLE001  # fall back to the text
         return text, None
     return text, data

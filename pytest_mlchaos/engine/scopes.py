@@ -1,4 +1,4 @@
-"""What is part of an operation that is under way already."""
+"""Mark code that is part of an operation, so that it makes no visits of its own."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["GOLDEN_COPY_PREFIX", "INTERNAL_OPERATION", "forget_all", "inside", "
 
 _INSIDE: ContextVar[str] = ContextVar("mlchaos_inside", default="")
 INTERNAL_OPERATION = "mlchaos"
-"""The operation that stands for all that the tool itself does with files."""
+"""The operation that stands for all file operations of the plugin itself."""
 GOLDEN_COPY_PREFIX = "mlchaos-golden-"
-"""What the names of our own directories begin with: no part of any subject."""
+"""The prefix of the names of our own directories, which are not part of any subject."""
 
 
 def inside() -> str:
-    """The operation that is under way here, if one is; a context travels into the tasks and loops that it starts."""
+    """Return the current operation, or an empty text. Tasks and loops that start inside inherit it."""
     return _INSIDE.get()
 
 
 @contextlib.contextmanager
 def within(operation: str) -> Iterator[None]:
-    """What is done here is part of an operation that has been counted (of none, where it is empty).
+    """Mark the code inside as part of an operation that has been counted, or of none if it is empty.
 
-    Within ``INTERNAL_OPERATION`` it is the tool's own work, and nobody's visit.
+    Code within ``INTERNAL_OPERATION`` is the plugin's own work, and makes no visits.
     """
     before = _INSIDE.get()
     _INSIDE.set(operation)
@@ -35,5 +35,5 @@ def within(operation: str) -> Iterator[None]:
 
 
 def forget_all() -> None:
-    """Between two tests nothing is under way, whatever an interruption has left here."""
+    """Clear the operation between two tests, because an interruption may have left one."""
     _INSIDE.set("")

@@ -1,4 +1,4 @@
-"""Stand-ins that cannot be told from what they stand for, as long as nothing strikes."""
+"""Make stand-ins that behave exactly like the originals until a fault strikes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["Proxy", "delegating", "unbound"]
 
 
 class _Builtin:
-    """Base of the stand-ins of built-in functions. It has no ``__get__``: a built-in function that is kept in a class takes no ``self``."""
+    """Base class of stand-ins for built-in functions. It has no ``__get__``, because a built-in function in a class takes no ``self``."""
 
     __slots__ = ("__dict__",)
 
-    @property  # type: ignore[misc]  # isinstance asks for it if the type itself does not fit
+    # Isinstance uses it if the type itself does not fit.
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return types.BuiltinFunctionType
 
@@ -25,14 +26,15 @@ class _Builtin:
         return f"<built-in function {self.__name__}>"  # type: ignore[attr-defined]  # each subclass has one
 
     def __reduce__(self) -> str:
-        return str(self.__qualname__)  # type: ignore[attr-defined]  # pickle finds it by its module and name, as the original
+        # Pickle finds it by its module and name, like the original.
+        return str(self.__qualname__)  # type: ignore[attr-defined]
 
 
 def unbound(wrapper: Any, original: Any) -> Any:
-    """``wrapper`` itself, or, if ``original`` does not turn into a method in a class, a callable that does not either.
+    """Return ``wrapper``, or a callable without ``__get__`` if ``original`` does not become a method in a class.
 
-    ``class Timer: now = time.monotonic`` calls ``now()`` without arguments, because a built-in function is no descriptor. A Python
-    function in its place would get the instance.
+    ``class Timer: now = time.monotonic`` calls ``now()`` without arguments, because a built-in function is not a descriptor. A Python
+    function in its place would receive the instance.
     """
     if hasattr(type(original), "__get__") or not isinstance(wrapper, types.FunctionType):
         return wrapper
@@ -51,10 +53,14 @@ def delegating(
     entered: Callable[[tuple[Any, ...], dict[str, Any]], contextlib.AbstractAsyncContextManager[Arguments]],
     through: Callable[[Any], Awaitable[Any]],
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """An asynchronous generator function that is to ``function`` what ``yield from`` is to a plain generator.
+    """Return an async generator function that delegates to ``function``, as ``yield from`` does for plain generators.
 
-    Values and errors that are sent reach the generator, and so does the end. It runs in the context that ``entered`` gives, which may
-    change the arguments; ``through`` gives what becomes of each item.
+    The generator receives all values and errors that are sent, and the end.
+
+    Args:
+        function: The original async generator function.
+        entered: A function that returns a context for the arguments. The context may change them.
+        through: A function that returns the new value of each item.
     """
 
     @functools.wraps(function)
@@ -68,13 +74,14 @@ def delegating(
                         item = await resume
                     except StopAsyncIteration:
                         return
-                    del resume  # it may hold an error, whose traceback holds this frame
+                    # It may hold an error, whose traceback holds this frame.
+                    del resume
                     item = await through(item)
                     try:
                         sent = yield item
                     except GeneratorExit:
                         raise
-                    except BaseException as error:  # noqa: BLE001  # the generator has the say
+                    except BaseException as error:  # noqa: BLE001  # the generator decides what happens
                         resume = items.athrow(error)
                     else:
                         resume = items.asend(sent)
@@ -93,15 +100,15 @@ _OWN = frozenset(
         *("firstlineno", "static_attributes", "sizeof", "prepare", "instancecheck", "subclasscheck"),
     )
 )
-"""Special names that a proxy does not take from the type of what it stands for."""
+"""Special names that a proxy does not take from the type of its object."""
 _classes: weakref.WeakKeyDictionary[type, dict[tuple[type, frozenset[str]], type]] = weakref.WeakKeyDictionary()
 
 
 class Proxy:
-    """Stands for the object ``_mlchaos``: everything is that object's own, but for the public methods that a subclass defines.
+    """A proxy for the object ``_mlchaos``. Only the public methods that a subclass defines differ.
 
-    ``isinstance`` takes it for one of that type. Special methods work if the type has them, and attributes are set on the object. A
-    method of the subclass exists only if the object has one of that name.
+    ``isinstance`` accepts it as the object's type. Special methods work if the type has them, and attributes are set on the object.
+    A method of the subclass exists only if the object has a method of that name.
     """
 
     __slots__ = ("__weakref__", "_mlchaos")
@@ -109,13 +116,14 @@ class Proxy:
     _mlchaos: Any
 
     def __new__(cls, of: Any, *args: Any, **kwargs: Any) -> Any:
-        """Make an instance of a class of its own for this type."""
+        """Make an instance of a class that is specific to the object's type."""
         return object.__new__(_class_for(cls, of))
 
     def __init__(self, of: Any) -> None:
         object.__setattr__(self, "_mlchaos", of)
 
-    @property  # type: ignore[misc]  # isinstance asks for it if the type itself does not fit
+    # Isinstance uses it if the type itself does not fit.
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self._mlchaos)
 
@@ -135,7 +143,7 @@ class Proxy:
 
 
 class _Missing:
-    """A method that the object does not have: looking it up asks the object, which raises."""
+    """A method that the object does not have. The look-up is passed to the object, which raises."""
 
     def __get__(self, proxy: Any, owner: object = None) -> Any:
         raise AttributeError
@@ -146,7 +154,10 @@ def _is_special(name: str) -> bool:
 
 
 def _class_for(base: type, of: Any) -> type:
-    """The subclass of ``base`` that has the special methods of the object's type, and of its own methods those that the object has."""
+    """Return the subclass of ``base`` for this object.
+
+    It has the special methods of the object's type, and those methods of ``base`` that the object has.
+    """
     kind = type(of)
     defined = {
         name for cls in base.__mro__[: base.__mro__.index(Proxy)] for name in vars(cls) if name not in _OWN and "_mlchaos" not in name
@@ -163,7 +174,7 @@ def _class_for(base: type, of: Any) -> type:
 
 
 def _forward(name: str) -> Callable[..., Any]:
-    """A special method of the object's own; it is given, and gives, the proxy in the place of the object."""
+    """Return a method that calls the object's special method, and replaces the object by the proxy in arguments and results."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         of = self._mlchaos

@@ -1,4 +1,4 @@
-"""What payloads come from, one after the other: faults take some out of it, and put others in."""
+"""Define the source of payloads, from which faults take items and into which they insert some."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Source:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing comes any more."""
+        """Return True if the source is exhausted."""
         return self._ended and not self._ready
 
     @property
     def prepared(self) -> bool:
-        """Whether a fault has decided what comes next."""
+        """Return True if a fault has decided the next item."""
         return self._ended or bool(self._ready)
 
     def pull(self) -> Any:
-        """The next item, without a visit."""
+        """Return the next item, without a visit."""
         if self._ready:
             return self._ready.popleft()
         try:
@@ -43,25 +43,26 @@ class Source:
                 raise self._error or StopIteration
             return self._pull()
         except BaseException as error:
-            self._raised = id(error)  # not the error: its traceback would keep the loader's workers alive
+            # Not the error itself: its traceback would keep the loader's workers alive.
+            self._raised = id(error)
             raise
 
     def push(self, *payloads: Any) -> None:
-        """Hand these out next, in this order."""
+        """Insert these items before the next one, in this order."""
         self._ready.extendleft(reversed(payloads))
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing else comes."""
+        """End the source after the items that were inserted."""
         self._ended, self._error = True, error
 
     def owns(self, error: BaseException) -> bool:
-        """Whether pulling has raised this."""
+        """Return True if pulling has raised this exception."""
         return id(error) == self._raised
 
     def following(self, controller: Controller) -> Any:
-        """The next item for who iterates, behind its visit; what a fault has put there makes none."""
+        """Return the next item after its visit. Items that a fault has inserted make no visit."""
         return self.pull() if self.prepared else self.visited(controller, self._pull())
 
     def visited(self, controller: Controller, item: Any) -> Any:
-        """What becomes of an item at its visit."""
+        """Pass an item through its visit, and return the result."""
         return controller.visit(self._key, item, self._attributes, self)

@@ -1,4 +1,4 @@
-"""What counts as a table, told without importing any library."""
+"""Recognize tables without importing their libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FRAMES = {"pandas": ("DataFrame", "Series"), "pyarrow": ("Table", "RecordBatch"
 
 
 def is_frame(value: Any) -> bool:
-    """Whether it is a pandas DataFrame or Series, a pyarrow Table or RecordBatch, or a polars DataFrame."""
+    """Return True for a pandas DataFrame or Series, a pyarrow Table or RecordBatch, or a polars DataFrame."""
     for library, names in _FRAMES.items():
         module = sys.modules.get(library)
         if module is not None and any(isinstance(value, getattr(module, name, ())) for name in names):
@@ -20,13 +20,13 @@ def is_frame(value: Any) -> bool:
 
 
 def has_fields(value: Any) -> bool:
-    """Whether it is a NumPy array with fields."""
+    """Return True for a NumPy array with fields."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.names is not None
 
 
 def is_table(value: Any) -> bool:
-    """Whether it is a frame, or a NumPy array with fields or with two axes."""
+    """Return True for a frame, or for a NumPy array with fields or with two axes."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
         return has_fields(value) or value.ndim == 2

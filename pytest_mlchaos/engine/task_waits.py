@@ -1,4 +1,4 @@
-"""Which task waits for which: told by the callbacks of what it waits for."""
+"""Find out which task waits for which, from the callbacks of the futures that tasks wait for."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from .user_code import is_users
 __all__ = ["line_of", "waits_for"]
 
 _SEARCH_DEPTH = 2
-"""How deep in the attributes of a task group the task that opened it lies."""
+"""The depth at which a task group's attributes hold the task that opened it."""
 
 
 def waits_for(waiter: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
-    """Whether ``waiter`` cannot go on before ``task`` has ended, directly or through gather, wait_for, a task group and their like.
+    """Return True if ``waiter`` cannot continue before ``task`` has ended.
 
-    A task that merely sets a future for which the waiter waits (a batching worker) is not waited for.
+    It may wait directly, or through gather, wait_for or a task group. It does not wait for a task that only sets one of its futures,
+    such as a batching worker.
     """
     seen: set[int] = set()
     to_see: list[Any] = [task]
@@ -36,7 +37,7 @@ def waits_for(waiter: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
 
 
 def _held_by(callback: Any) -> list[Any]:
-    """What a callback works on: its object, its first arguments, the variables around it. Nothing for one of the user's own."""
+    """Return the objects that a callback uses: its instance, bound arguments and closure. Return none for user code."""
     function = inspect.unwrap(callback.func if isinstance(callback, functools.partial) else callback)
     code = getattr(function, "__code__", None)
     if code is not None and is_users(code.co_filename):
@@ -53,7 +54,7 @@ def _held_by(callback: Any) -> list[Any]:
 
 
 def _futures(values: Iterable[Any], depth: int) -> Iterator[Any]:
-    """The futures among these values, and among the attributes of those that are task groups or parts of one."""
+    """Yield the futures among these values, and among the attributes of task groups and their parts."""
     for value in values:
         if asyncio.isfuture(value):
             yield value
@@ -62,7 +63,7 @@ def _futures(values: Iterable[Any], depth: int) -> Iterator[Any]:
 
 
 def _is_plumbing(value: Any) -> bool:
-    """Whether a value belongs to how a library groups tasks: its class can be entered by ``with`` or ``async with``."""
+    """Return True for an object that groups tasks in a library: its class is a context manager."""
     cls = type(value)
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return (hasattr(cls, "__aexit__") or hasattr(cls, "__exit__")) and isinstance(file, str) and not is_users(file)
@@ -74,7 +75,7 @@ def _attributes(value: Any) -> list[Any]:
 
 
 def line_of(task: asyncio.Task[Any]) -> str:
-    """Where a task that is suspended stands: the innermost ``await`` in the user's own code, and if there is none, in any."""
+    """Return the innermost ``await`` of a suspended task in user code, or in any code if there is none."""
     frames = []
     coroutine: Any = task.get_coro()
     while coroutine is not None:

@@ -1,4 +1,4 @@
-"""Pools of threads: what is submitted to them stays part of the request that submits it."""
+"""Keep work that is submitted to thread pools part of the request that submits it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .patching import Patches
 __all__ = ["carry_scopes", "have_work"]
 
 _given: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The futures and results of what was submitted."""
+"""The futures and results of submitted work."""
 _OF_POOLS = ("apply_async", "_map_async", "imap", "imap_unordered")
-"""What all methods of a ``multiprocessing.pool.ThreadPool`` come down to; each takes the function first."""
+"""The methods that all other methods of ``multiprocessing.pool.ThreadPool`` call. Each takes the function first."""
 
 
 def carry_scopes(patches: Patches) -> None:
-    """Let pools of threads know for which request they work, until ``patches`` are undone."""
+    """Attribute the work of thread pools to the request that submits it, until ``patches`` are undone."""
     pools = concurrent.futures.ThreadPoolExecutor, multiprocessing.pool.ThreadPool
     patches.set(pools[0], "submit", _carrying(pools[0].submit))
     for name in _OF_POOLS:
@@ -29,7 +29,7 @@ def carry_scopes(patches: Patches) -> None:
 
 
 def have_work() -> bool:
-    """Whether something that was submitted to a pool of threads is not done yet."""
+    """Return True if work in a thread pool is not finished."""
     return any(not (one.done() if isinstance(one, concurrent.futures.Future) else one.ready()) for one in list(_given))
 
 
@@ -37,7 +37,7 @@ def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
     def submitting(self: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         given = submit(self, carry_scope(function) if callable(function) else function, *args, **kwargs)
-        if hasattr(given, "done") or hasattr(given, "ready"):  # no iterator
+        if hasattr(given, "done") or hasattr(given, "ready"):  # not an iterator
             _given.add(given)
         return given
 

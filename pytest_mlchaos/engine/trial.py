@@ -1,4 +1,4 @@
-"""A trial: one execution of a test body under one schedule, with everything patched before and restored after."""
+"""Run a trial: one execution of a test body under one schedule, with patches before and a clean-up after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["arm", "trial"]
 
 
 def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
-    """What to watch: the schedule's sites, and steps (``everything``: all sites whose package is loaded)."""
+    """Return the keys to watch: the schedule's sites and steps, or all sites of imported packages for ``everything``."""
     keys: dict[Key, None] = {fault.key: None for fault in schedule.faults}
     for name, site in SITES.items():
         if (site.always or everything) and site.needs in sys.modules:
@@ -38,7 +38,7 @@ def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
 
 
 def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
-    """Make visits happen: of the sites that the schedule names (``everything``: of all)."""
+    """Arm the sites that the schedule names, or all sites for ``everything``."""
     with patches.together():
         for key in _keys(controller.schedule, everything):
             site = SITES.get(name_of(key))
@@ -47,7 +47,7 @@ def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
 
 
 def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
-    """Remember the start methods of processes that are not forked: nothing strikes in them."""
+    """Record the start methods of processes that are not forked, because no fault strikes in them."""
     original = multiprocessing.process.BaseProcess.start
 
     @functools.wraps(original)
@@ -68,11 +68,13 @@ def _arm_trial(controller: Controller, patches: Patches) -> Iterator[None]:
             virtual_time.install(controller.clock, patches)
         arm(controller, patches, everything=controller.probing)
         randomness.seed_all("trial")
-        inside = count_open() + 1  # this context itself is registered behind these
+        inside = count_open() + 1  # this context itself is registered after these
         try:
             yield
         finally:
-            leave(inside)  # what an interruption skipped was opened after this, and is undone before
+            # Contexts that an interruption skipped were opened after this one, and are closed
+            # before it.
+            leave(inside)
 
 
 @contextlib.contextmanager
@@ -87,8 +89,19 @@ def trial(
 ) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
 
-    Global random numbers start from the same state in every trial. What ends the body is judged: a broken fault is an error of
-    its own, whatever the body made of it; a crash that reached the test, or that it swallowed, is a verdict.
+    Global random numbers start from the same state in each trial. At the end, a fault with a bug is an error of its own, even if
+    the body caught it. A crash that reached the test, or that the body caught, is a verdict.
+
+    Args:
+        schedule: The faults, and their visits.
+        patches: The patches that the trial makes.
+        clock: ``"virtual"`` or ``"real"``.
+        timeout: The time limit in seconds, or None.
+        probing: True to record the visits at which faults can strike, without faults.
+        own: The test's own directories.
+
+    Raises:
+        MlchaosError: A fault has a bug, or a verdict on the test.
     """
     controller = Controller(schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own)
     with _arm_trial(controller, patches):

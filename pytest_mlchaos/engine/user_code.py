@@ -1,4 +1,4 @@
-"""Which code is the user's own: what reports name, and what is put back between runs."""
+"""Decide which code is the user's own. Reports name it, and its state is restored between runs."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
-"""This package's folder."""
+"""The folder of this package."""
 INTERPRETER = tuple(
     {
         text
         for name, path in sysconfig.get_paths().items()
-        if path and name not in ("data", "scripts")  # a project may lie in an environment's folder
+        if path and name not in ("data", "scripts")  # the folder of an environment may hold a project
         for text in (os.path.normcase(path), os.path.normcase(os.path.realpath(path)))
     }
 )
-"""Folders of the standard library and of this interpreter's packages."""
+"""The folders of the standard library and of this interpreter's packages."""
 _LIBRARIES = frozenset({"site-packages", "dist-packages", "__pypackages__"})
 _ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 _CYTHON = (".pyx", ".pxi", ".pxd")
@@ -53,14 +53,14 @@ _CYTHON = (".pyx", ".pxi", ".pxd")
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """The user's folders, and the top-level packages of the subject and of the test, which are the user's even where they are installed."""
+    """The user's folders, and the top-level packages of the subject and the test. These are the user's even if they are installed."""
 
     folders: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
 
     @classmethod
     def of_test(cls, folders: Iterable[str | os.PathLike[str]], module: object) -> Project:
-        """The project of a test: these folders, and the package of the test's module."""
+        """Return the project of a test: these folders, and the package of the test's module."""
         return cls(tuple(dict.fromkeys(os.fspath(folder) for folder in folders)), tuple(_packages_of(getattr(module, "__name__", ""), "")))
 
     def __add__(self, other: Project) -> Project:
@@ -72,16 +72,16 @@ class Project:
 
 _project = Project()
 _known: dict[str, bool] = {}
-"""What was found out for the project that is set."""
+"""The results for the current project, by file name."""
 
 
 def current_project() -> Project:
-    """Return the project whose code counts as the user's; without any folder, all code does that is not installed."""
+    """Return the project whose code counts as the user's. If it has no folders, all code counts that is not installed."""
     return _project
 
 
 def set_project(project: Project) -> None:
-    """Use this project from now on, as a new process does that is sent its parent's."""
+    """Use this project from now on, for example in a new process, with the project of its parent."""
     global _project
     if project != _project:
         _project = project
@@ -90,7 +90,7 @@ def set_project(project: Project) -> None:
 
 @uninterruptible
 def for_project(project: Project) -> Iterator[None]:
-    """Use this project, and the subjects that are added meanwhile, until the end of the context."""
+    """Use this project, and the subjects that are added inside, until the end of the context."""
     before = _project
     set_project(project)
     try:
@@ -102,8 +102,8 @@ def for_project(project: Project) -> Iterator[None]:
 def take_subject(subject: Any) -> None:
     """Count a subject's folder and its top-level package as the user's.
 
-    A function or class counts wherever it is installed. An object or its bound method (``trainer.fit``, a FastAPI app) is often a
-    library's: its class counts unless it was installed from a package index.
+    A function or class counts even if it is installed. An object or its bound method (``trainer.fit``, a FastAPI app) often
+    belongs to a library, so its class counts only if it was not installed from a package index.
     """
     found = Project()
     for module, file, is_object in _origins(subject):
@@ -115,16 +115,16 @@ def take_subject(subject: Any) -> None:
 
 
 def add_folder(folder: str | os.PathLike[str]) -> None:
-    """Count a folder as one of the project's."""
+    """Count a folder as part of the project."""
     set_project(_project + Project((os.fspath(folder),)))
 
 
 def is_users(filename: str) -> bool:
     """Return True for a file of the user's own code.
 
-    The user's code lies in the project (pytest's root, the test's folder, the subject's folder, an editable install) and not in an
-    environment's folder for packages, nor among the files of an installed distribution. The top-level packages of the subject and of the
-    test are the user's wherever they are. Generated code and Cython's files never are: a report could not show their lines.
+    The user's code is in the project: pytest's root, the test's folder, the subject's folder, or an editable install. It is not in a
+    folder for installed packages, and not a file of an installed distribution. The top-level packages of the subject and of the test
+    always count. Generated code and Cython's files never count, because a report could not show their lines.
     """
     found = _known.get(filename)
     if found is None:
@@ -150,13 +150,15 @@ def _is_users(filename: str) -> bool:
 def _is_generated(filename: str) -> bool:
     if filename.startswith("<") or filename.endswith(_CYTHON):
         return True
-    return not os.path.isabs(filename) and not os.path.exists(filename)  # compiled code names files of another machine's folders
+    # Compiled code names files of the machine that built it.
+    return not os.path.isabs(filename) and not os.path.exists(filename)
 
 
 def _belongs(file: _File, folder: str) -> bool:
-    """Return True if a file is part of the project in that folder: it lies there, and nothing installed it there.
+    """Return True if a file is part of the project in that folder: it is there, and was not installed there.
 
-    The true path decides where a link leads into the project, for example out of a folder for packages; else the path that Python knows.
+    If a link leads into the project, for example from a folder for packages, its true path decides.
+    If not, the path that Python knows decides.
     """
     given, real = _both(folder)
     if _is_below(file.real, real):
@@ -167,13 +169,13 @@ def _belongs(file: _File, folder: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
-    """Return True for a file of an environment, or of a distribution that was installed into any folder of ``sys.path``."""
+    """Return True for a file of an environment, or of a distribution in a folder of ``sys.path``."""
     file = _file(os.path.abspath(filename))
     return file.is_ours or file.is_standard or _is_packaged(file.given, "") or _is_packaged(file.real, "")
 
 
 def _is_packaged(path: str, project: str) -> bool:
-    """Return True for a file of an environment or of a distribution; an environment that holds the whole project does not count."""
+    """Return True for a file of an environment or of a distribution. An environment that holds the whole project does not count."""
     folder = os.path.dirname(path)
     if _is_library(folder) or any(root != project and _is_below(root, project) for root in _environments(folder)):
         return True
@@ -181,7 +183,7 @@ def _is_packaged(path: str, project: str) -> bool:
 
 
 def _is_recorded(path: str, project: str) -> bool:
-    """Return True if an installed distribution lists this file: one in a folder of the project's, or in one of ``sys.path``."""
+    """Return True if a distribution that is installed in the project or in ``sys.path`` lists this file."""
     searched = _expand_search_path(tuple(sys.path))
     return any(path in _recorded_files(folder) for folder in _above(path) if (project and _is_below(folder, project)) or folder in searched)
 
@@ -191,7 +193,7 @@ def _is_recorded(path: str, project: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """A file as Python names it, and with its links followed; what is known of it in every project."""
+    """A file as Python names it and with links resolved, with the facts that do not depend on the project."""
 
     given: str
     real: str
@@ -224,7 +226,7 @@ def _normal(path: str) -> str:
 
 @functools.cache
 def _both(folder: str) -> tuple[str, str]:
-    """A folder as it is named, and with its links followed."""
+    """Return the path of a folder, as given and with links resolved."""
     return _normal(os.path.abspath(folder)), _normal(os.path.realpath(folder))
 
 
@@ -234,7 +236,7 @@ def _expand_search_path(search: tuple[str, ...]) -> frozenset[str]:
 
 
 def _real(path: str) -> str:
-    """The path with its links followed; folders are remembered, as files share them."""
+    """Return a path with links resolved. The results for folders are cached, because many files share them."""
     folder, name = os.path.split(path)
     return _normal(os.path.realpath(path) if not name or os.path.islink(path) else os.path.join(_real_folder(folder), name))
 
@@ -245,12 +247,12 @@ def _real_folder(folder: str) -> str:
 
 
 def _is_below(path: str, folder: str) -> bool:
-    """Return True if a normal path is this folder, or lies in it; everything lies in ``""``."""
+    """Return True if a normal path is this folder, or inside it. Each path is inside ``""``."""
     return not folder or path == folder or path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
 
 
 def _above(path: str) -> Iterator[str]:
-    """The folders that a file lies in, the innermost first."""
+    """Yield the folders that contain a file, the innermost first."""
     while (folder := os.path.dirname(path)) != path:
         yield folder
         path = folder
@@ -258,24 +260,25 @@ def _above(path: str) -> Iterator[str]:
 
 @functools.cache
 def _is_library(folder: str) -> bool:
-    """Return True for a folder that holds installed packages, or lies in one; an egg is one."""
+    """Return True for a folder of installed packages, or inside one. An egg counts."""
     parent, name = os.path.split(folder)
     return name in _LIBRARIES or name.endswith(".egg") or (parent != folder and _is_library(parent))
 
 
 @functools.cache
 def _environments(folder: str) -> tuple[str, ...]:
-    """The virtual environments (and conda's) that a folder lies in."""
+    """Return the virtual (or conda) environments that contain a folder."""
     parent = os.path.dirname(folder)
     own = (folder,) if any(os.path.exists(os.path.join(folder, mark)) for mark in _ENVIRONMENT_MARKS) else ()
     return own if parent == folder else (*own, *_environments(parent))
 
 
 def _recorded_files(folder: str) -> frozenset[str]:
-    """The files that distributions installed into this folder (or zip file); those of editable installs are not among them."""
+    """Return the files that distributions installed into this folder (or zip file), without editable installs."""
     found = _records.get(folder)
     if found is None:
-        _records[folder] = frozenset()  # the answer to a storage site that asks about the files read here
+        # The storage sites ask about the files that are read below: this ends the recursion.
+        _records[folder] = frozenset()
         with within(INTERNAL_OPERATION):
             found = _records[folder] = frozenset(_list_files(folder))
     return found
@@ -298,7 +301,7 @@ def _list_files(folder: str) -> Iterator[str]:
 
 @functools.cache
 def _editable_folders(search: tuple[str, ...]) -> tuple[str, ...]:
-    """The source folders of editable installs."""
+    """Return the source folders of editable installs."""
     found: dict[str, None] = {}
     for entry in search:
         with contextlib.suppress(OSError), within(INTERNAL_OPERATION):
@@ -313,7 +316,7 @@ def _editable_folders(search: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _origin_of(dist_info: str) -> dict[str, Any]:
-    """Where a distribution was installed from, if that was no index (PEP 610)."""
+    """Return the origin of a distribution that was not installed from a package index (PEP 610)."""
     try:
         with open(os.path.join(dist_info, "direct_url.json"), encoding="utf-8") as file:
             found = json.load(file)
@@ -329,7 +332,7 @@ _PACKAGE_NAME = __name__.partition(".")[0]
 
 
 def _origins(subject: Any) -> Iterator[tuple[str, str, bool]]:
-    """The module and the file of what a subject is made of, and whether it is an object of a class."""
+    """Yield the module and the file of each part of a subject, and True for an object of a class."""
     if isinstance(subject, functools.partial):
         for part in (subject.func, *filter(callable, (*subject.args, *subject.keywords.values()))):
             yield from _origins(part)
@@ -358,9 +361,9 @@ def _origins_in(module: str, *, is_object: bool) -> Iterator[tuple[str, str, boo
 
 
 def _packages_of(module: str, file: str) -> list[str]:
-    """The folders of the top-level package that a module belongs to; a module without a package is a file.
+    """Return the folders of a module's top-level package, or its file if it has no package.
 
-    A namespace is shared with others: there, it is the first package below.
+    Different projects share a namespace package. There, it is the first package below.
     """
     parts = module.split(".") if module != "__main__" else []  # which is pytest's
     for count in range(1, len(parts) + 1):
@@ -371,7 +374,7 @@ def _packages_of(module: str, file: str) -> list[str]:
 
 
 def _is_from_an_index(file: str) -> bool:
-    """Return True for a file of a distribution that was not installed from the user's own folder or repository."""
+    """Return True for a file of a distribution from a package index, not from the user's own folder or repository."""
     path = os.path.abspath(file)
     for folder in _above(path):
         for distribution in importlib.metadata.distributions(path=[folder]):
@@ -381,7 +384,7 @@ def _is_from_an_index(file: str) -> bool:
 
 
 def user_place(error: BaseException) -> str:
-    """The innermost line of the user's own code in an error's traceback; nothing where there is none."""
+    """Return the innermost line of user code in an error's traceback, or an empty text."""
     place, trace = "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code

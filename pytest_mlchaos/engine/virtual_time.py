@@ -1,10 +1,10 @@
-"""Virtual time for user code: ``time.sleep``, the clocks of ``time``, and asyncio's event loop.
+"""Provide virtual time for user code: ``time.sleep``, the clocks of ``time``, and asyncio's event loop.
 
-The functions below take the place of those of ``time``, under every name by which a module has them. Each asks who calls: what the
-standard library waits for by itself (locks, queues, processes, sockets) is waited for really, so its reckoning has to be real too; the
-time that passes so counts on the virtual clock as well. asyncio's loop is made to jump. Test tools are no part of what is tested.
+The functions below replace those of ``time``, under each name that a module has for them. Each replacement checks its caller: waits
+inside the standard library (for locks, queues, processes, sockets) are real, so these callers get real time. The duration of such a
+wait still advances the virtual clock. asyncio's loop jumps over its waits. Test tools always get real time.
 
-Time jumps only while nobody else is at work: a thread that is running, or a child process, makes it real from there on.
+Time jumps only while nothing else is working. A busy thread or a child process makes time real from then on.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ __all__ = ["install", "installed_clock", "settle", "wall"]
 
 _REAL_TIME = WAITING | TOOLS
 _OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})
-"""Event loops that cannot be made to jump: where one runs, time is real."""
+"""Event loops that cannot jump. If one runs, time is real."""
 
 _clock: VirtualClock | None = None
 _wall = _counter = 0.0
-"""What ``time.time`` and ``time.perf_counter`` showed when the clock started."""
+"""The values of ``time.time`` and ``time.perf_counter`` when the clock started."""
 _real: dict[str, Callable[..., Any]] = {
     name: getattr(time, name) for name in ("sleep", "monotonic", "monotonic_ns", "time", "time_ns", "perf_counter", "perf_counter_ns")
 }
 
 
 def _clock_of(caller: types.FrameType) -> VirtualClock | None:
-    """The clock that counts for who calls; None where it is the real one."""
+    """Return the clock for the calling code, or None for the real clock."""
     clock = _clock
     if clock is None:
         return None
     package = package_of(caller)
-    if package == "asyncio":  # a loop in a thread of its own lives in real time
+    # A loop in a thread of its own runs in real time.
+    if package == "asyncio":
         return clock if clock.is_mine else None
     if package in _REAL_TIME:
         return None
@@ -64,13 +65,13 @@ def _clock_of(caller: types.FrameType) -> VirtualClock | None:
 def _sleep(seconds: float, /) -> None:
     clock = _clock_of(sys._getframe(1))
     if clock is None or not isinstance(seconds, (int, float)) or not seconds >= 0:
-        _real["sleep"](seconds)  # which knows what to say of a wrong argument
+        _real["sleep"](seconds)  # it raises the right error for a wrong argument
     else:
         clock.sleep(seconds)
 
 
 def _seconds(name: str, shown: Callable[[VirtualClock], float]) -> Callable[[], float]:
-    """The virtual form of one of ``time``'s clocks; what it has ``shown`` is worked out by who knows where it began."""
+    """Return the virtual form of one of ``time``'s clocks. ``shown`` computes its value from the clock."""
     real = _real[name]
 
     def read() -> float:
@@ -106,9 +107,9 @@ _KINDS = frozenset(map(type, _FUNCTIONS))
 
 
 def install(clock: VirtualClock, patches: Patches) -> None:
-    """Let user code live by ``clock`` until ``patches`` are undone."""
+    """Let user code use ``clock`` until ``patches`` are undone."""
     global _clock, _wall, _counter
-    before = _clock, _wall, _counter  # those of a trial that this one is part of
+    before = _clock, _wall, _counter  # those of the surrounding trial, if there is one
 
     def uninstall() -> None:
         global _clock, _wall, _counter
@@ -135,24 +136,24 @@ def install(clock: VirtualClock, patches: Patches) -> None:
 
 
 def installed_clock() -> VirtualClock | None:
-    """The clock that user code lives by, if it is a virtual one."""
+    """Return the virtual clock that user code uses, or None."""
     return _clock
 
 
 def wall() -> float:
-    """The time of day that user code is shown: seconds since the epoch."""
+    """Return the time of day that user code sees, in seconds since the epoch."""
     return _real["time"]() if _clock is None else _CLOCKS["time"](_clock)
 
 
 def settle() -> None:
-    """Before a process forks others that will live by a virtual clock: look for the names that modules have for functions of ``time``."""
+    """Search the modules for names of ``time``'s functions, before a process forks others with a virtual clock."""
     _names.settle()
 
 
 class _Names:
-    """Where modules hold the functions of ``time`` under names of their own (``from time import sleep``).
+    """The names that modules have for the functions of ``time``, for example after ``from time import sleep``.
 
-    All of ``sys.modules`` is searched once, then only modules that are new or have other names than before.
+    All of ``sys.modules`` is searched once. Later searches cover only modules that are new or have a different number of names.
     """
 
     def __init__(self) -> None:
@@ -161,13 +162,13 @@ class _Names:
         self._settled = 0
 
     def settle(self) -> None:
-        """From now on, only modules that come later are looked at: what this process forks would copy the pages of all others."""
+        """Search only later modules from now on. In a forked process, a search would copy the memory pages of all others."""
         self._settled = 0
         self._search()
         self._settled = len(sys.modules)
 
     def bind(self, old: dict[str, Callable[..., Any]], new: dict[str, Callable[..., Any]]) -> None:
-        """Every name that is bound to a function of ``old`` is bound to its namesake of ``new``."""
+        """Rebind each name of a function in ``old`` to the function of the same name in ``new``."""
         self._search()
         replacements = {function: new[name] for name, function in old.items()}
         for module, name in self._found:
@@ -178,7 +179,7 @@ class _Names:
     def _search(self) -> None:
         for module in list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._settled))):
             content: Any = sys.modules.get(module)
-            # what only says that it is a module (__class__) takes no weak reference
+            # an object that only claims to be a module (by __class__) takes no weak reference
             if issubclass(type(content), types.ModuleType) and not self._knows(module, content):
                 names = vars(content)
                 self._seen[module] = (weakref.ref(content), len(names))
@@ -187,7 +188,7 @@ class _Names:
                     self._found.update((module, name) for name, held in found if held in _FUNCTIONS)
 
     def _knows(self, module: str, content: types.ModuleType) -> bool:
-        """Whether a module is the one that was searched, with as many names as it had then."""
+        """Return True if the module was searched before, and had the same number of names."""
         known = self._seen.get(module)
         return known is not None and known[0]() is content and known[1] == len(vars(content))
 
@@ -196,15 +197,14 @@ _names = _Names()
 
 
 def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """A selector's ``select``: where an event loop would wait for its next deadline and for nothing else, time jumps there."""
+    """Replace a selector's ``select``: if an event loop waits only for its next deadline, time jumps there."""
 
     @functools.wraps(original)
     def select(self: Any, timeout: float | None = None) -> Any:
         if not clock.governs or (timeout is not None and timeout <= 0):
             return original(self, timeout)
-        if (
-            timeout is not None and package_of(sys._getframe(1)) == "asyncio" and len(self.get_map()) <= 1
-        ):  # but the pipe that wakes the loop up
+        # One file may be registered: the pipe that wakes the loop.
+        if timeout is not None and package_of(sys._getframe(1)) == "asyncio" and len(self.get_map()) <= 1:
             clock.check()
             if clock.governs:
                 ready = original(self, 0)
@@ -217,7 +217,7 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
 
 
 def _wait_on_clock(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None, is_over: Callable[[Any], bool]) -> Any:
-    """Wait for real, and let as much time pass on the clock: exactly ``timeout`` where that was over."""
+    """Wait for real, and advance the clock by the same time, or by exactly ``timeout`` if the wait timed out."""
     start = _real["monotonic"]()
     result = wait()
     if clock.governs:
@@ -226,7 +226,7 @@ def _wait_on_clock(clock: VirtualClock, wait: Callable[[], Any], timeout: float 
 
 
 def _count_condition_wait(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """``Condition.wait``, which events and queues wait by: its time counts."""
+    """Replace ``Condition.wait``, which events and queues use, so that its duration counts."""
 
     @functools.wraps(original)
     def wait(self: Any, timeout: float | None = None) -> Any:
@@ -238,7 +238,10 @@ def _count_condition_wait(original: Callable[..., Any], clock: VirtualClock) -> 
 
 
 def _begin_now(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """What is sent to a loop in another thread begins now: delays of its tasks count from here, and not one behind the other."""
+    """Let a coroutine that is sent to a loop in a different thread begin now.
+
+    The delays of its tasks count from this time. They do not add up with those of other tasks.
+    """
 
     @functools.wraps(original)
     def run_coroutine_threadsafe(coro: Any, loop: Any) -> Any:
@@ -249,9 +252,10 @@ def _begin_now(original: Callable[..., Any], clock: VirtualClock) -> Callable[..
 
 
 def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """Work is given to a loop that runs in another thread as a program of its own (a test client's portal): its time-outs are real.
+    """Make time real if a loop in a different thread receives work, because its time-outs are real.
 
-    A loop whose thread does nothing else but run it, as a library's for its own requests, has somebody waiting for it instead.
+    An example is the portal of a test client. If the thread only runs the loop, as for a library's own requests, the calling thread waits
+    for the result, and virtual time still works.
     """
 
     @functools.wraps(original)
@@ -264,14 +268,12 @@ def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[
 
 
 def _watched(original: Callable[..., Any], clock: VirtualClock, why: Callable[[Any], str]) -> Callable[..., Any]:
-    """A way to start a process that runs beside the test: from then on, time is real."""
+    """Make time real when a process starts, because it runs beside the test."""
 
     @functools.wraps(original)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if clock.governs and package_of(sys._getframe(1)) not in (
-            __name__.partition(".")[0],
-            "subprocess",
-        ):  # subprocess.run waits by itself
+        # subprocess.run waits for its process.
+        if clock.governs and package_of(sys._getframe(1)) not in (__name__.partition(".")[0], "subprocess"):
             clock.become_real(why(self))
         return original(self, *args, **kwargs)
 

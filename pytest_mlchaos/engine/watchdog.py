@@ -1,4 +1,4 @@
-"""A time limit on code that runs in the main thread, interrupting sleeps and locks too."""
+"""Enforce a time limit on code in the main thread. It also interrupts sleeps and locks."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ from .user_code import is_users
 __all__ = ["no_time_limit", "time_limit"]
 
 
-_SIGNAL = getattr(signal, "SIGVTALRM", None)  # nobody else's: SIGALRM belongs to pytest-timeout and to user code
+# Unused by others: SIGALRM belongs to pytest-timeout and to user code.
+_SIGNAL = getattr(signal, "SIGVTALRM", None)
 _REPEAT_SECONDS = 1.0
-"""Seconds until a test that is still there is interrupted again: its code may have swallowed the first interruption."""
+"""The seconds until a test that is still running is interrupted again. Its code may have swallowed the first interruption."""
 
 
 class _Expired(BaseException):
-    """Thrown into the code that took too long; no ``except Exception`` catches it."""
+    """Raised in the code that took too long. ``except Exception`` does not catch it."""
 
 
 class _Watcher:
-    """One thread for all trials (starting one takes longer than many a trial): signals the main thread at the deadline."""
+    """The thread that signals the main thread at the deadline.
+
+    All trials share it, because starting a thread takes longer than many trials.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._deadline: float | None = None
-        self._wakes: float | None = None  # when the thread looks again by itself
+        self._wakes: float | None = None  # the time when the thread checks again
         self._thread: threading.Thread | None = None
 
     def start(self, seconds: float) -> None:
-        """Signal after so many seconds, and again each second until ``stop``."""
+        """Signal after this many seconds, and again each second until ``stop``."""
         with self._changed:
-            if self._thread is None or not self._thread.is_alive():  # none yet, or this is a forked child
+            if self._thread is None or not self._thread.is_alive():  # the first call, or a forked child
                 self._thread = threading.Thread(target=self._watch, args=(threading.get_ident(),), name="mlchaos-timeout", daemon=True)
                 self._thread.start()
             self._deadline = time.monotonic() + seconds
@@ -46,7 +50,7 @@ class _Watcher:
                 self._changed.notify()
 
     def stop(self) -> float | None:
-        """No signal is under way once this returns. What was left, in seconds, of a time that had been set."""
+        """Cancel the signal, and return the seconds that were left. No signal arrives after this returns."""
         with self._changed:
             left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.001)
             self._deadline = None
@@ -60,7 +64,7 @@ class _Watcher:
                     self._wakes = self._deadline
                     self._changed.wait(left)
                 else:
-                    signal.pthread_kill(main, _SIGNAL)  # type: ignore[arg-type]  # there is one, or nobody starts this
+                    signal.pthread_kill(main, _SIGNAL)  # type: ignore[arg-type]  # only platforms with the signal start this thread
                     self._deadline = time.monotonic() + _REPEAT_SECONDS
 
 
@@ -69,7 +73,7 @@ _watcher = _Watcher()
 
 @uninterruptible
 def no_time_limit() -> Iterator[float | None]:
-    """The limit that holds around this waits meanwhile; gives the seconds that are left of it."""
+    """Suspend the current time limit inside this context, and give the seconds that are left."""
     if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         yield None
         return
@@ -83,11 +87,16 @@ def no_time_limit() -> Iterator[float | None]:
 
 @uninterruptible
 def time_limit(seconds: float | None, controller: Controller, limited: str = "the trial") -> Iterator[None]:
-    """Raise ``TrialTimeout`` in the main thread once the time is over. Limits nest: the outer one waits.
+    """Raise ``TrialTimeout`` in the main thread after ``seconds``. An outer limit is suspended meanwhile.
 
-    Code that swallows the interruption is interrupted again each second. A crash in another thread interrupts the main
-    thread in the same way: the process is gone. Where there are no such signals (Windows), or
-    outside the main thread, there is no limit: a ``pytest-timeout`` still holds.
+    Code that swallows the interruption is interrupted again each second. A crash in a different thread interrupts the main thread in
+    the same way, because the process has died. Outside the main thread, or without such signals (Windows), no limit applies, but a
+    ``pytest-timeout`` still works.
+
+    Args:
+        seconds: The limit, or None.
+        controller: The controller of the trial.
+        limited: The name of the limited part, for the message.
     """
     if seconds is None or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -122,12 +131,12 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
             _watcher.start(outer)
     if places:
         place = "; ".join([places[0], *told])
-        raise TrialTimeout(f"{limited} took longer than {seconds:g} s (setting timeout); it stood {place}", place) from None
+        raise TrialTimeout(f"{limited} took longer than {seconds:g} s (setting timeout); it was {place}", place) from None
 
 
 def _place(frame: FrameType | None) -> str:
     if frame is None:
-        return "nowhere"
+        return "in unknown code"
     caller: FrameType | None = frame
     while caller is not None and not is_users(caller.f_code.co_filename):
         caller = caller.f_back
