@@ -44,3 +44,13 @@ def test_configuration_files_can_be_read(path):
     """A mistake in one shows up only after a push."""
     yaml = pytest.importorskip("yaml")
     assert yaml.safe_load(path.read_text())
+
+
+def test_each_program_that_the_page_of_findings_names_exists():
+    """And the page names the release that the program is pinned to."""
+    page = (ROOT / "docs" / "found.md").read_text()
+    for section in page.split("\n## ")[1:]:
+        folders = [ROOT / "corpus" / "programs" / name for name in re.findall(r"\[`corpus/programs/([^`]+)`\]", section)]
+        pins = " ".join((folder / "expected.toml").read_text() for folder in folders)
+        for release in re.findall(r" (\d+\.\d+\.\d+)", section.partition("Shown on")[2].partition("\n")[0]):
+            assert f"=={release}" in pins
