@@ -129,7 +129,7 @@ class CrashState:
         what: The state in words.
         step: The number of complete steps when it appeared.
         until: The number of complete steps when it disappeared.
-        torn: True if it was not seen as a whole, but made from what was.
+        torn: True if it was not observed, but derived from an observed content.
         parent: The state whose resumed run was crashed again.
     """
 

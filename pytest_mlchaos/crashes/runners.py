@@ -181,7 +181,7 @@ class SubprocessRunner:
             written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
             try:
                 ended = run_traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
-                if written.exists():  # strace creates it once it is attached
+                if written.exists():  # missing if the traced run never began
                     replay.run(written)
             finally:
                 written.unlink(missing_ok=True)

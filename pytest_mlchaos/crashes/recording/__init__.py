@@ -1,1 +1,1 @@
-"""How the work directory of a golden run is recorded: each change, with the content before and after it."""
+"""Record the work directory of a golden run: each change, with the content before and after it."""

@@ -1,4 +1,4 @@
-"""Python's audit events: a file operation of Python code is heard of before it is done."""
+"""Receive Python's audit events, which announce a file operation of Python code before it happens."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 __all__ = ["Listener", "hear"]
 
 Listener = Callable[[str, tuple[Any, ...]], None]
-"""Called with an event and its arguments, in front of what they announce."""
+"""Called with an event and its arguments, before the operation that they announce."""
 
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "_posixsubprocess.fork_exec"})
-"""Another process is started, which may write as well."""
+"""Events that start a process, which may write as well."""
 _NAMES = frozenset(
     f"os.{name}" for name in ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime")
 )
@@ -23,7 +23,10 @@ _listeners: list[Listener] = []
 
 
 def hear(listener: Listener) -> Callable[[], None]:
-    """Tell it of operations that may change files, of mappings, and of processes that are started; until what is returned is called."""
+    """Report operations that may change files, mappings, and new processes to the listener.
+
+    The returned function removes the listener.
+    """
     _install()
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
@@ -44,5 +47,5 @@ def _is_written(arguments: tuple[Any, ...]) -> bool:
 
 @functools.cache
 def _install() -> None:
-    """Once in a process: Python never takes a hook away."""
+    """Install the hook once per process, because Python cannot remove an audit hook."""
     sys.addaudithook(_hook)

@@ -1,4 +1,4 @@
-"""Where the contents of files are kept: each distinct block once, in one file that only grows."""
+"""Store the contents of files: each distinct block once, in one file that only grows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from ..model import Content
 __all__ = ["BLOCK_BYTES", "EMPTY", "MAX_WHOLE_BYTES", "ContentStore", "GrowingFile", "open_plain_file"]
 
 BLOCK_BYTES = 1 << 20
-"""What is kept is shared in units of this many bytes."""
+"""Contents share blocks of this size."""
 MAX_WHOLE_BYTES = 1 << 17
-"""A file of at most this many bytes is read as a whole whenever it has changed."""
+"""A changed file of at most this size is read as a whole each time."""
 _BORDER_BYTES = 1 << 12
+"""A growing file is checked for rewrites by this many bytes at its start and before its new part."""
 _DIGEST_BYTES = 16
 
 
@@ -25,7 +26,7 @@ def _hash(data: bytes = b"") -> hashlib.blake2b:
 
 
 class _Digests:
-    """The digests of a content's blocks, taken while it grows."""
+    """The digests of a content's blocks, updated while it grows."""
 
     def __init__(self) -> None:
         self._whole: list[bytes] = []
@@ -44,7 +45,7 @@ class _Digests:
                 self._tail, self._held = _hash(), 0
 
     def add_block(self, digest: bytes) -> None:
-        """A whole block, whose digest is known."""
+        """Add a whole block whose digest is known."""
         self._whole.append(digest)
 
     def blocks(self) -> tuple[bytes, ...]:
@@ -52,7 +53,7 @@ class _Digests:
 
 
 def _digest(blocks: tuple[bytes, ...]) -> bytes:
-    """A content of one block has that block's digest."""
+    """Return a content's digest. A content of one block has that block's digest."""
     return blocks[0] if len(blocks) == 1 else _hash(b"".join(blocks)).digest()
 
 
@@ -60,21 +61,22 @@ EMPTY = Content(0, _digest((_hash().digest(),)))
 
 
 class GrowingFile:
-    """A file that is being written from its start to its end: what is known of it so far.
+    """The known content of a file that is being written from start to end.
 
-    Of a large one only what was added is read, and a few bytes in front of that and at its head: whoever closes it has it read as a whole.
+    Only the new part of a large file is read, with a few bytes before it and at the start of the
+    file. When the file is closed, its recorder reads it as a whole.
     """
 
     def __init__(self) -> None:
         self.content = EMPTY
         self.digests = _Digests()
         self.supposed = False
-        """Whether what was known of it was not read again, the last time."""
+        """True if the last read skipped the known part."""
         self.head = b""
         self.end = b""
 
     def follows(self, fd: int, size: int) -> bool:
-        """Whether the file still begins with what is known, as far as a quick look tells."""
+        """Return True if the file still seems to begin with the known content."""
         known = self.content.size
         return (
             MAX_WHOLE_BYTES < known < size
@@ -86,7 +88,8 @@ class GrowingFile:
 class ContentStore:
     """Distinct contents of files, by digest.
 
-    They lie in ``path``. Another process may open that too, and read what this one has put there.
+    They are kept in the file ``path``. A different process may open it, too, and read the contents
+    that this one has put there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,21 +101,25 @@ class ContentStore:
 
     @property
     def kept(self) -> int:
-        """How many bytes lie in the store."""
+        """Return the size of the store in bytes."""
         return self._end
 
     def close(self) -> None:
-        """No more contents are put or read."""
+        """Close the store."""
         os.close(self._fd)
 
     def refresh(self) -> None:
-        """Another process may have put something there."""
+        """Accept contents that a different process has added."""
         self._end = os.fstat(self._fd).st_size
 
     def put(self, fd: int, size: int, growing: GrowingFile | None = None, *, whole: bool = False) -> Content:
-        """The content of an open file of that size.
+        """Return the content of an open file.
 
-        ``growing``: what is known of it, which is brought up to date; ``whole``: read all of it, whatever is known.
+        Args:
+            fd: The file's descriptor.
+            size: The file's size.
+            growing: Its known content, which is updated.
+            whole: True to read all of the file, whatever is known.
         """
         growing = growing or GrowingFile()
         growing.supposed = not whole and growing.follows(fd, size)
@@ -130,11 +137,12 @@ class ContentStore:
 
     @staticmethod
     def digest(data: bytes) -> bytes:
-        """What these bytes are known by."""
+        """Return the digest of these bytes."""
         return _hash(data).digest()
 
     def keep(self, data: bytes, before: Content = EMPTY) -> Content:
-        """The content that these bytes are; what they share with ``before``, if they begin with it, is not kept again."""
+        """Return the content with these bytes. If they begin with ``before``, that part is not
+        stored again."""
         digest = _hash(data).digest()
         if digest not in self._known:
             old = before.size if before.size < len(data) and _hash(data[: before.size]).digest() == before.digest else 0
@@ -152,7 +160,7 @@ class ContentStore:
         return ((start, len(data)),) if data else ()
 
     def _large(self, fd: int, size: int, growing: GrowingFile) -> Content:
-        """Read as a whole: only blocks that are not known are kept."""
+        """Read the file as a whole, and store the blocks that are new."""
         old, pieces, done = growing.content, EMPTY.pieces, 0
         growing.digests = _Digests()
         for block in _read(fd, 0, size):
@@ -166,7 +174,11 @@ class ContentStore:
         return self._content(done, growing.digests.blocks(), pieces)
 
     def _block(self, block: bytes, digest: bytes, start: int, old: Content) -> tuple[tuple[int, int], ...]:
-        """Where a block is kept. ``old``: what the file held, which may begin with it, or be its beginning."""
+        """Return where a block is stored.
+
+        The file held ``old`` before. That content may begin with this block, or be the beginning of
+        it.
+        """
         if old.blocks[start // BLOCK_BYTES : start // BLOCK_BYTES + 1] == (digest,):
             return _slice_pieces(old.pieces, start, len(block))
         if digest not in self._blocks:
@@ -190,26 +202,27 @@ class ContentStore:
         return self._known.setdefault(digest, Content(size, digest, pieces, blocks))
 
     def begins_with(self, content: Content, start: Content) -> bool:
-        """Whether a content's first bytes are another."""
+        """Return True if ``start`` is the beginning of a content."""
         if _slice_pieces(content.pieces, 0, start.size) == start.pieces:
             return True
         whole = start.size // BLOCK_BYTES
         return content.blocks[:whole] == start.blocks[:whole] and self.cut(content, start.size) == start
 
     def cut(self, content: Content, size: int) -> Content:
-        """The first bytes of a content."""
+        """Return the first bytes of a content."""
         pieces = _slice_pieces(content.pieces, 0, size)
         tail = b"".join(self.blocks(Content(0, b"", _slice_pieces(pieces, size // BLOCK_BYTES * BLOCK_BYTES, size % BLOCK_BYTES))))
         return self._content(size, (*content.blocks[: size // BLOCK_BYTES], *([_hash(tail).digest()] if tail or not size else [])), pieces)
 
     def zeros(self, size: int) -> Content:
-        """As many zero bytes: what a power loss leaves of data that was never written back."""
+        """Return that many zero bytes. A power loss leaves them for data that was never written
+        back."""
         whole = (_hash(bytes(BLOCK_BYTES)).digest(),) * (size // BLOCK_BYTES)
         tail = (_hash(bytes(size % BLOCK_BYTES)).digest(),) if size % BLOCK_BYTES or not size else ()
         return self._content(size, whole + tail, ((-1, size),) if size else ())
 
     def blocks(self, content: Content) -> Iterator[bytes]:
-        """The bytes of a content, in blocks."""
+        """Yield the bytes of a content in blocks."""
         for offset, length in content.pieces:
             if offset < 0:
                 for done in range(0, length, BLOCK_BYTES):
@@ -218,7 +231,7 @@ class ContentStore:
                 yield from _read(self._fd, offset, offset + length)
 
     def part(self, content: Content, start: int, size: int) -> bytes:
-        """So many bytes of a content, or what there is of them."""
+        """Return the bytes of a content from ``start`` on, at most ``size`` of them."""
         pieces = _slice_pieces(content.pieces, start, size)
         return b"".join(self.blocks(Content(size, b"", pieces)))
 
@@ -235,11 +248,11 @@ class ContentStore:
                     _write_all(fd, block)
 
     def _copy(self, offset: int, length: int, fd: int) -> None:
-        """Copied by the kernel, which shares the blocks where the filesystem can."""
+        """Let the kernel copy the bytes. It shares the blocks if the filesystem can."""
         while length > 0:
             try:
                 done = os.copy_file_range(self._fd, fd, length, offset)
-            except OSError:  # another filesystem, or one that cannot
+            except OSError:  # on a different filesystem, or not supported by it
                 done = 0
             if not done:
                 for block in _read(self._fd, offset, offset + length):
@@ -249,14 +262,14 @@ class ContentStore:
 
 
 def _join_pieces(pieces: tuple[tuple[int, int], ...], more: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    """Pieces one behind the other; those that lie so in the store become one."""
+    """Join two lists of pieces. Adjacent pieces become one."""
     if pieces and more and pieces[-1][0] >= 0 and sum(pieces[-1]) == more[0][0]:
         return (*pieces[:-1], (pieces[-1][0], pieces[-1][1] + more[0][1]), *more[1:])
     return pieces + more
 
 
 def _slice_pieces(pieces: tuple[tuple[int, int], ...], start: int, length: int) -> tuple[tuple[int, int], ...]:
-    """The pieces of a part of a content."""
+    """Return the pieces of a part of a content."""
     found, place = [], 0
     for offset, size in pieces:
         first, last = max(start, place), min(start + length, place + size)
@@ -283,7 +296,10 @@ def _read(fd: int, start: int, end: int) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def open_plain_file(path: str) -> Iterator[int]:
-    """A file opened for reading, by descriptor; one that is no plain file does not make anybody wait."""
+    """Open a file for reading, as a descriptor.
+
+    ``O_NONBLOCK`` keeps a path that is not a plain file, such as a pipe, from blocking.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         yield fd

@@ -1,4 +1,5 @@
-"""Open files as processes have them: descriptors that threads share, that a fork copies, and that several stand for one open file."""
+"""Track open files as the kernel does: threads share descriptors, a fork copies them, and several
+name one file."""
 
 from __future__ import annotations
 
@@ -16,9 +17,17 @@ __all__ = ["OpenFile", "Processes"]
 
 @dataclasses.dataclass(eq=False, slots=True)
 class OpenFile:
-    """One open file. ``shadow``: the file; None for what is none, and what only is read. ``at``: where the next write goes.
+    """One open file.
 
-    ``uses``: how many descriptors stand for it.
+    Attributes:
+        path: The path by which it was opened.
+        shadow: A copy of the file, or None for a file that is only read, or that is not a plain
+            file.
+        writes: True if it was opened for writing.
+        appends: True if writes go to its end.
+        synced: True if each write is written back.
+        at: The offset of the next read or write.
+        uses: The number of descriptors for it.
     """
 
     path: str
@@ -32,7 +41,10 @@ class OpenFile:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class _Table:
-    """Descriptors, by number, with whether a new program loses each. ``uses``: how many threads share it."""
+    """Descriptors by number, with True for those that ``execve`` closes.
+
+    ``uses`` is the number of threads that share the table.
+    """
 
     files: dict[int, tuple[OpenFile, bool]]
     uses: int = 0
@@ -44,9 +56,10 @@ class _Directory:
 
 
 class Processes:
-    """The descriptors and current directories of threads, by their numbers. ``closed`` is called when nothing stands for a file any more.
+    """The descriptors and working directories of threads, by thread ID.
 
-    ``parents``: of each thread and process the one that made it, and if they share descriptors, and the current directory.
+    ``closed`` is called when the last descriptor of an open file is closed. ``parents`` has each
+    thread's and process's parent, and if they share their descriptors and their working directory.
     """
 
     def __init__(self, directory: str, parents: dict[int, tuple[int, bool, bool]], closed: Callable[[OpenFile], object]) -> None:
@@ -56,7 +69,10 @@ class Processes:
         self._of: dict[int, tuple[_Table, _Directory]] = {}
 
     def _thread(self, thread: int) -> tuple[_Table, _Directory]:
-        """Return the tables of a thread: at its first call a new one shares those of its parent, or has a copy."""
+        """Return a thread's descriptors and working directory.
+
+        A new thread shares those of its parent, or has a copy.
+        """
         if thread not in self._of:
             parent, files, directory = self._parents.get(thread, (0, True, True))
             table, where = self._thread(parent) if parent else self._first
@@ -69,15 +85,15 @@ class Processes:
         return self._of[thread]
 
     def born(self, thread: int) -> None:
-        """It has been made: what its parent does from now on is its parent's alone."""
+        """Create a thread's tables, so that later calls of its parent do not change a copy."""
         self._thread(thread)
 
     def directory(self, thread: int) -> str:
-        """The current one."""
+        """Return the working directory."""
         return self._thread(thread)[1].path
 
     def enter(self, thread: int, directory: str) -> None:
-        """Make another one the current one."""
+        """Change the working directory."""
         self._thread(thread)[1].path = directory
 
     def file(self, thread: int, number: int) -> OpenFile | None:
@@ -86,19 +102,26 @@ class Processes:
         return found[0] if found else None
 
     def open(self, thread: int, number: int, file: OpenFile, *, lost: bool) -> None:
-        """A descriptor stands for that file from now on. ``lost``: until a new program is started."""
+        """Assign a descriptor to an open file.
+
+        Args:
+            thread: The thread that opened it.
+            number: The descriptor.
+            file: The open file.
+            lost: True if ``execve`` closes the descriptor.
+        """
         file.uses += 1
         self.close(thread, number)
         self._thread(thread)[0].files[number] = file, lost
 
     def close(self, thread: int, number: int) -> None:
-        """A descriptor stands for nothing."""
+        """Close a descriptor."""
         found = self._thread(thread)[0].files.pop(number, None)
         if found is not None:
             self._drop(found[0])
 
     def close_range(self, thread: int, call: Call) -> None:
-        """Several do."""
+        """Close the descriptors of a ``close_range`` call."""
         for number in list(self._numbers(thread, call.number(0), call.number(1))):
             if call.has(2, "CLOSE_RANGE_CLOEXEC"):
                 self.lose(thread, number)
@@ -109,13 +132,13 @@ class Processes:
         return (number for number in self._thread(thread)[0].files if first <= number <= last)
 
     def lose(self, thread: int, number: int, *, lost: bool = True) -> None:
-        """A new program loses a descriptor, or it does not."""
+        """Set if ``execve`` closes a descriptor."""
         files = self._thread(thread)[0].files
         if number in files:
             files[number] = files[number][0], lost
 
     def new_program(self, thread: int) -> None:
-        """``execve``: it has a table of its own."""
+        """Give the thread its own table after ``execve``, and close the descriptors that it loses."""
         table, directory = self._thread(thread)
         if table.uses > 1:
             self._leave(table)
@@ -127,7 +150,7 @@ class Processes:
             self.close(thread, number)
 
     def ended(self, thread: int) -> None:
-        """Forget a process that has ended."""
+        """Forget a thread that has ended."""
         self._leave(self._thread(thread)[0])
         del self._of[thread]
 

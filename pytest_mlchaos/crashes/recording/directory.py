@@ -1,4 +1,4 @@
-"""A directory's content as it is now, and put back as it was."""
+"""Restore the content of a directory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Disk"]
 
 
 class Disk:
-    """One directory, and the trees that it is made to hold, one after the other.
+    """A directory that is made to hold one tree after the other.
 
-    A large file that nothing has touched since it was put there stays; all else is written anew.
+    A large file that is unchanged since it was put there stays. All others are written again.
     """
 
     def __init__(self, root: Path, contents: ContentStore) -> None:
@@ -26,13 +26,13 @@ class Disk:
         self._placed: dict[str, tuple[File, tuple[int, ...]]] = {}
 
     def hold(self, tree: Tree) -> None:
-        """Make the directory hold just this."""
+        """Make the directory hold exactly this tree."""
         kept = {
             path for path, (file, signature) in self._placed.items() if tree.get(path) == file and _signature(self._at(path)) == signature
         }
         self._clear(kept)
         self._placed = {path: placed for path, placed in self._placed.items() if path in kept}
-        for path in sorted(tree):  # a directory comes before what lies in it
+        for path in sorted(tree):  # a directory comes before its files
             if path not in kept:
                 self._put(path, tree[path])
         for path in sorted(tree, reverse=True):
@@ -77,7 +77,10 @@ class Disk:
 
 
 def _signature(path: str) -> tuple[int, ...]:
-    """What changes when a file does (its change time, which nobody can set, is coarse: some milliseconds)."""
+    """Return values that differ if a file has changed.
+
+    The change time is one of them. No program can set it, but it is coarse (some milliseconds).
+    """
     try:
         status = os.lstat(path)
     except OSError:
@@ -100,7 +103,7 @@ def _remove(path: str) -> None:
 
 
 def _force_removal(function: object, path: str, error: object) -> None:
-    """Something may not be removed: its directory is read-only."""
+    """Make a path's read-only directory writable, and remove the path."""
     with contextlib.suppress(OSError):
         os.chmod(os.path.dirname(path), stat.S_IRWXU)
         os.chmod(path, stat.S_IRWXU)

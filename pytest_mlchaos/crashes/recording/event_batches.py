@@ -1,4 +1,4 @@
-"""Events that were read together: what one of them means may depend on those behind it."""
+"""Interpret events that were read together. The meaning of one may depend on later ones."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from .inotify import Event
 __all__ = ["READ_ONLY_EVENTS", "ahead", "all_quiet"]
 
 READ_ONLY_EVENTS = inotify.OPEN | inotify.CLOSE_NOWRITE | inotify.IGNORED
-"""What changes nothing."""
+"""Events that change nothing."""
 
 
 def all_quiet(events: Sequence[Event]) -> bool:
-    """Whether nothing has changed."""
+    """Return True if the events change nothing."""
     return all(event.mask & READ_ONLY_EVENTS for event in events)
 
 
 def ahead(events: Sequence[Event]) -> tuple[list[bool], list[int], int]:
-    """For each event: whether its name is written to later on, and the mask of its next event; and the place of the last that matters."""
+    """Look ahead in the events.
+
+    Returns:
+        For each event, True if its name is modified later. For each event, the mask of the next
+        event of its name, or 0. The index of the last event that changes something, or -1.
+    """
     written, following, busy = [False] * len(events), [0] * len(events), -1
     seen: dict[tuple[int, str], tuple[bool, int]] = {}
     for index in range(len(events) - 1, -1, -1):

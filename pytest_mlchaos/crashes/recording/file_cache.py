@@ -1,4 +1,5 @@
-"""The contents of the files of a directory that is compared: each is read when its status has changed, or may have without a trace."""
+"""Cache the contents of files in a polled directory. A file is read if its status has changed, or
+may be stale."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
-from time import monotonic  # by name: whoever patches the module's attributes leaves this alone
+from time import monotonic  # by name, so that patches of the module's attributes do not affect it
 
 from ..model import Content, File
 from .content_store import MAX_WHOLE_BYTES, ContentStore, GrowingFile, open_plain_file
@@ -15,12 +16,13 @@ from .listing import Status, are_fine
 __all__ = ["FileCache"]
 
 Key = tuple[int, int]
+# Two changes within this many seconds may have equal file times. FAT has times of two seconds, and
+# most other filesystems have much finer ones than _GRAIN.
 _GRAIN, _COARSE = 0.02, 2.1
-"""s: what is done within that time after a change may bear the same times. FAT counts two seconds, most others far less than these."""
 
 
 class _CachedFile:
-    """One file."""
+    """The last known state of a file."""
 
     __slots__ = ("file", "growing", "read", "since", "stamp", "supposed", "supposed_from")
 
@@ -30,35 +32,37 @@ class _CachedFile:
         self.file: File | None = None
         self.growing = GrowingFile()
         self.supposed: set[bytes] = set()
-        """Contents that were not read as a whole."""
+        """Digests of contents that were not read as a whole."""
         self.supposed_from = 0
 
 
 class FileCache:
-    """What each file holds, by device and inode. ``young``: those that are read at each look.
+    """The content of each file, by device and inode.
 
-    A large one that is being written from front to back is read so, and as a whole when it is closed; ``void`` is called with the number
-    of the first change, and digests, if it turns out that these contents never were.
+    Files in ``young`` are read at each look, because they may change without a new status. A large
+    file that is being written from start to end is read in parts, and as a whole once it is closed.
+    If the parts turn out to be wrong, ``void`` is called with the number of the first change and
+    the digests of the wrong contents.
     """
 
     def __init__(self, contents: ContentStore, void: Callable[[int, set[bytes]], None]) -> None:
         self.young: set[Key] = set()
         self.is_fine = False
-        """Whether the times of files tell things apart that are done one right after the other, as far as is known."""
+        """True if file times are known to differ for changes in quick succession."""
         self._contents = contents
         self._void = void
         self._known: dict[Key, _CachedFile] = {}
         self._mapped: set[Key] = set()
 
     def map(self, fd: int) -> None:
-        """A file is mapped into memory: it may change without a trace from now on."""
+        """Note that a file is mapped into memory, so that it may change without a new status."""
         with contextlib.suppress(OSError, TypeError):
             status = os.fstat(fd)
             if stat.S_ISREG(status.st_mode):
                 self._mapped.add((status.st_dev, status.st_ino))
 
     def forget_all_but(self, keys: Iterable[Key]) -> None:
-        """The other files are there no more."""
+        """Forget files that are gone."""
         kept = set(keys)
         for key in self._known.keys() - kept:
             del self._known[key]
@@ -66,7 +70,17 @@ class FileCache:
         self._mapped &= kept
 
     def file(self, path: str, status: Status, writing: set[Key], change: int) -> File:
-        """What it holds. ``change``: the number of the next. Raises ``OSError`` if it is another by now."""
+        """Return the file's content.
+
+        Args:
+            path: The file's path.
+            status: Its status in the listing.
+            writing: The files that this process has open for writing.
+            change: The number of the next change.
+
+        Raises:
+            OSError: The file is gone, or the path is a different file now.
+        """
         key = status.key
         known = self._known.setdefault(key, _CachedFile())
         stamp, same = (status.size, status.mtime, status.ctime), False
@@ -114,7 +128,7 @@ class FileCache:
         self._keep(known, content, status)
 
     def _verified(self, known: _CachedFile, fd: int, content: Content) -> Content:
-        """It is read as a whole."""
+        """Read the file as a whole, and void the parts that were wrong."""
         read = self._contents.put(fd, content.size, known.growing, whole=True)
         if read != content:
             self._void(known.supposed_from, known.supposed)
@@ -123,7 +137,7 @@ class FileCache:
 
 
 def _looks_the_same(fd: int, growing: GrowingFile) -> bool:
-    """As far as its head and end tell."""
+    """Return True if the start and the end of the file are unchanged."""
     size = growing.content.size
     at_end = os.pread(fd, len(growing.end), max(0, size - len(growing.end)))
     return bool(growing.head) and os.pread(fd, len(growing.head), 0) == growing.head and at_end == growing.end

@@ -1,4 +1,5 @@
-"""The names of files in a directory that is followed, and of those elsewhere that may be moved into it."""
+"""Track the names of files in the recorded directory, and of files elsewhere that may be moved into
+it."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ from .outside_files import Shadow, Shadows
 __all__ = ["Names"]
 
 _MAX_LINKS = 40
-"""Symbolic links on the way to a file, at most, as for Linux."""
+"""Follow at most this many symbolic links in one path, as Linux does."""
 
 
 class Names:
-    """The entry of each absolute path, as the calls have left it so far. Each change in the directory is noted in its history."""
+    """The entry of each absolute path, after the calls so far. Changes in the directory go to its
+    history."""
 
     def __init__(self, history: History, contents: ContentStore, shadows: Shadows) -> None:
         self._history = history
@@ -29,22 +31,28 @@ class Names:
         self._outside: dict[str, Entry] = {}
 
     def relative(self, path: str) -> str | None:
-        """A path in the directory; None for what lies elsewhere."""
+        """Return the path relative to the directory, or None if it is elsewhere."""
         root = self._history.root
         return "" if path == root else path[len(root) + 1 :] if path.startswith(f"{root}/") else None
 
     def known(self, path: str) -> Entry:
-        """Return what is there, as far as that is known."""
+        """Return the entry at a path, or None if it is unknown."""
         relative = self.relative(path)
         return self._outside.get(path) if relative is None else self._history.tree.get(relative)
 
     def shadow_at(self, path: str) -> Shadow | None:
-        """Return the file that is there; None if it was never written."""
+        """Return the copy of the file at a path, or None if it was never written."""
         entry = self.known(path)
         return self._shadows.of(entry[0]) if isinstance(entry, tuple) else None
 
     def resolve(self, path: str, *, follow: bool, depth: int = 0) -> str:
-        """Return where a path leads. ``follow``: a link at its end, too."""
+        """Resolve symbolic links in a path.
+
+        Args:
+            path: An absolute path.
+            follow: True to resolve a link at the end, too.
+            depth: The number of links that were followed before.
+        """
         path = path.rstrip("/") or "/"
         above, name = os.path.split(path)
         if name in ("", ".", ".."):
@@ -54,7 +62,7 @@ class Names:
         return path if target is None else self.resolve(os.path.join(os.path.dirname(path), target), follow=True, depth=depth + 1)
 
     def folder(self, path: str, depth: int = 0) -> str:
-        """A directory, without links on the way."""
+        """Return a directory's path without links."""
         found = "/"
         for name in path.split("/"):
             if name == "..":
@@ -67,7 +75,7 @@ class Names:
         return found
 
     def _target(self, path: str) -> str | None:
-        """Return where a link leads; None if there is no link."""
+        """Return the target of a link, or None if the path is not a link."""
         if self.relative(path) is None and path not in self._outside:
             with contextlib.suppress(OSError):
                 return os.readlink(path)
@@ -77,11 +85,11 @@ class Names:
         return held.target if isinstance(held, Link) else None
 
     def move(self, source: str, target: str) -> None:
-        """Rename."""
+        """Rename a path."""
         origin, path, history = self.relative(source), self.relative(target), self._history
         one, other = self.known(source), self.known(target)
         if source == target or (isinstance(one, tuple) and isinstance(other, tuple) and one[0] is other[0]):
-            return  # two names of one file stay
+            return  # rename(2) keeps both names if they are links to one file
         before = history.tree
         if origin is not None and path is not None:
             if origin in before:
@@ -94,14 +102,14 @@ class Names:
         for name, entry in moving.items():
             self.enter(moved_path(name, source, target), entry)
         if path is not None:
-            if not moving:  # nothing is known of it
+            if not moving:  # the source is unknown
                 history.tree = {**history.tree, path: None}
             history.note("arrived", path, before)
         elif origin is not None:
             history.note("removed", origin, before)
 
     def exchange(self, one: str, other: str) -> None:
-        """Two names change places."""
+        """Exchange two paths."""
         before, found = self._history.tree, (dict(self._below(one)), dict(self._below(other)))
         for path in (one, other):
             self.take_out(path)
@@ -113,7 +121,7 @@ class Names:
             self._history.note("arrived", paths[0], before)
 
     def _below(self, path: str) -> Iterator[tuple[str, Entry]]:
-        """Yield absolute path and entry of all that is known there and below."""
+        """Yield the absolute path and entry of each known path, from this one downwards."""
         relative = self.relative(path)
         names: Iterable[tuple[str, Entry]] = self._outside.items()
         if relative is not None:
@@ -121,7 +129,7 @@ class Names:
         return ((name, entry) for name, entry in list(names) if name == path or name.startswith(f"{path}/"))
 
     def take_out(self, path: str) -> None:
-        """A name, and those below it, are gone."""
+        """Remove a name and all names below it."""
         relative = self.relative(path)
         if relative is not None:
             self._history.forget(relative)
@@ -130,7 +138,7 @@ class Names:
             del self._outside[name]
 
     def enter(self, path: str, entry: Entry) -> None:
-        """A name for what is there."""
+        """Give an entry a name."""
         relative, history = self.relative(path), self._history
         shadow = self._shadows.of(entry[0]) if isinstance(entry, tuple) else None
         if relative is None:
@@ -148,7 +156,7 @@ class Names:
             history.loose |= {relative}
 
     def linked(self, source: str, target: str) -> None:
-        """A further name for what has one."""
+        """Add a hard link."""
         entry = self.known(source)
         if entry is None and self.relative(source) is None and os.path.isfile(source):
             shadow = self._shadows.copied(Path(source))
@@ -156,7 +164,7 @@ class Names:
         self.named(entry, target)
 
     def named(self, entry: Entry, path: str) -> None:
-        """A new name for a file; None stands for one that is not known."""
+        """Add a name for an entry. None stands for an unknown file."""
         before, relative = self._history.tree, self.relative(path)
         if entry is None and relative is not None:
             self._history.tree = {**before, relative: None}
@@ -166,13 +174,13 @@ class Names:
             self._history.note("created", relative, before, names=frozenset({relative}))
 
     def made_link(self, target: bytes, path: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         inode = Inode("", Link(os.fsdecode(target)))
         inode.paths.clear()
         self.named((inode, 0), path)
 
     def removed(self, path: str) -> None:
-        """Remove."""
+        """Remove a name, and note the change."""
         before, relative = self._history.tree, self.relative(path)
         self.take_out(path)
         if relative is not None and relative in before:

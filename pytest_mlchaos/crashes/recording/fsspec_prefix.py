@@ -1,4 +1,4 @@
-"""One prefix of an fsspec filesystem: what lies below it, emptied and filled by the public API alone."""
+"""Read, empty and fill one prefix of an fsspec filesystem, by its public API alone."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ __all__ = ["Prefix", "is_ours"]
 _SHOWN_FILES = 3
 _SECRET = re.compile(r"//[^/@]*@")
 _THREADS: set[int] = set()
-"""The threads of our own event loops: what the garbage collector closes there must not wait for them."""
+"""Threads of this module's event loops. Code that the garbage collector runs there must not wait
+for them."""
 
 
 def is_ours() -> bool:
-    """Whether this thread is one in which our own requests run."""
+    """Return True in a thread that runs requests of this module."""
     return threading.get_ident() in _THREADS
 
 
 class Prefix:
-    """A prefix, reached by a client of its own: nothing of it is in the caches of the subject's clients, and the other way round.
+    """A prefix with a client of its own, which shares no caches with the subject's clients.
 
-    An asynchronous client gets an event loop of its own, so that it can be asked while the subject's loop waits. It goes to another process
-    by what makes it, and connects anew there.
+    An asynchronous client gets its own event loop, so that it works while the subject's loop waits.
+    Pickling keeps only the arguments of the client, so a different process connects again.
     """
 
     def __init__(self, cls: Any, args: tuple[Any, ...], options: Mapping[str, Any], path: str, name: str) -> None:
@@ -55,7 +56,7 @@ class Prefix:
 
     @property
     def fs(self) -> Any:
-        """The client."""
+        """Return the client."""
         if self._fs is None:
             cls, args, options, *_ = self._made_by
             if getattr(cls, "async_impl", False):
@@ -65,17 +66,17 @@ class Prefix:
         return self._fs
 
     def close(self) -> None:
-        """Leave the storage."""
+        """Close the client."""
         self._fs = None
         if self._stop is not None:
-            with deferred():  # Python drops a Ctrl-C that comes in a finalizer
-                gc.collect()  # a client closes its connections when it goes, and needs its loop for that
+            with deferred():  # Python drops a KeyboardInterrupt in a finalizer
+                gc.collect()  # a client's finalizer closes its connections, and needs its loop for that
             self._stop()
             self._stop = None
 
     @within(INTERNAL_OPERATION)
     def infos(self) -> dict[str, dict[str, Any]]:
-        """What is there, by path relative to the prefix: objects, and the directories that are empty but exist by themselves."""
+        """Return the objects and the empty directories below the prefix, by relative path."""
         self.fs.invalidate_cache()
         try:
             found = self.fs.find(self._path, withdirs=True, detail=True, **_strictly(self.fs))
@@ -87,7 +88,7 @@ class Prefix:
         return {name: info for name, info in below.items() if info.get("type") != "directory" or name not in above}
 
     def relative(self, name: str) -> str | None:
-        """A path of the filesystem, seen from the prefix; None if it lies elsewhere."""
+        """Return a path relative to the prefix, or None if it is elsewhere."""
         name = self.fs._strip_protocol(name).rstrip("/")
         if name == self._path:
             return ""
@@ -95,7 +96,7 @@ class Prefix:
 
     @within(INTERNAL_OPERATION)
     def read(self, path: str) -> bytes | None:
-        """What an object holds; None if it is gone."""
+        """Return an object's content, or None if it is gone."""
         try:
             return bytes(self.fs.cat_file(self._at(path)))
         except FileNotFoundError:
@@ -103,22 +104,22 @@ class Prefix:
 
     @within(INTERNAL_OPERATION)
     def put(self, path: str, data: bytes) -> None:
-        """Make an object hold this."""
+        """Write an object."""
         at = self._at(path)
         try:
             self.fs.pipe_file(at, data)
-        except FileNotFoundError:  # it has real directories
+        except FileNotFoundError:  # a filesystem with real directories
             self.fs.makedirs(at.rpartition("/")[0], exist_ok=True)
             self.fs.pipe_file(at, data)
 
     @within(INTERNAL_OPERATION)
     def make(self, path: str) -> None:
-        """An empty directory, where the filesystem has such."""
+        """Make an empty directory, if the filesystem has directories."""
         self.fs.makedirs(self._at(path), exist_ok=True)
 
     @within(INTERNAL_OPERATION)
     def clear(self, *, root: bool) -> None:
-        """Remove all that is there; with ``root`` the empty directory itself, too."""
+        """Remove everything below the prefix. With ``root``, remove the empty directory, too."""
         for name, info in self.infos().items():
             if info.get("type") != "directory":
                 with contextlib.suppress(FileNotFoundError):
@@ -135,7 +136,10 @@ class Prefix:
     # -- whether it may be touched ------------------------------------------------------------------------------
 
     def check(self, caller: str, *, allow_remote: bool) -> None:
-        """Raise ``BadArgument`` unless it is on this machine (or ``allow_remote``), can be listed, and holds nothing."""
+        """Raise ``BadArgument`` unless the prefix is local, can be listed, and is empty.
+
+        ``allow_remote`` permits a different machine.
+        """
         if not self._path.strip("/"):
             raise BadArgument(f"{caller}: {self} is a whole bucket or filesystem. It is emptied before each run: give a prefix of its own")
         refused: list[str] = []
@@ -163,7 +167,8 @@ class Prefix:
 
 
 def _strictly(fs: Any) -> dict[str, Any]:
-    """Fsspec's own search takes a directory that cannot be listed for an empty one."""
+    """Return arguments for ``find``. Without them, fsspec treats a directory that it cannot list as
+    empty."""
     import fsspec.asyn as asyn
     import fsspec.spec as spec
 
@@ -177,14 +182,14 @@ def _strictly(fs: Any) -> dict[str, Any]:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """The directories above, the prefix itself included."""
+    """Yield the directories above a path, down to the prefix itself."""
     while path:
         path = path.rpartition("/")[0]
         yield path
 
 
 def _own_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
-    """An event loop that runs in a thread of its own, and how to end it."""
+    """Return an event loop that runs in a new thread, and a function that stops it."""
     loop = asyncio.new_event_loop()
 
     def run() -> None:
@@ -207,7 +212,8 @@ def _own_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
 
 @contextlib.contextmanager
 def _on_this_machine(prefix: Prefix, refused: list[str]) -> Iterator[None]:
-    """Connections of our own client to other machines are refused; so is what opens sockets by other means than Python's."""
+    """Refuse connections of this module's client to other machines, and sockets opened without
+    Python."""
     _ = prefix.fs  # its loop has sockets, too
     before, seen, own = _sockets(), list[str](), threading.get_ident()
 
@@ -242,7 +248,7 @@ def _is_here(family: int, address: Any) -> bool:
 
 
 def _sockets() -> set[str]:
-    """The sockets that this process has open (Linux)."""
+    """Return this process's open sockets (Linux)."""
     found = set()
     with contextlib.suppress(OSError):
         for fd in os.listdir("/proc/self/fd"):

@@ -1,7 +1,7 @@
-"""Every fsspec filesystem while a subject runs: the moments at which an operation that writes has come to its end.
+"""Watch every fsspec filesystem while a subject runs, and report the end of each writing operation.
 
-Only the moments come from here. What was done is found by looking: an operation may fail half-way, do nothing, or do more than its
-name says.
+This reports only the moments. The recorder finds the changes by listing the prefix, because an
+operation may fail half-way, do nothing, or do more than its name says.
 """
 
 from __future__ import annotations
@@ -27,17 +27,22 @@ from .fsspec_prefix import is_ours
 __all__ = ["Operations"]
 
 WHOLE = {"pipe_file": 0, "put_file": 1, "cp_file": 1, "rm_file": 0}
-"""One request each, whatever it is made of; which argument is the object that it makes, or removes."""
+"""Operations that count as one request, by the index of the argument that names their object."""
 MADE_OF_OTHERS = ("rm", "_rm", "mv", "mv_file", "touch", "mkdir", "makedirs", "rmdir")
 WRITE_TURN_SECONDS = 30.0
-"""Seconds that a coroutine waits for others that write: at once they would write in an order that nobody sees."""
+"""A coroutine waits at most this long for others that write.
+
+Writes at the same time would finish in an order that cannot be observed.
+"""
 _WHOLE: ContextVar[bool] = ContextVar("mlchaos_whole_operation", default=False)
 
 
 class Operations:
-    """While it is entered, who listens is called behind each operation that writes; ``made``: it was to complete an object.
+    """While this is entered, it calls a listener after each operation that writes.
 
-    What lies at ``under_way()`` is being written: until that is over, an object store shows what was there before.
+    The listener receives ``made``: True if the operation was to complete an object. ``under_way()``
+    returns the paths that are being written. Until that ends, an object store shows the previous
+    content.
     """
 
     def __init__(self) -> None:
@@ -48,12 +53,12 @@ class Operations:
         self._turns: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
 
     def under_way(self) -> set[str]:
-        """The paths, as their filesystems call them, of what is being written."""
+        """Return the paths that are being written, in the form that their filesystem uses."""
         return {path for _, path in list(self._files.values())} | set(self._whole.copy().values())
 
     @uninterruptible
     def heard(self, listener: Callable[[bool], object]) -> Iterator[None]:
-        """Call ``listener(made)`` behind each operation; at the end nothing counts as under way any more."""
+        """Call ``listener(made)`` after each operation. At the end, no path counts as under way."""
         if not self._patches:
             self.__enter__()
         self._listener = listener
@@ -65,11 +70,16 @@ class Operations:
             self._whole.clear()
 
     def _unseen(self) -> bool:
-        """Whether nobody listens, or it is part of an operation that counts as a whole, or it is our own."""
+        """Return True if an operation does not count: it has no listener, or is part of one, or is
+        internal."""
         return self._listener is None or _WHOLE.get() or inside() == INTERNAL_OPERATION or is_ours()
 
     def __enter__(self) -> Operations:
-        """It is left in the process that entered it; one that was started to make a run ends with it."""
+        """Wrap all filesystem classes.
+
+        The process that entered this also leaves it. A process that was started for one run ends
+        with the wrappers.
+        """
         import fsspec.asyn as asyn
         import fsspec.spec as spec
 
@@ -91,7 +101,7 @@ class Operations:
         self._patches.undo()
 
     def _wrap(self, cls: Any) -> None:
-        """What the class itself defines; a local filesystem is none of it."""
+        """Wrap the methods that a class itself defines. Local filesystems are left out."""
         if "file" in _protocols(cls):
             return
         for name, function in list(vars(cls).items()):
@@ -138,7 +148,8 @@ class Operations:
 
     @contextlib.contextmanager
     def _one(self, fs: Any, path: Any) -> Iterator[None]:
-        """An operation on a path: what it is made of is part of it. None: it is made of others."""
+        """Mark an operation on a path, so that its parts do not count. None stands for an operation
+        of several parts."""
         if path is None:
             yield
             return
@@ -153,7 +164,10 @@ class Operations:
 
     @contextlib.asynccontextmanager
     async def _turn(self, target: int | None) -> Any:
-        """Whole operations of one event loop, one after the other. Waiting has an end: the subject may have reasons of its own."""
+        """Make whole operations of one event loop take turns.
+
+        The wait is limited, because the subject may have a reason to overlap them.
+        """
         if target is None:
             yield
             return
@@ -168,7 +182,10 @@ class Operations:
                 turn.release()
 
     def _look(self, made: bool) -> Future[None]:
-        """In a thread of its own: here an event loop may be running, or the garbage collector."""
+        """Call the listener in a new thread.
+
+        The current thread may run an event loop or the garbage collector.
+        """
         done: Future[None] = Future()
         listener = self._listener
 
@@ -178,7 +195,7 @@ class Operations:
                     if listener is not None:
                         listener(made)
                 done.set_result(None)
-            except BaseException as error:  # noqa: BLE001  # it is raised where the result is waited for
+            except BaseException as error:  # noqa: BLE001  # raised again by result()
                 done.set_exception(error)
 
         threading.Thread(target=look, name="mlchaos-look", daemon=True).start()
@@ -187,7 +204,7 @@ class Operations:
     # -- open files --------------------------------------------------------------------------------------------
 
     def _opening(self, function: Callable[..., Any]) -> Any:
-        """A file that is being written until it is closed; what opening it does is part of that."""
+        """Wrap a method that opens a file. The file counts as being written until it is closed."""
 
         @functools.wraps(function)
         def opened(fs: Any, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
@@ -208,13 +225,13 @@ class Operations:
     def _opened(self, fs: Any, path: Any, file: Any) -> Any:
         if isinstance(path, (str, os.PathLike)):
             key, files = id(file), self._files
-            with contextlib.suppress(TypeError):  # nothing tells when it is gone, or its class cannot be changed
+            with contextlib.suppress(TypeError):  # no weak references to it, or its class cannot be changed
                 self._watch(type(file))
                 files[key] = weakref.ref(file, lambda _: files.pop(key, None)), fs._strip_protocol(os.fspath(path))
         return file
 
     def _watch(self, cls: Any) -> None:
-        """Its files are complete when they are closed, or committed behind a transaction."""
+        """Wrap ``close`` and ``commit`` of a file class. They complete a file."""
         for name in ("close", "commit"):
             function = getattr(cls, name, None)
             if function is not None and getattr(function, "_mlchaos_watch", None) is not self:
@@ -242,7 +259,7 @@ class Operations:
         return ended_async if inspect.iscoroutinefunction(function) else ended
 
     def _done(self, file: Any, function: Callable[..., Any]) -> bool:
-        """Whether something may have been completed."""
+        """Return True if the call may have completed an object."""
         if self._unseen():
             return False
         known = self._files.get(id(file))
@@ -252,7 +269,11 @@ class Operations:
 
 
 def _reroute(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Filesystems that exist already call coroutines that were bound before they were wrapped: all of them pass here."""
+    """Return ``fsspec.asyn.sync``, changed so that it calls wrapped methods.
+
+    Filesystems that exist already call coroutine methods that were bound before they were wrapped.
+    All of these pass through ``sync``.
+    """
 
     @functools.wraps(original)
     def sync(loop: Any, function: Any, *args: Any, **kwargs: Any) -> Any:

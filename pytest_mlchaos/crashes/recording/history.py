@@ -1,4 +1,4 @@
-"""A directory as it is followed through its changes: which file had which name when, and what it held."""
+"""Keep a directory's history: which file had which name when, and with what content."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ __all__ = ["History", "moved_path"]
 
 
 class History:
-    """The tree of a directory, and the changes that led to it: each is noted first, and what files held is filled in when it is read."""
+    """The tree of a directory, and the changes that led to it.
+
+    A change is noted first. The contents of its files are filled in when they have been read.
+    """
 
     def __init__(self, root: str, contents: ContentStore) -> None:
         self.root = root
         self.changes: list[Change] = []
         self.unseen: list[int] = []
-        """How many changes came between two looks and left a directory that is not known: a number for each time that there were some."""
+        """Per look, the number of changes after which the directory's content is unknown."""
         self.hidden = 0
-        """How many came since the last look that no change stands for."""
+        """The number of changes since the last look that are not in the list."""
         self.step = 0
         self.tree: dict[str, Entry] = {}
         self.loose: frozenset[str] = frozenset()
-        """The names that a power loss may take."""
+        """The names that a power loss may remove."""
         self.unsynced: frozenset[str] = frozenset()
-        """The files whose data it may take."""
+        """The files whose data a power loss may take."""
         self.dirty: dict[Inode, None] = {}
         self.closing: dict[Inode, None] = {}
         self._former: set[tuple[int, int]] = set()
-        self._vanished = False  # a file that was never read has gone: it may have another name
+        self._vanished = False  # a file was unlinked before it was read, and may have a second name
         self._touched: dict[Inode, None] = {}
         self._contents = contents
         self._keys: dict[tuple[int, int], Inode] = {}
@@ -42,17 +45,25 @@ class History:
         self._frozen: tuple[dict[str, Entry], Tree | None] = ({}, {})
 
     def at(self, path: str) -> str:
-        """Where a path lies on disk."""
+        """Return the absolute path."""
         return os.path.join(self.root, path) if path else self.root
 
     # -- names -------------------------------------------------------------------------------------------------
 
     def note(self, kind: Kind, path: str, before: dict[str, Entry], source: str | None = None, names: frozenset[str] | None = None) -> None:
-        """The tree has become what it is now by this change. ``names``: what alone differs, where that is known."""
+        """Note the change that led to the present tree.
+
+        Args:
+            kind: What happened.
+            path: The path that changed.
+            before: The tree before it.
+            source: For a rename, the path before.
+            names: The only names that differ, if they are known.
+        """
         self._drafts.append(Draft(kind, path, self.step, before, self.tree, source, self.unsynced, self.loose, names))
 
     def enter(self, path: str, inode: Inode) -> None:
-        """A file has that name from now on, in the place of what had it before."""
+        """Give a file a name, in place of the entry that had it."""
         self.forget(path)
         inode.paths.add(path)
         self.tree = {**self.tree, path: (inode, inode.last)}
@@ -61,7 +72,7 @@ class History:
             self.unsynced |= {path}
 
     def linked(self, path: str) -> Inode | None:
-        """The known file that a path is another name of."""
+        """Return the known file of which a path is a hard link, or None."""
         try:
             status = os.lstat(self.at(path))
         except OSError:
@@ -70,7 +81,7 @@ class History:
         return found if status.st_nlink > 1 and found is not None and found.paths else None
 
     def forget(self, path: str) -> None:
-        """Take a path, and what lies below it, out of the tree."""
+        """Remove a path and all paths below it from the tree."""
         if path not in self.tree:
             return
         inside = f"{path}/" if path else ""
@@ -89,7 +100,7 @@ class History:
         inode.paths.discard(path)
         if not inode.paths:
             self._vanished = self._vanished or inode.key is None
-            if inode in self.dirty:  # what was read under its name may be another file's
+            if inode in self.dirty:  # a read by its old name might return a different file
                 inode.lose()
                 del self.dirty[inode]
             if inode.key is not None and self._keys.get(inode.key) is inode:
@@ -97,7 +108,7 @@ class History:
                 self._former.add(inode.key)
 
     def rename(self, origin: str, path: str) -> None:
-        """What had one name has another, and so has what lies below it."""
+        """Rename a path and all paths below it."""
         self.forget(path)
         tree = {}
         for name, entry in self.tree.items():
@@ -113,9 +124,16 @@ class History:
     # -- contents ----------------------------------------------------------------------------------------------
 
     def version(self, inode: Inode, path: str, kind: Kind, file: File | None) -> None:
-        """A file holds something else from now on: ``file``, or what is read as soon as possible."""
+        """Give a file a new content.
+
+        Args:
+            inode: The file.
+            path: The name by which it changed.
+            kind: What happened.
+            file: The content, or None if it is still to be read.
+        """
         if inode in self.dirty:
-            inode.lose()  # what is read now belongs to the change that comes
+            inode.lose()  # the next read belongs to the new change
         before = self.tree
         inode.versions.append(file)
         self.tree = {**before, **dict.fromkeys(inode.paths, (inode, inode.last))}
@@ -128,12 +146,12 @@ class History:
         self.note(kind, path, before, names=frozenset(inode.paths))
 
     def unread(self, inode: Inode) -> None:
-        """Its last version is still to be read."""
+        """Mark a file's last content as still to be read."""
         inode.lose()
         self.dirty[inode] = None
 
     def touched(self, path: str) -> None:
-        """Its mode or time has been set."""
+        """Update a path's mode and time."""
         entry = self.tree.get(path)
         if isinstance(entry, Folder):
             try:
@@ -144,7 +162,7 @@ class History:
             self._touched[entry[0]] = None
 
     def resolve(self) -> None:
-        """Read what has changed."""
+        """Read the files that have changed."""
         for inode in self.dirty:
             if inode.paths:
                 inode.versions[-1] = self._read(inode)
@@ -160,7 +178,10 @@ class History:
             self._verify(inode)
 
     def settled(self, written: WriteCount | None) -> None:
-        """Nothing has changed since it was read. ``written``: what was written since the last time, where that is known."""
+        """Accept the changes: nothing has changed since the files were read.
+
+        ``written`` is the amount that was written since the last time, if it is known.
+        """
         for pending in (self.dirty, self._touched, self.closing):
             pending.clear()
         self._vanished = False
@@ -180,17 +201,18 @@ class History:
             self.unseen.append(unseen)
 
     def _account_for(self, index: int, written: WriteCount) -> int:
-        """Note by how many writes files have grown, at most. Return how many writes are known that no cut of a file can stand for.
+        """Note the largest number of writes by which files have grown.
 
-        Other files may have been written since the last look. So more bytes than these files grew by tell nothing, unless the
-        same call has also opened the file: such a call does all of its work by itself.
+        Return how many known writes no cut of a file can represent. More bytes than these files
+        grew by prove nothing, because other files may have been written. The exception is a call
+        that also opened the file, because such a call does all of its work by itself.
         """
         latest = list(enumerate(self.changes[index:], index))
         grown = [(at, change) for at, change in latest if change.kind == "grew"]
         by = sum(_size(change) - change.start for _, change in grown)
         opened = {change.path for _, change in latest if change.kind in ("created", "truncated")}
         if by > written.size:
-            for at, change in grown:  # not from front to back: its beginnings are no states
+            for at, change in grown:  # not written from start to end, so a cut of it is not a state
                 self.changes[at] = dataclasses.replace(change, start=_size(change))
             return max(0, written.calls - len(grown)) if opened.issuperset(change.path for _, change in grown) else 0
         for at, change in grown:
@@ -199,27 +221,28 @@ class History:
         return 0
 
     def noted(self) -> int:
-        """How many changes are still to be filled in."""
+        """Return how many changes are still to be filled in."""
         return len(self._drafts)
 
     def merge(self, first: int) -> None:
-        """The changes from that one on came in an order that nobody knows: they are one."""
+        """Merge the changes from that one on, because their order is unknown."""
         drafts = self._drafts[first:]
         if len(drafts) > 1:
             self._drafts[first:] = [dataclasses.replace(drafts[-1], kind="arrived", before=drafts[0].before, names=None)]
 
     def lose(self) -> None:
-        """It never stood still: nobody knows what it holds."""
+        """Give up on a directory that kept changing, so its content is unknown."""
         for inode in self.dirty:
             inode.lose()
         self.tree = {**self.tree, "\0": None}
 
     def inodes(self) -> list[Inode]:
-        """The files that there are, those last that were there first."""
+        """Return the files, those that appeared first last."""
         return list(dict.fromkeys(entry[0] for entry in reversed(self.tree.values()) if isinstance(entry, tuple)))
 
     def written_back(self, path: str | None) -> None:
-        """A power loss leaves this file's data, or this directory's entries; None: all of them."""
+        """Note that a file's data, or a directory's entries, survive a power loss. None stands for
+        all."""
         entry = self.tree.get(path) if path is not None else None
         if isinstance(entry, tuple):
             entry[0].synced = entry[0].last
@@ -236,7 +259,7 @@ class History:
         self.settled(None)
 
     def _verify(self, inode: Inode) -> None:
-        """A file that has only been added to so far is read as a whole: was it really so?"""
+        """Read a file as a whole that was only appended to so far, and check that it was."""
         if not inode.supposed or not inode.paths:
             return
         held = inode.versions[-1]
@@ -247,7 +270,7 @@ class History:
         inode.supposed = []
 
     def _void(self, inode: Inode) -> None:
-        """What was supposed of a file turns out to be wrong: no state holds it."""
+        """Void the contents that were assumed for a file and turned out to be wrong."""
         wrong = {held.content.digest for version, _ in inode.supposed if isinstance(held := inode.versions[version], File)}
         for version, _ in inode.supposed:
             inode.versions[version] = None
@@ -284,10 +307,11 @@ class History:
         return File(content, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
     def _is(self, inode: Inode, status: os.stat_result) -> bool:
-        """Whether what lies there is this file, and not one that has taken its name since."""
+        """Return True if the status belongs to this file, and not to a file that has taken its name
+        since."""
         key = status.st_dev, status.st_ino
         if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys or key in self._former or self._vanished):
-            inode.versions[inode.fresh] = None  # a link to something that held something
+            inode.versions[inode.fresh] = None  # not a new file, but a link to a file with content
         inode.fresh = -1
         if inode.key is None and (key not in self._keys or self._keys[key] is inode):
             inode.key = key
@@ -305,11 +329,15 @@ class History:
         after = self.frozen(draft.after) if draft.names is None or before is None else self._frozen_but(draft, before)
         same_file = isinstance(entry, tuple) and isinstance(old, tuple) and draft.before is not draft.after and kind != "moved"
         if same_file and after is not None and before is not None and after.get(draft.path) == before.get(draft.path):
-            return  # an event without a change
+            return  # an event that did not change the content
         self.changes.append(Change(kind, draft.path, draft.step, before, after, start, draft.source, draft.unsynced, draft.loose))
 
     def _kind(self, kind: Kind, entry: tuple[Inode, int], old: Entry) -> tuple[Kind, int]:
-        """A file that was made whole at once was linked or cloned; one that has changed has grown, or been rewritten."""
+        """Return the kind of a change and the length of the part that stayed.
+
+        A file that appeared complete was linked or cloned. A file that changed has grown, or was
+        rewritten.
+        """
         file = entry[0].versions[entry[1]]
         if isinstance(file, Link):
             return "link", 0
@@ -325,7 +353,7 @@ class History:
         return "rewritten", 0
 
     def _frozen_but(self, draft: Draft, before: Tree) -> Tree | None:
-        """As ``frozen`` of what is behind a change, where only a few names differ."""
+        """Return the frozen tree after a change of only these names."""
         found = dict(before)
         for name in draft.names or ():
             entry = draft.after.get(name)
@@ -339,7 +367,7 @@ class History:
         return found
 
     def frozen(self, tree: dict[str, Entry]) -> Tree | None:
-        """A tree with its contents; None where one is not known."""
+        """Return a tree with its contents, or None if one is unknown."""
         if tree is self._frozen[0]:
             return self._frozen[1]
         found: dict[str, File | Link | Folder] = {}
@@ -360,12 +388,12 @@ def _size(change: Change) -> int:
 
 
 def _left_unknown(change: Change) -> bool:
-    """Return True if this change left a directory of which not every content is known."""
+    """Return True if the directory's content after this change is unknown."""
     return change.after is None and change.kind not in ("closed", "synced")
 
 
 def moved_path(name: str, origin: str, path: str) -> str:
-    """A name, after ``origin`` has become ``path``."""
+    """Return a name after ``origin`` was renamed to ``path``."""
     return path + name[len(origin) :] if name == origin or name.startswith(f"{origin}/") else name
 
 

@@ -1,4 +1,4 @@
-"""The moments at which a recorder looks: around each call of a C function, in every thread; and a step's begin and end."""
+"""Trigger a recorder around each call of a C function, in every thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from time import process_time  # by name: whoever patches the module's attributes leaves this alone
+from time import process_time  # by name, so that patches of the module's attributes do not affect it
 from typing import Any, TypeAlias
 
 from ...core.interrupts import uninterruptible
@@ -23,26 +23,34 @@ from .polling_recorder import PollingRecorder
 __all__ = ["EXDEV", "cross_device", "install_hooks"]
 
 _TOOL = 4  # of sys.monitoring: 0 to 2 and 5 are for debuggers, coverage, profilers and optimisers
-EXDEV = 18
+EXDEV = 18  # of Linux and macOS
 _STOP_CHECK_SECONDS = 0.05
-"""Seconds between two looks of the watcher thread at whether the run is over: the run's end waits for it."""
+"""The watcher thread checks at this interval whether the run is over. The run's end waits for it."""
 _LONG_CALL_SECONDS = 0.01
-"""Seconds after which a C function is a long one: what Python code writes is drained before that, at its own moments."""
+"""A C function that takes longer is a long call.
+
+Writes of Python code are recorded sooner, at the calls themselves, so that their states are the
+same in each run.
+"""
 _CHILD_IDLE_SECONDS = 0.03
-"""Seconds without a write after which a child process goes on with something else, and may soon write over the file."""
+"""A child process that writes nothing for this long has moved on to other work.
+
+It may soon overwrite the file, so the directory is recorded then.
+"""
 
 
 @uninterruptible
 def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]:
-    """Drain the recorder whenever something may have been written: before and after each C function, and where Python functions return.
+    """Drain the recorder whenever something may have been written.
 
-    What another thread or a child process writes in the meantime is seen then, too.
+    This is before and after each C function, and when Python functions return. Writes of other
+    threads and of child processes in between are recorded then, too.
     """
     drain, pending, busy, owner = recorder.drain, recorder.pending, threading.local(), os.getpid()
 
     def look() -> None:
         if os.getpid() != owner:
-            sys.setprofile(None)  # a process that was forked off: its writes are seen from here
+            sys.setprofile(None)  # in a forked process, whose writes the parent records
         elif not getattr(busy, "on", False):
             busy.on = True
             try:
@@ -66,16 +74,18 @@ def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]
 
 @uninterruptible
 def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
-    """A thread that looks while all else is one C function that takes long, and writes several times, as some trainers do; or sleeps.
+    """Drain the recorder during one long C call that writes several times, as some trainers make,
+    or that sleeps.
 
-    Who sleeps may be waiting for a child process, which has the work directory to itself meanwhile.
+    A sleeping call may wait for a child process, which writes to the work directory meanwhile.
 
-    What Python code writes is taken in at its own moments, before this thread's patience ends: so its states are the same each time.
+    Writes of Python code are recorded at the calls themselves, before this thread considers a call
+    long. So their states are the same in each run.
     """
     over, me = threading.Event(), os.getpid()
 
     def watch() -> None:
-        busy.on = True  # where every thread is watched, this one's own calls are no moments
+        busy.on = True  # on Python 3.12, all threads are watched, and this one's own calls must not count
         while not over.is_set() and os.getpid() == me:
             if recorder.wait(_STOP_CHECK_SECONDS) and _is_time(recorder, over):
                 busy.on = False
@@ -84,7 +94,7 @@ def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[
 
     thread = threading.Thread(target=watch, name="mlchaos-watch", daemon=True)
     profile = threading.getprofile() if hasattr(threading, "getprofile") else None
-    threading.setprofile(None)  # this one need not watch itself
+    threading.setprofile(None)  # the watcher must not watch itself
     thread.start()
     threading.setprofile(profile)
     try:
@@ -95,24 +105,26 @@ def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[
 
 
 def _is_time(recorder: InotifyRecorder | PollingRecorder, over: threading.Event) -> bool:
-    """Whether to look from beside, now that something has changed."""
+    """Return True if the watcher thread should drain the recorder now, after a change."""
     if isinstance(recorder, PollingRecorder) and recorder.has_children():
-        return True  # what they have written is soon another thing
+        return True  # polled files of child processes may change again soon
     drained, worked, waiting = recorder.drained, process_time(), recorder.pending()
     if over.wait(_LONG_CALL_SECONDS) or recorder.drained != drained or not recorder.wait(0):
-        return False  # it was not in the same call all the while
-    if process_time() - worked > _LONG_CALL_SECONDS / 4:  # it may as well be waiting for its turn
+        return False  # Python code ran in between, so this was not one long call
+    # A call that used less CPU time may only have waited for its turn on a busy machine.
+    if process_time() - worked > _LONG_CALL_SECONDS / 4:
         return is_single_threaded()
     return is_waiting_on_child() and not over.wait(_CHILD_IDLE_SECONDS) and recorder.pending() == waiting and is_waiting_on_child()
 
 
 def _pause_in_imports(patches: Patches, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-    """Take the hooks away while a library's module is executed.
+    """Remove the hooks while a library's module is executed.
 
-    Some imports make a million calls (a first optimizer of torch imports its compiler), and none of them writes checkpoints. What an import
-    leaves behind in the work directory is seen after it.
+    Some imports make a million calls (a first optimizer of torch imports its compiler), and none of
+    them writes checkpoints. A change that an import makes in the work directory is recorded after
+    it.
     """
-    bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of every module
+    bootstrap: Any = importlib.__dict__["_bootstrap"]  # Python has no public hook around the execution of every module
     load = bootstrap._load_unlocked
     paused = threading.local()
 
@@ -127,7 +139,7 @@ def _pause_in_imports(patches: Patches, pause: Callable[[], None], resume: Calla
             paused.on = False
             resume()
 
-    # Python leaves the frames of importlib out of tracebacks, if nothing is between them.
+    # Python removes the frames of importlib from tracebacks, unless a different file's frame is between them.
     _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
     patches.set(bootstrap, "_load_unlocked", _load_unlocked)
 
@@ -136,12 +148,15 @@ _Pair: TypeAlias = tuple[Callable[[], None], Callable[[], None]]
 
 
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> _Pair:
-    """Python 3.11: a profile function in this thread, and in those that are started from now on; return what pauses and resumes it."""
+    """Install the hooks on Python 3.11, and return functions that pause and resume them.
+
+    They are a profile function in this thread and in threads that start later.
+    """
     over = False
 
     def moment(frame: Any, event: str, arg: Any) -> None:
         if over:
-            sys.setprofile(None)  # a thread that outlives the run: from here on it is not ours
+            sys.setprofile(None)  # this thread has outlived the run
         elif event != "call" and pending():
             look()
 
@@ -168,7 +183,10 @@ def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], No
 
 
 def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> _Pair:
-    """From Python 3.12 on: all threads, those that run already too; return what pauses and resumes the events."""
+    """Install the hooks on Python 3.12 and later, and return functions that pause and resume them.
+
+    They apply to all threads, even to those that run already.
+    """
     monitoring = sys.monitoring  # type: ignore[attr-defined]  # of 3.12
     tool = next(tool for tool in (_TOOL, 3, 2) if monitoring.get_tool(tool) is None)
     monitoring.use_tool_id(tool, "mlchaos")
@@ -195,7 +213,7 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
             monitoring.free_tool_id(tool)
 
     def pause() -> None:
-        if len(sys._current_frames()) <= 2:  # the events are those of all threads: this one and the watcher do without
+        if len(sys._current_frames()) <= 2:  # the events are global, so pause only if no thread but the watcher runs
             monitoring.set_events(tool, 0)
 
     def resume() -> None:
@@ -209,9 +227,11 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
 
 
 def _watch_syncs(recorder: InotifyRecorder | PollingRecorder, patches: Patches) -> None:
-    """What is written back by ``os.fsync``, ``os.fdatasync`` and ``os.sync`` outlives a power loss.
+    """Report ``os.fsync``, ``os.fdatasync`` and ``os.sync``, because data that they write back
+    survives a power loss.
 
-    Fidelity: what C++ or Rust writes back by itself is not seen, nor are files that were opened with ``O_SYNC`` or ``O_DSYNC``.
+    Fidelity: ``fsync`` calls of C++ or Rust are not seen, nor are files that were opened with
+    ``O_SYNC`` or ``O_DSYNC``.
     """
     for name in ("fsync", "fdatasync", "sync"):
         original = getattr(os, name, None)
@@ -244,10 +264,12 @@ def _wrap_fsync(original: Callable[[Any], None], recorder: InotifyRecorder | Pol
 
 @uninterruptible
 def cross_device(root: str) -> Iterator[None]:
-    """The directory is on a filesystem of its own: what is moved or linked over its border fails with ``EXDEV``.
+    """Imitate a directory on a separate filesystem: moves and links across its border fail with
+    ``EXDEV``.
 
-    Fidelity: ``os.rename``, ``os.replace`` and ``os.link``, under whatever name a module has them, and what the standard library makes of
-    them. A rename from C++ or Rust, and one of a directory descriptor, are not disturbed.
+    Fidelity: ``os.rename``, ``os.replace`` and ``os.link`` fail, under whatever name a module has
+    them, and so do the functions of the standard library that use them. Renames by C++ or Rust, and
+    those relative to a directory descriptor, do not fail.
     """
     with Patches() as patches:
         with patches.together():

@@ -1,4 +1,4 @@
-"""Files as a history knows them, and changes that are still to be filled in."""
+"""Model the files of a history, and changes whose contents are still to be read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from .content_store import GrowingFile
 __all__ = ["SPECIAL", "Draft", "Entry", "Inode"]
 
 SPECIAL = Link("")
-"""Stands for what is neither file, directory nor symbolic link: a pipe, a socket. No state holds it."""
+"""Stands for a pipe, a socket or the like. States leave these out."""
 
 
 class Inode:
-    """One file or symbolic link, whatever its names are: what it held, version by version; None where that could not be read in time."""
+    """One file or symbolic link, with all its names.
+
+    ``versions`` has its contents in order, with None for one that could not be read in time.
+    """
 
     __slots__ = ("fresh", "growing", "key", "paths", "supposed", "synced", "versions", "writers")
 
@@ -23,23 +26,23 @@ class Inode:
         self.versions: list[File | Link | None] = [version]
         self.key: tuple[int, int] | None = None
         self.growing: GrowingFile | None = None
-        self.supposed: list[tuple[int, int]] = []  # (version, change): known but for a change that left no trace
-        self.fresh = -1  # the version that it had if it was really made anew, and is no link to another
+        self.supposed: list[tuple[int, int]] = []  # (version, change) of contents that were not read as a whole
+        self.fresh = -1  # its version, if it was really created and is not a link to an existing file
         self.synced = -1
-        self.writers = 0  # how many have it open, at least
+        self.writers = 0  # a lower bound for how many times it is open
 
     @property
     def last(self) -> int:
-        """The number of its last version."""
+        """Return the number of its last version."""
         return len(self.versions) - 1
 
     def lose(self) -> None:
-        """Its last version went by without being read."""
+        """Mark its last version as unknown, because it was not read in time."""
         self.versions[-1] = None
 
 
 Entry = Folder | tuple[Inode, int] | None
-"""None: something is there, or comes and goes, and nobody knows what."""
+"""None stands for an entry of unknown kind, or one that appears and disappears."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""Linux' inotify, by ctypes: every change below a directory, whoever makes it (this process, a thread, a child; Python, C++, Rust)."""
+"""Linux' inotify, by ctypes. It reports every change below a directory, from any process and any
+language."""
 
 from __future__ import annotations
 
@@ -18,18 +19,19 @@ __all__ = ["Event", "Inotify", "NoInotify", "available"]
 ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
 OVERFLOW, IGNORED, ISDIR = 0x4000, 0x8000, 0x40000000
-_ONLYDIR, _EXCL_UNLINK = 0x01000000, 0x04000000  # a file that has no name any more is in no state
+_ONLYDIR, _EXCL_UNLINK = 0x01000000, 0x04000000  # states leave out unlinked files, so their events are not needed
 _MASK = MODIFY | ATTRIB | CLOSE_WRITE | CLOSE_NOWRITE | OPEN | MOVED_FROM | MOVED_TO | CREATE | DELETE | _EXCL_UNLINK
 _HEAD = struct.Struct("iIII")
 _BUFFER_BYTES = 1 << 18
+"""Read at most this many bytes of events at a time."""
 
 
 class NoInotify(OSError):
-    """The system refuses a further instance or watch; directories can be compared instead."""
+    """The system refuses a further instance or watch. Directories can be polled instead."""
 
 
 class Event(NamedTuple):
-    """Something happened to the entry ``name`` of the directory that ``watch`` stands for."""
+    """An event of the entry ``name`` in the directory of ``watch``."""
 
     watch: int
     mask: int
@@ -38,12 +40,13 @@ class Event(NamedTuple):
 
 
 def available() -> bool:
-    """Whether this system has it; elsewhere directories are compared (``comparing.py``)."""
+    """Return True if the system has inotify. Without it, ``polling_recorder.py`` compares
+    directories."""
     return sys.platform == "linux"
 
 
 class Inotify:
-    """A queue of events. ``pending`` says, in half a microsecond, whether there are any."""
+    """A queue of events. ``pending`` returns, in half a microsecond, if there are any."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -53,44 +56,47 @@ class Inotify:
         self.pending = self._asker()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until there are events, so long at most."""
+        """Wait until there are events, at most this many seconds."""
         return bool(select.select([self.fd], [], [], seconds)[0])
 
     def _asker(self) -> Callable[[], int]:
         count = array.array("i", [0])
-        fcntl, termios = importlib.import_module("fcntl"), importlib.import_module("termios")  # not everywhere
+        fcntl, termios = importlib.import_module("fcntl"), importlib.import_module("termios")  # not on every platform
         ioctl, fd, request = fcntl.ioctl, self.fd, termios.FIONREAD
 
         def pending() -> int:
             try:
                 ioctl(fd, request, count)
-            except OSError:  # it has been closed, while this thread was on its way here
+            except OSError:  # a different thread has closed the descriptor
                 return 0
             return count[0]
 
         return pending
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Close the queue."""
         os.close(self.fd)
 
     def add(self, path: str, *, reads: bool = False) -> int | None:
-        """Watch a directory; None where there is none (any more). ``reads``: also what is read in it."""
+        """Watch a directory, and return the watch, or None if the directory does not exist.
+
+        With ``reads``, watch read accesses, too.
+        """
         mask = _MASK | (ACCESS if reads else 0)
         watch: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask | _ONLYDIR)
         if watch >= 0:
             return watch
         code = ctypes.get_errno()
-        if code in (2, 20):  # gone, or no directory
+        if code in (2, 20):  # ENOENT, ENOTDIR
             return None
         raise NoInotify(code, f"inotify_add_watch: {os.strerror(code)} (is fs.inotify.max_user_watches too low?)", path)
 
     def forget(self, watch: int) -> None:
-        """Watch a directory no longer."""
+        """Remove a watch."""
         self._libc.inotify_rm_watch(self.fd, watch)
 
     def read(self) -> Iterator[Event]:
-        """The events so far, in order."""
+        """Yield the events so far, in order."""
         while self.pending():
             with contextlib.suppress(BlockingIOError):
                 yield from _parse_events(os.read(self.fd, _BUFFER_BYTES))

@@ -1,4 +1,5 @@
-"""What happened to a work directory, change by change, with the whole directory before and after each."""
+"""Record the changes of a work directory by inotify, with the whole directory before and after
+each."""
 
 from __future__ import annotations
 
@@ -24,23 +25,30 @@ from .watches import Watches, status_of
 __all__ = ["InotifyRecorder"]
 
 MAX_READ_RETRIES = 50
-"""How often a directory is read again while others go on writing."""
+"""Read a directory that keeps changing at most this many times."""
 _UNSEEN = "\0"
-"""A name that no file has: something may lie in this directory by now, and nobody knows since when."""
+"""A name that no file has. It stands for files that may have appeared in a new directory, at an
+unknown time."""
 _MAX_CHECKED_FILES = 256
+"""Check at most this many files for changes without an event, the latest first."""
 _RENAME_PAIR_SECONDS = 0.0005
-"""Seconds for the second event of a rename to arrive: the kernel tells of the old and the new name one after the other."""
+"""Wait this long for the second event of a rename, because the kernel sends one event for each
+name."""
 
 
 class InotifyRecorder(RecorderBase):
-    """Follows one directory. ``changes`` is what it saw; ``step`` is what the next ones are put down to.
+    """Follows one directory.
 
-    Events tell the order of changes, and each file is read as soon as they are known. A file that went on changing before it could
-    be read has no content in between, and the directory as a whole was never seen so: such moments are left out. What lies in a new
-    directory before it could be watched came in an order that nobody knows: it arrives at once, when it is all there. ``unseen`` counts
-    what is left out so, by look.
+    ``changes`` has the changes so far. ``step`` is the step to which later changes are attributed.
 
-    Fidelity: a file that is written through a mapping into memory raises no event; it is compared at each step, and at the end.
+    Events give the order of changes, and each file is read as soon as its event arrives. If a file
+    changes again before it can be read, its content in between is unknown, and so is the directory
+    at that moment. Such moments are left out. Files in a new directory may appear before it is
+    watched, in an unknown order. They count as one change once they are all there. ``unseen``
+    counts the changes that are left out, by look.
+
+    Fidelity: a write through a memory mapping raises no event. Files are compared at each step and
+    at the end to find it.
     """
 
     def __init__(self, root: Path, contents: ContentStore) -> None:
@@ -52,7 +60,7 @@ class InotifyRecorder(RecorderBase):
         self._account = WriteAccount()
         self._mapped: set[tuple[int, int]] = set()
         self._unseen: dict[str, bool | None] = {}
-        """New directories, and if nothing else has happened since each was made; None for one that came with what is in it."""
+        """New directories, with True if nothing else has happened since, or None for one that was moved here with its files."""
         self._alone = True
         self._lost = False
         try:
@@ -64,7 +72,7 @@ class InotifyRecorder(RecorderBase):
         self._history.resolve()
         self._history.settled(None)
         for inode in self._history.inodes():
-            inode.writers, inode.synced = 0, inode.last  # nobody has begun yet
+            inode.writers, inode.synced = 0, inode.last  # the subject has not started
         self._history.loose = self._history.unsynced = frozenset()
         self._history.changes.clear()
         self._history.unseen.clear()
@@ -72,17 +80,17 @@ class InotifyRecorder(RecorderBase):
 
     @property
     def changes(self) -> Sequence[Change]:
-        """What has happened so far."""
+        """Return the changes so far."""
         return self._history.changes
 
     @property
     def unseen(self) -> Sequence[int]:
-        """How many changes came between two looks and left a directory that is not known: a number for each time that there were some."""
+        """Return per look the number of changes after which the directory's content is unknown."""
         return self._history.unseen
 
     @property
     def step(self) -> int:
-        """How many steps are complete."""
+        """Return the number of complete steps."""
         return self._history.step
 
     @step.setter
@@ -90,14 +98,14 @@ class InotifyRecorder(RecorderBase):
         self._history.step = step
 
     def close(self) -> None:
-        """Follow it no longer. A thread that is about to look finds nothing."""
+        """Stop following the directory. A thread that is about to look finds no events."""
         with self._lock:
             super().close()
             self._inotify.close()
             self._account.close()
 
     def tree(self) -> Tree | None:
-        """The directory as it was last seen."""
+        """Return the directory as it was last seen."""
         return self._history.frozen(self._history.tree)
 
     def _look(self, closely: bool) -> None:
@@ -107,20 +115,23 @@ class InotifyRecorder(RecorderBase):
                 self._look_closely()
 
     def synced(self, path: str) -> None:
-        """A file, or a directory, has been written back: a power loss leaves it as it is."""
+        """Note that a file or directory was written back, so that it survives a power loss."""
         self.drain()
         relative = os.path.relpath(path, self._history.root).replace(os.sep, "/")
         self._history.written_back("" if relative == "." else relative)
 
     def all_synced(self) -> None:
-        """Everything has been written back."""
+        """Note that everything was written back."""
         self.drain()
         self._history.written_back(None)
 
     # -- events ------------------------------------------------------------------------------------------------
 
     def _events(self) -> list[Event]:
-        """Those that are there. A rename is two, and another process may be between them."""
+        """Return the events so far.
+
+        A rename has two events, and an event of a different process may come between them.
+        """
         events = self._read()
         last = next((event for event in reversed(events) if not event.mask & READ_ONLY_EVENTS), None)
         if last is not None and last.mask & inotify.MOVED_FROM:
@@ -129,13 +140,13 @@ class InotifyRecorder(RecorderBase):
         return events
 
     def _read(self) -> list[Event]:
-        """What lies beside this directory is nobody's business."""
+        """Return the events so far, without those of other entries in the parent directory."""
         name = os.path.basename(self._history.root)
         return [event for event in self._inotify.read() if event.watch != self._watches.parent or event.name == name]
 
     def _drain(self, events: list[Event]) -> None:
         if all_quiet(events) and not self._lost:
-            self._apply(events)  # a file was read, or opened: what comes is written to it
+            self._apply(events)  # opens change nothing, but they count a file's writers
             self._account.reset()
             return
         history, written = self._history, self._account.since()
@@ -160,7 +171,7 @@ class InotifyRecorder(RecorderBase):
             if all_quiet(events):
                 self._apply(events)
                 break
-        else:  # it never stands still
+        else:  # still changing after MAX_READ_RETRIES reads: a consistent snapshot does not exist
             history.lose()
             self._lost = True
         history.settled(written)
@@ -183,7 +194,11 @@ class InotifyRecorder(RecorderBase):
                 self._on(event.mask, path, written[index], following[index])
 
     def _on(self, mask: int, path: str, written: bool, following: int) -> None:
-        """One event. ``written``: the same name is written to again, before it can be read; ``following``: its next event."""
+        """Apply one event.
+
+        ``written`` is True if the same name is written again before it can be read. ``following``
+        is its next event.
+        """
         entry = self._history.tree.get(path)
         if mask & inotify.CREATE:
             self._created(path, folder=bool(mask & inotify.ISDIR), written=written, opened=bool(following & inotify.OPEN))
@@ -205,7 +220,7 @@ class InotifyRecorder(RecorderBase):
     def _created(self, path: str, *, folder: bool, written: bool, opened: bool) -> None:
         history = self._history
         if path in history.tree:
-            return  # it was found before its event was read
+            return  # a listing found it before its event was read
         before = history.tree
         if folder:
             self._folder(path, "folder")
@@ -230,13 +245,14 @@ class InotifyRecorder(RecorderBase):
     def _modified(self, path: str, *, truncated: bool) -> None:
         entry = self._history.tree.get(path)
         if isinstance(entry, tuple):
-            cut = truncated and not entry[0].writers  # nobody could have written to it: it was opened to be written anew
+            # No process had it open, so this event is the truncation of a file opened with O_TRUNC.
+            cut = truncated and not entry[0].writers
             self._history.version(entry[0], path, "truncated" if cut else "grew", File(EMPTY) if cut else None)
         elif path not in self._history.tree and os.path.lexists(self._history.at(path)):
             self._came(path, None)
 
     def _came(self, path: str, origin: str | None) -> None:
-        """It was moved there: from elsewhere in this directory, or from outside."""
+        """Note a move to this path, from this directory or from outside."""
         history, before = self._history, self._history.tree
         if origin is not None and before.get(origin) is not None:
             history.rename(origin, path)
@@ -269,7 +285,10 @@ class InotifyRecorder(RecorderBase):
     # -- directories -------------------------------------------------------------------------------------------
 
     def _folder(self, path: str, kind: str | None) -> None:
-        """A new directory: it is watched from now on. ``kind`` None: it came with what is in it."""
+        """Watch a new directory.
+
+        ``kind`` is None for one that was moved here with its files.
+        """
         history, before = self._history, self._history.tree
         watch = self._watches.watch(path)
         history.tree = {**before, path: None if watch is None else self._watches.mode(path)}
@@ -280,13 +299,13 @@ class InotifyRecorder(RecorderBase):
         self._unseen[path] = None if kind is None else watch is not None and self._alone
 
     def _looked_into(self, path: str) -> dict[str, Folder | None] | None:
-        """What a new directory holds; None if it is none any more."""
+        """Return the entries of a new directory, or None if it is gone."""
         if self._history.tree.get(path) is None and self._watches.watch(path) is None:
             return None
         return self._watches.below(path)
 
     def _see(self, found: dict[str, dict[str, Folder | None] | None]) -> None:
-        """Take in what the new directories held when nothing more happened."""
+        """Note the entries of new directories, read while nothing else happened."""
         history = self._history
         for path, below in found.items():
             alone, before = self._unseen.pop(path, False), history.tree
@@ -319,7 +338,7 @@ class InotifyRecorder(RecorderBase):
             history.loose |= {path}
 
     def _compare(self) -> None:
-        """Events were lost: take the directory as it is. What came in between is not known."""
+        """Read the directory again after events were lost. The changes in between are unknown."""
         history, before = self._history, self._history.tree
         for _ in range(MAX_READ_RETRIES):
             self._forget("")
@@ -334,7 +353,7 @@ class InotifyRecorder(RecorderBase):
         history.note("arrived", "", before)
 
     def _look_closely(self) -> None:
-        """Files that have changed and raised no event: what writes through a mapping into memory raises none."""
+        """Find files that changed without an event, by writes through a memory mapping."""
         history = self._history
         self._mapped |= mapped_files()
         noted = history.noted()

@@ -1,4 +1,4 @@
-"""How many bytes this process has written, and by how many calls, as the kernel counts them: whether a file grew from front to back."""
+"""Count this process's written bytes and write calls, to decide if a file grew from start to end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["WriteAccount", "WriteCount", "mapped_files"]
 
 
 class WriteCount(NamedTuple):
-    """What was written between two looks: ``size`` in bytes, by how many system ``calls``."""
+    """The amount written between two looks: ``size`` in bytes, by ``calls`` system calls."""
 
     size: int
     calls: int
@@ -22,11 +22,12 @@ class WriteCount(NamedTuple):
 class WriteAccount:
     """Linux' account of this process's writes (``/proc/self/io``), from one look to the next.
 
-    A file that has grown by more than was written was given its length first, or has holes, or was written through a mapping into memory:
-    its beginnings are no states.
+    A file may grow by more than was written. Then it was given its length first, or has holes, or
+    was written through a memory mapping, so a cut of it is not a state.
 
-    Fidelity: nothing can be said while threads or child processes that were started since then may be writing, nor where a file was
-    written in another order without a hole. All threads of this process are counted, and child processes when they have ended.
+    Fidelity: the account is unknown while new threads or child processes may be writing. It does
+    not detect a file that was written in a different order without a hole. It counts all threads of
+    this process, and child processes once they have ended.
     """
 
     def __init__(self) -> None:
@@ -37,20 +38,20 @@ class WriteAccount:
         self._others = _others()
 
     def close(self) -> None:
-        """Look no more."""
+        """Close the account."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
 
     def since(self) -> WriteCount | None:
-        """Return what was written since ``reset``; None if this cannot be told."""
+        """Return the amount written since ``reset``, or None if it is unknown."""
         now = self._written()
         if now is None or self._before is None or _others() - self._others:
             return None
         return WriteCount(now.size - self._before.size, now.calls - self._before.calls)
 
     def reset(self) -> None:
-        """What comes is counted from here on."""
+        """Start counting here."""
         self._before = self._written()
 
     def _written(self) -> WriteCount | None:
@@ -62,7 +63,7 @@ class WriteAccount:
 
 
 def _others() -> set[int]:
-    """Who else may write: this thread's child processes, and the other threads, by their numbers."""
+    """Return the IDs of other threads and of this thread's child processes. They may write, too."""
     others = (thread for thread in list_threads() if not thread.name.startswith("mlchaos"))
     found = {thread.native_id or 0 for thread in others if thread.ident != threading.get_ident()}
     with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children:
@@ -71,7 +72,7 @@ def _others() -> set[int]:
 
 
 def mapped_files() -> set[tuple[int, int]]:
-    """The files that this process has mapped into memory so that they change when it does: (device, inode) of each."""
+    """Return the (device, inode) of each file that this process has mapped shared and writable."""
     found = set()
     with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as maps:
         for line in maps.read().splitlines():

@@ -1,4 +1,5 @@
-"""What lies below a directory, by status alone; and which files this process has open for writing. On any system of the POSIX kind."""
+"""List a directory by status alone, and find the files that this process has open for writing, on
+any POSIX system."""
 
 from __future__ import annotations
 
@@ -13,15 +14,20 @@ from typing import NamedTuple
 __all__ = ["OpenFiles", "Status", "are_fine", "has_fine_times", "list_tree", "status_of"]
 
 _FDS = "/dev/fd"
-_NS_PER_MS = 1_000_000  # ns
-_MIN_CLOCK_TICK_NS = 950_000  # ns: no clock that ticks does so more often than a thousand times a second
+_NS_PER_MS = 1_000_000
+_MIN_CLOCK_TICK_NS = 950_000  # a clock that ticks does so at most a thousand times a second, so 1 ms less 5 %
 _MAX_CLOCK_PROBES = 500
+"""Write to a file at most this many times to find out if its times are fine."""
 _MAX_DESCRIPTORS = 256
-"""How many descriptors are asked where nothing lists them."""
+"""Try this many descriptors if the system does not list them."""
 
 
 class Status(NamedTuple):
-    """What is compared. Whatever is done to a file, it shows in one of these; what is done soon after may not, where times are coarse."""
+    """The compared values of a path.
+
+    Every change of a file changes one of them, unless it follows an earlier change within one tick
+    of a coarse clock.
+    """
 
     key: tuple[int, int]
     """Device and inode."""
@@ -32,22 +38,22 @@ class Status(NamedTuple):
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a plain file."""
+        """Return True for a plain file."""
         return stat.S_ISREG(self.mode)
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a directory."""
+        """Return True for a directory."""
         return stat.S_ISDIR(self.mode)
 
     @property
     def is_link(self) -> bool:
-        """Whether it is a symbolic link."""
+        """Return True for a symbolic link."""
         return stat.S_ISLNK(self.mode)
 
 
 def status_of(path: str) -> Status | None:
-    """A path's status; None for nothing."""
+    """Return a path's status, or None if it does not exist."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -56,7 +62,10 @@ def status_of(path: str) -> Status | None:
 
 
 def list_tree(root: str) -> dict[str, Status] | None:
-    """All that there is, by path relative to the root, which is ``""``; None if it changed while it was looked at."""
+    """Return the status of all paths below the root, by relative path. The root is ``""``.
+
+    Return None if the tree changed meanwhile.
+    """
     above = status_of(root)
     if above is None or not above.is_folder:
         return {}
@@ -77,12 +86,13 @@ def list_tree(root: str) -> dict[str, Status] | None:
 def _names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except OSError:  # gone, which the next listing shows; or nobody may look into it
+    except OSError:  # gone, as the next listing will show, or not readable
         return []
 
 
 def are_fine(first: int, second: int) -> bool:
-    """Whether two times (ns) were not taken from a clock that ticks some hundred times a second, or once."""
+    """Return True if the difference of two times (ns) rules out a clock that ticks each millisecond
+    or less often."""
     passed = second - first
     return 0 < passed < _MIN_CLOCK_TICK_NS or (
         passed < 3 * _NS_PER_MS and _NS_PER_MS - _MIN_CLOCK_TICK_NS < passed % _NS_PER_MS < _MIN_CLOCK_TICK_NS
@@ -90,7 +100,10 @@ def are_fine(first: int, second: int) -> bool:
 
 
 def has_fine_times(folder: str) -> bool:
-    """Whether the filesystem of this directory tells things apart that are done one right after the other. Tries it, with a file there."""
+    """Return True if file times differ for writes in quick succession.
+
+    This writes to a file in the folder to find out.
+    """
     path = os.path.join(folder, f".times-{os.getpid()}-{threading.get_ident()}")
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -108,18 +121,21 @@ def has_fine_times(folder: str) -> bool:
 
 
 class OpenFiles:
-    """The files that this process has open for writing, whoever opened them.
+    """The files that this process has open for writing.
 
-    Fidelity: those of other processes are not known.
+    Fidelity: open files of other processes are unknown.
     """
 
     def __init__(self) -> None:
-        self._fcntl = importlib.import_module("fcntl")  # not everywhere
+        self._fcntl = importlib.import_module("fcntl")  # not on every platform
         self._last: dict[tuple[int, int], int] = {}
         self._free = -1
 
     def has_more(self) -> bool:
-        """Whether something was opened since the last time that ``among`` was called, as far as one question tells."""
+        """Return True if a file was opened since ``among`` was called.
+
+        This is one system call: it checks if the descriptor that was the lowest free one is in use.
+        """
         try:
             os.fstat(self._free)
         except OSError:
@@ -127,7 +143,7 @@ class OpenFiles:
         return True
 
     def among(self, wanted: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Those of these files, by device and inode."""
+        """Return those of these files (device, inode) that are open for writing."""
         found: dict[tuple[int, int], int] = {}
         missing = set()
         for key in wanted:
@@ -141,7 +157,7 @@ class OpenFiles:
             if key_there in missing:
                 found[key_there] = fd
         self._last = found
-        self._free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # the lowest that is free: the next that is opened has it
+        self._free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # the lowest free number, which the next open() uses
         os.close(self._free)
         return set(found)
 

@@ -1,4 +1,5 @@
-"""Where a subject keeps its checkpoints, and what an exploration needs of it: a directory has one, and so has a URL."""
+"""Define a location of checkpoints, and the operations that an exploration needs: a directory, or a
+URL."""
 
 from __future__ import annotations
 
@@ -21,71 +22,77 @@ __all__ = ["LocalDirectory", "Location", "NoReadLog", "ReadLog", "Recorder", "Tr
 
 
 class Recorder(Protocol):
-    """Follows what happens in a place. ``start``: what was there first; ``step`` is what the next changes are put down to."""
+    """Follows the changes at a location.
+
+    ``start`` is the content at first. ``step`` is the step to which later changes are attributed.
+    """
 
     step: int
     start: Tree | None
 
     @property
     def changes(self) -> Sequence[Change]:
-        """What it saw."""
+        """Return the changes so far."""
         ...
 
     @property
     def unseen(self) -> Sequence[int]:
-        """How many changes it knows of that left a content which it did not see: a number for each time that there were some."""
+        """Return per look the number of changes after which the content is unknown."""
         ...
 
     def drain(self, *, closely: bool = False) -> None:
-        """Take in what has happened since the last time; ``closely``: also what raised no event."""
+        """Record the changes since the last time. ``closely`` includes changes without an event."""
 
     def tree(self) -> Tree | None:
-        """What was there when it looked last."""
+        """Return the content at the last look."""
         ...
 
     def close(self) -> None:
-        """Follow it no longer."""
+        """Stop following the location."""
 
 
 class ReadLog(Protocol):
-    """Notes which files of an earlier process are read. ``files``: their paths, afterwards; None where this cannot be seen."""
+    """Notes which files of an earlier process are read.
+
+    ``files`` has their paths afterwards, or None if reads cannot be seen.
+    """
 
     files: frozenset[str] | None
 
 
 class TreeHolder(Protocol):
-    """A place, and the trees that it is made to hold."""
+    """A location that is made to hold one tree after the other."""
 
     def hold(self, tree: Tree) -> None:
-        """Make it hold just this."""
+        """Make the location hold exactly this tree."""
 
 
 class Location(Protocol):
-    """Where a subject keeps its checkpoints. As text it is what the user calls it."""
+    """A location of checkpoints. Its text is the user's name for it."""
 
     def recorder(self, contents: ContentStore) -> Recorder:
-        """What follows it from now on."""
+        """Return a recorder of the location."""
         ...
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
-        """While it is entered, the recorder looks whenever something may have been written."""
+        """Return a context in which the recorder looks whenever something may have been written."""
         ...
 
     def reads(self, recorder: Recorder | None) -> contextlib.AbstractContextManager[ReadLog]:
-        """While it is entered, what is read there is noted, but for what the recorder reads."""
+        """Return a context that notes which files are read, without the recorder's own reads."""
         ...
 
     def holding(self, contents: ContentStore) -> TreeHolder:
-        """What puts a content there."""
+        """Return an object that restores the location's content."""
         ...
 
     def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
-        """The files that are there, by path: what they hold in short, and the bytes of short texts."""
+        """Return digests of the files at the location, and the bytes of short texts, by path."""
         ...
 
 
 class NoReadLog:
-    """Reads that cannot be seen."""
+    """A read log for a location whose reads cannot be seen."""
 
     files: frozenset[str] | None = None
 
@@ -100,28 +107,28 @@ class LocalDirectory:
         return str(self._root)
 
     def recorder(self, contents: ContentStore) -> InotifyRecorder | PollingRecorder:
-        """Return a recorder that follows events; one that compares listings if the system has none, or refuses more watches."""
+        """Return a recorder that uses inotify, or one that polls if inotify is not available."""
         if inotify.available():
             with contextlib.suppress(inotify.NoInotify):
                 return InotifyRecorder(self._root, contents)
         return PollingRecorder(self._root, contents)
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
-        """At each call of a C function."""
+        """Look at each call of a C function."""
         return install_hooks(recorder)
 
     @contextlib.contextmanager
     def reads(self, recorder: Recorder | None) -> Iterator[InotifyReadLog]:
-        """Seen by events of the filesystem."""
+        """Log reads by inotify."""
         with InotifyReadLog.of(self._root) as reads:
             if isinstance(recorder, InotifyRecorder):
                 recorder.reads = reads
             yield reads
 
     def holding(self, contents: ContentStore) -> Disk:
-        """What puts a content there."""
+        """Return an object that restores the directory's content."""
         return Disk(self._root, contents)
 
     def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
-        """Of the plain files."""
+        """Return digests of the plain files, and the bytes of short texts, by path."""
         return endings(self._root)

@@ -1,4 +1,5 @@
-"""Copies of the files that a traced run writes: each of its writes is done to the copy again, and what the file held then is known."""
+"""Keep copies of the files that a traced run writes. Each write is repeated on the copy, which
+gives each content."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ __all__ = ["Shadow", "Shadows"]
 
 
 class Shadow:
-    """A file, whatever its names are. ``known``: whether its content is."""
+    """A copy of a file. ``known`` is False if its content is unknown."""
 
     def __init__(self, inode: Inode, mode: int, time: int) -> None:
         self.inode = inode
@@ -24,29 +25,29 @@ class Shadow:
         self.known = True
         self._data = bytearray()
         self._fd = -1
-        """The descriptor of the file that holds the copy once it is large; -1 before."""
+        """The descriptor of a temporary file with the copy if it is large, else -1."""
         self._growing = GrowingFile()
         self._held: Content | None = EMPTY
 
     def close(self) -> None:
-        """It is written to no more."""
+        """Close the copy."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
 
     def load(self, path: str) -> None:
-        """Hold what lies there."""
+        """Read the file's present content."""
         with open(path, "rb") as file:
             while data := file.read(1 << 20):
                 self.write(data, self.size)
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Return the size in bytes."""
         return os.fstat(self._fd).st_size if self._fd >= 0 else len(self._data)
 
     def write(self, data: bytes, at: int) -> None:
-        """Write it there."""
+        """Write the data at an offset."""
         if not data:
             return
         self._change(at, at + len(data))
@@ -61,7 +62,7 @@ class Shadow:
             view, at = view[written:], at + written
 
     def resize(self, size: int) -> None:
-        """Cut it, or fill it with zeros, to that size."""
+        """Cut the copy, or fill it with zeros, to this size."""
         self._change(size, size)
         if self._fd >= 0:
             os.ftruncate(self._fd, size)
@@ -71,22 +72,22 @@ class Shadow:
         self.known = self.known or not size
 
     def read(self, at: int, size: int) -> bytes:
-        """Return so many bytes of it."""
+        """Return up to ``size`` bytes from an offset."""
         return os.pread(self._fd, size, at) if self._fd >= 0 else bytes(self._data[at : at + size])
 
     def _change(self, at: int, end: int) -> None:
-        """It is changed from there on, and reaches up to ``end`` then."""
+        """Prepare a change from offset ``at`` to ``end``. A large copy moves to a temporary file."""
         if self._fd < 0 and end > MAX_WHOLE_BYTES:
             with tempfile.TemporaryFile() as file:
                 self._fd = os.dup(file.fileno())
             os.pwrite(self._fd, self._data, 0)
             self._data = bytearray()
         if at < self._growing.content.size:
-            self._growing = GrowingFile()  # it is read as a whole
+            self._growing = GrowingFile()  # an earlier part changes, so it must be read as a whole
         self._held = None
 
     def file(self, contents: ContentStore) -> File | None:
-        """Return the content; None if it is not known."""
+        """Return the content, or None if it is unknown."""
         if not self.known:
             return None
         if self._held is None:
@@ -98,24 +99,24 @@ class Shadow:
 
 
 class Shadows:
-    """The shadows of all files that were written, by inode."""
+    """The copies of all files that were written, by inode."""
 
     def __init__(self) -> None:
         self._of: dict[Inode, Shadow] = {}
 
     def new(self, mode: int, time: int) -> Shadow:
-        """Of a file that was just made."""
+        """Return the copy of a new, empty file."""
         inode = Inode("", None)
         inode.paths.clear()
         self._of[inode] = shadow = Shadow(inode, mode, time)
         return shadow
 
     def of(self, inode: Inode) -> Shadow | None:
-        """Return None for a link."""
+        """Return the copy of a file, or None for a link."""
         return self._of.get(inode)
 
     def copied(self, path: Path) -> Shadow:
-        """Of a file that lies there."""
+        """Return a copy of an existing file."""
         status = path.stat()
         shadow = self.new(stat.S_IMODE(status.st_mode), status.st_mtime_ns)
         try:
@@ -125,6 +126,6 @@ class Shadows:
         return shadow
 
     def close(self) -> None:
-        """They are needed no more."""
+        """Close all copies."""
         for shadow in self._of.values():
             shadow.close()

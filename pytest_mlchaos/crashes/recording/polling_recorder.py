@@ -1,4 +1,5 @@
-"""What happened to a work directory, where no system tells: it is compared with what it was, whenever something may have changed."""
+"""Record the changes of a work directory without system events, by comparing it with its previous
+content."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from time import perf_counter, sleep  # by name: whoever patches the module's attributes leaves these alone
+from time import perf_counter, sleep  # by name, so that patches of the module's attributes do not affect them
 from typing import Any
 
 from ...errors import BadArgument
@@ -25,26 +26,28 @@ from .tree_diff import Key, TreeChange, TreeSnapshot, differences
 __all__ = ["PollingRecorder"]
 
 MAX_READ_RETRIES = 10
-"""How often a directory is read again while others go on writing."""
+"""Read a directory that keeps changing at most this many times."""
 _CHEAP_LOOK_SECONDS = 0.001
-"""Seconds: a look that takes no longer is taken in front of each operation that is heard of."""
+"""A look that takes no longer than this is made before each announced operation."""
 _CHILD_POLL_SECONDS = 0.002
-"""Seconds between two looks while there are child processes: what they have written is soon another thing."""
+"""Look this often while there are child processes, because they may soon change their files again."""
 _POLL_SECONDS = 0.01
-"""Seconds between two looks while there are none."""
+"""Look this often without child processes."""
 
 
 class PollingRecorder(RecorderBase):
-    """Follows one directory as ``InotifyRecorder`` does, on any POSIX system. ``changes`` is what it saw.
+    """Follows one directory as ``InotifyRecorder`` does, on any POSIX system.
 
-    The whole directory is listed, what has changed is read, and it is listed again: each content that is told of was really there at
-    once. Of a new content, the one change that leads to it is told where that is certain (a file that grew, a rename); else it is one
-    change of the whole, and nothing in between is made up.
+    ``changes`` has the changes so far. The whole directory is listed, changed files are read, and
+    it is listed again. So each reported content really existed at one moment. If the change that
+    led to a new content is certain (a file that grew, a rename), it is reported as such. If not, it
+    is one change of the whole, and no content in between is made up.
 
-    Fidelity: what lies between two looks is not seen. Python's own operations are each looked at before and behind; what is written by C++
-    or Rust is seen when the call ends, not inside of it, so a file that one call overwrites is never torn; so are mappings into memory,
-    which are known where Python made them. Another process is looked at some hundred times a second. On a network file system that
-    caches what it knows of files, changes may be seen late.
+    Fidelity: contents between two looks are not seen. Operations of Python code get a look before
+    and after each. Writes by C++ or Rust are seen when the call ends, so a file that one call
+    overwrites is never torn. The same holds for memory mappings, which are known if Python made
+    them. Other processes are polled up to 500 times per second. On a network filesystem that
+    caches file status, changes may be seen late.
     """
 
     def __init__(self, root: Path, contents: ContentStore) -> None:
@@ -65,7 +68,7 @@ class PollingRecorder(RecorderBase):
         self._seen = TreeSnapshot({}, {})
         self._unsynced: set[Key] = set()
         self._loose: frozenset[str] = frozenset()
-        self._unclosed: dict[Key, bool] = {}  # and whether it was seen open here
+        self._unclosed: dict[Key, bool] = {}  # True if this process had the file open at a look
         self._opened, self._started = True, False
         self._known = False
         self.changes: list[Change] = []
@@ -79,11 +82,11 @@ class PollingRecorder(RecorderBase):
 
     @property
     def unseen(self) -> Sequence[int]:
-        """Nobody tells how many changes there were."""
+        """Return an empty tuple, because the number of changes between two looks is unknown."""
         return ()
 
     def tree(self) -> Tree | None:
-        """The directory as it was last seen; None if it never stood still since."""
+        """Return the directory as it was last seen, or None if it has kept changing since."""
         return self._seen.tree if self._known else None
 
     # -- when to look ------------------------------------------------------------------------------------------
@@ -93,7 +96,7 @@ class PollingRecorder(RecorderBase):
         return self._opened
 
     def wait(self, seconds: float) -> bool:
-        """Wait until something has changed, so long at most."""
+        """Wait until something has changed, at most this many seconds."""
         end = perf_counter() + seconds
         while not self._stat_poll.has_changed():
             left = end - perf_counter()
@@ -103,11 +106,14 @@ class PollingRecorder(RecorderBase):
         return True
 
     def has_children(self) -> bool:
-        """Whether other processes, which nobody hears of, may be writing."""
+        """Return True if there may be child processes. They may write without an audit event here."""
         return self._started or bool(getattr(sys.modules.get("multiprocessing.process"), "_children", ()))
 
     def listen(self, look: Callable[[], None]) -> Callable[[], None]:
-        """Call ``look`` in front of each operation of Python's that may change files, until what is returned is called."""
+        """Call ``look`` before each Python operation that may change files.
+
+        The returned function ends this.
+        """
 
         def heard(event: str, arguments: tuple[Any, ...]) -> None:
             if self._draining or self._closed:
@@ -125,7 +131,7 @@ class PollingRecorder(RecorderBase):
     # -- looking -----------------------------------------------------------------------------------------------
 
     def _look(self, closely: bool) -> None:
-        """There is no look that is closer than another."""
+        """Record the changes. ``closely`` has no effect here."""
         self._known = self._stat_poll.marked = False
         opened, self._opened = self._opened, False
         for _ in range(MAX_READ_RETRIES):
@@ -143,12 +149,15 @@ class PollingRecorder(RecorderBase):
                 self._take_in(listing, tree, writing)
                 self._known = True
                 break
-        else:  # it never stood still: later, then
+        else:  # still changing after MAX_READ_RETRIES reads, so try again at the next look
             self._opened = opened
         self._stat_poll.looked(listing_took * 2, marked=not self._known or self._stat_poll.marked, young=bool(self._files.young))
 
     def _written_here(self, listing: dict[str, Status], *, opened: bool) -> set[Key]:
-        """The files that are open here; where none was opened since the last time, only few need to be asked for."""
+        """Return the files that this process has open for writing.
+
+        If none was opened since the last time, only changed files and open ones are checked.
+        """
         return self._open.among(
             {status.key for path, status in listing.items() if status.is_file and (opened or status != self._listing.get(path))}
             | self._unclosed.keys()
@@ -164,7 +173,7 @@ class PollingRecorder(RecorderBase):
                     tree[path] = Folder(stat.S_IMODE(status.mode), status.mtime)
                 elif status.is_link:
                     tree[path] = Link(os.readlink(os.path.join(self._root, path)))
-        except OSError:  # gone, or another by now
+        except OSError:  # gone, or replaced by a different file
             return None
         return tree
 
@@ -190,17 +199,19 @@ class PollingRecorder(RecorderBase):
         self._files.forget_all_but(after.keys.values())
 
     def _is_torn(self, path: str, listing: dict[str, Status]) -> bool:
-        """Whether a file was written to, and nothing else was done, as far as times tell: so its beginnings were there on the way.
+        """Return True if a file was only written to, as far as times show. Then all beginnings of
+        it existed.
 
-        A new one: what was written to it came after the last change of its directory's names, so it had its name by then. One that was
-        there: no name has come and gone since (of a journal, say, that made the writing safe).
+        A new file must have been written after the last change of names in its directory, so that
+        it had its name by then. For an existing file, no name may have changed since. For example,
+        a journal that comes and goes may have made the write safe.
         """
         status, above = listing[path], os.path.dirname(path)
         names = {folder for folder, there in listing.items() if there.is_folder and there.mtime != self._mtime_of(folder)}
         if path in self._listing:
             return not names and self._files.is_fine
         if self.has_children():
-            return False  # they do more than one thing at a time
+            return False  # child processes may do several things between two looks
         return names <= {above} and above in self._listing and listing[above].mtime < status.mtime == status.ctime
 
     def _mtime_of(self, folder: str) -> int:
@@ -221,14 +232,14 @@ class PollingRecorder(RecorderBase):
         self._loose = frozenset((self._loose & keys.keys()) | named)
 
     def _close_unchanged(self, after: TreeSnapshot, writing: set[Key]) -> None:
-        """A file that nobody here has open, and that is what it was the last time, has been closed since."""
+        """Note that files are closed, if they are unchanged since the last look and not open here."""
         for key in self._unclosed.keys() - writing:
             held = _held(self._seen, key)
             if held is not None and _held(after, key) in (None, held):
                 self._closes(key)
 
     def _close_ended(self, found: list[TreeChange], changed: Iterable[str], writing: set[Key]) -> None:
-        """And so has one that was open here, and is not."""
+        """Note that files are closed, if they were open here at the last look and are not now."""
         tells = bool(found) and found[-1].kind in ("created", "grew", "truncated", "rewritten")
         for path in changed:
             key = self._seen.keys[path]
@@ -249,7 +260,7 @@ class PollingRecorder(RecorderBase):
             self._note("closed", path, self._seen.tree, self._seen.tree)
 
     def _void(self, first: int, wrong: set[bytes]) -> None:
-        """What was supposed of a large file turns out to be wrong: no state holds it."""
+        """Void contents of a large file that were assumed and turned out to be wrong."""
 
         def right(tree: Tree | None) -> Tree | None:
             holds = tree is not None and any(isinstance(node, File) and node.content.digest in wrong for node in tree.values())
@@ -265,7 +276,11 @@ class PollingRecorder(RecorderBase):
     # -- power losses ------------------------------------------------------------------------------------------
 
     def path_of(self, fd: int) -> str:
-        """Where an open file, or directory, lies. Raises ``OSError`` for one that is not in here."""
+        """Return the path of an open file or directory.
+
+        Raises:
+            OSError: It is not in this directory.
+        """
         self.drain()
         status = os.fstat(fd)
         for path, listed_as in self._listing.items():
@@ -274,7 +289,7 @@ class PollingRecorder(RecorderBase):
         raise FileNotFoundError(fd)
 
     def synced(self, path: str) -> None:
-        """A file, or a directory, has been written back: a power loss leaves it as it is."""
+        """Note that a file or directory was written back, so that it survives a power loss."""
         self.drain()
         relative = os.path.relpath(path, self._root).replace(os.sep, "/")
         relative = "" if relative == "." else relative
@@ -288,7 +303,7 @@ class PollingRecorder(RecorderBase):
         self._note("synced", relative, self._seen.tree, self._seen.tree)
 
     def all_synced(self) -> None:
-        """Everything has been written back."""
+        """Note that everything was written back."""
         self.drain()
         self._unsynced.clear()
         self._loose = frozenset()
@@ -302,5 +317,5 @@ def _are_on_one_device(path: str, other: Path) -> bool:
 
 
 def _held(seen: TreeSnapshot, key: Key) -> object:
-    """What a file held."""
+    """Return a file's content."""
     return next((seen.tree[path] for path, other in seen.keys.items() if other == key), None)

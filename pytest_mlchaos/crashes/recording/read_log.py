@@ -1,4 +1,4 @@
-"""Which of the files that an earlier process left a run reads: in Python, in C++ or in a child process."""
+"""Log which files of an earlier process a run reads: in Python, in C++ or in a child process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ _NEW = inotify.CREATE | inotify.DELETE | inotify.MOVED_TO
 
 
 class InotifyReadLog:
-    """Follows what is read below a directory. ``files``: what lay there at the start and was read; None if this cannot be seen.
+    """Follows reads below a directory.
 
-    A file counts as read from its first read access, and when it was opened without one and not written to either, as a mapping into
-    memory is. It does not count once the run has put another one in its place, or emptied it as it opened it: what it reads there is its
-    own. An empty file tells nothing that its name does not tell.
+    ``files`` has the files that existed at the start and were read, or None if reads cannot be
+    seen.
 
-    Fidelity: existence, size and time (``stat``) and listings raise no event. A file that C++ or a child process empties and then reads
-    counts as read: the kernel's events do not tell that from a file that is appended to.
+    A file counts as read from its first read access. It also counts if it was opened and neither
+    read nor written, because a memory mapping looks like that. It stops counting once the run
+    replaces it, or truncates it by opening it, because later reads return the run's own data. Empty
+    files do not count. They hold nothing beyond their name.
+
+    Fidelity: ``stat`` (existence, size and time) and listings raise no event. A file that C++ or a
+    child process truncates and then reads counts as read, because the kernel's events do not
+    distinguish that from an append.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,7 +64,7 @@ class InotifyReadLog:
 
     @contextlib.contextmanager
     def unseen(self) -> Iterator[None]:
-        """What is read inside does not count: it is not the subject that reads."""
+        """Ignore reads in this context, because they are the recorder's."""
         self._drain()
         try:
             yield
@@ -67,7 +72,10 @@ class InotifyReadLog:
             self._drain(counts=False)
 
     def _watch(self, folder: str, path: str, events: Inotify) -> None:
-        """The events of a directory name it by its watch, which stays the same when it is renamed."""
+        """Watch a directory and those below it.
+
+        Events name a directory by its watch, which stays the same when it is renamed.
+        """
         watch = events.add(folder, reads=True)
         if watch is None:
             return
@@ -89,7 +97,7 @@ class InotifyReadLog:
 
     def _drain(self, *, counts: bool = True) -> None:
         with self._lock:
-            if self._inotify is None or os.getpid() != self._owner:  # a process that was forked off has the same queue
+            if self._inotify is None or os.getpid() != self._owner:  # a forked process shares the queue
                 return
             for event in self._inotify.read():
                 self._overflown |= bool(event.mask & inotify.OVERFLOW)
@@ -97,7 +105,10 @@ class InotifyReadLog:
                     self._on(event)
 
     def _on_opening(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Python is about to open a file. Of one that it empties all reads so far are known now, and all later ones are its own."""
+        """Drop a file that Python is about to truncate by opening it.
+
+        All earlier reads of it are known now, and all later ones return the run's own data.
+        """
         if event != "open" or not isinstance(arguments[0], (str, bytes)) or not isinstance(arguments[2], int):
             return
         if not arguments[2] & os.O_TRUNC:
@@ -132,5 +143,5 @@ class InotifyReadLog:
             self._mapped.add(path)
 
     def _forget(self, key: tuple[int, str]) -> None:
-        """The run has put another file in its place."""
+        """Drop a file that the run has replaced."""
         self._mapped.discard(self._left.pop(key, ""))

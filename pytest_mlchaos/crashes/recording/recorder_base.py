@@ -1,4 +1,4 @@
-"""What all that follow a directory have in common: they look one at a time, in the process that they began in, until they are closed."""
+"""The base of recorders that look at a directory: one look at a time, in one process, until closed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ __all__ = ["RecorderBase"]
 
 
 class RecorderBase:
-    """Looks when it is asked to. ``drained``: how often it has."""
+    """Looks at a directory on request.
+
+    A look records the changes since the last one. ``drained`` counts the looks.
+    """
 
     def __init__(self) -> None:
         self.drained = 0
@@ -18,14 +21,14 @@ class RecorderBase:
         self._owner = os.getpid()
 
     def close(self) -> None:
-        """Follow it no longer. A thread that is about to look finds nothing."""
+        """Stop following the directory. A thread that is about to look finds no events."""
         with self._lock:
             self._closed = True
 
     def drain(self, *, closely: bool = False) -> None:
-        """Take in what has happened since the last time. ``closely``: also what is not told of.
+        """Record the changes since the last time. ``closely`` includes changes without an event.
 
-        A process that was forked off this one has the same queue of events: it must leave them to this one.
+        A forked process shares the queue of events, so it must leave them to its parent.
         """
         if os.getpid() != self._owner:
             return

@@ -1,9 +1,11 @@
-"""Checkpoints that lie at a URL: the states of a prefix between the operations on it.
+"""Explore checkpoints at a URL: the states of a prefix between operations on it.
 
-Imitates: an object store behind a process that dies. What it has put, copied and removed is there; what was being uploaded is not.
-Fidelity: nothing is torn, whatever the filesystem would do: a file is there once it is closed. Uploads of one event loop are made one
-after the other while the golden run is recorded. What does not pass through fsspec (another client, another process) is seen at the next
-operation or step, all at once. Objects are put back in the order in which they were made, without their times and metadata.
+Imitates: an object store and a process that dies. Objects that it has put, copied and removed stay
+so. An unfinished upload leaves nothing. Fidelity: nothing is torn, whatever the filesystem would
+do. A file appears when it is closed. Uploads of one event loop are made one after the other while
+the golden run is recorded. Changes that do not pass through fsspec (by a different client or
+process) are seen together, at the next operation or step. Objects are restored in the order in
+which they were made, without their times and metadata.
 """
 
 from __future__ import annotations
@@ -30,14 +32,17 @@ from .location import NoReadLog
 __all__ = ["RemotePrefix"]
 
 MAX_READ_RETRIES = 5
-"""How often a prefix is read again while others go on writing."""
+"""Read a prefix that keeps changing at most this many times."""
 TAGS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "checksum", "crc32c", "generation", "version_id", "versionid")
-"""What filesystems call that which changes with an object's content; without it, an object is read to know."""
+"""Keys of a value that changes with an object's content, in different filesystems.
+
+Without such a value, an object must be read to find out if it changed.
+"""
 _PROBE = ".mlchaos-probe"
 
 
 class RemotePrefix:
-    """A prefix of an fsspec filesystem. ``rooted``: it existed, empty, before the subject came."""
+    """A prefix of an fsspec filesystem. ``rooted`` is True if it existed, empty, before the run."""
 
     def __init__(self, prefix: Prefix, rooted: bool) -> None:
         self._prefix = prefix
@@ -53,7 +58,7 @@ class RemotePrefix:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, prefix: Prefix, caller: str, *, allow_remote: bool) -> Iterator[RemotePrefix]:
-        """An empty prefix, which is left as it was found."""
+        """Open an empty prefix, and leave it as it was found."""
         try:
             prefix.check(caller, allow_remote=allow_remote)
             remote = cls(prefix, "" in prefix.infos())
@@ -67,7 +72,7 @@ class RemotePrefix:
             prefix.close()
 
     def check_shared(self, caller: str) -> None:
-        """Raise ``BadArgument`` where a fresh process would not find what lies here."""
+        """Raise ``BadArgument`` if a fresh process does not find the objects here."""
         self._prefix.put(_PROBE, b"")
         try:
             ended = fresh_processes().run(_found, self._prefix, timeout=60)
@@ -81,24 +86,24 @@ class RemotePrefix:
             )
 
     def recorder(self, contents: ContentStore) -> _FsspecRecorder:
-        """It looks behind each operation that writes, and at each step."""
+        """Return a recorder that looks after each operation that writes, and at each step."""
         return _FsspecRecorder(self._prefix, contents, self._operations)
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
-        """At each operation."""
+        """Look after each operation."""
         watched: contextlib.AbstractContextManager[None] = recorder.watched()
         return watched
 
     def reads(self, recorder: Any) -> contextlib.AbstractContextManager[NoReadLog]:
-        """Clients read in ways of their own."""
+        """Return an empty log, because clients' reads are not observed."""
         return contextlib.nullcontext(NoReadLog())
 
     def holding(self, contents: ContentStore) -> _RemoteTreeHolder:
-        """What puts a content there."""
+        """Return an object that restores the prefix's content."""
         return _RemoteTreeHolder(self._prefix, contents, clear=lambda: self._prefix.clear(root=not self._rooted))
 
     def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
-        """Of the objects."""
+        """Return digests of the objects by path."""
         found = {path: self._prefix.read(path) for path, info in self._prefix.infos().items() if info.get("type") != "directory"}
         return {path: ContentStore.digest(data) for path, data in found.items() if data is not None}, {}
 
@@ -108,7 +113,7 @@ def _found(prefix: Prefix) -> bool:
 
 
 class _FsspecRecorder:
-    """Follows a prefix by looking at it; each object is read once for each content."""
+    """Follows a prefix by listing it. Each object is read once for each content."""
 
     def __init__(self, prefix: Prefix, contents: ContentStore, operations: Operations) -> None:
         self.changes: list[Change] = []
@@ -126,23 +131,23 @@ class _FsspecRecorder:
 
     @property
     def unseen(self) -> Sequence[int]:
-        """Each operation is seen."""
+        """Return an empty tuple, because every operation is seen."""
         return ()
 
     def tree(self) -> Tree | None:
-        """What was there when it looked last."""
+        """Return the content at the last look."""
         return self._tree
 
     def close(self) -> None:
-        """Follow it no longer."""
+        """Do nothing."""
 
     def drain(self, *, closely: bool = False) -> None:
-        """Take in what others may have written."""
+        """Record changes by other clients."""
         self._look(thoroughly=False)
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Look behind each operation; at the end nothing is under way any more."""
+        """Look after each operation, and once more at the end, when no operation is in progress."""
         with self._operations.heard(lambda made: self._look(thoroughly=True)):
             yield
         self._look(thoroughly=True)
@@ -159,7 +164,10 @@ class _FsspecRecorder:
                     return
 
     def _read(self, infos: Mapping[str, dict[str, Any]], thoroughly: bool) -> tuple[dict[str, Node] | None, bool]:
-        """What is there, and whether an object had to be read; None where one was gone before that."""
+        """Return the tree, and True if an object had to be read.
+
+        The tree is None if an object disappeared meanwhile.
+        """
         under_way = {self._prefix.relative(path) for path in self._operations.under_way()}
         tree: dict[str, Node] = {path: self._tree[path] for path in under_way if path is not None and path in self._tree}
         read = False
@@ -181,7 +189,8 @@ class _FsspecRecorder:
         return tree, read
 
     def _file(self, data: bytes, known: tuple[str, File] | None) -> File:
-        """Its time is the place in the order in which all were made."""
+        """Return the file of an object. Its time is its position in the order in which the objects
+        were made."""
         content = self._contents.keep(data)
         if known is not None and known[1].content == content:
             return known[1]
@@ -209,7 +218,7 @@ class _FsspecRecorder:
 
 
 def _together(paths: list[str], others: Mapping[str, Node]) -> str:
-    """What was seen at once, by one name: the directory that is all of theirs, or the last of them."""
+    """Return one name for paths that changed together: their own directory, or the last path."""
     if len(paths) > 1:
         folders = {path.rpartition("/")[0] for path in paths}
         folder = min(folders, key=len)
@@ -231,7 +240,7 @@ def _is_tagged(info: Mapping[str, Any]) -> bool:
 
 
 class _RemoteTreeHolder:
-    """Empties a prefix and fills it. No client that lives in this process goes on with a listing of before."""
+    """Empties a prefix and fills it. Clients in this process forget their old listings."""
 
     def __init__(self, prefix: Prefix, contents: ContentStore, *, clear: Callable[[], None]) -> None:
         self._prefix = prefix
@@ -240,7 +249,7 @@ class _RemoteTreeHolder:
         self._clients = _clients()
 
     def hold(self, tree: Tree) -> None:
-        """Make it hold just this."""
+        """Make the prefix hold exactly this tree."""
         self._clear()
         for path, node in tree.items():
             if isinstance(node, Folder):
@@ -252,19 +261,19 @@ class _RemoteTreeHolder:
 
 
 def _clients() -> weakref.WeakSet[Any]:
-    """Filesystems that live, those that no cache of instances knows included."""
+    """Return all filesystem instances, including those outside fsspec's instance cache."""
     import fsspec.spec as spec
 
     return weakref.WeakSet(found for found in gc.get_objects() if issubclass(type(found), spec.AbstractFileSystem))
 
 
 def _forget_listings(clients: weakref.WeakSet[Any]) -> None:
-    """As in a new process, nothing is known of what is there."""
+    """Clear the listing caches of all clients, as in a new process."""
     import fsspec.spec as spec
 
     for cls in family(spec.AbstractFileSystem):
         for client in list(cls._cache.values()):  # type: ignore[attr-defined]  # each class of fsspec's has one
             clients.add(client)
     for client in list(clients):
-        with within(INTERNAL_OPERATION), contextlib.suppress(Exception):  # whatever a foreign client does
+        with within(INTERNAL_OPERATION), contextlib.suppress(Exception):  # a foreign client may raise anything
             client.invalidate_cache()

@@ -1,36 +1,38 @@
-"""When a directory that is compared is to be looked at: a few paths tell, at a glance, and now and then all of it is."""
+"""Decide when to look at a polled directory: often at a few paths, and sometimes at all of it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from time import perf_counter  # by name: whoever patches the module's attributes leaves this alone
+from time import perf_counter  # by name, so that patches of the module's attributes do not affect it
 
 from .listing import Status
 
 __all__ = ["StatPoll"]
 
 _RECENT_PATHS = 8
-"""How many paths that have changed last are looked at."""
+"""Check at most this many recently changed paths."""
 _INVERSE_LOOK_SHARE = 20
-"""Of the time that passes, one part in so many is spent on looks that nothing asks for."""
+"""Spend one part in this many of the time on looks without a cause."""
 _FILE_CALL_SECONDS = 4e-6
-"""Seconds: a call of C++ that takes longer may have opened a file."""
+"""A C++ call that takes longer may have opened a file."""
 _LONG_CALL_SECONDS = 1e-5
-"""Seconds: a call of C++ that takes longer may have written a file."""
+"""A C++ call that takes longer may have written a file."""
 _YOUNG_LOOK_SECONDS = 0.02
-"""Seconds between two looks at the whole, at least, while files may change without a trace."""
+"""While files may change without a new status, look at the whole at most this often."""
 _EXPENSIVE_LOOK_SECONDS = 0.002
-"""Seconds: a look that takes longer than this is not taken twice in a row."""
+"""A look that takes longer than this is not repeated at once."""
 
 Stamp = tuple[int, int, int, int]
 
 
 class StatPoll:
-    """Asks the paths that change: directories and files of late, and files that are open to be written.
+    """Checks the paths that change: recent directories and files, and files that are open for
+    writing.
 
-    ``cost``: seconds that a look at the whole takes. ``marked``: something is known to be going on; ``young``: files may change without a
-    trace. ``has_more``: asks whether something was opened.
+    ``cost`` is the duration of a look at the whole in seconds. ``marked`` is True if something is
+    known to have changed, and ``young`` if files may change without a new status. ``has_more``
+    returns True if a file was opened.
     """
 
     def __init__(self, root: str, has_more: Callable[[], bool]) -> None:
@@ -45,7 +47,10 @@ class StatPoll:
         self._next = self._takes = 0.0
 
     def due(self) -> bool:
-        """Whether it is time for a look at the whole: asked at each return of a function, so it costs next to nothing mostly."""
+        """Return True if it is time to look at the whole.
+
+        This is called at each return of a function, so it usually costs next to nothing.
+        """
         now = perf_counter()
         took, self._asked = now - self._asked, now
         if took < _FILE_CALL_SECONDS and now < self._next and not self.marked and not self._open:
@@ -67,7 +72,7 @@ class StatPoll:
         return self.differ()
 
     def differ(self) -> bool:
-        """Whether the paths that change have done so since the last look."""
+        """Return True if the checked paths have changed since the last look."""
         began = perf_counter()
         found = _differ(self._watched)
         self._asked = perf_counter()
@@ -76,18 +81,30 @@ class StatPoll:
         return found
 
     def has_changed(self) -> bool:
-        """As ``differ``, for another thread than the one that is looked at."""
+        """Return the same as ``differ``, without its side effects, for the watcher thread."""
         return _differ(self._watched)
 
     def looked(self, took: float, *, marked: bool, young: bool) -> None:
-        """The whole has been looked at."""
+        """Note a look at the whole.
+
+        Args:
+            took: Its duration in seconds.
+            marked: True if something is known to have changed since.
+            young: True if files may change without a new status.
+        """
         self.marked, self.young = marked, young
         self._looked = self._asked = perf_counter()
         self._next = self._looked + _INVERSE_LOOK_SHARE * self._takes
         self.cost = _smooth(self.cost, took)
 
     def known(self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]) -> None:
-        """What the paths are like now. ``writing``: the files that are open here."""
+        """Note the status of the paths to check.
+
+        Args:
+            listing: The status of all paths.
+            changed: The paths that have changed.
+            writing: The files that are open in this process.
+        """
         for path in changed:
             for one in (path, os.path.dirname(path)):
                 self._recent.pop(one, None)
@@ -103,7 +120,8 @@ class StatPoll:
 
 
 def _smooth(before: float, took: float) -> float:
-    """A machine that is busy for a moment is none that is slow."""
+    """Limit the growth of an estimate, so that a short load peak does not make the machine look
+    slow."""
     return min(took, 1.5 * before) if before else took
 
 

@@ -1,4 +1,5 @@
-"""What strace writes about the system calls of a process and its children: each call with its result, in the order of their ends."""
+"""Parse strace's output: each system call of a process and its children with its result, ordered by
+their ends."""
 
 from __future__ import annotations
 
@@ -16,13 +17,17 @@ CALLS = (
     *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat"),
     *("chmod", "fchmod", "fchmodat", "utimensat", "chdir", "fchdir", "fork", "vfork", "clone", "clone3", "execve", "execveat"),
 )
-"""The system calls that change a directory, or tell where a later one writes. Not each processor has all of them."""
+"""The system calls that change a directory, or on which later writes depend.
+
+Some processors lack some of them.
+"""
 _RAW = ("read", "readv", "preadv2", "ioctl", "execve", "execveat")
-"""What is said of these is short: numbers instead of contents."""
+"""Calls whose arguments are only needed as numbers."""
 _NAME_BYTES = 80
-"""In so many bytes of a line is the name of its call."""
+"""The name of a call is within this many bytes of its line."""
 _MAX_WRITE_BYTES = 1 << 28
-"""So many bytes of one write are told; strace sets memory aside for them, and uses what it needs."""
+"""Record up to this many bytes of a write. strace reserves that much memory, but uses only what it
+needs."""
 _LINE = re.compile(rb"(\d+) +(\d+)\.(\d{6}) (.*)", re.DOTALL)
 _CALL = re.compile(rb"(\w+)\((.*)\) += (-?\w+|\?)(?:<((?:\\x..)*)>)?(.*)", re.DOTALL)
 _RESUMED = re.compile(rb"<\.\.\. \w+ resumed>(.*)", re.DOTALL)
@@ -35,7 +40,10 @@ _NUMBERED = re.compile(rb"(AT_FDCWD|-?\d+)(?:<((?:\\x..)*)>)?(?:\(deleted\))?")
 
 @dataclasses.dataclass(frozen=True)
 class Descriptor:
-    """A file descriptor, and what it stands for: a path; nothing where that is not told. ``number`` -100: the current directory."""
+    """A file descriptor and its path, which is empty if unknown.
+
+    The ``number`` -100 stands for the working directory.
+    """
 
     number: int
     path: str
@@ -43,9 +51,15 @@ class Descriptor:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One system call that has ended. ``time``: when it began (ns). ``name``: ``exit`` when the thread or process has ended.
+    """A system call that has ended.
 
-    ``arguments``: each as strace writes it. ``result``: what it returned, negative if it failed; ``path``: of the descriptor returned.
+    Attributes:
+        thread: The ID of its thread.
+        time: The time when it began (ns).
+        name: Its name, or ``exit`` for the end of a thread or process.
+        arguments: Its arguments as strace writes them.
+        result: Its result, negative if it failed.
+        path: The path of the descriptor that it returned.
     """
 
     thread: int
@@ -61,12 +75,12 @@ class Call:
         return _bytes(found[1]) if found else b""
 
     def texts(self, index: int) -> bytes | None:
-        """Return all texts in an argument, one behind the other; None if they were too long to be told."""
+        """Return all texts in an argument, concatenated, or None if strace cut one."""
         found = list(_TEXT.finditer(self.arguments[index]))
         return None if any(one[2] for one in found) else b"".join(_bytes(one[1]) for one in found)
 
     def number(self, index: int, otherwise: int = 0) -> int:
-        """Return an argument that is a number; also ``[number]``, for example behind a pointer."""
+        """Return an argument that is a number, or ``[number]`` for a pointer to one."""
         found = re.match(rb"\[?(-?(?:0x[0-9a-f]+|\d+))", self.arguments[index])
         text = found[1].decode("ascii") if found else ""
         return otherwise if not text else int(text, 8 if re.match(r"0\d", text) else 0)
@@ -82,12 +96,12 @@ class Call:
         return Descriptor(-100 if found[1] == b"AT_FDCWD" else int(found[1]), _path(found[2]))
 
     def has(self, index: int, flag: str) -> bool:
-        """Return True if a flag is among those of an argument."""
+        """Return True if an argument has a flag."""
         return re.search(rb"\b" + flag.encode("ascii") + rb"\b", self.arguments[index]) is not None
 
 
 def options(to: Path) -> list[str]:
-    """How strace is to be called so that what it writes to that file can be read by ``parse_calls``."""
+    """Return strace's options, so that ``parse_calls`` can read the file that it writes."""
     return [
         *("-f", "-q", "-xx", "-ttt", "-y", "-s", str(_MAX_WRITE_BYTES), "-o", str(to)),
         *("-e", "trace=" + ",".join(f"?{name}" for name in CALLS), "-e", "raw=" + ",".join(f"?{name}" for name in _RAW)),
@@ -96,9 +110,10 @@ def options(to: Path) -> list[str]:
 
 
 def parse_calls(written: Path, *, forks: bool = False) -> Iterator[Call]:
-    """The calls in the order in which they have ended. A call of which nobody tells the end had none.
+    """Yield the calls in the order in which they ended.
 
-    ``forks``: only those that make threads and processes.
+    A call without an end in the file is left out. With ``forks``, yield only calls that make
+    threads and processes.
     """
     baseline: dict[int, tuple[int, bytes]] = {}
     with written.open("rb") as lines:
@@ -129,7 +144,8 @@ def _call(thread: int, time: int, text: bytes) -> Iterator[Call]:
 
 
 def _split(arguments: bytes) -> list[bytes]:
-    """At the commas that lie in no bracket. Texts hold none: each of their bytes is written as a number."""
+    """Split at commas outside of brackets. Texts have no commas, because strace writes their bytes
+    as numbers."""
     found, depth, start = [], 0, 0
     for match in re.finditer(rb'"[^"]*"|[][{}(),]', arguments):
         sign = match[0]

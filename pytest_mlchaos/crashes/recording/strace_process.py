@@ -1,4 +1,5 @@
-"""A run in a fresh process whose system calls are told of by strace: it is attached to that process, and tells of its children, too."""
+"""Run a function in a fresh process while strace records its system calls and those of its
+children."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import monotonic, sleep  # by name: whoever patches the module's attributes leaves these alone
+from time import monotonic, sleep  # by name, so that patches of the module's attributes do not affect them
 from typing import Any
 
 from ...engine.activity import TOOL_PROCESSES
@@ -24,16 +25,17 @@ from .strace_parser import options
 __all__ = ["MARK", "TracedDirectory", "await_strace", "check_strace", "run_traced"]
 
 MARK = "/proc/mlchaos step "
-"""A call to remove a directory of that name, which does nothing, tells how many steps are complete."""
+"""An ``rmdir`` of a path with this prefix, which fails, records the number of complete steps in the
+trace."""
 STRACE_TIMEOUT_SECONDS = 60.0
-"""Seconds until strace follows a process."""
+"""Wait at most this long until strace follows a process."""
 _POLL_SECONDS = 0.002
-"""Seconds between two looks at whether the other side has come so far: neither can wake the other."""
+"""Check this often for the other side, because neither process can wake the other."""
 _SET_PTRACER, _ANY = 0x59616D61, -1  # of prctl
 
 
 def check_strace(caller: str) -> None:
-    """Raise ``BadArgument`` where there is no strace."""
+    """Raise ``BadArgument`` if strace is not installed."""
     if shutil.which("strace") is None:
         raise BadArgument(
             f"{caller}: record='syscalls' needs the program strace (Linux), which is not on PATH: install it, or leave record='auto'"
@@ -41,7 +43,8 @@ def check_strace(caller: str) -> None:
 
 
 class StepMarker:
-    """Stands for a recorder in a process that is traced: it tells of the steps, and what has happened is known when the run is over."""
+    """Replaces a recorder in a traced process. It marks the steps, and the changes are known after
+    the run."""
 
     start: Tree | None = None
     unseen: Sequence[int] = ()
@@ -52,7 +55,7 @@ class StepMarker:
 
     @property
     def step(self) -> int:
-        """How many steps are complete."""
+        """Return the number of complete steps."""
         return self._step
 
     @step.setter
@@ -62,44 +65,54 @@ class StepMarker:
             os.rmdir(f"{MARK}{step}")
 
     def drain(self, *, closely: bool = False) -> None:
-        """There is nothing to take in."""
+        """Do nothing, because the changes are known after the run."""
 
     def tree(self) -> Tree | None:
-        """It is not known yet."""
+        """Return None, because the content is known after the run."""
         return None
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class TracedDirectory(LocalDirectory):
-    """A directory whose changes strace tells of."""
+    """A directory whose changes strace records."""
 
     def recorder(self, contents: ContentStore) -> Any:
-        """What marks the steps."""
+        """Return an object that marks the steps."""
         return StepMarker()
 
     def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
-        """Nobody looks."""
+        """Return an empty context, because strace records the changes."""
         return contextlib.nullcontext()
 
 
 def run_traced(function: Any, *args: Any, to: Path, timeout: float | None) -> ProcessResult:
-    """Run ``function(*args, ready)`` in a fresh process that strace follows. ``function`` calls ``await_strace(ready)`` first.
+    """Run ``function(*args, ready)`` in a fresh process under strace.
 
-    What strace tells lies in ``to``. Raises ``BadArgument`` if it may not trace.
+    ``function`` must call ``await_strace(ready)`` first.
+
+    Args:
+        function: The function to run.
+        args: Its arguments.
+        to: The file for strace's output.
+        timeout: The time limit in seconds, or None.
+
+    Raises:
+        BadArgument: strace is not allowed to trace the process.
     """
     ready = to.with_name(f"{to.name}.ready")
     task = fresh_processes().start(function, *args, ready, timeout=timeout)
     try:
         while not ready.exists():
             if select.select([task], [], [], _POLL_SECONDS)[0]:
-                return task.wait()  # it did not come so far
+                return task.wait()  # it ended before it was ready
         with _attach_strace(int(ready.read_text()), to) as strace:
             while strace.poll() is None:
                 if select.select([task], [], [], 10 * _POLL_SECONDS)[0]:
                     break
             else:
+                # strace ends with the process, so the result must arrive soon. If not, strace has failed.
                 if not select.select([task], [], [], 1.0)[0]:
                     task.end()
                     raise BadArgument(f"mlchaos.explore_crashes: record='syscalls' needs ptrace, and strace failed: {_said(strace)}")
@@ -115,12 +128,12 @@ def _attach_strace(pid: int, to: Path) -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the runner
+        start_new_session=True,  # so that Ctrl-C does not reach it
     )
     TOOL_PROCESSES.add(strace.pid)
     try:
         yield strace
-        strace.wait(STRACE_TIMEOUT_SECONDS)  # it ends with the last that it follows
+        strace.wait(STRACE_TIMEOUT_SECONDS)  # strace ends with the last process that it follows
     except subprocess.TimeoutExpired:
         strace.terminate()
         strace.wait(STRACE_TIMEOUT_SECONDS)
@@ -140,9 +153,9 @@ def _said(strace: subprocess.Popen[bytes]) -> str:
 
 
 def await_strace(ready: Path) -> None:
-    """In the process: let strace follow it, and wait until it does."""
+    """Allow strace to attach to this process, and wait until it has."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(_ANY % (1 << 64)), 0, 0, 0)  # where Yama would let parents trace alone
+        ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(_ANY % (1 << 64)), 0, 0, 0)  # Yama may allow only parents to trace
     part = ready.with_name(f"{ready.name}.part")
     part.write_text(str(os.getpid()))
     part.replace(ready)

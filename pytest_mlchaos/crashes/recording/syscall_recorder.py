@@ -1,4 +1,4 @@
-"""What happened to a work directory, made again from the system calls that changed it."""
+"""Rebuild the changes of a work directory from recorded system calls."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ _FORKS = ("fork", "vfork", "clone", "clone3")
 
 
 class SyscallRecorder:
-    """Follows one directory as ``InotifyRecorder`` does, once what strace wrote is known: ``changes`` is what each system call did.
+    """Follows one directory after the run, by replaying strace's output. ``changes`` has the effect
+    of each system call.
 
-    It is made before the run, and holds what lies there then. Files elsewhere that the run writes are followed, too, as they may be moved
-    into the directory.
+    It is created before the run, and reads the directory then. Files elsewhere that the run writes
+    are followed, too, because they may be moved into the directory.
 
-    Fidelity: what is written through a mapping into memory is told by no call, so such a file's content is not known from there on, nor is
-    what a call copies from a file elsewhere that was changed in place, nor the data of calls of ``io_uring``. ``differs``, at the end, are
-    the files that are not what these calls made of them: they come as one last change.
+    Fidelity: no system call shows a write through a memory mapping, so the content of such a file
+    is unknown from then on. Also unknown are data that a call copies from a file elsewhere that
+    changed in place, and data of ``io_uring``. ``differs`` has the files that are not as these
+    calls left them. They form one last change.
     """
 
     def __init__(self, root: Path, contents: ContentStore) -> None:
@@ -54,24 +56,24 @@ class SyscallRecorder:
 
     @property
     def changes(self) -> list[Change]:
-        """What has happened."""
+        """Return the changes so far."""
         return self._history.changes
 
     @property
     def unseen(self) -> list[int]:
-        """How many changes left a content that is not known: a number for each of them."""
+        """Return a number for each change after which the directory's content is unknown."""
         return self._history.unseen
 
     def tree(self) -> Tree | None:
-        """The directory at the end."""
+        """Return the directory at the end."""
         return self._history.frozen(self._history.tree)
 
     def close(self) -> None:
-        """The copies of files are needed no more."""
+        """Close the copies of files."""
         self._shadows.close()
 
     def run(self, written: Path) -> None:
-        """Do all that strace has written, and compare the end with what is there."""
+        """Replay the calls in strace's output, and compare the result with the directory."""
         parents: dict[int, tuple[int, bool, bool]] = {}
         for call in parse_calls(written, forks=True):
             if call.name in _FORKS and call.result > 0:
@@ -84,7 +86,7 @@ class SyscallRecorder:
         self._compare()
 
     def _listed(self) -> Iterator[tuple[str, Path]]:
-        """The files, directories and links in the directory on disk: path, and where."""
+        """Yield the relative and absolute path of each file, directory and link on disk."""
         root = Path(self._history.root)
         if root.is_dir():
             yield "", root
@@ -149,7 +151,7 @@ class SyscallRecorder:
     # -- descriptors -------------------------------------------------------------------------------------------
 
     def _open(self, call: Call, at: int = 0) -> None:
-        """``open(path, flags, mode)``; the arguments begin with the number ``at``."""
+        """Handle ``open(path, flags, mode)``. The arguments begin with the number ``at``."""
         flags = at + 1
         writes = call.has(flags, "O_WRONLY") or call.has(flags, "O_RDWR")
         path, shadow = call.path, None
@@ -173,7 +175,7 @@ class SyscallRecorder:
         self._open(made)
 
     def _opened(self, path: str, call: Call, flags: int, mode: int) -> Shadow | None:
-        """A file is opened to be written, and maybe made."""
+        """Return the copy of a file that is opened for writing, and note the change."""
         history, relative = self._history, self._names.relative(path)
         if call.has(flags, "O_TMPFILE"):
             return self._shadows.new(mode, call.time)
@@ -202,7 +204,7 @@ class SyscallRecorder:
         self._processes.close_range(call.thread, call)
 
     def _closed(self, file: OpenFile) -> None:
-        """Nothing stands for it any more."""
+        """Note that a file is closed, when its last descriptor is."""
         if file.writes and file.shadow is not None and file.shadow.inode.paths:
             self._history.note("closed", min(file.shadow.inode.paths), self._history.tree)
 
@@ -227,7 +229,11 @@ class SyscallRecorder:
             file.appends = call.has(2, "O_APPEND")
 
     def _file(self, call: Call, index: int = 0) -> OpenFile | None:
-        """The open file that an argument stands for. One that came in another way (sent by a process) is written to at a place unknown."""
+        """Return the open file of a descriptor.
+
+        The offset of a descriptor from a different process is unknown, so a write makes the content
+        unknown.
+        """
         told = call.descriptor(index)
         file = self._processes.file(call.thread, told.number)
         if file is None and told.path.startswith("/"):
@@ -258,7 +264,7 @@ class SyscallRecorder:
     # -- contents ----------------------------------------------------------------------------------------------
 
     def _write(self, call: Call, at: int | None = None) -> None:
-        """``at``: where, if that is told."""
+        """Handle a write, at offset ``at`` or at the file's own offset."""
         file = self._file(call)
         if file is None or file.shadow is None:
             return
@@ -277,7 +283,7 @@ class SyscallRecorder:
         self._write(call, None if at == -1 else at)
 
     def _put(self, call: Call, file: OpenFile, data: bytes | None, at: int | None) -> None:
-        """These bytes were written (None: others, so many as the call returned)."""
+        """Write these bytes. None stands for as many unknown bytes as the call returned."""
         shadow = file.shadow
         if shadow is None or not call.result:
             return
@@ -300,7 +306,11 @@ class SyscallRecorder:
         self._copied(call, self._file(call, 1), _offset(call, 2), self._file(call, 0), None)
 
     def _copied(self, call: Call, source: OpenFile | None, start: int | None, target: OpenFile | None, at: int | None) -> None:
-        """So many bytes as the call returned were copied. ``start``, ``at``: from and to where, if not from where each file is at."""
+        """Copy as many bytes as the call returned.
+
+        ``start`` and ``at`` are the offsets in source and target. None stands for a file's own
+        offset.
+        """
         data, offset = None, 0 if source is None else source.at if start is None else start
         if source is not None:
             if source.shadow is not None:
@@ -313,7 +323,7 @@ class SyscallRecorder:
             self._put(call, target, data if data is not None and len(data) == call.result else None, at)
 
     def _ioctl(self, call: Call) -> None:
-        """A clone of a file takes over what another holds."""
+        """Handle FICLONE and FICLONERANGE, which clone a file's content."""
         if call.number(1) & 0xFFFF in (0x9409, 0x940D):
             file = self._processes.file(call.thread, call.descriptor(0).number)
             if file is not None and file.shadow is not None:
@@ -362,11 +372,11 @@ class SyscallRecorder:
         shadow.resize(size)
         self._changed(shadow, "grew", call.time)
         self._history.settled(None)
-        for number in range(index, len(self.changes)):  # not by a write, from front to back: what is shorter is no state
+        for number in range(index, len(self.changes)):  # the length changed at once, so a cut is not a state
             self.changes[number] = dataclasses.replace(self.changes[number], start=size)
 
     def _mmap(self, call: Call) -> None:
-        """What is written so is told by no call."""
+        """Handle a shared writable mapping. No call shows later writes through it."""
         if call.has(3, "MAP_SHARED") and call.has(2, "PROT_WRITE") and not call.has(3, "MAP_ANONYMOUS"):
             file = self._file(call, 4)
             if file is not None and file.shadow is not None:
@@ -374,7 +384,7 @@ class SyscallRecorder:
                 self._changed(file.shadow, "grew", call.time)
 
     def _changed(self, shadow: Shadow, kind: str, time: int) -> None:
-        """A file holds something else."""
+        """Give a file a new content."""
         shadow.time = time
         inode = shadow.inode
         if not inode.paths:
@@ -416,7 +426,7 @@ class SyscallRecorder:
     # -- names -------------------------------------------------------------------------------------------------
 
     def _absolute(self, call: Call, index: int, at: int | None = None) -> str:
-        """Where a path leads, as it is written. ``at``: the argument that is the directory which it starts from."""
+        """Return the absolute path of an argument. Relative ones start at argument ``at``."""
         base = self._processes.directory(call.thread)
         if at is not None and call.descriptor(at).path:
             base = call.descriptor(at).path
@@ -424,7 +434,7 @@ class SyscallRecorder:
         return os.path.join(base, path) if path else base
 
     def _resolved(self, call: Call, index: int, at: int | None = None, *, follow: bool = True) -> str:
-        """Where it leads. ``follow``: a link at its end, too."""
+        """Return the path of an argument without links, at its end only with ``follow``."""
         return self._names.resolve(self._absolute(call, index, at), follow=follow)
 
     def _rename(self, call: Call) -> None:
@@ -493,7 +503,7 @@ class SyscallRecorder:
         self._set(path, None, _modification_time(call.arguments[2], call.time))
 
     def _set(self, path: str, mode: int | None, time: int | None) -> None:
-        """A mode, or a time, tells no state apart, but is put back with it."""
+        """Set a mode or a time. States do not differ by them, but have them restored."""
         shadow, entry = self._names.shadow_at(path), self._names.known(path)
         if isinstance(entry, Folder):
             held = dataclasses.replace(entry, mode=entry.mode if mode is None else mode, mtime=entry.mtime if time is None else time)
@@ -510,7 +520,7 @@ class SyscallRecorder:
     # -- the end -----------------------------------------------------------------------------------------------
 
     def _compare(self) -> None:
-        """What is there is what these calls have made, or it is taken as it is."""
+        """Compare the directory with the result of the calls. Take files that differ as they are."""
         history, before = self._history, self._history.tree
         made = {path: entry[0].versions[entry[1]] if isinstance(entry, tuple) else entry for path, entry in before.items()}
         there = {path: self._there(at, made.get(path)) for path, at in self._listed()}
@@ -528,7 +538,7 @@ class SyscallRecorder:
         history.settled(None)
 
     def _there(self, at: Path, made: File | Link | Folder | None) -> File | Link | Folder | None:
-        """What lies there, as a file that was ``made`` so."""
+        """Return the file at a path. ``made`` is the result of the calls."""
         if at.is_symlink():
             return Link(os.readlink(at))
         status = at.stat()
@@ -557,12 +567,11 @@ def _umask() -> int:
     return 0o022
 
 
-def _nothing(call: Call) -> None:
-    """Of a call that is told of for another one's sake."""
+def _nothing(call: Call) -> None: ...
 
 
 def _mode(call: Call, index: int) -> int:
-    """The mode of a file that is made. ``openat2`` has it in a structure, beside the flags."""
+    """Return the mode of a new file. ``openat2`` has it in a structure with the flags."""
     held = re.search(rb"mode=0([0-7]*)", call.arguments[index - 1])
     if held is not None:
         return int(held[1] or b"0", 8)
@@ -581,6 +590,6 @@ def _on_disk(path: str, at: int, size: int) -> bytes | None:
 
 
 def _modification_time(told: bytes, now: int) -> int:
-    """The second of two times (ns)."""
+    """Return the second of two times (ns)."""
     found = re.findall(rb"tv_sec=(\d+), tv_nsec=(\d+)", told)
     return int(found[1][0]) * 1_000_000_000 + int(found[1][1]) if len(found) == 2 else now

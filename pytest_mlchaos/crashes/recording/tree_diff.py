@@ -1,4 +1,4 @@
-"""The changes that lead from one content of a directory to the next that was seen: those that are certain, else one for all of it."""
+"""Find the changes between two contents of a directory: those that are certain, else one for all."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["TreeChange", "TreeSnapshot", "differences"]
 
 Key = tuple[int, int]
 _ZERO_PROBE_BYTES = 512
-"""So many bytes are looked at."""
+"""Check this many bytes for zeros."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TreeSnapshot:
-    """A directory's content as it was seen, and which file (device, inode) each path was."""
+    """A directory's content, with the (device, inode) of each path."""
 
     tree: Tree
     keys: Mapping[str, Key]
 
     def is_same(self, path: str, other: TreeSnapshot) -> bool:
-        """Whether both have the same there: the same file, holding the same."""
+        """Return True if a path is the same file with the same content in both."""
         return self.keys.get(path) == other.keys.get(path) and self.tree.get(path) == other.tree.get(path)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TreeChange:
-    """One change; ``after``: the whole directory behind it."""
+    """One change. ``after`` is the whole directory after it."""
 
     kind: Kind
     path: str
@@ -42,9 +42,17 @@ class TreeChange:
 def differences(
     before: TreeSnapshot, after: TreeSnapshot, contents: ContentStore, torn: Callable[[str], bool], newest: Callable[[str], int]
 ) -> list[TreeChange]:
-    """What happened. ``torn``: whether a file was written to, and nothing else was done; ``newest``: when a path's status changed.
+    """Return the changes between two snapshots.
 
-    Where several things happened, their order is not known: they are one change, and no content in between is made up.
+    If several things happened, their order is unknown. They are then one change, and no content in
+    between is made up.
+
+    Args:
+        before: The earlier snapshot.
+        after: The later snapshot.
+        contents: The store of their contents.
+        torn: Returns True if a file was only written to.
+        newest: Returns the time of a path's last status change.
     """
     gone = before.tree.keys() - after.tree.keys()
     came = after.tree.keys() - before.tree.keys()
@@ -67,7 +75,7 @@ def differences(
 
 
 def _are_files(before: TreeSnapshot, after: TreeSnapshot, paths: set[str]) -> bool:
-    """Whether they were, and are, the same plain files."""
+    """Return True if these paths were and are the same plain files."""
     return all(
         isinstance(before.tree[path], File) and isinstance(after.tree[path], File) and before.keys[path] == after.keys[path]
         for path in paths
@@ -75,7 +83,7 @@ def _are_files(before: TreeSnapshot, after: TreeSnapshot, paths: set[str]) -> bo
 
 
 def _written(before: TreeSnapshot, after: TreeSnapshot, contents: ContentStore, path: str, torn: Callable[[str], bool]) -> TreeChange:
-    """A file holds something else."""
+    """Return the change of a file whose content changed."""
     old, new = before.tree[path], after.tree[path]
     assert isinstance(old, File)
     assert isinstance(new, File)
@@ -88,15 +96,16 @@ def _written(before: TreeSnapshot, after: TreeSnapshot, contents: ContentStore, 
 
 
 def _start(contents: ContentStore, content: Content, size: int) -> int:
-    """From where on a file that has grown has beginnings that may be left.
+    """Return the length from which cuts of a grown file are possible states.
 
-    What was added and begins with zeros was given its length first, or has a hole, for all that is known: it has none.
+    If the new part begins with zeros, the file may have been given its length first, or have a
+    hole. Then no cut is.
     """
     return size if contents.part(content, size, _ZERO_PROBE_BYTES).strip(b"\0") else content.size
 
 
 def _top(paths: set[str]) -> str | None:
-    """The one path that all of these are, or lie below; None where there is none."""
+    """Return the path to which all others belong or under which they are, or None."""
     if not paths:
         return None
     first = min(paths, key=lambda path: (path.count("/") if path else -1, path))
@@ -105,7 +114,7 @@ def _top(paths: set[str]) -> str | None:
 
 
 def _source(before: TreeSnapshot, after: TreeSnapshot, origin: str | None, path: str | None) -> TreeChange | None:
-    """The rename that this is, if it is one and nothing else."""
+    """Return the rename, if the difference is exactly one rename, or None."""
     if not origin or not path or before.keys[origin] != after.keys[path]:
         return None
     inside = f"{path}/"
@@ -118,7 +127,7 @@ def _source(before: TreeSnapshot, after: TreeSnapshot, origin: str | None, path:
 def _came(
     before: TreeSnapshot, after: TreeSnapshot, contents: ContentStore, path: str, torn: Callable[[str], bool] | None
 ) -> list[TreeChange]:
-    """Something is new. ``torn`` None: and so is what lies below it."""
+    """Return the changes for a new path. ``torn`` is None if paths below it are new, too."""
     node: Node = after.tree[path]
     if torn is not None and not isinstance(node, File):
         return [TreeChange("link" if isinstance(node, Link) else "folder", path, after.tree)]

@@ -1,4 +1,4 @@
-"""The directories that are watched, by name, and what lies in them on disk."""
+"""Map inotify watches to the directories that they watch, and list those."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Watches", "status_of"]
 
 
 class Watches:
-    """Which directory each watch stands for."""
+    """The directory of each watch."""
 
     def __init__(self, inotify: Inotify, root: str) -> None:
         self._inotify = inotify
@@ -23,11 +23,11 @@ class Watches:
         self.parent = -1 if parent is None else parent
 
     def at(self, path: str) -> str:
-        """Where a path lies on disk."""
+        """Return the absolute path."""
         return os.path.join(self._root, path) if path else self._root
 
     def path_of(self, event: Event) -> str | None:
-        """What an event is about; None for what is not, or no longer, in this directory."""
+        """Return the relative path of an event, or None if it is outside the directory."""
         if event.watch == self.parent:
             return ""
         above = self._watches.get(event.watch)
@@ -36,25 +36,25 @@ class Watches:
         return f"{above}/{event.name}" if above else event.name
 
     def rename(self, origin: str, path: str) -> None:
-        """A directory has another name."""
+        """Rename a directory."""
         self._watches = {watch: moved_path(name, origin, path) for watch, name in self._watches.items()}
 
     def forget(self, path: str) -> None:
-        """A directory, and all below it, is watched no longer."""
+        """Stop watching a directory and those below it."""
         inside = f"{path}/" if path else ""
         for watch in [watch for watch, name in self._watches.items() if name == path or name.startswith(inside)]:
             del self._watches[watch]
             self._inotify.forget(watch)
 
     def watch(self, path: str) -> int | None:
-        """Watch a directory from now on; None where there is none."""
+        """Watch a directory, and return the watch, or None if the directory does not exist."""
         watch = self._inotify.add(self.at(path))
         if watch is not None:
             self._watches[watch] = path
         return watch
 
     def mode(self, path: str) -> Folder:
-        """A directory's mode and time."""
+        """Return a directory's mode and time."""
         try:
             status = os.lstat(self.at(path))
         except OSError:
@@ -62,7 +62,8 @@ class Watches:
         return Folder(stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
     def below(self, path: str) -> dict[str, Folder | None]:
-        """All that lies below a directory; each directory in it is watched first."""
+        """Return all entries below a directory. Each directory in it is watched before it is
+        listed."""
         found: dict[str, Folder | None] = {}
         try:
             entries = sorted(os.scandir(self.at(path)), key=lambda entry: entry.name)
@@ -79,7 +80,7 @@ class Watches:
 
 
 def status_of(path: str) -> os.stat_result | None:
-    """A path's status; None for nothing."""
+    """Return a path's status, or None if it does not exist."""
     try:
         return os.lstat(path)
     except OSError:
