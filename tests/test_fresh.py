@@ -468,7 +468,7 @@ def test_what_cannot_be_sent_home_is_an_error_that_says_so(fresh, what):
     pytest.importorskip("cloudpickle")
     error = fresh.run(what).error
     assert isinstance(error, BadArgument)
-    assert "cannot be sent home" in str(error)
+    assert "cannot be sent back" in str(error)
     assert type(what()).__name__ in str(error)
 
 

@@ -240,7 +240,7 @@ def test_random_numbers_go_on_from_the_tests_and_differ_after_a_restart(isolated
             "ChildProcessError: the subject's process was killed by SIGTERM before the subject returned",
         ),
         ("os._exit(3)", "ChildProcessError: the subject's process exited with code 3 before the subject returned"),
-        ("return (i for i in ())", "BadArgument: mlchaos.run: what the subject returned (generator) cannot be sent home"),
+        ("return (i for i in ())", "BadArgument: mlchaos.run: what the subject returned (generator) cannot be sent back"),
     ],
 )
 def test_what_ends_it_otherwise_is_said(isolated, body, message):

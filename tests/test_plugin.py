@@ -276,7 +276,7 @@ def test_a_bad_command_line_stops_at_start_up(sensors, args, ini, message):
         ("@chaos.call_failure(target='json:dumpz')", "TargetNotFound: target 'json:dumpz': json has no attribute 'dumpz'"),
         ("@chaos.call_failure(target=chaos.one_of('json:dumps', 'json:dumpz'))", "json has no attribute 'dumpz'"),
         ("@pytest.mark.mlchaos(at=3)", "expected pytest.mark.mlchaos(fault='gpu_oom', ...)"),
-        ("@chaos.crash(site=st.text())", "a parameter that decides the site cannot be a strategy; use chaos.one_of"),
+        ("@chaos.crash(site=st.text())", "a parameter that decides the site cannot be a strategy. Use chaos.one_of"),
     ],
 )
 def test_a_bad_mark_fails_that_one_test_in_a_line(sensors, declared, message):

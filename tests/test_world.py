@@ -225,7 +225,7 @@ def test_a_value_that_cannot_be_sent_home_is_an_error_where_it_is_asked_for(mlch
     """The rank has finished all the same."""
     run = mlchaos.world(ranks=1).run(lambda: (i for i in range(3)))
     run.assert_finished()
-    with pytest.raises(BadArgument, match=r"the value of rank 0 cannot be sent home.*generator"):
+    with pytest.raises(BadArgument, match=r"the value of rank 0 cannot be sent back.*generator"):
         _ = run.ranks[0].value
 
 

@@ -1,1 +1,1 @@
-"""Processes that the tool starts: the warm process that others are forked from, and how none is left behind."""
+"""The processes that the plugin starts: a warm process, the processes forked from it, and their clean-up."""

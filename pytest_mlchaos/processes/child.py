@@ -1,4 +1,4 @@
-"""What a forked process does at its start and at its end, so that it is one as a shell would have started it."""
+"""Set up a forked process, and end it, so that it behaves like one that a shell has started."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from .subject_pickling import SameFiles, dumps
 __all__ = ["STACK_SIGNAL", "Start", "become", "exit_code", "join_threads", "leave", "pack_error", "print_error", "tell"]
 
 STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (2 if hasattr(signal, "SIGRTMAX") else 0)
-"""Makes such a process write where it stands; one that no scheduler sends."""
+"""The signal that makes such a process write its stacks. No scheduler sends it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a process starts with: the runner's own, where nothing else is said."""
+    """The initial state of a process. By default it is the runner's own."""
 
     environment: Mapping[str, str]
     directory: str
@@ -44,7 +44,7 @@ class Start:
 
     @classmethod
     def here(cls) -> Start:
-        """As this process is now."""
+        """Return the state of this process."""
         return cls(
             environment=dict(os.environ),
             directory=os.getcwd(),
@@ -57,7 +57,15 @@ class Start:
 
 
 def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> None:
-    """Make this forked process one that starts with ``start``, writes to ``out`` and ``err``, and its stacks to ``stacks``."""
+    """Set up this forked process with ``start``.
+
+    Args:
+        start: The initial state.
+        files: The finder of the user's modules.
+        out: The descriptor for stdout.
+        err: The descriptor for stderr.
+        stacks: The descriptor for dumps of the stacks.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _inherited.append(_newest_finalizer())
     signal.set_wakeup_fd(-1)
@@ -81,37 +89,37 @@ def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> N
 
 
 def _stream(fd: int) -> TextIO:
-    """A text stream that has written each line before the process can be killed."""
+    """Return a text stream with line buffering, so that each line is written before the process can be killed."""
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _use_threads(number: str) -> None:
-    """As many as the environment says: the warm process, where torch has read it, has one."""
+    """Use the number of threads that the environment sets. In the warm process, torch has only one."""
     number, torch = number.partition(",")[0], sys.modules.get("torch")
     if torch is not None and number.isdecimal() and 0 < int(number) != torch.get_num_threads():
         torch.set_num_threads(int(number))
 
 
 def pack_error(error: BaseException) -> tuple[str, bytes | None]:
-    """As ``remote_state.pack_error``, for classes that pickle alone cannot send."""
+    """Do the same as ``remote_state.pack_error``, also for classes that only cloudpickle can send."""
     return remote_state.pack_error(error, dumps)
 
 
 def print_error(error: BaseException) -> str:
-    """Write the traceback to stderr, from the first frame on that is not ours; return it as it may be shown."""
+    """Print the traceback to stderr, without our frames at its start. Return it in the form that may be shown."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
-    print(text, end="", file=sys.stderr)  # noqa: T201  # what the interpreter does
+    print(text, end="", file=sys.stderr)  # noqa: T201  # the interpreter does the same
     return traceback_text(error, trace or error.__traceback__)
 
 
 def exit_code(stop: SystemExit) -> int:
-    """What the process exits with."""
+    """Return the exit code of the process."""
     if stop.code is None or isinstance(stop.code, int):
         return (stop.code or 0) & 0xFF
-    print(stop.code, file=sys.stderr)  # noqa: T201  # what the interpreter does
+    print(stop.code, file=sys.stderr)  # noqa: T201  # the interpreter does the same
     return 1
 
 
@@ -125,39 +133,48 @@ def _newest_finalizer() -> int:
 
 
 def _finalizers(most: int | None = None) -> Iterator[Any]:
-    """What ``weakref.finalize`` has registered, the newest first."""
+    """Return the entries of ``weakref.finalize``, the newest first."""
     registry = getattr(weakref.finalize, "_registry", {})
     return itertools.islice(reversed(registry.values()), most)
 
 
 def _forget_inherited_finalizers() -> None:
-    """There are thousands, which took 30 ms; and a temporary directory of the warm process' is not this one's to remove."""
+    """Drop the finalizers of the warm process.
+
+    There are thousands, which took 30 ms. They would also remove temporary directories of the warm process.
+    """
     registry = getattr(weakref.finalize, "_registry", {})
-    _forgotten.append(registry)  # to free it is to copy the pages that they are in
+    # Freeing the registry would copy the memory pages that it is in.
+    _forgotten.append(registry)
     own = itertools.takewhile(lambda item: item[1].index > _inherited[-1], reversed(registry.items()))
     weakref.finalize._registry = dict(reversed(list(own)))  # type: ignore[attr-defined]
 
 
 def tell(*message: Any) -> None:
-    """Tell the runner, from a fresh process; it has been told when this returns, however the process ends. Elsewhere nobody hears it."""
+    """Send a message from a fresh process to the runner. Do nothing in other processes.
+
+    The message has left the process when this returns, so it arrives even if the process is killed afterwards.
+    """
     if home:
         home[-1]("told", *message)
 
 
 home: list[Outbox] = []
-"""Where a fresh process tells what happens."""
+"""The outbox of a fresh process."""
 
 
 def join_threads() -> None:
-    """Wait for the threads that are no daemons, as the interpreter does when the main thread is done."""
+    """Wait for the threads that are not daemons, as the interpreter does at its end."""
     with contextlib.suppress(Exception):
-        threading._shutdown()  # type: ignore[attr-defined]  # it knows of idle workers, too
+        threading._shutdown()  # type: ignore[attr-defined]  # it includes idle workers of pools
 
 
 def leave(code: int, waiting: socket.socket | None = None) -> NoReturn:
-    """What the interpreter does at its end, and no more: the forked copies of others' objects are not finalised.
+    """End the process as the interpreter does, but without finalizing the copies of the warm process's objects.
 
-    ``waiting`` is told the code when nothing more can happen: until the kernel has taken the process apart takes some 10 ms.
+    Args:
+        code: The exit code.
+        waiting: A socket that receives the code as soon as nothing more can happen. The kernel needs some 10 ms more to remove the process.
     """
     try:
         with contextlib.suppress(Exception):

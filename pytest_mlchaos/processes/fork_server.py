@@ -1,6 +1,7 @@
-"""A warm process that others are forked from: it has imported what is slow to import, and done nothing else.
+"""Run a warm process that has imported the slow libraries and done nothing else. Other processes are forked from it.
 
-Not ``multiprocessing``'s: there is one of that in a process, it belongs to the user, and what it forks is hard to end for certain.
+This does not use the fork server of ``multiprocessing``. Each process has only one of these, which belongs to the user, and its
+children are hard to end reliably.
 """
 
 from __future__ import annotations
@@ -29,27 +30,32 @@ from .messages import read_message, write_message
 __all__ = ["ForkServer", "import_modules", "serve", "threads"]
 
 IMPORT_TIMEOUT_SECONDS = 180.0
-"""Seconds until the libraries are imported; a cold disk takes long."""
+"""The time limit for the imports. A cold disk takes long."""
 MAX_FDS = 250
 _BOOT = (
     "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.processes.fork_server import serve; sys.path[:] = {path!r}; "
     "serve({fd}, {entry!r})"
 )
-"""The package comes from where this process has it, whatever else is on the path."""
+"""The package comes from the folder that this process uses, also if ``sys.path`` has a different one."""
 _FORK, _IMPORT = b"w", b"i"
 _POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
-"""What keeps libraries from starting threads when they are imported: a forked process would lack them."""
+"""The variables that keep libraries from starting threads when they are imported. A forked process would lack these threads."""
 _SINGLE = dict.fromkeys((*_POOLS, "OMP_NUM_THREADS"), "1")
-"""Variables of the warm process. What is forked may use more threads: its own environment says how many."""
+"""The variables of the warm process. A forked process may use more threads: its own environment sets the number."""
 
 
 class ForkServer:
-    """One warm process; it ends with this process, however this one ends.
+    """One warm process, which ends with this process, also if this one is killed.
 
-    ``entry``: ``"module:function"`` of this package, which a forked process runs with its file descriptors. ``threads``: how many the warm
-    process has once it has imported everything; a fork has one alone, whatever the others were at (0: not known here).
-    ``import_reads``: what the names of the variables begin with that the libraries read when they are imported. If one of them has
-    changed, ``start`` replaces the warm process, because a fork cannot make a library read them again. ``reread``: but these.
+    Args:
+        preload: The modules to import.
+        entry: The function of this package that a forked process runs with its file descriptors, as ``"module:function"``.
+        import_reads: The prefixes of the variables that the libraries read when they are imported. If such a variable has changed,
+            ``start`` replaces the warm process, because a fork cannot make a library read it again.
+        reread: The exceptions from ``import_reads``: variables that each process reads again.
+
+    Attributes:
+        threads: The number of threads of the warm process after its imports (0: unknown). A forked process has only one of them.
     """
 
     def __init__(self, preload: Iterable[str], entry: str, import_reads: tuple[str, ...] = (), reread: Container[str] = ()) -> None:
@@ -67,19 +73,20 @@ class ForkServer:
             os.register_at_fork(after_in_child=self._forget)
 
     def fork(self, fds: Sequence[int]) -> None:
-        """Have a process forked that holds these file descriptors, and runs the entry with them."""
+        """Fork a process that holds these file descriptors and runs the entry with them."""
         with self._lock:
             with contextlib.suppress(OSError):
                 self._send(fds)
                 return
-            self._close()  # it has died, or was killed: once more, with a new one
+            # It has died, so try again with a new one.
+            self._close()
             try:
                 self._send(fds)
             except OSError as error:
                 raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
 
     def start(self) -> None:
-        """Start the warm process unless it runs. Wait for its imports, which take seconds; an interruption ends it."""
+        """Start the warm process if it does not run. Wait for its imports, which take seconds. An interruption ends it."""
         with self._lock:
             if self._socket is not None and self._environment != self._read_at_import():
                 self._close()
@@ -90,7 +97,7 @@ class ForkServer:
                     raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
 
     def preload(self, names: Iterable[str]) -> None:
-        """Have these modules imported, too, in what is forked from now on. What fails to be imported there is left out."""
+        """Import these modules, too, for later forks. A module that fails to be imported there is left out."""
         with self._lock:
             more = [name for name in dict.fromkeys(names) if name not in self._preload]
             self._preload.update(dict.fromkeys(more))
@@ -100,13 +107,15 @@ class ForkServer:
                     write_message(self._socket.fileno(), more)
                     self._await()
                 except OSError:
-                    self._close()  # it has died, or was killed: the next one begins with all of them
+                    # It has died: the next one imports all of them.
+                    self._close()
                 except BaseException:
-                    self._close(kill=True)  # nobody reads its answer: the next one begins with all of them
+                    # Its answer would be left unread: the next one imports all of them.
+                    self._close(kill=True)
                     raise
 
     def stop(self) -> None:
-        """End the warm process, and wait until it is gone."""
+        """End the warm process, and wait for its end."""
         with self._lock:
             self._close()
 
@@ -117,7 +126,7 @@ class ForkServer:
         socket.send_fds(self._socket, [_FORK], list(fds))
 
     def _read_at_import(self) -> Mapping[str, str]:
-        """Return the variables that the libraries read when they are imported, but for those that each process sets or reads anew."""
+        """Return the variables that the libraries read at import, without those that each process sets or reads anew."""
         names = (name for name in os.environ if name.startswith(self._import_reads) and name not in _SINGLE and name not in self._reread)
         return {name: os.environ[name] for name in names}
 
@@ -141,7 +150,7 @@ class ForkServer:
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
                     env=environment,
-                    start_new_session=True,  # Ctrl-C is for the runner; what it means for ranks, the runner says
+                    start_new_session=True,  # Ctrl-C is for the runner, which ends the ranks itself
                 )
                 TOOL_PROCESSES.add(self._process.pid)
                 self._socket = ours
@@ -159,7 +168,7 @@ class ForkServer:
                 raise
 
     def _await(self) -> None:
-        """Wait until all that was to be imported is."""
+        """Wait until the warm process has imported everything."""
         assert self._socket is not None
         self._socket.settimeout(IMPORT_TIMEOUT_SECONDS)
         answer = read_message(self._socket.recv)
@@ -169,7 +178,7 @@ class ForkServer:
         self.threads = answer
 
     def _close(self, *, kill: bool = False) -> None:
-        """End the warm process; ``kill``: it may be in the middle of its imports, and would not notice for seconds."""
+        """End the warm process. ``kill`` is for one in the middle of its imports, which would not notice for seconds."""
         with deferred():
             if self._socket is not None:
                 self._socket.close()
@@ -185,18 +194,22 @@ class ForkServer:
                     process.wait()
 
     def _forget(self) -> None:
-        """In a forked child: the warm process is the parent's, and must not outlive it because a child holds its socket."""
+        """Detach a forked child from the warm process.
+
+        The warm process is the parent's. It must not outlive the parent because a child holds its socket.
+        """
         self._lock = threading.Lock()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
         if self._process is not None:
-            self._process.returncode = 0  # no child of this process: nothing to wait for
+            # Not a child of this process, so there is nothing to wait for.
+            self._process.returncode = 0
             self._process = None
 
 
 def serve(fd: int, entry: str) -> None:
-    """Import, then fork whenever asked, until the other end of the socket is closed."""
+    """Import the modules, then fork on each request, until the other end of the socket is closed."""
     module, _, name = entry.partition(":")
     main = getattr(importlib.import_module(module), name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -222,20 +235,21 @@ def _names(runner: socket.socket) -> Sequence[str]:
 
 
 def import_modules(names: Iterable[str]) -> int:
-    """Import these modules, where they can be; gives the threads that this process has now."""
+    """Import these modules if possible, and return the number of threads of this process."""
     for name in names:
         if name not in sys.modules:
             try:
                 importlib.import_module(name)
-            except BaseException as error:  # noqa: BLE001  # whatever a foreign module raises: who needs it will see
+            except BaseException as error:  # noqa: BLE001  # any module may fail: code that needs it will raise
                 error.__traceback__ = None
     gc.collect()
-    gc.freeze()  # a collection in a forked process does not touch, and so copy, what all share
+    # A collection in a forked process then does not touch, and so does not copy, the shared pages.
+    gc.freeze()
     return threads()
 
 
 def threads() -> int:
-    """How many threads this process has, those of C libraries included (Linux; elsewhere 0)."""
+    """Return the number of threads of this process, with those of C libraries (Linux, 0 on other systems)."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

@@ -1,4 +1,4 @@
-"""What is loaded in this process: a fresh one need not import it again."""
+"""Track the modules that this process has imported, so that fresh processes need not import them again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["LateImports", "Modules"]
 
 _OURS = __name__.partition(".")[0]
 _MAX_SEARCHED_BYTES = 1 << 24
-"""Bytes of a pickle that are searched for the names of the user's modules."""
+"""The number of bytes of a pickle that are searched for the names of the user's modules."""
 
 
 class Modules:
-    """What is loaded here, and so is imported there beforehand.
+    """The modules that this process has imported, to be imported in advance for fresh processes.
 
-    ``libraries``: all but the user's, in the order of import; the warm process has them. ``generation``: rises when supervisors forked
-    before lack something, or have it from another file. ``late``: libraries that an earlier process imported on its way; supervisors
-    import them, too.
-    ``unsafe``: modules that start threads, or end the process, and so are imported by each process. ``sources``: files of code of which
-    processes have read lines, as tracebacks do.
+    Attributes:
+        libraries: All modules except the user's, in the order of import. The warm process has them.
+        generation: A number that increases if existing supervisors lack a module, or have it from a different file.
+        late: Libraries that an earlier fresh process imported. Supervisors import them, too.
+        unsafe: Modules that start threads or end the process, so that each process must import them itself.
+        sources: Source files of which processes have read lines, for example for tracebacks.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Modules:
         self._users: dict[str, ModuleType | None] = {}
 
     def look(self) -> bool:
-        """Look again; True when there is a new generation."""
+        """Look for new modules, and return True if there is a new generation."""
         new = [name for name in sys.modules.copy() if name not in self._seen]
         other = [name for name, module in self._users.items() if sys.modules.get(name) is not module]
         if not new and not other:
@@ -54,20 +55,24 @@ class Modules:
         return bool(other or more)
 
     def learn(self, names: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
-        """A process has imported these libraries, in this order, and read lines of these files; the next ones shall find them there."""
+        """Record the libraries that a process has imported, in order, and the source files that it has read.
+
+        Later processes start with them.
+        """
         self.late.update(dict.fromkeys(names))
         self.sources.update(dict.fromkeys(sources))
 
     def wanted(self, payload: bytes) -> set[str]:
-        """The user's modules that a pickle names, and maybe some more."""
+        """Return the user's modules that a pickle names, and maybe a few more."""
         text = payload[:_MAX_SEARCHED_BYTES]
         return {name for name in self._users if name not in self.unsafe and name.encode() in text}
 
 
 class LateImports:
-    """The libraries that this process imports from now on, if they are what they would be at any other time.
+    """Track the libraries that this process imports from now on, if they do not depend on the program.
 
-    A program that sets a variable of its environment may mean a library that reads it when it is imported, and then imports it for itself.
+    A program that sets a variable of its environment may do so for a library that reads it at import. Such a library must be imported by
+    that program itself.
     """
 
     def __init__(self) -> None:
@@ -76,8 +81,9 @@ class LateImports:
         sys.addaudithook(self._heard)
 
     def imported(self) -> list[str]:
-        """In the order of import; nothing where the program has changed its environment."""
-        more = itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._known))  # to look at all is to copy their pages
+        """Return the libraries in the order of import, or none if the program has changed its environment."""
+        # A look at all modules would copy their memory pages.
+        more = itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._known))
         late = [name for name in more if _is_library(name, sys.modules.get(name))]
         return late[::-1] if self._as_started else []
 
@@ -87,7 +93,7 @@ class LateImports:
 
 
 def _by_an_import(frame: FrameType | None) -> bool:
-    """Whether a library does this while it is imported (torch does, with a variable of its own), rather than for the program."""
+    """Return True if a library changes the environment during its import, as torch does, and not the program."""
     while frame is not None and not is_users(frame.f_code.co_filename):
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
@@ -100,7 +106,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _is_library(name: str, module: object) -> bool:
-    """Return True for a module that is not the user's, and can be imported by its name. (``pytest.__main__`` would run.)"""
+    """Return True for a module that is not the user's, and can be imported by name. (``pytest.__main__`` would run.)"""
     spec = getattr(module, "__spec__", None)
     if getattr(spec, "name", None) != name or name.rpartition(".")[2] == "__main__":
         return False

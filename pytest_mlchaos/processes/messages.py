@@ -1,4 +1,4 @@
-"""Messages between processes of one test run: pickles, each behind its length."""
+"""Send messages between processes of one test run, as pickles with their length in front."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_message(fd: int, message: Any) -> None:
 
 
 def read_message(read: Callable[[int], bytes]) -> Any:
-    """Read one message, and not a byte more; None where the other end is closed. ``read(n)`` gives n bytes or fewer."""
+    """Read exactly one message, and return None if the other end is closed. ``read(n)`` returns at most n bytes."""
     head = _exactly(read, _LENGTH.size)
     data = None if head is None else _exactly(read, *_LENGTH.unpack(head))
     return None if data is None else pickle.loads(data)  # written by our own processes
@@ -41,7 +41,7 @@ def _exactly(read: Callable[[int], bytes], size: int) -> bytearray | None:
 
 
 class Outbox:
-    """The writing end that threads share. Once nobody reads any more, messages are dropped."""
+    """The writing end, which threads share. If the reader is gone, messages are dropped."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -49,20 +49,20 @@ class Outbox:
         self._lock = threading.RLock()
 
     def __call__(self, *message: Any) -> None:
-        """Send a message; it has left this process when this returns. A forked child sends none."""
+        """Send a message. It has left this process when this returns. A forked child sends nothing."""
         if os.getpid() == self._owner:
             with self._lock, contextlib.suppress(BrokenPipeError):
                 write_message(self._fd, message)
 
 
 class Inbox:
-    """The reading end: bytes in, whole messages out."""
+    """The reading end, which turns bytes into messages."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """The messages that these bytes complete."""
+        """Yield the messages that are complete with these bytes."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
@@ -74,7 +74,7 @@ class Inbox:
             yield message
 
     def wait(self, read: Callable[[], bytes]) -> Any:
-        """The next message, or None when the other end is closed. For one who expects one message at a time."""
+        """Return the next message, or None if the other end is closed. Use it if one message is expected at a time."""
         while True:
             data = read()
             if not data:

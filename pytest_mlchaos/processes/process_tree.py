@@ -1,4 +1,4 @@
-"""The processes below one: those that it has forked, those that these have started, and orphans. All can be ended."""
+"""Find and end the processes below one: its children, their children, and orphans."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["adopt_orphans", "children", "descendants", "die_with_parent", "end_a
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _TASKS = Path("/proc/self/task")
 KILL_TIMEOUT_SECONDS = 10.0
-"""Seconds for killed processes to be gone."""
+"""The time limit for killed processes to disappear."""
 MAX_NAME_CHARACTERS = 80
-"""Characters of a command line."""
+"""The maximum length of a command line."""
 
 OnExit = Callable[[int, int], object]
-"""Is told of each process that has ended: its id, and its status as ``os.waitpid`` gives it."""
+"""A function that is called for each ended process, with its id and its status from ``os.waitpid``."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -33,19 +33,19 @@ def _prctl(option: int, value: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """From now on, a process below this one whose parent ends gets this one as its parent, whatever session it is in (Linux)."""
+    """Become the parent of all processes below this one whose parent ends, also in different sessions (Linux)."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
-    """The kernel kills this process when ``parent`` is gone (Linux)."""
+    """Let the kernel kill this process when ``parent`` ends (Linux)."""
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was faster
+    if os.getppid() != parent:  # the parent has ended before the call
         os._exit(1)
 
 
 def reap(ended: OnExit = lambda pid, status: None) -> bool:
-    """Take in the children that have ended; False when there is none left, ended or not."""
+    """Collect the children that have ended. Return False if no children are left."""
     try:
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -57,7 +57,7 @@ def reap(ended: OnExit = lambda pid, status: None) -> bool:
 
 
 def end_all(known: Iterable[int] = (), ended: OnExit = lambda pid, status: None) -> None:
-    """Kill until there is nobody left: orphans of those killed come to this process, and are next."""
+    """Kill all processes below this one. Orphans of killed processes become children of this one, and are next."""
     gone = time.monotonic() + KILL_TIMEOUT_SECONDS
     while reap(ended) and time.monotonic() < gone:
         for pid in (*known, *children()):
@@ -70,16 +70,16 @@ def end_all(known: Iterable[int] = (), ended: OnExit = lambda pid, status: None)
 
 
 def children() -> list[int]:
-    """The processes whose parent this is, ended ones that nobody has waited for included (Linux)."""
+    """Return the children of this process, also ended ones that are not collected yet (Linux)."""
     try:
         return [int(pid) for task in _TASKS.iterdir() for pid in (task / "children").read_text().split()]
-    except OSError:  # a kernel without that list
+    except OSError:  # a kernel without that file
         me = os.getpid()
         return [pid for pid, parent in _parents() if parent == me]
 
 
 def descendants() -> list[int]:
-    """The processes below this one that still run (Linux)."""
+    """Return the running processes below this one (Linux)."""
     if not children():
         return []
     below, found = {os.getpid()}, -1
@@ -91,7 +91,7 @@ def descendants() -> list[int]:
 
 
 def _parents() -> Iterator[tuple[int, int]]:
-    """Each process that runs, with its parent (Linux)."""
+    """Yield each running process with its parent (Linux)."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, parent = path.read_text().rpartition(")")[2].split()[:2]
@@ -100,7 +100,7 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 
 def process_name(pid: int) -> str:
-    """A process' command line, shortened (Linux; elsewhere its id)."""
+    """Return the shortened command line of a process (Linux), or its id on other systems."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
         text = command_text(command) if command[0] else Path(f"/proc/{pid}/comm").read_text().strip()

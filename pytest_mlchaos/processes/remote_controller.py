@@ -1,4 +1,4 @@
-"""A trial that goes on in another process: what that tells, as it happens, and how the runner's controller takes it over."""
+"""Run a trial in a different process, which reports its events to the runner's controller."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .child import pack_error
 __all__ = ["ReportingClock", "ReportingController", "site_modules", "tell_before_exit"]
 
 Tell = Callable[..., object]
-"""Sends a message; it has left this process when this returns."""
+"""A function that sends a message. The message has left this process when it returns."""
 
 
 class ReportingClock(RealClock):
-    """The real clock; to wait for ever is to hang, and the runner is told."""
+    """The real clock of a fresh process. An endless wait is reported to the runner as a hang."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -40,7 +40,7 @@ class ReportingClock(RealClock):
 
 
 class ReportingController(Controller):
-    """Tells the runner of visits and strikes before they take effect: a process that dies has told of its death."""
+    """A controller that reports visits and strikes before they take effect, so that a process reports even its own death."""
 
     def __init__(self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -60,18 +60,19 @@ class ReportingController(Controller):
         counter.advance = advance
 
     def die(self, crash: SimulatedCrash) -> None:
-        """The process is killed at no visit."""
+        """End the process at a moment that is not a visit."""
         self._striking = None
-        if self.signalled is not None:  # an operation that waits for a signal's handler does not happen
+        # The operation that a signal handler interrupted does not happen.
+        if self.signalled is not None:
             self._send("failed", self.signalled)
         super().die(crash)
 
     def preemption_over(self, told: Preemption) -> None:
-        """What became of SIGTERM, before SIGKILL comes."""
+        """Report the effects of SIGTERM before SIGKILL arrives."""
         self._send("preempted", told)
 
     def inject(self, error: BaseException) -> None:
-        """Remember that an exception is a fault's doing; a crash ends the process."""
+        """Record an exception as injected. A crash also ends the process."""
         if self.forks is None or not self.forks.name:
             self.hear()
             if self._striking is not None:
@@ -81,11 +82,11 @@ class ReportingController(Controller):
         super().inject(error)
 
     def _relay(self, kind: str, *content: Any) -> None:
-        if kind != "injected":  # errors are compared where they arrive
+        if kind != "injected":  # the receiver compares errors itself
             self._send(kind, *content)
 
     def report(self) -> None:
-        """What the runner has not been told yet."""
+        """Report everything that has not been reported yet."""
         self.hear()
         failed = {key: counter.failed for key, counter in self._counters.items() if counter.failed}
         self._send(
@@ -100,7 +101,7 @@ class ReportingController(Controller):
 
 
 def tell_before_exit(controller: ReportingController, patches: Patches) -> None:
-    """Some training scripts end with ``os._exit``."""
+    """Report before ``os._exit``, which some training scripts call."""
     original, process = os._exit, os.getpid()
 
     @functools.wraps(original)
@@ -113,6 +114,6 @@ def tell_before_exit(controller: ReportingController, patches: Patches) -> None:
 
 
 def site_modules() -> list[str]:
-    """What such a process has to import: where sites are armed, and what registers itself with them (the ways to reach a file)."""
+    """Return the modules that such a process must import: those that arm sites, and those that register with them."""
     ours = f"{__name__.partition('.')[0]}.sites."
     return sorted({site.arm.__module__ for site in SITES.values()} | {name for name in sys.modules if name.startswith(ours)})

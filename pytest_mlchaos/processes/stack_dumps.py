@@ -1,4 +1,4 @@
-"""Where a process stands, from what ``faulthandler`` has written."""
+"""Read the stacks of a process from the output of ``faulthandler``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from ..engine.user_code import PACKAGE, is_users
 __all__ = ["OTHER_THREAD", "all_threads", "main_thread", "place"]
 
 OTHER_THREAD = "another thread:"
-"""The line before the frames of a thread that is not the main one."""
+"""The line before the frames of a thread that is not the main thread."""
 
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 
 
 def main_thread(dump: str, ident: int) -> str:
-    """The frames of one thread in a dump of all, the innermost first; without those below the subject's own."""
+    """Return the frames of one thread in a dump, the innermost first, without those below the subject's own."""
     return "\n".join(_sections(dump).get(ident, ()))
 
 
 def all_threads(dump: str, ident: int) -> str:
-    """Return the frames of all threads: those of the main thread, ``ident``, then those of the others, each after a line that says so.
+    """Return the frames of all threads: those of the main thread, ``ident``, then those of the others.
 
-    Threads that run the user's code come before those that do not. Threads that this package has started are left out.
+    The frames of each other thread follow a line that says so. Threads that run the user's code come before those that do not.
+    Threads that this package has started are left out.
     """
     sections = _sections(dump)
     main = sections.pop(ident, [])
@@ -35,7 +36,7 @@ def all_threads(dump: str, ident: int) -> str:
 
 
 def _sections(dump: str) -> dict[int, list[str]]:
-    """Return the frames of each thread, by its number; of several dumps, those of the last."""
+    """Return the frames of each thread by its number. If there are several dumps, use the last."""
     found = {}
     for section in re.split(r"(?m)^(?=(?:Current thread|Thread) 0x)", dump):
         head, _, frames = section.partition("\n")
@@ -51,18 +52,18 @@ def _sections(dump: str) -> dict[int, list[str]]:
 
 
 def _is_ours(lines: list[str]) -> bool:
-    """Return True for a thread whose first function, after the standard library has started it, is this package's."""
+    """Return True for a thread whose first function, after those of the standard library, belongs to this package."""
     started = [frame[0] for frame in _frames(lines) if frame[0] != threading.__file__]
     return not started or started[-1].startswith(PACKAGE)
 
 
 def _is_entry(line: str) -> bool:
-    """A frame of what started the process: the warm process' command, and what it forked."""
+    """Return True for a frame of the code that started the process: the command of the warm process, or code after the fork."""
     return line.startswith(('  File "<string>"', f'  File "{PACKAGE}'))
 
 
 def place(stack: str) -> str:
-    """The innermost line, and the innermost of the user's own, on one line."""
+    """Return the innermost line, and the innermost line of user code, as one line of text."""
     frames = _frames(stack.partition(OTHER_THREAD)[0].splitlines())
     frames = [frame for frame in frames if not frame[0].startswith(PACKAGE)] or frames
     if not frames:

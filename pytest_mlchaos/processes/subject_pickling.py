@@ -1,4 +1,4 @@
-"""How a subject gets to another process: as a pickle, and with the files that its modules come from."""
+"""Send a subject to a different process: as a pickle, and with the files of its modules."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ __all__ = ["PickledOnce", "SameFiles", "dumps", "is_found_by_name", "same_files"
 
 
 def dumps(value: Any) -> bytes:
-    """Pickled, with cloudpickle where it is installed: then lambdas and local functions can be sent too.
+    """Return the pickle of a value. If cloudpickle is installed, lambdas and local functions can be sent too.
 
-    Raises ``BadArgument`` with the reason, and the cure where there is one.
+    Raises:
+        BadArgument: The value cannot be pickled. The message has the reason, and a fix if there is one.
     """
     try:
         import cloudpickle
@@ -35,10 +36,10 @@ def dumps(value: Any) -> bytes:
         cloudpickle = None
     try:
         data = _by_value(value, cloudpickle) if cloudpickle else pickle.dumps(value)
-    except BadArgument:  # of something packed in it
+    except BadArgument:  # an error from a value inside
         raise
-    except Exception as error:  # whatever a foreign __reduce__ raises
-        cure = "" if cloudpickle else "; lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
+    except Exception as error:  # any __reduce__ may fail
+        cure = "" if cloudpickle else ". Lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
         raise BadArgument(f"{error_text(error)}{cure}") from error
     return data
 
@@ -51,10 +52,9 @@ def _by_value(value: Any, cloudpickle: ModuleType) -> bytes:
 
 @functools.cache
 def _pickler(cloudpickle: ModuleType) -> Callable[[io.BytesIO], pickle.Pickler]:
-    """Return cloudpickle's pickler, but for one thing: code objects keep their file.
+    """Return cloudpickle's pickler, changed so that code objects keep their file.
 
-    Since 3.1.3 cloudpickle writes ``<dynamic-code>`` instead. Such a frame has no source line, and counts as generated code, not as
-    the user's.
+    Since 3.1.3, cloudpickle writes ``<dynamic-code>`` instead. Such a frame has no source line, and would count as generated code.
     """
     base: Any = cloudpickle.Pickler
 
@@ -65,12 +65,12 @@ def _pickler(cloudpickle: ModuleType) -> Callable[[io.BytesIO], pickle.Pickler]:
 
 
 def _code_of_file(filename: str, make: Callable[..., CodeType], args: tuple[Any, ...]) -> CodeType:
-    """Make a code object in the receiving process, and give it the file that it was written in."""
+    """Make a code object in the receiving process, with its original file."""
     return make(*args).replace(co_filename=filename)
 
 
 class PickledOnce:
-    """Something that is pickled once, though it is sent to several processes; each gets a copy of its own."""
+    """A value that is pickled once although several processes receive it. Each gets its own copy."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -83,12 +83,12 @@ class PickledOnce:
 
 @dataclasses.dataclass(frozen=True)
 class SameFiles(importlib.abc.MetaPathFinder):
-    """Finds the user's modules in the very files that the runner has loaded them from, however pytest had imported those."""
+    """A finder that loads the user's modules from the same files as the runner, in each of pytest's import modes."""
 
     files: Mapping[str, tuple[str | None, Sequence[str] | None]]
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        """The module's spec, if the runner has it loaded."""
+        """Return the module's spec, if the runner has imported the module."""
         if fullname not in self.files:
             return None
         file, folders = self.files[fullname]
@@ -100,7 +100,7 @@ class SameFiles(importlib.abc.MetaPathFinder):
 
 
 def same_files() -> SameFiles:
-    """The user's modules in this process, and others that no search by their name would find."""
+    """Return the user's modules in this process, and others that cannot be found by their name."""
     found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
     for name, module in sys.modules.copy().items():
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
@@ -109,14 +109,15 @@ def same_files() -> SameFiles:
         if is_users(file) or not is_found_by_name(name):
             found[name] = (file, _folders(module))
     for name in list(found):
-        while name := name.rpartition(".")[0]:  # packages without a file, or made up by pytest's import mode
+        # Packages without a file, or made by pytest's import mode.
+        while name := name.rpartition(".")[0]:
             if _is_without_file(sys.modules.get(name)):
                 found.setdefault(name, (None, _folders(sys.modules.get(name))))
     return SameFiles(found)
 
 
 def is_found_by_name(name: str) -> bool:
-    """Return True if a search of ``sys.path`` finds the top-level package of this module where it is loaded from."""
+    """Return True if a search of ``sys.path`` finds the top-level package of a module in its present folder."""
     names = getattr(sys.modules.get(name.partition(".")[0]), "__dict__", {})
     files = [str(folder) for folder in names.get("__path__") or ()] or [str(names.get("__file__"))]
     search = _search(tuple(sys.path), os.getcwd())
@@ -129,19 +130,19 @@ def _search(entries: tuple[str, ...], here: str) -> frozenset[str]:
 
 
 def _is_zipped(module: object) -> bool:
-    """Return True for a module out of a zip file: it has no file of its own."""
+    """Return True for a module in a zip file, which has no file of its own."""
     return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), zipimport.zipimporter)
 
 
 def _is_without_file(package: object) -> bool:
-    """Return True for a package that is not loaded, or was made without a file.
+    """Return True for a package that is not imported, or was made without a file.
 
-    An object that has taken a module's place (``torch.backends.cudnn``) has one: it is found in its package.
+    An object in the place of a module (``torch.backends.cudnn``) has a file, which is found in its package.
     """
     return package is None or (type(package) is ModuleType and vars(package).get("__file__") is None)
 
 
 def _folders(package: object) -> Sequence[str] | None:
-    """Where the modules of a package are looked for; None for what is no package."""
+    """Return the folders of a package's modules, or None if it is not a package."""
     path = getattr(package, "__dict__", {}).get("__path__")
     return None if path is None else [str(folder) for folder in path]

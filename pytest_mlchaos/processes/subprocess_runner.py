@@ -1,6 +1,6 @@
-"""Fresh processes: a function runs in one that has imported the libraries and the user's modules, and has done nothing else.
+"""Run functions in fresh processes that have imported the libraries and the user's modules, and done nothing else.
 
-They are forked from a warm process, which takes milliseconds where a new interpreter takes seconds for its imports.
+They are forked from a warm process. This takes milliseconds, while a new interpreter needs seconds for its imports.
 """
 
 from __future__ import annotations
@@ -33,19 +33,27 @@ from .supervisor_client import SupervisorClient
 __all__ = ["FreshProcesses", "ProcessResult", "Task", "fresh_processes"]
 
 SUPERVISOR_TIMEOUT_SECONDS = 60.0
-"""Seconds, beyond a process' own time, until its supervisor is given up."""
+"""The time limit, beyond that of a process, until its supervisor counts as dead."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessResult:
-    """How a fresh process ended.
+    """The result of a fresh process.
 
-    ``value``: what the function returned. ``error``: what it raised (a ``ChildProcessError`` with its words where that cannot be
-    unpickled here), with its ``traceback`` there as text. ``hung``: it was cut off by its timeout; then ``stack`` is where its main
-    thread stood, the innermost frame first. ``exitcode``: as of any process, -9 where SIGKILL ended it. ``output``: its stdout, then its
-    ``stderr``. ``duration``: s, real, from the fork to the end. ``left``: command lines, shortened, of processes that it left
-    running; they have been ended (Linux: all of them; elsewhere nobody looks beyond its process group). ``started``: None, or why it did
-    not come as far as the function. ``told``: the messages that it told by ``engine.processes.child.tell(*message)``, however it ended.
+    Attributes:
+        value: The value that the function returned.
+        error: The exception that it raised, or a ``ChildProcessError`` with its text if it cannot be unpickled here.
+        hung: True if the process reached its timeout.
+        exitcode: The exit code, -9 after SIGKILL.
+        output: Its stdout, then its stderr.
+        stack: The frames of its main thread at the timeout, the innermost first.
+        duration: The real seconds from the fork to the end.
+        left: Shortened command lines of processes that it left running. They have been ended. Only Linux finds those outside of its
+            process group.
+        started: None, or the reason why the function was not called.
+        traceback: The traceback of ``error`` as text.
+        stderr: Its stderr.
+        told: The messages that it sent with ``processes.child.tell(*message)``, also if it was killed.
     """
 
     value: Any = None
@@ -63,9 +71,9 @@ class ProcessResult:
 
 
 class Task:
-    """A function that runs in a fresh process. It ends within its timeout, whether somebody waits for it or not.
+    """A function that runs in a fresh process. It ends at its timeout, even if nothing waits for it.
 
-    ``again`` has a new supervisor start it: one that is killed can leave the job unread, and then nothing has begun.
+    If a supervisor was killed before it read the job, the function has not begun. Then ``again`` gives a new supervisor that starts it.
     """
 
     def __init__(
@@ -84,11 +92,11 @@ class Task:
         self._ended: ProcessResult | None = None
 
     def fileno(self) -> int:
-        """For ``select``: something to read means that ``wait`` does not."""
+        """Return a file descriptor for ``select``. It is readable if ``wait`` returns at once."""
         return self._supervisor.socket.fileno()
 
     def wait(self) -> ProcessResult:
-        """How it ended, once it has. Whatever interrupts the wait (Ctrl-C) ends the process."""
+        """Wait for the end of the process, and return its result. An interruption of the wait (Ctrl-C) ends the process."""
         if self._ended is None:
             try:
                 told = self._heard()
@@ -114,11 +122,11 @@ class Task:
         return self._supervisor.hear(None if self._timeout is None else self._timeout + SUPERVISOR_TIMEOUT_SECONDS)
 
     def __exit__(self, *_: object) -> None:
-        """An interruption came between its start and the wait for it."""
+        """End the process after an interruption between its start and the wait for it."""
         self.end()
 
     def end(self) -> None:
-        """Kill it, and all that it has started, if it still runs."""
+        """Kill the process, and all that it has started, if it still runs."""
         if self._ended is None and self._supervisor.alive:
             self._again = None
             with contextlib.suppress(OSError):
@@ -127,17 +135,20 @@ class Task:
 
 
 class FreshProcesses:
-    """Runs functions in fresh processes; ``preload`` names modules to be imported before, besides those that are loaded here.
+    """Run functions in fresh processes.
 
-    A process starts with this process' environment, working directory, ``sys.path`` and ``sys.argv`` as they are at ``start``.
-    No fault strikes there, and nothing that was patched here is patched there. It leaves by ``os._exit``, behind its threads that are no
-    daemons and its ``atexit`` functions. When this process is gone, however that came, so are they.
+    A process starts with this process's environment, working directory, ``sys.path`` and ``sys.argv`` at the time of ``start``. No fault
+    strikes there, and no patches are active. It ends with ``os._exit``, after its threads that are not daemons and its ``atexit``
+    functions. It also ends with this process, even if this one is killed.
 
-    Imitates: a new process of the same program, behind its imports.
-    Fidelity: what modules do when they are imported has been done once, for all: what they draw at random then is the same in
-    each process. That goes, too, for libraries that an earlier process has imported on its way, unless that had changed its environment
-    itself. Global random numbers are as the fork finds them: seed them. Libraries were loaded with one thread for their pools;
-    torch gets as many as ``OMP_NUM_THREADS`` says, else one. ``PYTHONHASHSEED`` is 0. Assertions are plain ones, not pytest's.
+    Imitates: a new process of the same program, after its imports.
+    Fidelity: modules are imported once for all processes, so random numbers that they draw at import are the same in each. This
+    includes libraries that an earlier process has imported, unless it had changed its environment. Global random numbers are as the fork
+    finds them: seed them. Libraries are imported with one thread for their pools. torch gets ``OMP_NUM_THREADS`` threads, or one.
+    ``PYTHONHASHSEED`` is 0. Assertions are plain ones, not pytest's.
+
+    Args:
+        preload: Modules to import besides those that are imported here.
     """
 
     def __init__(self, preload: Iterable[str] = ()) -> None:
@@ -152,14 +163,27 @@ class FreshProcesses:
 
     @property
     def threads(self) -> int:
-        """Threads of the warm process (0: not known, or not started). With more than one, what is forked may hang: a library started it."""
+        """Return the number of threads of the warm process (0: unknown, or not started).
+
+        If a library has started a second one, forked processes may hang.
+        """
         return self._server.threads
 
     @within(INTERNAL_OPERATION)
     def start(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Task:
-        """Start ``function(*args)`` in a fresh process, for ``timeout`` seconds at most; several may run at once.
+        """Start ``function(*args)`` in a fresh process. Several may run at once.
 
-        Raises ``BadArgument`` for what cannot be sent to another process, ``MlchaosError`` where none can be started.
+        Args:
+            function: The function.
+            args: Its arguments.
+            timeout: The time limit in seconds, or None.
+
+        Returns:
+            The task, to wait for.
+
+        Raises:
+            BadArgument: The function or an argument cannot be sent to a different process.
+            MlchaosError: No process can be started.
         """
         if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
             raise MlchaosError("fresh processes need os.fork, which this system does not have")
@@ -170,7 +194,7 @@ class FreshProcesses:
                 supervisor = self._ready(start, payload)
                 try:
                     return self._begun(supervisor, start, payload, timeout)
-                except OSError:  # its supervisor was killed: once more, with a new one
+                except OSError:  # the supervisor was killed, so try again with a new one
                     self._drop(supervisor)
                     return self._begun(self._ready(start, payload), start, payload, timeout)
             except BaseException:
@@ -178,7 +202,7 @@ class FreshProcesses:
                 raise
 
     def _begun(self, supervisor: SupervisorClient, start: Start, payload: bytes, timeout: float | None) -> Task:
-        """Have a supervisor start a process. The task is registered: an interruption before somebody waits for it ends it."""
+        """Let a supervisor start a process, and register the task, so that an interruption before the wait ends it."""
         with deferred():
             files = _Files(payload)
             supervisor.begin(self._job(start, timeout), files.fds)
@@ -189,7 +213,7 @@ class FreshProcesses:
 
     @within(INTERNAL_OPERATION)
     def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> SupervisorClient:
-        """Have a new supervisor start what the last one left unread."""
+        """Let a new supervisor start a job that the last one did not read."""
         with self._lock:
             supervisor = self._ready(start, payload)
             try:
@@ -205,14 +229,14 @@ class FreshProcesses:
             self._supervisors.discard(supervisor)
 
     def _drop_unused(self) -> None:
-        """End the supervisors that an interruption took from whoever was to use them."""
+        """End supervisors that an interruption left unused."""
         with deferred():
             for supervisor in [supervisor for supervisor in self._supervisors if not supervisor.working and supervisor not in self._idle]:
                 self._drop(supervisor)
 
     @within(INTERNAL_OPERATION)
     def prepare(self) -> None:
-        """Have all imported that the next ``start`` would wait for: seconds, the first time."""
+        """Import everything that the next ``start`` would wait for. The first time, this takes seconds."""
         with self._lock:
             try:
                 self._idle.append(self._ready(Start.here(), b""))
@@ -221,11 +245,11 @@ class FreshProcesses:
                 raise
 
     def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> ProcessResult:
-        """Run ``function(*args)`` in a fresh process: see ``start``."""
+        """Run ``function(*args)`` in a fresh process, and return its result. See ``start``."""
         return self.start(function, *args, timeout=timeout).wait()
 
     def stop(self) -> None:
-        """End all that runs, and the warm process. The next ``start`` begins anew."""
+        """End all processes, with the warm process. The next ``start`` begins again."""
         with deferred():
             with self._lock:
                 for supervisor in self._supervisors:
@@ -235,7 +259,7 @@ class FreshProcesses:
             self._server.stop()
 
     def _ready(self, start: Start, payload: bytes) -> SupervisorClient:
-        """A supervisor that has imported what is loaded here and the function may need."""
+        """Return a supervisor that has imported all modules of this process that the function may need."""
         modules = self._modules
         if modules.look():
             self._server.preload(modules.libraries)
@@ -245,7 +269,8 @@ class FreshProcesses:
             self._idle.clear()
         while True:
             if not self._idle:
-                self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
+                # The first time it takes seconds, and can be interrupted, unlike the code below.
+                self._server.start()
             with deferred():
                 supervisor = self._idle.pop() if self._idle else SupervisorClient(self._server, modules.generation)
                 self._supervisors.add(supervisor)
@@ -257,9 +282,13 @@ class FreshProcesses:
         return Job(start=start, files=self._modules.files, timeout=timeout, sources=tuple(self._modules.sources))
 
     def _warmed(self, supervisor: SupervisorClient, start: Start, modules: Iterable[str]) -> bool:
-        """Whether a supervisor has these, and may be used on; where it may not, the next one leaves them to each process."""
+        """Let a supervisor import modules. Return False if it must not be used any more.
+
+        In that case, each process imports these modules itself.
+        """
         wanted = [name for name in modules if name not in supervisor.warm and name not in self._modules.unsafe]
-        with contextlib.suppress(OSError):  # a module ended it, as os._exit does
+        # A module may end the supervisor, for example with os._exit.
+        with contextlib.suppress(OSError):
             if not wanted or supervisor.import_there(start, self._modules.files, wanted):
                 return True
         self._modules.unsafe.update(wanted)
@@ -276,7 +305,10 @@ class FreshProcesses:
                 self._supervisors.discard(supervisor)
 
     def _forget(self) -> None:
-        """In a forked child: the processes are the parent's, and must not outlive it because a child holds their sockets."""
+        """Detach a forked child from the processes of its parent.
+
+        They must not outlive the parent because a child holds their sockets.
+        """
         self._lock = threading.RLock()
         for supervisor in self._supervisors:
             supervisor.socket.close()
@@ -285,7 +317,7 @@ class FreshProcesses:
 
 @functools.cache
 def fresh_processes() -> FreshProcesses:
-    """Those of this session; the warm process is started when the first is."""
+    """Return the fresh processes of this session. The first ``start`` also starts the warm process."""
     return FreshProcesses(["cloudpickle"])
 
 
@@ -298,7 +330,7 @@ def _pickle_task(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
 
 
 class _Files:
-    """What a process is given, and writes to: files in memory, where there are such."""
+    """The input and output files of a process, in memory if possible."""
 
     def __init__(self, payload: bytes) -> None:
         self.learned: Sequence[Iterable[str]] = ()
@@ -308,18 +340,18 @@ class _Files:
             pending = pending[os.write(self.fds[0], pending) :]
 
     def close(self) -> None:
-        """They are gone."""
+        """Close the files."""
         while self.fds:
             os.close(self.fds.pop())
 
     def ended(self, told: Any) -> ProcessResult:
-        """What they say, and what the supervisor says."""
+        """Return the result from the files and from the supervisor's message."""
         messages = list(Inbox().feed(self._read(1)))
         said: dict[str, Any] = {name: rest for name, *rest in messages}
         self.learned = said.get("learned", ())
         if told is None:
             return ProcessResult(
-                output=self._output(), stderr=_text(self._read(3)), started="the process that kept it was killed, or does not answer"
+                output=self._output(), stderr=_text(self._read(3)), started="its supervisor was killed, or does not answer"
             )
         _, code, hung, duration, left = told
         heard = tuple(tuple(rest) for name, *rest in messages if name == "told")
@@ -331,7 +363,7 @@ class _Files:
         if "unusable" in said:
             return dataclasses.replace(ended, started=f"the function does not load in a fresh process: {said['unusable'][0]}")
         if "hello" not in said:
-            return dataclasses.replace(ended, started=f"it ended before it began, with exit code {code}")
+            return dataclasses.replace(ended, started=f"it ended before it called the function, with exit code {code}")
         if "raised" in said:
             text, data, trace = said["raised"]
             return dataclasses.replace(ended, error=_error(text, data), traceback=trace)
@@ -350,9 +382,10 @@ class _Files:
 
 def _file() -> int:
     fd = nameless_file()
-    import fcntl  # where there is os.fork, there is this
+    import fcntl  # every system with os.fork has it
 
-    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)  # several write to it: the process, and those that it starts
+    # Several processes write to it: this one and its children.
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
     return fd
 
 
@@ -362,7 +395,8 @@ def _text(data: bytes) -> str:
 
 def _error(text: str, data: bytes | None) -> BaseException:
     if data is not None:
-        with contextlib.suppress(Exception):  # it has been unpickled there, but this process may lack what that one has imported
+        # This process may lack a module that the other one has imported.
+        with contextlib.suppress(Exception):
             error = pickle.loads(data)
             if isinstance(error, BaseException):
                 return error
@@ -374,6 +408,6 @@ def _with_value(ended: ProcessResult, data: bytes | None = None) -> ProcessResul
         return ended
     try:
         return dataclasses.replace(ended, value=pickle.loads(data))
-    except Exception as error:  # noqa: BLE001  # whatever a foreign __setstate__ raises
+    except Exception as error:  # noqa: BLE001  # any __setstate__ may fail
         told = BadArgument(f"what the function returned does not load here: {error_text(error)}")
         return dataclasses.replace(ended, error=told)

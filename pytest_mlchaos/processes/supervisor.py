@@ -1,6 +1,7 @@
-"""The supervisor of fresh processes: forked from the warm process, it forks them one after the other, and leaves nobody behind of each.
+"""Run the supervisor of fresh processes. It is forked from the warm process, forks them one after the other, and cleans up after each.
 
-The runner has as many supervisors as it wants processes at a time. Each adopts the orphans of its own, so it is known whose they are.
+The runner has one supervisor for each process that runs at a time. Each adopts the orphans of its own processes, so these can be
+told apart.
 """
 
 from __future__ import annotations
@@ -33,26 +34,33 @@ from .subject_pickling import SameFiles, dumps
 __all__ = ["END", "ENTRY", "FDS_PER_PROCESS", "JOB", "WARM", "Job", "main"]
 
 ENTRY = f"{__name__}:main"
-"""What the warm process runs in a supervisor."""
+"""The function that the warm process runs in a supervisor."""
 JOB = b"j"
-"""The runner says: a job follows, with its files."""
+"""A request of the runner: a job follows, with its files."""
 WARM = b"w"
-"""The runner says: modules to import follow."""
+"""A request of the runner: modules to import follow."""
 END = b"e"
-"""The runner says: end the process that runs."""
+"""A request of the runner: end the running process."""
 FDS_PER_PROCESS = 5
-"""File descriptors a process: what it is to do, its messages, output, errors, stacks. Files, not pipes: nobody has to read in time."""
+"""The number of file descriptors per process: job, messages, output, errors, stacks.
+
+These are files, not pipes, so the process never waits for a reader.
+"""
 EXIT_GRACE_SECONDS = 0.5
-"""Seconds for those who end by themselves once the process is gone (a resource tracker, a pool's workers)."""
+"""The time limit for processes that end by themselves after the main one, such as a resource tracker or a pool's workers."""
 STACK_IDLE_SECONDS = 0.03
-"""Seconds without a word after which a stack is complete."""
+"""The time without new output after which a stack dump counts as complete."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a fresh process starts with, and how long it may run (s). ``files``: None where the supervisor has them already.
+    """The initial state of a fresh process, and its time limit.
 
-    ``sources``: files of which earlier processes have read lines, for tracebacks and warnings; the next ones shall have them at hand.
+    Attributes:
+        start: The initial state.
+        files: The finder of the user's modules. None if the supervisor has it already.
+        timeout: The time limit in seconds, or None.
+        sources: Source files of which earlier processes have read lines, for tracebacks and warnings. They are read in advance.
     """
 
     start: Start
@@ -62,7 +70,7 @@ class Job:
 
 
 def main(fds: Sequence[int]) -> NoReturn:
-    """Keep fresh processes until the other end of the socket, ``fds[0]``, is closed."""
+    """Supervise fresh processes until the other end of the socket, ``fds[0]``, is closed."""
     code = 1
     try:
         with socket.socket(fileno=fds[0]) as control:
@@ -73,12 +81,15 @@ def main(fds: Sequence[int]) -> NoReturn:
         os._exit(code)
 
 
-class _ConnectionClosed(Exception):  # it is no error
-    """The runner is gone, or has no use for this supervisor any more."""
+class _ConnectionClosed(Exception):  # not an error
+    """The runner has ended, or does not need this supervisor any more."""
 
 
 class _ProcessSupervisor:
-    """One process at a time. The next one is forked ahead, while the runner looks at how the last one ended; it waits for its job."""
+    """Supervise one process at a time.
+
+    The next process is forked in advance, while the runner looks at the result of the last one. It waits for its job.
+    """
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -96,7 +107,7 @@ class _ProcessSupervisor:
         signal.set_wakeup_fd(wake)
 
     def serve(self) -> None:
-        """Do as the runner says, until it says no more."""
+        """Handle the runner's requests until it closes the socket."""
         with contextlib.suppress(_ConnectionClosed, ConnectionError):
             while True:
                 what, fds, _, _ = socket.recv_fds(self._control, 1, FDS_PER_PROCESS)
@@ -124,7 +135,7 @@ class _ProcessSupervisor:
         write_message(self._control.fileno(), message)
 
     def _warm(self, start: Start, files: SameFiles, modules: Sequence[str]) -> None:
-        """Import the user's modules here, once. Tells whether they started a thread: then nothing may be forked from this process."""
+        """Import the user's modules once. Report if they started a thread, because then this process must not fork."""
         before = threads()
         self._drop()
         self._settled = False
@@ -158,7 +169,7 @@ class _ProcessSupervisor:
         pid, waiting = self._next or self._forked()
         self._next = None
         with waiting:
-            with contextlib.suppress(OSError):  # it has been killed: its end says so
+            with contextlib.suppress(OSError):  # it has been killed, which its exit code shows
                 socket.send_fds(waiting, [JOB], list(fds))
                 write_message(waiting.fileno(), job)
             hung, code = self._watch(pid, waiting, None if job.timeout is None else begun + job.timeout, fds[-1])
@@ -171,7 +182,7 @@ class _ProcessSupervisor:
         self._next = self._forked()
 
     def _forked(self) -> tuple[int, socket.socket]:
-        """A process that waits for its job at the other end of that socket."""
+        """Fork a process that waits for its job at the other end of the returned socket."""
         if not self._settled:
             virtual_time.settle()
             self._settled = True
@@ -186,12 +197,13 @@ class _ProcessSupervisor:
             os.close(self._woken)
             _wait(theirs, self._files)
         theirs.close()
-        with contextlib.suppress(OSError):  # whoever of the two comes first
+        # Parent and child both set it, so that it is set before either continues.
+        with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         return pid, ours
 
     def _drop(self) -> None:
-        """The process that waits lacks something by now."""
+        """End the waiting process, because it lacks something by now."""
         if self._next is not None:
             pid, waiting = self._next
             self._next = None
@@ -203,7 +215,10 @@ class _ProcessSupervisor:
         self._exits[pid] = status
 
     def _watch(self, pid: int, waiting: socket.socket, deadline: float | None, stacks: int) -> tuple[bool, int | None]:
-        """Wait until the process has ended: whether it had to be cut off, and its exit code, where it has told that and leaves nobody."""
+        """Wait for the end of the process. Return True if it reached its deadline, and its exit code.
+
+        The code is None unless the process has sent it and leaves no children.
+        """
         hung = False
         woken_by = [self._control.fileno(), self._woken, waiting.fileno()]
         while reap(self._ended) and pid not in self._exits:
@@ -222,14 +237,14 @@ class _ProcessSupervisor:
                     raise _ConnectionClosed
                 _kill(pid)
             elif waiting.fileno() in ready:
-                with contextlib.suppress(OSError):  # it was killed with its job unread
+                with contextlib.suppress(OSError):  # it was killed before it read its job
                     if told := waiting.recv(1):
                         return hung, told[0]
                 woken_by.remove(waiting.fileno())
         return hung, None
 
     def _ask(self, pid: int, stacks: int) -> None:
-        """Have the process write where it stands, and wait until it has."""
+        """Let the process write its stacks, and wait until they are complete."""
         if not STACK_SIGNAL:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -243,7 +258,7 @@ class _ProcessSupervisor:
             time.sleep(STACK_IDLE_SECONDS)
 
     def _left(self, grace: float) -> tuple[str, ...]:
-        """Who is still there though the process is not, in words; nobody is when this returns."""
+        """End all processes that the main one left running, and return their names."""
         until = time.monotonic() + grace
         while reap() and children() and time.monotonic() < until:
             time.sleep(0.002)
@@ -262,13 +277,13 @@ def _kill(pid: int) -> None:
 
 
 def _wait(supervisor: socket.socket, files: SameFiles) -> NoReturn:
-    """Wait for the job, and be its process; without one, be gone."""
+    """Wait for the job and run it. End this process if there is none."""
     try:
         _, fds, _, _ = socket.recv_fds(supervisor, 1, FDS_PER_PROCESS)
         job = read_message(supervisor.recv)
         for fd in fds:
             os.set_inheritable(fd, False)
-    except BaseException:  # noqa: BLE001  # its supervisor has ended
+    except BaseException:  # noqa: BLE001  # the supervisor has ended
         os._exit(1)
     if job is None:
         os._exit(1)
@@ -276,7 +291,7 @@ def _wait(supervisor: socket.socket, files: SameFiles) -> NoReturn:
 
 
 def _run(supervisor: socket.socket, job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
-    """Be the fresh process, to its exit."""
+    """Run the job in this fresh process, and end it."""
     code = 1
     try:
         send = Outbox(messages)
@@ -288,13 +303,13 @@ def _run(supervisor: socket.socket, job: Job, files: SameFiles, todo: int, messa
             os.close(err)
             late, known = LateImports(), set(linecache.cache)
             function, args = _load_task(todo)
-        except BaseException as error:  # noqa: BLE001  # whatever importing the user's modules raises
+        except BaseException as error:  # noqa: BLE001  # any of the user's modules may fail
             send("unusable", f"{error_text(error)}")
             traceback.print_exc()
         else:
             code = _call(send, function, args)
             send("learned", late.imported(), [file for file in linecache.cache if file not in known])
-    except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
+    except BaseException:  # noqa: BLE001  # the process ends here, with a traceback like any other
         traceback.print_exc()
     finally:
         leave(code, supervisor)
@@ -312,12 +327,12 @@ def _call(send: Outbox, function: Any, args: Any) -> int:
     except SystemExit as stop:
         send("raised", *pack_error(stop), "")
         return exit_code(stop)
-    except BaseException as error:  # noqa: BLE001  # it ends the process, as it would end any
+    except BaseException as error:  # noqa: BLE001  # it ends this process like any other
         send("raised", *pack_error(error), print_error(error))
         return 1
     try:
         send("value", dumps(value))
     except BadArgument as error:
-        told = BadArgument(f"what the function returned ({type(value).__name__}) cannot be sent home from its process: {error}")
+        told = BadArgument(f"what the function returned ({type(value).__name__}) cannot be sent back from its process: {error}")
         send("raised", *pack_error(told), "")
     return 0

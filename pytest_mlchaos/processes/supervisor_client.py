@@ -1,4 +1,4 @@
-"""The runner's end of a supervisor of fresh processes."""
+"""Define the runner's end of a supervisor of fresh processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from .supervisor import JOB, WARM, Job
 __all__ = ["SupervisorClient"]
 
 CLOSE_TIMEOUT_SECONDS = 20.0
-"""Seconds for a supervisor to end what it has running."""
+"""The time limit for a supervisor to end its processes."""
 
 
 class SupervisorClient:
-    """One supervisor. ``warm``: the modules that it has imported itself; ``generation``: of the libraries that it has.
+    """The client of one supervisor.
 
-    ``unread``: it was killed before it read all that it was sent, so it has started nothing of that. ``working``: it was sent a job, and
-    has not answered yet.
+    Attributes:
+        warm: The modules that the supervisor has imported itself.
+        generation: The generation of its libraries.
+        alive: False after the end of the supervisor.
+        unread: True if it was killed before it read all requests, so that it has not started the last one.
+        working: True while it has a job.
     """
 
     def __init__(self, server: ForkServer, generation: int) -> None:
@@ -42,7 +46,7 @@ class SupervisorClient:
                 raise
 
     def begin(self, job: Job, fds: Sequence[int]) -> None:
-        """Have it start a process."""
+        """Start a process in the supervisor."""
         if job.files is self._files:
             job = dataclasses.replace(job, files=None)
         socket.send_fds(self.socket, [JOB], fds)
@@ -51,7 +55,10 @@ class SupervisorClient:
         self.working = True
 
     def import_there(self, start: Start, files: SameFiles, modules: Collection[str]) -> bool:
-        """Have it import modules, the user's in the order in which they were imported here; False when it must not be used any more."""
+        """Import modules in the supervisor, the user's in their order of import here.
+
+        Return False if it must not be used any more.
+        """
         names = [*(name for name in files.files if name in modules), *(name for name in modules if name not in files.files)]
         self.socket.sendall(WARM)
         write_message(self.socket.fileno(), (start, files, names))
@@ -63,20 +70,21 @@ class SupervisorClient:
         return bool(told[1])
 
     def hear(self, timeout: float | None) -> Any:
-        """What it says next; None when it is gone, or says nothing in time."""
+        """Return the next message, or None if the supervisor has ended or the time is over."""
         try:
             self.socket.settimeout(timeout)
             told = read_message(self.socket.recv)
             self.socket.settimeout(None)
         except OSError as error:
-            self.unread = isinstance(error, ConnectionResetError)  # a socket that is closed with data in its queue resets its peer
+            # A socket that is closed with unread data resets its peer.
+            self.unread = isinstance(error, ConnectionResetError)
             told = None
         if told is None:
             self.close()
         return told
 
     def close(self) -> None:
-        """End it, and what it has running."""
+        """End the supervisor and its processes."""
         if self.alive:
             self.alive = False
             with contextlib.suppress(OSError):

@@ -161,7 +161,7 @@ class Rank(RemoteState):
 
     def _load(self, what: str, default: Any) -> Any:
         if what in self._unsent:
-            raise BadArgument(f"the {what} of rank {self.number} cannot be sent home from its process: {self._unsent[what]}")
+            raise BadArgument(f"the {what} of rank {self.number} cannot be sent back from its process: {self._unsent[what]}")
         try:
             return pickle.loads(self._sent[what]) if what in self._sent else default
         except Exception as error:

@@ -256,8 +256,8 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         finally:
             join_threads()  # the faults strike in them too
             controller.report()
-    returned = f"what the subject returned ({type(value).__name__}) cannot be sent home from its process"
-    return end, _pickle(value, returned), _pickle(parameters, "the trained parameters cannot be sent home from the subject's process")
+    returned = f"what the subject returned ({type(value).__name__}) cannot be sent back from its process"
+    return end, _pickle(value, returned), _pickle(parameters, "the trained parameters cannot be sent back from the subject's process")
 
 
 def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callable[[], Any]) -> tuple[str | None, Any, Any]:

@@ -1,1 +1,1 @@
-"""Which schedules to try."""
+"""Choose the schedules to try."""

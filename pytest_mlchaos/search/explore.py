@@ -1,4 +1,4 @@
-"""Exploration: Hypothesis proposes schedules and shrinks the failing ones; trials are run outside of it, once each."""
+"""Search for failing schedules. Hypothesis proposes and shrinks them, and each distinct one runs as one trial."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ from .space import Space
 __all__ = ["Cause", "Failure", "SearchResult", "explore"]
 
 PROPOSALS_PER_TRIAL = 4
-"""Hypothesis may propose a schedule again; only distinct ones count as trials, so it is asked for more."""
+"""The number of proposals for each trial. Only distinct schedules count as trials, and Hypothesis may propose one again."""
 MAX_SHRINKING_TRIALS = 200
-"""Trials for shrinking beside ``max_trials``, at most."""
+"""The maximum number of trials for shrinking, in addition to ``max_trials``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """Why a trial failed, in so far as two failures are the same: the exception's type and the place in the user's code.
+    """The cause of a failure. Two failures are the same if the exception's type and the line of user code are the same.
 
-    ``gravity``: 0 is the worst, and is reported first.
+    Attributes:
+        kind: The type of the exception.
+        place: The line of user code.
+        summary: One line for the report.
+        gravity: 0 for the worst failures, which are reported first.
     """
 
     kind: str
@@ -49,31 +53,37 @@ class Failure:
 
     @property
     def summary(self) -> str:
-        """The cause in a line."""
+        """Return the cause in one line."""
         return self.cause.summary
 
 
 @dataclasses.dataclass
 class SearchResult:
-    """What came of it: trials run, and the failures, the worst kind first; of one kind, the smallest schedule first."""
+    """The result of a search.
+
+    Attributes:
+        trials: The number of trials.
+        failures: The failures, the worst first, then the smallest schedule first.
+        out_of_budget: True if the time was over.
+    """
 
     trials: int
     failures: list[Failure]
     out_of_budget: bool
     untried: list[str] = dataclasses.field(default_factory=list)
-    """Where no fault was tried because the trials, or the time, were used up."""
+    """Descriptions of the visits without a strike, because the trials or the time were used up."""
 
 
 class _SearchOver(BaseException):
-    """Ends Hypothesis' search: the trials, or the time, are used up."""
+    """Raised to end Hypothesis's search, because the trials or the time are used up."""
 
 
 class _TrialFailed(Exception):
-    """Raised for Hypothesis, which tells failures apart by their type: one subclass a cause."""
+    """Raised for Hypothesis, which distinguishes failures by their type. Each cause has a subclass."""
 
 
 class _Memory:
-    """Runs each distinct schedule once, and keeps what came out."""
+    """Run each distinct schedule once, and store the result."""
 
     def __init__(self, trial: Callable[[Schedule], Cause | None], settings: Settings) -> None:
         self._trial = trial
@@ -117,9 +127,16 @@ class _Memory:
 
 
 def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: Settings, name: str) -> SearchResult:
-    """Try schedules of ``space``; ``trial`` runs one and says why it failed, or None.
+    """Try schedules of ``space``, and shrink those that fail.
 
-    What ``trial`` raises ends the exploration. ``name`` identifies the test in Hypothesis' example database.
+    Args:
+        space: The schedules.
+        trial: A function that runs a schedule, and returns the cause of its failure or None. Its exceptions end the search.
+        settings: The settings of the test.
+        name: The name of the test in Hypothesis's example database.
+
+    Returns:
+        The number of trials, and the failures.
     """
     memory = _Memory(trial, settings)
     with contextlib.suppress(_SearchOver):
@@ -134,7 +151,7 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
 
 
 def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
-    """Cover the visits; after a failure go on for a while, for there may be another cause."""
+    """Cover the visits. Continue for some trials after a failure, because there may be a second cause."""
     kinds = len({probe.fault._origin for probe in space.probes if probe.is_open})
     end: float = math.inf
     for number, schedule in enumerate(space.sweep(settings.max_trials * (6 if kinds == 1 else 4) // 10), 1):
@@ -150,12 +167,13 @@ def _fails(memory: _Memory, cause: Cause, schedule: Schedule) -> bool:
 
 @contextlib.contextmanager
 def _by_the_seed_alone() -> Iterator[None]:
-    """Keep Hypothesis from drawing constants that it finds in the modules that happen to be loaded.
+    """Keep Hypothesis from drawing constants that it finds in the imported modules.
 
-    They make bugs in parsers easier to find, but one seed would try other schedules in a worker, or with one test selected.
+    They help to find bugs in parsers. But with them, the same seed would try different schedules in an xdist worker,
+    or with one test selected.
     """
     provider: Any = None
-    with contextlib.suppress(ImportError):  # older releases have no such part
+    with contextlib.suppress(ImportError):  # older releases do not have it
         provider = importlib.import_module("hypothesis.internal.conjecture.providers").HypothesisProvider
     with Patches() as patches:
         if hasattr(provider, "_maybe_draw_constant"):
@@ -191,4 +209,6 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
         with _by_the_seed_alone():
             configured()
     except* (_TrialFailed, hypothesis.errors.HypothesisException):
-        pass  # the failures are in memory; that Hypothesis could not repeat one is for the last, real run to say
+        # The failures are in memory. If Hypothesis could not repeat one, the last run of the
+        # smallest schedule shows it.
+        pass

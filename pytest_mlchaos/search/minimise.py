@@ -1,4 +1,4 @@
-"""The last shrinking step, on visits: fewer strikes, each at the earliest visit that still fails."""
+"""Shrink the visits of a failing schedule: fewer strikes, each at the earliest visit that still fails."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ Move = Callable[[Schedule], Iterator[Schedule]]
 
 
 def minimise(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    """A schedule from which no strike can be left out, and none moved to an earlier visit, without losing the failure.
+    """Return the smallest schedule that still fails: no strike can be left out, or moved to an earlier visit.
 
-    Hypothesis shrinks numbers one by one; here strikes also move together, and each visit is searched by halves.
+    Hypothesis shrinks numbers one by one. Here, strikes also move together, and each visit is found by binary search.
+
+    Args:
+        schedule: A failing schedule.
+        space: The space that the schedule is from.
+        fails: A function that returns True if a schedule fails for the same cause.
     """
     while True:
         better = _fewer(schedule, space, fails)
@@ -42,7 +47,7 @@ def _strikes(schedule: Schedule, space: Space) -> Iterator[tuple[Fault, int]]:
 
 
 def _move_strike(schedule: Schedule, fault: Fault, visit: int, to: int | None) -> Schedule:
-    """The schedule with one strike of one fault at another visit, or left out."""
+    """Return the schedule with one strike moved to a different visit, or left out."""
     faults = []
     for other in schedule.faults:
         if other is not fault:
@@ -56,7 +61,7 @@ def _move_strike(schedule: Schedule, fault: Fault, visit: int, to: int | None) -
 
 def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     strikes = list(_strikes(schedule, space))
-    for fault, visit in reversed(strikes) if len(strikes) > 1 else ():  # the earliest that fails alone is kept
+    for fault, visit in reversed(strikes) if len(strikes) > 1 else ():  # keep the earliest strike that fails alone
         smaller = _move_strike(schedule, fault, visit, None)
         if smaller.faults and fails(smaller):
             return _fewer(smaller, space, fails)
@@ -64,7 +69,10 @@ def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
 
 
 def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    """One strike in the place of several, with other parameters: what two harmless operators break, one harmful one may."""
+    """Replace several strikes by one with different parameters.
+
+    Two strikes at harmless operators may fail together, and one strike at a harmful operator may fail alone.
+    """
     strikes = list(_strikes(schedule, space))
     kinds = {type(fault) for fault, _ in strikes}
     if len(strikes) < 2 or len(kinds) > 1:
@@ -79,12 +87,12 @@ def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
 
 
 def _with(schedule: Schedule, place: int, fault: Fault) -> Schedule:
-    """The schedule with another fault at one place."""
+    """Return the schedule with a different fault at one index."""
     return dataclasses.replace(schedule, faults=(*schedule.faults[:place], fault, *schedule.faults[place + 1 :]))
 
 
 def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    """Each explored parameter as small as may be, searched by halves; its default if that will do."""
+    """Make each searched parameter as small as possible by binary search."""
     for place, fault in enumerate(schedule.faults):
         for name in space.searched_parameters(fault):
 
@@ -100,7 +108,7 @@ def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Sched
 
 
 def _earlier_variants(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    """Of alternatives (``chaos.one_of``), the first that fails too."""
+    """Replace each fault by the first of its ``chaos.one_of`` alternatives that also fails."""
     for place, fault in enumerate(schedule.faults):
         for other in space.simpler_variants(fault):
             changed = _with(schedule, place, other)
@@ -111,7 +119,7 @@ def _earlier_variants(schedule: Schedule, space: Space, fails: Callable[[Schedul
 
 
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The smallest number from ``low`` on that holds, by halves; ``high`` does hold."""
+    """Return the smallest number from ``low`` on for which ``holds`` is true, by binary search. It must be true for ``high``."""
     while low < high:
         middle = (low + high) // 2
         if holds(middle):
@@ -140,7 +148,7 @@ def _alike(one: Fault, other: Fault) -> bool:
 
 
 def _earlier_together(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    """Move all strikes by the same number of visits: the earliest joint position that fails."""
+    """Move all strikes by the same number of visits, to the earliest joint position that fails."""
     strikes = list(_strikes(schedule, space))
     if len(strikes) < 2:
         return schedule

@@ -1,4 +1,4 @@
-"""The space of schedules: what was declared, over the visits that really exist."""
+"""Define the space of schedules: the declared faults at the visits that exist."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ MAX_PARAMETER_VALUES = 24
 PRIMES = (2, 3, 5, 7)
 GOLDEN_RATIO = 0.6180339887498949
 NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
-"""How a strike is placed: anywhere, or so many visits behind the one before it (faults that meet are found that way)."""
+"""The position of a strike: anywhere (None), or this many visits after the strike before it, to find faults that meet."""
 
 
 def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
-    """One fault per combination of its ``chaos.one_of`` parameters, and of the positions that were not ``given``.
+    """Return a fault for each combination of its ``chaos.one_of`` parameters and of the positions that were not ``given``.
 
-    They may decide even the site. The likeliest come first.
+    These parameters may also select the site. The likeliest combinations come first.
     """
     choices = {name: value.values for name in fields_of(type(fault)) if isinstance(value := getattr(fault, name), OneOf)}
     combinations = list(itertools.islice(itertools.product(*choices.values()), MAX_VARIANTS + 1))
     if len(combinations) > MAX_VARIANTS:
-        raise BadArgument(f"{fault.name}: chaos.one_of gives more than {MAX_VARIANTS} combinations; use Hypothesis strategies")
+        raise BadArgument(f"{fault.name}: chaos.one_of gives more than {MAX_VARIANTS} combinations. Use Hypothesis strategies")
     found = [dataclasses.replace(fault, **dict(zip(choices, values, strict=True))) for values in combinations]
     for variant in found:
         _check_site(variant)
@@ -42,7 +42,10 @@ def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
 
 
 def _variants_by_position(fault: Fault, given: frozenset[str]) -> list[Fault]:
-    """The fault at each position that it does not name. A predicate was written for the visits of one site, so it keeps that."""
+    """Return the fault at each position that it does not set.
+
+    With ``where=``, keep its site, because a predicate is written for one site.
+    """
     if fault.at is not None or fault.p is not None or fault.continuous:
         return [fault]
     free = {name: values for name, values in fault.positions.items() if name not in given}
@@ -65,12 +68,12 @@ def _check_site(fault: Fault) -> None:
     except (KeyError, TypeError):
         known = False
     if not known:
-        raise BadArgument(f"{fault.name}: a parameter that decides the site cannot be a strategy; use chaos.one_of(...)")
+        raise BadArgument(f"{fault.name}: a parameter that decides the site cannot be a strategy. Use chaos.one_of(...)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """What the trial without faults found out about one variant: where it could strike, how far its parameters reach."""
+    """The results of the trial without faults for one variant: its possible visits, and the ranges of its parameters."""
 
     fault: Fault
     given: frozenset[str]
@@ -79,26 +82,26 @@ class Probe:
 
     @property
     def is_open(self) -> bool:
-        """Whether its visits are to be chosen."""
+        """Return True if the search chooses its visits."""
         return self.fault.at is None and self.fault.p is None and not self.fault.continuous
 
     @property
     def is_drawn(self) -> bool:
-        """Whether a parameter is the user's own strategy: then only Hypothesis can choose."""
+        """Return True if a parameter is a strategy of the user, which only Hypothesis can draw."""
         return any(is_drawn(getattr(self.fault, name)) for name in fields_of(type(self.fault)))
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The explored parameters that were not given."""
+        """Return the searched parameters that were not given."""
         return tuple(name for name in self.fault.searchable if name not in self.given)
 
     def at_turn(self, turn: int) -> dict[str, Any]:
-        """Explored parameters at one turn of a sweep: far from the turns before, however many there are."""
+        """Return the values of the searched parameters for one step of a sweep, far from those of earlier steps."""
         reaches = {name: self.measures.get(name, 0) for name in self.searched}
         return {name: int(turn * GOLDEN_RATIO % 1 * reach) for name, reach in reaches.items() if reach > 1}
 
     def combinations(self, limit: int) -> list[dict[str, Any]]:
-        """All values of the explored parameters; none where there are none, or more than the limit."""
+        """Return all combinations of the searched parameters. Return none if there are more than ``limit``."""
         reaches = {name: self.measures.get(name, 0) for name in self.searched}
         if not reaches or not 1 < math.prod(max(1, reach) for reach in reaches.values()) <= limit:
             return []
@@ -106,7 +109,7 @@ class Probe:
         return [dict(zip(reaches, combination, strict=True)) for combination in values]
 
     def parameters(self) -> dict[str, SearchStrategy[Any]]:
-        """Strategies for the parameters that are drawn."""
+        """Return strategies for the parameters that are drawn."""
         import hypothesis.strategies as st
 
         drawn = {name: getattr(self.fault, name) for name in fields_of(type(self.fault)) if is_drawn(getattr(self.fault, name))}
@@ -118,23 +121,23 @@ class Probe:
 
 
 RawStrike = tuple[int, dict[str, Any], int, int | None]
-"""Which probe, the parameters drawn, the place among the probe's visits, and how near to the strike before (``NEAR``)."""
+"""The index of the probe, the drawn parameters, the index of the visit, and the distance to the strike before (``NEAR``)."""
 Strike = tuple[int, Fault, int]
-"""Which probe, the fault with its parameters, and the place among the probe's visits."""
+"""The index of the probe, the fault with its parameters, and the index of the visit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """All schedules of up to ``max_faults`` chosen strikes, together with what always strikes."""
+    """All schedules of up to ``max_faults`` chosen strikes, together with the faults that always strike."""
 
     probes: Sequence[Probe]
     max_faults: int
     seed: int
     restarts: int | None = None
-    """How often the test's runs may restart, at least; None where nothing restarts."""
+    """The smallest number of restarts that a run of the test allows. None if nothing restarts."""
 
     def strategy(self) -> SearchStrategy[Schedule]:
-        """Schedules; simpler ones have fewer faults at earlier visits."""
+        """Return a strategy for schedules. Simpler ones have fewer faults at earlier visits."""
         import hypothesis.strategies as st
 
         always: dict[int | None, list[Probe]] = {}
@@ -152,11 +155,12 @@ class Space:
         return draw_schedule()
 
     def sweep(self, limit: int) -> Iterator[Schedule]:
-        """Schedules that cover the visits evenly, before anything is left to chance: up to ``limit`` in all.
+        """Yield up to ``limit`` schedules that cover the visits evenly, before random ones.
 
-        Of one declared fault, one strike each where that reaches every visit (with all values of its explored parameters where they are
-        few), else as many far apart as may be; its variants take turns, the likelier ones more often. Of several declared faults,
-        strikes of them together, so that pairs of visits are covered too. Explored parameters go over their range meanwhile.
+        One declared fault: each schedule has one strike, if this covers all visits, with all values of few searched parameters. If not, it
+        has as many strikes as possible, far apart. The variants of the fault take turns, the likelier ones more often.
+        Several declared faults: each schedule has strikes of several of them, so that pairs of visits are covered too. The searched
+        parameters change from step to step.
         """
         kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
         if len(kinds) < len(self.probes):
@@ -168,7 +172,7 @@ class Space:
             yield from self._sweep_together(declared, limit)
 
     def _by_declaration(self, kinds: Iterable[int]) -> list[list[int]]:
-        """Probes grouped by the declaration that they are variants of."""
+        """Return the indices of the probes, grouped by the declaration that they are variants of."""
         declared: dict[object, list[int]] = {}
         for which in kinds:
             origin = self.probes[which].fault._origin
@@ -176,7 +180,7 @@ class Space:
         return list(declared.values())
 
     def _sweep_one(self, kinds: Sequence[int], limit: int) -> Iterator[Schedule]:
-        """The variants of one declaration. The likeliest has every second place of the order, the next every third, and so on."""
+        """Yield schedules of one declaration's variants. The likeliest gets each second position, the next each third, and so on."""
         total = sum(len(self.probes[which].visits) for which in kinds)
         sweeps = [
             [((turn + 1) * (rank + 2), rank, schedule) for turn, schedule in enumerate(self._sweep_variant(which, total, limit))]
@@ -198,13 +202,16 @@ class Space:
             yield self.schedule([], [(which, fault, place) for place in range(first, count, groups)])
 
     def _most_together(self, fault: Fault) -> int:
-        """How many strikes of one fault may be in one schedule."""
+        """Return the number of strikes of one fault that a schedule may have."""
         if self.restarts is None or not fault.ends_process:
             return self.max_faults
         return max(1, min(self.max_faults, self.restarts // (fault.times or 1)))
 
     def _sweep_together(self, declared: Sequence[Sequence[int]], limit: int) -> Iterator[Schedule]:
-        """As many strikes as may be, of the declared faults in turn; each third time all at one place, where faults meet."""
+        """Yield schedules with as many strikes as possible, of the declared faults in turn.
+
+        In each third schedule, all strikes are at the same relative position, because bugs hide where faults meet.
+        """
         for turn in range(limit):
             strikes: list[Strike] = []
             for number in range(self.max_faults):
@@ -217,7 +224,10 @@ class Space:
             yield self.schedule([], strikes)
 
     def _strikes(self) -> SearchStrategy[list[RawStrike]]:
-        """Any strikes; and, because bugs hide where faults meet, mostly schedules in which as many kinds as may be take part."""
+        """Return a strategy for strikes.
+
+        Most schedules contain as many kinds of faults as possible, because bugs hide where faults meet.
+        """
         import hypothesis.strategies as st
 
         found = [place for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
@@ -245,7 +255,7 @@ class Space:
         )
 
     def _placed(self, raw: list[RawStrike]) -> list[Strike]:
-        """Strikes with their places worked out: one that is near goes by the place, as a share, of the one before it."""
+        """Return strikes with their visits. A strike near the one before it gets the same relative position."""
         strikes: list[Strike] = []
         share = 0.0
         for which, parameters, place, near in raw:
@@ -258,7 +268,7 @@ class Space:
         return strikes
 
     def schedule(self, fixed: Sequence[Fault], strikes: Sequence[Strike]) -> Schedule:
-        """Strikes as a schedule: equal faults are merged into one with several visits."""
+        """Return strikes as a schedule. Equal faults are merged into one with several visits."""
         merged: dict[str, tuple[int, Fault, set[int]]] = {}
         for which, fault, place in self._survivable(fixed, strikes):
             visit = self.probes[which].visits[place]
@@ -270,7 +280,10 @@ class Space:
         return Schedule((*fixed, *(fault for _, _, fault in pinned)), self.seed)
 
     def _survivable(self, fixed: Sequence[Fault], strikes: Sequence[Strike]) -> Iterator[Strike]:
-        """The strikes without those that would end the process more often than it may be restarted; the first one stays."""
+        """Yield the strikes that the run survives. The first always stays.
+
+        Strikes that would end the process more often than it may restart are left out.
+        """
         left = math.inf if self.restarts is None else self.restarts
         left -= sum(_endings(fault) for fault in fixed)
         ended: set[tuple[str, int]] = set()
@@ -284,7 +297,7 @@ class Space:
             yield which, fault, place
 
     def untried(self, schedules: Iterable[Schedule]) -> list[str]:
-        """Return in words at which visits no schedule let a fault strike, a text for each variant."""
+        """Return a text for each variant with visits at which no schedule let it strike."""
         left = [set(probe.visits) if probe.is_open else set() for probe in self.probes]
         for fault in (fault for schedule in schedules for fault in schedule.faults if isinstance(fault.at, (tuple, range))):
             for probe, visits in zip(self.probes, left, strict=True):
@@ -297,7 +310,7 @@ class Space:
         ]
 
     def with_other_parameters(self, fault: Fault) -> Iterator[Fault]:
-        """The fault with each explored parameter over its range, a few values of it."""
+        """Yield the fault with a few values from the range of each searched parameter."""
         for probe in self.probes:
             if self._comes_from(fault, probe):
                 for name in probe.searched:
@@ -307,7 +320,7 @@ class Space:
                         yield dataclasses.replace(fault, **keywords)
 
     def simpler_variants(self, fault: Fault) -> Iterator[Fault]:
-        """The fault with the parameters of the alternatives that were declared before its own, at the same visits of the same site."""
+        """Yield the fault with the parameters of earlier alternatives, at the same visits of the same site."""
         for probe in self.probes:
             if probe.fault._origin == fault._origin and probe.fault.key == fault.key:
                 other = dataclasses.replace(probe.fault, at=fault.at, p=fault.p, where=fault.where)
@@ -317,14 +330,14 @@ class Space:
                     yield other
 
     def open_visits(self, fault: Fault) -> tuple[int, ...]:
-        """The visits that a chosen fault of a schedule could strike at; none for one that was fixed from the start."""
+        """Return the visits at which a chosen fault could strike. Return none for a fault whose visits are fixed."""
         for probe in self.probes:
             if self._comes_from(fault, probe):
                 return probe.visits
         return ()
 
     def searched_parameters(self, fault: Fault) -> tuple[str, ...]:
-        """Return the parameters that the search chose; those that the user gave, or drew, are not among them."""
+        """Return the parameters that the search chose, without those that the user gave or drew."""
         for probe in self.probes:
             if self._comes_from(fault, probe):
                 return probe.searched
@@ -336,26 +349,26 @@ class Space:
 
 
 def _endings(fault: Fault) -> int:
-    """How often a fault whose visits are fixed ends the process, as far as that is known."""
+    """Return the known number of times that a fault with fixed visits ends the process."""
     known = fault.ends_process and isinstance(fault.at, (tuple, range))
     return min(visits_of(fault.at)[0], fault.times or MAX_VARIANTS) if known else 0
 
 
 def _without_explored(fault: Fault) -> Fault:
-    """What is left of a fault beside the parameters that are searched."""
+    """Return a fault with its searched parameters set to 0, to compare the rest."""
     keywords: dict[str, Any] = dict.fromkeys(fault.searchable, 0)
     return dataclasses.replace(fault, **keywords)
 
 
 def _spread(count: int) -> Iterator[int]:
-    """The numbers below ``count``, each far from those before: 0, 1/2, 1/4, 3/4, 1/8, … of the way (van der Corput)."""
+    """Yield the numbers below ``count``, each far from the earlier ones: at 0, 1/2, 1/4, 3/4, 1/8, … (van der Corput)."""
     size = 1 << max(1, (count - 1).bit_length())
     places = (int(_radical_inverse(number, 2) * size) for number in range(size))
     return (place for place in places if place < count)
 
 
 def _radical_inverse(number: int, base: int) -> float:
-    """The digits of a number behind the point, reversed: points that fill 0 to 1 evenly; two bases fill the square (Halton)."""
+    """Return a number with its digits reversed, as a fraction. These points fill 0 to 1 evenly, and two bases fill the square (Halton)."""
     share, digit = 0.0, 1.0
     while number:
         number, rest = divmod(number, base)
