@@ -1,1 +1,1 @@
-"""Crash states, ``mlchaos.explore_crashes``: the subject resumes from each content that a crash could leave."""
+"""Crash states, ``mlchaos.explore_crashes``: resume from each content that a crash may leave."""

@@ -94,7 +94,7 @@ class TestInfo:
     began: list[float] = dataclasses.field(default_factory=list)
 
     def is_over(self, budget: float | None) -> Callable[[], bool]:
-        """Return a function that returns True after this many seconds of exploring."""
+        """Return a function that returns True after ``budget`` seconds of this test's explorations."""
         if not self.began:
             self.began.append(perf_counter())
         end = math.inf if budget is None else self.began[0] + budget
@@ -144,8 +144,10 @@ class CrashOptions:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
     def exploration(self, only: str | None, is_over: Callable[[], bool]) -> ExplorationOptions:
-        """Return the options of the search. A state that was asked for is tried whatever the
-        budget."""
+        """Return the options of the search.
+
+        A state that was asked for is tried even after the budget.
+        """
         return ExplorationOptions(
             torn_writes=self.torn_writes,
             power=self.durability == "power",
@@ -382,8 +384,10 @@ def crashed_run(
 
 @dataclasses.dataclass(frozen=True)
 class _Trained:
-    """Wrap a subject so that it also returns its trained parameters and its models' non-finite
-    values."""
+    """Wrap a subject so that it also returns what ``Run`` asserts on.
+
+    These are its trained parameters, and the parts of its models that are not finite.
+    """
 
     subject: Callable[..., Any]
     watch: Watch

@@ -1,5 +1,7 @@
-"""Make the golden run of an exploration, in this process if it is deterministic there, else in
-fresh ones."""
+"""Make the golden run of an exploration, twice.
+
+The runs take place in this process if the subject is deterministic there, else in fresh ones.
+"""
 
 from __future__ import annotations
 

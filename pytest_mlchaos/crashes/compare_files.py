@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"\d+")
 def says_nothing(value: Any) -> bool:
     """Return True if a value cannot show what was trained.
 
-    These are None, texts, paths, whole numbers, and containers of these.
+    This is so for None, texts, paths, whole numbers, and containers of these.
     """
     if isinstance(value, Mapping):
         return all(map(says_nothing, value.values()))
@@ -33,10 +33,12 @@ class Endings:
     """Compares files at the ends of runs.
 
     ``patterns`` name the files to compare byte by byte. Without patterns, all files are compared if
-    the returned value shows nothing of the training. Otherwise only files that some run reads are
-    compared. Left out are files that differ between two golden runs, logs with repeated lines, and
-    numbered directories of which each run makes a new one. An append-only file is not a log if it
-    is the only kind of file that runs read, because they resume from it.
+    the returned value shows nothing of the training. If it does, only files that some run reads are
+    compared.
+
+    Files that differ between two golden runs are left out. So are logs with repeated lines, and
+    numbered directories of which each run makes a new one. Append-only files do not count as logs
+    if runs read nothing else, because they resume from them.
     """
 
     def __init__(self, golden: RunResult, patterns: Sequence[str] | None) -> None:

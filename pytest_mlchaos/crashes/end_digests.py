@@ -1,5 +1,7 @@
-"""Digest the files at the end of a run by meaning rather than by bytes, so that results can be
-compared."""
+"""Digest the files at the end of a run, so that results can be compared.
+
+The digests show differences in meaning rather than in bytes.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,11 @@ _UNTOLD = (".data/serialization_id",)
 
 
 def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Return digests of the plain files below a directory, and the bytes of short texts, by path.
+    """Return digests of the files below a directory, and the bytes of short texts.
 
-    A database is digested by its rows, JSON by its entries in any order, and a pickle by its
-    values, whichever of them share memory. A file name in a pickle is replaced by that file's
-    content, because a run that finds a name taken chooses a new one.
+    Both are by path. A database is digested by its rows, JSON by its entries in any order, and a
+    pickle by its values, whichever of them share memory. A file name in a pickle is replaced by
+    that file's content, because a run that finds a name taken chooses a new one.
     """
     found, texts = {}, {}
     named = _Named.below(root)
@@ -63,8 +65,7 @@ class _Named:
         return cls((f"{root}{os.sep}", f"{os.path.realpath(root)}{os.sep}"))
 
     def told(self, text: str) -> bytes | None:
-        """Return the digest of the file that a text names, or None if it names no file below the
-        directory."""
+        """Return the digest of the file that a text names, or None if it names none."""
         if not text.startswith(self._prefixes):
             return None
         if self._nested:
@@ -95,8 +96,10 @@ def _digest(path: str, named: _Named) -> bytes:
 
 
 def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
-    """Yield the content in a form that is equal for equal values, or its bytes if its format is
-    unknown."""
+    """Yield a form of the content that is equal for equal values.
+
+    If the format is unknown, yield the bytes.
+    """
     if data.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -226,14 +226,19 @@ def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
 
 
 def _kind(state: CrashState) -> str:
-    """Return what happened to the file, without names and numbers: ``cut at``, ``just renamed``,
-    ``complete``."""
+    """Return what happened to the file, without names and numbers.
+
+    Examples are ``cut at``, ``just renamed`` and ``complete``.
+    """
     return " ".join(state.what.replace(state.path, "").split()[:2])
 
 
 def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
-    """Return what must be equal in a fresh process: the verdict on this run alone, and where it
-    resumed."""
+    """Return what must be equal in a fresh process.
+
+    This is the verdict on this run alone, the step from which it resumed, and the files that it
+    completed.
+    """
     verdict = outcome.verdict
     if verdict == "restarted":  # this verdict depends on all runs together, as does the meaning of markers
         verdict = "recovered" if outcome.divergence is None else "diverged"
@@ -264,8 +269,10 @@ def _resume_all(
     options: ExplorationOptions,
     known: Mapping[str, RunResult],
 ) -> list[CrashOutcome]:
-    """Return an outcome for each state that the budget allows, in their order. The workers run in
-    parallel."""
+    """Return an outcome for each state that the budget allows, in their order.
+
+    The workers run in parallel.
+    """
     found: list[CrashOutcome | None] = [None] * len(states)
     failures: list[BaseException] = []
     stop = threading.Event()

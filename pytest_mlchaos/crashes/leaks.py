@@ -1,5 +1,7 @@
-"""Detect and undo what a run leaves in its process: threads, child processes, module state, the
-working directory."""
+"""Detect and undo what a run leaves in its process.
+
+These are threads, child processes, values in user modules, and a changed working directory.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,7 @@ class Leftovers:
             self._as_left = GlobalContainers()
 
     def restore(self) -> None:
-        """Restore the plain containers of user modules, and the modules' names if nothing else
-        changed.
+        """Restore the plain containers of user modules, and their names if possible.
 
         If a class, an object or a cache changed, it may record that a name already has its value.
         Then the names keep their values.
@@ -68,8 +69,8 @@ class Leftovers:
     def leave(self) -> None:
         """Restore the state before the first run, or the state after it.
 
-        The second applies if only half of the first run's changes could be undone. No program would
-        ever be in such a state.
+        The second applies if the first could only be restored in part. No program would ever be in
+        such a mixed state.
         """
         if self._as_left is not None:
             self._as_left.restore()
@@ -77,14 +78,15 @@ class Leftovers:
             self.restore()
 
     def in_globals(self) -> list[str]:
-        """Return the names of user modules that are restored, because their value or its content
-        changed."""
+        """Return the names of user modules that are restored."""
         names = self._state.bound_anew() if self._as_left is None else []
         return names + [name for name in self._containers.changed() if name not in names]
 
     def kept(self) -> list[str]:
-        """Return the names of user modules that keep a changed value, which a new process would not
-        have."""
+        """Return the names of user modules that keep a changed value.
+
+        A new process would not have that value.
+        """
         return [] if self._as_left is None else self._state.bound_anew()
 
     def directory(self) -> str | None:
@@ -125,7 +127,7 @@ _CACHED = type(functools.lru_cache(lambda: None))
 class _State:
     """The values of user modules' names, and state that cannot be restored.
 
-    The latter is the attributes of their classes and objects, and the sizes of their caches.
+    The second part has the attributes of their classes and objects, and the sizes of their caches.
     """
 
     def __init__(self) -> None:
@@ -133,8 +135,10 @@ class _State:
         self._others = {id(holder): (holder, held) for holder, held in self._holders()}
 
     def bound_anew(self) -> list[str]:
-        """Return the names (``module.name``) that were rebound or deleted, without those that an
-        import filled."""
+        """Return the names (``module.name``) that were rebound or deleted.
+
+        Names that an import filled are left out.
+        """
         return [f"{module.__name__}.{name}" for module, name in self._bound_anew()]
 
     def bind_again(self) -> None:

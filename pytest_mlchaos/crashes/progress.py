@@ -32,8 +32,10 @@ class Progress:
 
     @property
     def tried(self) -> str:
-        """Return the number of states tried, and the slowest. Its time includes the comparison with
-        the golden run."""
+        """Return the number of states tried, and the slowest.
+
+        A state's time includes the comparison with the golden run.
+        """
         if not self._took:
             return "no crash state was tried"
         seconds, slowest = max(self._took)

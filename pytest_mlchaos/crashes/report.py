@@ -88,14 +88,18 @@ class CrashReport(Result):
 
     @property
     def max_lost_steps(self) -> int:
-        """Return the largest number of steps that a resumed run takes again, or 0 if no step of
-        torch was seen."""
+        """Return the largest number of steps that a resumed run takes again.
+
+        This is 0 if no step of torch was seen.
+        """
         return max((outcome.lost_steps for outcome in self.outcomes if outcome.lost_steps is not None), default=0)
 
     @property
     def recovery_time(self) -> float | None:
-        """Return the median seconds from the start of a resumed run to its first step, or None if
-        no run took a step."""
+        """Return the median seconds from the start of a resumed run to its first step.
+
+        This is None if no recovered run took a step.
+        """
         times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
         return times[len(times) // 2] if times else None
 
@@ -136,8 +140,11 @@ class CrashReport(Result):
     def text(
         self, outcomes: Sequence[CrashOutcome] | None = None, slow: Sequence[CrashOutcome] = (), max_lost_steps: int | None = None
     ) -> str:
-        """Return the report: one group per cause, its earliest example, the cost of a crash, and
-        the line that repeats the first."""
+        """Return the report in words.
+
+        It has one group per cause with its earliest example, the cost of a crash, and the line that
+        repeats the first failure.
+        """
         outcomes = self.outcomes if outcomes is None else outcomes
         failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
         groups = _group_failures(failures)
@@ -200,7 +207,10 @@ def _about(state: CrashState) -> str:
 
 
 def _group_failures(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:
-    """Group failures by cause. The worst kind comes first, and within a group the earliest state."""
+    """Group failures by cause.
+
+    The worst kind comes first, and within a group the earliest state.
+    """
     groups: dict[tuple[str, ...], list[CrashOutcome]] = {}
     for outcome in failures:
         groups.setdefault(_cause(outcome), []).append(outcome)
@@ -223,8 +233,10 @@ def _meant_to_begin_again(outcome: CrashOutcome) -> CrashOutcome:
 
 
 def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
-    """Return a key that is equal for failures of one cause. Numbers in a divergence's text are
-    ignored."""
+    """Return a key that is equal for failures of one cause.
+
+    Numbers in a divergence's text are ignored.
+    """
     finished = "finished" if outcome.finished else ""
     if outcome.error is not None:
         mixed = "of several saves" if outcome.verdict == "failed" and outcome.detail else ""
@@ -235,8 +247,10 @@ def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
 
 
 def _last_words(output: str, root: str) -> str:
-    """Return the error that ended a thread of the run, or its last output if the report may show
-    it."""
+    """Return the error that ended a thread of the run, or its last output.
+
+    The output appears only if the report may show values.
+    """
     lines = [line.strip().replace(root, "workdir") if root else line.strip() for line in output.splitlines() if line.strip()]
     ended = [line for line in lines if line.startswith(WORKER)]
     if ended:

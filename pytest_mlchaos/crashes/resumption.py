@@ -1,4 +1,4 @@
-"""Detect a subject that never resumes, from any crash state or from the finished job's files."""
+"""Detect a subject that never resumes."""
 
 from __future__ import annotations
 

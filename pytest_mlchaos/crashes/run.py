@@ -232,10 +232,10 @@ def _hear_threads(output: io.StringIO, patches: Patches, *, quiet: bool) -> None
 
 @uninterruptible
 def _one_thread() -> Iterator[None]:
-    """Limit torch to one thread (or ``OMP_NUM_THREADS``), as torchrun and the fresh processes do.
+    """Limit torch to one thread (or ``OMP_NUM_THREADS``).
 
-    Many small runs, possibly in parallel, are faster with one thread, and floating-point sums are
-    equal.
+    torchrun and the fresh processes do the same. Many small runs, possibly in parallel, are faster
+    with one thread, and floating-point sums are equal.
     """
     threads = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0] or 1)
     before: list[int] = []

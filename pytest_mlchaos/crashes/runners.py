@@ -1,5 +1,7 @@
-"""Make the runs in the subject's work directory, one at a time: in this process, or each in a fresh
-one."""
+"""Make the runs in the subject's work directory, one at a time.
+
+They take place in this process, or each in a fresh one.
+"""
 
 from __future__ import annotations
 

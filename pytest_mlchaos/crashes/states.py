@@ -1,4 +1,7 @@
-"""Make crash states from the recorded changes: states that were seen, torn files, and power losses."""
+"""Make crash states from the recorded changes.
+
+These are the states that were seen, torn files, and the states that a power loss may leave.
+"""
 
 from __future__ import annotations
 
@@ -145,8 +148,9 @@ class CrashStates:
         lost.
 
         Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014; the
-        ``auto_da_alloc`` and ``data=`` options of ext4. Fidelity: the order of a file system's own
-        writes is not imitated (ext4 writes back a file that is renamed over another).
+        ``auto_da_alloc`` and ``data=`` options of ext4.
+        Fidelity: the order of a file system's own writes is not imitated (ext4 writes back a file
+        that is renamed over another).
         """
         tree, path = change.after, change.path
         if tree is not None and change.kind == "removed":

@@ -1,4 +1,7 @@
-"""Limit resumed runs: the first that hangs gets the full time, later ones in the same place do not."""
+"""Limit the duration of resumed runs.
+
+The first run that hangs gets the full time, later ones in the same place do not.
+"""
 
 from __future__ import annotations
 

@@ -57,8 +57,10 @@ def _prefix(fs: Any, path: str, name: str) -> Prefix | Path:
 
 @contextlib.contextmanager
 def remote_at(prefix: Prefix | Path | None, options: Any) -> Iterator[RemotePrefix | None]:
-    """Open the location of a prefix, or yield None for a directory. ``options`` are the
-    exploration's."""
+    """Open the location of a prefix, or yield None for a directory.
+
+    ``options`` are those of the exploration.
+    """
     if not isinstance(prefix, Prefix):
         yield None
         return

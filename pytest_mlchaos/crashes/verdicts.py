@@ -242,11 +242,10 @@ def _first_of_the_rest(written: set[int], count: int) -> int | None:
 
 
 def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]) -> Iterator[CrashOutcome]:
-    """Yield the outcomes. A run has lost a complete checkpoint if it begins from scratch although a
-    run from an earlier state did not.
+    """Yield the outcomes, with ``restarted`` for runs that lost a complete checkpoint.
 
-    For the states of a second crash, the earlier states are the one from which the run resumed, and
-    those before it.
+    Such a run begins from scratch although a run from an earlier state did not. For the states of a
+    second crash, the earlier states are the one from which the run resumed, and those before it.
     """
     best: dict[str | None, tuple[int, CrashOutcome] | None] = {None: None}
     then: dict[str | None, tuple[int, CrashOutcome] | None] = {}

@@ -134,8 +134,10 @@ def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:
 
 
 def _pass_argument(argument: Any) -> Any:
-    """Pass a table through the site ``data.table``, so that faults can strike it. Return other
-    values as they are."""
+    """Pass a table through the site ``data.table``, so that faults can strike it.
+
+    Return other values as they are.
+    """
     controller = current()
     if controller is None or not is_table(argument):
         return argument
@@ -143,8 +145,10 @@ def _pass_argument(argument: Any) -> Any:
 
 
 def _drain(pipeline: Callable[..., Any], *args: Any) -> Any:
-    """Return the pipeline's value. A generator or iterator is read to its end, because it works
-    only then."""
+    """Return the pipeline's value.
+
+    A generator or other iterator is read to its end, because it only works then.
+    """
     try:
         value = pipeline(*map(_pass_argument, args))
     except SystemExit as end:

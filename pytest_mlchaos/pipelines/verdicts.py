@@ -132,8 +132,10 @@ class PipelineRun(Run):
         return _left_behind(self._output, self.golden._output, patterns)
 
     def _left_before(self) -> list[str]:
-        """Return the files that an earlier call left complete, with different content, when it
-        raised."""
+        """Return the files that an earlier call left complete but different.
+
+        Only calls that raised count.
+        """
         before = self._previous
         if before is None:
             return []
@@ -255,8 +257,10 @@ def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> I
 
 
 def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
-    """Return True if a file is a part of a complete one. ``known`` are complete ones, the likeliest
-    first."""
+    """Return True if a file is a part of a complete one.
+
+    ``known`` are complete ones, the likeliest first.
+    """
     if not state.size:
         return True
     if any(one.begins_with(state) for one in known):

@@ -1,1 +1,1 @@
-"""Record the work directory of a golden run: each change, with the content before and after it."""
+"""Record each change of a golden run's work directory, with the content before and after."""

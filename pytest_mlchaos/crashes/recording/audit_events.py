@@ -1,4 +1,4 @@
-"""Receive Python's audit events, which announce a file operation of Python code before it happens."""
+"""Receive Python's audit events, which announce file operations before they happen."""
 
 from __future__ import annotations
 

@@ -141,8 +141,10 @@ class ContentStore:
         return _hash(data).digest()
 
     def keep(self, data: bytes, before: Content = EMPTY) -> Content:
-        """Return the content with these bytes. If they begin with ``before``, that part is not
-        stored again."""
+        """Return the content with these bytes.
+
+        If they begin with ``before``, that part is not stored again.
+        """
         digest = _hash(data).digest()
         if digest not in self._known:
             old = before.size if before.size < len(data) and _hash(data[: before.size]).digest() == before.digest else 0
@@ -215,8 +217,10 @@ class ContentStore:
         return self._content(size, (*content.blocks[: size // BLOCK_BYTES], *([_hash(tail).digest()] if tail or not size else [])), pieces)
 
     def zeros(self, size: int) -> Content:
-        """Return that many zero bytes. A power loss leaves them for data that was never written
-        back."""
+        """Return that many zero bytes.
+
+        A power loss leaves them for data that was never written back.
+        """
         whole = (_hash(bytes(BLOCK_BYTES)).digest(),) * (size // BLOCK_BYTES)
         tail = (_hash(bytes(size % BLOCK_BYTES)).digest(),) if size % BLOCK_BYTES or not size else ()
         return self._content(size, whole + tail, ((-1, size),) if size else ())

@@ -1,5 +1,7 @@
-"""Track open files as the kernel does: threads share descriptors, a fork copies them, and several
-name one file."""
+"""Track open files and descriptors as the kernel does.
+
+Threads share descriptors, a fork copies them, and several of them may refer to one open file.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ class Processes:
     """The descriptors and working directories of threads, by thread ID.
 
     ``closed`` is called when the last descriptor of an open file is closed. ``parents`` has each
-    thread's and process's parent, and if they share their descriptors and their working directory.
+    thread's and process's parent, and whether they share their descriptors and their working directory.
     """
 
     def __init__(self, directory: str, parents: dict[int, tuple[int, bool, bool]], closed: Callable[[OpenFile], object]) -> None:

@@ -1,5 +1,7 @@
-"""Cache the contents of files in a polled directory. A file is read if its status has changed, or
-may be stale."""
+"""Cache the contents of files in a polled directory.
+
+A file is read again if its status has changed, or if its content may have changed without that.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Track the names of files in the recorded directory, and of files elsewhere that may be moved into
-it."""
+"""Track the names of files in the recorded directory.
+
+Names elsewhere are tracked, too, because those files may be moved into the directory.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ _MAX_LINKS = 40
 
 
 class Names:
-    """The entry of each absolute path, after the calls so far. Changes in the directory go to its
-    history."""
+    """The entry of each absolute path, after the calls so far.
+
+    Changes in the recorded directory go to its history.
+    """
 
     def __init__(self, history: History, contents: ContentStore, shadows: Shadows) -> None:
         self._history = history

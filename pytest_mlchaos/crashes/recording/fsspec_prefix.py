@@ -167,8 +167,10 @@ class Prefix:
 
 
 def _strictly(fs: Any) -> dict[str, Any]:
-    """Return arguments for ``find``. Without them, fsspec treats a directory that it cannot list as
-    empty."""
+    """Return arguments for ``find``.
+
+    Without them, fsspec treats a directory that it cannot list as empty.
+    """
     import fsspec.asyn as asyn
     import fsspec.spec as spec
 
@@ -212,8 +214,11 @@ def _own_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
 
 @contextlib.contextmanager
 def _on_this_machine(prefix: Prefix, refused: list[str]) -> Iterator[None]:
-    """Refuse connections of this module's client to other machines, and sockets opened without
-    Python."""
+    """Refuse this module's connections to other machines while the context is entered.
+
+    Sockets that were opened without Python's socket module are refused, too, because their address
+    is unknown.
+    """
     _ = prefix.fs  # its loop has sockets, too
     before, seen, own = _sockets(), list[str](), threading.get_ident()
 

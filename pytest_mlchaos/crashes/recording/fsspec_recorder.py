@@ -1,4 +1,4 @@
-"""Watch every fsspec filesystem while a subject runs, and report the end of each writing operation.
+"""Report the end of each writing operation on any fsspec filesystem.
 
 This reports only the moments. The recorder finds the changes by listing the prefix, because an
 operation may fail half-way, do nothing, or do more than its name says.
@@ -70,8 +70,10 @@ class Operations:
             self._whole.clear()
 
     def _unseen(self) -> bool:
-        """Return True if an operation does not count: it has no listener, or is part of one, or is
-        internal."""
+        """Return True if an operation does not count.
+
+        Nothing listens, or it is a part of a larger operation, or it is internal.
+        """
         return self._listener is None or _WHOLE.get() or inside() == INTERNAL_OPERATION or is_ours()
 
     def __enter__(self) -> Operations:
@@ -148,8 +150,10 @@ class Operations:
 
     @contextlib.contextmanager
     def _one(self, fs: Any, path: Any) -> Iterator[None]:
-        """Mark an operation on a path, so that its parts do not count. None stands for an operation
-        of several parts."""
+        """Mark an operation on a path, so that its parts do not count.
+
+        The path is None for an operation whose parts count instead.
+        """
         if path is None:
             yield
             return

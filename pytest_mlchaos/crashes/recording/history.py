@@ -241,8 +241,10 @@ class History:
         return list(dict.fromkeys(entry[0] for entry in reversed(self.tree.values()) if isinstance(entry, tuple)))
 
     def written_back(self, path: str | None) -> None:
-        """Note that a file's data, or a directory's entries, survive a power loss. None stands for
-        all."""
+        """Note that a file's data, or a directory's entries, survive a power loss.
+
+        None stands for all files and directories.
+        """
         entry = self.tree.get(path) if path is not None else None
         if isinstance(entry, tuple):
             entry[0].synced = entry[0].last
@@ -307,8 +309,7 @@ class History:
         return File(content, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
     def _is(self, inode: Inode, status: os.stat_result) -> bool:
-        """Return True if the status belongs to this file, and not to a file that has taken its name
-        since."""
+        """Return True if the status is this file's, and not that of a newer file with its name."""
         key = status.st_dev, status.st_ino
         if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys or key in self._former or self._vanished):
             inode.versions[inode.fresh] = None  # not a new file, but a link to a file with content

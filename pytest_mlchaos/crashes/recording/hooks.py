@@ -74,10 +74,10 @@ def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]
 
 @uninterruptible
 def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
-    """Drain the recorder during one long C call that writes several times, as some trainers make,
-    or that sleeps.
+    """Drain the recorder during long C calls from a second thread.
 
-    A sleeping call may wait for a child process, which writes to the work directory meanwhile.
+    Some trainers write several times in one call. A call that sleeps may wait for a child process,
+    which writes to the work directory meanwhile.
 
     Writes of Python code are recorded at the calls themselves, before this thread considers a call
     long. So their states are the same in each run.
@@ -148,9 +148,10 @@ _Pair: TypeAlias = tuple[Callable[[], None], Callable[[], None]]
 
 
 def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> _Pair:
-    """Install the hooks on Python 3.11, and return functions that pause and resume them.
+    """Install the hooks on Python 3.11.
 
-    They are a profile function in this thread and in threads that start later.
+    Return functions that pause and resume them. They are a profile function in this thread and in
+    threads that start later.
     """
     over = False
 
@@ -183,9 +184,10 @@ def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], No
 
 
 def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], None]) -> _Pair:
-    """Install the hooks on Python 3.12 and later, and return functions that pause and resume them.
+    """Install the hooks on Python 3.12 and later.
 
-    They apply to all threads, even to those that run already.
+    Return functions that pause and resume them. They apply to all threads, even to those that run
+    already.
     """
     monitoring = sys.monitoring  # type: ignore[attr-defined]  # of 3.12
     tool = next(tool for tool in (_TOOL, 3, 2) if monitoring.get_tool(tool) is None)
@@ -227,8 +229,9 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
 
 
 def _watch_syncs(recorder: InotifyRecorder | PollingRecorder, patches: Patches) -> None:
-    """Report ``os.fsync``, ``os.fdatasync`` and ``os.sync``, because data that they write back
-    survives a power loss.
+    """Report ``os.fsync``, ``os.fdatasync`` and ``os.sync`` to the recorder.
+
+    Data that they write back survives a power loss.
 
     Fidelity: ``fsync`` calls of C++ or Rust are not seen, nor are files that were opened with
     ``O_SYNC`` or ``O_DSYNC``.
@@ -264,8 +267,9 @@ def _wrap_fsync(original: Callable[[Any], None], recorder: InotifyRecorder | Pol
 
 @uninterruptible
 def cross_device(root: str) -> Iterator[None]:
-    """Imitate a directory on a separate filesystem: moves and links across its border fail with
-    ``EXDEV``.
+    """Imitate a directory on a separate filesystem.
+
+    Moves and links across its border fail with ``EXDEV``.
 
     Fidelity: ``os.rename``, ``os.replace`` and ``os.link`` fail, under whatever name a module has
     them, and so do the functions of the standard library that use them. Renames by C++ or Rust, and

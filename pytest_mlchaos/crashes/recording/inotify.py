@@ -1,5 +1,7 @@
-"""Linux' inotify, by ctypes. It reports every change below a directory, from any process and any
-language."""
+"""Linux' inotify, by ctypes.
+
+It reports every change below a directory, from any process and any language.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,10 @@ class Event(NamedTuple):
 
 
 def available() -> bool:
-    """Return True if the system has inotify. Without it, ``polling_recorder.py`` compares
-    directories."""
+    """Return True if the system has inotify.
+
+    Without it, ``polling_recorder.py`` compares listings.
+    """
     return sys.platform == "linux"
 
 

@@ -1,5 +1,4 @@
-"""Record the changes of a work directory by inotify, with the whole directory before and after
-each."""
+"""Record the changes of a work directory by inotify."""
 
 from __future__ import annotations
 

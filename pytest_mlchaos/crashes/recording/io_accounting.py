@@ -1,4 +1,7 @@
-"""Count this process's written bytes and write calls, to decide if a file grew from start to end."""
+"""Count the bytes that this process writes, and its write calls.
+
+The counts show if a file grew from start to end.
+"""
 
 from __future__ import annotations
 

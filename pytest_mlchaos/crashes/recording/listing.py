@@ -1,5 +1,7 @@
-"""List a directory by status alone, and find the files that this process has open for writing, on
-any POSIX system."""
+"""List a directory by status alone, on any POSIX system.
+
+This also finds the files that this process has open for writing.
+"""
 
 from __future__ import annotations
 
@@ -91,8 +93,10 @@ def _names(folder: str) -> list[str]:
 
 
 def are_fine(first: int, second: int) -> bool:
-    """Return True if the difference of two times (ns) rules out a clock that ticks each millisecond
-    or less often."""
+    """Return True if two times (ns) come from a fine clock.
+
+    Their difference rules out a clock that ticks each millisecond or less often.
+    """
     passed = second - first
     return 0 < passed < _MIN_CLOCK_TICK_NS or (
         passed < 3 * _NS_PER_MS and _NS_PER_MS - _MIN_CLOCK_TICK_NS < passed % _NS_PER_MS < _MIN_CLOCK_TICK_NS

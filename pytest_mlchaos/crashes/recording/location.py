@@ -1,5 +1,7 @@
-"""Define a location of checkpoints, and the operations that an exploration needs: a directory, or a
-URL."""
+"""Locations of checkpoints: a directory, or a URL.
+
+The protocols are the operations that an exploration needs.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Keep copies of the files that a traced run writes. Each write is repeated on the copy, which
-gives each content."""
+"""Keep copies of the files that a traced run writes.
+
+Each of its writes is repeated on the copy, which then has the file's content at that moment.
+"""
 
 from __future__ import annotations
 

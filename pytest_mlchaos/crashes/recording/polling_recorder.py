@@ -1,5 +1,4 @@
-"""Record the changes of a work directory without system events, by comparing it with its previous
-content."""
+"""Record the changes of a work directory by polling, on systems without inotify."""
 
 from __future__ import annotations
 
@@ -43,8 +42,8 @@ class PollingRecorder(RecorderBase):
     led to a new content is certain (a file that grew, a rename), it is reported as such. If not, it
     is one change of the whole, and no content in between is made up.
 
-    Fidelity: contents between two looks are not seen. Operations of Python code get a look before
-    and after each. Writes by C++ or Rust are seen when the call ends, so a file that one call
+    Fidelity: contents between two looks are not seen. The directory is looked at before and
+    after each operation of Python code. Writes by C++ or Rust are seen when the call ends, so a file that one call
     overwrites is never torn. The same holds for memory mappings, which are known if Python made
     them. Other processes are polled up to 500 times per second. On a network filesystem that
     caches file status, changes may be seen late.
@@ -199,12 +198,12 @@ class PollingRecorder(RecorderBase):
         self._files.forget_all_but(after.keys.values())
 
     def _is_torn(self, path: str, listing: dict[str, Status]) -> bool:
-        """Return True if a file was only written to, as far as times show. Then all beginnings of
-        it existed.
+        """Return True if a file was only written to, as far as times show.
 
-        A new file must have been written after the last change of names in its directory, so that
-        it had its name by then. For an existing file, no name may have changed since. For example,
-        a journal that comes and goes may have made the write safe.
+        Then each beginning of its new content existed at some moment. A new file must have been written after the last change
+        of names in its directory, so that it had its name by then. For an existing file, no name
+        may have changed since. For example, a journal that comes and goes may have made the write
+        safe.
         """
         status, above = listing[path], os.path.dirname(path)
         names = {folder for folder, there in listing.items() if there.is_folder and there.mtime != self._mtime_of(folder)}

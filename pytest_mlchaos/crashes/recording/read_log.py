@@ -1,4 +1,7 @@
-"""Log which files of an earlier process a run reads: in Python, in C++ or in a child process."""
+"""Log which files of an earlier process a run reads.
+
+Reads by Python, by C++ and by child processes count.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of recorders that look at a directory: one look at a time, in one process, until closed."""
+"""The base class of recorders that look at a directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ __all__ = ["RecorderBase"]
 class RecorderBase:
     """Looks at a directory on request.
 
-    A look records the changes since the last one. ``drained`` counts the looks.
+    A look records the changes since the last one. Looks take turns, in the process that created the
+    recorder, until it is closed. ``drained`` counts them.
     """
 
     def __init__(self) -> None:

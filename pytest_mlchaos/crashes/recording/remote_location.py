@@ -1,11 +1,12 @@
 """Explore checkpoints at a URL: the states of a prefix between operations on it.
 
 Imitates: an object store and a process that dies. Objects that it has put, copied and removed stay
-so. An unfinished upload leaves nothing. Fidelity: nothing is torn, whatever the filesystem would
-do. A file appears when it is closed. Uploads of one event loop are made one after the other while
-the golden run is recorded. Changes that do not pass through fsspec (by a different client or
-process) are seen together, at the next operation or step. Objects are restored in the order in
-which they were made, without their times and metadata.
+so. An unfinished upload leaves nothing.
+Fidelity: nothing is torn, whatever the filesystem would do. A file appears when it is closed.
+Uploads of one event loop are made one after the other while the golden run is recorded. Changes
+that do not pass through fsspec (by a different client or process) are seen together, at the next
+operation or step. Objects are restored in the order in which they were made, without their times
+and metadata.
 """
 
 from __future__ import annotations
@@ -189,8 +190,10 @@ class _FsspecRecorder:
         return tree, read
 
     def _file(self, data: bytes, known: tuple[str, File] | None) -> File:
-        """Return the file of an object. Its time is its position in the order in which the objects
-        were made."""
+        """Return the file of an object.
+
+        Its time is its position in the order in which the objects were made.
+        """
         content = self._contents.keep(data)
         if known is not None and known[1].content == content:
             return known[1]

@@ -1,4 +1,7 @@
-"""Decide when to look at a polled directory: often at a few paths, and sometimes at all of it."""
+"""Decide when to look at a polled directory.
+
+A few paths are checked often, and all of them now and then.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,9 @@ Stamp = tuple[int, int, int, int]
 
 
 class StatPoll:
-    """Checks the paths that change: recent directories and files, and files that are open for
-    writing.
+    """Checks the paths that change.
+
+    These are recent directories and files, and files that are open for writing.
 
     ``cost`` is the duration of a look at the whole in seconds. ``marked`` is True if something is
     known to have changed, and ``young`` if files may change without a new status. ``has_more``
@@ -120,8 +124,10 @@ class StatPoll:
 
 
 def _smooth(before: float, took: float) -> float:
-    """Limit the growth of an estimate, so that a short load peak does not make the machine look
-    slow."""
+    """Limit the growth of an estimate.
+
+    A short load peak must not make the machine look slow.
+    """
     return min(took, 1.5 * before) if before else took
 
 

@@ -1,5 +1,7 @@
-"""Parse strace's output: each system call of a process and its children with its result, ordered by
-their ends."""
+"""Parse strace's output about a process and its children.
+
+Each system call comes with its result, in the order in which they ended.
+"""
 
 from __future__ import annotations
 
@@ -144,8 +146,10 @@ def _call(thread: int, time: int, text: bytes) -> Iterator[Call]:
 
 
 def _split(arguments: bytes) -> list[bytes]:
-    """Split at commas outside of brackets. Texts have no commas, because strace writes their bytes
-    as numbers."""
+    """Split at commas outside of brackets.
+
+    Texts have no commas, because strace writes their bytes as numbers.
+    """
     found, depth, start = [], 0, 0
     for match in re.finditer(rb'"[^"]*"|[][{}(),]', arguments):
         sign = match[0]

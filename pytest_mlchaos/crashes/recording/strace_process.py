@@ -1,5 +1,4 @@
-"""Run a function in a fresh process while strace records its system calls and those of its
-children."""
+"""Run a function in a fresh process while strace records the system calls."""
 
 from __future__ import annotations
 
@@ -43,8 +42,10 @@ def check_strace(caller: str) -> None:
 
 
 class StepMarker:
-    """Replaces a recorder in a traced process. It marks the steps, and the changes are known after
-    the run."""
+    """Replaces a recorder in a traced process.
+
+    It marks the steps. The changes are known after the run.
+    """
 
     start: Tree | None = None
     unseen: Sequence[int] = ()

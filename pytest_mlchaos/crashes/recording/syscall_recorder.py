@@ -26,11 +26,11 @@ _FORKS = ("fork", "vfork", "clone", "clone3")
 
 
 class SyscallRecorder:
-    """Follows one directory after the run, by replaying strace's output. ``changes`` has the effect
-    of each system call.
+    """Follows one directory after the run, by replaying strace's output.
 
-    It is created before the run, and reads the directory then. Files elsewhere that the run writes
-    are followed, too, because they may be moved into the directory.
+    ``changes`` has the effect of each system call. The recorder is created before the run, and
+    reads the directory then. Files elsewhere that the run writes are followed, too, because they
+    may be moved into the directory.
 
     Fidelity: no system call shows a write through a memory mapping, so the content of such a file
     is unknown from then on. Also unknown are data that a call copies from a file elsewhere that

@@ -1,4 +1,7 @@
-"""Find the changes between two contents of a directory: those that are certain, else one for all."""
+"""Find the changes between two contents of a directory.
+
+Changes that are certain are reported one by one, others as one change.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ def _start(contents: ContentStore, content: Content, size: int) -> int:
     """Return the length from which cuts of a grown file are possible states.
 
     If the new part begins with zeros, the file may have been given its length first, or have a
-    hole. Then no cut is.
+    hole. Then none of its cuts is possible.
     """
     return size if contents.part(content, size, _ZERO_PROBE_BYTES).strip(b"\0") else content.size
 
