@@ -217,10 +217,10 @@ def test_a_delay_passes_in_front_of_the_call_and_is_awaited_by_coroutines(pkg):
     [
         ("feature_store:fech", "feature_store has no attribute 'fech' (did you mean 'fetch'?)"),
         ("feature_store.Client.gett", "Client has no attribute 'gett' (did you mean 'get'?)"),
-        ("nowhere.at.all:fn", "there is no module 'nowhere"),
-        ("json.nothing:fn", "there is no module 'json.nothing'"),
-        ("feature_store", "expected target as 'pkg.mod:function'"),
-        ("feature_store:number", "is not callable but 3 (int)"),
+        ("nowhere.at.all:fn", "the module 'nowhere"),
+        ("json.nothing:fn", "the module 'json.nothing' does not exist"),
+        ("feature_store", "target must be 'pkg.mod:function'"),
+        ("feature_store:number", "is not callable, got 3 (int)"),
         ("builtins:dict.get", "belongs to a built-in type"),
     ],
 )

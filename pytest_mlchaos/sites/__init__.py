@@ -1,4 +1,4 @@
-"""How visits come about: one file per world. Files here register themselves; none imports its library at its top."""
+"""Make visits happen. Each file registers its sites, and imports its library only when it arms them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __all__ = ["load"]
 
 @functools.cache
 def load() -> None:
-    """Import every file of this folder and those below, so that its sites are registered."""
+    """Import all modules of this folder and its subfolders, so that their sites are registered."""
     for module in pkgutil.walk_packages(__path__, f"{__name__}."):
         importlib.import_module(module.name)

@@ -1,4 +1,4 @@
-"""Functions that are no coroutine functions and yet return something to be awaited, or entered by ``async with``."""
+"""Delay functions that are not coroutine functions but return something to await, or to enter with ``async with``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DelayedItems", "call_in_loop", "in_event_loop"]
 
 
 def in_event_loop() -> bool:
-    """Whether an event loop runs in this thread: a blocking delay would stop all that it serves."""
+    """Return True if an event loop runs in this thread. A blocking delay would stop all its tasks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -23,9 +23,10 @@ def in_event_loop() -> bool:
 
 
 def call_in_loop(function: Callable[..., Any], gate: Gate) -> Any:
-    """Call a function in an event loop, under a fault: what it returns to be awaited is delayed, or fails, when it is awaited.
+    """Call a function in an event loop, under a fault.
 
-    Many clients' methods are such functions. Only the call tells; so a function that does block has its delay behind the call.
+    If it returns an awaitable, as methods of many clients do, the delay or the error happens when this is awaited. Only the call shows
+    if it does. So for a function that blocks, the delay comes after the call.
     """
     with contextlib.ExitStack() as closing:
         closing.push(gate)
@@ -48,11 +49,11 @@ async def _await_result(made: Any, gate: Gate) -> Any:
             return await gate.run(lambda: made)
     finally:
         if inspect.iscoroutine(made):
-            made.close()  # where the fault has raised, it was never started
+            made.close()  # if the fault has raised, it never started
 
 
 class _Awaitable:
-    """Stands for what was returned, until it is awaited or entered."""
+    """A stand-in for the returned object, until it is awaited or entered."""
 
     def __init__(self, made: Any, gate: Gate) -> None:
         self._made = made
@@ -73,7 +74,7 @@ class _Awaitable:
 
 
 class DelayedItems:
-    """An asynchronous generator under a fault: its first item is late, or is an error."""
+    """An async generator under a fault: its first item is late, or is an error."""
 
     def __init__(self, items: Any, gate: Gate) -> None:
         self._items = items

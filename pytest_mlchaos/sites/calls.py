@@ -1,4 +1,4 @@
-"""``call``: calls of any dotted target, under every name by which it was imported."""
+"""Define the site ``call``: calls of a dotted target, under each name by which it was imported."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SITE = "call"
 
 @site(SITE, "A call of a dotted target. Payload: (args, kwargs).")
 def arm_call(controller: Controller, patches: Patches, key: Key) -> None:
-    """Wraps the one target that the key names."""
+    """Wrap the target that the key names."""
     if isinstance(key, str):
         return
     replace(patches, key[1], lambda function: wrap(function, key, lambda: controller))
 
 
 def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
-    """Put a wrapper in the place of a dotted target, under every name by which it was imported."""
+    """Replace a dotted target by a wrapper, under each name by which it was imported."""
     owner, name, kind, function = resolve(target)
     by_reference(patches, function)
     if inspect.isclass(owner) and name != "__new__":
@@ -55,11 +55,11 @@ def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], 
     try:
         patches.set(owner, name, kind(wrapper) if kind else wrapper)
     except (TypeError, AttributeError) as error:
-        raise TargetNotFound(f"target {target!r} cannot be patched: {error}; wrap it with mlchaos.call(...) instead") from None
+        raise TargetNotFound(f"target {target!r} cannot be patched: {error}. Wrap it with mlchaos.call(...) instead") from None
 
 
 def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]) -> Any:
-    """``function`` with a visit in front; a coroutine function stays one, a generator function too."""
+    """Return ``function`` with a visit before it. Coroutine functions and generator functions keep their kind."""
     attributes = {"target": key[1], "parameters": positional(function)}
 
     def begin(args: Any, kwargs: Any) -> Any:
@@ -120,7 +120,7 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
 
 
 def positional(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the parameters that can be given by position, in order; none where a function does not say."""
+    """Return the names of the positional parameters, in order. Return none for a function without a signature."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -129,21 +129,21 @@ def positional(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def alike(wrapper: Any, function: Any) -> Any:
-    """The wrapper, with what else people use of a function."""
-    for name in ("cache_info", "cache_clear", "cache_parameters"):  # of functools.lru_cache: part of how it is used
+    """Return the wrapper with the additional methods of the function."""
+    for name in ("cache_info", "cache_clear", "cache_parameters"):  # the methods of functools.lru_cache
         if hasattr(function, name):
             setattr(wrapper, name, getattr(function, name))
     return wrapper
 
 
 def wrap_function(function: Callable[..., Any], name: str | None = None) -> Any:
-    """What ``mlchaos.call(fn)`` returns: a callable that no import reaches, made a target by hand."""
+    """Return a target for ``mlchaos.call(fn)``, for a callable that has no importable name."""
     target = name or f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
     return wrap(function, (SITE, target), current)
 
 
 def _import_longest(path: str) -> tuple[Any, list[str]]:
-    """The longest importable prefix of a dotted path, and the rest."""
+    """Return the module of the longest importable prefix of a dotted path, and the rest."""
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
@@ -152,31 +152,35 @@ def _import_longest(path: str) -> tuple[Any, list[str]]:
         except ModuleNotFoundError as error:
             if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
                 raise TargetNotFound(f"target {path!r}: importing {name} failed: {error_text(error)}") from error
-        except Exception as error:  # whatever a module raises while it is imported
+        except Exception as error:  # any module may fail at import
             raise TargetNotFound(f"target {path!r}: importing {name} failed: {error_text(error)}") from error
-    raise TargetNotFound(f"target {path!r}: there is no module {parts[0]!r}")
+    raise TargetNotFound(f"target {path!r}: the module {parts[0]!r} does not exist")
 
 
 def _split(target: str) -> tuple[Any, list[str]]:
     module, colon, attributes = target.partition(":")
     if not all(part.strip() for part in [*module.split("."), *(attributes.split(".") if colon else [])]):
-        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {format_value(target)}")
+        raise TargetNotFound(f"target must be 'pkg.mod:function' or 'pkg.mod:Class.method', got {format_value(target)}")
     if not colon:
         owner, rest = _import_longest(module)
     else:
         owner, missing = _import_longest(module)
         if missing:
-            raise TargetNotFound(f"target {target!r}: there is no module {module!r}")
+            raise TargetNotFound(f"target {target!r}: the module {module!r} does not exist")
         rest = attributes.split(".")
     if not rest or not all(rest):
-        raise TargetNotFound(f"expected target as 'pkg.mod:function' or 'pkg.mod:Class.method' but got {format_value(target)}")
+        raise TargetNotFound(f"target must be 'pkg.mod:function' or 'pkg.mod:Class.method', got {format_value(target)}")
     return owner, rest
 
 
 def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callable[..., Any]]:
-    """(owner, attribute, how it is bound, function) of a dotted target; a class stands for its ``__init__``.
+    """Resolve a dotted target. A class stands for its ``__init__``.
 
-    Raises ``TargetNotFound`` naming the part that is not there.
+    Returns:
+        The owner, the name of the attribute, how it is bound, and the function.
+
+    Raises:
+        TargetNotFound: A part of the target does not exist. The message names it.
     """
     owner, rest = _split(target)
     for depth, name in enumerate(rest[:-1]):
@@ -190,9 +194,9 @@ def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callabl
     if isinstance(held, (staticmethod, classmethod)):
         return owner, name, type(held), held.__func__
     if not callable(found):
-        raise TargetNotFound(f"target {target!r} is not callable but {format_value(found)}")
+        raise TargetNotFound(f"target {target!r} is not callable, got {format_value(found)}")
     if inspect.isclass(owner) and owner.__module__ == builtins.__name__:
-        raise TargetNotFound(f"target {target!r} belongs to a built-in type, which cannot be patched; wrap it with mlchaos.call(...)")
+        raise TargetNotFound(f"target {target!r} belongs to a built-in type, which cannot be patched. Wrap it with mlchaos.call(...)")
     return owner, name, None, held if inspect.isclass(owner) and callable(held) else found
 
 

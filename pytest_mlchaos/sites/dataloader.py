@@ -1,4 +1,4 @@
-"""``data.batch``: each batch that a DataLoader (its workers included) or a wrapped iterable hands to the loop."""
+"""Define ``data.batch``: each batch that a DataLoader (with its workers) or a wrapped iterable gives to the loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SITE = "data.batch"
 
 @site(SITE, "A batch, about to reach the training loop. Payload: the batch.", needs="torch")
 def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
-    """Each batch is a visit."""
+    """Make each batch a visit."""
     let_children_hang(patches)
     _hear_of_deaths(controller, patches)
     sources: weakref.WeakKeyDictionary[Any, Source] = weakref.WeakKeyDictionary()
@@ -40,10 +40,10 @@ def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
 
 
 def _hear_of_deaths(controller: Controller, patches: Patches) -> None:
-    """Each simulated process hears of its workers' deaths, as a new one does.
+    """Let each simulated process detect the deaths of its workers, as a new process does.
 
-    torch sets its handler of SIGCHLD once, and is not told when somebody puts back what was there before, as trainers do at their end:
-    the next test in this process would learn of a death late, or not at all.
+    torch sets its handler of SIGCHLD only once. If the program restores the previous handler, as trainers do at their end, torch does not
+    notice. The next test in this process would detect a death late or never.
     """
     from torch.utils.data._utils import signal_handling
 
@@ -69,7 +69,10 @@ def _hear_of_deaths(controller: Controller, patches: Patches) -> None:
 
 
 def _on_reset(patches: Patches, forget: Callable[[Any], object]) -> None:
-    """Workers that persist serve one iterator, which is set back for each epoch: what a fault did to its stream ends with the epoch."""
+    """Forget the changes of faults to a stream when its epoch ends.
+
+    With persistent workers, all epochs use the same iterator, which torch resets.
+    """
     from torch.utils.data import dataloader
 
     base = dataloader._BaseDataLoaderIter
@@ -89,9 +92,14 @@ def watch_batches(
     on_epoch: Callable[[], object] = lambda: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
-    """Call ``on_batch`` with each batch that a DataLoader's iterator hands out, and give what it returns; ``on_epoch`` before one is made.
+    """Call ``on_batch`` with each batch of a DataLoader's iterators, and return its result instead.
 
-    ``on_seeded`` is called once it has drawn its seed, with whether it has workers, which alone use it.
+    Args:
+        patches: The patches of the trial or run.
+        on_batch: A function that returns the new batch.
+        on_epoch: A function that is called before an iterator is made.
+        on_seeded: A function that is called when an iterator has drawn its seed. Its argument is True if the iterator has workers,
+            which are the only users of the seed.
     """
     _wrap_iterators(patches, lambda iterator, original: on_batch(original(iterator)), on_epoch, on_seeded)
 
@@ -102,9 +110,9 @@ def _wrap_iterators(
     on_epoch: Callable[[], object] = lambda: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
-    """Call ``on_next(iterator, its own __next__)`` for each batch that is asked for, and give what it returns.
+    """Call ``on_next(iterator, its own __next__)`` for each batch that is requested, and return its result.
 
-    Patches ``__next__`` of each class of DataLoader iterators, those that are defined later too.
+    This patches ``__next__`` of all classes of DataLoader iterators, also of those that are defined later.
     """
     from torch.utils.data import dataloader
 
@@ -113,7 +121,7 @@ def _wrap_iterators(
     wrapped: set[type] = set()
 
     def wrap(cls: type) -> None:
-        """Wrap the class's own ``__next__``; one that calls its parent's makes one visit, not two."""
+        """Wrap the class's own ``__next__``. If it calls that of its parent, this makes one visit, not two."""
         wrapped.add(cls)
         original = cls.__dict__.get("__next__")
         if original is None:
@@ -152,7 +160,7 @@ def _wrap_iterators(
 
 
 class _Outer(Source):
-    """Of an iterable that may be a DataLoader, or hold one: that makes the visit itself."""
+    """The source for an iterable that may be, or contain, a DataLoader. That makes the visit itself."""
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         super().__init__(SITE, iterator.__next__)
@@ -168,8 +176,8 @@ class _Outer(Source):
 class Batches(Generic[T]):
     """An iterable whose items pass ``data.batch``: ``for batch in mlchaos.batches(loader)``.
 
-    For loaders that are no torch DataLoader. It may be iterated as often as what it wraps; outside of a trial it does
-    nothing. Everything else (``len``, attributes) is the wrapped object's.
+    Use it for loaders that are not a torch DataLoader. You can iterate over it as often as over the wrapped object. Outside of a trial it
+    does nothing. All else (``len``, attributes) is passed to the wrapped object.
     """
 
     def __init__(self, iterable: Iterable[T]) -> None:
@@ -185,7 +193,8 @@ class Batches(Generic[T]):
             yield batch
 
     def __len__(self) -> int:
-        return len(self._iterable)  # type: ignore[arg-type]  # as the wrapped object: a TypeError where it has no length
+        # Like the wrapped object: a TypeError if it has no length.
+        return len(self._iterable)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_iterable" not in self.__dict__:

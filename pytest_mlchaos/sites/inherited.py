@@ -1,4 +1,4 @@
-"""Methods that a class inherits, wrapped for that class alone."""
+"""Wrap inherited methods for one class only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Inherited"]
 
 
 class Inherited:
-    """A descriptor that takes the place of nothing in a class, and wraps what its instances would find there.
+    """A descriptor for a method that a class inherits. It wraps the method that its instances would find.
 
-    A subclass may have another base that defines the method: like ``super()``, it asks the classes that come next in the order of the
-    instance's own class. An instance may hold a function under that name, as clients do that make methods when they are created.
+    A subclass may have a second base that defines the method. So like ``super()``, it searches the classes that follow in the order of
+    the instance's own class. An instance may also hold a function under that name, as in clients that make methods when they are created.
     """
 
     def __init__(self, owner: type, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
@@ -21,7 +21,7 @@ class Inherited:
         self._wrapped: dict[int, tuple[Any, Any]] = {}
 
     def wrapping(self, more: Callable[[Callable[..., Any]], Any]) -> Inherited:
-        """Return a descriptor whose wrappers are wrapped once more."""
+        """Return a descriptor with one more layer of wrappers."""
         return Inherited(self._owner, self._name, lambda function: more(self._wrap(function)))
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
@@ -38,7 +38,7 @@ class Inherited:
         return self._made(found)
 
     def _own(self, instance: Any) -> Any:
-        """What an instance holds itself; Python looks up special methods in the class alone."""
+        """Return the attributes that an instance holds itself. Python looks up special methods only in the class."""
         return () if self._name.startswith("__") else getattr(instance, "__dict__", ())
 
     def __set__(self, instance: Any, value: Any) -> None:
@@ -53,12 +53,13 @@ class Inherited:
     def _made(self, function: Any) -> Any:
         made = self._wrapped.get(id(function))
         if made is None:
-            made = self._wrapped[id(function)] = (function, self._wrap(function))  # the function is held, so that its id stays its own
+            # Hold the function, so that no other object gets its id.
+            made = self._wrapped[id(function)] = (function, self._wrap(function))
         return made[1]
 
 
 class _Bound:
-    """A bound method: of the function that it was made of, and called through a wrapper."""
+    """A bound method that is called through a wrapper."""
 
     __slots__ = ("_call", "_method", "_name")
 
@@ -68,7 +69,8 @@ class _Bound:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(self._method.__self__, *args, **kwargs)
 
-    @property  # type: ignore[misc]  # isinstance asks for it if the type itself does not fit
+    # Isinstance uses it if the type itself does not fit.
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self._method)
 

@@ -1,4 +1,4 @@
-"""``call.result``: what calls of any dotted target return."""
+"""Define ``call.result``: the return values of calls of a dotted target."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ SITE = "call.result"
 
 @site(
     SITE,
-    "What a call of a dotted target has returned; of a generator, each item. Payload: that value.",
+    "The return value of a call of a dotted target, or each item of a generator. Payload: that value.",
 )
 def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
-    """Wraps the one target that the key names."""
+    """Wrap the target that the key names."""
     if not isinstance(key, str):
         replace(patches, key[1], lambda function: wrap_result(function, key, controller))
 
 
 def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) -> Any:
-    """``function`` with a visit behind it; a coroutine function stays one, and each item of a generator is a visit.
+    """Return ``function`` with a visit after it. For a generator, each item is a visit.
 
-    A generator is a stream, too, whose items can be dropped and reordered; an asynchronous one is none.
+    Coroutine functions and generator functions keep their kind. A generator is also a stream, whose items can be dropped and reordered.
+    An async generator is not a stream.
     """
     attributes = {"target": key[1]} if isinstance(key, tuple) else {}
 
@@ -74,7 +75,7 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
                     sent = yield item
                 except GeneratorExit:
                     raise
-                except BaseException as error:  # noqa: BLE001  # the generator has the say
+                except BaseException as error:  # noqa: BLE001  # the generator decides what happens
                     resume = functools.partial(items.throw, error)
                 else:
                     resume = items.__next__ if sent is None else functools.partial(items.send, sent)

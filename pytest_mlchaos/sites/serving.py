@@ -1,4 +1,4 @@
-"""``serve.request``: each request that is about to reach a served app."""
+"""Define ``serve.request``: each request that is about to reach a served app."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ SITE = "serve.request"
 
 @site(SITE, "A request, about to reach an app under mlchaos.serve. Payload: the httpx.Request, or the callable's argument.")
 def arm_request(controller: Controller, patches: Patches, key: Key) -> None:
-    """Nothing to arm: a service makes these visits itself."""
+    """Do nothing: a service makes these visits itself."""

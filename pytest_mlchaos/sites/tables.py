@@ -1,4 +1,4 @@
-"""``data.table``: each table that pandas, pyarrow, polars or NumPy has read, and those that a pipeline is given."""
+"""Define ``data.table``: each table that pandas, pyarrow, polars or NumPy has read, or that is an argument of a pipeline."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ MODULES = (
     "pyarrow.orc",
     "pyarrow.ipc",
 )
-"""Each public function of these that is called ``read_…`` makes visits, if it gives a table; so does what ``open_csv`` opens."""
+"""The modules whose public functions ``read_…`` make visits if they return a table. Readers from ``open_csv`` do so too."""
 NUMPY_READERS: dict[str, Callable[[Any], bool]] = {"loadtxt": is_table, "genfromtxt": is_table, "load": has_fields}
-"""NumPy's; what ``numpy.load`` gives is no table, unless it has fields."""
+"""The readers of NumPy. The result of ``numpy.load`` counts as a table only if it has fields."""
 FILES = {
     ("pyarrow.parquet", "ParquetFile"): ("iter_batches",),
     ("pyarrow.parquet", "ParquetDataset"): (),
@@ -40,12 +40,12 @@ FILES = {
     ("pyarrow.ipc", "RecordBatchStreamReader"): ("__next__", "get_next_batch"),
     ("pandas", "HDFStore"): ("get", "select", "select_column", "select_as_multiple"),
 }
-"""Classes of open files, whose ``read…`` methods, and those named, make visits."""
+"""Classes of open files, whose methods ``read…``, and those listed, make visits."""
 
 
 @site(SITE, "A table that has been read, or is given to a pipeline. Payload: the table. Attribute: the reader's name.")
 def arm_table(controller: Controller, patches: Patches, key: Key) -> None:
-    """Wraps the readers of each library, now or as soon as it is imported."""
+    """Wrap the readers of each library, now or as soon as it is imported."""
     passing = _Passing(controller)
     for module in (*MODULES, "numpy"):
         when_imported(module, patches, functools.partial(_wrap_readers, module, patches, passing))
@@ -55,10 +55,11 @@ def arm_table(controller: Controller, patches: Patches, key: Key) -> None:
 
 
 def _wrap_readers(module: str, patches: Patches, passing: _Passing) -> None:
-    """The module's readers, under every name by which they were imported."""
+    """Wrap the module's readers, under each name by which they were imported."""
     loaded = sys.modules[module]
     names = NUMPY_READERS if module == "numpy" else [name for name in dir(loaded) if name.startswith("read_") or name == "open_csv"]
-    with patches.together():  # replaced at its end: all are looked up before
+    # Replaced at the end, after all have been looked up.
+    with patches.together():
         for name in names:
             original = getattr(loaded, name)
             if not callable(original) or inspect.isclass(original):
@@ -76,7 +77,7 @@ def _wrap_methods(module: str, name: str, methods: tuple[str, ...], patches: Pat
 
 
 def _wrap_scans(module: str, patches: Patches, passing: _Passing) -> None:
-    """What is read lazily makes its visit when it is scanned, and as a whole."""
+    """Wrap the lazy readers. Each makes a visit with its whole table, when the scan is made."""
     loaded = sys.modules[module]
     with patches.together():
         for name in dir(loaded):
@@ -86,14 +87,14 @@ def _wrap_scans(module: str, patches: Patches, passing: _Passing) -> None:
 
 
 class _Passing:
-    """Makes visits of what the outermost call of a reader gives; readers call each other."""
+    """Makes visits of the results of readers. Readers call each other, so only the outermost call counts."""
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
         self._here = threading.local()
 
     def reader(self, original: Callable[..., Any], counts: Callable[[Any], bool], name: str) -> Callable[..., Any]:
-        """A reader with a visit behind it, which has its name as an attribute."""
+        """Return a reader with a visit after it. The reader's name is an attribute of the visit."""
 
         @functools.wraps(original)
         def read(*args: Any, **kwargs: Any) -> Any:
@@ -102,7 +103,7 @@ class _Passing:
         return read
 
     def scan(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
-        """A lazy reader, with a visit of its whole table behind it: a query is planned by the columns that there are."""
+        """Return a lazy reader with a visit of its whole table, because polars plans a query from the columns that exist."""
 
         @functools.wraps(original)
         def scan(*args: Any, **kwargs: Any) -> Any:
@@ -111,7 +112,7 @@ class _Passing:
                 return found
             try:
                 table = found.collect()
-            except Exception:  # noqa: BLE001  # whoever runs the query gets it
+            except Exception:  # noqa: BLE001  # the query raises the same error when it runs
                 return found
             struck = self._visited(table, name)
             return found if struck is table else struck.lazy()
@@ -119,7 +120,7 @@ class _Passing:
         return scan
 
     def behind(self, call: Callable[[], Any], counts: Callable[[Any], bool], name: str) -> Any:
-        """What a call gives, each table of it behind its visit."""
+        """Return the result of a call, with a visit for each table in it."""
         if getattr(self._here, "on", False):
             return call()
         self._here.on = True
@@ -130,7 +131,10 @@ class _Passing:
         return self.passed(found, counts, name)
 
     def passed(self, found: Any, counts: Callable[[Any], bool], name: str) -> Any:
-        """A table; a list or a dict of tables (of a workbook's sheets, a page's tables); or something that gives one after the other."""
+        """Pass a result through its visits.
+
+        It may be a table, a list or dict of tables (sheets of a workbook, tables of a page), or an iterator of tables.
+        """
         if counts(found):
             return self._visited(found, name)
         if isinstance(found, (list, dict)):
@@ -147,11 +151,11 @@ class _Passing:
 
 
 READING = ("read", "get_chunk", "read_all", "read_next_batch", "read_pandas")
-"""What such readers give tables by, one by one or all."""
+"""The methods by which such readers return tables, one by one or all."""
 
 
 class _Chunks(Proxy):
-    """An iterator of tables, each behind its visit; everything else is the reader's own."""
+    """An iterator of tables with a visit for each. All else is passed to the reader."""
 
     __slots__ = ("_mlchaos_passing",)
 

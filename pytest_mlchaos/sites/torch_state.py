@@ -1,4 +1,4 @@
-"""Values that are not finite in what a run trains: in parameters and buffers of its models, and in the state of its optimizers."""
+"""Count values that are not finite in the models of a run (parameters and buffers) and in the state of its optimizers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 __all__ = ["Models", "not_finite"]
 
 MAX_MODELS = 64
-"""Models that are remembered: a program may make one for each step."""
+"""The maximum number of models to remember, because a program may make one for each step."""
 _MAX_DEPTH = 4
 
 
 class Models:
-    """The models whose forward passes were seen, in the order of the last one."""
+    """The models whose forward passes were seen, in the order of their last one."""
 
     def __init__(self) -> None:
         self._seen: collections.OrderedDict[int, Any] = collections.OrderedDict()
 
     def remember(self, module: Any) -> None:
-        """A forward pass of this module has ended."""
+        """Remember a module whose forward pass has ended."""
         self._seen[id(module)] = module
         self._seen.move_to_end(id(module))
         if len(self._seen) > MAX_MODELS:
@@ -33,9 +33,16 @@ class Models:
 
 
 def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[str, str], int]:
-    """Count the values that are NaN or infinite: by the class of a model or optimizer, and the name in it; only counts above 0.
+    """Count the values that are NaN or infinite.
 
-    Several models of one class have one entry, of the one that holds the most.
+    If there are several models of one class, take the largest count.
+
+    Args:
+        models: The models.
+        optimizers: The optimizers.
+
+    Returns:
+        The counts above 0, by the class of a model or optimizer and the name in it.
     """
     found: dict[tuple[str, str], int] = {}
     names: dict[int, str] = {}
@@ -63,7 +70,7 @@ def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[s
 
 @contextlib.contextmanager
 def _outside_autograd() -> Iterator[None]:
-    """Without gradients, and without the user's dispatch modes: this is none of the program's operators."""
+    """Switch off gradients and the user's dispatch modes, because these operations are not part of the program."""
     import torch
     from torch.utils._python_dispatch import _disable_current_modes
 
@@ -85,7 +92,10 @@ def _tensors(value: Any, depth: int) -> Iterator[Any]:
 
 
 def _broken_values(tensor: Any) -> int:
-    """How many values of a tensor are NaN or infinite; of a sharded one, in this process's shard. 0 if it cannot be looked at."""
+    """Return the number of values that are NaN or infinite, or 0 if the tensor cannot be read.
+
+    For a sharded tensor, count in this process's shard.
+    """
     import torch
 
     try:
@@ -99,8 +109,9 @@ def _broken_values(tensor: Any) -> int:
         if tensor.layout is not torch.strided:
             tensor = (tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor).values()
         if tensor.numel() and not tensor.untyped_storage().nbytes():
-            return 0  # its storage was freed, as a sharded model's is: reading it would end the process
-        finite = torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())  # it is not defined for types of a byte
+            # Its storage was freed, as in a sharded model: reading it would end the process.
+            return 0
+        finite = torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())  # isfinite is not defined for types of one byte
         return 0 if finite.all() else int((~finite).sum())
     except Exception:  # noqa: BLE001  # a subclass may raise anything
         return 0

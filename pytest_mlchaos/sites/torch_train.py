@@ -1,4 +1,7 @@
-"""Training loops on torch: ``train.forward``, ``train.backward`` and ``train.step``, without touching user code."""
+"""Define the sites of torch training loops: ``train.forward``, ``train.backward`` and ``train.step``.
+
+User code does not change.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ __all__ = ["Trained", "close_with", "trained_parameters", "wrap_forward"]
 
 @site("train.step", "An optimizer step, about to be taken. Payload: the optimizer.", needs="torch", always=True)
 def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
-    """Every optimizer's step, through torch's global pre-step hook."""
+    """Make a visit of each optimizer's step, by torch's global pre-step hook."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     def before_step(optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -38,7 +41,10 @@ def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("train.step.end", "An optimizer step, taken just now. Payload: the optimizer.", needs="torch")
 def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
-    """Behind every optimizer's step, through torch's global post-step hook: weights have changed, and nothing that counts steps has."""
+    """Make a visit after each optimizer's step, by torch's global post-step hook.
+
+    At this moment, weights have changed, but no step counter has.
+    """
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -51,28 +57,33 @@ def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
 
 
 class Trained:
-    """What a run trains: called, it copies the parameters of the optimizers that took a step, as they are then."""
+    """The models and optimizers of a run. A call copies the parameters of the optimizers that took a step."""
 
     def __init__(self) -> None:
         self.models = Models()
         self._optimizers: dict[int, Any] = {}
 
     def __call__(self) -> list[list[Any]]:
-        """Copies of the parameters, a list for each optimizer."""
+        """Return copies of the parameters, in a list for each optimizer."""
         return [[p.detach().clone() for group in o.param_groups for p in group["params"]] for o in self._optimizers.values()]
 
     def not_finite(self) -> dict[tuple[str, str], int]:
-        """Count the values that are not finite now: see ``not_finite``."""
+        """Count the values that are not finite now. See ``not_finite``."""
         return not_finite(self.models, self._optimizers.values()) if self._optimizers or any(True for _ in self.models) else {}
 
     def stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """An optimizer is about to take a step."""
+        """Remember an optimizer that is about to take a step."""
         self._optimizers[id(optimizer)] = optimizer
 
 
 @contextlib.contextmanager
 def trained_parameters(trained: Trained | None = None, forwarded: Callable[[Any, Any, Any], None] | None = None) -> Iterator[Trained]:
-    """Watch which optimizers step and which models run; ``forwarded(module, args, kwargs)`` is called behind each forward pass."""
+    """Record the optimizers that step and the models that run.
+
+    Args:
+        trained: The record to extend, or None for a new one.
+        forwarded: A function that is called with the module and its arguments after each forward pass.
+    """
     found = Trained() if trained is None else trained
 
     def ended(module: Any, args: Any, kwargs: Any) -> None:
@@ -92,9 +103,9 @@ def trained_parameters(trained: Trained | None = None, forwarded: Callable[[Any,
 
 
 def close_with(frame: FrameType, gate: Gate) -> None:
-    """Close ``gate`` when ``frame``, the running ``Optimizer.step``, is left.
+    """Close ``gate`` when ``frame``, the running ``Optimizer.step``, returns.
 
-    A step that raises calls no hook of torch's, so a profile function watches the frame, for this one step.
+    If a step raises, torch calls no hook. So a profile function watches the frame for this one step.
     """
     if gate.visit.stack is None or not gate.visit.records_itself:
         gate.close()
@@ -106,7 +117,8 @@ def close_with(frame: FrameType, gate: Gate) -> None:
             before(current, event, arg)
         if current is frame and event == "return":
             sys.setprofile(before if callable(before) else None)
-            if isinstance(before, _lsprof.Profiler):  # cProfile's, which is no function: it pauses for this one step
+            # cProfile's profiler is not a function: it pauses for this step.
+            if isinstance(before, _lsprof.Profiler):
                 before.enable()
             gate.close()
 
@@ -115,10 +127,11 @@ def close_with(frame: FrameType, gate: Gate) -> None:
 
 @site("train.backward", "A backward pass, about to start. Payload: its root tensors.", needs="torch")
 def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
-    """Every backward pass that is started from Python; one inside another (activation checkpointing) is not counted.
+    """Make a visit of each backward pass that Python code starts.
 
-    ``Tensor.backward``, ``torch.autograd.backward`` and ``torch.autograd.grad``, whatever name they were imported under, reach the
-    engine through this one name; module hooks would insert nodes into the user's graph.
+    ``Tensor.backward``, ``torch.autograd.backward`` and ``torch.autograd.grad`` call the engine by this one name, under each name by which
+    they were imported. A backward pass inside a different one (activation checkpointing) does not count. Module hooks would insert nodes
+    into the user's graph.
     """
     import torch
 
@@ -140,7 +153,7 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("train.forward", "A forward pass of a model in training. Payload: the model.", needs="torch")
 def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
-    """The outermost call of a module that is in training mode and has parameters, while gradients are recorded."""
+    """Make a visit of each outermost call of a module in training mode with parameters, while gradients are recorded."""
     import torch
 
     recording = torch.is_grad_enabled
@@ -149,7 +162,7 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("model.forward", "A call of a model, in training or not. Payload: the model.", needs="torch")
 def arm_any_forward(controller: Controller, patches: Patches, key: Key) -> None:
-    """The outermost call of a module that has parameters: training, evaluation, serving."""
+    """Make a visit of each outermost call of a module with parameters: in training, evaluation or serving."""
     wrap_forward(patches, lambda module: True, lambda module: controller.begin("model.forward", module))
 
 
@@ -161,12 +174,17 @@ def wrap_forward(
     *,
     buffers: bool = False,
 ) -> None:
-    """Begin a visit at each outermost call of a module with parameters that ``counts``; ``ended(module, args, kwargs)`` behind one.
+    """Make a visit of each outermost call of a module with parameters.
 
-    ``buffers``: a module that has buffers alone counts too.
+    torch's global forward hooks would be slower: they take the call of each submodule off its fast path (some 3 % of a small model's
+    step, against well under 1 % for this wrapper). They also do not learn how a call ends.
 
-    torch's global forward hooks would take every submodule's call off its fast path (some 3 % of a small model's
-    step, against well under 1 % for this wrapper), and are not told how a call ends.
+    Args:
+        patches: The patches of the trial.
+        counts: A function that returns True if a module counts.
+        begin: A function that begins the visit.
+        ended: A function that is called with the module and its arguments after the call.
+        buffers: True if a module that has only buffers counts too.
     """
     import torch
 
@@ -177,7 +195,7 @@ def wrap_forward(
     thread = threading.get_ident
 
     def is_model(module: Any) -> bool:
-        """Whether a module has parameters (or ``buffers``); remembered, for it is asked at each step."""
+        """Return True if a module has parameters (or ``buffers``). Cached, because this is called at each step."""
         known = models.get(id(module))
         if known is not None and known() is module:
             return True
@@ -190,7 +208,8 @@ def wrap_forward(
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         me = thread()
         if me in inside or not (counts(self) and is_model(self)):
-            if torchs_own and self._compiled_call_impl is None:  # all that the original would do, one frame less for each layer
+            # The same as the original, with one frame less for each layer.
+            if torchs_own and self._compiled_call_impl is None:
                 return self._call_impl(*args, **kwargs)
             return original(self, *args, **kwargs)
         gate = begin(self)

@@ -1,4 +1,4 @@
-"""Sites of the user's own: ``visit("queue.get", message)`` in code that no hook reaches."""
+"""Define sites in user code that no hook reaches: ``visit("queue.get", message)``."""
 
 from __future__ import annotations
 

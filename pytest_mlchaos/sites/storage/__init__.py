@@ -1,1 +1,1 @@
-"""Storage operations; one module for each way to reach a file."""
+"""Define the storage sites, in one module for each way to reach a file."""

@@ -1,7 +1,7 @@
-"""``storage`` and ``storage.open/read/write/rename/remove``: what all ways to reach a file have in common.
+"""Define ``storage`` and ``storage.open/read/write/rename/remove``, with the common parts of all ways to reach a file.
 
-The mechanisms (local files, tensors, fsspec) are files of their own. Each turns an operation into a ``WatchedFile`` and an operation's
-name, and asks the trial's ``Storage`` to begin it; whatever an operation does inside itself is not counted again.
+Each mechanism (local files, tensors, fsspec) has its own module. It turns an operation into a ``WatchedFile`` and a name, and asks the
+trial's ``Storage`` to begin it. Operations inside an operation do not count again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["TOOL_FILE_PREFIX", "Passage", "Storage", "WatchedFile", "active", "b
 
 SITE = "storage"
 TOOL_FILE_PREFIX = "mlchaos-"
-"""What the names of the tool's own files begin with: they are shown to nobody."""
+"""The prefix of the names of the plugin's own files, which are not shown."""
 MAX_WATCHED_FILES = 10_000
 MAX_SHOWN_NAMES = 8
 Mechanism = Callable[["Storage", Patches], None]
@@ -40,13 +40,13 @@ _FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|p
 
 
 def mechanism(install: Mechanism) -> Mechanism:
-    """Register ``install(storage, patches)``, called once per trial that watches storage."""
+    """Register ``install(storage, patches)``, which is called once in each trial that watches storage."""
     MECHANISMS.append(install)
     return install
 
 
 def arm(controller: Controller, patches: Patches, key: Key) -> None:
-    """Watch one more key; the first of a trial installs the mechanisms."""
+    """Watch one more key. The first key of a trial also installs the mechanisms."""
     storage = active()
     if storage is None or storage.controller is not controller:
         storage = Storage(controller)
@@ -64,14 +64,14 @@ site(SITE, "Any storage operation, counted together. Payload: a core.storage.Ope
 
 
 def active() -> Storage | None:
-    """What watches storage now, if anything does."""
+    """Return the storage that is watched now, or None."""
     return _active[-1] if _active else None
 
 
 class WatchedFile:
-    """A file, or the two of a rename: under which names patterns find it, and which keys its operations pass.
+    """A file, or the two files of a rename, with the names that patterns match and the keys of its operations.
 
-    An absolute pattern also finds it under the names in ``absolute``.
+    An absolute pattern also matches the names in ``absolute``.
     """
 
     __slots__ = ("_absolute", "_keys", "_names", "_storage", "own", "path", "source")
@@ -95,7 +95,7 @@ class WatchedFile:
         self._keys: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
 
     def visits_of(self, op: str) -> tuple[tuple[Key, ...], Operation, Mapping[str, Any]]:
-        """The keys that an operation passes here, with the payload and the attributes of its visits."""
+        """Return the keys that an operation passes, with the payload and the attributes of its visits."""
         found = self._keys.get(op)
         if found is None:
             keys = tuple(key for key, matches in self._storage.keys[op] if self._is_meant(key, matches))
@@ -110,20 +110,20 @@ class WatchedFile:
 
     @property
     def watched(self) -> bool:
-        """Whether any operation here passes a key."""
+        """Return True if any operation on this file passes a key."""
         return any(self.visits_of(op)[0] for op in OPERATIONS)
 
     def begin(self, op: str) -> Passage | None:
-        """Start an operation here: None where nothing is due."""
+        """Start an operation on this file. Return None if no fault is due."""
         return self._storage.begin(op, self)
 
     def renamed_to(self, other: WatchedFile) -> WatchedFile:
-        """The watched file of a rename or copy from here to another."""
+        """Return the watched file of a rename or copy from this file to a different one."""
         names, absolute = self._names + other._names, self._absolute + other._absolute
         return WatchedFile(self._storage, other.path, names, own=self.own or other.own, source=self.path, absolute=absolute)
 
     def together(self, others: Sequence[WatchedFile]) -> WatchedFile:
-        """One watched file for several files that one operation concerns: shown by the first, found by each."""
+        """Return one watched file for several files of one operation. It is shown as the first, and matched by each."""
         if not others:
             return self
         names = tuple(name for watched_file in (self, *others) for name in watched_file._names)
@@ -146,33 +146,33 @@ class Passage:
 
     @property
     def delay(self) -> float:
-        """Seconds that the faults ask for."""
+        """Return the seconds of delay that the faults ask for."""
         return sum(gate.visit.delay for gate in self._gates)
 
     def wait(self) -> None:
-        """Let the delays pass, then raise what the faults raise."""
+        """Wait for the delays, then raise the exceptions of the faults."""
         if self.delay:
             self._clock.sleep(self.delay)
         self._check()
 
     async def wait_async(self) -> None:
-        """As ``wait``, in a coroutine."""
+        """Do the same as ``wait`` in a coroutine."""
         if self.delay:
             await pause(self._clock, self.delay)
         self._check()
 
     def transferred(self, size: int | None) -> None:
-        """So many bytes have passed: that takes its time, where a fault says so."""
+        """Wait for the time that ``size`` bytes take, if a fault limits the rate."""
         if seconds := self.operation.seconds_for(size):
             self._clock.sleep(seconds)
 
     async def transferred_async(self, size: int | None) -> None:
-        """As ``transferred``, in a coroutine."""
+        """Do the same as ``transferred`` in a coroutine."""
         if seconds := self.operation.seconds_for(size):
             await pause(self._clock, seconds)
 
     def cut(self, content: Any) -> Any:
-        """What is read of a whole content."""
+        """Return the part of a content that is read."""
         if self.operation.keep is None or not isinstance(content, (bytes, str, bytearray, memoryview)):
             return content
         return content[: self.operation.ends_at(len(content))]
@@ -192,7 +192,7 @@ class Passage:
 
 
 class Storage:
-    """The storage of one trial: its keys, and its watched files."""
+    """The storage of one trial, with its keys and watched files."""
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
@@ -203,7 +203,7 @@ class Storage:
         self._watched_files: dict[Any, WatchedFile] = {}
 
     def watch(self, key: Key) -> None:
-        """Count what passes this key."""
+        """Count operations on this key."""
         pattern = None if isinstance(key, str) else re.compile(fnmatch.translate(key[1])).match
         for op in OPERATIONS:
             if name_of(key) in (SITE, f"{SITE}.{op}"):
@@ -211,7 +211,7 @@ class Storage:
         self._watched_files.clear()
 
     def enter(self, patches: Patches) -> None:
-        """Be the one that is asked, until the patches are undone."""
+        """Become the active storage until the patches are undone."""
         _active.append(self)
         patches.on_undo(lambda: _active.remove(self) if self in _active else None)
         crashes = contextlib.ExitStack()
@@ -219,11 +219,11 @@ class Storage:
         patches.on_undo(crashes.close)
 
     def _die(self) -> None:
-        """Buffers of a dead process are lost: files that were opened before this moment write nothing any more."""
+        """Lose the buffers of a dead process: files that were opened before this moment write nothing any more."""
         self.life += 1
 
     def begin(self, op: str, watched_file: WatchedFile) -> Passage | None:
-        """Start an operation: None where nothing is due."""
+        """Start an operation. Return None if no fault is due."""
         keys, operation, attributes = watched_file.visits_of(op)
         gates: list[Gate] | None = None
         try:
@@ -233,7 +233,7 @@ class Storage:
                     operation = gate.payload
                     gates = [gate] if gates is None else [*gates, gate]
         except BaseException:
-            with contextlib.ExitStack() as begun:  # what has begun ends with that error
+            with contextlib.ExitStack() as begun:  # end the gates that have begun with that error
                 for gate in gates or ():
                     begun.enter_context(gate)
                 raise
@@ -242,7 +242,7 @@ class Storage:
     # -- files -------------------------------------------------------------------------------------------------
 
     def local(self, file: Any) -> WatchedFile | None:
-        """The watched file of a local path; None for what is no path."""
+        """Return the watched file of a local path, or None if it is not a path."""
         try:
             path = os.fsdecode(file)
         except TypeError:
@@ -258,14 +258,15 @@ class Storage:
             own = next((root for root in self._own if path.startswith(root)), None)
             ours = (
                 own is not None and path[len(own) :].startswith(TOOL_FILE_PREFIX) and "/" not in path[len(own) :]
-            )  # a folder, not what is in it
+            )  # the folder itself, not its content
             if ours or GOLDEN_COPY_PREFIX in path or (own is None and self._is_foreign(path)):
                 found = WatchedFile(self, "", (), own=False)
             else:
                 relative, last = _relative(path, own), path.rpartition("/")[2]
                 if own is None and relative == last and not path.startswith(f"{Path.cwd().as_posix()}/"):
                     found = WatchedFile(self, relative, (path, last), own=False)
-                else:  # the directories above are pytest's, or where the project is: "*cache*" must not match their names
+                else:
+                    # The directories above belong to pytest or to the project. A pattern such as "*cache*" must not match their names.
                     found = WatchedFile(self, relative, (relative, f"./{relative}", last), own=own is not None, absolute=(path,))
             self._remember(path, found)
         if given != path and os.path.isabs(given):
@@ -276,7 +277,7 @@ class Storage:
         return bool(_FOREIGN.search(path)) or path.startswith(self._foreign) or is_installed(path)
 
     def descriptor(self, number: int) -> WatchedFile | None:
-        """The watched file of an open file descriptor, where the system tells its path."""
+        """Return the watched file of an open file descriptor, if the system knows its path."""
         try:
             path = os.readlink(f"/proc/self/fd/{number}")
         except OSError:
@@ -284,16 +285,19 @@ class Storage:
         return self.local(path) if os.path.isabs(path) and not path.endswith(" (deleted)") else None
 
     def remote(self, path: str, protocols: tuple[str, ...] = ()) -> WatchedFile:
-        """The watched file of a path on a filesystem: found by the path, by the path with its protocol, and by its last part."""
+        """Return the watched file of a path on a filesystem.
+
+        Patterns match the path, the path with its protocol, and its last part.
+        """
         key = (path, protocols)
         found = self._watched_files.get(key)
         if found is None:
-            bare = path.lstrip("/")  # as users write it where a filesystem puts a slash in front
+            bare = path.lstrip("/")  # users omit the slash that a filesystem adds
             last, urls = path.rstrip("/").rpartition("/")[2], tuple(f"{protocol}://{bare}" for protocol in protocols)
             own = next((root for root in self._own if path.startswith(root)), None)
             if own is None:
                 found = WatchedFile(self, path, (path, bare, last, *urls), own=True)
-            else:  # a local directory behind a filesystem
+            else:  # a local directory that the filesystem wraps
                 relative = _relative(path, own)
                 found = WatchedFile(self, path, (relative, f"./{relative}", last), own=True, absolute=(path, *urls))
             self._remember(key, found)
@@ -310,7 +314,7 @@ class Storage:
 
 
 def begin(op: str, watched_file: WatchedFile | None) -> Passage | None:
-    """Start an operation where storage is watched, and this is not part of another: None where nothing is due."""
+    """Start an operation if storage is watched and this is not part of a different one. Return None if no fault is due."""
     storage = active()
     return None if storage is None or watched_file is None or inside() else storage.begin(op, watched_file)
 
@@ -320,7 +324,7 @@ def _is_absolute(pattern: str) -> bool:
 
 
 def _relative(path: str, own: str | None) -> str:
-    """A path as it is shown: below the test's own directory, else below the working directory, else its last part."""
+    """Return a path as reports show it: relative to the test's own directory, or to the working directory, or its last part."""
     if own is not None:
         below = path[len(own) :]
         return below.partition("/")[2] or below  # the first part is the directory that pytest numbers
@@ -330,6 +334,6 @@ def _relative(path: str, own: str | None) -> str:
 
 @functools.cache
 def _interpreter() -> tuple[str, ...]:
-    """Where the interpreter and installed packages lie, and this package: no fault touches that."""
+    """Return the folders of the interpreter, of installed packages and of this package, which no fault touches."""
     roots = {*INTERPRETER, sys.prefix, sys.base_prefix, PACKAGE}
     return tuple(f"{Path(root).as_posix()}/" for root in roots if root != "/")

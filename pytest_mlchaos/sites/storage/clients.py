@@ -1,4 +1,4 @@
-"""``mlchaos.filesystem(fs)``: a client that looks like a filesystem and is none of fsspec's, made to pass the storage sites by hand."""
+"""Watch clients that look like a filesystem but are not fsspec's, for ``mlchaos.filesystem(fs)``."""
 
 from __future__ import annotations
 
@@ -26,18 +26,16 @@ METHODS = {
     **dict.fromkeys(("rm", "rm_file", "remove", "delete", "unlink"), "remove"),
 }
 SECOND = {"put", "put_file", "upload"}
-"""Here the second argument is the path; the first is a local file."""
+"""Methods whose second argument is the path. The first is a local file."""
 DOWNLOADS = {"get", "get_file", "download"}
 WHOLE = {"pipe", "pipe_file", "write_bytes", "write_text"}
 BOTH = {"cp", "cp_file", "copy", "mv", "move", "rename", "replace"}
 
 
 def watch_filesystem(fs: T) -> T:
-    """``fs`` itself where hooks reach it, else something that stands for it."""
+    """Return ``fs`` if hooks reach it, and a proxy for it if not."""
     if isinstance(fs, (type, str, bytes)) or not any(callable(getattr(fs, name, None)) for name in METHODS):
-        raise BadArgument(
-            f"mlchaos.filesystem: expected fs to be a client with methods such as open, cat or put but got {format_value(fs)}"
-        )
+        raise BadArgument(f"mlchaos.filesystem: fs must be a client with methods such as open, cat or put, got {format_value(fs)}")
     spec: Any = sys.modules.get("fsspec.spec")
     proxy: Any = fs if spec is not None and isinstance(fs, spec.AbstractFileSystem) else _Filesystem(fs)
     stands_for: T = proxy
@@ -45,7 +43,7 @@ def watch_filesystem(fs: T) -> T:
 
 
 class _Filesystem(Proxy):
-    """Stands for a filesystem-like object."""
+    """A proxy for an object that looks like a filesystem."""
 
     __slots__ = ()
 
@@ -55,7 +53,7 @@ class _Filesystem(Proxy):
 
 
 def _method(function: Callable[..., Any], name: str) -> Any:
-    """A method of the client, with a visit in front; a coroutine function stays one."""
+    """Return a method of the client with a visit before it. A coroutine function stays one."""
 
     def watched_file(storage: Storage, owner: Any, call: Call) -> WatchedFile | None:
         path = call[1 if name in SECOND else 0]

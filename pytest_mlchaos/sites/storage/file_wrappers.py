@@ -1,4 +1,4 @@
-"""A file object whose reads and writes are visits, around one that no hook reaches."""
+"""Wrap file objects that no hook reaches, so that their reads and writes are visits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["FileProxy"]
 
 
 class FileProxy(Proxy):
-    """Stands for a file object of any kind. Each read and write is a visit.
+    """A proxy for any file object. Each read and write is a visit.
 
-    A fault may set an end: behind it there is nothing more to read. ``watched_file`` must not hold the filesystem, or the file would
-    keep it alive: some write their index when they are freed.
+    A fault may set an end, after which nothing can be read. ``watched_file`` must not hold the filesystem, because the file would keep it
+    alive: some filesystems write their index when they are freed.
     """
 
     __slots__ = ("_mlchaos_end", "_mlchaos_file")
@@ -37,19 +37,19 @@ class FileProxy(Proxy):
         raise StopIteration
 
     def read(self, *args: Any, **kwargs: Any) -> Any:
-        """The next bytes, or the rest."""
+        """Read the next bytes, or the rest."""
         return self._mlchaos_read("read", args, kwargs)
 
     def read1(self, *args: Any, **kwargs: Any) -> Any:
-        """The next bytes, as many as there are at once."""
+        """Read the next bytes that are available at once."""
         return self._mlchaos_read("read1", args, kwargs)
 
     def readline(self, *args: Any, **kwargs: Any) -> Any:
-        """The next line."""
+        """Read the next line."""
         return self._mlchaos_read("readline", args, kwargs)
 
     def readlines(self, hint: int | None = -1, /) -> Any:
-        """The lines that are left; of so many bytes or a little more."""
+        """Read the remaining lines, or about ``hint`` bytes of them."""
         lines, size = [], 0
         while line := self._mlchaos_line():
             lines.append(line)
@@ -63,11 +63,11 @@ class FileProxy(Proxy):
         return self._mlchaos_fill("readinto", buffer)
 
     def readinto1(self, buffer: Any, /) -> Any:
-        """Fill a buffer, with as many bytes as there are at once."""
+        """Fill a buffer with the bytes that are available at once."""
         return self._mlchaos_fill("readinto1", buffer)
 
     def write(self, data: Any, /) -> Any:
-        """Some bytes, or text."""
+        """Write bytes or text."""
         passage = self._mlchaos_begin("write")
         if passage is None:
             return self._mlchaos.write(data)
@@ -78,7 +78,7 @@ class FileProxy(Proxy):
         return done
 
     def writelines(self, lines: Any, /) -> None:
-        """One write each."""
+        """Write each line."""
         for line in lines:
             self.write(line)
 
@@ -122,7 +122,7 @@ class FileProxy(Proxy):
         return len(data)
 
     def _mlchaos_end_at(self, passage: Passage) -> None:
-        """Where a fault ends the file."""
+        """Set the end of the file that a fault asks for."""
         if passage.operation.keep is not None:
             file = self._mlchaos
             position = file.tell()
@@ -131,7 +131,7 @@ class FileProxy(Proxy):
             self._mlchaos_end = passage.operation.ends_at(size, position)
 
     def _mlchaos_trimmed(self, data: Any) -> Any:
-        """What lies before the end; the position too."""
+        """Return the data before the end, and correct the position."""
         if self._mlchaos_end is None or active() is None:
             return data
         position = self._mlchaos.tell()

@@ -1,8 +1,8 @@
-"""Every fsspec filesystem: the methods that reach the storage, on each class, and the requests of buffered files.
+"""Watch all fsspec filesystems: the methods of each class that reach the storage, and the requests of buffered files.
 
-A method is wrapped where a class defines it, once in a process: filesystems keep bound methods for as long as they live, so a wrapper
-asks what is watched at the moment of the call. Local filesystems are left to the local files, and those that only change paths to the one
-behind them.
+A method is wrapped where a class defines it, once per process. Filesystems keep bound methods as long as they live, so a wrapper looks
+up the active storage at each call. Local filesystems are left to the hooks of local files. Filesystems that only change paths are left
+to the one that they wrap.
 """
 
 from __future__ import annotations
@@ -38,25 +38,26 @@ METHODS = {
     "mv": "rename",
     "mv_file": "rename",
 }
-"""Of a filesystem (with an underscore in front where it is a coroutine); ``cat``, ``get``, ``copy`` and their like are made of these."""
+"""The methods of a filesystem (coroutines have an underscore in front). ``cat``, ``get``, ``copy`` and others call these."""
 REQUESTS = {"_fetch_range": "read", "_upload_chunk": "write", "commit": "write", "read": "read"}
-"""Of a buffered file; ``read`` where it is a coroutine, that fetches by itself."""
+"""The methods of a buffered file. ``read`` counts only if it is a coroutine, which fetches by itself."""
 TWO_PATHS = {"cp_file", "mv", "mv_file"}
 COPIES = {"get_file", "put_file"}
 WRAPPER = "_mlchaos_wrapper"
-"""Where a function keeps its wrapper: as long as its class lives, and no longer."""
+"""The attribute in which a function keeps its wrapper, so that the wrapper lives as long as the class."""
 _transparent: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
 
 @mechanism
 def install(storage: Storage, patches: Patches) -> None:
-    """Wraps the classes that there are, and those that are defined later."""
+    """Wrap the existing classes, and those that are defined later."""
     when_imported("fsspec.spec", patches, functools.partial(_filesystems, patches))
     when_imported("fsspec.asyn", patches, functools.partial(_asynchronous, patches))
 
 
 def _filesystems(patches: Patches) -> None:
-    spec: Any = sys.modules["fsspec.spec"]  # an import would load the package again if the test has taken it out
+    # An import would load the package again if the test has removed it.
+    spec: Any = sys.modules["fsspec.spec"]
     meta: Any = spec._Cached
     created = meta.__init__
 
@@ -73,7 +74,10 @@ def _filesystems(patches: Patches) -> None:
 
 
 def _asynchronous(patches: Patches) -> None:
-    """Filesystems that exist already call coroutines that were bound before they were wrapped: here they all pass."""
+    """Wrap the function that all bound coroutines pass.
+
+    Filesystems that exist already call coroutines that were bound before they were wrapped.
+    """
     asyn: Any = sys.modules["fsspec.asyn"]
     original: Any = asyn.sync
 
@@ -88,7 +92,7 @@ def _asynchronous(patches: Patches) -> None:
 
 
 def _is_transparent(cls: type) -> bool:
-    """Whether a filesystem hands everything on to local files, or to another filesystem."""
+    """Return True if a filesystem passes everything to local files, or to a different filesystem."""
     known = _transparent.get(cls)
     if known is None:
         names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}
@@ -103,13 +107,13 @@ def _wrap_filesystem(cls: type, patches: Patches) -> None:
 
 
 def _wrap_file(cls: Any, patches: Patches) -> None:
-    """What a class of buffered files requests; of the base classes, ``read`` only takes what was fetched."""
+    """Wrap the requests of a class of buffered files. In the base classes, ``read`` only takes fetched data."""
     own_read = inspect.iscoroutinefunction(vars(cls).get("read")) and cls.__module__ != "fsspec.asyn"
     _wrap_methods(cls, [name for name in REQUESTS if own_read or name != "read"], _request, patches)
 
 
 def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], patches: Patches) -> None:
-    """Wrap what the class itself defines; a wrapper is made once, and serves every trial."""
+    """Wrap the functions that the class itself defines. A wrapper is made once, and serves all trials."""
     for name in names:
         function = vars(cls).get(name)
         if inspect.isfunction(function) and _wrapper_of(getattr(function, "__wrapped__", None)) is not function:
@@ -121,7 +125,7 @@ def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], p
 
 
 def _wrapper_of(function: Any) -> Any:
-    """The wrapper that a function has been given; a copy of its attributes (``functools.wraps``) is not taken for it."""
+    """Return the wrapper of a function. A copy of its attributes (by ``functools.wraps``) does not count."""
     known = getattr(function, "__dict__", {}).get(WRAPPER)
     return known if known is not None and known.__wrapped__ is function else None
 
@@ -131,9 +135,14 @@ def _wrapper_of(function: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """What a method does: its operation, the file, how many bytes pass, and what is left of them when a fault ends the file.
+    """The effect of a method.
 
-    ``part_of``: the operations inside which it counts all the same.
+    Attributes:
+        op: Its operation.
+        watched_file: A function that returns its file.
+        size: A function that returns the number of bytes that pass.
+        trim: A function that returns the result up to the end that a fault has set.
+        part_of: The operations inside which it still counts.
     """
 
     op: str
@@ -158,7 +167,7 @@ class Call:
 
 
 def _method(function: Callable[..., Any], name: str) -> Any:
-    """A filesystem's method: the paths are its arguments."""
+    """Return the wrapper of a filesystem's method, whose arguments are paths."""
     name = name.removeprefix("_") if name not in METHODS else name
     op = METHODS[name]
     remote, local = (1, 0) if name == "put_file" else (0, 1)
@@ -184,7 +193,7 @@ def _method(function: Callable[..., Any], name: str) -> Any:
 
 
 def _request(function: Callable[..., Any], name: str) -> Any:
-    """A request of a buffered file; where a fault has ended the file, there is nothing more to fetch."""
+    """Return the wrapper of a buffered file's request. If a fault has ended the file, nothing more can be fetched."""
     op = REQUESTS[name]
 
     def watched_file(storage: Storage, file: Any, call: Call) -> WatchedFile | None:
@@ -204,11 +213,18 @@ def _request(function: Callable[..., Any], name: str) -> Any:
         end = file.__dict__.get("_mlchaos_end")
         return result if end is None else result[: max(0, end - start)]
 
-    return wrap_method(function, Access(op, watched_file, size, trim, ("", "open")), _names(function))  # a cache may fetch all at the open
+    # A cache may fetch everything at the open.
+    return wrap_method(function, Access(op, watched_file, size, trim, ("", "open")), _names(function))
 
 
 def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
-    """The method with a visit in front; a coroutine function stays one. ``names`` are those of its arguments."""
+    """Return the method with a visit before it. A coroutine function stays one.
+
+    Args:
+        function: The method.
+        access: Its effect.
+        names: The names of its arguments.
+    """
 
     def find(owner: Any, call: Call) -> WatchedFile | None:
         storage = active()
@@ -254,7 +270,7 @@ def _names(method: Callable[..., Any]) -> list[str]:
 
 
 def _address(fs: Any, path: Any) -> tuple[str, tuple[str, ...]] | None:
-    """A path of a filesystem, and the protocols before it; None for what is not a path."""
+    """Return a path of a filesystem and its protocols, or None if it is not a path."""
     if not isinstance(path, (str, os.PathLike)):
         return None
     protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
@@ -262,7 +278,7 @@ def _address(fs: Any, path: Any) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _remote(storage: Storage, fs: Any, path: Any) -> WatchedFile | None:
-    """The watched file of a path of a filesystem; a list of them is found by each."""
+    """Return the watched file of a path of a filesystem. A list of paths is matched by each."""
     if isinstance(path, (list, tuple, set)):
         watched_files = [found for item in path if (found := _remote(storage, fs, item)) is not None]
         return watched_files[0].together(watched_files[1:]) if watched_files else None
@@ -271,9 +287,9 @@ def _remote(storage: Storage, fs: Any, path: Any) -> WatchedFile | None:
 
 
 def _proxy_of(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
-    """A file object whose reads and writes are visits: those of buffered files are already.
+    """Return a file object whose reads and writes are visits. Those of buffered files are visits already.
 
-    It holds the path alone: a filesystem may be freed before its file, and finish an archive then.
+    It holds only the path, because a filesystem may be freed before its file, and then finishes an archive.
     """
     buffered = getattr(sys.modules.get("fsspec.spec"), "AbstractBufferedFile", ())
     return (
@@ -282,7 +298,7 @@ def _proxy_of(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
 
 
 def _length(data: Any) -> int | None:
-    """The bytes of a content, or of a local file."""
+    """Return the number of bytes of a content, or of a local file."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         return len(data)
     try:
@@ -292,6 +308,6 @@ def _length(data: Any) -> int | None:
 
 
 def end_early(passage: Passage, target: Any) -> None:
-    """Shorten what has just been downloaded, as a download that stops early leaves it."""
+    """Shorten a downloaded file, as a download that stops early does."""
     if passage.operation.keep is not None and isinstance(target, (str, os.PathLike)) and os.path.isfile(target):
         os.truncate(target, passage.operation.ends_at(os.path.getsize(target)))

@@ -1,4 +1,4 @@
-"""Local files at Python's level: ``open``, under whatever name it was imported, and the reads and writes of what it returns."""
+"""Watch local files at Python's level: ``open``, under each name, and the reads and writes of its files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MODES = {"r", "w", "x", "a"}
 
 
 class CountedFileIO(io.FileIO):
-    """The raw file below what ``open`` returns; each of its reads and writes is a visit, until its trial ends.
+    """The raw file below a file from ``open``. Each of its reads and writes is a visit until its trial ends.
 
-    A fault that fails an operation leaves the position where it was, as the kernel does; a write that has taken effect before its error
-    moves it. A buffer keeps what it got an error for and gives it once more, at the latest when it is closed: a disk that was
-    full is still full then, and bytes that are in the file already are taken for written. Whoever writes again by himself writes
-    twice. What a crash has left in buffers is lost, of files that were opened in the attempt that it ended; those that the test
-    itself holds live on (their ``life`` is None).
+    If a fault fails an operation, the position stays as it was, as in the kernel. A write that took effect before its error moves it.
+    After an error, a buffer keeps its data, and writes it again, at the latest when it is closed. So a disk that was full is still full
+    then, and bytes that are in the file already count as written. Code that repeats a write itself writes twice.
+    A crash loses the content of buffers, for files that were opened in the attempt that it ended. Files that the test itself holds
+    survive (their ``life`` is None).
     """
 
     storage: Storage
@@ -68,11 +68,11 @@ class CountedFileIO(io.FileIO):
         return done
 
     def _room(self) -> int:
-        """How many bytes are left before the end that a fault has set."""
+        """Return the number of bytes before the end that a fault has set."""
         return max(0, self.end - self.tell()) if self.end is not None and active() is self.storage else sys.maxsize
 
     def readinto(self, buffer: Any, /) -> Any:
-        """Fill a buffer, as far as the file reaches."""
+        """Fill a buffer up to the end of the file."""
         passage = self._begin("read")
         if passage is None and self.end is None:
             return io.FileIO.readinto(self, buffer)
@@ -80,11 +80,11 @@ class CountedFileIO(io.FileIO):
         return self._during(passage, lambda: io.FileIO.readinto(self, view[: self._room()]), int)
 
     def readall(self) -> Any:
-        """The rest of the file."""
+        """Read the rest of the file."""
         return self.read()
 
     def read(self, size: int | None = -1, /) -> Any:
-        """So many bytes, or the rest of the file."""
+        """Read ``size`` bytes, or the rest of the file."""
         passage = self._begin("read")
 
         def act() -> Any:
@@ -95,7 +95,7 @@ class CountedFileIO(io.FileIO):
         return self._during(passage, act, len)
 
     def write(self, data: Any, /) -> Any:
-        """Some bytes to the file; those of a process that has died since it was opened go nowhere."""
+        """Write to the file. If its process has died since it was opened, drop the data."""
         if self.life not in (None, self.storage.life) and self.storage.controller.crash is None and active() is self.storage:
             return memoryview(data).nbytes
         passage = self._begin("write")
@@ -115,7 +115,8 @@ class CountedFileIO(io.FileIO):
         try:
             return self._during(passage, act, int)
         except BaseException as error:
-            if view.nbytes <= self.buffered:  # more than that comes from the caller directly, and no buffer keeps it
+            # More than the buffer's size comes directly from the caller, and is not kept.
+            if view.nbytes <= self.buffered:
                 if done:
                     self.landed = bytes(view[:done])
                 else:
@@ -124,21 +125,21 @@ class CountedFileIO(io.FileIO):
 
 
 def is_watched(file: Any) -> bool:
-    """Whether the reads and writes of a file object are visits already."""
+    """Return True if the reads and writes of a file object are visits already."""
     return isinstance(raw_of(file), CountedFileIO)
 
 
 def raw_of(file: Any) -> Any:
-    """The raw file below a text or buffered one."""
+    """Return the raw file below a text file or a buffered file."""
     below = getattr(file, "buffer", file)
     return getattr(below, "raw", below)
 
 
 @mechanism
 def install(storage: Storage, patches: Patches) -> None:
-    """Wraps ``open`` under all its names, and keeps libraries from going around what it returns."""
+    """Wrap ``open`` under all its names, and keep libraries from bypassing its file objects."""
     patches.replace_everywhere(io.open, unbound(_opener(io.open), io.open))
-    for shortcut in ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE", "_HAS_FCOPYFILE"):  # copies that go around file objects
+    for shortcut in ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE", "_HAS_FCOPYFILE"):  # copies that bypass file objects
         if hasattr(shutil, shortcut):
             patches.set(shutil, shortcut, False)
     _name_temporary_files(storage, patches)
@@ -146,7 +147,10 @@ def install(storage: Storage, patches: Patches) -> None:
 
 
 def _name_temporary_files(storage: Storage, patches: Patches) -> None:
-    """The same names in each trial, for they are in the journal; in a directory of the trial's own, where no other file has them."""
+    """Give temporary files the same names in each trial, because the names are in the journal.
+
+    They are in a directory of the trial, in which no other file has these names.
+    """
     names = getattr(tempfile, "_RandomNameSequence", None)
     if names is None or not hasattr(tempfile, "_name_sequence") or not storage.controller.own:
         return
@@ -159,31 +163,38 @@ def _name_temporary_files(storage: Storage, patches: Patches) -> None:
 
 
 _empty: set[tuple[int, str]] = set()
-"""Folders for temporary files in which earlier trials of this process, by its number, left nothing."""
+"""Folders for temporary files that earlier trials left empty, with the process's id."""
 
 
 def _folder(parent: str) -> str:
-    """An empty folder for a trial's temporary files: an earlier one if possible, so that its path may be kept from trial to trial."""
+    """Return an empty folder for a trial's temporary files.
+
+    Take an earlier one if possible, so that a library may keep its path from trial to trial.
+    """
     with within(INTERNAL_OPERATION):
         for process, folder in list(_empty):
             if process == os.getpid() and os.path.dirname(folder) == parent:
                 _empty.discard((process, folder))
                 if os.path.isdir(folder) and not os.listdir(folder):
                     return folder
-        folder = os.path.join(parent, f"{TOOL_FILE_PREFIX}{secrets.token_hex(4)}")  # short: the path of a socket may have 107 characters
+        # A short name, because the path of a socket may have only 107 characters.
+        folder = os.path.join(parent, f"{TOOL_FILE_PREFIX}{secrets.token_hex(4)}")
         os.makedirs(folder, mode=0o700)
         return folder
 
 
 def _leave(folder: str) -> None:
-    """Nothing is removed: libraries make a directory once and use it as long as the process lives, and pytest removes all of it later."""
+    """Keep the folder of a trial. If it is empty, later trials use it.
+
+    Libraries make a directory once and use it as long as the process lives. pytest removes all of them later.
+    """
     with within(INTERNAL_OPERATION), contextlib.suppress(OSError):
         if not os.listdir(folder):
             _empty.add((os.getpid(), folder))
 
 
 def _through_file_objects(patches: Patches) -> None:
-    """NumPy asks this before it reads or writes an array around the file object."""
+    """Let NumPy read and write arrays by the methods of a watched file. It calls this function to decide."""
     import numpy.lib.format
 
     original: Any = numpy.lib.format.isfileobj
@@ -200,7 +211,7 @@ def _through_file_objects(patches: Patches) -> None:
 
 def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def open(  # noqa: A001  # it is what it stands for
+    def open(  # noqa: A001  # it has the name of the original
         file: Any,
         mode: str = "r",
         buffering: int = -1,
@@ -218,7 +229,8 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
         if (opener is None and (watched_file is None or not watched_file.watched)) or not _is_valid(mode, buffering, text):
             return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if opener is not None:
-            watched_file = None  # what the opener opens is counted there, and need not be what it was given
+            # The opener's own call counts, and may open a different file.
+            watched_file = None
         passage = storage.begin("open", watched_file) if watched_file is not None and not isinstance(file, int) else None
         made: Any = None
         try:
@@ -236,7 +248,7 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
-    """Whether the arguments fit together; for those that do not, the original has the right error."""
+    """Return True if the arguments are valid. For invalid ones, the original raises the right error."""
     if not isinstance(mode, str) or not isinstance(buffering, int):
         return False
     kinds = set(mode)
@@ -246,7 +258,7 @@ def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
 
 
 def _built(original: Callable[..., Any], storage: Storage, watched_file: WatchedFile | None, arguments: tuple[Any, ...]) -> Any:
-    """What ``open`` makes, on a raw file that is watched."""
+    """Return the result of ``open``, on a raw file that is watched."""
     file, mode, buffering, text, closefd, opener = arguments
     file = file if isinstance(file, int) else os.fspath(file)
     raw = CountedFileIO(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _wrap_opener(opener))
@@ -261,7 +273,7 @@ def _built(original: Callable[..., Any], storage: Storage, watched_file: Watched
 
 
 def _wrap_opener(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]:
-    """The user's own opener: what it opens is counted there."""
+    """Wrap the user's opener, so that its own call counts."""
 
     def opened(file: Any, flags: int) -> int:
         with within(""):
@@ -271,7 +283,7 @@ def _wrap_opener(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]
 
 
 def _add_layers(raw: Any, mode: str, buffering: int, text: tuple[Any, Any, Any]) -> Any:
-    """The buffer and the text layer, as the original makes them."""
+    """Return the raw file with a buffer and a text layer, as the original adds them."""
     binary = "b" in mode
     if binary and buffering == 1:
         message = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"

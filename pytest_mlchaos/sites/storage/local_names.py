@@ -1,4 +1,4 @@
-"""The names of local files: low-level opens, renames and removals, under whatever name the functions were imported."""
+"""Watch low-level opens, renames and removals of local files, under each name by which the functions were imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVENTS = {"open": "open", "os.rename": "rename", "os.remove": "remove"}
 
 @mechanism
 def install(storage: Storage, patches: Patches) -> None:
-    """Wraps the functions under all their names; an audit hook sees the calls that were reached otherwise."""
+    """Wrap the functions under all their names. An audit hook detects other calls."""
     wrapped = [
         (os.open, _opener(os.open)),
         *((function, _renamer(function)) for function in (os.rename, os.replace)),
@@ -38,7 +38,7 @@ def install(storage: Storage, patches: Patches) -> None:
 
 def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:  # noqa: A001  # it is what it stands for
+    def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:  # noqa: A001  # it has the name of the original
         passage = begin("open", _file_at(path, flags, dir_fd))
         number: int | None = None
         try:
@@ -56,7 +56,7 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _at(path: Any, dir_fd: int | None) -> WatchedFile | None:
-    """The watched file of a path that may be relative to an open directory."""
+    """Return the watched file of a path that may be relative to an open directory."""
     storage = active()
     if storage is None or inside():
         return None
@@ -69,7 +69,7 @@ def _at(path: Any, dir_fd: int | None) -> WatchedFile | None:
 
 
 def _file_at(path: Any, flags: int, dir_fd: int | None) -> WatchedFile | None:
-    """The watched file of what ``os.open`` opens; a directory is no file."""
+    """Return the watched file of an ``os.open`` call, or None for a directory."""
     watched_file = _at(path, dir_fd)
     if watched_file is None or not watched_file.watched or flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
         return watched_file
@@ -141,5 +141,5 @@ def _is_import(filename: str) -> bool:
 
 @functools.cache
 def _audit() -> None:
-    """Install the hook, once in a process: Python never takes one away."""
+    """Install the hook, once per process, because Python cannot remove audit hooks."""
     sys.addaudithook(_hook)

@@ -1,4 +1,4 @@
-"""Files that C++ and Rust read and write: ``torch.save`` and ``torch.load``, safetensors' ``save_file`` and ``load_file``."""
+"""Watch files that C++ and Rust read and write: ``torch.save``, ``torch.load``, and safetensors' ``save_file`` and ``load_file``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FUNCTIONS = (
     ("safetensors.numpy", "save_file", "write", 1, "filename"),
     ("safetensors.numpy", "load_file", "read", 0, "filename"),
 )
-"""Module, function, operation, and where the file stands among the arguments."""
+"""The module, the function, the operation, and the position and name of the file argument."""
 
 
 @mechanism
 def install(storage: Storage, patches: Patches) -> None:
-    """Wraps each function under all its names, as soon as its module is loaded."""
+    """Wrap each function under all its names, as soon as its module is imported."""
     for module in dict.fromkeys(entry[0] for entry in FUNCTIONS):
         when_imported(module, patches, functools.partial(_wrap_module, module, patches))
 
@@ -45,7 +45,7 @@ def _wrap_module(module: str, patches: Patches) -> None:
 
 
 def _wrap(original: Callable[..., Any], op: str, position: int, keyword: str) -> Callable[..., Any]:
-    """One open and one read or write, whatever the function does inside."""
+    """Return a function that makes one visit of the open, and one of the read or write."""
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -77,7 +77,7 @@ def _wrap(original: Callable[..., Any], op: str, position: int, keyword: str) ->
 
 
 def _finish_open(file: Any, op: str) -> None:
-    """What the open has done by the time that anything can fail behind it: a file to be written is empty."""
+    """Do what the open has done before anything after it can fail: a file to be written is empty."""
     if not _is_object(file):
         open(file, "rb" if op == "read" else "wb").close()
 
@@ -87,7 +87,10 @@ def _is_object(file: Any) -> bool:
 
 
 def _watched_file(storage: Storage, file: Any) -> WatchedFile | None:
-    """The watched file of a path, or of a real file that was opened before storage was watched; others make visits of their own."""
+    """Return the watched file of a path, or of a real file that was opened before storage was watched.
+
+    Other file objects make their own visits.
+    """
     if not _is_object(file):
         return storage.local(file)
     raw = raw_of(file)
@@ -102,7 +105,7 @@ def _size(file: Any) -> int | None:
 
 
 def _cut(original: Callable[..., Any], passage: Passage, position: int, keyword: str, args: Any, kwargs: Any) -> Any:
-    """Read from a copy that ends early: the reader is C++ or Rust, and may map the file."""
+    """Read from a shortened copy, because the reader is C++ or Rust, and may map the file."""
     file = args[position] if len(args) > position else kwargs[keyword]
     source = raw_of(file).name if _is_object(file) else file
     with tempfile.TemporaryDirectory(prefix="mlchaos-") as folder:
