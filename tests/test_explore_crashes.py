@@ -411,7 +411,7 @@ def test_state_that_a_subject_keeps_in_its_process_is_told_and_does_no_harm(proj
 
         def test_in_process(mlchaos, tmp_path):
             mlchaos.explore_crashes(counts, tmp_path, isolation="in-process")
-    """).run(passed=2, failed=1).has("isolation='process' makes each run in a fresh one")
+    """).run(passed=2, failed=1).has("isolation='process' makes each run in a fresh process")
 
 
 @pytest.mark.slow
