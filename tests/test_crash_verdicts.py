@@ -65,9 +65,9 @@ def test_parameters_that_stood_still_are_aligned_by_what_else_is_alike():
         (step(4, data=(b"batch3",)), "data order", "off by one: the batch of step 3 is repeated"),
         (step(4, data=(b"batch5",)), "data order", "off by one: the batch of step 4 is skipped"),
         (step(4, data=(b"batch0",)), "data order", "the position in the epoch is not restored"),
-        (step(4, data=(b"batch7",)), "data order", "the batch of step 7 comes instead"),
-        (step(4, data=(b"noise",), **{"rng.torch": b"x"}), "rng.torch", "so the data are other ones"),
-        (step(4, data=(b"noise",), **{"rng.python": b"x"}), "data order", "other ones"),
+        (step(4, data=(b"batch7",)), "data order", "the step got the batch of step 7 instead"),
+        (step(4, data=(b"noise",), **{"rng.torch": b"x"}), "rng.torch", "so the data differ"),
+        (step(4, data=(b"noise",), **{"rng.python": b"x"}), "data order", "different data"),
     ],
 )
 def test_the_first_difference_is_the_diagnosis(resumed, component, says):
@@ -99,7 +99,7 @@ def test_a_restored_generator_that_differs_with_the_data_is_not_blamed():
     golden, resumed = restored(4, step(4, data=(b"x",), **{"rng.torch": b"x"}))
     found = first_divergence(golden, resumed, 4)
     assert (found.step, found.component) == (4, "data order")
-    assert "rng.torch was restored, and differs in the same step: either what the data are drawn from" in found.detail
+    assert "rng.torch was restored, but differs in the same step: either the source of the data" in found.detail
     assert "more or fewer numbers were drawn after the load" in found.detail
 
 
@@ -119,7 +119,7 @@ def test_a_generator_that_was_alike_at_the_first_step_was_restored():
     assert "rng.torch was restored" in found.detail
     drawn = first_divergence(GOLDEN, trace(step(4), step(5, **{"rng.torch": b"x"}), step(6, parameters=b"x")), 4)
     assert (drawn.step, drawn.component) == (5, "rng.torch")
-    assert "not restored, or something draws only when it resumes" in drawn.detail
+    assert "not restored, or some code draws only after a restart" in drawn.detail
     late = first_divergence(GOLDEN, trace(step(4), step(5, parameters=b"x", **{"rng.torch": b"x"})), 4)
     assert (late.step, late.component) == (5, "parameters")
     assert "perhaps as a consequence" in late.detail
@@ -136,7 +136,10 @@ def test_buffers_that_differ_with_a_lost_generator_may_be_a_consequence():
 
 @pytest.mark.parametrize(
     ("lost", "component", "says"),
-    [({}, "data order", "the batch of step 0 comes instead"), ({"rng.torch": b"x"}, "rng.torch", "the batch of step 0 comes instead")],
+    [
+        ({}, "data order", "the step got the batch of step 0 instead"),
+        ({"rng.torch": b"x"}, "rng.torch", "the step got the batch of step 0 instead"),
+    ],
 )
 def test_without_a_loader_there_is_no_epoch(lost, component, says):
     """Batches drawn by ``randint``: the one that comes is named, and no position."""
@@ -152,7 +155,7 @@ def test_a_loader_for_something_else_makes_no_epoch():
     golden = trace(*map(step, range(10)), epochs=[0, 3])
     golden.steps[0], golden.steps[3] = (dataclasses.replace(golden.steps[n], batches=(b"validation",)) for n in (0, 3))
     found = first_divergence(golden, trace(step(5, data=(b"batch3",))), 5)
-    assert found.detail == "the batch of step 3 comes instead"
+    assert found.detail == "the step got the batch of step 3 instead"
 
 
 def test_a_step_that_a_checkpoint_counts_and_has_not_taken_is_missing():
@@ -162,7 +165,7 @@ def test_a_step_that_a_checkpoint_counts_and_has_not_taken_is_missing():
     found = first_divergence(golden, trace(step(4, data=(b"batch5",)), *map(step, range(6, 10))), 4)
     assert (found.step, found.component) == (4, "number of steps")
     assert "off by one: one step is missing" in found.detail
-    assert "goes on with step 5" in found.detail
+    assert "continues with step 5" in found.detail
     loaded = first_divergence(GOLDEN, trace(step(4, data=(b"batch5",)), *map(step, range(6, 10))), 4)
     assert (loaded.component, loaded.detail) == ("data order", "off by one: the batch of step 4 is skipped"), "a loader has positions"
     done = trace()
@@ -187,7 +190,7 @@ def test_parameters_that_never_were_are_said_with_what_is_known_of_them():
     """Parameters of one checkpoint, the optimizer of another."""
     found = first_divergence(GOLDEN, trace(step(6, parameters=b"x"), *map(step, range(7, 10))), None)
     assert found.component == "parameters"
-    assert "optimizer state as before step 6" in found.detail
+    assert "optimizer state from before step 6" in found.detail
 
 
 def test_matching_steps_are_counted_from_the_last():

@@ -298,7 +298,7 @@ def test_a_budget_is_there_in_each_example_and_each_trial(example):
 RETRIES = [
     ("optimizer.zero_grad(); gradients(model, x, y, 2)", 8, None),
     ("optimizer.zero_grad(set_to_none=False); gradients(model, x, y, 4)", 8, None),
-    ("gradients(model, x, y, 2)", 8, "2 of 4 parameters are 2 times as long as in the golden run; as if gradients of an attempt"),
+    ("gradients(model, x, y, 2)", 8, "2 of 4 parameters are 2 times as long as in the golden run; gradients of a failed attempt"),
     (
         "optimizer.zero_grad(); gradients(model, x, y, 2, scale=1.5)",
         0,

@@ -176,9 +176,7 @@ def test_a_hang_is_a_timeout_with_the_place_there(isolated):
             pid, = tmp_path_factory.getbasetemp().glob("of_hanging0/pid")
             with pytest.raises(ProcessLookupError):
                 os.kill(int(pid.read_text()), 0)
-    """).run(passed=1, failed=1).has(
-        "TrialTimeout: the trial took longer than 4 s (setting timeout); the subject's process stood in hangs ("
-    )
+    """).run(passed=1, failed=1).has("TrialTimeout: the trial took longer than 4 s (setting timeout); the subject's process was in hangs (")
 
 
 def test_visits_go_on_across_runs_and_in_the_tests_own_process(isolated):
@@ -240,7 +238,7 @@ def test_random_numbers_go_on_from_the_tests_and_differ_after_a_restart(isolated
             "ChildProcessError: the subject's process was killed by SIGTERM before the subject returned",
         ),
         ("os._exit(3)", "ChildProcessError: the subject's process exited with code 3 before the subject returned"),
-        ("return (i for i in ())", "BadArgument: mlchaos.run: what the subject returned (generator) cannot be sent back"),
+        ("return (i for i in ())", "BadArgument: mlchaos.run: the subject's return value (generator) cannot be sent back"),
     ],
 )
 def test_what_ends_it_otherwise_is_said(isolated, body, message):

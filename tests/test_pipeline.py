@@ -234,7 +234,7 @@ def test_what_is_no_outcome_of_the_pipeline_is_raised(batch):
             assert isinstance(mlchaos.pipeline(lambda: sys.exit(3)).error, SystemExit)
         def test_ignore(mlchaos): mlchaos.pipeline(lambda: 1).assert_same_output(ignore=[3])
     """).run(failed=6, passed=1)
-    outcome.has("BadArgument: mlchaos.pipeline expects a plain callable as its subject but got a int")
+    outcome.has("BadArgument: mlchaos.pipeline: subject must be a plain callable, got int")
     outcome.has("BadArgument: mlchaos.pipeline: the pipeline returned a coroutine", "NeverStruck")
     outcome.has(
         "GoldenRunFailed: the subject fails without any fault: IndexError",

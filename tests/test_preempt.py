@@ -113,7 +113,7 @@ CASES = [
         "at=6, grace='30s'",
         "",
         "run.assert_emergency_save()",
-        "no emergency save: the process has no handler for SIGTERM, and died of it at train.step 6: 2 steps had to be done again",
+        "no emergency save: the process has no handler for SIGTERM, which ended it at train.step 6: 2 steps had to be done again",
     ),
     (
         "at=6, grace='30s'",
@@ -174,7 +174,7 @@ def test_the_same_in_a_process_of_its_own(example):
     outcome.has(
         "the emergency save was cut off: last.pt.tmp was still open for writing at SIGKILL, 0.5",
         "attempt 1: 6 steps, then SIGKILL, 0.5 s after SIGTERM at train.step 6",
-        "no emergency save: the process has no handler for SIGTERM, and died of it at train.step 6: 2 steps had to be done again",
+        "no emergency save: the process has no handler for SIGTERM, which ended it at train.step 6: 2 steps had to be done again",
     )
 
 
@@ -343,7 +343,7 @@ def test_a_run_that_something_else_restarted_too_is_judged_by_its_files(example)
         @chaos.crash(site="my.site", at=0)
         @chaos.preempt(site="my.site", at=1)
         def test_two(mlchaos):
-            with pytest.raises(NoEmergencySave, match="has no handler for SIGTERM, and died of it at my.site 1"):
+            with pytest.raises(NoEmergencySave, match="has no handler for SIGTERM, which ended it at my.site 1"):
                 mlchaos.run(train).assert_emergency_save()
         """
     ).run(passed=3)

@@ -300,17 +300,17 @@ def test_there_must_be_something_to_judge(counter):
         @chaos.crash(at=0)
         def test_it(mlchaos):
             mlchaos.run(lambda: visit("train.step") and None).assert_recovered()
-    """).run(failed=1).has("assert_recovered has nothing to judge", "return the final state")
+    """).run(failed=1).has("assert_recovered has nothing to judge", "Return the final state")
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("mlchaos.run('train.py')", "expects a plain callable as its subject but got a str"),
-        ("mlchaos.run(coroutine)", "a coroutine function; run it with asyncio.run"),
+        ("mlchaos.run('train.py')", "mlchaos.run: subject must be a plain callable, got str"),
+        ("mlchaos.run(coroutine)", "a coroutine function. Run it with asyncio.run"),
         ("mlchaos.run(train, tmp_path, max_restarts=-1)", "max_restarts must be 0 or more, got -1 (int)"),
         ("mlchaos.run(train, tmp_path, isolation='vm')", "expected isolation to be 'in-process' or 'process' but got 'vm' (str)"),
-        ("mlchaos.run(train, tmp_path).assert_converged(below=1)", "a dict that holds them under 'losses', but it returned int"),
+        ("mlchaos.run(train, tmp_path).assert_converged(below=1)", "a dict that holds them under 'losses', got int"),
     ],
 )
 def test_wrong_arguments_get_a_line_that_says_what_was_expected(counter, call, message):
@@ -442,7 +442,7 @@ def test_a_golden_run_that_cannot_be_separated_is_an_error(counter):
 def test_it(mlchaos):
     pathlib.Path("out").mkdir()
     mlchaos.run(lambda: Job(pathlib.Path("ou" + "t")).fit()).assert_recovered()
-""").run(failed=1).has("the golden run took no step: it found what this run had left")
+""").run(failed=1).has("the golden run took no step, because it found the files of this run")
 
 
 def test_paths_keep_their_names_in_the_golden_run(counter):
@@ -516,7 +516,7 @@ def test_what_cannot_be_copied_is_an_error_where_a_copy_is_needed(counter):
         def test_lock(mlchaos):
             assert mlchaos.run(subject, [], threading.RLock()).restarts == 1
     """).run(failed=1, passed=2)
-    outcome.has("what the subject is given cannot be copied (generator:", "make it inside the subject")
+    outcome.has("an argument of the subject cannot be copied (generator:", "Create it inside the subject")
 
 
 def test_an_argument_that_is_copied_in_part_raises_nothing_of_its_own(monkeypatch):

@@ -100,7 +100,7 @@ def test_a_file_that_is_not_there_is_told(project):
     project("""
         def test_it(mlchaos):
             mlchaos.script("trian.py")
-    """).run(failed=1).has("there is no file 'trian.py'", "did you mean 'train.py'")
+    """).run(failed=1).has("the file 'trian.py' does not exist", "did you mean 'train.py'")
 
 
 def test_it_is_found_beside_the_test_from_anywhere(project, tmp_path):

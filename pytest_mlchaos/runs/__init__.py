@@ -1,1 +1,1 @@
-"""Supervised runs, ``mlchaos.run``: a subject is started again when a fault ends it, and judged by its golden run."""
+"""Supervised runs, ``mlchaos.run``: restart a subject when a fault ends it, and compare it with its golden run."""

@@ -1,10 +1,10 @@
-"""``mlchaos.run``: a subject under supervision.
+"""Run a subject under supervision, for ``mlchaos.run``.
 
-1. ``inputs.py`` copies what the subject is given, and ``workdirs.py`` keeps its directories as they are.
-2. ``supervisor.py`` calls the subject. When a fault ends it, ``workdirs.py`` keeps the disk as the fault found it, and the next attempt
-   begins with fresh copies and that disk. ``isolated.py`` does the same with a fresh process for each attempt.
-3. ``torch_steps.py`` and ``torch_state.py`` of the sites note what was trained; ``preemption.py`` notes what follows a SIGTERM.
-4. The first judgement that needs it asks for the golden run: the same start, without faults.
+1. ``inputs.py`` copies the subject's arguments, and ``workdirs.py`` copies its directories.
+2. ``supervisor.py`` calls the subject. When a fault ends it, ``workdirs.py`` saves the disk at that moment. The next attempt starts
+   with fresh copies and that disk. ``isolated.py`` does the same with a fresh process for each attempt.
+3. ``torch_steps.py`` and ``torch_state.py`` of the sites record the training. ``preemption.py`` records the time after a SIGTERM.
+4. The first assertion that needs it starts the golden run, from the same start without faults.
 5. ``verdicts.py`` judges the record (``core/records.py``), with ``emergency_save.py``, ``effective_batch.py`` and ``finite_state.py``.
 """
 
@@ -34,7 +34,17 @@ def supervise(
     max_restarts: int,
     isolated: bool,
 ) -> Run:
-    """Run a subject, and start it again when a fault ends it; ``isolated``: each attempt is a fresh process."""
+    """Run a subject, and restart it when a fault ends it.
+
+    Args:
+        controller: The controller of the trial.
+        subject: The function to run.
+        args: Its arguments.
+        scratch: The test's temporary directory.
+        workdirs: More directories that the subject works in.
+        max_restarts: The maximum number of restarts.
+        isolated: True to run each attempt in a fresh process.
+    """
     given = (controller, subject, args, scratch, torch_steps.watch_training, workdirs)
     supervisor = IsolatedSupervisor(fresh_processes(), *given) if isolated else Supervisor(*given)
     return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))

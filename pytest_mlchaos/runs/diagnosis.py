@@ -1,4 +1,4 @@
-"""Why a resumed run diverged: the first thing in which it differs from the golden run, and what that suggests."""
+"""Explain why a resumed run diverged: find its first difference from the golden run, and the likely cause."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ __all__ = ["align", "first_divergence", "lost_generator", "matching"]
 
 RNGS = ("rng.torch", "rng.numpy", "rng.python")
 SETTINGS = ("learning rate", "hyperparameters", "gradient scaler", "ema")
-"""What nothing but a lost state changes."""
+"""Components that change only if their state is not restored."""
 MOVED = ("parameters", "optimizer state", "buffers")
-"""What each step changes: other data, or other random numbers, show here a step later (in buffers within the step)."""
+"""Components that each step changes. Different data or random numbers show here one step later (in buffers, in the same step)."""
 STATE = ("optimizer state", *SETTINGS, "buffers")
-"""What a checkpoint has to hold besides the parameters."""
+"""Components that a checkpoint must hold besides the parameters."""
 _HINTS = {
     "optimizer state": "the optimizer's state is not restored",
-    "learning rate": "the learning rate is not restored: is the scheduler's state saved, and loaded behind the optimizer's?",
+    "learning rate": "the learning rate is not restored: check that the scheduler's state is saved, and loaded after the optimizer's",
     "hyperparameters": "the optimizer's hyperparameters are not restored",
     "gradient scaler": "the gradient scaler's state is not restored",
     "ema": "the moving average of the parameters (a copy of the model that is not trained) is not restored",
-    "buffers": "buffers (running statistics, say) are not restored",
+    "buffers": "buffers (for example, running statistics) are not restored",
 }
 
 
 def align(golden: Trace, resumed: Trace) -> int | None:
-    """The step of the golden run from which a resumed run went on, told by its parameters; None where they never were so.
+    """Return the golden run's step from which a resumed run continued, found by its parameters.
 
-    A run that takes no step at all had nothing left to do; one that goes on from the end does too much.
+    Return None if the golden run never had these parameters. A run that takes no step had nothing left to do. One that continues from the
+    end takes too many steps.
     """
     if not resumed.steps:
         return len(golden.steps)
@@ -54,9 +55,12 @@ def _alike(one: StepRecord, other: StepRecord) -> int:
 
 
 def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergence | None:
-    """The first difference that explains why the end is another; None where steps show none.
+    """Return the first difference that explains the different end, or None if no step shows one.
 
-    ``at``: the golden step that the first resumed one stands for.
+    Args:
+        golden: The golden run.
+        resumed: The resumed run.
+        at: The golden step that corresponds to the first resumed step.
     """
     if at is None:
         return _never_existed(golden, resumed)
@@ -67,7 +71,7 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
         place = at + offset
         if place >= len(golden.steps):
             more = len(resumed.steps) - offset
-            done = "" if offset else ": the training was complete, and is not told from one that is not"
+            done = "" if offset else ": the training was complete, and the job did not detect that"
             return Divergence(place, "number of steps", f"it took {more} more than the run without a crash{done}")
         found = _at_step(golden, resumed, at, offset, step)
         if found is not None:
@@ -79,7 +83,10 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
 
 
 def _skipped(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
-    """Parameters from before a step, in a run that goes on after it: the checkpoint counts steps that its parameters have not taken."""
+    """Detect a checkpoint that counts more steps than its parameters have taken.
+
+    The resumed run has the parameters from before a step, and continues after it.
+    """
     end = len(golden.steps)
     if resumed.stopped:
         return None
@@ -91,29 +98,30 @@ def _skipped(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
         following, then = end, "no step follows"
     else:
         if _epoch(golden, at) is not None:
-            return None  # with a loader, it is a batch that is skipped: a position in the data says more than a count
+            # With a loader, a batch is skipped. Then a position in the data says more than a count.
+            return None
         before, following = at, end - len(resumed.steps)
         mine = _given(resumed.steps[0])
         if not at < following < end or not mine or mine != _given(golden.steps[following]) or mine == _given(golden.steps[at]):
             return None
-        # Of a checkpoint that was written too early, all is from before the step. Otherwise the parameters alone are not restored.
+        # In a checkpoint that was written too early, everything is from before the step. If not, only the parameters are not restored.
         if _differ(golden.steps[at], resumed.steps[0], "optimizer state") or (at == 0 and following > 1):
             return None
-        then = f"the run goes on with step {following}"
+        then = f"the run continues with step {following}"
     missing = following - before
     if missing <= 0:
         return None
     words = "off by one: one step is missing" if missing == 1 else f"{missing} steps are missing"
-    return Divergence(before, "number of steps", f"{words}: it went on from the parameters from before step {before}, and {then}")
+    return Divergence(before, "number of steps", f"{words}: it resumed with the parameters from before step {before}, and {then}")
 
 
 def _given(step: StepRecord) -> tuple[bytes, ...]:
-    """The data of a step, as far as they were seen."""
+    """Return the data of a step, as far as they are known."""
     return step.data or step.batches
 
 
 def matching(golden: Trace, resumed: Trace) -> int:
-    """How many of a resumed run's last steps were the golden run's, but for generators that nobody draws from."""
+    """Return the number of last steps that equal those of the golden run, except for unused generators."""
     at, count = align(golden, resumed), 0
     if at is None or at + len(resumed.steps) > len(golden.steps):
         return 0
@@ -130,7 +138,7 @@ def _never_existed(golden: Trace, resumed: Trace) -> Divergence:
     place = max(0, len(golden.steps) - len(resumed.steps))
     first = resumed.steps[0]
     same = [
-        f"{name} as before step {number}"
+        f"{name} from before step {number}"
         for name in STATE
         if (
             number := next(
@@ -138,16 +146,16 @@ def _never_existed(golden: Trace, resumed: Trace) -> Divergence:
             )
         )
     ]
-    known = f"; it has {same[0]}" if same else ""
-    return Divergence(place, "parameters", f"it went on from parameters that the run without a crash never had{known}")
+    known = f"; it has the {same[0]}" if same else ""
+    return Divergence(place, "parameters", f"it resumed with parameters that the run without a crash never had{known}")
 
 
 def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepRecord) -> Divergence | None:
-    """The first step that differs. Of what differs in it, what cannot come from anything else that does."""
+    """Describe a step that differs. Name the component whose difference no other one can explain."""
     place = at + offset
     expected = golden.steps[place]
     if _differ(expected, step, "scheduler") and (late := _wrong_rate(golden, resumed, at, offset)) is not None:
-        when = "" if late == place else f"; the rate is another from step {late} on"
+        when = "" if late == place else f"; the learning rate differs from step {late} on"
         return Divergence(place, "learning rate", f"the scheduler's state is not restored{when}")
     lost = [name for name in (*(["optimizer state"] if not offset else []), *SETTINGS) if _differ(expected, step, name)]
     if lost and (not offset or not _differ(expected, step, "parameters")):
@@ -158,34 +166,35 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
     moved = [name for name in MOVED if _differ(expected, step, name)]
     if not moved:
         return None
-    if not offset and moved == ["buffers"] and rngs.lost:  # a forward pass with other noise moves them within the step
+    # Different noise in a forward pass moves them in the same step.
+    if not offset and moved == ["buffers"] and rngs.lost:
         consequence = "buffers differ in the same step: as a consequence, or because they are not restored either"
         return Divergence(place, rngs.lost[0], f"{_rng_detail(rngs.lost)}; {consequence}")
     if offset and (found := _by_generators(golden, resumed, at, offset, rngs)) is not None:
         return found
     if not offset:
         return Divergence(place, moved[0], _HINTS.get(moved[0], ""))
-    same = "data, random numbers" if not rngs.drawn else "data"
+    same = "data, random numbers and the restored state" if not rngs.drawn else "data and the restored state"
     consequence = f"; {_named(rngs.drawn)} differs in the same step, perhaps as a consequence" if rngs.drawn else ""
-    return Divergence(place, moved[0], f"{moved[0]} differ though {same} and what was restored were the same{consequence}")
+    return Divergence(place, moved[0], f"{moved[0]} differ although {same} were the same{consequence}")
 
 
 def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | None:
-    """The first step, from this one on, whose learning rate is another: a scheduler's state shows only there."""
+    """Return the first step from here whose learning rate differs. Only the rate shows a scheduler's state."""
     pairs = enumerate(zip(golden.steps[at + offset :], resumed.steps[offset:], strict=False), at + offset)
     return next((place for place, (one, other) in pairs if _differ(one, other, "learning rate")), None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Generators:
-    """Those that the golden run draws from, and that are in another state now."""
+    """The generators that the golden run uses, and whose state differs in the resumed run."""
 
     lost: list[str]
-    """The resumed run started with another state."""
+    """The resumed run started with a different state."""
     drawn: list[str]
-    """It started with the same one, and has drawn otherwise since: this is the consequence of something else."""
+    """It started with the same state, but has drawn different numbers since, as a consequence of something else."""
     since: int
-    """The first resumed step at which one of them differs: of the lost ones, if there are any."""
+    """The first resumed step at which one of the lost generators differs, or one of the others if none is lost."""
 
 
 def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generators:
@@ -196,7 +205,7 @@ def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generat
 
 
 def _is_restored(golden: Trace, resumed: Trace, at: int, name: str) -> bool:
-    """Return True if the generator's state was the golden run's when it was loaded, or at the first step that was taken."""
+    """Return True if the generator had the golden run's state when it was loaded, or at the first step."""
     first = resumed.steps[0].digests.get(name)
     if first is not None and first == golden.steps[at].digests.get(name):
         return True
@@ -204,24 +213,25 @@ def _is_restored(golden: Trace, resumed: Trace, at: int, name: str) -> bool:
 
 
 def _by_generators(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence | None:
-    """Parameters that differ, because the random numbers of an earlier step did."""
+    """Explain different parameters by different random numbers of an earlier step."""
     if rngs.lost:
         return Divergence(at + rngs.since, rngs.lost[0], _rng_detail(rngs.lost))
     if rngs.drawn and rngs.since < offset:
-        return Divergence(at + rngs.since, rngs.drawn[0], f"{_named(rngs.drawn)} was restored, and {_DRAWN}")
+        return Divergence(at + rngs.since, rngs.drawn[0], f"{_named(rngs.drawn)} was restored, but {_DRAWN}")
     return None
 
 
 _DRAWN = (
-    "other or more numbers were drawn since it was loaded than without a crash: "
-    "what decides how many are drawn (the length of a buffer or a list) is not restored, or something draws only when it resumes"
+    "different numbers were drawn after it was loaded than without a crash: "
+    "the value that decides how many are drawn (for example, the length of a buffer) is not restored, "
+    "or some code draws only after a restart"
 )
 
 
 def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
-    """Of runs that take no steps: a global generator that the golden run draws from, and that ends in another state.
+    """Find a lost generator in runs without steps: one that the golden run uses, and whose state differs at the end.
 
-    One that was set to a state that the golden run had asked for was restored: it ends in another one as a consequence.
+    A generator that was set to a state from the golden run was restored. Its different state at the end is a consequence.
     """
     saved = {(mark.name, mark.state) for mark in golden.marks if mark.read}
     lost = [
@@ -233,7 +243,7 @@ def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
         and golden.random[name][1] != resumed.random[name][1]
         and (name, resumed.restored.get(name)) not in saved
     ]
-    return Divergence(0, lost[0], f"{_rng_detail(lost)}: at the end it is in another one than without a crash") if lost else None
+    return Divergence(0, lost[0], f"{_rng_detail(lost)}: at the end, it differs from the run without a crash") if lost else None
 
 
 def _drawn(trace: Trace, name: str) -> bool:
@@ -242,12 +252,12 @@ def _drawn(trace: Trace, name: str) -> bool:
 
 
 def _since(golden: Trace, resumed: Trace, at: int, offset: int, name: str) -> int | None:
-    """The first resumed step, up to ``offset``, that has another one."""
+    """Return the first resumed step, up to ``offset``, at which this generator differs."""
     return next((place for place in range(offset + 1) if _differ(golden.steps[at + place], resumed.steps[place], name)), None)
 
 
 def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
-    """What the last step has made different."""
+    """Describe the differences after the last step."""
     last, place = len(resumed.steps) - 1, at + len(resumed.steps)
     wrong = [
         name for name in (*SETTINGS, *MOVED) if name in golden.final and name in resumed.final and golden.final[name] != resumed.final[name]
@@ -258,7 +268,7 @@ def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
         found = _by_generators(golden, resumed, at, last + 1, _generators(golden, resumed, at, last))
         if found is not None:
             return found
-    return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, though all steps began alike"))
+    return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, although all steps started with the same state"))
 
 
 def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:
@@ -266,7 +276,7 @@ def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:
 
 
 def _is_used(golden: Trace, rng: str) -> bool:
-    """Whether the golden run draws from it, for something that is used."""
+    """Return True if the golden run uses the numbers of this generator."""
     return rng not in golden.idle and len({step.digests.get(rng) for step in golden.steps}) > 1
 
 
@@ -280,7 +290,7 @@ def _rng_detail(rngs: Sequence[str]) -> str:
 
 
 def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence:
-    """Other data than in the golden run: the same in another order, or other random numbers in it."""
+    """Describe different data: the same in a different order, or with different random numbers in them."""
     place = at + offset
     step, expected = resumed.steps[offset], golden.steps[place]
     if words := _lost_gradients(step.data, expected.data):
@@ -291,35 +301,35 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators
     if elsewhere is not None and not (rngs.lost and epoch is None):
         return Divergence(place, "data order", _order_detail(epoch, elsewhere, place) + _drawn_too(rngs))
     if rngs.lost:
-        what = "so the data are other ones" if not same_batches else "so what is made of the same batch is another"
+        what = "so the data differ" if not same_batches else "so the inputs made from the same batch differ"
         if elsewhere is not None:
-            what = f"{what}: the batch of step {elsewhere} comes instead"
-        also = "" if epoch is not None else " (unless what they are drawn from is not restored either)"
+            what = f"{what}: the step got the batch of step {elsewhere} instead"
+        also = "" if epoch is not None else " (unless the source of the data is not restored either)"
         return Divergence(place, rngs.lost[0], f"{_rng_detail(rngs.lost)}, {what}{also}")
-    what = "the data are other ones" if not same_batches else "what is made of the same batch is another"
+    what = "this step got different data" if not same_batches else "this step made different inputs from the same batch"
     return Divergence(place, "data order", f"{what} than in the run without a crash{_drawn_too(rngs)}")
 
 
 def _drawn_too(rngs: _Generators) -> str:
-    """Of generators that differ although they were restored: they explain the data, or the data explain them."""
+    """Describe generators that differ although they were restored. They explain the data, or the data explain them."""
     if rngs.lost or not rngs.drawn:
         return ""
     names = _named(rngs.drawn)
     return (
-        f"; {names} was restored, and differs in the same step: either what the data are drawn from (such as a buffer or a list) is not "
-        f"restored, and {names} follows from it, or more or fewer numbers were drawn after the load, and the data follow from that"
+        f"; {names} was restored, but differs in the same step: either the source of the data (for example, a buffer or a list) is "
+        f"not restored, which also changes {names}, or more or fewer numbers were drawn after the load, which also changes the data"
     )
 
 
 def _lost_gradients(given: Sequence[bytes], expected: Sequence[bytes]) -> str:
-    """Of a step that is given but the last of its micro-batches: the gradients of the others are not in the checkpoint."""
+    """Describe a step that received only the last of its micro-batches. The gradients of the others are not in the checkpoint."""
     if not 0 < len(given) < len(expected) or tuple(given) != tuple(expected[-len(given) :]):
         return ""
     return f"the gradients that were accumulated before are lost: the step has the last {len(given)} of its {len(expected)} batches"
 
 
 def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
-    """The golden step that was given the same data: the first of the epoch, if it is one of them, else the nearest."""
+    """Return the golden step with the same data: the first of the epoch, if that is one of them, or the nearest."""
     mine = step.data or step.batches
     found = [number for number, other in enumerate(golden.steps) if (other.data or other.batches) == mine] if mine else []
     epoch = _epoch(golden, place)
@@ -327,9 +337,9 @@ def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
 
 
 def _epoch(golden: Trace, place: int) -> int | None:
-    """The first step of the epoch that a step belongs to; None where its data come from no loader that was seen.
+    """Return the first step of a step's epoch, or None if its data come from an unknown loader.
 
-    A loader that gives batches for something else, such as a validation, gives none between the first step behind it and this one.
+    A loader for something else, such as a validation, gives no batch between the first step after its start and this one.
     """
     start = max((start for start in golden.epochs if start <= place), default=None)
     if start is None or start == place:
@@ -340,9 +350,9 @@ def _epoch(golden: Trace, place: int) -> int | None:
 
 def _order_detail(epoch: int | None, found: int, place: int) -> str:
     if found == epoch:
-        return "the position in the epoch is not restored: it begins with the epoch's first batch again"
+        return "the position in the epoch is not restored: it starts with the epoch's first batch again"
     if found == place - 1:
         return f"off by one: the batch of step {found} is repeated"
     if found == place + 1:
         return f"off by one: the batch of step {place} is skipped"
-    return f"the batch of step {found} comes instead"
+    return f"the step got the batch of step {found} instead"

@@ -1,4 +1,4 @@
-"""Did every optimizer step get the gradient of the same batch as in the golden run?"""
+"""Check that each optimizer step received the gradient of the same batch as in the golden run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ __all__ = ["first_other_batch"]
 
 Steps: TypeAlias = Sequence[Gradients]
 SHORT_GRADIENT_SHARE = 1e-3
-"""Of the longest gradient of a step: what is shorter is compared on this scale."""
+"""A share of the longest gradient of a step. Shorter gradients are compared on this scale."""
 
 
 def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, gradients: bool) -> str | None:
-    """The first step that was given another effective batch than in the golden run, in words; None where all were given the same.
+    """Describe the first step with a different effective batch than in the golden run, or return None.
 
-    The first attempt begins with the golden run's first step, the last one ends with its last; attempts in between are not judged.
+    The first attempt is compared with the golden run's start, and the last with its end. Attempts in between are not judged.
+
+    Args:
+        attempts: The gradients of each attempt's steps.
+        golden: Those of the golden run.
+        rtol: The relative tolerance of norms.
+        gradients: False to compare only the numbers of samples.
     """
     short = len(attempts) == 1 and len(attempts[0]) < len(golden)
     left_out = f"it took {len(attempts[0])} optimizer steps instead of {len(golden)}: batches were left out" if short else None
@@ -36,7 +42,7 @@ def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, 
 
 
 def _place_steps(attempts: Sequence[Steps], total: int) -> Iterator[tuple[int, int, Steps]]:
-    """The attempts that can be placed, each with its number and the golden run's step that it begins with."""
+    """Yield the attempts with a known position: their number, their first golden step, and their steps."""
     if len(attempts) > 1:
         yield 0, 0, attempts[0]
         yield len(attempts) - 1, total - len(attempts[-1]), attempts[-1]
@@ -45,7 +51,7 @@ def _place_steps(attempts: Sequence[Steps], total: int) -> Iterator[tuple[int, i
 
 
 def _difference(step: Gradients, golden: Gradients, rtol: float) -> str | None:
-    """How the gradients of a step differ from the golden run's, and what that comes from."""
+    """Describe the difference between the gradients of two steps, and its likely cause."""
     if step.norms is None or golden.norms is None:
         return _samples(step, golden) if step.norms is golden.norms else f"{_have(step)} where the golden run has {_have(golden)}"
     if len(step.norms) != len(golden.norms):
@@ -67,22 +73,22 @@ def _close(norm: float, expected: float, rtol: float, scale: float) -> bool:
 def _scale(wrong: Sequence[tuple[float, float]], count: int, rtol: float) -> str:
     ratios = [norm / expected if expected else math.inf for norm, expected in wrong]
     if any(map(math.isnan, ratios)):
-        return "gradients are not numbers"
+        return "some gradients are NaN"
     if len(wrong) == count and max(ratios) - min(ratios) <= rtol * max(ratios) and max(ratios) < math.inf:
         times = round(ratios[0])
-        weights = f" (its parts were not weighted: loss / {times}?)" if times > 1 and abs(ratios[0] - times) < 0.1 else ""
+        weights = f" (the losses of its parts may need a weight: loss / {times})" if times > 1 and abs(ratios[0] - times) < 0.1 else ""
         return f"the scale of the gradient is {ratios[0]:.3g} times that of the golden run{weights}"
     lengths = f"{min(ratios):.3g}" if max(ratios) - min(ratios) < 0.005 else f"{min(ratios):.3g} to {max(ratios):.3g}"
     return f"the gradients of {len(wrong)} of {count} parameters are {lengths} times as long as in the golden run"
 
 
 def _leftover(step: Gradients, golden: Gradients, wrong: Sequence[tuple[float, float]], count: int) -> str:
-    """What fails half-way leaves some gradients too long, and others as they are; or none of them in the same ratio."""
+    """Describe gradients that are left over. A failure half-way makes some gradients too long, or all in different ratios."""
     ratios = [norm / expected for norm, expected in wrong if expected]
     alike = len(wrong) == count and bool(ratios) and max(ratios) - min(ratios) < 0.01
     if step.samples < golden.samples or not ratios or min(ratios) < 1 or alike:
         return ""
-    return "as if gradients of an attempt that failed were left over, or samples counted twice"
+    return "gradients of a failed attempt may be left over, or samples counted twice"
 
 
 def _samples(step: Gradients, golden: Gradients) -> str | None:

@@ -1,4 +1,4 @@
-"""Was the time between SIGTERM and SIGKILL used?"""
+"""Check that a process saved its state between SIGTERM and SIGKILL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ SHOWN_FILES = 3
 
 
 def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callable[[], int] | None) -> str | None:
-    """What is wrong with the answers to SIGTERM, in words; ``lost_steps()``: how many steps were done again, where that can be told."""
+    """Describe the first missing or useless save after a SIGTERM, or return None.
+
+    Args:
+        preemptions: The signals, with the effects of each.
+        lost_steps: A function that returns the number of steps that were taken again, if it is known.
+    """
     for one in preemptions:
         end = f"{'SIGKILL' if one.killed else 'its end'}, {_later(one)} after {one.signal} at {one.where}"
         if one.cut:
@@ -27,7 +32,7 @@ def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callab
             return None
     for one in preemptions:
         if not one.saved and not one.handled:
-            return f"no emergency save: the process has no handler for {one.signal}, and died of it at {one.where}{done_again}"
+            return f"no emergency save: the process has no handler for {one.signal}, which ended it at {one.where}{done_again}"
         if not one.saved:
             how = f"{'SIGKILL' if one.killed else 'its own end'}, {_later(one)} later"
             return f"no emergency save: no file changed between {one.signal} at {one.where} and {how}{done_again}"

@@ -1,4 +1,4 @@
-"""Values that are not finite, though the golden run's are."""
+"""Find values that are not finite, although those of the golden run are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SHOWN_TENSORS = 5
 
 
 def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple[str, str], int]) -> str | None:
-    """Name the parameters, buffers and optimizer states that hold more values which are not finite than in the golden run; None if none do.
+    """Name the parameters, buffers and optimizer states with more such values than in the golden run, or return None.
 
-    Both say how many there are, by the class of a model or optimizer and the name in it. A mask of ``-inf`` is in both.
+    Both arguments hold the number of values, by the class of a model or optimizer and the name in it. A mask of ``-inf`` is in both.
     """
     more = {key: count for key, count in found.items() if count > golden.get(key, 0)}
     if not more:

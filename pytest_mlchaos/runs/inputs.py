@@ -1,4 +1,4 @@
-"""What a subject is given, kept as it was at the start: for restarts, and for a golden run."""
+"""Keep a subject's arguments in their initial state, for restarts and for a golden run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["FRAMEWORK", "Inputs", "deep_copy", "is_filled"]
 
 
 FRAMEWORK = ("_pytest", "pytest", "pytest_mlchaos")
-"""Packages whose objects (``request``, the fixture ``mlchaos``) are no part of a subject, and lead to the whole session."""
+"""Packages whose objects (``request``, the fixture ``mlchaos``) are not part of a subject, and refer to the whole session."""
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 
 class Inputs:
-    """A subject and its arguments, as they were before it ran.
+    """A subject and its arguments, in the state before it ran.
 
-    A crash destroys memory: each restart, and the golden run, gets fresh copies of the objects that were passed, and of what
-    closures, defaults, bound methods and ``functools.partial`` hold. What belongs together (a model and its optimizer)
-    belongs together in the copies.
+    A crash destroys memory. So each restart, and the golden run, gets fresh copies of the arguments, and of the objects in closures,
+    defaults, bound methods and ``functools.partial``. Objects that belong together (a model and its optimizer) belong together in the
+    copies.
     """
 
     def __init__(self, subject: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -37,23 +37,23 @@ class Inputs:
         self._kept, self._shared = deep_copy(self._given)
 
     def first(self) -> Callable[[], Any]:
-        """The subject with the very objects that were passed."""
+        """Return the subject with the original arguments."""
         subject, *args = self._given
         return functools.partial(subject, *args)
 
     def again(self) -> Callable[[], Any]:
-        """The subject with fresh copies. Raises ``BadArgument`` for what cannot be copied."""
+        """Return the subject with fresh copies. Raise ``BadArgument`` if an object cannot be copied."""
         if self._shared:
             raise BadArgument(
-                f"mlchaos.run: what the subject is given cannot be copied ({self._shared[0]}), but a restart and the golden run need "
-                "it as it was at the start; make it inside the subject"
+                f"mlchaos.run: an argument of the subject cannot be copied ({self._shared[0]}), but a restart and the golden run "
+                "need its initial state. Create it inside the subject"
             )
         (subject, *args), _ = deep_copy(self._kept)
         return functools.partial(subject, *args)
 
 
 def deep_copy(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
-    """Deep copies that keep what is shared among the values shared, and what could not be copied, in words."""
+    """Return deep copies, and a description of each object that could not be copied. Shared objects stay shared."""
     failures: list[str] = []
     with _copy_locks():
         memo: dict[int, Any] = {}
@@ -62,7 +62,7 @@ def deep_copy(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
 
 @uninterruptible
 def _copy_locks() -> Iterator[None]:
-    """A lock is copied as a new one: of what objects hold, locks are mostly what pickle refuses."""
+    """Copy a lock as a new one. Most objects that cannot be pickled hold a lock."""
     kept = {lock: copyreg.dispatch_table.get(lock) for lock in _LOCKS}
     copyreg.dispatch_table[_LOCKS[0]] = lambda _: (threading.Lock, ())
     copyreg.dispatch_table[_LOCKS[1]] = lambda _: (threading.RLock, ())
@@ -77,7 +77,7 @@ def _copy_locks() -> Iterator[None]:
 
 @uninterruptible
 def _finalizers_unheard() -> Iterator[None]:
-    """Objects that were copied in part go: their ``__del__`` may miss attributes, which is no mistake of the class."""
+    """Ignore errors of ``__del__`` in objects that were copied only in part, whose attributes may be missing."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -98,11 +98,13 @@ def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
     if type(value) in (list, dict, tuple):
         return _container(value, memo, failures)
     if isinstance(value, (types.ModuleType, type)) or type(value).__module__.partition(".")[0] in FRAMEWORK:
-        return value  # modules are looked up by name; the test's own tools (request, mlchaos) belong to no process
+        # Modules are looked up by name, and the test's own tools (request, mlchaos) belong to no
+        # process.
+        return value
     before = dict(memo)
     try:
         return copy.deepcopy(value, memo)
-    except Exception as error:  # noqa: BLE001  # whatever a foreign __deepcopy__ raises
+    except Exception as error:  # noqa: BLE001  # any __deepcopy__ may fail
         failures.append(f"{type(value).__name__}: {error_text(error)}")
         with _finalizers_unheard():
             traceback.clear_frames(error.__traceback__)
@@ -112,11 +114,11 @@ def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
 
 
 def _container(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
-    """Plain containers, item by item: functions in them are copied too."""
+    """Copy plain containers item by item, so that functions in them are copied too."""
     if isinstance(value, tuple):
         return tuple(_copy(item, memo, failures) for item in value)
     fresh = memo[id(value)] = type(value)()
-    memo.setdefault(id(memo), []).append(value)  # as copy.deepcopy does: what the memo names must stay alive
+    memo.setdefault(id(memo), []).append(value)  # like copy.deepcopy: objects in the memo must stay alive
     if isinstance(value, list):
         fresh.extend(_copy(item, memo, failures) for item in value)
     else:
@@ -125,12 +127,12 @@ def _container(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
 
 
 def _function(function: types.FunctionType, memo: dict[int, Any], failures: list[str]) -> types.FunctionType:
-    """A function with what it holds copied; one that holds nothing is itself."""
+    """Return a function with copies of the objects that it holds, or the function itself if it holds none."""
     if not (function.__closure__ or function.__defaults__ or function.__kwdefaults__):
         return function
     cells = tuple(memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ())
     fresh = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
-    memo[id(function)] = fresh  # before its contents: functions may hold each other
+    memo[id(function)] = fresh  # before its contents, because functions may hold each other
     fresh.__dict__.update(function.__dict__)
     fresh.__qualname__, fresh.__module__ = function.__qualname__, function.__module__
     fresh.__defaults__ = _copy(function.__defaults__, memo, failures)
@@ -142,9 +144,9 @@ def _function(function: types.FunctionType, memo: dict[int, Any], failures: list
 
 
 def is_filled(cell: types.CellType) -> bool:
-    """Whether a closure's cell holds something yet."""
+    """Return True if a closure's cell is not empty."""
     try:
-        cell.cell_contents  # noqa: B018  # asking is the point
+        cell.cell_contents  # noqa: B018  # the access raises if it is empty
     except ValueError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Supervised runs in fresh processes: each attempt of the subject is one, and a crash there is a SIGKILL."""
+"""Run a subject in fresh processes, one for each attempt. A crash there is a real SIGKILL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from time import monotonic  # the real clock, whatever the test's own code is shown
+
+# The real clock: virtual time does not replace the names in this package.
+from time import monotonic
 from typing import Any
 
 from ..core.privacy import error_text
@@ -40,7 +42,7 @@ __all__ = ["IsolatedSupervisor"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Order:
-    """What one attempt's process is to do. ``payload``: (subject, args), ``schedule``: (schedule, watch), both pickled."""
+    """The task of one attempt's process. ``payload`` holds (subject, args) and ``schedule`` (schedule, watch), both pickled."""
 
     payload: bytes
     schedule: bytes
@@ -54,7 +56,7 @@ class _Order:
 
 
 class IsolatedSupervisor:
-    """One subject, its attempts, and its golden run, each in a process of its own."""
+    """Run one subject, its attempts and its golden run, each in a process of its own."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class IsolatedSupervisor:
         self._processes = processes
         self._controller = controller
         self._watch = watch
-        with controller.without_faults():  # what the tool itself calls is nobody's visit
+        with controller.without_faults():  # the plugin's own calls make no visits
             self._given = _pickle(
                 (subject, args),
                 f"{getattr(subject, '__qualname__', type(subject).__name__)} and its arguments cannot be sent to its process",
@@ -80,7 +82,7 @@ class IsolatedSupervisor:
             self._random = randomness.capture_state()
 
     def run(self, max_restarts: int) -> Record:
-        """The subject's value once it returns: see ``run``."""
+        """Run the subject until it returns. See ``Supervisor.run``."""
         controller, start = self._controller, monotonic()
         first_strike = len(controller.journal)
         attempts: list[Attempt] = []
@@ -107,7 +109,7 @@ class IsolatedSupervisor:
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
 
     def golden(self) -> Record:
-        """The subject's value without faults, from the same start; the trial does not notice."""
+        """Run the subject without faults, from the same start. The trial's counts do not change."""
         start = monotonic()
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
@@ -122,7 +124,7 @@ class IsolatedSupervisor:
         return _record(value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients])
 
     def _process(self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool) -> tuple[ProcessResult, RemoteState]:
-        """One attempt: a process, from its start to its end, and what it told."""
+        """Run one attempt in a process, and return its result and its messages."""
         controller = self._controller
         with controller.without_faults():
             order = _Order(
@@ -136,9 +138,10 @@ class IsolatedSupervisor:
                 resumed=resumed,
                 random=self._random,
             )
-            self._processes.prepare()  # before the time that is left is looked at
+            self._processes.prepare()  # before the remaining time is computed
             ended = self._processes.run(_live, order, timeout=_time_left(controller))
-        print(ended.output.removesuffix(ended.stderr), end="")  # noqa: T201  # it is the test's: captured, and shown with it
+        # The output belongs to the test: pytest captures and shows it.
+        print(ended.output.removesuffix(ended.stderr), end="")  # noqa: T201
         print(ended.stderr, end="", file=sys.stderr)  # noqa: T201
         heard = RemoteState()
         for message in ended.told:
@@ -146,7 +149,7 @@ class IsolatedSupervisor:
         return ended, heard
 
     def _judged(self, ended: ProcessResult, heard: RemoteState, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
-        """(None, its value, what it trained), or why its process ended, where a fault ended it. Whatever else ended it is raised."""
+        """Return (None, its value, its parameters), or the reason if a fault ended the process. Raise any other end as an error."""
         if self._controller.broken is not None:
             raise self._controller.broken from ended.error
         if heard.unusable is not None:
@@ -156,7 +159,7 @@ class IsolatedSupervisor:
         if ended.hung:
             seconds = self._controller.limit[0] if self._controller.limit is not None else ended.duration
             where = stack_dumps.place(ended.stack)
-            raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout); the subject's process stood in {where or '?'}")
+            raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout); the subject's process was in {where or '?'}")
         if heard.crash is not None:
             return heard.crash, b"", b""
         if ended.error is not None:
@@ -171,14 +174,14 @@ class IsolatedSupervisor:
 
 
 def _later(before: ProcessCounts, heard: RemoteState) -> ProcessCounts:
-    """How far all have come, after one more process."""
+    """Return the counts after one more process."""
     told = heard.counts()
     struck = {place: before.struck.get(place, 0) + told.struck.get(place, 0) for place in {*before.struck, *told.struck}}
     return ProcessCounts({**before.passed, **told.passed}, struck, heard.failures)
 
 
 def _time_left(controller: Controller) -> float | None:
-    """Seconds that a process may take: less than the trial has, so that there is time to ask it where it stands."""
+    """Return the time limit for a process. It is shorter than the trial's, to leave time to read the process's stack."""
     if controller.limit is None:
         return None
     left = controller.limit[1] - monotonic()
@@ -197,7 +200,7 @@ def _unpickle(data: bytes) -> Any:
     try:
         return pickle.loads(data)
     except Exception as error:
-        raise BadArgument(f"mlchaos.run: what the subject returned does not load here: {error_text(error)}") from error
+        raise BadArgument(f"mlchaos.run: the subject's return value cannot be loaded here: {error_text(error)}") from error
 
 
 def _pickle(value: Any, complaint: str) -> bytes:
@@ -226,13 +229,13 @@ def _death(ended: ProcessResult) -> str:
 
 
 def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
-    """(None, the subject's value, what it trained), or how a fault ended it; an error of its own is raised."""
+    """Run the subject. Return (None, its value, its parameters), or how a fault ended it. Raise its own errors."""
     try:
         for name in order.sites:
             importlib.import_module(name)
         schedule, watch = pickle.loads(order.schedule)
         subject, args = pickle.loads(order.payload)
-    except Exception as error:  # noqa: BLE001  # whatever importing the user's modules raises
+    except Exception as error:  # noqa: BLE001  # any of the user's modules may fail at import
         tell_home("unusable", f"{error_text(error)}")
         return None
     controller = ReportingController(tell_home, {}, schedule, ReportingClock(tell_home), probing=order.probing, own=order.own)
@@ -254,9 +257,9 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
                 finally:
                     tell_home("gradients", gradients_of(trained))
         finally:
-            join_threads()  # the faults strike in them too
+            join_threads()  # faults may strike in these threads too
             controller.report()
-    returned = f"what the subject returned ({type(value).__name__}) cannot be sent back from its process"
+    returned = f"the subject's return value ({type(value).__name__}) cannot be sent back from its process"
     return end, _pickle(value, returned), _pickle(parameters, "the trained parameters cannot be sent back from the subject's process")
 
 

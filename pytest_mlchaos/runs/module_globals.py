@@ -1,4 +1,4 @@
-"""What user modules keep in global containers, as it was at the start: a golden run must not find what a trial has left there."""
+"""Restore the global containers of user modules for a golden run, which must not find the changes of a trial."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ _CONTAINERS = frozenset((*_MAPPINGS, list, set, collections.deque))
 
 
 class GlobalContainers:
-    """The contents of the plain containers (dicts, lists, sets, deques) in the globals of user modules, and of those nested in them.
+    """The contents of the plain containers (dicts, lists, sets, deques) in the globals of user modules, also of nested ones.
 
-    Contents are put back in place, so that a container stays the same object under all its names. Objects that are held are not
-    copied: what changed inside of an instance, a class or a closure stays changed, and so does a name that was bound anew. A container
-    that holds modules stays as it is. So does what an import did (see ``following_imports``): the module stays imported, and would
-    not do it again.
+    Contents are restored in place, so that a container stays the same object under all its names. The objects in a container are not
+    copied. Changes inside an instance, a class or a closure stay, and so does a name that was bound again. A container of modules is not
+    touched. Changes by an import also stay (see ``following_imports``), because the module would not make them again.
     """
 
     def __init__(self, also: Iterable[Any] = ()) -> None:
         self._kept = {id(container): (container, _content(container)) for container in _users_containers(also)}
 
     def restore(self) -> None:
-        """Make the contents those of the start."""
+        """Restore the initial contents."""
         with deferred():
             changed = [(container, content) for container, content in self._kept.values() if not _same(_content(container), content)]
             others = _of_other_modules() if changed else set()
@@ -44,7 +43,7 @@ class GlobalContainers:
                     _fill(container, content)
 
     def changed(self) -> list[str]:
-        """The global names (``module.name``) of containers whose contents, or those nested in them, are others now."""
+        """Return the global names (``module.name``) of containers whose contents, or nested contents, have changed."""
         others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
         return (
             [name for name, held in _global_containers() if others & {id(container) for container in _reachable([held])}] if others else []
@@ -52,7 +51,7 @@ class GlobalContainers:
 
     @uninterruptible
     def as_at_the_start(self) -> Iterator[None]:
-        """The contents of the start; what they are now comes back at the end."""
+        """Restore the initial contents inside this context, and the present ones at its end."""
         now = GlobalContainers(container for container, _ in self._kept.values())
         self.restore()
         try:
@@ -62,7 +61,7 @@ class GlobalContainers:
 
     @contextlib.contextmanager
     def following_imports(self) -> Iterator[None]:
-        """What is done while a module is imported in here belongs to the start: it is done once in a process."""
+        """Count changes by imports inside as part of the initial contents, because an import runs only once per process."""
         before: dict[int, tuple[Any, list[Any]]] = {}
 
         def begin() -> None:
@@ -89,8 +88,8 @@ class GlobalContainers:
 
 @contextlib.contextmanager
 def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
-    """Call ``begin`` before a module that was not loaded runs, and ``end`` after it; what it imports in turn is a part of that."""
-    bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of every module
+    """Call ``begin`` before the import of a new module runs, and ``end`` after it. Nested imports are part of it."""
+    bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of each module
     load = bootstrap._load_unlocked
     watching = threading.local()
 
@@ -113,7 +112,7 @@ def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> I
 
 
 def user_modules() -> Iterator[types.ModuleType]:
-    """The user's modules that are loaded."""
+    """Yield the imported modules of the user."""
     for module in sys.modules.copy().values():
         if issubclass(type(module), types.ModuleType):
             file = vars(module).get("__file__")
@@ -148,7 +147,7 @@ def _items(content: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _with_changes(container: Any, start: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
-    """What a container held at the start, with what came and went between ``before`` and ``after``."""
+    """Return the initial contents of a container, with the changes between ``before`` and ``after``."""
     if isinstance(container, dict):
         found, old, new = dict(_items(start)), dict(_items(before)), dict(_items(after))
         for key in old.keys() - new.keys():
@@ -166,7 +165,7 @@ def _users_containers(also: Iterable[Any]) -> list[Any]:
 
 
 def _global_containers() -> Iterator[tuple[str, Any]]:
-    """The containers in the globals of user modules, and their names."""
+    """Yield the containers in the globals of user modules, with their names."""
     for module in user_modules():
         for name, value in list(vars(module).items()):
             if type(value) in _CONTAINERS and not name.startswith("__"):
@@ -174,7 +173,7 @@ def _global_containers() -> Iterator[tuple[str, Any]]:
 
 
 def _of_other_modules() -> set[int]:
-    """What user modules have a name for, too, and what is not theirs: another module's container (``sys.path``), a module's names."""
+    """Return the containers that user modules can name but do not own: those of other modules (``sys.path``), and module namespaces."""
     users = {id(module) for module in user_modules()}
     found = {id(sys.modules)}
     for module in sys.modules.copy().values():
@@ -186,7 +185,7 @@ def _of_other_modules() -> set[int]:
 
 
 def _reachable(roots: Iterable[Any]) -> list[Any]:
-    """Containers, and those in them, once each; what a module's own names hold is not followed."""
+    """Return containers and those inside them, each once, without following the namespaces of modules."""
     seen = {id(vars(module)) for module in sys.modules.copy().values() if issubclass(type(module), types.ModuleType)}
     seen.add(id(sys.modules))
     found, to_see = [], list(roots)

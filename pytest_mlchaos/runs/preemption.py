@@ -1,4 +1,4 @@
-"""A process that is told to end, and is killed a while later: what it does in between is watched."""
+"""Record what a process does between a signal to end and the kill after it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..errors import SimulatedCrash
 
 __all__ = ["Notice", "notice", "raise_signal"]
 
-_real_time, _real_sleep = time.time, time.sleep  # the files' own
+_real_time, _real_sleep = time.time, time.sleep  # not the replaced functions, because file times are real
 _MTIME_TICK_SECONDS = 0.012
-"""Seconds in which a file's time of change surely moves on."""
+"""The time after which a file's modification time has surely changed."""
 _MARKS = ("tmp", "temp", "part", "partial", "incomplete", "new", "writing", "bak~")
 Files = dict[str, tuple[int, int, int]]
 
 
 class Notice:
-    """One SIGTERM (or another ``signal``) with its grace: from the signal to the end of the process."""
+    """One SIGTERM (or a different ``signal``) with its grace period, up to the end of the process."""
 
     def __init__(self, controller: Controller, where: str, grace: float, roots: Iterable[Path], signal: str) -> None:
         self.where = where
@@ -41,13 +41,14 @@ class Notice:
         self._cut: tuple[str, ...] = ()
         self._ended: float | None = None
         self._steps: list[float] = []
-        _real_sleep(_MTIME_TICK_SECONDS)  # what was written just now is told from what is written from now on
+        # Later writes must have a later modification time than earlier ones.
+        _real_sleep(_MTIME_TICK_SECONDS)
         self._before = _files(self._roots)
         self._since = controller.clock.now()
 
     @uninterruptible
     def open(self, handled: bool) -> Iterator[None]:
-        """From the signal to the end of the process."""
+        """Watch from the signal to the end of the process."""
         controller = self._controller
         self._handled = handled
         stop: Callable[[], None] = lambda: None  # noqa: E731  # nothing to stop yet
@@ -61,7 +62,7 @@ class Notice:
                 self._end()
 
     def took_a_step(self) -> None:
-        """An optimizer step that was about to be taken when the signal came is taken now."""
+        """Record an optimizer step that was about to be taken when the signal arrived."""
         self._steps.append(_real_time())
 
     def _kill(self) -> None:
@@ -72,7 +73,7 @@ class Notice:
             raise crash
 
     def _witness(self) -> None:
-        """The process dies now."""
+        """Record the end of the process, which crashes now."""
         if self._ended is None:
             self._cut = tuple(_open_for_writing(self._roots))
             self._end()
@@ -84,7 +85,7 @@ class Notice:
             self._controller.preemption_over(self.told())
 
     def told(self) -> Preemption:
-        """What became of it."""
+        """Return the effects of the signal."""
         self._end()
         saved = [name for name, state in self._after.items() if self._before.get(name) != state]
         first = min((self._after[name][1] for name in saved), default=0) / 1e9
@@ -103,23 +104,25 @@ class Notice:
         )
 
     def ending(self, how: str) -> str:
-        """How the attempt ended, in words."""
+        """Describe the end of the attempt."""
         lasted = (self._ended or self._controller.clock.now()) - self._since
         return f"{self._signal} at {self.where}: {how} {round(lasted, 2):g} s later"
 
 
 def notice(controller: Controller, where: str, grace: float, signal: str) -> Notice:
-    """The process is told to end now."""
+    """Record a signal to end that arrives now."""
     told = controller.preempted = Notice(controller, where, grace, controller.roots, signal)
     return told
 
 
 def raise_signal(controller: Controller, signum: int, site: str) -> None:
-    """Raise a signal as it would come; what its handler raises is the fault's doing, and the operation at ``site`` has not happened."""
+    """Raise a signal. The exceptions of its handler count as injected, and the operation at ``site`` does not happen."""
     controller.signalled = site
     try:
         if signum == signal.SIGINT and signal.getsignal(signum) is signal.SIG_IGN:
-            raise KeyboardInterrupt  # a shell's background job ignores it, where Python's handler would be
+            # In a shell's background job, SIGINT is ignored. Python's default handler would raise
+            # this.
+            raise KeyboardInterrupt
         signal.raise_signal(signum)
     except BaseException as error:
         mark(error)
@@ -130,7 +133,7 @@ def raise_signal(controller: Controller, signum: int, site: str) -> None:
 
 
 def _files(roots: Iterable[Path]) -> Files:
-    """Size, time of change and inode of every file below the roots, by its name there."""
+    """Return the size, modification time and inode of each file in the directories, by its relative name."""
     found: Files = {}
     for root in roots:
         for folder, folders, names in os.walk(root):
@@ -144,7 +147,7 @@ def _files(roots: Iterable[Path]) -> Files:
 
 
 def _open_for_writing(roots: Iterable[Path]) -> Iterator[str]:
-    """Files below the roots that this process holds open for writing (Linux; none elsewhere)."""
+    """Yield the files in the directories that this process has open for writing (Linux, none on other systems)."""
     with contextlib.suppress(OSError):
         for number in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -158,7 +161,7 @@ def _open_for_writing(roots: Iterable[Path]) -> Iterator[str]:
 
 
 def _is_for_now(name: str, files: Any) -> bool:
-    """Whether a file's name says that it is to be moved to another: marked as temporary, or another's name with something behind it."""
+    """Return True if a file's name looks temporary: marked as such, or the name of a different file with a suffix."""
     folder, _, last = name.rpartition("/")
     words = last.lower().replace("-", ".").replace("_", ".").strip("~").split(".")
     if any(word in _MARKS for word in words) or last.endswith("~"):

@@ -1,4 +1,4 @@
-"""A script as a subject: it runs as ``python train.py --out DIR`` would run it, in this process."""
+"""Run a script as a subject, in this process, like ``python train.py --out DIR``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ __all__ = ["script"]
 
 
 def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | None = None) -> Callable[..., None]:
-    """What runs this file as the main module, with these arguments. ``beside``: where a relative path is looked for, too."""
+    """Return a function that runs this file as the main module.
+
+    Args:
+        path: The path of the file.
+        args: The arguments of the script.
+        beside: A second folder for relative paths.
+    """
     if not isinstance(path, (str, os.PathLike)):
-        raise BadArgument(f"mlchaos.script: expected the path of a Python file but got {format_value(path)}")
+        raise BadArgument(f"mlchaos.script: path must be the path of a Python file, got {format_value(path)}")
     for place in dict.fromkeys([Path.cwd(), *([beside] if beside is not None else [])]):
         file = place / path
         if file.is_file():
@@ -29,11 +35,11 @@ def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | N
             return functools.partial(_run, str(file.resolve()), args)
     folder = (Path.cwd() / path).parent
     close = did_you_mean(Path(path).name, [one.name for one in folder.glob("*.py")])
-    raise BadArgument(f"mlchaos.script: there is no file {os.fspath(path)!r}, seen from the current directory or from the test's{close}")
+    raise BadArgument(f"mlchaos.script: the file {os.fspath(path)!r} does not exist in the current directory or in the test's{close}")
 
 
 def _run(path: str, args: tuple[Any, ...], *more: Any) -> None:
-    """``more``: what comes with the call, a work directory, say; not again where an argument names it."""
+    """Run the script. ``more`` are arguments of the call, for example a work directory. Leave out those that ``args`` contains."""
     own = [_text(one) for one in args]
     added = [text for text in map(_text, more) if not any(text in argument for argument in own)]
     main, argv, search = sys.modules.get("__main__"), sys.argv[:], sys.path[:]

@@ -1,4 +1,4 @@
-"""Runs of a subject under supervision: started again when a fault ends it, as a scheduler would."""
+"""Supervise the runs of a subject: restart it when a fault ends it, as a scheduler does."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["Supervisor", "check_subject", "gradients_of", "last_strike", "not_fi
 
 _NOTHING: tuple[Any, Any] = ((), {})
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
-"""Opens around one attempt; what it yields gives, at the end, the parameters that were trained in it."""
+"""A context for one attempt. It yields a function that returns the trained parameters at the end."""
 
 
 class Supervisor:
-    """One subject, its attempts, and its golden run."""
+    """Run one subject, its attempts and its golden run."""
 
     def __init__(
         self,
@@ -44,17 +44,20 @@ class Supervisor:
         refuse_in_process([scheduled.fault for scheduled in controller.scheduled])
         self._controller = controller
         self._watch = watch
-        with controller.without_faults():  # what the tool itself calls is nobody's visit
+        with controller.without_faults():  # the plugin's own calls make no visits
             self._inputs = Inputs(subject, args)
             self._process_state = ProcessState()
             self._disk = WorkDirs.of(subject, args, scratch, workdirs)
             self._random = randomness.capture_state()
 
     def run(self, max_restarts: int) -> Record:
-        """The subject's value once it returns.
+        """Run the subject until it returns.
 
-        Its death and injected errors restart it; after ``max_restarts`` of them, ``GaveUp``. An
-        error of its own ends it, with the story so far as a note.
+        A crash or an injected error restarts it.
+
+        Raises:
+            GaveUp: The subject was restarted ``max_restarts`` times and did not finish.
+            Exception: The subject's own error, with the earlier attempts as a note.
         """
         controller = self._controller
         first_strike, start = len(controller.journal), controller.clock.now()
@@ -82,7 +85,7 @@ class Supervisor:
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
 
     def golden(self) -> Record:
-        """The subject's value without faults, from the same start; the trial does not notice."""
+        """Run the subject without faults, from the same start. The trial's counts do not change."""
         controller, start = self._controller, self._controller.clock.now()
         with self._undisturbed() as subject, self._watch() as trained:
             value = subject()
@@ -92,7 +95,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[Callable[[], Any]]:
-        """The subject as it was at the start, in the directories and surroundings of the start, where no fault strikes."""
+        """Give the subject with its initial arguments, directories and process state, without faults."""
         subject = self._inputs.again()
 
         def golden() -> Any:
@@ -110,7 +113,7 @@ class Supervisor:
         return self._controller.count("train.step", succeeded=True)
 
     def _restarted(self, attempt: int) -> Callable[[], Any]:
-        """A new process: memory is fresh, the disk is as the death found it, and random numbers are others."""
+        """Start a new process: memory is fresh, the disk is as the crash left it, and random numbers differ."""
         self._controller.restart()
         with self._controller.without_faults():
             self._disk.thaw()
@@ -125,7 +128,7 @@ class Supervisor:
     def _attempt(
         self, subject: Callable[[], Any], before: list[Attempt], gradients: list[Sequence[Gradients]]
     ) -> tuple[Any, Any, str | None]:
-        """(value, (trained parameters, what is not finite), None), or why the process ended."""
+        """Return (value, (trained parameters, values that are not finite), None), or the reason why the process ended."""
         controller = self._controller
         with self._watch() as trained, contextlib.ExitStack() as ending:
             ending.callback(lambda: gradients.append(gradients_of(trained)))
@@ -151,7 +154,7 @@ class Supervisor:
                 place = describe_swallower(controller.crash)
                 if place is None:
                     return None, _NOTHING, str(controller.crash)
-                controller.restart()  # told once
+                controller.restart()  # report it only once
                 raise CrashSwallowed(place)
             if controller.preempted is not None:
                 return None, _NOTHING, controller.preempted.ending("it returned")
@@ -163,15 +166,15 @@ class Supervisor:
 
 
 def check_subject(subject: Any, caller: str) -> None:
-    """Refuse what cannot be called, or would only give a coroutine."""
+    """Raise ``BadArgument`` for a subject that cannot be called, or would only return a coroutine."""
     if not callable(subject) or inspect.iscoroutinefunction(subject):
-        what = "a coroutine function; run it with asyncio.run" if callable(subject) else f"a {type(subject).__name__}"
-        raise BadArgument(f"{caller} expects a plain callable as its subject but got {what}")
+        what = "a coroutine function. Run it with asyncio.run" if callable(subject) else f"{type(subject).__name__}"
+        raise BadArgument(f"{caller}: subject must be a plain callable, got {what}")
     refuse_marks(subject, caller)
 
 
 def refuse_marks(subject: Any, caller: str) -> None:
-    """Refuse a subject that carries chaos decorators: they have no effect there."""
+    """Raise ``BadArgument`` for a subject with chaos decorators, which have no effect there."""
     if marks := chaos_marks(subject):
         name = getattr(subject, "__name__", type(subject).__name__)
         decorators = ", ".join(f"@chaos.{mark}" for mark in marks)
@@ -179,23 +182,23 @@ def refuse_marks(subject: Any, caller: str) -> None:
 
 
 def last_strike(strikes: Sequence[Strike]) -> str:
-    """The fault that struck last, as it prints; nothing where none did."""
+    """Return the fault that struck last, as it prints, or an empty text."""
     return strikes[-1].fault if strikes else ""
 
 
 def gradients_of(trained: Callable[[], Any]) -> Sequence[Gradients]:
-    """What each optimizer step was given, where the watch over a run says so."""
+    """Return the gradients of each optimizer step, if they were recorded."""
     found: Sequence[Gradients] = getattr(trained, "gradients", list)()
     return found
 
 
 def not_finite_of(trained: Callable[[], Any]) -> Mapping[tuple[str, str], int]:
-    """How many values are not finite, where the watch over a run says so."""
+    """Return the numbers of values that are not finite, if they were recorded."""
     found: Mapping[tuple[str, str], int] = getattr(trained, "not_finite", dict)()
     return found
 
 
 def snapshot_value(value: Any) -> Any:
-    """The value as it is now: two runs may return the same object, and go on changing it."""
+    """Return a copy of a value. Two runs may return the same object, and change it later."""
     (copy,), failures = deep_copy((value,))
     return value if failures else copy

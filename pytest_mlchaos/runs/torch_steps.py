@@ -1,4 +1,4 @@
-"""What optimizer steps are given: watched in supervised runs, so that they can be held against those of the golden run."""
+"""Record the gradients of optimizer steps in supervised runs, to compare them with those of the golden run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..sites.torch_train import Trained, trained_parameters
 __all__ = ["watch_training"]
 
 MAX_STEPS = 100_000
-"""Steps of which gradients are kept: some bytes a parameter and step."""
+"""The maximum number of steps whose gradients are recorded, at some bytes per parameter and step."""
 MAX_NORM_ELEMENTS = 8192
-"""Elements of a gradient whose norm stands for all of them."""
+"""The number of first elements of a gradient whose norm represents the whole."""
 
 
 class _Trained(Trained):
-    """What a run trains; ``gradients`` says what each step was given."""
+    """The models and optimizers of a run. ``gradients`` returns the gradients of each step."""
 
     def __init__(self, steps: _Steps) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _Trained(Trained):
 
 @contextlib.contextmanager
 def watch_training() -> Iterator[_Trained]:
-    """Watch which optimizers step, and what with."""
+    """Record the optimizers that step, and their gradients."""
     steps = _Steps()
     found = _Trained(steps)
     with trained_parameters(found, steps.seen), Patches() as patches:
@@ -43,7 +43,7 @@ def watch_training() -> Iterator[_Trained]:
 
 
 class _Steps:
-    """Samples whose backward pass came to its end, and gradients at the steps."""
+    """Counts the samples whose backward pass has ended, and records gradients at the steps."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, Any] | None] = []
@@ -54,26 +54,27 @@ class _Steps:
         self._first: weakref.ref[Any] | None = None
 
     def done(self) -> list[Gradients]:
-        """What each step was given."""
+        """Return the gradients of each step."""
         return [_UNTOUCHED if about is None else Gradients(about[0], _floats(about[1])) for about in self._steps]
 
     def watch(self, patches: Patches) -> None:
-        """Until the patches are undone."""
+        """Install the hooks, until the patches are undone."""
         import torch
         from torch.optim import optimizer
 
         before = optimizer.register_optimizer_step_pre_hook(self._before_step)
-        optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)  # what a fault does to a step comes behind this
+        # Changes of faults to a step come after this hook.
+        optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)
         patches.on_undo(before.remove)
         after = optimizer.register_optimizer_step_post_hook(self._after_step)
-        optimizer._global_optimizer_post_hooks.move_to_end(after.id, last=False)  # a fault behind the step may raise
+        optimizer._global_optimizer_post_hooks.move_to_end(after.id, last=False)  # a fault after the step may raise
         patches.on_undo(after.remove)
         patches.set(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward))
         patches.set(optimizer.Optimizer, "zero_grad", self._zero_grad(optimizer.Optimizer.zero_grad))
         self._recording = torch.is_grad_enabled
 
     def seen(self, module: Any, args: Any, kwargs: Any) -> None:
-        """A forward pass came to its end; in training it counts."""
+        """Count the samples of a forward pass that has ended, if the model is in training."""
         if not (module.training and self._recording()):
             return
         self._forwarded += _leading(args) or _leading(kwargs.values())
@@ -124,7 +125,7 @@ _UNTOUCHED = Gradients(0, None, untouched=True)
 
 
 def _touched() -> bool:
-    """Whether a fault has struck, or there is none (a golden run): before that, steps are those of the golden run."""
+    """Return True after the first strike, and in a run without faults. Earlier steps equal the golden run's."""
     controller = current()
     return controller is None or not controller.scheduled or any(scheduled.struck for scheduled in controller.scheduled)
 
@@ -134,7 +135,7 @@ def _floats(norms: Any) -> tuple[float, ...] | None:
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:
-    """Whether the step computes its gradients itself, by a function that it was given."""
+    """Return True if the step computes its gradients itself, with a function."""
     return kwargs.get("closure") is not None or any(map(callable, args))
 
 
@@ -143,7 +144,7 @@ def _trainable(module: Any) -> Any:
 
 
 def _leading(values: Any) -> int:
-    """The leading dimension of the first tensor."""
+    """Return the leading dimension of the first tensor."""
     for value in values:
         shape = getattr(value, "shape", None)
         if shape is not None and len(shape):
@@ -156,18 +157,19 @@ def _leading(values: Any) -> int:
 
 
 def _norms(optimizer: Any) -> Any:
-    """The norms of an optimizer's gradients; None where there are none, or they have no norm."""
+    """Return the norms of an optimizer's gradients, or None if there are none or they have no norm."""
     grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
     if not grads:
         return None
     try:
-        return array.array("d", map(_norm, grads))  # NumPy takes a third of the time that torch's operators take
+        # NumPy takes a third of the time of torch's operators.
+        return array.array("d", map(_norm, grads))
     except (RuntimeError, TypeError, AttributeError):
         return _norms_by_torch(grads)
 
 
 def _norm(grad: Any) -> float:
-    """The norm of a plain gradient on the CPU; of a large one, of its first elements."""
+    """Return the norm of a plain gradient on the CPU. For a large one, use its first elements."""
     values = grad.numpy()
     if values.dtype.char not in "fd":
         raise TypeError(values.dtype)
@@ -175,7 +177,7 @@ def _norm(grad: Any) -> float:
     largest = float(abs(values).max()) if values.size else 0.0
     if 1e-15 < largest < 1e15:
         return math.sqrt(values.dot(values))
-    values = values.astype("d") / (largest or 1.0)  # their squares are beyond what float32 holds
+    values = values.astype("d") / (largest or 1.0)  # their squares would overflow or underflow float32
     return largest * math.sqrt(values.dot(values))
 
 
@@ -184,11 +186,11 @@ def _norms_by_torch(grads: list[Any]) -> Any:
     from torch.utils._python_dispatch import _disable_current_modes
 
     with contextlib.ExitStack() as stack:
-        if torch._C._len_torch_dispatch_stack():  # the measurement is nobody's operator
+        if torch._C._len_torch_dispatch_stack():  # the measurement must not reach the user's dispatch modes
             stack.enter_context(_disable_current_modes())
         try:
             with torch.no_grad():
                 grads = [grad if grad.numel() <= MAX_NORM_ELEMENTS else grad.reshape(-1)[:MAX_NORM_ELEMENTS] for grad in grads]
                 return torch.stack(torch._foreach_norm(grads, dtype=torch.float32))
-        except (RuntimeError, NotImplementedError):  # sparse ones, several devices, several types
+        except (RuntimeError, NotImplementedError):  # sparse gradients, several devices, several types
             return None

@@ -1,6 +1,6 @@
-"""What a training run on torch does, step by step, as digests: what each step starts from, and which data it is given.
+"""Trace a training run on torch, step by step, as digests of the state before each step and of its data.
 
-For what compares a resumed run with the golden one. Nothing is counted as a visit, and nothing strikes.
+The traces of a resumed run and of the golden run are compared. Tracing makes no visits, and no fault strikes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _NO_HYPERPARAMETERS = {"params", "lr", "initial_lr", "param_names"}
 
 @contextlib.contextmanager
 def trace_steps(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
-    """Trace what runs inside. ``on_step`` is called behind each step.
+    """Trace the code inside. Call ``on_step`` after each step.
 
-    Steps are those of torch's optimizers; in a run that takes none, backward passes are (of frameworks that bring optimizers of their own).
+    Steps are those of torch's optimizers. If a run takes none, its backward passes count, for frameworks with optimizers of their own.
     """
     tracer = _Tracer(on_step)
     with Patches() as patches:
@@ -43,7 +43,7 @@ def trace_steps(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
 
 @contextlib.contextmanager
 def traced_steps() -> Iterator[Callable[[], Trace]]:
-    """Trace what runs inside; what is yielded returns the steps so far, and what is trained at that moment."""
+    """Trace the code inside. Give a function that returns the steps so far, and the trained state at that moment."""
     tracer = _Tracer(lambda _: None)
 
     def finished() -> Trace:
@@ -80,7 +80,7 @@ class _Tracer:
         self._unused: list[Any] = []
 
     def install(self, patches: Patches) -> None:
-        """Torch is there: watch its optimizers, models, loaders, and who else keeps a state."""
+        """Watch torch's optimizers, models and loaders, and other objects with a state, after the import of torch."""
         import torch
         from torch.optim import lr_scheduler
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -93,13 +93,13 @@ class _Tracer:
         self._watch_backward(torch, patches)
         watch_batches(patches, self._on_batch, self._on_epoch, self._on_seeded)
         _remember(patches, lr_scheduler.LRScheduler, self._schedulers)
-        _remember(patches, torch.nn.Module, self._copies, "__setstate__")  # what a deep copy calls, and what is unpickled
+        _remember(patches, torch.nn.Module, self._copies, "__setstate__")  # called by a deep copy, and by unpickling
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             _remember(patches, scaler, self._scalers)
 
     def finish(self) -> None:
-        """The run has returned: what was trained, as it is now."""
+        """Record the trained state after the run has returned."""
         if self._optimizers or self._leaves:
             self.trace.final = self._digests(list(self._optimizers.values()))
         else:
@@ -111,7 +111,7 @@ class _Tracer:
     # -- steps -------------------------------------------------------------------------------------------------
 
     def _before(self, optimizer: Any) -> None:
-        if not self._optimizers and self._leaves:  # the backward passes so far were no steps
+        if not self._optimizers and self._leaves:  # the backward passes so far were not steps
             self._leaves = []
             self._data[:0] = [one for step in self.trace.steps for one in step.data]
             self._batches[:0] = [one for step in self.trace.steps for one in step.batches]
@@ -157,7 +157,7 @@ class _Tracer:
         return found
 
     def _copied_models(self) -> list[weakref.ref[Any]]:
-        """Copies of the model that is trained, which are not trained themselves: moving averages of it, for the most part."""
+        """Return the copies of the trained model that are not trained themselves, mostly moving averages."""
         count, found = self._averages
         if count != len(self._copies):
             models = [alive for model in self._models.values() if (alive := model()) is not None]
@@ -174,19 +174,19 @@ class _Tracer:
         return batch
 
     def _look(self, random: dict[str, bytes]) -> None:
-        """Whether torch's generator was drawn from since the last look; what came before the first step does not count."""
+        """Note if torch's generator was used since the last call. Its use before the first step does not count."""
         self._is_drawn |= bool(self.trace.steps) and random.get(TORCH) != self._random
         self._random = random.get(TORCH)
 
     def _on_unused(self, one: Any) -> None:
-        """Keep a model or an optimizer until a step shows what is trained: a finished job that is started again takes none."""
+        """Keep a model or an optimizer until the first step. A finished job that is started again takes no step."""
         if not self.trace.steps and self._open is None and not any(one is known for known in self._unused):
             self._unused.append(one)
 
     # -- generators --------------------------------------------------------------------------------------------
 
     def _states(self) -> dict[str, bytes]:
-        """Return the states of the global generators without a mark: the subject did not ask."""
+        """Return the states of the global generators. Record no mark, because the subject did not ask for them."""
         before, self._looking = self._looking, True
         try:
             return dict(random_states())
@@ -194,22 +194,23 @@ class _Tracer:
             self._looking = before
 
     def on_read(self, name: str) -> None:
-        """The subject asks for a generator's state, as for a checkpoint."""
+        """Record that the subject reads a generator's state, as for a checkpoint."""
         state = self._mark(name, read=True)
         if state is not None:
             self._just_read.add((name, state))
 
     def on_set(self, name: str) -> None:
-        """The subject has set a generator, or seeded it."""
+        """Record that the subject has set or seeded a generator."""
         state = self._mark(name, read=False)
-        if state is None or (name, state) in self._just_read:  # put back, as behind a block with random numbers of its own
+        # It was only restored, as after a block with random numbers of its own.
+        if state is None or (name, state) in self._just_read:
             return
         self._just_read = {known for known in self._just_read if known[0] != name}
         if not self.trace.steps and self._open is None:
             self.trace.restored[name] = state
 
     def _mark(self, name: str, *, read: bool) -> bytes | None:
-        """Note the state; None if it is this tracer that looks, or another thread than the subject's."""
+        """Record the state. Return None for a call of this tracer, or of a different thread."""
         if self._looking or threading.get_ident() != self._thread:
             return None
         state = self._states().get(name)
@@ -227,7 +228,7 @@ class _Tracer:
             self.trace.epochs.append(len(self.trace.steps))
 
     def _watch_forward(self, torch: Any, patches: Patches) -> None:
-        """What the outermost module in training is given: a model's inputs."""
+        """Record the inputs of the outermost module in training, which is the model."""
         original = torch.nn.Module.__call__
         inside: set[int] = set()
         thread, recording = threading.get_ident, torch.is_grad_enabled
@@ -250,13 +251,13 @@ class _Tracer:
         known = self._models.get(id(module))
         if known is None or known() is not module:
             if next(module.parameters(), None) is None:
-                return  # a loss, say
+                return  # for example a loss
             self._models[id(module)] = weakref.ref(module)
         self._data.append(digest([args, kwargs]))
         self.trace.passes += 1
 
     def _watch_backward(self, torch: Any, patches: Patches) -> None:
-        """Until an optimizer of torch's steps, each backward pass may be a step of a framework's own."""
+        """Count each backward pass as a step until an optimizer of torch steps, for frameworks with their own optimizers."""
         original = torch.autograd._engine_run_backward
         task = torch._C._current_graph_task_id
 
@@ -277,7 +278,7 @@ class _Tracer:
 
 
 def _remember(patches: Patches, cls: type, instances: weakref.WeakSet[Any], by: str = "__init__") -> None:
-    """Each instance that is made from now on, by a method of this class that its subclasses call."""
+    """Remember each new instance, by patching a method of this class that its subclasses call."""
     original = getattr(cls, by)
 
     @functools.wraps(original)
@@ -303,7 +304,7 @@ def _call_with(patches: Patches, cls: type, name: str, action: Callable[[Any], o
 
 
 def _parameters_of(one: Any) -> Iterator[list[Any]]:
-    """The parameters that an optimizer has, or that one for this model would have: all of them, or those that are not frozen."""
+    """Yield the parameters of an optimizer, or of one for this model: all of them, or those that are not frozen."""
     if hasattr(one, "param_groups"):
         yield [p for group in one.param_groups for p in group["params"]]
     else:
@@ -316,7 +317,7 @@ def _shapes(model: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def _state(optimizer: Any) -> list[Any]:
-    """An optimizer's state in the order of its parameters; what is not there counts as little as what is None."""
+    """Return an optimizer's state in the order of its parameters. A missing entry equals one that is None."""
     state = optimizer.state
     held = [state.get(p) for group in optimizer.param_groups for p in group["params"]] if hasattr(state, "get") else []
     return [
@@ -331,12 +332,12 @@ def _hyperparameters(group: Any) -> list[Any]:
 
 
 def _number(value: Any) -> Any:
-    """Numbers of one value are the same, whatever type they have after a round trip through a file."""
+    """Return a number as a float, so that its type after a round trip through a file does not matter."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 def _plain(held: dict[str, Any]) -> dict[str, Any]:
-    """The numbers among what a scheduler holds."""
+    """Return the numbers in a scheduler's state."""
     return {
         name: value
         for name, value in sorted(held.items())
@@ -345,7 +346,7 @@ def _plain(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(roots: Any) -> list[Any]:
-    """The tensors that a backward pass accumulates gradients in, in the order in which they are found."""
+    """Return the tensors in which a backward pass accumulates gradients, in the order in which they are found."""
     roots = roots if isinstance(roots, (tuple, list)) else (roots,)
     pending: list[Any] = [root.grad_fn for root in roots if getattr(root, "grad_fn", None) is not None]
     seen: set[Any] = set()

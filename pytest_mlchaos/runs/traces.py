@@ -1,4 +1,4 @@
-"""What a training run did, step by step, as digests; and the first difference between two such traces. Plain data."""
+"""Define the trace of a training run, as digests by step, and the first difference between two traces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ __all__ = ["Divergence", "GeneratorMark", "StepRecord", "Trace"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepRecord:
-    """What one step started from: digests by component; what data it was given; seconds since the run's start."""
+    """The state before one step.
+
+    Attributes:
+        digests: Digests by component.
+        data: Digests of the model's inputs.
+        batches: Digests of the loader's batches.
+        began: The seconds since the run's start.
+    """
 
     digests: Mapping[str, bytes]
     data: tuple[bytes, ...] = ()
@@ -20,9 +27,13 @@ class StepRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GeneratorMark:
-    """A state of a global random number generator that the subject asked for (``read``), or that it set or seeded.
+    """A state of a global random number generator that the subject read (``read``), set or seeded.
 
-    ``step``: how many steps were complete then.
+    Attributes:
+        name: The generator.
+        state: A digest of its state.
+        step: The number of complete steps at that moment.
+        read: True if the subject read the state.
     """
 
     name: str
@@ -33,26 +44,26 @@ class GeneratorMark:
 
 @dataclasses.dataclass(slots=True)
 class Trace:
-    """The steps of one run, and what was trained in it at its end."""
+    """The steps of one run, and its trained state at the end."""
 
     steps: list[StepRecord] = dataclasses.field(default_factory=list)
     final: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     epochs: list[int] = dataclasses.field(default_factory=list)
-    """The steps before which a loader was started."""
+    """The numbers of steps before which a loader was started."""
     passes: int = 0
-    """Forward passes of models in training."""
+    """The number of forward passes of models in training."""
     random: Mapping[str, tuple[bytes, bytes]] = dataclasses.field(default_factory=dict)
-    """The global random number generators, at the run's start and at its end."""
+    """The global random number generators at the run's start and at its end."""
     idle: frozenset[str] = frozenset()
-    """The generators that nothing draws from between steps but loaders without workers, for a seed that they have no use for."""
+    """The generators that nothing uses between steps, except loaders without workers, which draw a seed and do not use it."""
     stopped: bool = False
-    """Whether it was cut off at its horizon."""
+    """True if the run was stopped at its horizon."""
     marks: set[GeneratorMark] = dataclasses.field(default_factory=set)
     """The states of generators that the subject read or set."""
     restored: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    """By generator, the last state that was set before the first step, unless it was read just before (and so put back)."""
+    """By generator, the last state that was set before the first step, unless the subject only restored it."""
     held: frozenset[bytes] = frozenset()
-    """Of a run that took no step: digests of the parameters that it loaded, or made an optimizer for."""
+    """For a run without steps, digests of the parameters that it loaded, or made an optimizer for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

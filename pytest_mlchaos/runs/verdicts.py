@@ -1,4 +1,4 @@
-"""A supervised run, and the judgements on it."""
+"""Define the result of a supervised run, and its assertions."""
 
 from __future__ import annotations
 
@@ -90,15 +90,13 @@ class Run(Result):
         self._compare_under_faults("assert_recovered")
         golden = self.golden
         if self.steps and not golden.steps:
-            raise BadArgument(
-                "the golden run took no step: it found what this run had left and took it for its own; let the subject work below tmp_path"
-            )
+            raise BadArgument("the golden run took no step, because it found the files of this run. Let the subject work below tmp_path")
         both_trained = bool(self.parameters) and bool(golden.parameters)
         if self.value is None and golden.value is None and not both_trained:
             raise BadArgument(
-                "assert_recovered has nothing to judge: the subject returned None and its last attempt took no torch optimizer step; "
-                "return the final state (model.state_dict(), the step, the metrics) from it, or let mlchaos.explore_crashes compare the "
-                "files that it leaves"
+                "assert_recovered has nothing to judge: the subject returned None and its last attempt took no torch optimizer step. "
+                "Return the final state (model.state_dict(), the step, the metrics) from it, or let mlchaos.explore_crashes compare the "
+                "files of the run"
             )
         difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value", through_files=True)
         if difference is None and both_trained:
@@ -207,11 +205,11 @@ class Run(Result):
                 has = f" with the keys {labels_text(value)}" if isinstance(value, Mapping) else ""
                 raise BadArgument(f"assert_no_drift: {whose} returned no entry {key!r} but {type(value).__name__}{has}") from None
         if value is None:
-            raise BadArgument(f"assert_no_drift: {whose} returned None; return the predictions from the subject")
+            raise BadArgument(f"assert_no_drift: {whose} returned None. Return the predictions from the subject")
         return value
 
     def _broken(self) -> str | None:
-        """What is not finite at the end, and is so in the golden run, in words."""
+        """Describe values that are not finite at the end, although they are in the golden run."""
         return newly_not_finite(self._not_finite, self.golden._not_finite) if self._not_finite else None
 
     def _losses(self, key: str | None) -> Any:
@@ -223,8 +221,8 @@ class Run(Result):
             value = getattr(value, key, None)
         if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
             raise BadArgument(
-                f"assert_converged: the subject should return its losses, one a step, or a dict that holds them under "
-                f"{key or 'losses'!r}, but it returned {type(self.value).__name__}"
+                f"assert_converged: the subject must return its losses, one per step, or a dict that holds them under "
+                f"{key or 'losses'!r}, got {type(self.value).__name__}"
                 + (f" with the keys {labels_text(self.value)}" if isinstance(self.value, Mapping) else "")
             )
         return value

@@ -1,4 +1,4 @@
-"""The directories that a subject works in: as they were at the start, as a crash found them, and swapped for a golden run."""
+"""Copy the directories that a subject works in: their state at the start and at a crash, and a swap for a golden run."""
 
 from __future__ import annotations
 
@@ -31,22 +31,21 @@ Fingerprint = dict[str, tuple[int, int, int]]
 MAX_OBJECTS = 10_000
 BLOCK_BYTES = 1 << 20
 CONTINUATION = bytes(range(0x80, 0xC0))
-"""What a part of a text may begin with, in UTF-8: the rest of a character."""
+"""The bytes that a part of a UTF-8 text may start with: the rest of a character."""
 
 
 class WorkDirs:
-    """Copies of some directories (and files), and ways to put them in their place.
+    """Copies of some directories (and files), and methods to restore them.
 
-    A path keeps its name: the golden run finds the start's content where the trial has its own, and afterwards the
-    trial's is back, untouched. Only what lies below ``scratch``, this process's own temporary directory, is ever copied or
-    moved: whatever else a subject is given (the project's files, a data set) is input, and left alone.
-
-    None of this is anybody's visit.
+    A path keeps its name. The golden run finds the initial content at the same path, and afterwards the trial's content is restored. Only
+    directories below ``scratch``, this process's own temporary directory, are copied or moved. Other paths (the project's files, a data
+    set) are input, and are not touched. These operations make no visits.
     """
 
     def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
         self._roots = _outermost({path for path in paths if scratch in path.parents})
-        self._home = scratch / f"{GOLDEN_COPY_PREFIX}{secrets.token_hex(8)}"  # tempfile's own names are the same in each trial
+        # Not from tempfile, whose names are the same in each trial.
+        self._home = scratch / f"{GOLDEN_COPY_PREFIX}{secrets.token_hex(8)}"
         _remove_unused()
         reference = weakref.ref(self, _unused.append)
         _homes[id(reference)] = reference, self._home
@@ -61,23 +60,23 @@ class WorkDirs:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """The directories (and files)."""
+        """Return the directories (and files)."""
         return tuple(self._roots)
 
     @classmethod
     def of(cls, subject: Any, args: tuple[Any, ...], scratch: Path, more: Iterable[Path] = ()) -> WorkDirs:
-        """The directories that a subject may work in: the working directory, what it and its arguments name, and ``more``."""
+        """Return the directories that a subject may work in: the working directory, those in its arguments, and ``more``."""
         return cls([Path.cwd(), *more, *paths_in(subject, args)], scratch)
 
     @within(INTERNAL_OPERATION)
     def freeze(self) -> None:
-        """The process has died: what is on disk now is what a restart finds, whatever is written while the code unwinds."""
+        """Save the disk at the moment of a crash for the restart, before the unwinding code can change it."""
         self._frozen = self._copied("crash")
         self._prints = [_fingerprint(root) for root in self._roots]
 
     @within(INTERNAL_OPERATION)
     def thaw(self) -> None:
-        """Undo what was written after the death."""
+        """Undo all writes after the crash."""
         frozen, self._frozen = self._frozen, None
         if frozen is None:
             return
@@ -90,7 +89,7 @@ class WorkDirs:
 
     @uninterruptible
     def as_at_the_start(self) -> Iterator[None]:
-        """Every directory is as it was at the start; on leaving, the trial's own is back."""
+        """Restore each directory's initial content inside this context, and the trial's content at its end."""
         aside = self._home / "aside"
         swapped: list[tuple[int, Path]] = []
         try:
@@ -109,9 +108,12 @@ class WorkDirs:
 
     @within(INTERNAL_OPERATION)
     def contents(self, sizes: Mapping[str, Iterable[int]] = types.MappingProxyType({})) -> dict[str, FileState]:
-        """What the files hold now, by path: relative to their directory, whose name comes first where there are several.
+        """Return the content of each file by its path, relative to its directory.
 
-        ``sizes``: of each path, how many first bytes are of interest.
+        If there are several directories, the path starts with the directory's name.
+
+        Args:
+            sizes: By path, the numbers of first bytes whose digests are needed.
         """
         found = {}
         for root in self._roots:
@@ -122,7 +124,7 @@ class WorkDirs:
         return found
 
     def named(self, paths: Iterable[str]) -> frozenset[str]:
-        """Return those of these absolute paths that are below the directories, and the files below them, named as in ``contents``."""
+        """Return the names, as in ``contents``, of those of these absolute paths that are in the directories, with the files below them."""
         given = {Path(path) for path in paths}
         return frozenset(
             path.relative_to(self._base(root)).as_posix()
@@ -144,12 +146,12 @@ class WorkDirs:
 
 
 def _outermost(paths: set[Path]) -> list[Path]:
-    """Paths that lie in no other of them."""
+    """Return the paths that are not inside a different one."""
     return sorted(path for path in paths if not any(other != path and path.is_relative_to(other) for other in paths))
 
 
 def _special(folder: str, names: list[str]) -> list[str]:
-    """What is neither file, directory nor link (a socket, a pipe) is not copied, nor are our own copies."""
+    """Return the names to leave out of a copy: sockets, pipes and the like, and our own copies."""
     modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
     plain = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
     return [name for name, mode in modes.items() if name.startswith(GOLDEN_COPY_PREFIX) or not any(kind(mode) for kind in plain)]
@@ -169,12 +171,12 @@ def _move(source: Path, target: Path) -> None:
         shutil.move(source, target)
 
 
-# Removing a directory takes time, and Python drops a Ctrl-C that comes in a finalizer. So a callback of C's notes that a
-# home is unused, and it is removed at the next opportunity: with the test's body at the latest, or with the process.
+# Removing a directory takes time, and Python drops a Ctrl-C during a finalizer. So a callback in C only notes that a
+# directory is unused. It is removed at the next opportunity, at the latest with the test's body or the process.
 _homes: dict[int, tuple[weakref.ref[WorkDirs], Path]] = {}
 _unused: list[weakref.ref[WorkDirs]] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_homes.clear)  # they are the parent's
+    os.register_at_fork(after_in_child=_homes.clear)  # they belong to the parent
 
 
 def _remove_unused() -> None:
@@ -205,7 +207,7 @@ def _remove(path: Path) -> None:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """The plain files at or below a path, sorted; our own copies left out."""
+    """Yield the plain files at or below a path, sorted, without our own copies."""
     if root.is_file():
         yield root
     for folder, folders, files in os.walk(root):
@@ -228,7 +230,7 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
 
 
 def _is_closed(content: bytes, *, complete: bool) -> bool | None:
-    """Return True if a text can end as this one does: after a line, or as JSON that can be read. None if it is not a text."""
+    """Return True if a text can end here: after a line, or as JSON that can be read. Return None if it is not a text."""
     if b"\0" in content:
         return None
     try:
@@ -239,7 +241,7 @@ def _is_closed(content: bytes, *, complete: bool) -> bool | None:
         return True
     looks_like_json = complete and text.lstrip()[:1] in ("{", "[")
     last = text.rstrip("\n").rpartition("\n")[2]
-    return text.endswith("\n") and (not looks_like_json or _is_json(last))  # the last of several records, a line each
+    return text.endswith("\n") and (not looks_like_json or _is_json(last))  # or the last of several records, one per line
 
 
 def _is_json(text: str) -> bool:
@@ -251,7 +253,7 @@ def _is_json(text: str) -> bool:
 
 
 def _fingerprint(root: Path) -> Fingerprint:
-    """What tells whether anything below a path has changed."""
+    """Return a fingerprint that changes with any file below a path."""
     found = {}
     for folder, folders, files in os.walk(root) if root.is_dir() else [(str(root.parent), [], [root.name] if root.exists() else [])]:
         for name in (*folders, *files):
@@ -263,7 +265,7 @@ def _fingerprint(root: Path) -> Fingerprint:
 
 
 def _as_path(value: Any) -> Path | None:
-    """The absolute path that a value stands for, if it does: a PathLike, or a text that holds an absolute path."""
+    """Return the absolute path in a value: a PathLike, or a text with an absolute path. Return None if there is none."""
     if isinstance(value, os.PathLike):
         return Path(os.path.abspath(os.fsdecode(value)))
     if isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
@@ -294,9 +296,10 @@ def _children(value: Any) -> Iterable[Any]:
 
 
 def paths_in(*values: Any) -> Iterator[Path]:
-    """Every path in some values, however deep: arguments, closures, attributes; at most so many objects are looked at."""
+    """Yield each path in some values, at any depth of arguments, closures and attributes. Look at up to ``MAX_OBJECTS`` objects."""
     seen: set[int] = set()
-    pending = collections.deque(values)  # breadth first: what is passed itself is found, however much another value holds
+    # Breadth first, so that the arguments themselves are found, even if one of them holds many objects.
+    pending = collections.deque(values)
     while pending and len(seen) < MAX_OBJECTS:
         value = pending.popleft()
         if id(value) in seen:
