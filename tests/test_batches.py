@@ -372,7 +372,7 @@ def test_labels_are_found_by_name_and_else_by_what_they_look_like(batch, labels)
 def test_a_batch_without_labels_is_refused(batch):
     """Rather than anything else being struck, with a hint at ``fields=``."""
     for name, keywords in (("label_noise", {}), ("corrupt_batch", {"kind": "shuffle_labels"})):
-        with pytest.raises(PayloadMismatch, match=r"found no labels in the batch .*; name them with fields="):
+        with pytest.raises(PayloadMismatch, match=r"found no labels in the batch .*\. Name them with fields="):
             struck(name, batch, **keywords)
 
 
@@ -512,7 +512,7 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
             (x(), torch.ones(5)),
             "cannot tell the samples, because the lengths of 0 (6), 1 (5) differ, in the batch",
         ),
-        ("short_batch", {"size": 9}, x(), "cannot leave 9 of 6 samples in the batch float32[6, 3]; empty_batch leaves none"),
+        ("short_batch", {"size": 9}, x(), "cannot leave 9 of 6 samples in the batch float32[6, 3]. empty_batch leaves none"),
         ("short_batch", {}, torch.ones(1, 3), "cannot leave 1 of 1 samples"),
         ("short_batch", {}, torch.eye(3).to_sparse(), "it is a tensor of layout torch.sparse_coo"),
         ("short_batch", {}, torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "it is a nested tensor"),
@@ -521,19 +521,19 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
         ("empty_batch", {}, {"text": "none"}, "found no arrays that hold samples in the batch dict(text: str)"),
         ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "no field 'label' with numbers in the batch dict(x: float32[6, 3]"),
         ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "(did you mean 'labels'?)"),
-        ("label_noise", {}, (x(), torch.zeros(6, dtype=torch.long)), "holds a single class; say how many there are with classes="),
+        ("label_noise", {}, (x(), torch.zeros(6, dtype=torch.long)), "holds a single class. Give the number of classes with classes="),
         ("label_noise", {"classes": 2, "fraction": 1.0}, (x(), y()), "holds classes beyond classes=2"),
-        ("class_imbalance", {"label": 0}, (x(), torch.zeros(6)), "found no samples of another class"),
+        ("class_imbalance", {"label": 0}, (x(), torch.zeros(6)), "found no samples of a different class"),
         ("class_imbalance", {}, (x(), torch.rand(6)), "it has no class for each of the 6 samples"),
         ("distribution_shift", {"kind": "label"}, (x(), torch.zeros(6)), "found a single class"),
         ("distribution_shift", {"fields": 1}, (x(), y()), "it is not floating-point"),
-        ("distribution_shift", {}, torch.full((8, 2), torch.nan), "so that nothing was changed"),
+        ("distribution_shift", {}, torch.full((8, 2), torch.nan), "so nothing was changed"),
         ("distribution_shift", {"kind": "concept"}, (x(), torch.full((6,), -100)), "cannot change the field"),
-        ("wrong_dtype", {"dtype": "str"}, x(), "it is a tensor, which has no such type"),
+        ("wrong_dtype", {"dtype": "str"}, x(), "it is a tensor, and torch does not have this type"),
         ("wrong_dtype", {"dtype": "float32"}, x(), "it has that type already"),
-        ("wrong_dtype", {"dtype": "bfloat16"}, np.ones(3), "it is a NumPy array, which has no such type"),
+        ("wrong_dtype", {"dtype": "bfloat16"}, np.ones(3), "it is a NumPy array, and NumPy does not have this type"),
         ("wrong_shape", {"kind": "channels_last"}, x(), "it has 2 axes, but 'channels_last' needs 3"),
-        ("corrupt_batch", {"kind": "zero"}, torch.zeros(3), "it is as it would be already, so that nothing was changed"),
+        ("corrupt_batch", {"kind": "zero"}, torch.zeros(3), "it already has these values, so nothing was changed"),
         ("corrupt_batch", {"pattern": "channels"}, torch.ones(3), "it has no axis of channels"),
     ],
 )

@@ -370,7 +370,9 @@ def test_the_report_says_why_the_clock_was_real(example, mode):
             json.dumps({})
     """)
     outcome = project.run(*mode, fresh=True, failed=1, passed=1)
-    outcome.has("clock: real, because the thread uploader waits too", "(1 on the real clock: threads or processes run beside the test)")
+    outcome.has(
+        "clock: real, because the thread uploader waits too", "(1 on the real clock, because threads or processes run beside the test)"
+    )
 
 
 def test_real_time_can_be_asked_for(example):

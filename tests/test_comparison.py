@@ -152,9 +152,9 @@ def test_the_messages_say_how_much_and_how_many():
     """The effect, the p-values, and the seeds that would probably do."""
     with pytest.raises(Worse, match=r"over 8 pairs the metric is 5\.38 % worse on average .*worse by more than the margin \(p = 0\.0039\)"):
         assert_not_worse(lowered(0.05, 0.002), GOLDEN, margin=0.02)
-    with pytest.raises(Inconclusive, match=r"neither .* nor that it is not .*; about \d+ pairs would probably tell"):
+    with pytest.raises(Inconclusive, match=r"neither .* nor that it is not .*\. About \d+ pairs would probably be enough"):
         assert_not_worse(lowered(0.001, 0.05), GOLDEN, margin=0.02)
-    with pytest.raises(Inconclusive, match="1,000 pairs would not do: give a larger margin"):
+    with pytest.raises(Inconclusive, match="1,000 pairs would not be enough"):
         assert_not_worse(lowered(0.02, 0.02), GOLDEN, margin=0.02)
 
 
@@ -164,7 +164,7 @@ def test_the_advice_holds():
     golden, noise = rng.normal(size=8), np.array([0.6, -0.7, 0.9, -0.8, 0.4, -0.6, 0.7, -0.5])
     with pytest.raises(Inconclusive) as caught:
         assert_not_worse(golden + noise, golden, margin=0.4)
-    advised = int(str(caught.value).partition("about ")[2].split()[0])
+    advised = int(str(caught.value).partition("About ")[2].split()[0])
     differences = rng.normal(0, 0.72, size=(40, advised))
     passed = np.mean([outcome(row, [0.0] * advised, margin=0.4) == "passes" for row in differences])
     assert 0.6 < passed < 0.99
@@ -173,15 +173,20 @@ def test_the_advice_holds():
 @pytest.mark.parametrize(
     ("chaos", "golden", "keywords", "message"),
     [
-        (GOLDEN[:4], GOLDEN[:4], {}, "4 pairs can never reach alpha=0.05; run 5 seeds"),
-        (GOLDEN[:2], GOLDEN[:3], {"paired": False}, "2 chaos and 3 golden seeds can never reach alpha=0.05; run 3 seeds each"),
-        (GOLDEN[:5], GOLDEN, {}, "5 chaos metrics and 8 golden ones cannot be paired by seed; give paired=False"),
-        (GOLDEN, [*GOLDEN[:7], math.nan], {}, "a golden metric that is nan for seed 7 (not finite for 1 of 8)"),
-        (GOLDEN, GOLDEN, {"margin": -1}, "expected margin to be 0 or more, in the metric's unit, but got -1 (int)"),
-        (GOLDEN, GOLDEN, {"margin": math.nan}, "expected margin"),
-        (GOLDEN, GOLDEN, {"alpha": 0.5}, "expected alpha to be above 0 and below 0.5 but got 0.5 (float)"),
+        (GOLDEN[:4], GOLDEN[:4], {}, "4 pairs can never reach alpha=0.05. Run 5 seeds"),
+        (GOLDEN[:2], GOLDEN[:3], {"paired": False}, "2 chaos and 3 golden seeds can never reach alpha=0.05. Run 3 seeds each"),
+        (
+            GOLDEN[:5],
+            GOLDEN,
+            {},
+            "5 chaos metrics and 8 golden metrics cannot be paired by seed. For independent groups, give paired=False",
+        ),
+        (GOLDEN, [*GOLDEN[:7], math.nan], {}, "the golden metrics must be finite, got nan for seed 7 (not finite for 1 of 8)"),
+        (GOLDEN, GOLDEN, {"margin": -1}, "margin must be 0 or more, in the metric's unit, got -1 (int)"),
+        (GOLDEN, GOLDEN, {"margin": math.nan}, "margin must be 0 or more"),
+        (GOLDEN, GOLDEN, {"alpha": 0.5}, "alpha must be above 0 and below 0.5, got 0.5 (float)"),
         (0.9, GOLDEN, {}, "chaos must be a list or another iterable, got float"),
-        ([None] * 8, GOLDEN, {}, "expected a number for chaos[0] but got NoneType"),
+        ([None] * 8, GOLDEN, {}, "chaos[0] must be a number, got NoneType"),
         ([], [], {}, "0 pairs can never reach"),
     ],
 )

@@ -82,15 +82,15 @@ def broken(apply_, **members):
     ("promise", "apply", "members", "says"),
     [
         ("exact_visits", lambda self, visit: [7], {"strikes_at": lambda self, visit, seed, place=0: visit == 1}, "struck at the visits"),
-        ("same_seed", lambda self, visit: [np.random.default_rng().random()], {}, "not the same twice with one seed"),
-        ("input_kept", lambda self, visit: visit.payload.append(1), {}, "modified what it was given"),
+        ("same_seed", lambda self, visit: [np.random.default_rng().random()], {}, "gives two results with one seed"),
+        ("input_kept", lambda self, visit: visit.payload.append(1), {}, "modified its input"),
         ("undone", lambda self, visit: left.append(1), {}, "not undone"),
-        ("does_something", lambda self, visit: None, {}, "nothing was different"),
+        ("does_something", lambda self, visit: None, {}, "struck, but changed nothing"),
         ("pickles", lambda self, visit: [7], {"__module__": "nowhere"}, "does not pickle"),
-        ("reads_back", lambda self, visit: [7], {"__repr__": lambda self: "suspect()"}, "does not read back"),
-        ("refuses_parameters", lambda self, visit: [7], {"__post_init__": lambda self: None}, "is accepted, though"),
+        ("reads_back", lambda self, visit: [7], {"__repr__": lambda self: "suspect()"}, "cannot be read back"),
+        ("refuses_parameters", lambda self, visit: [7], {"__post_init__": lambda self: None}, "is accepted, although"),
         ("refuses_payloads", lambda self, visit: [7], {}, "cannot work on"),
-        ("neutral_is_no_strike", lambda self, visit: visit.record_injection(), {}, "changed nothing, and counts as struck"),
+        ("neutral_is_no_strike", lambda self, visit: visit.record_injection(), {}, "changed nothing, but counts as struck"),
     ],
 )
 def test_the_check_finds_what_breaks_a_promise(promise, apply, members, says):
@@ -117,13 +117,13 @@ class OfItsProcess(Fault):
 def test_the_check_of_another_process_can_fail():
     """A fault that looks at something else than its seed."""
     pytest.importorskip("cloudpickle")
-    with pytest.raises(AssertionError, match="not the same in another process"):
+    with pytest.raises(AssertionError, match="a different result in a different process"):
         CHECKS["same_elsewhere"](Case(OfItsProcess(), list))
 
 
 def test_the_check_of_a_payload_that_is_another_object_can_fail():
     """A site that copies what passes breaks its promise to everyone."""
-    with pytest.raises(AssertionError, match="where it was not due"):
+    with pytest.raises(AssertionError, match="at which it was not due"):
         CHECKS["same_object"](Case(broken(None, observe=lambda self, visit: setattr(visit, "payload", [])), list))
 
 

@@ -43,10 +43,10 @@ def test_a_loss_that_did_not_converge_says_how(losses, keywords, message):
 @pytest.mark.parametrize(
     ("losses", "keywords", "message"),
     [
-        ([], {}, "there are no losses"),
-        ([1.0], {"by": 1}, "expected by to be a step from 0 to 0 but got 1 (int)"),
-        ([1.0], {"window": 2}, "expected window to be from 1 to the 1 losses"),
-        (["low"], {}, "expected a number for the loss of step 0 but got str"),
+        ([], {}, "losses must not be empty"),
+        ([1.0], {"by": 1}, "by must be a step from 0 to 0, got 1 (int)"),
+        ([1.0], {"window": 2}, "window must be from 1 to 1, the number of losses"),
+        (["low"], {}, "the loss of step 0 must be a number, got str"),
     ],
 )
 def test_arguments_that_would_make_the_check_empty_are_refused(losses, keywords, message):

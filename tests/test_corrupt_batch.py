@@ -133,7 +133,7 @@ def test_numbers_that_torch_hardly_computes_with_are_corrupted_or_refused(dtype,
     """Those of 8 bits by way of float32; of complex ones, none is the greatest."""
     batch = x().to(dtype)
     if kind == "saturate" and dtype.is_complex:
-        with pytest.raises(PayloadMismatch, match="holds complex numbers, of which none is the greatest"):
+        with pytest.raises(PayloadMismatch, match="holds complex numbers, which have no greatest value"):
             corrupted(batch, kind=kind)
         return
     after = corrupted(batch, kind=kind, **({"magnitude": 2.0} if kind == "scale" else {}))
@@ -180,7 +180,7 @@ def test_gradients_and_flags_survive():
 @pytest.mark.parametrize(
     ("batch", "keywords", "message"),
     [
-        ({"y": y()}, {}, "found no floating-point values in the batch dict(y: int64[4]); name them with fields="),
+        ({"y": y()}, {}, "found no floating-point values in the batch dict(y: int64[4]). Name them with fields="),
         (
             {"x": x(), "y": y()},
             {"fields": "y"},
@@ -190,7 +190,7 @@ def test_gradients_and_flags_survive():
         ("text", {}, "found no floating-point values in the batch str"),
         (torch.ones(0, 3), {"fields": None}, "found no floating-point values in the batch float32[0, 3]"),
         ({"x": torch.ones(3, 3).to_sparse()}, {"fields": "x"}, "it is a tensor of layout torch.sparse_coo"),
-        ((x(), torch.tensor([1])), {"kind": "shuffle_labels"}, "needs two samples or more, but got int64[1]"),
+        ((x(), torch.tensor([1])), {"kind": "shuffle_labels"}, "needs two samples or more, got int64[1]"),
         (x(), {"kind": "shuffle_labels"}, "found no labels"),
     ],
 )

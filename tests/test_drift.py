@@ -227,12 +227,12 @@ def test_a_shift_is_seen_and_more_surely_in_larger_samples(method):
         (WORDS, ["a"] * 100, {}, "it is constant: 100 times the same category"),
         (NUMBERS, NUMBERS[:2], {}, None),
         (NUMBERS[:10], NUMBERS[:1], {}, "it is constant"),
-        (NUMBERS, WORDS, {}, "holds categories where the reference holds numbers"),
+        (NUMBERS, WORDS, {}, "holds categories, but the reference holds numbers"),
         (WORDS, [*WORDS, 1.0], {}, "it mixes numbers with other values"),
         ({"x": NUMBERS}, {"y": NUMBERS}, {}, "2 of 2 columns drifted\n  column 'x': is missing\n  column 'y': is not in the reference"),
-        ({"x": NUMBERS}, NUMBERS, {}, "is a single column where the reference is a table"),
-        (NUMBERS, 3, {}, "cannot be judged: current: expected an array, a list, a tensor or a table but got int"),
-        ({"x": NUMBERS, "y": NUMBERS}, {"x": NUMBERS, "y": NUMBERS[:5]}, {}, "its columns differ in length: 500, 5"),
+        ({"x": NUMBERS}, NUMBERS, {}, "is a single column, but the reference is a table"),
+        (NUMBERS, 3, {}, "cannot be judged: current must be an array, a list, a tensor or a table, got int"),
+        ({"x": NUMBERS, "y": NUMBERS}, {"x": NUMBERS, "y": NUMBERS[:5]}, {}, "must have columns of one length, got 500, 5"),
     ],
 )
 def test_a_drift_is_told(reference, current, keywords, message):
@@ -255,18 +255,18 @@ def test_a_drift_is_told(reference, current, keywords, message):
         ([2, 2, 2, 2], {}, "is constant: 4 times the same value"),
         ([True] * 9, {}, "is constant: 9 times the same category"),
         ([1.0, 2.0, 3.0], {}, "has 3 values, too few to show a drift at this alpha"),
-        (NUMBERS[:20], {"method": "psi"}, "of which chance alone makes a PSI above 0.2"),
+        (NUMBERS[:20], {"method": "psi"}, "so few that chance alone makes a PSI above 0.2"),
         (NUMBERS, {"method": "chi2"}, "too many to be categories"),
         ([f"user {i}" for i in range(50)], {}, "has 50 different values in 50 rows"),
-        (WORDS, {"method": "ks"}, "holds categories; method='ks' takes numbers"),
-        (NUMBERS, {"method": "t"}, "expected method to be 'ks', 'psi' or 'chi2' but got 't' (str)"),
-        ({"x": NUMBERS}, {"method": {"xx": "psi"}}, "method names 'xx', which the reference does not have (did you mean 'x'?)"),
-        (NUMBERS, {"alpha": 5}, "expected alpha to be between 0 and 1 but got 5 (int)"),
-        (NUMBERS, {"threshold": -1}, "expected threshold to be 0 or more"),
-        (NUMBERS, {"bins": 1}, "expected bins to be from 2 to 100"),
-        (np.zeros((2, 2, 2)), {}, "expected a column (one dimension) or a table (two) but got 3 dimensions"),
-        ([[1, 2], [3]], {}, "differ in length"),
-        ("abc", {}, "expected an array, a list, a tensor or a table but got str"),
+        (WORDS, {"method": "ks"}, "holds categories, but method='ks' takes numbers"),
+        (NUMBERS, {"method": "t"}, "method must be 'ks', 'psi' or 'chi2', got 't' (str)"),
+        ({"x": NUMBERS}, {"method": {"xx": "psi"}}, "method= names 'xx', which is not in the reference (did you mean 'x'?)"),
+        (NUMBERS, {"alpha": 5}, "alpha must be between 0 and 1, got 5 (int)"),
+        (NUMBERS, {"threshold": -1}, "threshold must be 0 or more"),
+        (NUMBERS, {"bins": 1}, "bins must be from 2 to 100"),
+        (np.zeros((2, 2, 2)), {}, "must be a column (one dimension) or a table (two), got 3 dimensions"),
+        ([[1, 2], [3]], {}, "whose rows differ"),
+        ("abc", {}, "must be an array, a list, a tensor or a table, got str"),
         ({}, {}, "a table without columns"),
         (np.array(["2026-01-01", "2026-01-02"], dtype="M8[D]"), {}, "values of dtype datetime64[D] cannot be judged"),
     ],
@@ -345,7 +345,7 @@ def test_data_frames_are_judged_column_by_column():
     gaps = pd.array([*range(199), None], dtype="Int64")
     with pytest.raises(Drifted, match="column 'n': cannot be judged: it has 1 NaN or missing among 200 values"):
         assert_no_drift(frame(), frame(n=gaps))
-    with pytest.raises(BadArgument, match="1 names that occur twice"):
+    with pytest.raises(BadArgument, match="1 duplicate names"):
         assert_no_drift(pd.concat([frame(), frame()[["n"]]], axis=1), frame())
 
 
@@ -393,5 +393,5 @@ def test_a_run_is_held_against_its_golden_run(example):
 def test_whole_numbers_closer_than_floats_of_their_size_are_told_apart(current):
     """As floats the reference is constant: the failure has no unit to tell moves in, and is one all the same."""
     steps = np.arange(50, dtype="i8")
-    with pytest.raises(Drifted, match="floats cannot tell apart"):
+    with pytest.raises(Drifted, match="less than the precision of floats"):
         assert_no_drift(2**62 + steps, current + steps)

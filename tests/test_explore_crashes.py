@@ -203,8 +203,8 @@ def test_a_state_that_does_not_exist_is_refused(project):
         "state must be one of the",
         "got 'last.pkl@1#0' (did you mean",
         "never struck",
-        "a crash state is left by a subject under",
-        "are for visits",
+        "crash(state=...) only works with",
+        "cannot be given too",
     )
 
 

@@ -203,7 +203,7 @@ def test_it(mlchaos):
     CHAOS[:] = [mlchaos]
     mlchaos.run(in_pool, 1, passing)
 """
-    ).run(failed=1).has("never struck", "a fault that ends the process does not strike in one that the subject has forked")
+    ).run(failed=1).has("never struck", "a fault that ends the process does not strike in a process that the subject forked")
 
 
 def test_the_error_names_processes_that_were_started_afresh(example):
@@ -216,4 +216,4 @@ def test_it(mlchaos):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(abs, (-1,)) == 1
 """
-    ).run(failed=1).has("1 process afresh (start method 'spawn')", "multiprocessing.get_context('fork')")
+    ).run(failed=1).has("1 new process (start method 'spawn')", "multiprocessing.get_context('fork')")

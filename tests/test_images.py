@@ -327,7 +327,7 @@ def test_only_what_looks_like_images_is_struck():
     ("images", "keywords", "message"),
     [
         ({"y": np.arange(3)}, {}, "found no images in the batch dict(y: int64[3])"),
-        (np.ones((2, 3, 16, 16)) * 3, {}, "values outside 0 to 1 (or not finite): give value_range=(low, high)"),
+        (np.ones((2, 3, 16, 16)) * 3, {}, "values outside 0 to 1 (or not finite). Give value_range=(low, high)"),
         (np.ones((2, 3, 16, 16)) - 2, {}, "values outside 0 to 1 (or not finite)"),
         (np.full((2, 3, 16, 16), np.nan), {}, "values outside 0 to 1 (or not finite)"),
         (

@@ -55,7 +55,7 @@ def test_normalised_images_need_their_range():
     """A number or one for each channel; the error says so."""
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     normalised = (images() - mean[:, None, None]) / std[:, None, None]
-    with pytest.raises(PayloadMismatch, match=r"values outside 0 to 1 \(or not finite\): give value_range=\(low, high\)"):
+    with pytest.raises(PayloadMismatch, match=r"values outside 0 to 1 \(or not finite\)\. Give value_range=\(low, high\)"):
         corrupted(normalised)
     ends = tuple(tuple(end.tolist()) for end in (-mean / std, (1 - mean) / std))
     fresh = corrupted(normalised, value_range=ends) * std[:, None, None] + mean[:, None, None]

@@ -250,7 +250,7 @@ def test_a_forked_worker_is_struck_and_a_spawned_one_is_named(example):
                 assert "injected" in str(error)
         """
     ).run(fresh=True, passed=1, failed=1).has(
-        "the test started 1 process afresh (start method 'spawn'). Each is a new interpreter, in which nothing is armed"
+        "the test started 1 new process (start method 'spawn'). Each is a new interpreter, in which no fault strikes"
     )
 
 
@@ -319,7 +319,7 @@ def test_a_loader_without_such_a_worker_is_told(example):
     outcome.has(
         "PayloadMismatch: worker_death: there is no worker 0: the batch (Tensor) comes from a DataLoader in this process alone",
         "PayloadMismatch: worker_death: there is no worker 2: the batch (Tensor) comes from a DataLoader with 2 workers",
-        "PayloadMismatch: worker_death: there is no worker 0: the batch (int) comes from an iterable that is no torch DataLoader",
+        "PayloadMismatch: worker_death: there is no worker 0: the batch (int) comes from an iterable that is not a torch DataLoader",
     )
 
 
@@ -458,7 +458,7 @@ def test_a_limit_of_memory_is_real_in_a_process_of_its_own(example):
     )
     outcome.has(
         "host_oom(limit='12GiB') limits a whole process, which has to be the subject's own. Use mlchaos.run(..., isolation=\"process\")",
-        "of addresses when it begins, so limit=1 MiB is too little",
+        "of address space when it begins, so limit=1 MiB is too small",
     )
 
 

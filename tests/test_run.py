@@ -309,7 +309,7 @@ def test_there_must_be_something_to_judge(counter):
         ("mlchaos.run('train.py')", "mlchaos.run: subject must be a plain callable, got str"),
         ("mlchaos.run(coroutine)", "a coroutine function. Run it with asyncio.run"),
         ("mlchaos.run(train, tmp_path, max_restarts=-1)", "max_restarts must be 0 or more, got -1 (int)"),
-        ("mlchaos.run(train, tmp_path, isolation='vm')", "expected isolation to be 'in-process' or 'process' but got 'vm' (str)"),
+        ("mlchaos.run(train, tmp_path, isolation='vm')", "isolation must be 'in-process' or 'process', got 'vm' (str)"),
         ("mlchaos.run(train, tmp_path).assert_converged(below=1)", "a dict that holds them under 'losses', got int"),
     ],
 )

@@ -189,9 +189,12 @@ async def hangs(scope, send):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (raises, "the app failed at start-up: KeyError: 'no model file' (if it does not speak the lifespan protocol: lifespan=False)"),
+        (
+            raises,
+            "the app failed at start-up: KeyError: 'no model file' (if it does not support the lifespan protocol, give lifespan=False)",
+        ),
         (says_failed_and_raises, "the app failed at start-up: OSError: no model"),
-        (hangs, f"the app's start-up took longer than 0.03 s (timeout= of mlchaos.serve); it stood in hangs ({__file__}:"),
+        (hangs, f"the app's start-up took longer than 0.03 s (timeout= of mlchaos.serve); it was in hangs ({__file__}:"),
     ],
 )
 def test_an_app_that_does_not_start_says_why(serving, start, message):
@@ -215,7 +218,7 @@ def test_an_app_that_does_not_shut_down_fails_the_test(serving, stop, message):
     assert str(caught.value).startswith(message)
     with pytest.raises(RuntimeError, match="the test's") as caught, serving(App(stop=stop), timeout="30ms"):
         raise RuntimeError("the test's")
-    assert caught.value.__notes__[0].startswith(f"mlchaos: and then, {message}")
+    assert caught.value.__notes__[0].startswith(f"mlchaos: then {message}")
 
 
 def test_a_start_that_fails_without_any_fault_is_a_failed_golden_run(serving):
@@ -234,7 +237,7 @@ def test_a_start_that_fails_without_any_fault_is_a_failed_golden_run(serving):
 
 def test_an_app_whose_call_cannot_be_awaited_is_refused(serving):
     """It takes the three arguments, and does nothing."""
-    with pytest.raises(BadArgument, match="an ASGI app's call is awaited, but"), serving(lambda scope, receive, send: None):
+    with pytest.raises(BadArgument, match="an ASGI app must return an awaitable, got"), serving(lambda scope, receive, send: None):
         pass
 
 
@@ -275,14 +278,14 @@ def test_requests_may_be_written_in_several_forms(serving, request_, expected):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (3, "expected a request as '/path', (method, path)"),
-        (("GET",), "expected a request as"),
-        ("health", "expected a request's path to begin with / but got str of 6 characters"),
-        (("/a", "GET"), "expected a request's path to begin with /"),
+        (3, "a request must be '/path', (method, path)"),
+        (("GET",), "a request must be"),
+        ("health", "the path of a request must begin with /, got str of 6 characters"),
+        (("/a", "GET"), "the path of a request must begin with /"),
         ({"ulr": "/a"}, "a request has no keyword 'ulr' (did you mean 'url'?)"),
-        ({"params": {}}, "expected a request's path"),
-        ("ws://host/live", "sends HTTP requests, no websocket's or other: got the scheme 'ws'"),
-        ({"url": "/a", "content": iter([b"x"])}, "can be read by blocking code alone"),
+        ({"params": {}}, "the path of a request"),
+        ("ws://host/live", "sends only HTTP requests, got the scheme 'ws'"),
+        ({"url": "/a", "content": iter([b"x"])}, "can only be read by blocking code"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(serving, request_, message):
@@ -551,5 +554,5 @@ def test_a_crash_in_an_endpoint_ends_the_test_or_restarts_the_run(example, endpo
     """
     outcome = example.with_tests(textwrap.dedent(source).replace("ENDPOINT", endpoint)).run(failed=1, passed=1)
     outcome.has(
-        "CrashNotRestarted: the process died at home.visited 1 (injected by mlchaos), and nothing restarted it: mlchaos.serve keeps one"
+        "CrashNotRestarted: the process died at home.visited 1 (injected by mlchaos), and nothing restarted it: mlchaos.serve does not"
     )

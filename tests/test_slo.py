@@ -25,17 +25,17 @@ def test_bounds_may_just_be_reached():
 @pytest.mark.parametrize(
     ("latencies", "keywords", "message"),
     [
-        ([], {"p99": 1}, "no replies to judge"),
-        ([1], {}, "needs a bound or more"),
+        ([], {"p99": 1}, "latencies must not be empty"),
+        ([1], {}, "needs one bound or more"),
         ([1], {"p9x": 1}, "unknown bound 'p9x' (did you mean 'p99'?)"),
         ([1], {"p100": 1}, "unknown bound 'p100'"),
         ([1], {"p0": 1}, "unknown bound 'p0'"),
         ([1], {"eror_rate": 0}, "did you mean 'error_rate'?"),
         ([1], {"p99": "soon"}, "p99 must be in seconds"),
-        ([1], {"error_rate": 2}, "a share from 0 to 1 but got 2 (int)"),
-        ([1, float("nan")], {"p99": 1}, "expected latency 1 to be a number of seconds"),
-        ([-1], {"p99": 1}, "expected latency 0"),
-        ([1], {"errors": 2, "p99": 1}, "at most 1, but got 2 (int)"),
+        ([1], {"error_rate": 2}, "a share from 0 to 1, got 2 (int)"),
+        ([1, float("nan")], {"p99": 1}, "latencies[1] must be a number of seconds"),
+        ([-1], {"p99": 1}, "latencies[0] must be"),
+        ([1], {"errors": 2, "p99": 1}, "at most 1, got 2 (int)"),
     ],
 )
 def test_an_slo_that_makes_no_sense_is_refused(latencies, keywords, message):

@@ -129,7 +129,7 @@ def test_a_pattern_that_matches_nothing_is_told_what_there_was(example):
         "storage saw, among others: model.pt, log.csv",
         "slow_storage(path='*.ckpt') never struck: storage *.ckpt was never passed",
         "storage saw, among others: model.pt\n",
-        "storage saw no file: those below the test's own directory (tmp_path) count, others where path= matches them",
+        "storage saw no file: it watches the files below tmp_path, and files elsewhere that path= matches",
         "flaky_storage(at=3, op='rename') never struck: storage.rename was passed 1 time (visits 0 to 0)",
     )
 

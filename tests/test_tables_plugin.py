@@ -241,7 +241,7 @@ def test_what_a_target_returns_is_struck(people):
         def test_no_table():
             count()
     """).run(fresh=True, passed=1, failed=1)
-    outcome.has("PayloadMismatch: outliers: what test_it:count returns is no table but int; it works on DataFrames")
+    outcome.has("PayloadMismatch: outliers: what test_it:count returns is not a table but int. It works on DataFrames")
 
 
 def test_tables_that_a_pipeline_is_given_are_struck_and_its_golden_run_is_not(people):

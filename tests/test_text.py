@@ -193,11 +193,11 @@ def test_fields_choose_the_strings():
 @pytest.mark.parametrize(
     ("fault", "payload", "message"),
     [
-        ("typos", " \n", "left all 1 strings in str as they were: they hold nothing but white space"),
+        ("typos", " \n", "left all 1 strings in str as they were: they hold only white space"),
         ("typos", np.arange(3), r"found no text in ndarray\[3\]"),
-        ("mojibake", ["ascii"], "they are ASCII; kind='replacement' changes these too"),
+        ("mojibake", ["ascii"], "they are ASCII, which only kind='replacement' changes"),
         ("truncation", {"a": ""}, "they are empty"),
-        ("prompt_length", "x" * 100_000, "they are as long as that"),
+        ("prompt_length", "x" * 100_000, "they are that long already"),
     ],
 )
 def test_text_that_would_stay_as_it_is_is_refused(fault, payload, message):

@@ -131,23 +131,23 @@ PLANTED = {
     "run, swallowed verdict": (
         "@chaos.call_failure(target='job:load', at=0)",
         "try: mlchaos.run(lambda: [0, job.load(1)][0] or swallowed, max_restarts=0)\n    except Exception: pass",
-        "Vacuous: GaveUp was raised, and test_it.py:",
+        "Vacuous: GaveUp was raised, but test_it.py:",
     ),
     "pipeline, swallowed verdict": (
         '@chaos.truncated_read(path="*.txt")',
         "(tmp_path / 'a.txt').write_text('x' * 99)\n    with contextlib.suppress(Exception):\n"
         "        mlchaos.pipeline(lambda: (tmp_path / 'a.txt').read_text()).assert_same_output()",
-        "Vacuous: SilentlyDifferent was raised, and test_it.py:",
+        "Vacuous: SilentlyDifferent was raised, but test_it.py:",
     ),
     "service, swallowed verdict": (
         FAIL,
         "load = mlchaos.serve(job.handle).drive(range(3))\n    try: load.assert_slo(error_rate=0)\n    except AssertionError: print('no')",
-        "Vacuous: SloMissed was raised, and test_it.py:",
+        "Vacuous: SloMissed was raised, but test_it.py:",
     ),
     "crashes, swallowed verdict": (
         "",
         "try: mlchaos.explore_crashes(job.empty, tmp_path).assert_recovers()\n    except: pass",
-        "Vacuous: BadArgument was raised, and test_it.py:",
+        "Vacuous: BadArgument was raised, but test_it.py:",
     ),
     # -- fewer strikes than declared
     "some of the visits": (
@@ -247,7 +247,7 @@ def test_collection_warns_of_decorators_on_a_helper(example):
             def helper(self): pass
             def test_it(self): pass
     """).run(passed=1, warnings=2).has(
-        "@chaos.crash on helper(), which is not a test, has no effect: put the decorator on the test that calls it",
+        "@chaos.crash on helper(), which is not a test, has no effect. Put the decorator on the test that calls it",
         "@chaos.settings on helper()",
     )
 
@@ -345,7 +345,7 @@ def test_a_strike_that_changes_nothing_is_none(example, what):
     if what in BUSY:
         example.with_tests(source).run(passed=1)
     else:
-        example.with_tests(source).run(failed=1).has("does(at=0) never struck: numbers was passed 1 time, and it found nothing to do there")
+        example.with_tests(source).run(failed=1).has("does(at=0) never struck: numbers was passed 1 time, but found nothing to do there")
 
 
 def test_an_object_that_cannot_be_compared_counts_as_changed(example):

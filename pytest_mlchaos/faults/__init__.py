@@ -1,4 +1,7 @@
-"""What goes wrong: one file per layer. Files here register their faults; none imports a heavy library at its top."""
+"""Define the faults, one file per layer, which register themselves.
+
+No file here imports a heavy library at its top.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,6 @@ __all__ = ["load"]
 
 @functools.cache
 def load() -> None:
-    """Import every file of this folder and those below, so that its faults are registered."""
+    """Import every file of this folder and its subfolders, which registers their faults."""
     for module in pkgutil.walk_packages(__path__, f"{__name__}."):
         importlib.import_module(module.name)

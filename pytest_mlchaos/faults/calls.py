@@ -1,4 +1,4 @@
-"""Faults of calls: a dependency that fails, or is slow."""
+"""Define faults of calls: a dependency that fails, or is slow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYER = "Calls and services"
 
 def _check_target(fault: Fault, target: Any) -> None:
     if target is not None and not is_drawn(target) and not target.strip():
-        raise BadArgument(f"{fault.name}: expected target as 'pkg.mod:function' but got {format_value(target)}")
+        raise BadArgument(f"{fault.name}: target must be 'pkg.mod:function', got {format_value(target)}")
 
 
 @register
@@ -61,18 +61,18 @@ class CallFailure(Fault):
     when: Literal["before", "after"] = "before"
 
     def check(self) -> None:
-        """Turn ``error`` into its name, so that a schedule stays plain data."""
+        """Store ``error`` by its name, so that a schedule stays plain data."""
         _check_target(self, self.target)
         if not is_drawn(self.error):
             object.__setattr__(self, "error", error_name(self.error, self.name))
 
     @property
     def key(self) -> Key:
-        """Each target counts for itself."""
+        """Count the visits of each target separately."""
         return (self.site, self.target)
 
     def apply(self, visit: Visit) -> None:
-        """Fail now, or behind the call."""
+        """Raise the error now, or after the call."""
         error = make_error(self.error, self.target, self.name)
         if self.when == "before":
             visit.fail(error)
@@ -80,7 +80,7 @@ class CallFailure(Fault):
 
 
 class RaiseAfterwards(AbstractContextManager[None]):
-    """Raises once the call inside has succeeded."""
+    """Raise an error once the call inside has succeeded."""
 
     def __init__(self, visit: Visit, error: BaseException) -> None:
         self.visit, self.error = visit, error
@@ -116,14 +116,14 @@ class CallDelay(Fault):
     delay: Any = 1.0
 
     def check(self) -> None:
-        """Turn ``delay`` into seconds."""
+        """Convert ``delay`` to seconds."""
         _check_target(self, self.target)
         if not is_drawn(self.delay):
             object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
 
     @property
     def key(self) -> Key:
-        """Each target counts for itself."""
+        """Count the visits of each target separately."""
         return (self.site, self.target)
 
     def apply(self, visit: Visit) -> None:
@@ -132,15 +132,15 @@ class CallDelay(Fault):
 
 
 class GivenError(Opaque):
-    """An exception that a test made itself, which no text makes again. Each strike gets a copy."""
+    """An exception object that a test made and no text can recreate. Each strike raises a copy."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(f"an instance of {_name_of(type(error))}")
         self.error = error
 
     def copy(self) -> BaseException:
-        """Return an exception with the same arguments and attributes, and no traceback."""
-        with contextlib.suppress(Exception):  # a constructor may want anything
+        """Return an exception with the same arguments and attributes, and without a traceback."""
+        with contextlib.suppress(Exception):  # a constructor may need any arguments
             made: BaseException = copy.copy(self.error)
             made.__dict__.update(_attributes(self.error))
             if _alike(made, self.error):
@@ -169,11 +169,11 @@ def _made(
     members: Mapping[str, Any],
     cause: BaseException | None,
 ) -> BaseException:
-    """An exception with this state, whatever its constructor wants: that is not called."""
+    """Return an exception with this state, without a call of its constructor."""
     made = cls.__new__(cls, *args)
     made.args = args
     for name, value in members.items():
-        with contextlib.suppress(AttributeError, TypeError):  # a few are read-only
+        with contextlib.suppress(AttributeError, TypeError):  # a few attributes are read-only
             setattr(made, name, value)
     made.__dict__.update(attributes)
     if cause is not None:
@@ -182,13 +182,13 @@ def _made(
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    """What it keeps in its ``__dict__``; notes are added to a list of its own."""
+    """Return the content of the exception's ``__dict__``, with its own list of notes."""
     kept = {name: value for name, value in vars(error).items() if not name.startswith("_mlchaos_")}
     return {name: list(value) if name == "__notes__" else value for name, value in kept.items()}
 
 
 def _members(error: BaseException) -> dict[str, Any]:
-    """What it keeps in slots, of Python or of C (``errno``, ``start``)."""
+    """Return the attributes in slots of Python or C, for example ``errno`` or ``start``."""
     found = {}
     for cls in type(error).__mro__:
         for name, held in vars(cls).items():
@@ -199,8 +199,8 @@ def _members(error: BaseException) -> dict[str, Any]:
 
 
 def _alike(one: BaseException, other: BaseException) -> bool:
-    """Return True if two exceptions hold the same."""
-    with contextlib.suppress(Exception):  # values compare as they like
+    """Return True if two exceptions hold the same values."""
+    with contextlib.suppress(Exception):  # the values may define any comparison
         same = (one.args, _attributes(one), _members(one), str(one)) == (other.args, _attributes(other), _members(other), str(other))
         return type(one) is type(other) and bool(same) and one.__cause__ is other.__cause__
     return False
@@ -211,7 +211,10 @@ def _name_of(cls: type) -> str:
 
 
 def error_name(error: Any, owner: str) -> str | GivenError:
-    """An exception class or instance as text that ``make_error`` reads back; an instance itself where no text does."""
+    """Return an exception class or instance as text that ``make_error`` can read.
+
+    Return the instance itself if no text recreates it.
+    """
     if isinstance(error, GivenError):
         return error
     if isinstance(error, str):
@@ -219,7 +222,7 @@ def error_name(error: Any, owner: str) -> str | GivenError:
         return error
     cls = error if isinstance(error, type) else type(error)
     if not issubclass(cls, BaseException):
-        raise BadArgument(f"{owner}: expected error to be an exception, its class or its name but got {format_value(error)}")
+        raise BadArgument(f"{owner}: error must be an exception, its class or its name, got {format_value(error)}")
     name = _name_of(cls)
     if isinstance(error, type):
         return name
@@ -232,12 +235,12 @@ def error_name(error: Any, owner: str) -> str | GivenError:
 
 
 def _texts(name: str, error: BaseException) -> Iterator[str]:
-    """Return the texts that may make an exception: of its arguments, and of attributes that are called as keywords are."""
+    """Yield texts that may recreate an exception, from its arguments and its attributes."""
     if not error.args and not vars(error) and error.__cause__ is None:
-        yield name  # the text then says that it was injected
+        yield name  # this text says that the error was injected
     tried: list[Any] = [error.args]
-    with contextlib.suppress(Exception):  # whatever a __reduce__ raises
-        tried.append(error.__reduce__()[1])  # an OSError's holds its path, too
+    with contextlib.suppress(Exception):  # a __reduce__ may raise anything
+        tried.append(error.__reduce__()[1])  # that of an OSError includes its path
     for values in tried:
         if all(map(_is_plain, values)):
             arguments = [*map(repr, values)]
@@ -246,7 +249,7 @@ def _texts(name: str, error: BaseException) -> Iterator[str]:
 
 
 def _keywords(error: BaseException) -> Iterator[str]:
-    with contextlib.suppress(TypeError, ValueError):  # some constructors do not say
+    with contextlib.suppress(TypeError, ValueError):  # some constructors have no signature
         for parameter in inspect.signature(type(error)).parameters.values():
             value = getattr(error, parameter.name, None)
             if parameter.kind is parameter.KEYWORD_ONLY and _is_plain(value):
@@ -254,8 +257,8 @@ def _keywords(error: BaseException) -> Iterator[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return True for what is the same when it is written as text and read back."""
-    with contextlib.suppress(Exception):  # whatever a repr gives
+    """Return True for a value that is equal after it was written as text and read back."""
+    with contextlib.suppress(Exception):  # a repr may return anything
         read = ast.literal_eval(repr(value))
         return type(read) is type(value) and bool(read == value)
     return False
@@ -269,11 +272,11 @@ def _arguments(text: str, owner: str) -> tuple[list[Any], dict[str, Any]]:
             return [ast.literal_eval(argument) for argument in call.args], keywords
     except (ValueError, SyntaxError):
         pass
-    raise BadArgument(f'{owner}: expected error as "TimeoutError" or "TimeoutError(\'text\')" but got {format_value(text)}')
+    raise BadArgument(f'{owner}: error must be "TimeoutError" or "TimeoutError(\'text\')", got {format_value(text)}')
 
 
 def make_error(text: str | GivenError, target: str, owner: str) -> BaseException:
-    """The exception that a text names, as one out of ``target``; of one that was given, a copy."""
+    """Return the exception that a text names, as if ``target`` had raised it. Copy a given instance."""
     if isinstance(text, GivenError):
         return text.copy()
     name, bracket, arguments = text.partition("(")
@@ -285,12 +288,12 @@ def make_error(text: str | GivenError, target: str, owner: str) -> BaseException
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError):
         raise BadArgument(
-            f"{owner}: there is no exception {name!r}; give the class itself, or its name as 'TimeoutError' or 'pkg.mod:TheError'"
+            f"{owner}: there is no exception {name!r}. Give the class itself, or a name such as 'TimeoutError' or 'pkg.mod:TheError'"
         ) from None
     if not (isinstance(found, type) and issubclass(found, BaseException)):
-        raise BadArgument(f"{owner}: expected error to name an exception but got {format_value(text)}")
+        raise BadArgument(f"{owner}: error must name an exception, got {format_value(text)}")
     try:
         made: BaseException = found(*values, **keywords) if bracket else found(f"injected into {target} by mlchaos")
-    except Exception as error:  # noqa: BLE001  # whatever a constructor raises
-        raise BadArgument(f"{owner}: {name} cannot be made from one text ({error}); give an instance of it") from None
+    except Exception as error:  # noqa: BLE001  # a constructor may raise anything
+        raise BadArgument(f"{owner}: {name} cannot be made from one text ({error}). Give an instance of it") from None
     return made

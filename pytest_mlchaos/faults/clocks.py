@@ -1,4 +1,4 @@
-"""Faults of the process: its clock."""
+"""Define faults of the process's clock."""
 
 from __future__ import annotations
 
@@ -50,34 +50,34 @@ class ClockJump(Fault):
     """
 
     random = False
-    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     by: Any = 3600.0
 
     def check(self) -> None:
-        """Turn ``by`` into seconds, with their sign."""
+        """Convert ``by`` to seconds, with their sign."""
         if not is_drawn(self.by):
             object.__setattr__(self, "by", _parse_signed(self.by))
 
     def apply(self, visit: Visit) -> None:
-        """The clock is another from now on."""
+        """Shift the clock from now on."""
         visit.keep_until_exit(_shift_clocks(self.by, virtual_time.installed_clock()))
 
 
 def _parse_signed(value: Any) -> float:
-    """Seconds of ``-300``, ``"1h"``, ``"-5m"``; not 0."""
+    """Return the seconds of ``-300``, ``"1h"`` or ``"-5m"``. Refuse 0."""
     back = isinstance(value, str) and re.match(r"\s*[-+]", value) is not None
     text = value.strip()[1:] if back else value
     number = isinstance(text, (int, float)) and not isinstance(text, bool)
     seconds = parse_duration(abs(text) if number else text, "clock_jump: by")
     seconds = -seconds if (number and text < 0) or (back and value.strip()[0] == "-") else seconds
     if not seconds:
-        raise BadArgument(f"clock_jump: expected by to be a time ahead ('1h') or back ('-5m') but got {format_value(value)}")
+        raise BadArgument(f"clock_jump: by must be a time ahead ('1h') or back ('-5m'), got {format_value(value)}")
     return seconds
 
 
 @contextlib.contextmanager
 def _shift_clocks(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
-    """The time of day is another by so many seconds; a virtual clock shows it itself in ``time.time``."""
+    """Shift the time of day by this number of seconds. A virtual clock shifts its own ``time.time``."""
     with Patches() as patches:
         if clock is not None:
             clock.wall_shift += seconds
@@ -91,7 +91,7 @@ def _shift_clocks(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
 
 
 def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[[], float]:
-    """The functions of ``time``; gives the one that tells the time of day as it is shown."""
+    """Patch the functions of ``time``. Return the one that gives the shifted time of day."""
 
     def shifted(original: Callable[..., Any], by: float) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -101,7 +101,7 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[
         return read
 
     def of_now(original: Callable[..., Any], place: int) -> Callable[..., Any]:
-        """A function that shows the time now where its argument in that place is missing."""
+        """Return a function that uses the shifted time if the argument at that index is missing."""
 
         @functools.wraps(original)
         def show(*args: Any) -> Any:
@@ -125,9 +125,11 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[
 
 
 def _shift_datetime(patches: Patches, wall: Callable[[], float]) -> None:
-    """``datetime.now`` and ``utcnow``, in the class itself: its instances, its pickles and its subclasses stay what they are.
+    """Patch ``datetime.now`` and ``utcnow`` in the class itself.
 
-    (``today`` of it and of ``date`` asks ``time.time``.) CPython only: elsewhere a class written in C cannot be changed.
+    So its instances, pickles and subclasses keep their class. ``today`` calls ``time.time``, which
+    is patched already. This works in CPython only: other interpreters cannot change a class written
+    in C.
     """
     moment: Any = datetime.datetime
     found = gc.get_referents(vars(moment))

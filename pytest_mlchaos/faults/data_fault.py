@@ -1,4 +1,4 @@
-"""What faults of data have in common: where they strike, and how hard."""
+"""Define the base class of faults of data: where they strike, and how hard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import BadArgument
 __all__ = ["RESULT", "DataFault"]
 
 RESULT = "call.result"
-"""The site of what dotted targets return."""
+"""The site of the values that dotted targets return."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -29,7 +29,7 @@ class DataFault(Fault):
     """
 
     scales: ClassVar[Mapping[str, tuple[Any, Any, Any, Any, Any]]] = {}
-    """Of a parameter, its values at the severities 1 to 5."""
+    """For each parameter with a severity, its values at the severities 1 to 5."""
 
     target: str | None = None
     severity: int | None = None
@@ -37,22 +37,22 @@ class DataFault(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and not is_drawn(self.target) and not self.target.strip():
-            raise BadArgument(f"{self.name}: expected target as 'pkg.mod:function' but got {format_value(self.target)}")
+            raise BadArgument(f"{self.name}: target must be 'pkg.mod:function', got {format_value(self.target)}")
         if self.severity is None or is_drawn(self.severity):
             return
         if self.severity not in range(1, 6):
-            raise BadArgument(f"{self.name}: expected severity to be 1, 2, 3, 4 or 5 but got {format_value(self.severity)}")
+            raise BadArgument(f"{self.name}: severity must be 1, 2, 3, 4 or 5, got {format_value(self.severity)}")
         if not self.scales:
-            raise BadArgument(f"{self.name} has no severity: it strikes, or it does not")
+            raise BadArgument(f"{self.name} takes no severity=")
         for field in dataclasses.fields(self):
             if field.name in self.scales and getattr(self, field.name) != field.default:
-                raise BadArgument(f"{self.name}: severity={self.severity} stands for {field.name}, so give one of the two")
+                raise BadArgument(f"{self.name}: severity={self.severity} stands for {field.name}. Give one of the two")
 
     @property
     def key(self) -> Key:
-        """The site, or the target whose results are struck."""
+        """Count the visits of the site, or those of the target whose results are struck."""
         return self.site if self.target is None else (RESULT, self.target)
 
     def scaled(self, name: str) -> Any:
-        """A parameter's value: the severity's, where one was given."""
+        """Return a parameter's value, or that of the severity if one is given."""
         return getattr(self, name) if self.severity is None or name not in self.scales else self.scales[name][self.severity - 1]

@@ -74,8 +74,8 @@ class Preempt(Fault):
         """Turn ``grace`` into seconds, and refuse a signal that cannot be handled."""
         if not is_drawn(self.signal) and self.signal not in _HANDLED:
             raise BadArgument(
-                f"{self.name}: expected signal to be the name of a signal that a process can handle, such as 'SIGTERM' or 'SIGUSR1', "
-                f"but got {format_value(self.signal)}"
+                f"{self.name}: signal must be the name of a signal that a process can handle, such as 'SIGTERM' or 'SIGUSR1', "
+                f"got {format_value(self.signal)}"
             )
         if not is_drawn(self.grace):
             object.__setattr__(self, "grace", parse_duration(self.grace, f"{self.name}: grace"))
@@ -91,7 +91,7 @@ class Preempt(Fault):
         """Tell the process to end."""
         controller = current()
         if controller is None:
-            raise FaultError("preempt needs a trial: a visit by hand has no process")
+            raise FaultError("preempt needs a trial, because a visit by hand has no process")
         number, where = signal.Signals[self.signal], f"{visit.site} {visit.index}"
         answer = handler(number)
         dies = f"the process died of {self.signal} at {where}: it has no handler (injected by mlchaos)"

@@ -52,9 +52,11 @@ class Crash(Fault):
     def check(self) -> None:
         """A site has a name, and a state is no visit."""
         if isinstance(self.site, str) and not self.site.strip():
-            raise BadArgument(f"crash: expected site to be a site's name but got {self.site!r}")
+            raise BadArgument(f"crash: site must be a site's name, got {self.site!r}")
         if self.state is not None and (self.site != "train.step" or any(v is not None for v in (self.at, self.p, self.times, self.where))):
-            raise BadArgument(f"crash: state={self.state!r} says where it strikes by itself; at, p, times, where and site are for visits")
+            raise BadArgument(
+                f"crash: state={self.state!r} decides when it strikes, so at=, p=, times=, where= and site= cannot be given too"
+            )
 
     @property
     def key(self) -> Key:
@@ -106,5 +108,5 @@ class Interrupt(Fault):
         """Raise the signal."""
         controller = current()
         if controller is None:
-            raise FaultError("interrupt needs a trial: a visit by hand has no process")
+            raise FaultError("interrupt needs a trial, because a visit by hand has no process")
         visit.defer(lambda: raise_signal(controller, signal.SIGINT, visit.site))

@@ -35,7 +35,7 @@ def _check_path(fault: Fault, path: Any) -> None:
     if path is None or is_drawn(path):
         return
     if not path.strip():
-        raise BadArgument(f"{fault.name}: expected path to be a pattern such as '*.pt' but got {format_value(path)}")
+        raise BadArgument(f"{fault.name}: path must be a pattern such as '*.pt', got {format_value(path)}")
     protocol, colon, _ = path.partition("://")
     if not colon or re.search(r"[*?\[]", protocol):
         return
@@ -47,7 +47,7 @@ def _check_path(fault: Fault, path: Any) -> None:
         return
     if protocol not in known_implementations:
         raise BadArgument(
-            f"{fault.name}: fsspec knows no protocol {protocol!r}, in path={path!r}; register it before, or match the path alone"
+            f"{fault.name}: fsspec does not know the protocol {protocol!r} in path={path!r}. Register it first, or match the path alone"
         )
     package = known_implementations[protocol]["class"].partition(".")[0]
     if importlib.util.find_spec(package) is None:
@@ -162,9 +162,7 @@ class FlakyStorage(Fault):
         _check_path(self, self.path)
         if not is_drawn(self.error) and self.error not in ERRNOS:
             known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or another of Python's errno module)"
-            raise BadArgument(
-                f"flaky_storage: expected error to be {known} but got {format_value(self.error)}{did_you_mean(self.error, ERRNOS)}"
-            )
+            raise BadArgument(f"flaky_storage: error must be {known}, got {format_value(self.error)}{did_you_mean(self.error, ERRNOS)}")
 
     @property
     def key(self) -> Key:
@@ -213,9 +211,7 @@ class TruncatedRead(Fault):
             return
         share = isinstance(keep, float) and 0 <= keep < 1
         if isinstance(keep, bool) or not (share or (isinstance(keep, int) and keep >= 0)):
-            raise BadArgument(
-                f"truncated_read: expected keep to be a share below 1 (0.5) or a number of bytes (100) but got {format_value(keep)}"
-            )
+            raise BadArgument(f"truncated_read: keep must be a share below 1 (0.5) or a number of bytes (100), got {format_value(keep)}")
 
     @property
     def key(self) -> Key:
@@ -259,5 +255,5 @@ def _rate(value: Any) -> float:
     if isinstance(value, str):
         with contextlib.suppress(BadArgument):  # which would speak of a size
             return float(parse_size(value.strip().removesuffix("/s")))
-    forms = "in bytes per second, or as a text such as '10MB/s' or '64KiB/s',"
-    raise BadArgument(f"slow_storage: expected bandwidth {forms} but got {format_value(value)}")
+    forms = "bytes per second or a text such as '10MB/s' or '64KiB/s'"
+    raise BadArgument(f"slow_storage: bandwidth must be {forms}, got {format_value(value)}")

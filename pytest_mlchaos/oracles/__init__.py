@@ -1,1 +1,1 @@
-"""Judgements on runs and states. They see core alone, and work without any fault too."""
+"""Judge runs and states. The oracles import core alone, and also work without any fault."""

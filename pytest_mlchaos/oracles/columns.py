@@ -1,4 +1,4 @@
-"""What a drift test is given, as columns of numbers or of categories."""
+"""Read the data of a drift test as columns of numbers or categories."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _NUMBERS = (numbers.Real, decimal.Decimal)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ColumnValues:
-    """The values of one column that are there, and how many are not.
+    """The values of one column that are present, and the number of those that are missing.
 
-    ``kind``: ``"numbers"`` (``values`` is a 1-D array of them), ``"categories"`` (``values`` is a list) or ``"mixed"``.
+    ``kind`` is ``"numbers"`` (``values`` is a 1-D array), ``"categories"`` (``values`` is a list)
+    or ``"mixed"``.
     """
 
     kind: str
@@ -29,14 +30,14 @@ class ColumnValues:
 
     @property
     def rows(self) -> int:
-        """How long it is, missing values included."""
+        """Return the number of rows, including those with missing values."""
         return len(self.values) + self.missing
 
 
 def columns_of(data: Any, what: str) -> dict[Any, ColumnValues]:
-    """Columns by name: of a table, or the one column (named None) of one-dimensional data.
+    """Return the columns of a table by name. The name of one-dimensional data is None.
 
-    Raises ``BadArgument``, speaking of ``what``, for data that are neither.
+    Raise ``BadArgument``, which names ``what``, for any other data.
     """
     if isinstance(data, Mapping):
         named = list(data.items())
@@ -45,7 +46,7 @@ def columns_of(data: Any, what: str) -> dict[Any, ColumnValues]:
     else:
         array = _array(data, what)
         if array.ndim not in (1, 2):
-            raise BadArgument(f"{what}: expected a column (one dimension) or a table (two) but got {array.ndim} dimensions: {_type(data)}")
+            raise BadArgument(f"{what} must be a column (one dimension) or a table (two), got {array.ndim} dimensions: {_type(data)}")
         if array.ndim == 1:
             return {None: _column(data, array, what)}
         named = [(place, array[:, place]) for place in range(array.shape[1])]
@@ -54,12 +55,12 @@ def columns_of(data: Any, what: str) -> dict[Any, ColumnValues]:
         called = f"{what}[{key_text(name, place, len(named), noun='column')}]"
         array = _array(values, called)
         if array.ndim != 1:
-            raise BadArgument(f"{called}: expected one dimension but got the shape {list(array.shape)}")
+            raise BadArgument(f"{called} must have one dimension, got the shape {list(array.shape)}")
         found[name] = _column(values, array, called)
     if not found:
-        raise BadArgument(f"{what}: a table without columns")
+        raise BadArgument(f"{what} must have one column or more, got a table without columns")
     if len({column.rows for column in found.values()}) > 1:
-        raise BadArgument(f"{what}: its columns differ in length: {', '.join(str(column.rows) for column in found.values())}")
+        raise BadArgument(f"{what} must have columns of one length, got {', '.join(str(column.rows) for column in found.values())}")
     return found
 
 
@@ -68,7 +69,7 @@ def _type(value: object) -> str:
 
 
 def _names(data: Any) -> list[Any] | None:
-    """The column names of a data frame or table, of whatever library."""
+    """Return the column names of a data frame or table of any library."""
     names = getattr(data, "column_names", None)
     if names is None:
         names = getattr(data, "columns", None)
@@ -76,33 +77,34 @@ def _names(data: Any) -> list[Any] | None:
         return None
     found = list(names)
     if len(set(found)) < len(found):
-        raise BadArgument(f"a {_type(data)} with {len(found) - len(set(found))} names that occur twice cannot be judged; rename them")
+        raise BadArgument(f"a {_type(data)} with {len(found) - len(set(found))} duplicate names cannot be judged. Rename the columns")
     return found
 
 
 def _array(data: Any, what: str) -> Any:
-    """A NumPy array of anything array-like: tensors, series, lists of numbers, texts or 0-d tensors."""
+    """Return a NumPy array of anything array-like: tensors, series, and lists of numbers or texts."""
     import numpy as np
 
     if hasattr(data, "detach"):
         data = data.detach().cpu()
         return (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
     if isinstance(data, (str, bytes)) or not (hasattr(data, "__array__") or isinstance(data, Iterable)):
-        raise BadArgument(f"{what}: expected an array, a list, a tensor or a table but got {_type(data)}")
+        raise BadArgument(f"{what} must be an array, a list, a tensor or a table, got {_type(data)}")
     if not hasattr(data, "__array__"):
         data = [item.item() if getattr(item, "ndim", None) == 0 else item for item in data]
     try:
         array = np.asarray(data)
-        if isinstance(data, list) and array.dtype.kind in "USb":  # a number among texts would have become one
+        # NumPy would turn a number among texts into a text
+        if isinstance(data, list) and array.dtype.kind in "USb":
             array = np.asarray(data, dtype=object)
     except ValueError:
-        raise BadArgument(f"{what}: the rows of this {_type(data)} differ in length") from None
+        raise BadArgument(f"{what} must have rows of one length, got a {_type(data)} whose rows differ") from None
     return array
 
 
 def _column(data: Any, array: Any, what: str) -> ColumnValues:
     missing = 0
-    if callable(getattr(data, "isna", None)):  # pandas knows several kinds of nothing
+    if callable(getattr(data, "isna", None)):  # pandas has several kinds of missing values
         missing = int(data.isna().sum())
         array = data.dropna().to_numpy()
     if str(getattr(data, "dtype", "")) == "category":
@@ -121,7 +123,7 @@ def _column(data: Any, array: Any, what: str) -> ColumnValues:
         return ColumnValues("categories", array.tolist(), missing)
     if kind == "O":
         return _of_objects(array.tolist(), missing)
-    raise BadArgument(f"{what}: values of dtype {array.dtype} cannot be judged; turn them into numbers or categories")
+    raise BadArgument(f"{what}: values of dtype {array.dtype} cannot be judged. Convert them to numbers or categories")
 
 
 def _of_objects(values: Sequence[Any], missing: int) -> ColumnValues:
@@ -140,5 +142,5 @@ def _is_missing(value: Any) -> bool:
         return True
     try:
         return bool(value != value)
-    except (TypeError, ValueError):  # pandas.NA says neither yes nor no
+    except (TypeError, ValueError):  # pandas.NA does not convert to a bool
         return True

@@ -1,4 +1,4 @@
-"""``assert_not_worse``: whether faults leave a metric as good as it was, over several seeds."""
+"""Compare a metric under faults with its golden values, over several seeds."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..errors import BadArgument, Inconclusive, Worse
 __all__ = ["assert_not_worse"]
 
 MAX_EXACT_WAYS = 200_000
-"""Ways to flip signs, or to deal seeds out to two groups, up to which all are tried: 0.1 s."""
+"""The number of sign flips, or of splits of seeds into two groups, that are all tried (0.1 s)."""
 DRAWN_WAYS = 100_000
-"""As many are drawn (always the same ones) where there are more."""
+"""The number of random ways that are tried if there are more. They are the same in each run."""
 POWER = 0.8
 MOST_SEEDS = 1_000
 
@@ -72,8 +72,8 @@ def assert_not_worse(
     if worse <= alpha:
         raise Worse(f"{test.summary()}: it is worse by more than the margin (p = {worse:.2g})")
     raise Inconclusive(
-        f"{test.summary()}: that shows neither that it is worse by more than the margin (p = {worse:.2g}) nor that it is not "
-        f"(p = {not_worse:.2g}); {test.advice()}"
+        f"{test.summary()}. This shows neither that it is worse by more than the margin (p = {worse:.2g}) nor that it is not "
+        f"(p = {not_worse:.2g}). {test.advice()}"
     )
 
 
@@ -87,18 +87,21 @@ class _Test:
     sign: int
 
     def check(self) -> None:
-        """Refuse what no test can judge."""
+        """Raise an error for metrics that no test can judge."""
         n, m = len(self.chaos), len(self.golden)
         if self.paired and n != m:
-            raise BadArgument(f"assert_not_worse: {n} chaos metrics and {m} golden ones cannot be paired by seed; give paired=False")
+            raise BadArgument(
+                f"assert_not_worse: {n} chaos metrics and {m} golden metrics cannot be paired by "
+                "seed. For independent groups, give paired=False"
+            )
         if place := _not_finite(self.golden):
-            raise BadArgument(f"assert_not_worse: nothing can be compared with a golden metric that is {place}")
+            raise BadArgument(f"assert_not_worse: the golden metrics must be finite, got {place}")
         if place := _not_finite(self.chaos):
             raise Worse(f"under faults the metric is {place}")
         if self._ways(n, m) * self.alpha < 1:
             fewest = next(size for size in range(2, MOST_SEEDS) if self._ways(size, size) * self.alpha >= 1)
             each = "" if self.paired else " each"
-            raise BadArgument(f"assert_not_worse: {self._seeds()} can never reach alpha={self.alpha:g}; run {fewest} seeds{each}")
+            raise BadArgument(f"assert_not_worse: {self._seeds()} can never reach alpha={self.alpha:g}. Run {fewest} seeds{each}")
 
     def _ways(self, n: int, m: int) -> float:
         return math.ldexp(1.0, min(n, 1000)) if self.paired else float(min(math.comb(n + m, n), 10**300))
@@ -107,11 +110,11 @@ class _Test:
         return f"{len(self.chaos)} pairs" if self.paired else f"{len(self.chaos)} chaos and {len(self.golden)} golden seeds"
 
     def losses(self) -> list[float]:
-        """How much worse each pair is; above 0 is worse."""
+        """Return how much worse each pair is. Positive is worse."""
         return [self.sign * (before - after) for after, before in zip(self.chaos, self.golden, strict=True)]
 
     def p_values(self) -> tuple[float, float]:
-        """Of the tests of "worse by more than the margin", and of "worse by no more"."""
+        """Return the p-values of "worse by more than the margin" and of "worse by no more than it"."""
         if self.paired:
             excess = [loss - self.margin for loss in self.losses()]
             return _sign_flips(excess, strict=True), _sign_flips([-value for value in excess], strict=False)
@@ -120,24 +123,29 @@ class _Test:
         return _shuffles(before, reached, strict=True), _shuffles(reached, before, strict=False)
 
     def effect(self) -> tuple[float, float]:
-        """The mean loss, and its variance for one seed (a pair, or one of each group)."""
+        """Return the mean loss, and its variance for one seed (a pair, or one of each group)."""
         if self.paired:
             return fmean(self.losses()), variance(self.losses())
         loss = self.sign * (fmean(self.golden) - fmean(self.chaos))
         return loss, sum(variance(values) if len(values) > 1 else 0.0 for values in (self.chaos, self.golden))
 
     def summary(self) -> str:
-        """What was measured."""
+        """Describe the measurement."""
         loss, spread = self.effect()
         way = "worse" if loss >= 0 else "better"
         size, deviation = format_number(abs(loss), self.margin), f"{math.sqrt(spread):.3g}"
-        if not shows_values():  # in percent of the larger metric: from 0, the difference would be the metric
+        # Show a percentage of the larger metric. Relative to a metric of 0, the difference would be
+        # the other metric.
+        if not shows_values():
             scale = max(map(abs, (*self.chaos, *self.golden))) or 1.0
             size, deviation = f"{100 * abs(loss) / scale:.3g} %", f"{100 * math.sqrt(spread) / scale:.3g} %"
         return f"over {self._seeds()} the metric is {size} {way} on average (margin {self.margin:g}, standard deviation {deviation})"
 
     def advice(self) -> str:
-        """How many seeds would tell, were the effect and the spread as measured (normal approximation)."""
+        """Estimate how many seeds are needed, if effect and spread are as measured.
+
+        The estimate uses the normal approximation.
+        """
         loss, spread = self.effect()
         quantile = NormalDist().inv_cdf
         z = quantile(1 - self.alpha) + quantile(POWER)
@@ -145,16 +153,20 @@ class _Test:
         needed = math.inf if gap == 0 else spread * (z / gap) ** 2
         seeds = "pairs" if self.paired else "seeds each"
         if needed > MOST_SEEDS:
-            return f"it lies so near the margin that {MOST_SEEDS:,} {seeds} would not do: give a larger margin, or reduce the noise"
-        total = max(math.ceil(needed) + 2, max(len(self.chaos), len(self.golden)) + 1)  # 2: for a spread that is estimated too
-        return f"about {total} {seeds} would probably tell"
+            return (
+                f"The difference is so close to the margin that {MOST_SEEDS:,} {seeds} would not be "
+                "enough. Give a larger margin, or reduce the noise"
+            )
+        # 2 more, because the spread is an estimate too
+        total = max(math.ceil(needed) + 2, max(len(self.chaos), len(self.golden)) + 1)
+        return f"About {total} {seeds} would probably be enough"
 
 
 def _check(margin: Any, alpha: Any) -> None:
     for name, value, high in (("margin", margin, math.inf), ("alpha", alpha, 0.5)):
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < high or (name == "alpha" and not value):
-            wanted = "0 or more, in the metric's unit," if name == "margin" else "above 0 and below 0.5"
-            raise BadArgument(f"assert_not_worse: expected {name} to be {wanted} but got {format_value(value)}")
+            wanted = "0 or more, in the metric's unit" if name == "margin" else "above 0 and below 0.5"
+            raise BadArgument(f"assert_not_worse: {name} must be {wanted}, got {format_value(value)}")
 
 
 def _metrics(values: Any, name: str) -> list[float]:
@@ -163,7 +175,7 @@ def _metrics(values: Any, name: str) -> list[float]:
         try:
             found.append(float("-" if isinstance(value, (bool, str, bytes)) else value))
         except (TypeError, ValueError, OverflowError):
-            raise BadArgument(f"assert_not_worse: expected a number for {name}[{place}] but got {type(value).__name__}") from None
+            raise BadArgument(f"assert_not_worse: {name}[{place}] must be a number, got {type(value).__name__}") from None
     return found
 
 
@@ -172,14 +184,16 @@ def _not_finite(values: list[float]) -> str | None:
     return f"{values[places[0]]} for seed {places[0]} (not finite for {len(places)} of {len(values)})" if places else None
 
 
-# -- permutation tests; both ask whether the observed statistic is unusually low -------------------------------------------
+# -- permutation tests: both ask whether the observed statistic is unusually low
+# -------------------------------------------
 
 
 def _sign_flips(values: list[float], *, strict: bool) -> float:
-    """The share of sign flips that make a sum as low as it is.
+    """Return the share of sign flips that make a sum as low as the observed one.
 
-    ``strict`` tests "the mean is above 0" instead of "0 or more": all values are lowered by next to nothing, so that a flip that leaves the
-    sum as it is makes it higher. Thus values that are all the same as wanted are evidence.
+    ``strict`` tests "the mean is above 0" instead of "0 or more". It lowers all values by a tiny
+    amount, so a flip that does not change the sum makes it higher. Values that are all equal, and
+    as wanted, then count as evidence.
     """
     import numpy as np
 
@@ -194,7 +208,7 @@ def _sign_flips(values: list[float], *, strict: bool) -> float:
 
 
 def _shuffles(low: list[float], high: list[float], *, strict: bool) -> float:
-    """The share of ways to deal values out to the two groups that make Welch's t of ``low`` against ``high`` as low as it is."""
+    """Return the share of splits into two groups whose Welch's t is as low as the observed one."""
     import itertools
 
     import numpy as np
@@ -227,10 +241,10 @@ def _welch(data: Any, ways: Any) -> Any:
 
 
 def _tail(statistics: Any, observed: float, scale: float, strict: bool, *, drawn: bool) -> float:
-    """The p-value: the share of statistics that are as low as the observed one, itself included."""
+    """Return the p-value: the share of statistics that are as low as the observed one, itself included."""
     import numpy as np
 
-    slack = 1e-9 * scale  # sums of the same numbers in another order differ by rounding
+    slack = 1e-9 * scale  # sums of the same numbers in a different order differ by rounding
     if strict:
         as_low = 1 + int(np.count_nonzero(statistics < observed - slack))
     else:

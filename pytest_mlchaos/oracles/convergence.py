@@ -1,4 +1,4 @@
-"""``assert_converged``: whether a loss is finite, and low enough in time."""
+"""Judge whether a loss is finite, and low enough in time."""
 
 from __future__ import annotations
 
@@ -34,20 +34,18 @@ def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = No
 
     Raises:
         NotConverged: The loss is not finite, or not low enough in time.
-        BadArgument: There are no losses, or fewer than ``window``.
+        BadArgument: The losses are empty, or fewer than ``window``.
 
     Fidelity: one run says little about a stochastic loss. Use ``assert_not_worse`` to compare
     several seeds.
     """
     values = [_number(loss, step) for step, loss in enumerate(losses)]
     if not values:
-        raise BadArgument("assert_converged: there are no losses; return or record one a step")
+        raise BadArgument("assert_converged: losses must not be empty. Return or record one loss per step")
     if not index(window) or window > len(values):
-        raise BadArgument(
-            f"assert_converged: expected window to be from 1 to the {len(values)} losses there are but got {format_value(window)}"
-        )
+        raise BadArgument(f"assert_converged: window must be from 1 to {len(values)}, the number of losses, got {format_value(window)}")
     if by is not None and (index(by) is None or by < window - 1 or by >= len(values)):
-        raise BadArgument(f"assert_converged: expected by to be a step from {window - 1} to {len(values) - 1} but got {format_value(by)}")
+        raise BadArgument(f"assert_converged: by must be a step from {window - 1} to {len(values) - 1}, got {format_value(by)}")
     broken = next((step for step, value in enumerate(values) if not math.isfinite(value)), None)
     if broken is not None:
         count = sum(not math.isfinite(value) for value in values)
@@ -74,7 +72,7 @@ def _format_loss(value: float, below: float) -> str:
 
 
 def _distance(value: float, below: float) -> str:
-    """A loss, or how far above its bound it is: the losses themselves are the user's."""
+    """Return a loss, or how far it is above its bound if values must not be shown."""
     if shows_values():
         return format_number(value, below)
     if below <= 0:
@@ -86,4 +84,4 @@ def _number(value: Any, step: int) -> float:
     try:
         return float("-" if isinstance(value, (bool, str, bytes)) else value)
     except (TypeError, ValueError, OverflowError):
-        raise BadArgument(f"assert_converged: expected a number for the loss of step {step} but got {type(value).__name__}") from None
+        raise BadArgument(f"assert_converged: the loss of step {step} must be a number, got {type(value).__name__}") from None

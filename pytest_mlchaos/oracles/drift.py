@@ -1,6 +1,6 @@
-"""``assert_no_drift``: whether values still come from the distribution that they came from before.
+"""Judge whether values still have the distribution of a reference.
 
-Messages tell columns, statistics, shares and counts, never the values themselves.
+Messages name columns, statistics, shares and counts, never the values themselves.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ def assert_no_drift(
     level, tests = alpha / len(before), {}
     methods = {name: _method(name, before, method) for name in before}
     if isinstance(method, Mapping) and (unknown := [name for name in method if name not in before]):
-        raise BadArgument(f"assert_no_drift: method names {unknown[0]!r}, which the reference does not have{_like(unknown[0], before)}")
+        raise BadArgument(f"assert_no_drift: method= names {unknown[0]!r}, which is not in the reference{_like(unknown[0], before)}")
     for name, column in before.items():
         limit = _THRESHOLDS[methods[name]] if threshold is None else threshold
         if methods[name] != "psi" and limit >= 1:
             raise BadArgument(
-                f"assert_no_drift: expected threshold below 1 for method {methods[name]!r}, whose statistic is at most 1, but got {limit:g}"
+                f"assert_no_drift: threshold must be below 1 for method={methods[name]!r}, whose statistic is at most 1, got {limit:g}"
             )
         tests[name] = _Test(methods[name], limit, alpha, level, bins)
         _check_reference(_label(name, before), column, tests[name])
@@ -99,7 +99,7 @@ class _Test:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Finding:
-    """What a test said of one column; ``p`` is 0 for what is wrong beyond any statistic."""
+    """The result of a test of one column. ``p`` is 0 if no statistic is needed to see the drift."""
 
     column: str
     text: str
@@ -112,11 +112,11 @@ class _Finding:
 
 def _check(alpha: Any, threshold: Any, bins: Any) -> None:
     if not _is_number(alpha) or not 0 < alpha < 1:
-        raise BadArgument(f"assert_no_drift: expected alpha to be between 0 and 1 but got {format_value(alpha)}")
+        raise BadArgument(f"assert_no_drift: alpha must be between 0 and 1, got {format_value(alpha)}")
     if threshold is not None and (not _is_number(threshold) or not 0 <= threshold < float("inf")):
-        raise BadArgument(f"assert_no_drift: expected threshold to be 0 or more but got {format_value(threshold)}")
+        raise BadArgument(f"assert_no_drift: threshold must be 0 or more, got {format_value(threshold)}")
     if index(bins) is None or not 2 <= bins <= 100:
-        raise BadArgument(f"assert_no_drift: expected bins to be from 2 to 100 but got {format_value(bins)}")
+        raise BadArgument(f"assert_no_drift: bins must be from 2 to 100, got {format_value(bins)}")
 
 
 def _is_number(value: Any) -> bool:
@@ -140,10 +140,10 @@ def _method(name: Any, columns: Mapping[Any, ColumnValues], method: str | Mappin
     if how is None:
         return "ks" if column.kind == "numbers" else "chi2"
     if how not in _THRESHOLDS:
-        raise BadArgument(f"assert_no_drift: expected method to be 'ks', 'psi' or 'chi2' but got {format_value(how)}")
+        raise BadArgument(f"assert_no_drift: method must be 'ks', 'psi' or 'chi2', got {format_value(how)}")
     if how == "ks" and column.kind != "numbers":
         raise BadArgument(
-            f"assert_no_drift: {_label(name, columns)} holds {column.kind}; method='ks' takes numbers: give 'chi2' or 'psi' for it"
+            f"assert_no_drift: {_label(name, columns)} holds {column.kind}, but method='ks' takes numbers. Give 'chi2' or 'psi' for it"
         )
     return how
 
@@ -155,13 +155,13 @@ def _check_reference(called: str, column: ColumnValues, test: _Test) -> None:
     if trouble is None and smallest_p(n, n) > test.level:
         trouble = f"has {n} values, too few to show a drift at this alpha"
     if trouble is None and test.method == "psi" and most_bins(n, n, test.threshold, test.level, test.bins) is None:
-        trouble = f"has {n} values, of which chance alone makes a PSI above {test.threshold:g}; give method='ks' or a higher threshold"
+        trouble = f"has {n} values, so few that chance alone makes a PSI above {test.threshold:g}. Give method='ks' or a higher threshold"
     if trouble is not None:
-        raise BadArgument(f"assert_no_drift: nothing can be judged against this reference: {called} {trouble}")
+        raise BadArgument(f"assert_no_drift: this reference cannot be used: {called} {trouble}")
 
 
 def _trouble(column: ColumnValues) -> str | None:
-    """Why a column cannot be judged at all, or None."""
+    """Return why a column cannot be judged, or None."""
     if not column.rows:
         return "is empty"
     if column.missing:
@@ -185,7 +185,7 @@ def _uncountable(column: ColumnValues) -> str | None:
     distinct = len(set(_as_list(column)))
     if distinct <= max(2, column.rows / 2):
         return None
-    return f"has {distinct} different values in {column.rows} rows, too many to be categories; give method='ks' for numbers"
+    return f"has {distinct} different values in {column.rows} rows, too many to be categories. For numbers, give method='ks'"
 
 
 # -- one column ----------------------------------------------------------------------------------------------------------
@@ -194,18 +194,19 @@ def _uncountable(column: ColumnValues) -> str | None:
 def _columns_that_differ(before: Mapping[Any, ColumnValues], after: Mapping[Any, ColumnValues]) -> list[_Finding]:
     if (None in before) != (None in after):
         forms = ("a single column", "a table")[:: 1 if None in after else -1]
-        return [_Finding("current", f"is {forms[0]} where the reference is {forms[1]}")]
+        return [_Finding("current", f"is {forms[0]}, but the reference is {forms[1]}")]
     gone = [_Finding(_label(name, before), "is missing") for name in before if name not in after]
     return gone + [_Finding(_label(name, after), "is not in the reference") for name in after if name not in before]
 
 
 def _judge(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
-    # What follows a fault is the subject's failure, and no mistake in the test.
+    # A fault has changed these data, so a problem is the subject's failure, not a mistake in the
+    # test.
     trouble = _trouble(after)
     if trouble is not None:
         return _Finding(called, f"cannot be judged: it {trouble}")
     if after.kind != before.kind:
-        return _Finding(called, f"holds {after.kind} where the reference holds {before.kind}")
+        return _Finding(called, f"holds {after.kind}, but the reference holds {before.kind}")
     if smallest_p(len(before.values), len(after.values)) > test.level:
         return _Finding(called, f"cannot be judged: {_sizes(before, after)} are too few to show a drift at this alpha")
     return {"ks": _by_ks, "chi2": _by_chi2, "psi": _by_psi}[test.method](called, before, after, test)
@@ -236,11 +237,11 @@ def _above(test: _Test) -> str:
 
 
 def _describe_shift(a: Any, b: Any) -> str:
-    """Where sorted numbers went, in units of their own spread: no value is shown."""
+    """Describe how sorted numbers moved, in units of their own spread. No value is shown."""
     a, b = a.astype("f8"), b.astype("f8")
     unit = float(a.std())
-    if not unit:  # whole numbers that lie closer together than floats of their size
-        return "moved by less than floats can tell, or from values that floats cannot tell apart"
+    if not unit:  # whole numbers that are closer together than floats of their size
+        return "moved by less than the precision of floats"
     moves = {"mean": b.mean() - a.mean()}
     for share, name in ((0.05, "5 % quantile"), (0.5, "median"), (0.95, "95 % quantile")):
         moves[name] = b[int(share * (len(b) - 1))] - a[int(share * (len(a) - 1))]
@@ -265,7 +266,7 @@ def _as_list(column: ColumnValues) -> list[Any]:
 
 
 def _shares(counts: Any) -> str:
-    """Which category changed its share most, by its rank: its name is data."""
+    """Name the category whose share changed most, by its rank, because its name is data."""
     shares = counts / counts.sum(1, keepdims=True)
     most = int(abs(shares[1] - shares[0]).argmax())
     unseen = int(((counts[0] == 0) * counts[1]).sum())
@@ -294,7 +295,7 @@ def _by_psi(called: str, before: ColumnValues, after: ColumnValues, test: _Test)
 
 
 def _most_frequent(counts: Any, bins: int) -> Any:
-    """The categories that are most frequent in both samples together, and one group of all others."""
+    """Return the most frequent categories of both samples together, and one group of all others."""
     import numpy as np
 
     order = np.argsort(-counts.sum(0), kind="stable")
@@ -307,7 +308,10 @@ def _most_frequent(counts: Any, bins: int) -> Any:
 
 
 def _significant(findings: list[_Finding], alpha: float, columns: int) -> list[_Finding]:
-    """Holm (1979): the smallest p is held against alpha / columns, the next against alpha / (columns - 1), and so on."""
+    """Return the significant findings by Holm's method (1979).
+
+    The smallest p is compared with alpha / columns, the next with alpha / (columns - 1), and so on.
+    """
     kept = []
     for rank, finding in enumerate(sorted(findings, key=lambda finding: finding.p)):
         if finding.p > alpha / max(1, columns - rank):

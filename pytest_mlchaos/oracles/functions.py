@@ -1,4 +1,4 @@
-"""Compare functions, methods and classes: by what they are made of, never by their names alone."""
+"""Compare functions, methods and classes by their content, not by their names alone."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def is_code(value: Any) -> bool:
 
 
 def is_local(value: Any) -> bool:
-    """Return True for what a call has defined: its name says little about it."""
+    """Return True for something that a call has defined. Its name says little about it."""
     return "<" in getattr(value, "__qualname__", "")
 
 
 def code_differences(a: Any, b: Any, path: str, compare: Compare) -> Iterator[str]:
-    """How two of one type differ. ``compare`` compares what they hold."""
+    """Yield the differences between two objects of one type. ``compare`` compares what they hold."""
     if isinstance(a, types.FunctionType):
         yield from _functions(a, b, path, compare)
     elif isinstance(a, types.MethodType):
@@ -51,7 +51,10 @@ def code_differences(a: Any, b: Any, path: str, compare: Compare) -> Iterator[st
 
 
 def class_differences(a: type, b: type, path: str, compare: Compare) -> Iterator[str]:
-    """How two classes differ; those of a module by their name, those that a call has made by all that is in them."""
+    """Yield the differences between two classes.
+
+    Classes of a module are compared by name. Classes that a call has made are compared by content.
+    """
     if a is b:
         return
     if _name(a) != _name(b):
@@ -62,7 +65,7 @@ def class_differences(a: type, b: type, path: str, compare: Compare) -> Iterator
 
 
 def _members(cls: type) -> dict[str, Any]:
-    """What a class body has defined; slots are told by their names."""
+    """Return the definitions in a class body. Slots are compared by their names."""
     return {
         name: None if isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)) else value
         for name, value in vars(cls).items()
@@ -83,14 +86,14 @@ def _name(value: Any) -> tuple[Any, Any]:
 
 
 def _code(code: types.CodeType) -> tuple[Any, ...]:
-    """All of a code object but where it stands in its file."""
+    """Return all of a code object except its position in its file."""
     constants = tuple(_code(one) if isinstance(one, types.CodeType) else (type(one), repr(one)) for one in code.co_consts)
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
     return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, counts
 
 
 def _cells(function: Any) -> dict[str, Any]:
-    """What a function has closed over, by name; a cell without content is left out."""
+    """Return the variables of a closure by name. Leave out cells without content."""
     found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:

@@ -1,4 +1,4 @@
-"""``assert_same_state``: whether two states are the same, and where they first differ.
+"""Judge whether two states are equal, and find where they first differ.
 
 Messages name paths, shapes, dtypes, counts and differences, never the values themselves.
 """
@@ -58,17 +58,20 @@ def first_difference(
     through_files: bool = False,
     across_ranks: bool = False,
 ) -> str | None:
-    """The first difference in words, or None.
+    """Return the first difference in words, or None.
 
-    ``through_files``: one of the two may have been in a file, whose format does not keep each type: JSON makes a list of a tuple, NumPy an
-    array of a number. Then what holds the same is the same.
-    ``across_ranks``: the two are of different ranks, so that their shards of a tensor may be different pieces of it.
+    ``through_files`` is True if one of the two may come from a file, whose format does not keep
+    each type. JSON turns a tuple into a list, and NumPy turns a number into an array. Then only the
+    content is compared.
+
+    ``across_ranks`` is True if the two come from different ranks. Their shards of a tensor may then
+    be different pieces of it.
     """
     return next(_Comparison(rtol, atol, through_files, across_ranks).differences(actual, expected, name), None)
 
 
 def _is_instance(library: str, kind: str, value: object) -> bool:
-    """``isinstance(value, library.kind)`` without importing the library."""
+    """Return ``isinstance(value, library.kind)`` without an import of the library."""
     cls = getattr(sys.modules.get(library), kind, None)
     return cls is not None and isinstance(value, cls)
 
@@ -82,11 +85,11 @@ def _is_number(value: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """What the plainest of file formats would keep of it: a number, a text, a list."""
+    """Return what the plainest file format would keep of a value: a number, a text or a list."""
     if isinstance(value, bool) or _is_instance("numpy", "bool_", value):
         return int(value)
     if _is_instance("numpy", "ndarray", value) or _is_instance("torch", "Tensor", value):
-        return value.tolist()  # a number, where it has no dimension
+        return value.tolist()  # a number, if it has no dimension
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "popleft") or (isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))):
@@ -95,13 +98,13 @@ def _plain(value: Any) -> Any:
 
 
 def _is_same_leaf(a: Any, b: Any) -> bool:
-    """Return True for one object, and for equal values of a built-in type that holds no others."""
+    """Return True for one object, and for equal values of a built-in type without content."""
     return a is b or (type(a) in _LEAVES and type(a) is type(b) and bool(a == b))
 
 
 @dataclasses.dataclass
 class _Comparison:
-    """One walk over two states, in step."""
+    """Walk over two states in step."""
 
     rtol: float
     atol: float
@@ -112,11 +115,12 @@ class _Comparison:
     def differences(self, a: Any, b: Any, path: str) -> Iterator[str]:
         if _is_same_leaf(a, b):
             return
-        # What many objects share (the data set that each sample belongs to) is compared once. A cycle ends here, too.
+        # Compare only once what many objects share, for example the data set of each sample. This
+        # also ends a cycle.
         pair = (id(a), id(b))
         if pair in self._compared:
             return
-        self._compared[pair] = a, b  # kept, so that no other object gets the same number
+        self._compared[pair] = a, b  # keep the pair alive, so that no other object gets the same id
         yield from self._dispatch(a, b, path)
 
     def _dispatch(self, a: Any, b: Any, path: str) -> Iterator[str]:
@@ -150,7 +154,7 @@ class _Comparison:
             yield from self._sequences(list(a), list(b), path)
         elif callable(getattr(a, "state_dict", None)) and not isinstance(a, type):
             yield from self.differences(a.state_dict(), b.state_dict(), path)
-            if callable(getattr(a, "named_buffers", None)):  # those that no checkpoint holds count too
+            if callable(getattr(a, "named_buffers", None)):  # include the buffers that no checkpoint holds
                 yield from self.differences(dict(a.named_buffers()), dict(b.named_buffers()), f"{path}.buffers")
         elif dataclasses.is_dataclass(a) and not isinstance(a, type):
             for field in dataclasses.fields(a):
@@ -159,7 +163,7 @@ class _Comparison:
             yield from self._others(a, b, path)
 
     def _are_one_class(self, a: type, b: type) -> bool:
-        """Whether a function that was called twice has made one class twice."""
+        """Return True if two calls of one function made the two classes."""
         return is_local(a) and is_local(b) and next(class_differences(a, b, "", self.differences), None) is None
 
     def _numbers(self, a: Any, b: Any, path: str) -> Iterator[str]:
@@ -205,7 +209,7 @@ class _Comparison:
                 yield from self.differences(x, y, f"{path}[{key_text(key, place, len(b), names=names)}]")
 
     def _sequences(self, a: Sequence[Any], b: Sequence[Any], path: str) -> Iterator[str]:
-        # An entry that is missing in front moves all others: their differences would say nothing.
+        # A missing entry at the start shifts all others, so their differences would say nothing.
         if len(a) != len(b):
             yield f"{path}: {len(a)} entries instead of {len(b)}"
         for place, (x, y) in enumerate(zip(a, b, strict=False)):
@@ -239,16 +243,20 @@ class _Comparison:
         if missing.any():
             yield f"{path}[{int(missing.argmax())}]: {int(missing.sum())} of {len(a)} entries are missing on one side only"
             return
-        # Integers with gaps would become floats.
+        # Integers with missing values would become floats.
         dtype = object if empty.any() and hasattr(b.dtype, "na_value") else None
         yield from self._arrays(a.to_numpy(dtype), b.to_numpy(dtype), path)
 
     def _others(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        """Objects are the same when they say so, or when all that they hold is: what pickle would keep, or their attributes."""
+        """Compare two objects by their ``==``, or else by what they hold.
+
+        They hold what pickle would keep, or their attributes.
+        """
         if is_code(a):
             yield from code_differences(a, b, path, self.differences)
             return
-        if callable(a) and hasattr(a, "__wrapped__") and hasattr(b, "__wrapped__"):  # a cache, or a decorator's own object
+        # a cache, or an object of a decorator's own class
+        if callable(a) and hasattr(a, "__wrapped__") and hasattr(b, "__wrapped__"):
             inner = next(self.differences(a.__wrapped__, b.__wrapped__, path), None)
             if inner is not None:
                 yield inner
@@ -298,7 +306,7 @@ class _Comparison:
                 yield f"{path}{first}: {int(wrong.sum())} of {a.size} entries differ ({a.dtype}{list(a.shape)})"
 
     def _cells(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        """Arrays of objects, cell by cell."""
+        """Compare arrays of objects, cell by cell."""
         import numpy as np
 
         places = ((next(self.differences(a[place], b[place], f"{path}{list(place)}"), None)) for place in np.ndindex(a.shape))
@@ -309,7 +317,7 @@ class _Comparison:
     def _tensors(self, a: Any, b: Any, path: str) -> Iterator[str]:
         try:
             found = list(itertools.islice(self._tensors_of_one_kind(a, b, path), 1))
-        except Exception as error:  # noqa: BLE001  # a subclass may raise anything, and a comparison must not end in that
+        except Exception as error:  # noqa: BLE001  # A subclass may raise anything, and that must not end the comparison.
             found = [f"{path}: two tensors of type {_type(a)} ({_tensor_type(b)}), which cannot be compared ({type(error).__name__})"]
         yield from found
 
@@ -328,14 +336,14 @@ class _Comparison:
             yield from self._values(a, b, path)
 
     def _shards(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        """Tensors of which each rank holds a part: whether they are laid out alike, and the parts."""
+        """Compare tensors of which each rank holds a part: their layouts, then the parts."""
         if a.shape != b.shape or a.dtype != b.dtype or a.placements != b.placements:
             yield f"{path}: {_tensor_type(a)} {a.placements} instead of {_tensor_type(b)} {b.placements}"
         elif not (self.across_ranks and _piece(a) != _piece(b)):
             yield from self.differences(a.to_local(), b.to_local(), f"{path}.to_local()")
 
     def _wrappers(self, a: Any, b: Any, path: str) -> Iterator[str]:
-        """Tensors that are made of others, as quantized weights are of integers and scales."""
+        """Compare tensors that consist of others, as quantized weights consist of integers and scales."""
         (names, context), (expected_names, expected) = a.__tensor_flatten__(), b.__tensor_flatten__()
         yield from self.differences((type(a).__qualname__, list(names)), (type(b).__qualname__, list(expected_names)), path)
         for name in names:
@@ -353,7 +361,7 @@ class _Comparison:
 
 
 def _is_sharded(tensor: Any) -> bool:
-    """Whether it is a DTensor: of each, a rank holds a part."""
+    """Return True for a DTensor, of which each rank holds a part."""
     return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
 
 
@@ -362,13 +370,19 @@ def _is_wrapper(tensor: Any) -> bool:
 
 
 def _piece(tensor: Any) -> tuple[Any, ...]:
-    """Which part of a sharded tensor this rank holds: its coordinate in each dimension of the mesh but those that hold copies."""
+    """Return which part of a sharded tensor this rank holds.
+
+    This is its coordinate in each dimension of the mesh, except dimensions that hold copies.
+    """
     coordinate = tensor.device_mesh.get_coordinate() or ()
     return tuple(place for place, placement in zip(coordinate, tensor.placements, strict=True) if not placement.is_replicate())
 
 
 def _dense(torch: Any, tensor: Any) -> Any:
-    """A tensor's values as a NumPy array, floating-point ones as wide as may be. Raises TypeError where it holds none."""
+    """Return a tensor's values as a NumPy array, floats in the widest type.
+
+    Raise ``TypeError`` if it holds no values.
+    """
     tensor = tensor.detach()
     if type(tensor) is not torch.Tensor:
         tensor = tensor.as_subclass(torch.Tensor)
@@ -380,17 +394,18 @@ def _dense(torch: Any, tensor: Any) -> Any:
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     if tensor.numel() and not tensor.untyped_storage().nbytes():
-        raise TypeError("its storage was freed, as a sharded model's is")  # reading it would end the process
+        raise TypeError("its storage was freed, as a sharded model's is")  # reading it would crash the process
     wide = torch.complex128 if tensor.is_complex() else torch.float64 if tensor.is_floating_point() else None
     try:
         tensor = tensor if wide is None else tensor.to(wide)
         return tensor.resolve_conj().resolve_neg().numpy()
-    except (RuntimeError, TypeError, NotImplementedError):  # no arithmetic is defined for some types of a few bits
+    # torch defines no arithmetic for some types of a few bits
+    except (RuntimeError, TypeError, NotImplementedError):
         return tensor.contiguous().view(torch.uint8).numpy()
 
 
 def _truth(answer: object) -> bool:
-    """Whether a comparison says yes; one that gives an array or an error says nothing."""
+    """Return the result of a comparison. An array or an error counts as False."""
     try:
         return bool(answer)
     except (ValueError, TypeError, RuntimeError):
@@ -398,7 +413,7 @@ def _truth(answer: object) -> bool:
 
 
 def _state_of(value: Any) -> dict[str, Any] | None:
-    """What an object holds: its attributes, and its state by its own account (generators, foreign types)."""
+    """Return what an object holds: its attributes, and the state that it gives to pickle."""
     cls = type(value)
     own = any(getattr(cls, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__"))
     attributes = {**getattr(value, "__dict__", {}), **{name: getattr(value, name) for name in _slots(value) if hasattr(value, name)}}
@@ -426,7 +441,7 @@ def _tensor_type(tensor: Any) -> str:
 
 
 def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype: str = "") -> Iterator[str]:
-    """Where two arrays of one shape and dtype differ by more than allowed."""
+    """Yield where two arrays of one shape and dtype differ by more than allowed."""
     same = (a == b) | ((a != a) & (b != b))
     if same.all():
         return
@@ -448,12 +463,15 @@ def _numeric(np: Any, a: Any, b: Any, rtol: float, atol: float, path: str, dtype
 
 
 def _amount(gap: float) -> str:
-    """In words; integers are exact on any machine."""
+    """Format a difference. Integers are exact on any machine."""
     return str(gap) if isinstance(gap, int) else format_number(gap)
 
 
 def _most(np: Any, a: Any, b: Any, gap: Any) -> str:
-    """The largest finite difference of entries; in percent where a number would tell a value."""
+    """Return the largest finite difference of entries.
+
+    It is a percentage if a number would reveal a value.
+    """
     gap = np.abs(gap).astype("f8")
     finite = np.isfinite(gap)
     sizes = [np.abs(side[finite].astype("c16" if side.dtype.kind == "c" else "f8")) for side in (a, b)]

@@ -1,6 +1,7 @@
-"""Two-sample statistics on NumPy alone: the distance of two distributions, and how likely chance makes it so large.
+"""Compute two-sample statistics with NumPy alone, and their p-values.
 
-Each is a few lines of a published formula; the tests hold them against SciPy and against simulation.
+Each function is a few lines of a published formula. The tests compare them with SciPy and with
+simulations.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from typing import Any
 __all__ = ["bin_counts", "category_counts", "chi2_sf", "chi2_test", "ks_distance", "ks_p", "most_bins", "psi", "smallest_p"]
 
 EXACT_PRODUCT, EXACT_TOTAL = 1_000_000, 10_000
-"""Up to these the p-value of KS is exact: at most some 50 ms."""
+"""Up to these sizes the p-value of KS is exact, which takes at most about 50 ms."""
 MAX_EDGE_SAMPLES = 65_536
-"""Reference values that the edges of bins are taken from: more would move an edge by a few thousandths of a bin."""
+"""The number of reference values that give the edges of bins.
+
+More values would move an edge by a few thousandths of a bin.
+"""
 MIN_EXPECTED_COUNT = 5.0
-"""The expected count from which on the chi-squared approximation is trusted (Cochran 1954)."""
+"""The smallest expected count for which the chi-squared approximation is used (Cochran 1954)."""
 SHUFFLES = 9_999
 FEW = 1_000
 MOST_SHUFFLED = 200
-"""Categories up to which a permutation test is run: 0.3 s."""
+"""The largest number of categories for a permutation test, which then takes 0.3 s."""
 
 
 def smallest_p(n: int, m: int) -> float:
-    """The smallest p-value that samples of n and m values can give, when they are entirely apart."""
+    """Return the smallest p-value of two samples of n and m values that do not overlap at all."""
     log_ways = math.lgamma(n + m + 1) - math.lgamma(n + 1) - math.lgamma(m + 1)
     return 2 * math.exp(-log_ways)
 
@@ -34,32 +38,38 @@ def smallest_p(n: int, m: int) -> float:
 
 
 def ks_distance(a: Any, b: Any) -> float:
-    """The largest distance between two empirical distribution functions; both samples are sorted."""
+    """Return the largest distance between two empirical distribution functions of sorted samples."""
     import numpy as np
 
     if len(a) > len(b):
         a, b = b, a
     steps = np.arange(len(a) + 1) / len(a)
-    # Within ties the first and the last of equal values give the extremes; those between lie inside.
+    # Among equal values, the first and the last give the extremes.
     above = steps[1:] - np.searchsorted(b, a, "right") / len(b)
     below = np.searchsorted(b, a, "left") / len(b) - steps[:-1]
     return float(max(above.max(), below.max(), 0.0))
 
 
 def ks_p(distance: float, a: Any, b: Any) -> float:
-    """The chance of such a distance between two samples (sorted) of one distribution: exact for small ones, ties included."""
+    """Return the probability of such a distance between two sorted samples of one distribution.
+
+    It is exact for small samples, ties included.
+    """
     n, m = len(a), len(b)
     if n * m <= EXACT_PRODUCT and n + m <= EXACT_TOTAL:
         return _ks_exact(distance, a, b)
-    # Stephens (1970), J. R. Statist. Soc. B 32: good from n*m/(n+m) = 4 on. Ties make it too large, never too small.
+    # Stephens (1970), J. R. Statist. Soc. B 32: accurate for n*m/(n+m) >= 4. With ties, p is too
+    # large, never too small.
     root = math.sqrt(n * m / (n + m))
     return _kolmogorov_sf((root + 0.12 + 0.11 / root) * distance)
 
 
 def _ks_exact(distance: float, a: Any, b: Any) -> float:
-    """Walk over all orders of the values, as lattice paths, and add up those that stray (Schröer and Trenkler 1995).
+    """Sum the probabilities of all orders of the values, as lattice paths, that stray from the
+    diagonal.
 
-    Where values tie, only the end of the tie is looked at: this is the distribution given the values that there are.
+    Only the end of a tie is checked, so this is the distribution for the given values. Source:
+    Schröer and Trenkler (1995).
     """
     import numpy as np
 
@@ -69,7 +79,8 @@ def _ks_exact(distance: float, a: Any, b: Any) -> float:
     pooled = np.sort(np.concatenate([a, b]))
     ends = np.append(pooled[1:] != pooled[:-1], True).tolist()
     taken = np.arange(n + 1)
-    inside = np.zeros(n + 1)  # the chance to have come here, with so many values of a, and never strayed
+    # the probability to reach this point, with this many values of a, and never to have strayed
+    inside = np.zeros(n + 1)
     inside[0], strayed = 1.0, 0.0
     limit = round(distance * n * m) - 0.5
     for seen in range(n + m):
@@ -85,7 +96,7 @@ def _ks_exact(distance: float, a: Any, b: Any) -> float:
 
 
 def _kolmogorov_sf(x: float) -> float:
-    """The limit distribution of Kolmogorov (1933)."""
+    """Return the limit distribution of Kolmogorov (1933)."""
     if x < 0.2:
         return 1.0  # within 1e-12
     return min(1.0, max(0.0, 2 * math.fsum((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 31))))
@@ -95,7 +106,10 @@ def _kolmogorov_sf(x: float) -> float:
 
 
 def category_counts(a: Sequence[Any], b: Sequence[Any]) -> Any:
-    """An array of two rows: how often each category occurs in each sample, the most frequent in ``a`` first, unseen ones last."""
+    """Return an array of two rows: the count of each category in each sample.
+
+    The most frequent in ``a`` comes first, and those that it lacks come last.
+    """
     import numpy as np
 
     one, other = Counter(a), Counter(b)
@@ -104,17 +118,18 @@ def category_counts(a: Sequence[Any], b: Sequence[Any]) -> Any:
 
 
 def _chi2_statistic(counts: Any) -> float:
-    """Pearson's statistic of a table of counts (two rows)."""
+    """Return Pearson's statistic of a table of counts with two rows."""
     expected = counts.sum(1, keepdims=True) * counts.sum(0) / counts.sum()
     return float((((counts - expected) ** 2) / expected).sum())
 
 
 def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
-    """(statistic, p-value) of two samples having one distribution; None where there is nothing but rare categories.
+    """Return the statistic and the p-value for two samples of one distribution.
 
-    With rare categories in up to 1,000 values the p-value is that of a permutation test: exact but for its 9,999 random shuffles
-    (more for small levels), always the same ones. In larger samples categories too rare for the approximation share one
-    group, whichever sample they are from.
+    Return None if all categories are rare. With rare categories in up to 1,000 values, the p-value
+    comes from a permutation test. It is exact except for its 9,999 random shuffles (more for small
+    levels), which are the same in each run. In larger samples, all categories that are too rare for
+    the approximation form one group.
     """
     import numpy as np
 
@@ -131,7 +146,7 @@ def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
 
 
 def _permutation_test(counts: Any, level: float) -> tuple[float, float]:
-    """Pearson's statistic, and how often dealing the values out to the samples at random makes it as large."""
+    """Return Pearson's statistic, and the share of random splits of the values that reach it."""
     import numpy as np
 
     total = counts.sum(0)
@@ -140,13 +155,13 @@ def _permutation_test(counts: Any, level: float) -> tuple[float, float]:
     row = np.random.default_rng(0).multivariate_hypergeometric(total, int(counts[0].sum()), size=shuffles, method="marginals")
     share = counts.sum(1) / counts.sum()
     expected = total * share[0]
-    # Both rows deviate by the same number, so one row tells the statistic of both.
+    # Both rows deviate by the same number, so one row gives the statistic of both.
     shuffled = ((row - expected) ** 2 / total).sum(1) / (share[0] * share[1])
     return statistic, float((1 + np.count_nonzero(shuffled >= statistic * (1 - 1e-9))) / (1 + shuffles))
 
 
 def chi2_sf(x: float, degrees: int) -> float:
-    """The upper tail of the chi-squared distribution (Abramowitz and Stegun 26.4.4 and 26.4.5)."""
+    """Return the upper tail of the chi-squared distribution (Abramowitz and Stegun 26.4.4, 26.4.5)."""
     if x <= 0:
         return 1.0
     half, odd = x / 2, degrees % 2
@@ -159,7 +174,10 @@ def chi2_sf(x: float, degrees: int) -> float:
 
 
 def bin_counts(reference: Any, current: Any, bins: int) -> Any:
-    """An array of two rows: how many values of each sample lie in the quantile bins of the reference; ends are open."""
+    """Return an array of two rows: the counts of each sample in the quantile bins of the reference.
+
+    The first and the last bin are open.
+    """
     import numpy as np
 
     sample = reference
@@ -169,14 +187,17 @@ def bin_counts(reference: Any, current: Any, bins: int) -> Any:
     highest = reference.max()
     edges = np.unique(ranked[[len(ranked) * k // bins - 1 for k in range(1, bins) if len(ranked) * k // bins]])
     edges = edges[edges < highest]
-    if not len(edges):  # most values are the highest
+    if not len(edges):  # more than half of the values are the highest
         edges = reference[reference < highest].max(keepdims=True)
     # Counting by comparison is five times as fast as a binary search for each value.
     return np.array([np.diff([0, *(np.count_nonzero(values <= edge) for edge in edges), len(values)]) for values in (reference, current)])
 
 
 def psi(counts: Any) -> float:
-    """The population stability index; half a value is added to each bin (Jeffreys' prior), so that none is empty."""
+    """Return the population stability index.
+
+    Each bin gets half a value more (Jeffreys' prior), so that none is empty.
+    """
     import numpy as np
 
     shares = (counts + 0.5) / (counts.sum(1, keepdims=True) + 0.5 * counts.shape[1])
@@ -184,10 +205,12 @@ def psi(counts: Any) -> float:
 
 
 def most_bins(n: int, m: int, threshold: float, alpha: float, most: int) -> int | None:
-    """The most bins in which chance alone exceeds the threshold no more often than alpha; None where not even two do.
+    """Return the largest number of bins in which chance exceeds the threshold with at most
+    ``alpha``.
 
-    Without drift, PSI / (1/n + 1/m) follows a chi-squared distribution with one degree less than there are bins
-    (Yurdakul 2018, "Statistical properties of population stability index").
+    Return None if not even two bins do. Without drift, PSI / (1/n + 1/m) follows a chi-squared
+    distribution with one degree of freedom fewer than bins (Yurdakul 2018, "Statistical properties
+    of population stability index").
     """
     scaled = threshold / (1 / n + 1 / m)
     return next((bins for bins in range(most, 1, -1) if chi2_sf(scaled, bins - 1) <= alpha), None)

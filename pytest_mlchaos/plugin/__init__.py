@@ -1,4 +1,7 @@
-"""pytest's hooks: options, marks, the fixture, the journal's way home. Everything heavy is imported by the first chaos test."""
+"""Implement pytest's hooks: options, marks, the fixture, and the journal.
+
+Each pytest session loads this module, so heavy modules are imported by the first chaos test.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +35,19 @@ _trials: pytest.StashKey[test_runner.Trials] = pytest.StashKey()
 _began: pytest.StashKey[list[float]] = pytest.StashKey()
 
 NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
-"""Errors about the test, not about its subject: ``xfail`` does not hide them."""
+"""Errors about the test, not about its subject. ``xfail`` does not hide them."""
 
 _MARKS = (
-    "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): break the code under test; written as a decorator, "
-    "@chaos.gpu_oom(at=7). `pytest --mlchaos-faults` lists the faults. Select with -m mlchaos or -m \"mlchaos(fault='gpu_oom')\".",
-    f"mlchaos_settings({', '.join(Settings.table())}): how one chaos test is explored; written as @chaos.settings(...).",
+    "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): inject a fault into the code under test. "
+    "Write it as a decorator: @chaos.gpu_oom(at=7). `pytest --mlchaos-faults` lists the faults. "
+    "Select with -m mlchaos or -m \"mlchaos(fault='gpu_oom')\".",
+    f"mlchaos_settings({', '.join(Settings.table())}): the settings of one chaos test. Write them as @chaos.settings(...).",
 )
-_SHOW_VALUES = "show keys, values and error messages in reports, which may hold data of the user's"
+_SHOW_VALUES = "show keys, values and error messages in reports, which may contain your data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options: those of ``Settings``, on the command line and in the ini file, and a few more."""
+    """Add the options of ``Settings``, each on the command line and in the ini file, and a few more."""
     group = parser.getgroup("mlchaos", "chaos tests of machine-learning code (pytest-mlchaos)")
     for name, setting in Settings.table().items():
         optional: dict[str, Any] = {} if setting.implied is None else {"nargs": "?", "const": setting.implied}
@@ -58,10 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--mlchaos-keep-state",
         dest="mlchaos_keep_state",
         metavar="DIR",
-        help="leave the crash states that a report names in DIR",
+        help="keep the crash states that a report names in DIR",
     )
     group.addoption("--mlchaos-off", dest="mlchaos_off", action="store_true", help="run chaos tests without any fault")
-    group.addoption("--mlchaos-faults", dest="mlchaos_faults", action="store_true", help="show the faults that there are, and exit")
+    group.addoption("--mlchaos-faults", dest="mlchaos_faults", action="store_true", help="list all faults, and exit")
     group.addoption("--mlchaos-journal", dest="mlchaos_journal", metavar="FILE", help="write the faults that struck to FILE, as JSON lines")
     group.addoption("--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES)
     parser.addini("mlchaos_show_values", f"{_SHOW_VALUES} (as --mlchaos-show-values)", "bool", False)
@@ -69,11 +73,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks; stop at a bad command line or ini file."""
+    """Declare the marks. Stop at a bad command line or ini file."""
     config.stash[_mark] = interrupts.count_open()
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
-    config.add_cleanup(functools.partial(show_values, shows_values()))  # of a session around this one
+    # A session inside a test of a different session must restore that session's choice.
+    config.add_cleanup(functools.partial(show_values, shows_values()))
     show_values(bool(config.getoption("mlchaos_show_values") or config.getini("mlchaos_show_values")))
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
@@ -87,7 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_outputs(config: pytest.Config) -> None:
-    """Stop if a file or directory that is written at the end cannot be, or a pattern would protect nothing."""
+    """Raise a usage error if an output path is not writable, or if a production pattern is wrong."""
     journal, keep = config.getoption("mlchaos_journal"), config.getoption("mlchaos_keep_state")
     try:
         check_patterns(config.getini("mlchaos_production"))
@@ -102,7 +107,7 @@ def _check_outputs(config: pytest.Config) -> None:
 def _check_writable(option: str, given: str, what: str) -> None:
     path = Path(given).absolute()
     if not given.strip() or (path.exists() and path.is_dir() != (what == "a directory")):
-        raise BadArgument(f"{option}: expected {what} but {given!r} is {'empty' if not given.strip() else 'not one'}")
+        raise BadArgument(f"{option} must be {what}, got {repr(given) if given.strip() else 'an empty name'}")
     try:
         folder = path if what == "a directory" else path.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,12 +118,16 @@ def _check_writable(option: str, given: str, what: str) -> None:
 
 
 def _configured(config: pytest.Config) -> bool:
-    """Whether any setting comes from the command line or the ini file."""
+    """Return True if any setting comes from the command line or the ini file."""
     return any(config.getoption(f"mlchaos_{name}") is not None or config.getini(f"mlchaos_{name}") for name in Settings.table())
 
 
 def _check(config: pytest.Config, late: bool) -> None:
-    """Read settings and replay once, so that a mistake ends the session; a fault may be registered until tests are collected."""
+    """Read the settings and the replay once, so that a mistake ends the session.
+
+    A conftest file may register faults until the tests are collected, so an unknown fault is only
+    an error if ``late``.
+    """
     from .marks import replayed_schedule, settings_of
 
     try:
@@ -132,25 +141,25 @@ def _check(config: pytest.Config, late: bool) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config) -> None:
-    """All faults are registered now: a replay of one that does not exist is a mistake."""
+    """Check the replay again: all faults are registered now."""
     if config.getoption("mlchaos_replay") is not None and not hasattr(config, "workerinput"):
         _check(config, late=True)
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """``--mlchaos-faults``: print the catalogue and leave."""
+    """Print the catalogue of faults and exit, for ``--mlchaos-faults``."""
     if not config.getoption("mlchaos_faults"):
         return None
     from .. import faults
     from ..reports.catalogue import catalogue
 
     faults.load()
-    print(catalogue())  # noqa: T201  # it is what was asked for
+    print(catalogue())  # noqa: T201  # The user asked for this output.
     return 0
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """The settings that are not at their default."""
+    """Return the settings that differ from their defaults."""
     if config.getoption("mlchaos_off"):
         return "mlchaos: off"
     found = []
@@ -168,7 +177,7 @@ def _is_chaos(item: pytest.Item) -> bool:
         if item.get_closest_marker("mlchaos") is not None:
             kind = type(item).__name__.removesuffix("Item").lower()
             raise BadArgument(
-                f"chaos faults work on test functions and methods, not on a {kind} ({item.name}): put the decorators on functions "
+                f"chaos faults work on test functions and methods, not on a {kind} ({item.name}). Put the decorators on functions "
                 "instead of the whole module or class, or move the test into a function"
             )
         return False
@@ -195,20 +204,20 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> Generator[None, Any, Any]:
-    """Warn of chaos decorators on a function that pytest does not collect: they would never do anything."""
+    """Warn about chaos decorators on a function that pytest does not collect: they have no effect."""
     collected = yield
     if not collected and inspect.isfunction(obj) and getattr(obj, "pytestmark", None):
         from ..core.faults import chaos_marks
 
         if marks := ", ".join(f"@chaos.{fault}" for fault in chaos_marks(obj)):
-            text = f"{marks} on {name}(), which is not a test, has no effect: put the decorator on the test that calls it"
+            text = f"{marks} on {name}(), which is not a test, has no effect. Put the decorator on the test that calls it"
             collector.warn(pytest.PytestCollectionWarning(text))
     return collected
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Run a chaos test's body as trials, in the place of ``item.runtest``."""
+    """Run the body of a chaos test as trials, in place of ``item.runtest``."""
     if not _is_chaos(item):
         return (yield)
     from ..engine.attribution import forget_scopes
@@ -221,8 +230,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     project = Project.of_test((item.config.rootpath, item.path.parent), getattr(item, "module", None))
     mark = interrupts.count_open()
     patches = item.stash[_patches] = Patches()
-    item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # an item with marks and fixtures is a Function
-    item.runtest = item.stash[_trials]  # type: ignore[method-assign]  # what pytest calls next
+    item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # An item with marks and fixtures is a Function.
+    item.runtest = item.stash[_trials]  # type: ignore[method-assign]  # pytest calls item.runtest next.
     interrupted = False
     try:
         with for_project(project):
@@ -231,10 +240,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         interrupted = not isinstance(error, Exception)
         raise
     finally:
-        try:  # pytest raises KeyboardInterrupt again: no hook that tears down is called after it
+        try:
+            # pytest re-raises KeyboardInterrupt, so no hook for the tear-down runs after this one.
             interrupts.leave(mark, patches.undo)
         except BaseException:
-            interrupts.leave(mark, patches.undo)  # the second Ctrl-C
+            interrupts.leave(mark, patches.undo)  # the user pressed Ctrl-C twice
             raise
         finally:
             if interrupted:
@@ -248,7 +258,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Close and forget what two or three interruptions in a row have left."""
+    """Close the contexts that several interruptions in a row have left open."""
     interrupts.leave(session.config.stash[_mark])
     scopes = sys.modules.get(f"{__name__.partition('.')[0]}.engine.scopes")
     if scopes is not None:
@@ -257,7 +267,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Undo what an interruption may have kept from being undone, and what a fixture puts back of ours."""
+    """Undo the patches that an interruption left, and those that a fixture restored at its tear-down."""
     if _patches in item.stash:
         item.stash[_patches].undo()
     try:
@@ -271,7 +281,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Hang figures and journal on the report, which travels home from xdist's workers."""
+    """Attach figures and the journal to the report, which xdist sends to the main process."""
     if call.excinfo is not None:
         from ..core.help import add_help
 
@@ -279,7 +289,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         add_help(call.excinfo.value)
     report = yield
     if hasattr(report, "wasxfail") and call.excinfo is not None and isinstance(call.excinfo.value, NOT_EXPECTED):
-        # An expected failure is one of the code under test. These say that the test itself shows nothing.
+        # xfail expects a failure of the code under test. These errors say that the test shows
+        # nothing.
         del report.wasxfail
         report.outcome = "failed"
     if report.failed and call.excinfo is not None and _is_word_of_the_tool(item, call.excinfo):
@@ -295,28 +306,30 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
-    """Whether no frame of the test's is in a traceback of ours: then no frame helps."""
+    """Return True if our error has no frame of the test in its traceback: then the frames do not help."""
     return isinstance(excinfo.value, MlchaosError) and not any(entry.path == item.path for entry in excinfo.traceback)
 
 
 @pytest.fixture
 def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mlchaos:
-    """Run a training function or pipeline under this test's faults, restart it when one ends it, and judge the result:
-    ``mlchaos.run(train, tmp_path).assert_recovered()``."""
+    """Run a training function or pipeline under this test's faults, and judge the result.
+
+    A run that a fault ends is restarted: ``mlchaos.run(train, tmp_path).assert_recovered()``.
+    """
     from ..crashes.api import TestInfo
     from .fixture import Mlchaos
     from .marks import settings_of
     from .trial_runner import as_typed
 
     def workdirs() -> list[Path]:
-        """The test's own directory, however the subject comes to know of it."""
+        """Return the test's own directory. The subject need not receive it as an argument."""
         found = request.node.funcargs.get("tmp_path")
         return [found] if found is not None else []
 
     keep = request.config.getoption("mlchaos_keep_state")
 
     def refused() -> str:
-        """Return why nothing may be injected here; empty if it may."""
+        """Return the reason why nothing may be injected here. It is empty if faults may strike."""
         if request.config.getoption("mlchaos_off"):
             return "--mlchaos-off"
         try:

@@ -1,4 +1,4 @@
-"""The fixture ``mlchaos``: run a subject, and judge it."""
+"""Define the fixture ``mlchaos``, which runs a subject and judges it."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ R = TypeVar("R", bound=Result)
 
 
 class _Part:
-    """A part of the test's body in which a method of the fixture runs the subject: what strikes meanwhile strikes the subject.
+    """Record what strikes while a method of the fixture runs a subject.
 
-    ``outer``: the method whose subject makes the call, in which no fault strikes. That method's result is judged, not this one's.
+    If ``outer`` is given, the subject of that method makes the call. No fault strikes there, and
+    the outer method's result is judged instead of this one.
     """
 
     def __init__(self, controller: Controller, what: str, *, each: bool = False, looked: bool = False, outer: str = "") -> None:
@@ -67,7 +68,7 @@ class _Part:
         self._what, self._each, self._looked = what, each, looked
 
     def hand_over(self, result: R) -> R:
-        """Give a result to the test, which has to judge it."""
+        """Return a result to the test, which must judge it."""
         controller = self._controller
         result._handed = HandedResult(
             self._what,
@@ -85,7 +86,7 @@ class _Part:
         return result
 
     def _visited(self) -> dict[Key, int]:
-        """Return how often the sites of the declared faults were passed, in all processes."""
+        """Return how many times the sites of the declared faults were visited, in all processes."""
         controller = self._controller
         processes = [controller.passed(), *(tally.passed for tally in controller.elsewhere.values())]
         return {scheduled.fault.key: sum(passed.get(scheduled.fault.key, 0) for passed in processes) for scheduled in controller.scheduled}
@@ -118,12 +119,14 @@ class Mlchaos:
     def _controller(self) -> Controller:
         controller = current()
         if controller is None:
-            raise MlchaosError("the fixture mlchaos works while the test's body runs; in a fixture or after the test there is no trial")
+            raise MlchaosError(
+                "the fixture mlchaos works only while the body of a test runs. A fixture, or code after the test, does not have a trial"
+            )
         return controller
 
     @contextlib.contextmanager
     def _running(self, what: str, subject: Callable[..., Any], **how: Any) -> Iterator[_Part]:
-        """Run a subject inside, in no other subject of this test."""
+        """Run a subject inside. Refuse a call from inside a different subject of this test."""
         take_subject(subject)
         with self._controller.subject_of(what):
             yield _Part(self._controller, what, **how)
@@ -163,8 +166,8 @@ class Mlchaos:
         ``duration``, with any setting of ``clock``.
         """
         if isolation not in (None, "in-process", "process"):
-            raise BadArgument(f"mlchaos.run: expected isolation to be 'in-process' or 'process' but got {format_value(isolation)}")
-        # A bound on the restarts is a judgement: GaveUp says that it was missed.
+            raise BadArgument(f"mlchaos.run: isolation must be 'in-process' or 'process', got {format_value(isolation)}")
+        # max_restarts is an assertion too: GaveUp reports that it was missed.
         with self._running("mlchaos.run", subject, looked=max_restarts != MAX_RESTARTS) as part:
             if (asked := asked_state(self._controller)) is not None:
                 return part.hand_over(crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters))
@@ -320,13 +323,14 @@ class Mlchaos:
         """
         seconds = parse_duration(timeout, "timeout")
         if not seconds:
-            raise BadArgument(f"mlchaos.serve: expected timeout to be longer than nothing but got {format_value(timeout)}")
+            raise BadArgument(f"mlchaos.serve: timeout must be positive, got {format_value(timeout)}")
         controller = self._controller
         take_subject(app)
         workdirs = self._workdirs()
         part = _Part(controller, "service.drive")
         served = AppRunner(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
-        strict = lambda: not controller.drawn and bool(controller.journal)  # noqa: E731  # without any strike, NeverStruck says more
+        # If no fault struck at all, NeverStruck explains more.
+        strict = lambda: not controller.drawn and bool(controller.journal)  # noqa: E731
         return Service(served, strict, controller.judged, part.hand_over)
 
     def world(

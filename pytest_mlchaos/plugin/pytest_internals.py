@@ -1,7 +1,7 @@
-"""The few private parts of pytest that are used, and why. Nothing else in the package touches any.
+"""Contain all uses of private parts of pytest. No other module of the package uses any.
 
-A trial needs function-scoped fixtures of its own. pytest sets an item up once; so the item is torn down to its parent and set
-up again, which is what pytest does between two items.
+A trial needs its own function-scoped fixtures, but pytest sets up an item only once. So the item is
+torn down to its parent and set up again, as pytest does between two items.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ __all__ = ["own_directories", "set_up_again", "source_marks"]
 def set_up_again(item: pytest.Function, between: Callable[[], object]) -> None:
     """Tear down the item's function-scoped fixtures, call ``between``, and make fresh ones."""
     _forget_output(item)
-    # tmp_path's teardown looks for the outcome that pytest's report hook stores: a trial before the last has none.
+    # The teardown of tmp_path reads the outcome that pytest's report hook stores. There is no
+    # outcome yet for a trial before the last one.
     item.stash.setdefault(tmppath_result_key, {})
-    if caplog_handler_key in item.stash:  # caplog's handler lives as long as the item's call: a trial starts with no records
+    # The handler of caplog lives as long as the item's call, but a trial must start without
+    # records.
+    if caplog_handler_key in item.stash:
         item.stash[caplog_handler_key].reset()
         item.stash[caplog_records_key]["call"] = item.stash[caplog_handler_key].records
     state = item.session._setupstate
@@ -31,11 +34,12 @@ def set_up_again(item: pytest.Function, between: Callable[[], object]) -> None:
     for cached in ("_instance", "_obj"):  # a test method gets a new instance
         item.__dict__.pop(cached, None)
     state.setup(item)
-    item.stash.setdefault(tmppath_result_key, {})  # and if this trial is interrupted, nobody stores one
+    # no report hook stores an outcome if this trial is interrupted
+    item.stash.setdefault(tmppath_result_key, {})
 
 
 def _forget_output(item: pytest.Item) -> None:
-    """Drop what the trial before has printed and logged: a failure shows the output of the trial that is reported."""
+    """Drop the output and logs of the trial before, so that a failure shows only those of its own trial."""
     plugins = item.config.pluginmanager
     capture, logs = plugins.getplugin("capturemanager"), plugins.getplugin("logging-plugin")
     if capture is not None and capture.is_globally_capturing():
@@ -45,11 +49,14 @@ def _forget_output(item: pytest.Item) -> None:
 
 
 def own_directories(config: pytest.Config) -> list[Path]:
-    """The session's base temporary directory, below which ``tmp_path`` and its kind are made; none where that plugin is switched off."""
+    """Return the base temporary directory of the session, which contains each ``tmp_path``.
+
+    Return nothing if that plugin is switched off.
+    """
     factory = getattr(config, "_tmp_path_factory", None)
     return [factory.getbasetemp()] if factory is not None else []
 
 
 def source_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:
-    """The item's marks of that name, in the order in which they stand in the source: class first, decorators from the top."""
+    """Return the item's marks of that name in source order: class first, then decorators from the top."""
     return list(reversed(list(item.iter_markers(name))))

@@ -1,4 +1,4 @@
-"""Find errors of the tool that the test's own code caught and dropped: such a test passes whatever was found."""
+"""Detect tool errors that the test's own code caught and dropped. Such a test always passes."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from ..errors import MlchaosError
 __all__ = ["describe_dropped"]
 
 BROAD = {"Exception", "BaseException", "AssertionError", "ValueError", "MlchaosError", "Verdict"}
-"""Classes that catch more than one kind of verdict. A handler that names a single kind is meant."""
+"""Classes that catch more than one kind of verdict. A handler for a single kind is intended."""
 
 
 def describe_dropped(errors: Iterable[MlchaosError]) -> str:
-    """Explain which error was caught by a handler for anything, and not looked at; empty if none was."""
+    """Describe the first error that a broad handler caught and dropped. Return "" if there is none."""
     for error in errors:
-        trace = error.__traceback__  # its first entry is the frame that caught it
+        trace = error.__traceback__  # its first entry is the frame that caught the error
         if trace is None:
             continue
         code = trace.tb_frame.f_code
         if is_users(code.co_filename) and _is_dropped(code.co_filename, trace.tb_lineno):
             summary = str(error).partition("\n")[0]
             return (
-                f"{type(error).__name__} was raised, and {Path(code.co_filename).name}:{trace.tb_lineno} in {code.co_name} caught and "
-                f"dropped it, so this test passes whatever is found: {summary}\nName the error that you expect, as in "
+                f"{type(error).__name__} was raised, but {Path(code.co_filename).name}:{trace.tb_lineno} in {code.co_name} caught and "
+                f"dropped it, so this test would pass whatever is found: {summary}\nName the error that you expect, for example "
                 f"pytest.raises({type(error).__name__}), or let it fail the test"
             )
     return ""
 
 
 def _is_dropped(filename: str, line: int) -> bool:
-    """Return True if the innermost statement that can catch what a line raises catches anything, and drops it."""
+    """Return True if the innermost statement that can catch errors of a line is broad and drops them."""
     found: ast.Try | ast.With | None = None
     for node in _catchers(filename):
         if node.body[0].lineno <= line <= (node.body[-1].end_lineno or 0):
-            found = node  # the walk goes outside in
+            found = node  # ast.walk visits outer statements before inner ones
     if isinstance(found, ast.Try):
         return any(_is_broad(handler.type) and _drops(handler) for handler in found.handlers)
     if isinstance(found, ast.With):
@@ -54,7 +54,7 @@ def _catchers(filename: str) -> tuple[ast.Try | ast.With, ...]:
         tree = ast.parse("".join(linecache.getlines(filename)))
     except (SyntaxError, ValueError):
         return ()
-    return tuple(node for node in ast.walk(tree) if _can_catch(node))  # type: ignore[misc]  # _can_catch says so
+    return tuple(node for node in ast.walk(tree) if _can_catch(node))  # type: ignore[misc]  # _can_catch has checked the types
 
 
 def _can_catch(node: ast.AST) -> bool:
@@ -72,7 +72,7 @@ def _is_broad(kind: ast.expr | None) -> bool:
 
 
 def _drops(handler: ast.ExceptHandler) -> bool:
-    """Return True if a handler neither raises, nor asserts, nor uses what it caught, nor calls ``pytest.fail``."""
+    """Return True if a handler does not raise, assert, use the error, or call ``pytest.fail``."""
     for node in (inner for statement in handler.body for inner in ast.walk(statement)):
         if isinstance(node, (ast.Raise, ast.Assert)) or (isinstance(node, ast.Name) and node.id == handler.name):
             return False

@@ -1,4 +1,4 @@
-"""The trials of one test: one under a fixed schedule, or as many as an exploration takes."""
+"""Run the trials of one test: one trial for a fixed schedule, or as many as a search needs."""
 
 from __future__ import annotations
 
@@ -34,52 +34,54 @@ __all__ = ["Trials"]
 
 
 class Trials:
-    """Runs an item's body, under what it declares, as often as needed."""
+    """Run an item's body under its declared faults, as many times as needed."""
 
     def __init__(self, item: pytest.Function, body: Callable[[], object], patches: Patches) -> None:
         self._item = item
         self._body = Body(item, body, patches)
-        self._judged = False  # some trial under faults came to its end
-        self._struck = False  # some trial struck what it judged, or needs not
-        self._unstruck = ""  # why a trial did not
+        self._judged = False  # True once a trial under faults has ended
+        self._struck = False  # True once a trial's faults struck what it judges
+        self._unstruck = ""  # the reason why a trial's faults did not
         self._skipped: BaseException | None = None
-        self._void: BaseException | None = None  # a trial in which the search let more strike than the run may restart
-        self._unfit: dict[int | None, BaseException] = {}  # by declaration: why a fault had nothing to strike at a visit
+        # raised by a trial whose faults exceeded the restarts of the run
+        self._void: BaseException | None = None
+        # by declaration: the reason why a fault could not strike at a visit
+        self._unfit: dict[int | None, BaseException] = {}
         self.untried: list[str] = []
-        self._judgements: dict[str, bool] = {}  # by oracle: whether it had something to judge in some trial
+        self._judgements: dict[str, bool] = {}  # by oracle: whether it could judge anything in some trial
         self._nodeid = self._body.nodeid
         self.declares = item.get_closest_marker("mlchaos") is not None
 
     def __call__(self) -> None:
-        """The test: passes, or raises what the smallest failing trial raised."""
+        """Run the test. Raise the error of the smallest failing trial."""
         try:
             self._all()
         except Abort as abort:
             raise abort.error from abort.error.__cause__
         finally:
-            self._body.controller = None  # pytest keeps its items: not what the last trial held
+            self._body.controller = None  # pytest keeps its items, so do not keep what the last trial held
 
     def forget(self) -> None:
-        """The test's fixtures are torn down: so is what its last trial has left in memory."""
+        """Drop what the last trial left in memory. Call this after the fixtures are torn down."""
         self._body.forget()
 
     @property
     def runs(self) -> int:
-        """How many trials there were."""
+        """Return the number of trials."""
         return self._body.runs
 
     @property
     def on_the_real_clock(self) -> bool:
-        """Whether some trial's clock had to be real."""
+        """Return True if the clock of some trial had to be real."""
         return bool(self._body.clock)
 
     @property
     def journal(self) -> list[str]:
-        """What struck in them, as JSON lines."""
+        """Return the strikes of all trials as JSON lines."""
         return self._body.journal
 
     def figures(self) -> str:
-        """What was done, for JUnit's properties."""
+        """Return a summary for the properties of JUnit."""
         return f"{self.runs} trials, {len(self.journal)} faults struck"
 
     def _all(self) -> None:
@@ -102,7 +104,7 @@ class Trials:
             self._explored(declared, settings)
 
     def _declared(self, settings: Settings) -> tuple[Schedule | None, list[DeclaredFault]]:
-        """The one schedule to run, or what is declared where something is to be drawn."""
+        """Return the one schedule to run. If something must be drawn, return None and the declared faults."""
         config = self._item.config
         if config.getoption("mlchaos_off"):
             return Schedule(), []
@@ -146,9 +148,10 @@ class Trials:
                 raise Vacuous(missed)
 
     def _printable(self, schedule: Schedule, settings: Settings, cause: Cause) -> tuple[Schedule, str]:
-        """Return the schedule as it can be pasted, and what to say if it does not fail in the same way.
+        """Return the schedule in a form that can be pasted, and a caveat if it fails differently.
 
-        A predicate does not print. Its fault is pinned to the visits and ranks that it struck, and the result is run once.
+        A predicate cannot be printed. Its fault is pinned to the visits and ranks that it struck,
+        and the pinned schedule is run once.
         """
         scheduled_faults = self._body.controller.scheduled if self._body.controller is not None else []
         if not any(scheduled.fault.where is not None for scheduled in scheduled_faults):
@@ -161,7 +164,7 @@ class Trials:
         pinned = dataclasses.replace(schedule, faults=tuple(faults))
         try:
             self._body.run(pinned, settings)
-        except BaseException as error:  # a failed replay must not replace the failure that it explains
+        except BaseException as error:  # a failed replay must not replace the original failure
             if not is_failure(error) and not isinstance(error, (*SKIPPED, Abort)):
                 raise
             if is_failure(error) and cause_of(error) == cause:
@@ -169,19 +172,21 @@ class Trials:
         return schedule, text.does_not_print(schedule)
 
     def _all_passed(self, controller: Controller, settings: Settings) -> dict[Key, int]:
-        """What the test passes at all: one more trial, without faults, that watches every site."""
+        """Return all visits of the test. One more trial, without faults, watches every site."""
         try:
             return {**self._body.run(Schedule(), settings, probing=True).passed(), **controller.passed()}
-        except Exception:  # noqa: BLE001  # it needs its faults, so what is known has to do
+        except Exception:  # noqa: BLE001  # the test needs its faults, so use the counts that are known
             return controller.passed()
 
     # -- exploration -------------------------------------------------------------------------------------------
 
     def _explored(self, declared: list[DeclaredFault], settings: Settings) -> None:
         if hasattr(self._item.obj, "hypothesis"):
-            raise BadArgument("a test with @given of its own needs faults that are pinned: give each an at= (or a p=) and fixed parameters")
+            raise BadArgument("a test with its own @given needs pinned faults: give each fault at= (or p=) and fixed parameters")
         if "subtests" in self._item.fixturenames:
-            raise BadArgument("a test with subtests needs faults that are pinned: pytest reports each subtest of each trial by itself")
+            raise BadArgument(
+                "a test with subtests needs pinned faults (at= or p=, fixed parameters): pytest reports the subtests of each trial"
+            )
         from ..search.explore import explore
 
         self._body.drawn = True
@@ -191,14 +196,14 @@ class Trials:
         self.untried = found.untried
         if not found.failures:
             if self._void is not None and not self._judged:
-                raise self._void  # no schedule was one that the run could survive
+                raise self._void  # the run could not survive any schedule
             if not settings.allow_quiet:
                 self._check_struck(declared, struck, passed)
                 self._check_judged(found.trials)
             if self._unstruck and not self._struck and not settings.allow_quiet:
                 raise Vacuous(self._unstruck)
             if self._skipped is not None and not self._judged:
-                raise self._skipped  # under every fault: nothing was tested
+                raise self._skipped  # skipped under every fault, so nothing was tested
             return
         strikes: list[Strike] = []
         smallest = found.failures[0]
@@ -224,14 +229,14 @@ class Trials:
         )
 
     def _probed(self, declared: list[DeclaredFault], settings: Settings) -> tuple[Space, dict[Key, int]]:
-        """The trial without faults: it must pass, and shows which visits there are."""
+        """Run the trial without faults. It must pass, and records which visits can be targeted."""
         owners = [(one, variant) for one in declared for variant in variants(one.fault, one.given)]
         seed = settings.seed or 0
         try:
             controller = self._body.run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
         except Exception as error:
             if not isinstance(error, (FaultError, BadArgument, Vacuous)):
-                error.add_note("mlchaos: this is the first trial, without any fault: the test has to pass it before faults are tried")
+                error.add_note("mlchaos: this is the first trial, without any fault. The test must pass it before faults are tried")
             raise
         probes = [
             Probe(scheduled.fault, one.given, tuple(scheduled.eligible), scheduled.measures)
@@ -245,11 +250,11 @@ class Trials:
                     or _elsewhere([one.fault], controller)
                 )
                 raise NeverStruck(text.describe_never_struck([one.fault], controller.passed(), hint))
-        strikes = sum(len(probe.visits) for probe in probes)  # more cannot be in one schedule
+        strikes = sum(len(probe.visits) for probe in probes)  # one schedule cannot contain more strikes
         return Space(probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts), controller.passed()
 
     def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None], space: Space) -> Cause | None:
-        """Why a trial failed, or None; what ends the exploration is raised."""
+        """Return the cause of a trial's failure, or None. Raise an error that ends the exploration."""
         strikes: list[Strike] = []
         try:
             controller = self._body.run(schedule, settings, strikes)
@@ -283,8 +288,8 @@ class Trials:
         idle = [oracle for oracle, judges in self._judgements.items() if not judges]
         if idle:
             raise BadArgument(
-                f"{idle[0]} judged nothing: in none of the {trials} schedules that were tried did a fault strike while the requests that "
-                "it judges were handled (work in another process is not seen); let the fault strike there, or leave the judgement out"
+                f"{idle[0]} judged nothing: in none of the {trials} schedules did a fault strike while the requests that "
+                "it judges were handled (work in a different process is not seen). Let the fault strike there, or remove the assertion"
             )
 
     def _check_struck(self, declared: list[DeclaredFault], struck: set[int | None], passed: dict[Key, int]) -> None:
@@ -296,9 +301,11 @@ class Trials:
 
 
 def _struck_in_part(scheduled: ScheduledFault) -> str:
-    """Explain which of the declared visits a fault did not strike; empty if it struck all of them.
+    """Return an explanation of the declared visits that a fault did not strike, or "" if it struck
+    all.
 
-    A predicate leaves out visits on purpose. With ``times``, so many strikes are enough.
+    A predicate leaves out visits on purpose. If ``times`` is given, that number of strikes is
+    enough.
     """
     fault = scheduled.fault
     if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.continuous:
@@ -309,9 +316,10 @@ def _struck_in_part(scheduled: ScheduledFault) -> str:
 
 
 def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> bool:
-    """Return True if the search, not the subject, is why a run gave up: strikes that it chose ended more attempts than are allowed.
+    """Return True if the search scheduled more process deaths than the run may restart.
 
-    A single strike stands: there is no smaller schedule that would be judged instead.
+    Then the failure says nothing about the subject. A single strike counts as a failure, because
+    no smaller schedule exists.
     """
     if not isinstance(error, GaveUp) or not all(error.ended_by):
         return False
@@ -320,7 +328,10 @@ def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> b
 
 
 def _pin_to_strikes(scheduled: ScheduledFault) -> list[Fault]:
-    """Return a scheduled fault at the visits that it struck: one for all ranks if it struck them alike, else one for each rank."""
+    """Return a scheduled fault at the visits that it struck.
+
+    If all ranks were struck alike, return one fault for all of them. Else return one for each rank.
+    """
     visits: dict[int | None, list[int]] = {}
     for rank, visit in scheduled.strikes:
         visits.setdefault(rank, []).append(visit)
@@ -332,39 +343,39 @@ def _pin_to_strikes(scheduled: ScheduledFault) -> list[Fault]:
 
 
 def _remarks(controller: Controller) -> str:
-    """How near faults came that are at work all the time, and never struck."""
+    """Return how close the continuous faults came that never struck."""
     return "\n".join(scheduled.remark for scheduled in controller.scheduled if scheduled.remark and not scheduled.total)
 
 
 def _elsewhere(faults: list[Any], controller: Controller) -> str:
-    """A hint if what was missed may have passed in another process."""
+    """Return a hint if the missed visits may have happened in a different process."""
     reason = controller.clock.reason
     if all(controller.passed().get(fault.key) for fault in faults):
         return ""
     if afresh := controller.started_afresh:
         methods = " and ".join(map(repr, dict.fromkeys(afresh)))
         return (
-            f"the test started {text.count_text(len(afresh), 'process', 'processes')} afresh (start method {methods}). Each is a new "
-            "interpreter, in which nothing is armed. Forked processes are part of the trial: multiprocessing.get_context('fork'); "
-            "num_workers=0 loads in this process"
+            f"the test started {text.count_text(len(afresh), 'new process', 'new processes')} (start method {methods}). Each is a new "
+            "interpreter, in which no fault strikes. Forked processes are part of the trial: use multiprocessing.get_context('fork'), "
+            "or num_workers=0 to load in this process"
         )
     if "process" in reason and any(fault.ends_process for fault in faults):
         return (
-            f"{reason}: a fault that ends the process does not strike in one that the subject has forked; num_workers=0 loads in this "
+            f"{reason}: a fault that ends the process does not strike in a process that the subject forked. num_workers=0 loads in this "
             "process"
         )
-    return f"{reason}: what passes in it is not seen" if "subprocess" in reason else ""
+    return f"{reason}: its visits are not seen" if "subprocess" in reason else ""
 
 
 def _unused_state(faults: list[Any]) -> str:
-    """A hint where a crash is named by what it leaves."""
+    """Return a hint if a fault names a crash state."""
     named = any(name_of(fault.key) == CRASH_STATE for fault in faults)
-    return (
-        "a crash state is left by a subject under mlchaos.explore_crashes(train, tmp_path) or mlchaos.run(train, tmp_path)" if named else ""
-    )
+    return "crash(state=...) only works with mlchaos.explore_crashes(train, tmp_path) or mlchaos.run(train, tmp_path)" if named else ""
 
 
 def _absent(faults: list[Any]) -> str:
-    """A hint where a site's package is not installed."""
+    """Return a hint if the test never imports the package that a site watches."""
     found = [site for fault in faults if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules]
-    return "".join(f"{site.name} watches {site.needs}, which this test never imports; pass it with mlchaos.visit" for site in found[:1])
+    return "".join(
+        f"{site.name} watches {site.needs}, which this test never imports. You can visit the site with mlchaos.visit" for site in found[:1]
+    )

@@ -1,4 +1,4 @@
-"""The body of one test, run as trials; and what became of one."""
+"""Run the body of one test as a trial."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ __all__ = ["SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
 MAX_SUMMARY_CHARACTERS = 120
 """Characters of an error's first line in a report."""
 WORST = (SilentlyDifferent, HalfWritten)
-"""Failures that are reported before all others, the worst first: wrong output that looks right."""
+"""Failures that are reported first, the worst before the others: wrong output that looks right."""
 SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
 
 
 class Abort(BaseException):
-    """Carries an error that ends an exploration through Hypothesis, which must not see it."""
+    """Carry an error that ends an exploration through Hypothesis, which must not handle it."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
@@ -53,9 +53,10 @@ class Abort(BaseException):
 
 
 class Body:
-    """Runs an item's body under a schedule, each time but the first with fresh fixtures, and gathers the journals.
+    """Run an item's body under a schedule, and collect the journals.
 
-    ``clock``: why a trial's clock was real, though it was to be virtual.
+    Each trial after the first has fresh fixtures. ``clock`` is the reason why a trial's clock was
+    real although the settings ask for a virtual one.
     """
 
     def __init__(self, item: pytest.Function, call: Callable[[], object], patches: Patches) -> None:
@@ -66,17 +67,17 @@ class Body:
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
-        self.drawn = False  # whether schedules come from a search
-        self.idle = ""  # why no fault can strike, though judgements may be about faults
-        self.missed = ""  # why the last trial shows nothing
-        self.judging = True  # results of the fixture have to be judged
+        self.drawn = False  # True if a search draws the schedules
+        self.idle = ""  # the reason why no fault can strike, although the test may judge faults
+        self.missed = ""  # the reason why the last trial shows nothing
+        self.judging = True  # True if the test must judge the fixture's results
         self.journal: list[str] = []
         self.controller: Controller | None = None
         self._forget: list[Callable[[], None]] = []
         self.clock = ""
 
     def run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
-        """One trial; from the second on with fresh fixtures."""
+        """Run one trial. Trials after the first have fresh fixtures."""
         self._set_up()
         alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
         controller = self.controller = None
@@ -94,7 +95,8 @@ class Body:
                 errors.made = made
                 self._call()
                 self.missed = (describe_dropped(made) or describe_unjudged(controller.results)) if self.judging else ""
-                # That nothing struck is the news, and comes first: the trial without faults, and one that is still to be told so, go on.
+                # If no fault struck, NeverStruck reports that after the trial, and it matters more.
+                # So the trial without faults, and a trial in which nothing struck, go on here.
                 silent = bool(controller.scheduled) and not any(scheduled.total for scheduled in controller.scheduled)
                 if self.missed and not probing and (self.drawn or not silent):
                     raise Vacuous(self.missed)
@@ -115,41 +117,48 @@ class Body:
 
     def _set_up(self) -> None:
         if self.runs:
-            del self._item.user_properties[self._properties :]  # what a trial recorded is its own
+            del self._item.user_properties[self._properties :]  # each trial records its own properties
             try:
                 set_up_again(self._item, self._sweep)
-            except Exception as error:  # noqa: BLE001  # whatever a fixture raises
+            except Exception as error:  # noqa: BLE001  # a fixture may raise anything
                 error.add_note("mlchaos: a fixture failed between two trials")
                 raise Abort(error) from None
         self.runs += 1
 
     def forget(self) -> None:
-        """The fixtures are torn down: what apps have left in memory is gone, as with their processes."""
+        """Drop what apps have left in memory. A real process would lose it at its end, too."""
         while self._forget:
             self._forget.pop()()
 
     def _sweep(self) -> None:
-        """Behind the fixtures' tear-down: those that patch may have put something of ours back; and the last trial's memory is gone."""
+        """Clean up after the tear-down of the fixtures.
+
+        Fixtures that patch may have restored one of our patches. The last trial's memory is dropped
+        too.
+        """
         self.forget()
         self._patches.sweep(thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames))
 
 
 def as_typed(item: pytest.Item) -> str:
-    """The item's node id as it can be typed where pytest was called."""
+    """Return the item's node id as the user can type it in the directory where pytest was called."""
     path = os.path.relpath(item.path, item.config.invocation_params.dir)
     return "::".join([path, *item.nodeid.split("::")[1:]])
 
 
 def _quiet(item: pytest.Function, number: int) -> contextlib.AbstractContextManager[Any]:
-    """Keep the warnings of the first trial alone: fifty trials warn of the same. Those that are errors stay so."""
-    if number == 1 or "recwarn" in item.fixturenames:  # a recorder of the user's has to see them
+    """Show the warnings of the first trial only, because all trials warn alike.
+
+    Warnings that are errors remain errors.
+    """
+    if number == 1 or "recwarn" in item.fixturenames:  # the test's own recorder must see them
         return contextlib.nullcontext()
     return Uninterruptible(warnings.catch_warnings(record=True))
 
 
 @uninterruptible
 def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
-    """Each example of a user's own ``@given`` is an execution of the body: sites are counted from 0 in it."""
+    """Treat each example of a user's own ``@given`` as one run of the body: count sites from 0 in it."""
     given = getattr(item.obj, "hypothesis", None)
     if given is None:
         yield
@@ -169,12 +178,15 @@ def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether pytest would count it as a failed test: not an interruption, nor a skip."""
+    """Return True if pytest would count the error as a failed test, not as a skip or an interruption."""
     return isinstance(error, (Exception, SystemExit, pytest.fail.Exception)) and not isinstance(error, SKIPPED)
 
 
 def _raised_by(handler: Any, error: BaseException) -> bool:
-    """Whether a signal handler (pytest-timeout's, say) raised an error: the test's time is over, and so is the exploration."""
+    """Return True if a signal handler, for example that of pytest-timeout, raised an error.
+
+    Then the time of the test is over, and the exploration must end.
+    """
     code = getattr(handler, "__code__", None)
     return code is not None and any(frame.tb_frame.f_code is code for frame in _frames(error))
 
@@ -187,7 +199,7 @@ def _frames(error: BaseException) -> Iterator[TracebackType]:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """What two failures have in common that fail for one reason."""
+    """Return what two failures with the same reason have in common."""
     from ..search.explore import Cause
 
     place = user_place(error)

@@ -1,1 +1,1 @@
-"""Worlds of ranks, ``mlchaos.world``: each rank is a process of its own."""
+"""Run a subject in ranks (``mlchaos.world``), each of which is a process of its own."""

@@ -1,4 +1,7 @@
-"""The agent of one world, as torchrun has one: forks the ranks, hosts their store, tells how they end, and leaves nobody behind."""
+"""Run the agent of one world, as torchrun does.
+
+The agent forks the ranks, hosts their store, reports how they end, and leaves no process behind.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,16 @@ from . import rank
 __all__ = ["ENTRY", "PIPES_PER_RANK", "main"]
 
 ENTRY = f"{__name__}:main"
-"""What the warm process runs in an agent."""
+"""The function that the fork server runs in an agent."""
 PIPES_PER_RANK = 4
-"""File descriptors a rank: messages, output, errors, stacks."""
+"""The file descriptors of a rank: messages, output, errors, stacks."""
 
 
 def main(fds: Sequence[int]) -> NoReturn:
-    """Run a world: ``fds`` are the control socket, the listening socket of its store, and the pipes of each rank."""
+    """Run a world.
+
+    ``fds`` are the control socket, the listening socket of the store, and the pipes of each rank.
+    """
     code = 1
     try:
         _Agent(*fds[:2]).run(fds[2:])
@@ -34,7 +40,7 @@ def main(fds: Sequence[int]) -> NoReturn:
 
 
 class _Agent:
-    """Waits for its ranks and for the runner. When the runner is gone, so is the world."""
+    """Wait for the ranks and for the parent process. If the parent ends, end all ranks."""
 
     def __init__(self, control: int, listener: int) -> None:
         self._control = control
@@ -44,7 +50,7 @@ class _Agent:
 
     def run(self, pipes: Sequence[int]) -> None:
         os.setsid()
-        adopt_orphans()  # orphans of the ranks become ours, and so can be ended
+        adopt_orphans()  # become the parent of the ranks' orphans, to be able to end them
         signal.signal(signal.SIGCHLD, lambda *_: None)
         woken, wake = os.pipe()
         for fd in (woken, wake):
@@ -62,8 +68,8 @@ class _Agent:
                 reap(self._ended)
             del store
         except BrokenPipeError:
-            pass  # the runner is gone
-        except Exception as error:  # noqa: BLE001  # whatever it is, the runner tells the user
+            pass  # the parent process has ended
+        except Exception as error:  # noqa: BLE001  # the parent process shows any error to the user
             self._tell("error", f"{error_text(error)}")
         finally:
             end_all(self._ranks, self._ended)
@@ -86,7 +92,7 @@ class _Agent:
             os.close(fd)
 
     def _listen(self, woken: int) -> bool:
-        """Wait until something happens; False when the world is to end."""
+        """Wait for an event. Return False if the world must end."""
         ready, _, _ = select.select([self._control, woken], [], [])
         if woken in ready:
             with contextlib.suppress(BlockingIOError):
@@ -110,17 +116,21 @@ class _Agent:
     def _ended(self, pid: int, status: int) -> None:
         number = self._ranks.pop(pid, None)
         if number is not None:
-            with contextlib.suppress(BrokenPipeError):  # the runner is gone, which the next look at its socket tells
+            # The parent has ended. The next read from its socket notices that.
+            with contextlib.suppress(BrokenPipeError):
                 self._tell("exit", number, os.waitstatus_to_exitcode(status), time.monotonic())
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)  # its loader workers, if it left some
+                os.killpg(pid, signal.SIGKILL)  # its loader workers, if any are left
 
     def _tell(self, *message: Any) -> None:
         write_message(self._control, message)
 
 
 def _host_store(listener: int, port: int) -> Any:
-    """The store that the ranks meet at. It lives as long as the agent, as under torchrun, and not as long as rank 0."""
+    """Host the store where the ranks meet.
+
+    It lives as long as the agent, as under torchrun. It must outlive rank 0.
+    """
     from torch.distributed import TCPStore
 
     return TCPStore("127.0.0.1", port, None, True, wait_for_workers=False, master_listen_fd=listener)

@@ -37,22 +37,22 @@ from .world import RankOptions, WorldSupervisor
 __all__ = ["World"]
 
 UNDISTURBED = ("mlchaos.explore_crashes",)
-"""Methods whose subjects may run a world: no fault strikes in them, and none of their visits are counted."""
+"""The methods whose subjects may run a world. No fault strikes in them, and no visits are counted."""
 _INVERSE_TRACE_SHARE = 4
 """One traced run of a world may take this part of the trial's remaining time."""
 MAX_RANKS = 60
-"""So many pipes can be handed to another process at once."""
-# torch._dynamo: DistributedDataParallel imports it when one is made, which takes a second
+"""The largest number of ranks: more pipes cannot be sent to a different process at once."""
+# DistributedDataParallel imports torch._dynamo when one is made, which takes a second.
 _LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo", "cloudpickle", "pytest", "hypothesis")
 
 
 _IMPORT_READS = ("TORCH", "PYTORCH", "ATEN_", "OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_")
-"""Torch and its native libraries read variables with these names when they are imported."""
+"""The prefixes of variables that torch and its native libraries read at import."""
 
 
 @functools.cache
 def _server() -> ForkServer:
-    """The warm process of this session."""
+    """Return the fork server of this session."""
     modules = {site.arm.__module__ for site in SITES.values()} | {cls.__module__ for cls in FAULTS.values()}
     package = __name__.partition(".")[0]
     return ForkServer([*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))], ENTRY, _IMPORT_READS, REREAD)
@@ -75,14 +75,14 @@ class World:
         grace: Any,
     ) -> None:
         if not index(ranks) or ranks > MAX_RANKS:
-            raise BadArgument(f"mlchaos.world: expected ranks to be a number from 1 to {MAX_RANKS} but got {format_value(ranks)}")
+            raise BadArgument(f"mlchaos.world: ranks must be a number from 1 to {MAX_RANKS}, got {format_value(ranks)}")
         if index(restarts) is None:
-            raise BadArgument(f"mlchaos.world: expected restarts to be 0 or more but got {format_value(restarts)}")
+            raise BadArgument(f"mlchaos.world: restarts must be 0 or more, got {format_value(restarts)}")
         if backend not in ("gloo", "nccl"):
-            raise BadArgument(f"mlchaos.world: expected backend to be 'gloo' or 'nccl' but got {format_value(backend)}")
+            raise BadArgument(f"mlchaos.world: backend must be 'gloo' or 'nccl', got {format_value(backend)}")
         seconds = {"timeout": parse_duration(timeout, "timeout"), "grace": parse_duration(grace, "grace")}
         if not seconds["timeout"]:
-            raise BadArgument(f"mlchaos.world: expected timeout to be longer than nothing but got {format_value(timeout)}")
+            raise BadArgument(f"mlchaos.world: timeout must be positive, got {format_value(timeout)}")
         if importlib.util.find_spec("torch") is None:
             raise MissingExtra("mlchaos.world", "torch", "torch")
         _check_devices(backend, ranks)
@@ -110,7 +110,7 @@ class World:
         part = controller.subject_of("mlchaos.world", within=UNDISTURBED)
         hand_over = self._begun(part.outer)
         with part:
-            with controller.without_faults():  # what the tool itself calls does not count as a visit
+            with controller.without_faults():  # a call by the tool itself does not count as a visit
                 disk = WorkDirs((), self._scratch) if part.outer else WorkDirs.of(subject, args, self._scratch, self._workdirs())
             supervisor = WorldSupervisor(_server(), controller, self._options, subject, args, disk, watch)
             # Without faults, a world is its own golden run.
@@ -121,9 +121,10 @@ class World:
 
 
 def _traced(controller: Controller, supervisor: WorldSupervisor, record: WorldRecord) -> Callable[[bool], WorldRecord | None]:
-    """Return a function that runs the world once more, with its faults or without, and has each rank trace its steps.
+    """Return a function that runs the world once more and traces the steps of each rank.
 
-    A trace costs time at each step, so only a world that is to be diagnosed is traced. It is not if the trial's time limit is close.
+    A trace costs time at each step, so only a world that must be diagnosed is traced. It is not
+    traced if the trial's time limit is close.
     """
 
     def again(faults: bool) -> WorldRecord | None:
@@ -142,5 +143,5 @@ def _check_devices(backend: str, ranks: int) -> None:
         devices = torch.cuda.device_count() if torch.distributed.is_nccl_available() else 0
         if devices < ranks:
             raise BadArgument(
-                f"mlchaos.world: backend 'nccl' needs a CUDA device a rank, {ranks}, but there are {devices} here; use 'gloo'"
+                f"mlchaos.world: backend='nccl' needs one CUDA device per rank ({ranks}), but there are {devices}. Use 'gloo'"
             )

@@ -1,4 +1,7 @@
-"""One attempt of a world while it lives: start the ranks, listen to them, decide when to wait no longer, and end what is left."""
+"""Run one attempt of a world.
+
+Start the ranks, read their messages, decide when to stop waiting, and end the remaining ones.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,20 @@ from .rank_view import Rank
 __all__ = ["RankGroup", "start_ranks"]
 
 STACK_IDLE_SECONDS = 0.05
-"""Seconds without a word after which a stack is complete."""
+"""A stack is complete after this many seconds without new output."""
 END_TIMEOUT_SECONDS = 5.0
-"""Seconds for the agent to end what is left."""
+"""The time that the agent gets to end the remaining ranks."""
 
 
 @uninterruptible
 def start_ranks(server: ForkServer, job: RankJob) -> Iterator[RankGroup]:
-    """Start the ranks of one attempt. None is left at the end, however that comes."""
+    """Start the ranks of one attempt. None is left at the end, also after an interruption."""
     with RankGroup(server, job) as group:
         yield group
 
 
 class RankGroup:
-    """The ranks of one attempt. As a context: whatever happens, none is left at its end."""
+    """The ranks of one attempt. As a context manager, it leaves none at its end."""
 
     def __init__(self, server: ForkServer, job: RankJob) -> None:
         self.ranks = [Rank(number) for number in range(job.ranks)]
@@ -71,7 +74,7 @@ class RankGroup:
             undo.pop_all()
 
     def _pipes(self) -> list[int]:
-        """The pipes of all ranks: the reading ends are listened to, the writing ends are given back."""
+        """Make the pipes of all ranks. Read from one end of each, and return the writing ends."""
         writing = []
         for rank in self.ranks:
             streams = (rank.hear, functools.partial(rank.write, "stdout"), functools.partial(rank.write, "stderr"), rank.dump)
@@ -95,9 +98,10 @@ class RankGroup:
     # -- the watch ---------------------------------------------------------------------------------------------
 
     def watch(self, timeout: float, grace: float, *, last: bool) -> None:
-        """Wait until the ranks have ended, or need not be waited for any longer.
+        """Wait until the ranks have ended, or until it makes no sense to wait for them.
 
-        In the last attempt, the others have ``grace`` seconds from the first failure on; before, they are told to stop, as by torchrun.
+        In the last attempt, the others get ``grace`` seconds after the first failure. In an attempt
+        before, they get SIGTERM, as by torchrun.
         """
         stopping = False
         while any(rank.running for rank in self.ranks) and not self._over:
@@ -116,7 +120,7 @@ class RankGroup:
         return None
 
     def _give_up(self) -> None:
-        """Ask the ones that still run where they stand; then it is over."""
+        """Ask the ranks that still run for their stacks, and mark the attempt as over."""
         now = monotonic()
         self._signal(STACK_SIGNAL)
         while self._listen(STACK_IDLE_SECONDS) and monotonic() < now + 20 * STACK_IDLE_SECONDS:
@@ -127,7 +131,7 @@ class RankGroup:
                 rank.outcome = rank.outcome or ("hung" if rank.halted is None else "halted")
 
     def _end(self) -> None:
-        """Nobody is left when this returns."""
+        """End all ranks before this returns."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
         until = monotonic() + END_TIMEOUT_SECONDS
@@ -151,7 +155,7 @@ class RankGroup:
     # -- listening ---------------------------------------------------------------------------------------------
 
     def _listen(self, seconds: float) -> bool:
-        """Take in what comes; False when nothing came in time."""
+        """Read what has arrived. Return False if nothing came in time."""
         ready = self._selector.select(max(0.0, seconds))
         for key, _ in ready:
             try:
@@ -199,7 +203,7 @@ class RankGroup:
 
     @property
     def ended(self) -> str:
-        """How the attempt ended, in words: what happened to the rank that failed first."""
+        """Return in words how the attempt ended: the end of the rank that failed first."""
         if self.failure is not None:
             rank = self.ranks[self.failure[1]]
             return f"rank {rank.number} {rank.ended}"
@@ -207,8 +211,8 @@ class RankGroup:
         return f"rank {hung.number} {hung.ended}" if hung else "all ranks returned"
 
     def echo(self) -> None:
-        """Print what the ranks have printed, by rank: it is captured, and shown, as the test's own output."""
+        """Print the output of the ranks, by rank, so that pytest captures it as the test's own output."""
         for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             for rank in self.ranks:
                 for line in rank.text(stream).splitlines():
-                    print(f"[rank {rank.number}] {line}", file=target)  # it is the test's
+                    print(f"[rank {rank.number}] {line}", file=target)  # the test's output belongs on stdout

@@ -1,4 +1,4 @@
-"""What ``torch.distributed`` is told in a rank of a world."""
+"""Adapt ``torch.distributed`` in the ranks of a world."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ __all__ = ["adapt"]
 
 
 def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], object]) -> None:
-    """Make ``init_process_group`` and ``destroy_process_group`` fit a world.
+    """Patch ``init_process_group`` and ``destroy_process_group`` for a world.
 
-    The first gets the world's backend where it names none, and its own store where it names another port than the world's;
-    ``joined`` is called once it has succeeded.
+    ``init_process_group`` uses the world's backend if the call names none, and a store of its own
+    if the call names a port that is not the world's. ``joined`` is called after each success.
     """
     import torch.distributed as dist
 
-    rendezvous = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
+    # the package has a function of the same name
+    rendezvous = importlib.import_module("torch.distributed.rendezvous")
     kept: list[Any] = []
     for name, wrap in (("init_process_group", _initialising(backend, kept, joined)), ("destroy_process_group", _keeping(kept))):
         wrapper = wrap(getattr(dist, name))
@@ -50,10 +51,11 @@ def _initialising(default: str, kept: list[Any], joined: Callable[[], object]) -
 
 
 def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
-    """Keep groups alive that are destroyed, until others are made.
+    """Keep destroyed groups alive until new ones are made.
 
-    torch's DDP releases the last reference to its group while it holds the GIL, and gloo then waits for a thread that may need the GIL
-    (pytorch issue 56297): every tenth job or so would hang at its very end.
+    torch's DDP releases the last reference to its group while it holds the GIL, and gloo then waits
+    for a thread that may need the GIL (pytorch issue 56297). About every tenth job would hang at
+    its end.
     """
     import torch.distributed.distributed_c10d as c10d
 
@@ -69,7 +71,7 @@ def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
 
 
 def _store_creator(create: Any, agents_port: int) -> Any:
-    """A rendezvous at another port than the agent's is the user's own: rank 0 hosts it, as without torchrun."""
+    """Let rank 0 host a rendezvous at a port that is not the agent's, as without torchrun."""
     hosted: set[int] = set()
 
     @functools.wraps(create)
@@ -90,11 +92,15 @@ def _store_creator(create: Any, agents_port: int) -> Any:
 
 
 def _check_free(hostname: str, port: int) -> None:
-    """Ask before torch does: it would listen on another interface, and wait for an answer from whoever has the port on this one."""
+    """Raise an error if the port is in use, before torch tries it.
+
+    torch would listen on a different interface, and wait for an answer from the program that has
+    the port on this one.
+    """
     try:
         socket.create_server((hostname, port)).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            taken = OSError(error.errno, f"port {port} is in use, so rank 0 cannot host the store; take MASTER_PORT as mlchaos sets it")
+            taken = OSError(error.errno, f"port {port} is in use, so rank 0 cannot host the store. Use the MASTER_PORT that mlchaos sets")
             remember_text(taken, str(taken))
             raise taken from None

@@ -1,4 +1,4 @@
-"""One rank of a world: a process of its own, with its own controller, that tells the runner what happens as it happens."""
+"""Run one rank of a world: a process with its own controller, which reports each event at once."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ from .process_groups import adapt
 __all__ = ["REREAD", "RankJob", "main"]
 
 REREAD = ("TORCH_DISTRIBUTED_DEBUG",)
-"""Variables that torch reads at import, and again in each rank."""
+"""The variables that torch reads at import, and that each rank reads again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RankJob:
-    """What the ranks of one attempt are to do. ``payload``: (subject, args), pickled; ``schedule``: (schedule, watch)."""
+    """The job of the ranks of one attempt.
+
+    ``payload`` is (subject, args), pickled. ``schedule`` is (schedule, watch), pickled.
+    """
 
     ranks: int
     payload: bytes
@@ -53,7 +56,7 @@ class RankJob:
     resumed: Mapping[int, ProcessCounts]
 
     def environment_of(self, rank: int) -> dict[str, str]:
-        """What torchrun sets, besides what the test has set."""
+        """Return the variables that torchrun sets, in addition to those of the test."""
         ranks = str(self.ranks)
         return {
             "OMP_NUM_THREADS": "1",
@@ -77,7 +80,7 @@ class RankJob:
 
 
 def main(job: RankJob, rank: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
-    """Be one rank, from the fork to the exit."""
+    """Run one rank, from the fork to the exit."""
     code = 1
     try:
         send = Outbox(messages)
@@ -86,18 +89,18 @@ def main(job: RankJob, rank: int, messages: int, out: int, err: int, stacks: int
         code = _run(job, rank, send)
     except SystemExit as stop:
         code = exit_code(stop)
-    except BaseException:  # noqa: BLE001  # the process ends here, and says why as every process does
+    except BaseException:  # noqa: BLE001  # the process ends here, and prints its error as every process does
         traceback.print_exc()
     finally:
         leave(code)
 
 
 def _start(job: RankJob, rank: int, out: int, err: int, stacks: int) -> None:
-    """Make the process what torchrun would have started."""
+    """Set up the process as torchrun would have."""
     become(dataclasses.replace(job.start, environment=job.environment_of(rank)), job.files, out, err, stacks)
     importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
     set_debug_level = getattr(importlib.import_module("torch.distributed"), "set_debug_level_from_env", None)
-    if set_debug_level is not None:  # a torch without distributed has none
+    if set_debug_level is not None:  # a torch without distributed lacks it
         set_debug_level()
 
 
@@ -105,10 +108,10 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
     for name in job.sites:
         importlib.import_module(name)
     try:
-        schedule, watch = pickle.loads(job.schedule)  # the runner's own bytes
+        schedule, watch = pickle.loads(job.schedule)  # our parent process made these bytes
         subject, args = pickle.loads(job.payload)
-    except Exception as error:  # noqa: BLE001  # whatever importing the user's modules raises
-        send("unusable", f"the subject does not load in a rank's process: {error_text(error)}")
+    except Exception as error:  # noqa: BLE001  # an import of the user's modules may raise anything
+        send("unusable", f"the subject cannot be loaded in the process of a rank: {error_text(error)}")
         traceback.print_exc()
         return 1
     attributes = {"rank": rank, "world_size": job.ranks}
@@ -127,7 +130,7 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         except SystemExit as stop:
             send("raised", *pack_error(stop))
             return exit_code(stop)
-        except BaseException as error:  # noqa: BLE001  # it ends the process, as it would end any
+        except BaseException as error:  # noqa: BLE001  # the error ends this process, as it would end any
             send("raised", *pack_error(error))
             print_error(error)
             return 1

@@ -1,4 +1,4 @@
-"""What the runner knows of one rank: told by messages, by its output, and by how it ended."""
+"""Keep what the parent process knows about one rank, from messages, output and exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Rank"]
 
 
 class Rank(RemoteState):
-    """What is known of one rank."""
+    """The state of one rank, as far as the parent process knows it."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -39,16 +39,16 @@ class Rank(RemoteState):
     # -- listening ---------------------------------------------------------------------------------------------
 
     def hear(self, data: bytes) -> None:
-        """Bytes of its messages."""
+        """Handle bytes of the rank's messages."""
         for message in self._inbox.feed(data):
             self.take(*message)
 
     def write(self, stream: str, data: bytes) -> None:
-        """Bytes of its output."""
+        """Handle bytes of the rank's output."""
         self._written[stream] += data
 
     def dump(self, data: bytes) -> None:
-        """Bytes of its stacks."""
+        """Handle bytes of the rank's stacks."""
         self._dump += data
 
     def _on_hello(self, ident: int) -> None:
@@ -76,45 +76,45 @@ class Rank(RemoteState):
 
     @property
     def running(self) -> bool:
-        """Whether its process has not ended, as far as is known."""
+        """Return True if the process has not ended, as far as is known."""
         return self.exitcode is None
 
     @property
     def started(self) -> bool:
-        """Whether its process came as far as the subject."""
+        """Return True if the process has reached the subject."""
         return bool(self._ident)
 
     @property
     def failed(self) -> bool:
-        """Whether it ended by itself, and badly."""
+        """Return True if the process failed by itself."""
         return self.outcome == "failed"
 
     @property
     def steps(self) -> int:
-        """Optimizer steps begun in this attempt."""
+        """Return the number of optimizer steps begun in this attempt."""
         return self.passed.get("train.step", 0) - self._before
 
     def begins_at(self, steps: int) -> None:
-        """So many steps were taken in the attempts before."""
+        """Set the number of steps that the attempts before have taken."""
         self._before = steps
 
     @property
     def stack(self) -> str:
-        """The frames of its threads, the main thread's first and the innermost first, if they were asked for."""
+        """Return the frames of its threads, main thread and innermost frame first, if they were requested."""
         return stack_dumps.all_threads(self._dump.decode(errors="replace"), self._ident)
 
     @property
     def output(self) -> str:
-        """What it printed, then what it wrote to stderr."""
+        """Return its output on stdout, then on stderr."""
         return "".join(text.decode(errors="replace") for text in self._written.values())
 
     def text(self, stream: str) -> str:
-        """One stream."""
+        """Return the output on one stream."""
         return self._written[stream].decode(errors="replace")
 
     @property
     def ended(self) -> str:
-        """How it ended, in words."""
+        """Return in words how the rank ended."""
         if self.outcome == "finished":
             return "returned" if "value" in self._sent or "value" in self._unsent else "exited with code 0"
         if self.outcome == "failed":
@@ -133,21 +133,25 @@ class Rank(RemoteState):
         return f"exited with code {code}"
 
     def load_value(self) -> Any:
-        """What it returned; None if it did not."""
+        """Return what the subject returned, or None."""
         return self._load("value", None)
 
     def load_parameters(self) -> Sequence[Sequence[Any]]:
-        """The parameters that it trained, a list of tensors an optimizer."""
+        """Return the parameters that the rank trained: a list of tensors for each optimizer."""
         found: Sequence[Sequence[Any]] = self._load("parameters", ())
         return found
 
     def load_not_finite(self) -> Mapping[tuple[str, str], int]:
-        """How many values of its models and optimizers were not finite at its end, by the class and the name."""
+        """Return the number of non-finite values at its end, by class and name of models and optimizers."""
         found: Mapping[tuple[str, str], int] = self._load("not_finite", {})
         return found
 
     def load_error(self) -> BaseException | None:
-        """What it raised; where that cannot be pickled, or where it died without a word, an error that says so."""
+        """Return the error that the rank raised.
+
+        If it cannot be pickled, or if the process died without a message, return an error that says
+        so.
+        """
         if self.raised is None:
             return None if self.outcome == "finished" else child_error(f"rank {self.number} {self.ended}")
         text, data = self.raised
@@ -155,7 +159,7 @@ class Rank(RemoteState):
             return child_error(f"rank {self.number} raised {text}")
         try:
             error: BaseException = pickle.loads(data)
-        except Exception:  # noqa: BLE001  # it has been unpickled there, but this process may lack what the rank has imported
+        except Exception:  # noqa: BLE001  # It could be unpickled there, but this process may lack modules that the rank has imported.
             return child_error(f"rank {self.number} raised {text}")
         return error
 
@@ -165,4 +169,4 @@ class Rank(RemoteState):
         try:
             return pickle.loads(self._sent[what]) if what in self._sent else default
         except Exception as error:
-            raise BadArgument(f"the {what} of rank {self.number} does not load here: {error_text(error)}") from error
+            raise BadArgument(f"the {what} of rank {self.number} cannot be loaded here: {error_text(error)}") from error

@@ -1,4 +1,4 @@
-"""A world of ranks that has run, and the judgements on it."""
+"""Judge a world of ranks that has run."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class WorldRun(Result):
             if record.outcome == "hung":
                 raise BadArgument(
                     f"assert_failed_fast(within={seconds:g}): rank {record.rank} still ran when the world was ended, {record.lag:.1f} s "
-                    f"after {failure}; give the world more time with mlchaos.world(grace={seconds:g}) and timeout="
+                    f"after {failure}. Give the world more time with mlchaos.world(grace={seconds:g}) and timeout="
                 )
 
     @check_arguments("assert_in_sync", rtol=TOLERANCE, atol=TOLERANCE, values=FLAG)
@@ -183,11 +183,11 @@ class WorldRun(Result):
         if len(self.ranks) < 2:
             raise BadArgument("assert_in_sync needs a world of two ranks or more")
         if len(finished) < 2:
-            raise RankFailed(f"there are no two ranks that finished, so none are in sync\n{self.story()}")
+            raise RankFailed(f"cannot compare ranks: fewer than two ranks finished\n{self.story()}")
         trained = any(rank.parameters for rank in finished)
         if not trained and all(rank.value is None for rank in finished):
             raise BadArgument(
-                "assert_in_sync has nothing to compare: the ranks returned None and took no torch optimizer step; return the final state"
+                "assert_in_sync has nothing to compare: the ranks returned None and took no torch optimizer step. Return the final state"
             )
         first, *others = finished
         for rank in others:
@@ -238,19 +238,22 @@ class WorldRun(Result):
                 raise NotRecovered(f"rank {rank.rank} did not end in the state of its golden run\n  {found}\n{why}{self.story()}")
         if not judged:
             raise BadArgument(
-                "assert_recovered has nothing to judge: the ranks returned None and took no torch optimizer step in their last attempt; "
-                "return the final state (model.state_dict(), the step, the metrics) from the subject"
+                "assert_recovered has nothing to judge: the ranks returned None and took no torch optimizer step in their last attempt. "
+                "Return the final state (model.state_dict(), the step, the metrics) from the subject"
             )
 
     def _check_restarts(self, record: RankRecord) -> None:
-        """Faults that end a world more often than it may be restarted say nothing about the job."""
+        """Raise ``GaveUp`` if faults ended the world more times than it may be restarted.
+
+        This says nothing about the job.
+        """
         ended_by = self._record.ended_by
         if self.restarts and all(ended_by):
             text = too_many_ended("the world", len(ended_by), "restarts")
             raise GaveUp(f"{text}\n{self.story()}", ended_by=ended_by) from record.load_error()
 
     def _traces(self, *, faults: bool) -> Traces:
-        """Run the world once more and return each rank's steps; none if that run went differently."""
+        """Run the world once more and return each rank's steps. Return none if that run went differently."""
         record = self._traced(faults)
         if record is None or any(rank.outcome != "finished" for rank in record.ranks):
             return {}
@@ -262,7 +265,7 @@ class WorldRun(Result):
     def _check_joined(self, judgement: str) -> None:
         if not any(record.joined for record in self._record.ranks):
             raise BadArgument(
-                f"{judgement}: no rank initialised its process group, so none knew of another; call "
+                f"{judgement}: no rank initialized its process group, so the ranks did not communicate. Call "
                 f"torch.distributed.init_process_group in the subject\n{self.story()}"
             )
 

@@ -1,4 +1,4 @@
-"""Worlds of ranks, from the runner's side: one attempt after the other, and what became of each rank."""
+"""Supervise a world of ranks from the parent process: its attempts and its golden run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["RankOptions", "WorldSupervisor"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RankOptions:
-    """How a world is run: see ``mlchaos.world``."""
+    """The options of a world. See ``mlchaos.world``."""
 
     ranks: int
     backend: str
@@ -44,7 +44,7 @@ class RankOptions:
 
 
 class WorldSupervisor:
-    """One subject in a world of ranks, its attempts, and its golden run."""
+    """Run one subject in a world of ranks: its attempts, and its golden run."""
 
     def __init__(
         self,
@@ -57,7 +57,8 @@ class WorldSupervisor:
         watch: Watch,
     ) -> None:
         check_subject(subject, "world.run")
-        self._schedule = controller.schedule if controller.scheduled else Schedule()  # in the subject of another run, nothing strikes
+        # in the subject of a different run, nothing strikes
+        self._schedule = controller.schedule if controller.scheduled else Schedule()
         _check_ranks(self._schedule, options.ranks)
         self._server = server
         self._controller = controller
@@ -65,12 +66,12 @@ class WorldSupervisor:
         self._watch = watch
         self._disk = disk
         self._resumed: dict[int, ProcessCounts] = {}
-        with controller.without_faults():  # what the tool itself calls is nobody's visit
+        with controller.without_faults():  # a call by the tool itself does not count as a visit
             self._given = _pickle_subject(subject, args)
             self._process_state = ProcessState()
 
     def run(self) -> WorldRecord:
-        """All attempts: another one as long as a rank has failed by itself and restarts are left."""
+        """Run attempts until no rank fails by itself, or until no restart is left."""
         controller, options = self._controller, self._options
         self._resumed = copy.deepcopy(controller.elsewhere)
         first_strike, start = len(controller.journal), monotonic()
@@ -90,7 +91,7 @@ class WorldSupervisor:
                 return dataclasses.replace(record, ended_by=tuple(ended_by))
 
     def golden(self) -> WorldRecord:
-        """The same world without faults, from the same start; the trial does not notice."""
+        """Run the same world without faults, from the same start. It leaves no trace in the trial."""
         start = monotonic()
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
@@ -102,9 +103,10 @@ class WorldSupervisor:
         return record
 
     def once_more(self, watch: Watch, *, faults: bool, most: float) -> WorldRecord | None:
-        """Run the same world from the same start, with another watch; the trial does not notice, and prints nothing.
+        """Run the same world from the same start with a different watch. Print nothing.
 
-        ``faults``: whether the trial's faults strike. ``most``: seconds that an attempt may take. None if it could not be run.
+        ``faults`` is True to let the trial's faults strike. ``most`` is the time limit for an
+        attempt. Return None if the world could not be run. It leaves no trace in the trial.
         """
         schedule, start = self._schedule if faults else Schedule(), monotonic()
         counts_of = copy.deepcopy(self._resumed) if faults else {}
@@ -138,7 +140,7 @@ class WorldSupervisor:
         watch: Watch | None = None,
         most: float = math.inf,
     ) -> RankGroup:
-        """Run one attempt. ``watch``: instead of the world's own, for a run that is not the test's."""
+        """Run one attempt. ``watch`` replaces the world's own for a run that is not the test's."""
         controller, options = self._controller, self._options
         job = RankJob(
             ranks=options.ranks,
@@ -155,7 +157,8 @@ class WorldSupervisor:
             restarts=options.restarts,
             resumed=dict(resumed),
         )
-        self._server.start()  # seconds, the first time: it can be interrupted, what follows cannot
+        # The first start takes seconds, so start here, where an interruption is still possible.
+        self._server.start()
         with start_ranks(self._server, job) as group:
             group.watch(min(options.timeout, most), options.grace, last=last)
         if watch is None:
@@ -169,18 +172,18 @@ def _pickle_subject(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes
         return dumps((subject, args))
     except BadArgument as error:
         name = getattr(subject, "__qualname__", type(subject).__name__)
-        raise BadArgument(f"world.run: {name} and its arguments cannot be sent to the ranks' processes: {error}") from None
+        raise BadArgument(f"world.run: {name} and its arguments cannot be sent to the processes of the ranks: {error}") from None
 
 
 def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
     try:
         return dumps((schedule, watch))
     except BadArgument as error:
-        raise BadArgument(f"world.run: the faults cannot be sent to the ranks' processes (where=?): {error}") from None
+        raise BadArgument(f"world.run: the faults (perhaps where=) cannot be sent to the processes of the ranks: {error}") from None
 
 
 def _check_started(group: RankGroup) -> None:
-    """A world that never came to the subject is no verdict on it."""
+    """Raise an error if a rank did not reach the subject. That is not a verdict on the subject."""
     if group.error is not None:
         raise MlchaosError(f"world.run: the ranks could not be started: {group.error}")
     for rank in group.ranks:
@@ -194,19 +197,20 @@ def _check_ranks(schedule: Schedule, ranks: int) -> None:
     for fault in schedule.faults:
         rank = fault.rank
         if isinstance(rank, int) and rank >= ranks:
-            raise BadArgument(
-                f"{fault.name}: expected rank to be below {ranks}, for this is a world of {ranks} ranks, but got {format_value(rank)}"
-            )
+            raise BadArgument(f"{fault.name}: rank must be below {ranks}, because this world has {ranks} ranks, got {format_value(rank)}")
 
 
 def _merge(controller: Controller, rank: Rank) -> None:
-    """Take over what happened in a rank. Called in the order of the ranks, so that the journal depends on the schedule alone."""
+    """Take over the events of a rank.
+
+    Call this in the order of the ranks, so that the journal depends on the schedule alone.
+    """
     merge_into(controller, rank, rank.number)
     _count_on(controller.elsewhere, rank)
 
 
 def _count_on(counts_of: dict[int, ProcessCounts], rank: Rank) -> None:
-    """Add what a rank has passed, and what struck in it."""
+    """Add the visits of a rank and its strikes."""
     told = rank.counts()
     counts = counts_of.setdefault(rank.number, ProcessCounts())
     counts.passed.update(told.passed)
@@ -215,7 +219,10 @@ def _count_on(counts_of: dict[int, ProcessCounts], rank: Rank) -> None:
 
 
 def _check_where(controller: Controller, group: RankGroup) -> None:
-    """A schedule that was searched names visits alone, so a predicate must not tell ranks apart."""
+    """Raise an error if a predicate gives different answers in different ranks.
+
+    A schedule from a search names only visits, so these must exist in all ranks.
+    """
     for scheduled in controller.scheduled if controller.probing else ():
         if scheduled.fault.where is None or scheduled.fault.is_pinned:
             continue
@@ -225,13 +232,17 @@ def _check_where(controller: Controller, group: RankGroup) -> None:
                 held = [[visit for visit in rank.eligible.get(scheduled.index, []) if visit < common] for rank in (one, other)]
                 if held[0] != held[1]:
                     raise BadArgument(
-                        f"{scheduled.fault.name}: where= tells ranks apart, and its visits are to be searched; "
-                        "choose the rank with rank=, or pin the visits with at="
+                        f"{scheduled.fault.name}: where= is true in some ranks only, so its visits cannot be searched. "
+                        "Choose the rank with rank=, or pin the visits with at="
                     )
 
 
 def _ended_by(group: RankGroup) -> str:
-    """The fault that struck the rank that failed first, or else another one; nothing where no rank failed, or no fault struck."""
+    """Return the fault that struck the rank that failed first, or else one that struck a different
+    rank.
+
+    Return "" if no rank failed, or if no fault struck.
+    """
     if group.failure is None:
         return ""
     ranks = [group.ranks[group.failure[1]], *group.ranks]

@@ -1,4 +1,7 @@
-"""Why a world ended in another state: the first step and the first component in which the traces of its ranks differ."""
+"""Diagnose why a world ended in a different state.
+
+Find the first step and the first component in which the traces of its ranks differ.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ Traces = Mapping[int, Trace]
 
 
 def from_golden(golden: Traces, ranks: Traces) -> str:
-    """Return the ranks that first differ from their golden runs, a line for each cause; empty if the steps show none.
+    """Return the ranks that first differ from their golden runs, with a line for each cause.
 
-    What differs later, in any rank, may be a consequence: the ranks exchange gradients.
+    Return "" if the steps show none. Ranks exchange gradients, so any later difference in any rank
+    may be a consequence.
     """
     found: dict[int, Divergence] = {}
     for rank, trace in ranks.items():
@@ -34,9 +38,10 @@ def from_golden(golden: Traces, ranks: Traces) -> str:
 
 
 def from_each_other(ranks: Traces, one: int, other: int) -> str:
-    """Return the first step at which the parameters of two ranks differ, or what made them differ in it, as a line.
+    """Return a line about the first step at which the parameters of two ranks differ, or its cause.
 
-    Data, random numbers and buffers differ between ranks by design, and sharded states do from the start. Empty if the steps show nothing.
+    Data, random numbers and buffers differ between ranks by design. Sharded states differ from the
+    start. Return "" if the steps show nothing.
     """
     mine, theirs = ranks.get(one), ranks.get(other)
     if mine is None or theirs is None or not mine.steps or not theirs.steps:
@@ -57,7 +62,7 @@ def from_each_other(ranks: Traces, one: int, other: int) -> str:
 
 
 def _first(states: Sequence[tuple[Mapping[str, bytes], Mapping[str, bytes]]], name: str) -> int | None:
-    """Return the first place at which a component differs."""
+    """Return the first index at which a component differs."""
     pairs = enumerate((here.get(name), there.get(name)) for here, there in states)
     return next((place for place, pair in pairs if None not in pair and pair[0] != pair[1]), None)
 

@@ -1,1 +1,1 @@
-"""What the user reads: the terminal's text, the journal file, the catalogue."""
+"""Write what the user reads: the terminal's text, the journal file, and the catalogue."""

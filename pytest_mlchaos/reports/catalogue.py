@@ -1,4 +1,4 @@
-"""The catalogue of faults, from their docstrings: ``pytest --mlchaos-faults``, and a page of the documentation."""
+"""Build the catalogue of faults from their docstrings, for the terminal and the documentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ OTHERS = "Yours"
 
 
 def sections(fault: type[Fault]) -> dict[str, str]:
-    """Return a fault's docstring in parts: ``summary``, ``details``, ``Imitates``, ``Fidelity``, ``Source``, ``Example`` (a decorator)."""
+    """Return the parts of a fault's docstring.
+
+    They are ``summary``, ``details``, ``Imitates``, ``Fidelity``, ``Source``, and ``Example`` (a
+    decorator).
+    """
     doc = inspect.cleandoc(fault.__doc__ or "")
     parts = _SECTION.split(doc)
     summary, _, details = parts[0].partition("\n\n")
@@ -34,7 +38,7 @@ def sections(fault: type[Fault]) -> dict[str, str]:
 
 
 def arguments(fault: type[Fault]) -> dict[str, str]:
-    """Return the text about each parameter, from the ``Args:`` of the fault's docstring and of its base classes."""
+    """Return the text about each parameter from the ``Args:`` of the fault and its base classes."""
     found: dict[str, str] = {}
     for cls in reversed(fault.__mro__):
         parts = _SECTION.split(inspect.cleandoc(vars(cls).get("__doc__") or ""))
@@ -46,7 +50,7 @@ def arguments(fault: type[Fault]) -> dict[str, str]:
 
 
 def own_parameters(fault: type[Fault]) -> dict[str, str | None]:
-    """Return what the fault takes beside the common keywords, with its default (None: it has to be given)."""
+    """Return the fault's own parameters with their defaults. None means that it is required."""
     own = {field.name: field for field in dataclasses.fields(fault) if field.name not in _COMMON}
     if not _scales(fault):
         own.pop("severity", None)  # the fault refuses it
@@ -54,12 +58,15 @@ def own_parameters(fault: type[Fault]) -> dict[str, str | None]:
 
 
 def parameters(fault: type[Fault]) -> list[str]:
-    """Return ``phase='backward'`` and the like: the fault's own parameters with their defaults."""
+    """Return the fault's own parameters as text, for example ``phase='backward'``."""
     return [name if default is None else f"{name}={default}" for name, default in own_parameters(fault).items()]
 
 
 def layers() -> dict[str, list[type[Fault]]]:
-    """The registered faults by layer, as the ``LAYER`` of their file names it; those of files that name none come last."""
+    """Return the registered faults by layer, as the ``LAYER`` of their modules names it.
+
+    Faults of modules without a ``LAYER`` come last.
+    """
     found: dict[str, list[type[Fault]]] = {}
     for fault in sorted(FAULTS.values(), key=lambda fault: fault.name):
         found.setdefault(getattr(sys.modules.get(fault.__module__), "LAYER", OTHERS), []).append(fault)
@@ -72,13 +79,13 @@ def _site(fault: type[Fault]) -> str:
 
 
 def _scales(fault: type[Fault]) -> Mapping[str, tuple[Any, ...]]:
-    """What the severities 1 to 5 stand for."""
+    """Return the values that the severities 1 to 5 stand for."""
     scales: Mapping[str, tuple[Any, ...]] = getattr(fault, "scales", {})
     return scales
 
 
 def describe(fault: type[Fault]) -> str:
-    """One fault's entry."""
+    """Return the entry of one fault."""
     parts = sections(fault)
     lines = [f"chaos.{fault.name}({', '.join(parameters(fault))})  -- {_site(fault)}"]
     lines += textwrap.wrap(parts["summary"], WIDTH, initial_indent="    ", subsequent_indent="    ")
@@ -93,13 +100,13 @@ def describe(fault: type[Fault]) -> str:
 
 
 def catalogue() -> str:
-    """Every registered fault."""
+    """Return the text of all registered faults."""
     head = "faults (chaos.<name>; each also takes at=, p=, times=, where=):"
     return "\n\n".join([head, *("\n\n".join([f"{layer}:", *map(describe, faults)]) for layer, faults in layers().items())])
 
 
 def markdown() -> str:
-    """The catalogue as a page of the documentation."""
+    """Return the catalogue as a page of the documentation."""
     lines = [
         "# Faults",
         "",

@@ -1,4 +1,4 @@
-"""``--mlchaos-journal=FILE``: the strikes of all tests, as JSON lines, wherever the tests ran."""
+"""Write ``--mlchaos-journal=FILE``: the strikes of all tests as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ __all__ = ["JournalFile"]
 
 
 class JournalFile:
-    """Gathers the journals that reports carry home, and writes them by test: the same bytes whatever ran first."""
+    """Collect the journals from the reports, and write them sorted by test.
+
+    The file has the same bytes for any order of the tests and any number of workers.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path).absolute()
         self._lines: dict[str, list[str]] = {}
 
     def pytest_runtest_logreport(self, report: object) -> None:
-        """Keep what a report carries."""
+        """Keep the journal of a report."""
         lines = getattr(report, "mlchaos_journal", None)
         if lines:
             self._lines.setdefault(str(getattr(report, "nodeid", "")), []).extend(lines)

@@ -1,4 +1,4 @@
-"""The last word of a session: how many schedules were tried, so that a green run can be trusted."""
+"""Summarize a session: how many schedules were tried, so that you can trust a green run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN_TESTS = 5
 
 
 class Tally:
-    """Adds up what the reports of chaos tests carry home, wherever they ran."""
+    """Add up the figures of chaos tests from their reports. xdist sends these from its workers."""
 
     def __init__(self) -> None:
         self.tests = self.trials = self.strikes = self.real_clocks = 0
@@ -30,16 +30,17 @@ class Tally:
                 self.untried[getattr(report, "nodeid", "")] = found["untried"]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """One line where there was a chaos test, and one for each that passed before every position was tried."""
+        """Write one line if there was a chaos test, and one for each test with untried positions."""
         if self.tests:
-            real = f" ({self.real_clocks} on the real clock: threads or processes run beside the test)" if self.real_clocks else ""
+            real = f" ({self.real_clocks} on the real clock, because threads or processes run beside the test)" if self.real_clocks else ""
             counts = zip((self.tests, self.trials, self.strikes), ("chaos test", "trial", "fault"), strict=True)
             told = ", ".join(f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts)
             terminalreporter.write_line(f"mlchaos: {told} struck{real}")
         if self.untried:
-            from .text import describe_not_tried  # here: the plugin loads in each session of pytest, and most have no chaos test
+            # import it here: each pytest session loads this module, and most have no chaos test
+            from .text import describe_not_tried
 
         for nodeid, positions in itertools.islice(self.untried.items(), SHOWN_TESTS):
             terminalreporter.write_line(f"mlchaos: not tried in {nodeid} (max_trials, budget): {describe_not_tried(positions)}")
         if len(self.untried) > SHOWN_TESTS:
-            terminalreporter.write_line(f"mlchaos: nor were all positions tried in {len(self.untried) - SHOWN_TESTS} more tests")
+            terminalreporter.write_line(f"mlchaos: not all positions were tried in {len(self.untried) - SHOWN_TESTS} more tests")

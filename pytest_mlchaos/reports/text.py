@@ -1,4 +1,4 @@
-"""The texts behind a failure: what was tried, what broke it, and the line to paste."""
+"""Format the texts of a failure: what was tried, what failed, and the line to paste."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class Group(Protocol):
 
     @property
     def summary(self) -> str:
-        """The cause in a line."""
+        """Return the cause in one line."""
         ...
 
 
 def count_text(number: int, thing: str, several: str = "") -> str:
-    """Return ``1 trial``, ``2 trials``; ``several``: the plural that is not made with an s."""
+    """Return ``1 trial`` or ``2 trials``. ``several`` is a plural that does not end in s."""
     return f"{number} {thing if number == 1 else several or f'{thing}s'}"
 
 
 def site_text(key: Key) -> str:
-    """``train.step``, or ``call pkg.mod:function``."""
+    """Return a site's name: ``train.step``, or ``call pkg.mod:function``."""
     return key if isinstance(key, str) else " ".join(key)
 
 
 def describe_passed_sites(passed: Mapping[Key, int]) -> str:
-    """``data.batch, train.step 20 times each, train.forward 40 times``."""
+    """Return ``data.batch, train.step 20 times each, train.forward 40 times``."""
     counts: dict[int, list[str]] = {}
     for key in sorted(passed, key=site_text):
         counts.setdefault(passed[key], []).append(site_text(key))
@@ -59,7 +59,7 @@ def describe_passed_sites(passed: Mapping[Key, int]) -> str:
 
 
 def describe_strikes(strikes: Sequence[Strike]) -> list[str]:
-    """What struck, a line each; the first few."""
+    """Return a line for each of the first strikes."""
     lines = []
     for strike in strikes[:SHOWN_STRIKES]:
         details = ", ".join(f"{name}={value}" for name, value in strike.details.items())
@@ -70,7 +70,7 @@ def describe_strikes(strikes: Sequence[Strike]) -> list[str]:
 
 
 def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
-    """The lines to paste; if a parameter does not print, what to do instead."""
+    """Return the lines to paste. If a parameter does not print, say what to do instead."""
     for name, value in (item for fault in schedule.faults for item in fault.opaque.items()):
         why = f"cannot be pasted or replayed, because {name}= is {value.text}, which no text makes again"
         return [f"  reproduce: {schedule.line}", f"             {why}: give the visits in the test"]
@@ -80,14 +80,14 @@ def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
 
 
 def quote(text: str, *, always: bool = False) -> str:
-    """A text for the shell; in double quotes where that is enough, because schedules hold single ones."""
+    """Quote a text for the shell, with double quotes if possible, because schedules hold single quotes."""
     if not always and shlex.quote(text) == text:
         return text
     return shlex.quote(text) if set(text) & set('"$`!\\') else f'"{text}"'
 
 
 def real_clock(reason: str) -> list[str]:
-    """That a clock which was to be virtual was not."""
+    """Say why a clock was real although the settings ask for a virtual one."""
     return [f"  clock: real, because {reason}"] if reason else []
 
 
@@ -102,7 +102,7 @@ def describe_exploration(
     clock: str,
     untried: Sequence[str] = (),
 ) -> str:
-    """The report of an exploration that found something, the worst kind first."""
+    """Return the report of an exploration that found failures, the worst kind first."""
     fail = f"{failing} fail{'s' if failing == 1 else ''}"
     head = f"mlchaos: {count_text(trials, 'schedule')} tried (shrinking included) over {describe_passed_sites(sites)}: {fail}"
     lines = [head + (" (out of budget)" if cut_short else "")]
@@ -117,13 +117,16 @@ def describe_exploration(
 
 
 def describe_not_tried(positions: Sequence[str]) -> str:
-    """Name the positions at which no fault was tried; the first few."""
+    """Name the first few positions at which no fault was tried."""
     more = f" ... and {len(positions) - SHOWN_GROUPS} more" if len(positions) > SHOWN_GROUPS else ""
     return ", ".join(positions[:SHOWN_GROUPS]) + more
 
 
 def does_not_print(schedule: Schedule) -> str:
-    """Explain why no line to paste is given: a predicate chose the visits, and pinned to them the test does not fail in the same way."""
+    """Explain why the report gives no line to paste: a predicate chose the visits.
+
+    The test did not fail in the same way when the fault was pinned to these visits.
+    """
     faults = "; ".join(repr(fault) for fault in schedule.faults if fault.where is not None)
     return (
         f"  reproduce: run this test as it is. where= of {faults} does not print, and pinned to the visits struck the test did not fail so"
@@ -131,7 +134,10 @@ def does_not_print(schedule: Schedule) -> str:
 
 
 def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str, caveat: str = "") -> str:
-    """Return the report of one failed trial under a fixed schedule; ``caveat`` replaces a line to paste that would not reproduce it."""
+    """Return the report of one failed trial under a fixed schedule.
+
+    ``caveat`` replaces a line to paste that would not reproduce the failure.
+    """
     head = f"mlchaos: failed under {count_text(len(schedule.faults), 'declared fault')}, {count_text(len(strikes), 'strike')}"
     if not strikes:
         return "\n".join(["mlchaos: no fault had struck when this failed", *real_clock(clock)])
@@ -139,7 +145,7 @@ def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock:
 
 
 def describe_never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = "") -> str:
-    """The error for declared faults that struck nowhere."""
+    """Return the error for declared faults that never struck."""
     lines = []
     for fault in faults:
         if fault.continuous:
@@ -156,16 +162,16 @@ def describe_struck_in_part(fault: Fault, struck: Sequence[int], wanted: int) ->
     visits = ", ".join(map(str, struck[:SHOWN_STRIKES])) + (", ..." if len(struck) > SHOWN_STRIKES else "")
     return (
         f"{fault!r} struck {count_text(len(struck), 'visit')} of {wanted} ({visits}): {site_text(fault.key)} was not passed at the others, "
-        "or there was nothing to strike. Declare the visits that exist, or say @chaos.settings(allow_quiet=True)"
+        "or there was nothing to strike. Declare the visits that exist, or set @chaos.settings(allow_quiet=True)"
     )
 
 
 def describe_names_seen(faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]) -> str:
-    """The names (of files, say) that did pass, where a fault met nothing: what its filter could have matched."""
+    """Name what a site saw, for example files, if a fault's filter matched none of it."""
     missed = dict.fromkeys(name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key))
     lines = [f"{site} saw, among others: {', '.join(names[site])}" for site in missed if names.get(site)]
     if "storage" in missed and not names.get("storage"):
-        lines.append("storage saw no file: those below the test's own directory (tmp_path) count, others where path= matches them")
+        lines.append("storage saw no file: it watches the files below tmp_path, and files elsewhere that path= matches")
     return "\n".join(lines)
 
 
@@ -175,17 +181,17 @@ def _why(fault: Fault, count: int) -> str:
         if isinstance(fault.key, tuple):
             return " in the test's process or one that it forked" if name == "call" else ""
         if name == "data.table":
-            return "; target='package.module:function' strikes at what any function returns"
+            return ". To strike at the return value of a function, give target='package.module:function'"
         return "" if name in SITES else did_you_mean(name, SITES)
     if isinstance(fault.at, (tuple, range)) and fault.at[0] >= count:
         return f" (visits 0 to {count - 1})"
     if fault.where is not None:
-        return ", and where= held for none that was due"
+        return ", but where= was false at each visit that was due"
     if fault.rank is not None:
         return f", but not in rank {fault.rank} of a world (mlchaos.world)"
     if fault.p is not None:
-        return f", and p={fault.p} hit none of them with this seed: raise p, or take another with @chaos.settings(seed=...)"
+        return f", but p={fault.p} chose none of them with this seed. Raise p, or change the seed with @chaos.settings(seed=...)"
     if not fault.applies_to({}):
         return ", but not in a rank of a world (mlchaos.world)"
     far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.searchable if getattr(fault, name) is not None)
-    return ", and it found nothing to do there" + (f" (is {far} too far?)" if far else "")
+    return ", but found nothing to do there" + (f" (is {far} too far?)" if far else "")

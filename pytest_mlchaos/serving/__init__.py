@@ -1,1 +1,1 @@
-"""Served apps, ``mlchaos.serve``: loads, their golden load, and the judgements on the replies."""
+"""Serve apps under load (``mlchaos.serve``), and judge the replies against a golden load."""

@@ -77,7 +77,7 @@ class Service:
         """
         listed = list(requests)
         if not listed:
-            raise BadArgument("drive: there are no requests; give one or more")
+            raise BadArgument("drive: requests must not be empty. Give one or more")
         slots = 1 if concurrency is None and rate is None else concurrency
         replies, place = self._app_runner.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
         golden = lambda time: GoldenLoad(*self._app_runner.golden(place, time))  # noqa: E731

@@ -1,4 +1,4 @@
-"""A served app from start to end: what kind it is, its loads, and its golden run."""
+"""Run a served app from start to end: its kind, its loads, and its golden run."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ Counts = Mapping[Key, int]
 
 
 def kind_of(app: Any) -> Kind:
-    """What kind of app it is, told by the arguments that it takes. Raises ``BadArgument`` for what cannot be served."""
-    expected = "mlchaos.serve expects an ASGI app, which takes (scope, receive, send), or a callable of one request"
+    """Return the kind of an app, by the number of its arguments.
+
+    Raise ``BadArgument`` for an object that cannot be served.
+    """
+    expected = "mlchaos.serve: app must be an ASGI app, which takes (scope, receive, send), or a callable of one request"
     if not callable(app):
-        raise BadArgument(f"{expected}, but got {data_text(app)}")
+        raise BadArgument(f"{expected}, got {data_text(app)}")
     takes = [count for count in (1, 2, 3) if _takes(app, count)]
     if (_first_name(app) == "scope" and 1 in takes) or (inspect.isclass(app) and _takes(app.__call__, 3)):
         raise BadArgument(
-            f"{data_text(app)} is an ASGI 2 app, called with the scope alone; mlchaos.serve takes ASGI 3: (scope, receive, send)"
+            f"{data_text(app)} is an ASGI 2 app, which is called with the scope alone. mlchaos.serve takes ASGI 3: (scope, receive, send)"
         )
     if 1 in takes:
         return "coroutine" if any(map(inspect.iscoroutinefunction, (app, getattr(app, "__call__", None)))) else "function"  # noqa: B004
@@ -50,9 +53,9 @@ def kind_of(app: Any) -> Kind:
         return "asgi"
     if 2 in takes:
         raise BadArgument(
-            f"{expected}, but {data_text(app)} takes two arguments, as a WSGI app does; put a WSGI-to-ASGI adapter around that"
+            f"{expected}, got {data_text(app)}, which takes two arguments as a WSGI app does. Wrap it in a WSGI-to-ASGI adapter"
         )
-    raise BadArgument(f"{expected}, but got {data_text(app)}, which takes neither one argument nor three")
+    raise BadArgument(f"{expected}, got {data_text(app)}, which takes neither one argument nor three")
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:
@@ -60,7 +63,7 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
         inspect.signature(function).bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # a C function that does not say
+    except ValueError:  # a C function without a signature
         return count == 1
     return True
 
@@ -73,7 +76,7 @@ def _first_name(function: Callable[..., Any]) -> str | None:
 
 
 class AppRunner:
-    """An app that is up from now on until it is stopped; as a context, it ends when the trial's body does."""
+    """Run an app from now until it is stopped. As a context manager, it ends when the trial's body ends."""
 
     def __init__(
         self, controller: Controller, app: Any, *, lifespan: bool, timeout: float, scratch: Path, workdirs: Iterable[Path]
@@ -86,7 +89,7 @@ class AppRunner:
         self._running = self._open = False
         self._plans: list[LoadPlan] = []
         self._golden: list[list[tuple[list[Reply], Counts]]] = []
-        with controller.without_faults():  # what the tool itself calls is nobody's visit
+        with controller.without_faults():  # a call by the tool itself does not count as a visit
             self._subject = _Subject(app if self._kind != "asgi" else None)
             self._random, self._process_state = randomness.capture_state(), ProcessState()
             self._disk, self._memory = WorkDirs(workdirs, scratch), UserState([app])
@@ -105,7 +108,10 @@ class AppRunner:
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
-        """The app runs: what changes in here is its doing, and what has changed since it ran last is the test's."""
+        """Separate the app's changes in memory from the test's.
+
+        A change inside this context is the app's. A change since the last one is the test's.
+        """
         with self._controller.without_faults():
             self._memory.adopt(self._left)
         try:
@@ -123,10 +129,10 @@ class AppRunner:
         return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
 
     def drive(self, requests: Sequence[Any], **how: Any) -> tuple[list[Reply], int]:
-        """The replies to one more load, and its place among the service's loads."""
+        """Return the replies to one more load, and the load's index."""
         if not self._running:
-            over = "its golden run was asked for, which shuts an ASGI app down" if self._golden else "it was shut down"
-            raise BadArgument(f"this service is over: {over}; drive it before, or serve the app again")
+            over = "its golden run shut the app down" if self._golden else "it was shut down"
+            raise BadArgument(f"this service is over: {over}. Call drive() before that, or serve the app again")
         given = requests if self._kind == "asgi" else snapshot_value(requests)
         first = sum(len(plan.requests) for plan in self._plans)
         plan = LoadPlan([self._prepared(request) for request in requests], first, **how)
@@ -146,13 +152,16 @@ class AppRunner:
         return self._requests.prepare(given) if self._requests is not None else PreparedRequest(given, given, "", {})
 
     def golden(self, place: int, time: int = 0) -> tuple[list[Reply], Counts]:
-        """One load's replies without faults, and how often sites were passed: the app is started afresh (an ASGI app is shut down before),
-        and given every load of this service again. ``time``: 0 for the first golden run, 1 for another one."""
-        if self._golden and len(self._golden[0]) <= place:  # of the loads up to then
+        """Return one load's replies without faults, and the number of visits of each site.
+
+        The app is restarted (an ASGI app is shut down first) and receives every load of this
+        service again. ``time`` is 0 for the first golden run and 1 for a second one.
+        """
+        if self._golden and len(self._golden[0]) <= place:  # the loads up to the last golden run
             self._golden.clear()
         while len(self._golden) <= time:
             if not self._open and not self._golden:
-                raise MlchaosError("the golden run of a service needs its trial: ask for it in the body of the test")
+                raise MlchaosError("the golden run of a service needs its trial. Use it in the body of the test")
             if self._kind == "asgi":
                 self._shut_down()
             with self._controller.without_faults():
@@ -162,7 +171,8 @@ class AppRunner:
             finally:
                 with self._controller.without_faults():
                     self._left = self._memory.contents()
-                if not self._running and self._kind != "asgi":  # it was over already: nothing else keeps its loop
+                # The app is over, so nothing else closes its loop.
+                if not self._running and self._kind != "asgi":
                     self._free()
         return self._golden[time][place]
 
@@ -185,7 +195,7 @@ class AppRunner:
             return played
 
     def stop(self) -> None:
-        """Shut the app down, once, and free what serves it."""
+        """Shut the app down once, and free its resources."""
         try:
             self._shut_down()
         finally:
@@ -202,7 +212,7 @@ class AppRunner:
             self._driver.close()
 
     def _die(self) -> None:
-        """The process is gone: it does not shut down, but what it held is freed."""
+        """Simulate the death of the process: it does not shut down, but its resources are freed."""
         self._running = False
         self._release()
 
@@ -212,7 +222,7 @@ class AppRunner:
             self._free()
 
     def _forget(self) -> None:
-        """Before the next trial: what the app left in memory is gone, so that no cache is warm, and no client poisoned."""
+        """Drop what the app left in memory, so that the next trial has no warm cache and no broken client."""
         self._memory.adopt(self._left)
         self._memory.restore()
 
@@ -226,18 +236,18 @@ class AppRunner:
             self._release()
 
     def leave(self, error: BaseException | None) -> None:
-        """Shut down behind ``error``, which is not hidden by what fails now."""
+        """Shut down after ``error``, which a failure of the shut-down must not hide."""
         try:
             if self._controller.crash is None:
                 self.stop()
         except ServiceFailed as failure:
             if error is None:
                 raise
-            error.add_note(f"mlchaos: and then, {failure}")
+            error.add_note(f"mlchaos: then {failure}")
 
 
 class _Subject:
-    """A callable, and a copy of it as it was at the start: a golden run must not find what the trial has left in it."""
+    """A callable with a copy from its start. A golden run must not find the changes of the trial."""
 
     def __init__(self, function: Callable[[Any], Any] | None) -> None:
         self._function: Any = function
@@ -248,7 +258,7 @@ class _Subject:
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
-        """Take a copy as it was at the start."""
+        """Use a fresh copy from the start."""
         before, self._function = self._function, self._at_start
         self._at_start = snapshot_value(self._at_start)
         try:
@@ -262,4 +272,4 @@ def _refuse_running_loop() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise BadArgument("mlchaos.serve runs an event loop of its own, so that it works in plain tests alone: def test_...(), not async def")
+    raise BadArgument("mlchaos.serve runs its own event loop, so it needs a plain test: def test_...(), not async def")

@@ -1,4 +1,4 @@
-"""ASGI apps: their start-up and shut-down, and requests by httpx's transport."""
+"""Start and stop ASGI apps, and send them requests through httpx's transport."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["AsgiTarget", "Lifespan", "Requests"]
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 CANCEL_GRACE_SECONDS = 1.0
-"""Seconds that a task may take to end once it is cancelled."""
+"""The time that a cancelled task gets to end."""
 HOST = "http://testserver"
 KEYWORDS = ("method", "url", "content", "data", "files", "json", "params", "headers", "cookies", "extensions")
 
@@ -32,7 +32,7 @@ def _httpx() -> Any:
 
 
 class AsgiTarget:
-    """An ASGI app in an event loop: its lifespan, and its replies."""
+    """An ASGI app in an event loop: its lifespan and its replies."""
 
     def __init__(self, app: App, now: Callable[[], float], *, lifespan: bool, timeout: float) -> None:
         self._httpx = _httpx()
@@ -44,7 +44,7 @@ class AsgiTarget:
         self._state: dict[str, Any] = {}
 
     async def start(self) -> None:
-        """Start the app up; one that does not speak the lifespan protocol just runs."""
+        """Start the app. Do nothing if the app does not support the lifespan protocol."""
         if self._uses_lifespan:
             self._lifespan = Lifespan(self._app, self._timeout)
             self._state = await self._lifespan.start()
@@ -62,12 +62,13 @@ class AsgiTarget:
         response = await transport.handle_async_request(payload)
         await response.aread()
         fields = {"status": response.status_code, "headers": response.headers, "content": response.content}
-        late = exchange.finished is not None and response.status_code < 500  # frameworks raise on behind the 500 that they send
+        # Frameworks re-raise an error after they have sent its 500.
+        late = exchange.finished is not None and response.status_code < 500
         return Answer({**fields, "late_error" if late else "error": exchange.error}, exchange.finished)
 
 
 class _Exchange:
-    """The app, for one request: notes when the body was complete, and what was raised."""
+    """Handle one request: note when the body was complete, and which error was raised."""
 
     def __init__(self, app: App, state: Mapping[str, Any], now: Callable[[], float]) -> None:
         self._app, self._state, self._now = app, state, now
@@ -93,7 +94,7 @@ class _Exchange:
 
 
 class Lifespan:
-    """One start-up and shut-down of an app, by the ASGI lifespan protocol."""
+    """Start and shut down an app with the ASGI lifespan protocol."""
 
     def __init__(self, app: App, timeout: float) -> None:
         self._app = app
@@ -101,11 +102,14 @@ class Lifespan:
         self._to_app: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._said: dict[str, asyncio.Future[str | None]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._heard = False  # what fails before it listens does not speak the protocol
+        self._heard = False  # if the app fails before it receives a message, it does not support the protocol
         self._strange = False
 
     async def start(self) -> dict[str, Any]:
-        """The state that the app shares with its requests. Raises ``ServiceFailed`` when it fails to start, or hangs."""
+        """Start the app, and return the state that it shares with its requests.
+
+        Raise ``ServiceFailed`` if it fails to start, or hangs.
+        """
         state: dict[str, Any] = {}
         self._task = asyncio.get_running_loop().create_task(self._serve({"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}))
         if not await self._phase("startup", "start-up"):
@@ -115,12 +119,12 @@ class Lifespan:
                 raise error
             if error is not None and self._heard and not self._strange:
                 raise ServiceFailed(
-                    f"the app failed at start-up: {error_text(error)} (if it does not speak the lifespan protocol: lifespan=False)"
+                    f"the app failed at start-up: {error_text(error)} (if it does not support the lifespan protocol, give lifespan=False)"
                 ) from error
         return state
 
     async def stop(self) -> None:
-        """Shut down; an app that spoke no lifespan, or whose lifespan has ended, has nothing to do."""
+        """Shut the app down. Do nothing if it has no lifespan, or if its lifespan has ended."""
         task = self._task
         if task is None:
             return
@@ -132,7 +136,7 @@ class Lifespan:
                 raise ServiceFailed(f"the app failed at shut-down: {error_text(error)}") from error
 
     async def _phase(self, name: str, words: str) -> bool:
-        """Whether the app said that it is done; False where its task ended without a word."""
+        """Return True if the app reported that the phase is complete, False if its task ended before."""
         assert self._task is not None
         said = self._said[name] = asyncio.get_running_loop().create_future()
         self._to_app.put_nowait({"type": f"lifespan.{name}"})
@@ -155,7 +159,7 @@ class Lifespan:
         done: Any = self._app(scope, self._receive, self._send)
         if not inspect.isawaitable(done):
             raise BadArgument(
-                f"mlchaos.serve: an ASGI app's call is awaited, but {data_text(self._app)} gave {data_text(done)}; make it async"
+                f"mlchaos.serve: an ASGI app must return an awaitable, got {data_text(done)} from {data_text(self._app)}. Make it async"
             )
         await done
 
@@ -167,42 +171,46 @@ class Lifespan:
         _, phase, outcome = [*str(message.get("type")).split("."), "", ""][:3]
         said = self._said.get(phase)
         if phase == "shutdown" and said is None:
-            return  # nobody asked: the app is being given up
+            return  # Nothing waits for this message, because the app is being cancelled.
         if said is None or said.done() or outcome not in ("complete", "failed"):
             self._strange = True
-            raise RuntimeError(f"the lifespan protocol has no place for a message of type {message.get('type')!r} here")
+            raise RuntimeError(f"the lifespan protocol does not allow a message of type {message.get('type')!r} here")
         lines = str(message.get("message") or "").strip().splitlines()
-        said.set_result(None if outcome == "complete" else lines[-1] if lines else "it gives no reason")
+        said.set_result(None if outcome == "complete" else lines[-1] if lines else "no reason given")
 
 
 async def _given_up(task: asyncio.Task[None]) -> str:
-    """Cancel a task, and say where it stood: the innermost line of the user's own code."""
+    """Cancel a task, and return its innermost line of user code."""
     task.cancel()
     await asyncio.wait({task}, timeout=CANCEL_GRACE_SECONDS)
     try:
         trace = None if not task.done() else task.result()
-    except BaseException as error:  # noqa: BLE001  # mostly a CancelledError: its traceback is what is wanted
+    except BaseException as error:  # noqa: BLE001  # Usually a CancelledError, whose traceback shows the line.
         trace = error.__traceback__
     frames = [frame for frame, _ in traceback.walk_tb(trace)]
     own = [frame for frame in frames if is_users(frame.f_code.co_filename)]
     code = (own or frames)[-1].f_code if frames else None
-    return f"; it stood in {code.co_name} ({code.co_filename}:{(own or frames)[-1].f_lineno})" if code else ""
+    return f"; it was in {code.co_name} ({code.co_filename}:{(own or frames)[-1].f_lineno})" if code else ""
 
 
 class Requests:
-    """Turns what users write for a request into an ``httpx.Request``."""
+    """Convert a user's description of a request to an ``httpx.Request``."""
 
     def __init__(self) -> None:
         self._httpx = _httpx()
         self._client = self._httpx.AsyncClient(transport=self._httpx.ASGITransport(app=None), base_url=HOST)
 
     def prepare(self, given: Any) -> PreparedRequest:
-        """``"/path"``, ``(method, path)``, ``(method, path, json)``, a mapping of httpx's request keywords, or an ``httpx.Request``."""
+        """Return the request to send.
+
+        ``given`` is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a mapping of httpx's
+        request keywords, or an ``httpx.Request``.
+        """
         request = given if isinstance(given, self._httpx.Request) else self._client.build_request(**self._keywords(given))
         if request.url.scheme not in ("http", "https"):
-            raise BadArgument(f"mlchaos.serve sends HTTP requests, no websocket's or other: got the scheme {request.url.scheme!r}")
+            raise BadArgument(f"mlchaos.serve sends only HTTP requests, got the scheme {request.url.scheme!r}")
         if not isinstance(request.stream, self._httpx.AsyncByteStream):
-            raise BadArgument(f"the body of {data_text(given)} can be read by blocking code alone; give bytes or text as its content")
+            raise BadArgument(f"the body of {data_text(given)} can only be read by blocking code. Give bytes or text as its content")
         path = request.url.path
         return PreparedRequest(given, request, f"{request.method} {path}", {"method": request.method, "path": path})
 
@@ -218,8 +226,8 @@ class Requests:
                 keywords = {"method": "GET", **given}
             case _:
                 raise BadArgument(
-                    "expected a request as '/path', (method, path), (method, path, json), a dict of httpx's request keywords "
-                    f"or an httpx.Request but got {data_text(given)}"
+                    "a request must be '/path', (method, path), (method, path, json), a dict of httpx's request keywords "
+                    f"or an httpx.Request, got {data_text(given)}"
                 )
         self._check(keywords, given)
         return keywords
@@ -227,9 +235,11 @@ class Requests:
     def _check(self, keywords: dict[str, Any], given: Any) -> None:
         for name in keywords:
             if name not in KEYWORDS:
-                raise BadArgument(f"a request has no keyword {name!r}{did_you_mean(str(name), KEYWORDS)}; it takes {', '.join(KEYWORDS)}")
+                raise BadArgument(
+                    f"a request has no keyword {name!r}{did_you_mean(str(name), KEYWORDS)}. The keywords are {', '.join(KEYWORDS)}"
+                )
         url, method = keywords.get("url"), keywords["method"]
         if not isinstance(url, (str, self._httpx.URL)) or not str(url).startswith(("/", "http:", "https:", "ws:", "wss:")):
-            raise BadArgument(f"expected a request's path to begin with / but got {data_text(given)}")
+            raise BadArgument(f"the path of a request must begin with /, got {data_text(given)}")
         if not isinstance(method, str) or not method.isalpha():
-            raise BadArgument(f"expected a request's method as 'GET' or 'POST' but got {data_text(given)}")
+            raise BadArgument(f"the method of a request must be a name such as 'GET' or 'POST', got {data_text(given)}")

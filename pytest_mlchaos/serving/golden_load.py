@@ -1,4 +1,4 @@
-"""The golden load that replies are compared with: what two golden loads have in common."""
+"""Compare replies with what two golden loads have in common."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ __all__ = ["GoldenLoad", "GoldenReplies"]
 
 By = Callable[[Reply], Any]
 SHOWN_PARTS = 3
-"""How many parts that were not judged a message names."""
+"""The number of unjudged parts that a message names."""
 _NONE: Any = object()
 _WORDS = re.compile(r"\w+|\W+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoldenLoad:
-    """One load, played without faults: its replies, and how often each site was passed."""
+    """A load that was played without faults: its replies, and the number of visits of each site."""
 
     replies: Sequence[Reply]
     visits: Mapping[Key, int]
 
 
 class GoldenReplies:
-    """Compares replies with those of the golden load.
+    """Compare replies with those of the golden load.
 
-    Where one differs, the load is played a second time: what differs between the two (times, request ids, state that cannot be made
-    fresh) is not judged. Raises ``GoldenRunFailed`` where every request fails without any fault.
+    If a reply differs, the load is played a second time. Parts that differ between the two golden
+    loads are not judged: times, request ids, and state that cannot be reset. Raise
+    ``GoldenRunFailed`` if all requests fail without any fault.
     """
 
     def __init__(self, play: Callable[[int], GoldenLoad]) -> None:
         self._play = play
         self._unjudged: dict[str, None] = {}
         self.judged = False
-        """Whether some part of some reply has been compared."""
+        """True if some part of some reply has been compared."""
 
     @functools.cached_property
     def _first(self) -> GoldenLoad:
@@ -50,7 +51,7 @@ class GoldenReplies:
         if not any(reply.ok for reply in played.replies):
             first = played.replies[0]
             raise GoldenRunFailed(
-                f"without any fault, all {len(played.replies)} requests of this load fail, so that no fault can show in them: "
+                f"without any fault, all {len(played.replies)} requests of this load fail, so they cannot show the effect of a fault: "
                 f"{first}: {first.outcome}"
             )
         return played
@@ -60,11 +61,11 @@ class GoldenReplies:
         return self._play(1).replies
 
     def visits(self, key: Key) -> int:
-        """How often a site was passed in it."""
+        """Return the number of visits of a site in the golden load."""
         return self._first.visits.get(key, 0)
 
     def difference(self, place: int, reply: Reply, *, by: By | None = None, rtol: float = 0.0, atol: float = 0.0) -> str | None:
-        """Where a reply differs from the golden one of its place, in words; None where it does not."""
+        """Return how a reply differs from the golden reply at its index, or None."""
         golden = self._first.replies[place]
         comparison = _Common(rtol, atol)
         if comparison.difference(reply, golden, golden, by) is None:
@@ -78,18 +79,18 @@ class GoldenReplies:
 
     @property
     def remark(self) -> str:
-        """What was not judged, in words; nothing where all was."""
+        """Name the parts that were not judged. Return "" if all were."""
         if not self._unjudged:
             return ""
         named = [*list(self._unjudged)[:SHOWN_PARTS], *(["..."] if len(self._unjudged) > SHOWN_PARTS else [])]
         return (
-            f"not judged, because two golden loads differ in it: {', '.join(named)} "
-            "(a time or an id; or state of the app that cannot be made fresh: serve an app that is made in the test)"
+            f"not judged, because two golden loads differ there: {', '.join(named)} "
+            "(for example a time, an id, or state of the app that cannot be reset: create the app inside the test)"
         )
 
 
 class _Common:
-    """One comparison of a reply with two golden ones."""
+    """Compare a reply with two golden replies."""
 
     def __init__(self, rtol: float, atol: float) -> None:
         self._difference = functools.partial(first_difference, rtol=rtol, atol=atol)
@@ -114,7 +115,7 @@ class _Common:
         return self._values(*values, "json")
 
     def _values(self, actual: Any, one: Any, other: Any, path: str) -> str | None:
-        """The first difference of ``actual`` in what ``one`` and ``other`` have in common."""
+        """Return the first difference between ``actual`` and what ``one`` and ``other`` have in common."""
         if one is other or self._difference(one, other, name=path) is None:
             self.judged = True
             return self._difference(actual, one, name=path)
@@ -148,7 +149,7 @@ class _Common:
         return None if extra is _NONE else f"{paths[extra]}: not expected"
 
     def _texts(self, actual: str, one: str, other: str, path: str) -> str | None:
-        """Texts word by word, where they have as many."""
+        """Compare texts word by word, if they have the same number of words."""
         words = [_WORDS.findall(text) for text in (actual, one, other)]
         common = [first if first == second else None for first, second in zip(*words[1:], strict=False)]
         self.unjudged.append(path)
@@ -156,7 +157,7 @@ class _Common:
             return None
         self.judged = True
         if len(words[0]) != len(words[1]) or any(word not in (None, found) for word, found in zip(common, words[0], strict=True)):
-            return f"{path}: another text, also in what two golden loads have in common"
+            return f"{path}: the text differs, also where two golden loads agree"
         return None
 
 
@@ -165,7 +166,7 @@ def _kind(reply: Reply) -> tuple[int | None, type]:
 
 
 def _text(reply: Reply) -> Any:
-    """The body as text where it is one, else its bytes."""
+    """Return the body as text if possible, else as bytes."""
     try:
         return (reply.content or b"").decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""How requests are driven into a served app: in an event loop, or in plain threads."""
+"""Send requests to a served app: in an event loop, or in plain threads."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .requests import Answer, Handling, LoadPlan, PreparedRequest
 
 __all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
 
-CURE = "mlchaos.serve keeps one process; put serve() and drive() into a function, and run that under mlchaos.run, as a supervisor would"
+CURE = "mlchaos.serve does not restart a process. Put serve() and drive() into a function, and call it with mlchaos.run, which restarts it"
 
 
 class Driver(Protocol):
-    """Starts an app, drives loads into it, stops it."""
+    """Start an app, send it loads, and stop it."""
 
     def start(self) -> None:
         """Start the app."""
         ...
 
     def drive(self, plan: LoadPlan) -> list[Reply]:
-        """Every request's reply, in the order of the requests."""
+        """Return the reply to each request, in the order of the requests."""
         ...
 
     def stop(self) -> None:
@@ -44,28 +44,28 @@ class Driver(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the driver itself holds."""
+        """Free the driver's own resources."""
         ...
 
 
 class AsyncTarget(Protocol):
-    """What an event loop serves: an ASGI app, or a coroutine function."""
+    """Define what an event loop can serve: an ASGI app, or a coroutine function."""
 
     async def start(self) -> None:
-        """Start up."""
+        """Start the app."""
         ...
 
     async def send(self, payload: Any) -> Answer:
-        """Handle one request; what it raises is the reply's error."""
+        """Handle one request. An error that it raises is the reply's error."""
         ...
 
     async def stop(self) -> None:
-        """Shut down."""
+        """Shut the app down."""
         ...
 
 
 class AsyncDriver:
-    """One event loop from an app's start until it is closed: clients bind themselves to the loop that they were made in."""
+    """Drive an app in one event loop, because clients are bound to the loop that made them."""
 
     def __init__(self, controller: Controller, target: AsyncTarget) -> None:
         self._controller = controller
@@ -84,20 +84,21 @@ class AsyncDriver:
         self._run(self._target.stop(), "shutting down")
 
     def close(self) -> None:
-        """End every task, and the loop; what comes after that is given a new one."""
+        """End all tasks, and close the loop. A later call gets a new loop."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()
 
     def drive(self, plan: LoadPlan) -> list[Reply]:
-        """Each request in a task of its own."""
+        """Send each request in a task of its own."""
         replies: list[Reply] = self._run(self._driven(plan), "between two requests")
         return replies
 
     def _run(self, coroutine: Any, doing: str) -> Any:
         if self._runner is None:
-            with deferred():  # half a loop cannot be closed
-                runner = asyncio.Runner(loop_factory=self._new_loop)  # with a factory, the thread's own loop stays set
+            with deferred():  # an interruption in here would leave a loop that cannot be closed
+                # with a factory, asyncio leaves the thread's own event loop set
+                runner = asyncio.Runner(loop_factory=self._new_loop)
                 runner.get_loop()
                 self._runner = runner
         try:
@@ -109,8 +110,8 @@ class AsyncDriver:
                 raise CrashSwallowed(place) from None
             raise
         except MlchaosError as error:
-            raise error.with_traceback(None) from error.__cause__  # the loop's frames say nothing
-        except BaseException as error:  # the time is over, say
+            raise error.with_traceback(None) from error.__cause__  # the frames of the loop do not help
+        except BaseException as error:  # for example, the test's time is over
             in_flight = ", ".join(self._places())
             error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
             raise
@@ -122,7 +123,7 @@ class AsyncDriver:
         return loop
 
     def _places(self) -> list[str]:
-        """The requests in flight, and where they wait."""
+        """Describe the requests in flight, and where they wait."""
         places = []
         for number, (request, task) in self._in_flight.items():
             line = line_of(task) if task is not None else ""
@@ -156,7 +157,7 @@ class AsyncDriver:
     async def _handled(
         self, plan: LoadPlan, request: PreparedRequest, number: int, start: float, arrival: float | None, slots: asyncio.Semaphore | None
     ) -> Reply:
-        """One request; where arrivals have a rate, it waits for a slot first, and its latency counts that."""
+        """Handle one request. If requests have a rate, its latency includes the wait for a slot."""
         if arrival is None:
             arrival = self._controller.clock.now()
         elif slots is not None:
@@ -189,14 +190,14 @@ class AsyncDriver:
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                raise  # by us: the load is over
+                raise  # the load is over, so let the cancellation through
             return Answer({"error": error})
-        except Exception as error:  # noqa: BLE001  # whatever the app raises is its reply
+        except Exception as error:  # noqa: BLE001  # an error of the app is its reply
             return Answer({"error": error})
 
 
 def _first(error: BaseException) -> BaseException:
-    """The first exception in a group: a death before all others."""
+    """Return the first exception in a group, a simulated death before all others."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     died = error.subgroup(SimulatedCrash)
@@ -204,7 +205,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 class SyncDriver:
-    """A plain function, called in the test's own thread; in so many threads where more than one request is in flight."""
+    """Call a plain function in the test's thread, or in one thread per request in flight."""
 
     def __init__(self, controller: Controller, function: Callable[[Any], Any], keep: Callable[[Any], Any]) -> None:
         self._controller = controller
@@ -217,16 +218,16 @@ class SyncDriver:
         raise NeverAnswered(f"the app hangs: {reason}\n  request {self._number}")
 
     def start(self) -> None:
-        """Nothing to start."""
+        """Do nothing: there is nothing to start."""
 
     def stop(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is nothing to stop."""
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
     def drive(self, plan: LoadPlan) -> list[Reply]:
-        """One after another, or by a pool of threads."""
+        """Send requests one after the other, or from a pool of threads."""
         start = self._controller.clock.now()
         if (plan.concurrency or 1) == 1:
             return [self._watched(plan, place, start) for place in range(len(plan.requests))]
@@ -273,7 +274,7 @@ class SyncDriver:
             except SimulatedCrash as crash:
                 crash.cure = CURE
                 raise
-            except Exception as error:  # noqa: BLE001  # whatever the function raises is its reply
+            except Exception as error:  # noqa: BLE001  # an error of the function is its reply
                 answer = Answer({"error": error})
             self._controller.hear()
             return handling.reply(answer, struck, start, arrival, plan.is_error)
@@ -286,14 +287,14 @@ class SyncDriver:
             value = self._function(request.payload if gate is None else gate.payload)
             if inspect.isawaitable(value):
                 raise BadArgument(
-                    f"mlchaos.serve: the callable returned {data_text(value)}, to be awaited: serve the coroutine function itself"
+                    f"mlchaos.serve: the callable returned {data_text(value)}, which must be awaited. Serve the coroutine function itself"
                 )
         finished = self._controller.clock.now()
         return Answer({"value": self._keep(value)}, finished)
 
 
 class CoroutineTarget:
-    """A coroutine function of one argument."""
+    """Serve a coroutine function of one argument."""
 
     def __init__(self, function: Callable[[Any], Awaitable[Any]], keep: Callable[[Any], Any], now: Callable[[], float]) -> None:
         self._function = function
@@ -301,10 +302,10 @@ class CoroutineTarget:
         self._now = now
 
     async def start(self) -> None:
-        """Nothing to start."""
+        """Do nothing: there is nothing to start."""
 
     async def stop(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is nothing to stop."""
 
     async def send(self, payload: Any) -> Answer:
         """Await the function's value."""

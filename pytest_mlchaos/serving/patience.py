@@ -1,4 +1,4 @@
-"""When to give up on an app that never answers: nothing could wake it any more, or it polls for ever on a clock that jumps."""
+"""Detect an app that never answers: nothing can wake it, or it polls forever on a virtual clock."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..engine.thread_pools import have_work
 __all__ = ["Patience"]
 
 STUCK_SECONDS = 600.0
-"""Seconds of virtual time in which no request ends and no fault strikes, and no delay of one is under way."""
+"""Virtual seconds without a finished request, a strike or a delay after which an app is stuck."""
 MIN_POLLING_WAITS = 10_000
-"""Waits in that time: a few long ones are no polling."""
+"""The number of waits in that time for a poll. A few long waits are not one."""
 STUCK_LOOKS = 5
 LOOK_INTERVAL_SECONDS = 0.002
-"""Real seconds between two looks at whether anything could wake the app."""
+"""Real seconds between two checks whether anything can wake the app."""
 
 
 class Patience:
-    """Watches how an app waits while it is driven; ``give_up(reason)`` raises."""
+    """Watch how an app waits while it handles a load. ``give_up(reason)`` must raise."""
 
     def __init__(self, controller: Controller, give_up: Callable[[str], None]) -> None:
         self._controller = controller
@@ -34,13 +34,13 @@ class Patience:
         self._since = math.nan
 
     def progress(self) -> None:
-        """A request has ended, or is new."""
+        """Note that a request has begun or ended."""
         self._since = math.nan
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look each time that the loop is about to wait."""
+        """Check each time before the loop waits."""
         inner: Any = loop
-        run_once = getattr(loop, "_run_once", None)  # the one place in which asyncio's loops wait
+        run_once = getattr(loop, "_run_once", None)  # all waits of asyncio's loops go through this method
         if run_once is None or not hasattr(getattr(loop, "_selector", None), "get_map"):
             return
 
@@ -49,13 +49,13 @@ class Patience:
                 if any(not handle.cancelled() for handle in inner._scheduled):
                     self.waits()
                 elif len(inner._selector.get_map()) <= 1 and self._is_stuck(inner):
-                    self._give_up("nothing is scheduled, and no thread, child process or socket is there that could wake it")
+                    self._give_up("nothing is scheduled, and no thread, child process or socket could wake it")
             run_once()
 
         inner._run_once = watched
 
     def _is_stuck(self, loop: Any) -> bool:
-        """Whether nothing wakes the loop, now and a moment later: a thread may be on its way."""
+        """Return True if nothing wakes the loop, now and a moment later. A thread may be about to do so."""
         for _ in range(STUCK_LOOKS):
             if loop._ready or have_work() or may_bring_something() or loop._ready:
                 return False
@@ -63,11 +63,11 @@ class Patience:
         return True
 
     def waits(self) -> None:
-        """The app is about to wait for a time."""
+        """Note that the app is about to wait for some time."""
         now = self._controller.clock.now()
         strikes = len(self._controller.journal)
         if not (now - self._since >= 0) or strikes != self._strikes:
             self._since, self._strikes, self._waits = now, strikes, 0
         self._waits += 1
         if self._waits > MIN_POLLING_WAITS and now - max(self._since, latest_end()) > STUCK_SECONDS:
-            self._give_up(f"it has waited {self._waits} times in {now - self._since:.0f} s of virtual time, and nothing came of it")
+            self._give_up(f"it has waited {self._waits} times in {now - self._since:.0f} s of virtual time, without any progress")

@@ -1,4 +1,4 @@
-"""What passes between a load and a served app: requests as they were given, and what came of them."""
+"""Define what passes between a load and a served app: requests and answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Answer", "Handling", "LoadPlan", "PreparedRequest", "counts_as_error
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """A request as it was given, and as it passes the site."""
+    """A request as the user gave it, and as it passes the site."""
 
     given: Any
     payload: Any
@@ -26,7 +26,10 @@ class PreparedRequest:
 
 @dataclasses.dataclass(slots=True)
 class Answer:
-    """What a target made of a request; ``finished`` (on the trial's clock) where the target knows better than who waits for it."""
+    """The answer of an app.
+
+    ``finished`` is the time on the trial's clock when it was complete, if the target knows that.
+    """
 
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     finished: float | None = None
@@ -34,7 +37,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """One load: its requests, the number of the first, and how they come."""
+    """A load: its requests, the number of the first one, and how they arrive."""
 
     requests: Sequence[PreparedRequest]
     first: int
@@ -44,12 +47,12 @@ class LoadPlan:
 
 
 def counts_as_error(reply: Reply) -> bool:
-    """By default: a status of 500 or more. What was raised always counts."""
+    """Return True for a status of 500 or more. An error that was raised always counts."""
     return reply.status is not None and reply.status >= 500
 
 
 class Handling:
-    """One request's way through the app, and the reply that comes of it."""
+    """Follow one request through the app, and make its reply."""
 
     def __init__(self, controller: Controller, request: PreparedRequest, number: int) -> None:
         self._controller = controller
@@ -58,7 +61,7 @@ class Handling:
         self._now = controller.clock.now
 
     def check(self, error: BaseException | None) -> None:
-        """Raise what is no reply: a broken fault, our own errors, the process's death."""
+        """Raise an error that is not a reply: a broken fault, our own errors, or the process's death."""
         controller = self._controller
         if controller.broken is not None:
             raise controller.broken
@@ -68,10 +71,11 @@ class Handling:
             raise error
 
     def reply(self, answer: Answer, struck: Scope, start: float, arrival: float, is_error: Callable[[Reply], object]) -> Reply:
-        """The reply; what a fault that was still at work did afterwards is none of its business."""
+        """Return the reply. Effects of a fault after its end do not count."""
         end = self._now() if answer.finished is None else answer.finished
         alone = [one.strike for one in struck.suspicions if len(one.requests) == 1]
-        # A delay in the request's own flow is over when the request is; one in another thread goes on.
+        # A delay in the request's own flow ends with the request. One in a different thread goes
+        # on.
         ended = [*([] if struck.ended is None else [min(struck.ended, end)]), *([struck.ended_elsewhere] if struck.ended_elsewhere else [])]
         reply = Reply(
             number=self._number,

@@ -1,4 +1,4 @@
-"""``assert_slo``: latencies and errors against the bounds of a service level objective."""
+"""Check latencies and errors against the bounds of a service level objective (SLO)."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> N
 
     Raises:
         SloMissed: A bound is exceeded.
-        BadArgument: There are no latencies, or one is negative or not a number.
+        BadArgument: The latencies are empty, or one is negative or not a number.
     """
     values = [_latency(value, place) for place, value in enumerate(latencies)]
     if index(errors) is None or errors > len(values):
-        raise BadArgument(
-            f"assert_slo: expected errors to be a number of failed requests, at most {len(values)}, but got {format_value(errors)}"
-        )
+        raise BadArgument(f"assert_slo: errors must be a number of failed requests, at most {len(values)}, got {format_value(errors)}")
     missed = Bounds(bounds).missed(values, errors)
     if missed:
         raise SloMissed("\n  ".join([f"the SLO is missed over {_count_text(len(values), 'request')}:", *missed]))
 
 
 def quantile(latencies: Sequence[float], q: float) -> float:
-    """The nearest-rank quantile: the smallest value such that a share ``q`` of all values or more are no larger."""
+    """Return the nearest-rank quantile: the smallest value that a share ``q`` of the values reaches."""
     ordered = sorted(latencies)
     return ordered[max(0, math.ceil(round(q * len(ordered), 9)) - 1)]
 
 
 class Bounds:
-    """The bounds of an SLO, as keywords; a wrong one is refused with the likely spelling."""
+    """The bounds of an SLO, from keywords. An unknown one is refused with the likely spelling."""
 
     def __init__(self, bounds: Mapping[str, Any]) -> None:
         if not bounds:
-            raise BadArgument(f"assert_slo needs a bound or more, such as p99='150ms' or error_rate=0.01; it takes {', '.join(KNOWN)}")
+            raise BadArgument(
+                f"assert_slo needs one bound or more, such as p99='150ms' or error_rate=0.01. The bounds are {', '.join(KNOWN)}"
+            )
         self._shares = {name: _share(name, bounds[name]) for name in ("error_rate", "availability") if name in bounds}
         self._times = {name: (_level(name), parse_duration(value, name)) for name, value in bounds.items() if name not in self._shares}
 
     def missed(self, latencies: Sequence[float], errors: int) -> list[str]:
-        """What is beyond its bound, in words."""
+        """Describe each bound that was missed."""
         if not latencies:
-            raise BadArgument("assert_slo: there are no replies to judge")
+            raise BadArgument("assert_slo: latencies must not be empty")
         return [*self._slow(latencies), *self._failed(errors, len(latencies))]
 
     def _slow(self, latencies: Sequence[float]) -> list[str]:
@@ -86,19 +86,21 @@ class Bounds:
 
 
 def _level(name: str) -> float:
-    """0.999 of ``"p999"``."""
+    """Return 0.999 for ``"p999"``."""
     if name == "max":
         return 1.0
     match = _PERCENTILE.fullmatch(name)
     level = float(f"{match[1]}.{match[2] or 0}") / 100 if match else 0
     if match is None or not level or name.startswith("p100"):
-        raise BadArgument(f"assert_slo: unknown bound {name!r}{did_you_mean(name, KNOWN)}; it takes {', '.join(KNOWN)}, or any percentile")
+        raise BadArgument(
+            f"assert_slo: unknown bound {name!r}{did_you_mean(name, KNOWN)}. The bounds are {', '.join(KNOWN)}, and any percentile"
+        )
     return level
 
 
 def _share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadArgument(f"assert_slo: expected {name} to be a share from 0 to 1 but got {format_value(value)}")
+        raise BadArgument(f"assert_slo: {name} must be a share from 0 to 1, got {format_value(value)}")
     return float(value)
 
 
@@ -108,12 +110,12 @@ def _latency(value: Any, place: int) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not number >= 0:
-        raise BadArgument(f"assert_slo: expected latency {place} to be a number of seconds, 0 or more, but got {format_value(value)}")
+        raise BadArgument(f"assert_slo: latencies[{place}] must be a number of seconds, 0 or more, got {format_value(value)}")
     return number
 
 
 def seconds(value: float) -> str:
-    """A duration in words: ``150 ms``, ``2.01 s``."""
+    """Format a duration: ``150 ms`` or ``2.01 s``."""
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
 
 

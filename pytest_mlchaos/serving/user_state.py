@@ -1,4 +1,7 @@
-"""The memory of user modules and of a served app, as at the start: a golden load, and the next trial, must not find what a load left."""
+"""Save and restore the memory of user modules and of a served app.
+
+A golden load, and the next trial, must not find what a load left there.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ from ..runs.module_globals import user_modules, watched_imports
 __all__ = ["UserState"]
 
 MAX_DEPTH = 4
-"""How deep installed packages' objects are followed: a framework's app, its state, what that holds."""
+"""The depth to which objects of installed packages are followed: an app, its state, its content."""
 MAX_OBJECTS = 100_000
-"""Objects that are kept at most."""
+"""The largest number of objects that are saved."""
 _CONTAINERS = frozenset((dict, collections.OrderedDict, collections.defaultdict, collections.Counter, list, set, collections.deque))
 _OF_THE_STANDARD_LIBRARY = (
     types.SimpleNamespace,
@@ -44,21 +47,29 @@ _OF_THE_STANDARD_LIBRARY = (
     collections.UserList,
     unittest.mock.NonCallableMock,
 )
-"""Classes whose instances are plain state. Others (threads, loops, sockets) are tied to what cannot be put back."""
+"""Classes whose instances are plain state.
+
+Instances of others, such as threads, loops and sockets, cannot be restored.
+"""
 _CACHE: Any = type(functools.lru_cache(len))
 _COUNTERS = (itertools.count, itertools.cycle)
 _ABSENT = object()
 _SEEN: dict[str, tuple[int, int, Project, list[Any]]] = {}
-"""Modules that were looked through: their names by identity and number, the project that said whose they are, and the containers among
-them (held, so that ids stay theirs)."""
+"""The modules that have been searched.
+
+Each entry has the identity and the number of the module's names, the project, and its containers.
+The containers are kept alive, so that their ids stay unique.
+"""
 _SLOTS: weakref.WeakKeyDictionary[type, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
 class UserState:
-    """Names in user modules, and what they and the ``roots`` reach: containers, instances, classes, closures, caches and counters.
+    """Save the names in user modules, and all that they and the ``roots`` reach.
 
-    Contents are put back in place, so that each object stays the same under all its names. Not put back are what C code holds (arrays,
-    connections), the variables of functions and tasks that are running, and the inside of threads and event loops.
+    These are containers, instances, classes, closures, caches and counters. Contents are restored
+    in place, so that each object stays the same under all its names. Not restored are the content
+    of C code (arrays, connections), the variables of running functions and tasks, and the inside of
+    threads and event loops.
     """
 
     def __init__(self, roots: Iterable[Any] = ()) -> None:
@@ -80,11 +91,11 @@ class UserState:
         self._at_start = self.contents()
 
     def contents(self) -> list[Any]:
-        """What all objects that are kept hold now."""
+        """Return the current content of all saved objects."""
         return [kept.content() for kept in self._kept]
 
     def adopt(self, before: list[Any]) -> None:
-        """What has come and gone since ``before`` is the test's doing, or an import's: it belongs to the start from now on."""
+        """Add the changes since ``before`` to the saved start. The test, or an import, made them."""
         for place, (kept, was) in enumerate(zip(self._kept, before, strict=True)):
             now = kept.content()
             if not _same(now, was):
@@ -92,7 +103,7 @@ class UserState:
 
     @contextlib.contextmanager
     def following_imports(self) -> Iterator[None]:
-        """What is done while a module is imported in here belongs to the start: it is done once in a process."""
+        """Add changes during an import to the saved start, because an import runs once per process."""
         before: list[Any] = []
 
         def begin() -> None:
@@ -102,19 +113,19 @@ class UserState:
             yield
 
     def restore(self, contents: list[Any] | None = None) -> None:
-        """Put back what was held at the start, or then."""
+        """Restore the content from the start, or the given content."""
         copies: dict[int, Any] = {}
         wanted = zip(self._kept, self._at_start if contents is None else contents, strict=True)
         changed = [(kept, was) for kept, was in wanted if not _same(kept.content(), was)]
         for kept, was in changed:
             if isinstance(kept, _Items) and any(isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]):
-                continue  # a register of what was imported: imports are not taken back
-            with contextlib.suppress(AttributeError, TypeError):  # read-only by now
+                continue  # This is a registry of imported modules, and imports are not reverted.
+            with contextlib.suppress(AttributeError, TypeError):  # an attribute may be read-only by now
                 kept.put_back([(key, _fresh(value, copies)) for key, value in was])
 
     @contextlib.contextmanager
     def as_at_the_start(self) -> Iterator[None]:
-        """What was held at the start; what is held now comes back at the end."""
+        """Restore the content from the start inside this context, and the current content at its end."""
         now = self.contents()
         self.restore()
         try:
@@ -124,14 +135,14 @@ class UserState:
 
 
 class _Names:
-    """Stands for the names of one module: its dict is no container of the user's."""
+    """Wrap the names of a module, because its dict is not a container of the user's."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
 
 
 class _Kept:
-    """An object that is kept: how its content is read, as pairs of a key and a value, and put back."""
+    """Read and restore the content of an object, as pairs of a key and a value."""
 
     def __init__(self, read: Callable[[], list[tuple[Any, Any]]], put_back: Callable[[list[tuple[Any, Any]]], None], depth: int) -> None:
         self._read = read
@@ -149,11 +160,11 @@ class _Kept:
 
 
 class _Items(_Kept):
-    """What a container holds."""
+    """Read and restore the content of a container."""
 
 
 class _Frozen:
-    """A counter, or a generator of random numbers, and how far it was."""
+    """Hold a counter, or a random number generator, with its position."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -178,8 +189,8 @@ def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
 
 
 def _with_changes(start: list[tuple[Any, Any]], before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """What was held at the start, with what came and went between ``before`` and ``now``."""
-    if not all(key is not None for key, _ in [*start, *before, *now]):  # items without keys: those of a list
+    """Return the start with the changes between ``before`` and ``now``."""
+    if not all(key is not None for key, _ in [*start, *before, *now]):  # items without keys are those of a list
         return [*start, *now[len(before) :]] if _same(now[: len(before)], before) else now
     found, old, new = dict(start), dict(before), dict(now)
     for key in old.keys() - new.keys():
@@ -195,7 +206,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _keep(value: Any, depth: int) -> list[_Kept]:
-    """How an object is kept; nothing for one that is not."""
+    """Return the handlers that save an object. Return none if it is not saved."""
     cls = type(value)
     if cls is _Names:
         return [_Kept(functools.partial(_read_names, value.names), functools.partial(_put_names, value.names), 0)]
@@ -223,7 +234,7 @@ def _items(container: Any, depth: int) -> _Kept:
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
-    """What is held by something that cannot change, and says where to look on."""
+    """Return the parts of an object that cannot change itself, but refers to others."""
     if isinstance(value, tuple):
         return tuple(value)
     if isinstance(value, types.MethodType):
@@ -243,7 +254,10 @@ def _is_users_class(cls: type) -> bool:
 
 
 def _is_followed(cls: type) -> bool:
-    """Whether instances of a class hold plain state: a class of the user's, of an installed package, or one of those named above."""
+    """Return True if instances of a class hold plain state.
+
+    These are classes of the user, of installed packages, and those listed above.
+    """
     package = str(cls.__module__).partition(".")[0]
     if package in TOOLS:
         return False
@@ -251,7 +265,10 @@ def _is_followed(cls: type) -> bool:
 
 
 def _of_other_modules() -> set[int]:
-    """Containers that a user's module may have a name for, too, and that are another module's (``sys.path``); and the modules' names."""
+    """Return the ids of containers of modules that are not the user's, and of the modules' names.
+
+    A user's module may have a name for such a container, for example ``sys.path``.
+    """
     found: set[int] = set()
     project = current_project()
     for name, module in sys.modules.copy().items():
@@ -302,7 +319,7 @@ def _put_container(container: Any, content: list[tuple[Any, Any]]) -> None:
 
 
 def _kind(container: Any) -> Any:
-    """The built-in class that a container is of: what its subclass does on each change is passed by."""
+    """Return the built-in class of a container. Its methods bypass the overrides of subclasses."""
     return next(kind for kind in (collections.OrderedDict, dict, list, set, collections.deque) if isinstance(container, kind))
 
 
@@ -363,7 +380,7 @@ def _put_instance(value: Any, content: list[tuple[Any, Any]]) -> None:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """An instance's own dict, without any code of its class."""
+    """Return an instance's own dict, without running any code of its class."""
     try:
         found = object.__getattribute__(value, "__dict__")
     except (AttributeError, TypeError):

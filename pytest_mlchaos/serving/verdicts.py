@@ -1,4 +1,4 @@
-"""A load on a served app, and the judgements on its replies."""
+"""Judge the replies to a load on a served app."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Load"]
 
 SHOWN_LINES = 3
 LOWEST_ERROR = 400
-WAY_OUT = "if that is the app's fallback, given while a circuit breaker is open, say: assert_isolated(or_fallback=..., within=...)"
+WAY_OUT = "if this is the app's fallback while a circuit breaker is open, use assert_isolated(or_fallback=..., within=...)"
 _ABSENT: Any = object()
 
 
@@ -56,7 +56,7 @@ class Load(Result):
 
     @functools.cached_property
     def _compared(self) -> GoldenReplies:
-        """The golden load, for comparisons; a golden load is its own."""
+        """Return the golden load, for comparisons. A golden load is compared with itself."""
         return GoldenReplies(self._golden or (lambda time: GoldenLoad(self.replies, {})))
 
     @property
@@ -68,7 +68,7 @@ class Load(Result):
         """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the
         trial's clock. Failed requests count."""
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
-            raise BadArgument(f"latency: expected a quantile from 0 to 1, such as 0.99, but got {format_value(q)}")
+            raise BadArgument(f"latency: q must be a quantile from 0 to 1 such as 0.99, got {format_value(q)}")
         return quantile([reply.latency for reply in self.replies], q)
 
     @property
@@ -134,7 +134,7 @@ class Load(Result):
         if not judged:
             raise BadArgument(
                 f"assert_recovered: no request arrived {seconds(grace)} or more after the last fault, which ended {seconds(ended)} into "
-                "the load; drive more requests, or at a rate"
+                "the load. Drive more requests, or give rate="
             )
         missed = _find_missed(judged, slo)
         if missed:
@@ -152,13 +152,13 @@ class Load(Result):
             if difference:
                 wrong.append(f"{reply}: {difference}")
         if wrong:
-            head = f"not as in the golden run {seconds(grace)} after the last fault: {len(wrong)} of {len(judged)} replies"
-            way_out = "if these replies are as they should be: assert_recovered(..., like_golden=False) judges the SLO alone"
+            head = f"different from the golden run {seconds(grace)} after the last fault: {len(wrong)} of {len(judged)} replies"
+            way_out = "if these replies are correct, assert_recovered(..., like_golden=False) judges only the SLO"
             raise NotRecovered("\n  ".join([head, *_first_few(wrong), *self._remarks(), way_out]))
 
     @property
     def _fault_ended(self) -> float | None:
-        """When the last fault had ended: seconds from the start of the load."""
+        """Return when the last fault ended, in seconds from the start of the load."""
         return max((reply.fault_ended for reply in self.replies if reply.fault_ended is not None), default=None)
 
     def _remarks(self) -> list[str]:
@@ -200,12 +200,10 @@ class Load(Result):
         wanted = {"json": json, "text": text if text is not None else _ABSENT, "value": value}
         wanted = {name: one for name, one in wanted.items() if one is not _ABSENT}
         if expected is None and status is None and not wanted:
-            raise BadArgument(
-                "assert_fallback: say what the fallback is: status=503, json={...}, text=, value=, or a predicate on the reply"
-            )
+            raise BadArgument("assert_fallback: describe the fallback: status=503, json={...}, text=, value=, or a predicate on the reply")
         if expected is not None and not callable(expected):
             raise BadArgument(
-                f"assert_fallback: expected a predicate on the reply but got {data_text(expected)}; give a value as json= or value="
+                f"assert_fallback: expected must be a predicate on the reply, got {data_text(expected)}. Give a value as json= or value="
             )
         self._compare_under_faults("assert_fallback")
         struck = [place for place, reply in enumerate(self.replies) if reply.faults]
@@ -247,13 +245,13 @@ class Load(Result):
             GoldenRunFailed: Every request fails without any fault.
         """
         if isinstance(by, str) and by != "batch":
-            raise BadArgument(f"assert_isolated: expected by to be a function of a reply or 'batch' but got {format_value(by)}")
+            raise BadArgument(f"assert_isolated: by must be a function of a reply or 'batch', got {format_value(by)}")
         compare = None if isinstance(by, str) else by
         excused = _Excused(self, or_fallback, within)
         self._compare_under_faults("assert_isolated")
         bystanders = [place for place, reply in enumerate(self.replies) if not reply.faults]
         if not bystanders:
-            self._is_judged("assert_isolated", False, "a fault struck during every reply, so none is left to judge")
+            self._is_judged("assert_isolated", False, "a fault struck during every reply, so there is none to judge")
             return
         self._judged("assert_isolated", True)
         wrong: dict[int, str] = {}
@@ -267,16 +265,19 @@ class Load(Result):
 
     @functools.cached_property
     def _suspicions(self) -> list[Suspicion]:
-        """Strikes that may have hit one of several requests, once each."""
+        """Return the strikes that may have hit one of several requests, once each."""
         found = {id(one): one for reply in self.replies for one in reply.suspicions if len(one.requests) > 1}
         return list(found.values())
 
     def _is_judged(self, who: str, judges: bool, why: str = "") -> bool:
-        """Whether there is something to judge; where there is not, and no search goes on, that is refused."""
+        """Return True if there is something to judge.
+
+        Raise ``BadArgument`` if there is not, unless a search may still find it.
+        """
         self._judged(who, judges)
         if not judges and self._strict():
             nothing = f"no fault struck while these {len(self.replies)} requests were handled, so there is nothing to judge"
-            raise BadArgument(f"{who}: {why or nothing}{'; drive requests that meet none' if why else ''}")
+            raise BadArgument(f"{who}: {why or nothing}{'. Drive requests that no fault strikes' if why else ''}")
         return judges
 
     def _refuse_no_strike(self, who: str) -> None:
@@ -284,7 +285,7 @@ class Load(Result):
 
 
 class _Fallbacks:
-    """The judgement of ``assert_fallback`` on one load."""
+    """Judge one load for ``assert_fallback``."""
 
     def __init__(self, load: Load, unlike: Callable[[Reply], str | None], or_golden: bool) -> None:
         self._load = load
@@ -292,7 +293,7 @@ class _Fallbacks:
         self._or_golden = or_golden
 
     def judge(self, struck: Sequence[int]) -> None:
-        """Raise ``NoFallback`` or ``Inconclusive`` where one is due."""
+        """Raise ``NoFallback`` or ``Inconclusive`` if one is due."""
         replies, wrong, unseen = self._load.replies, [], []
         for place in struck:
             reply = replies[place]
@@ -301,7 +302,7 @@ class _Fallbacks:
                 continue
             only_suspected = len(reply.faults) == sum(len(one.requests) == 1 for one in reply.suspicions)
             if only_suspected and self._is_golden(place):
-                unseen.append(f"{reply}, which was in flight, is as in the golden run")
+                unseen.append(f"{reply}, which was in flight, equals the golden run's")
             else:
                 wrong.append(f"{reply}: {difference}")
         count = len(struck)
@@ -314,16 +315,17 @@ class _Fallbacks:
                 wrong += [f"{replies[place]}: {self._unlike(replies[place])} (struck: {suspicion})" for place in others]
             elif others:
                 unseen.append(
-                    f"{suspicion}: {replies[others[0]]} is neither the fallback nor as in the golden run, {replies[fallbacks[0]]} is"
+                    f"{suspicion}: {replies[others[0]]} is neither the fallback nor equal to the golden run's, "
+                    f"although {replies[fallbacks[0]]} is the fallback"
                 )
             elif not fallbacks and not self._or_golden:
-                unseen.append(f"{suspicion}: all of them are as in the golden run")
+                unseen.append(f"{suspicion}: all of them equal the golden run's")
         if wrong:
             head = f"not the declared fallback: {len(wrong)} of {count} replies given while a fault struck"
             raise NoFallback("\n  ".join([head, *_first_few(wrong)]))
         if unseen:
-            head = "no reply shows which request was struck, in code that works for several"
-            way_out = "if the app tries again and succeeds: assert_fallback(..., or_golden=True)"
+            head = "no reply shows which request was struck, because the code works for several at a time"
+            way_out = "if the app retries and succeeds, use assert_fallback(..., or_golden=True)"
             raise Inconclusive("\n  ".join([head, *_first_few(unseen), way_out]))
 
     def _is_golden(self, place: int) -> bool:
@@ -331,18 +333,18 @@ class _Fallbacks:
 
 
 class _Excused:
-    """The replies that may be the fallback, though nothing struck them."""
+    """Find the replies that may be the fallback although no fault struck them."""
 
     def __init__(self, load: Load, fallback: Any, within: Any) -> None:
         self.declared = fallback is not _ABSENT
         if within is not None and not self.declared:
-            raise BadArgument("assert_isolated: within= says how long or_fallback= holds; give that, too")
+            raise BadArgument("assert_isolated: within= limits or_fallback=. Give or_fallback= too")
         self._load = load
         self._fallback = fallback
         self._grace = None if within is None else parse_duration(within, "within")
 
     def by_fallback(self, place: int) -> bool:
-        """Whether a reply came after a strike, in time, and is the fallback."""
+        """Return True if a reply is the fallback and came after a strike, in time."""
         reply = self._load.replies[place]
         struck = [other for other in self._load.replies if other.fault_ended is not None and other.start <= reply.start]
         if not self.declared or not struck:
@@ -369,7 +371,7 @@ class _Excused:
 
 
 class _Isolation:
-    """The judgement of ``assert_isolated`` on the replies that differ from the golden run's."""
+    """Judge for ``assert_isolated`` the replies that differ from the golden run's."""
 
     def __init__(self, load: Load, bystanders: Sequence[int], wrong: Mapping[int, str], *, shared: bool, fallback: bool) -> None:
         self._load = load
@@ -379,7 +381,7 @@ class _Isolation:
         self._fallback = fallback
 
     def judge(self) -> None:
-        """Raise ``NotIsolated`` or ``Inconclusive`` where one is due."""
+        """Raise ``NotIsolated`` or ``Inconclusive`` if one is due."""
         replies = self._load.replies
         left = [place for place in self._wrong if place not in self._hit()]
         early = [place for place in left if self._is_before_all_faults(replies[place])]
@@ -389,28 +391,32 @@ class _Isolation:
         lines = [*_first_few([self._wrong[place] for place in blamed or early]), *self._load._remarks()]
         if not blamed:
             head = (
-                "the golden run is none: the app cannot be made fresh. These replies differ from it, and were given before the first fault"
+                "the golden run is not reliable, because the app cannot be reset. "
+                "These replies differ from it, and were given before any fault"
             )
-            raise Inconclusive("\n  ".join([head, *lines, "serve an app that is made in the test, or compare what matters with by="]))
+            raise Inconclusive("\n  ".join([head, *lines, "create the app inside the test, or compare what matters with by="]))
         suspicions = [one for place in blamed for one in replies[place].suspicions]
         said = list(dict.fromkeys(f"{one.strike} hit {one}" for one in suspicions))
         if all(replies[place].suspicions for place in blamed) and not all(map(self._has_one_visit_each, suspicions)):
             head = f"more replies differ from the golden run than there were strikes: {len(self._wrong)}"
-            shared = "if that work is shared by a batch, and may fail for all of it: assert_isolated(by='batch')"
+            shared = "if a batch shares that work and may fail as a whole, use assert_isolated(by='batch')"
             raise Inconclusive("\n  ".join([head, *lines, *_first_few(said), shared]))
-        head = f"not as in the golden run: {len(blamed)} of {len(self._bystanders)} replies during which no fault struck"
+        head = f"different from the golden run: {len(blamed)} of {len(self._bystanders)} replies during which no fault struck"
         way_out = [] if self._fallback else [WAY_OUT]
         raise NotIsolated("\n  ".join([head, *lines, *_first_few(said), *way_out]))
 
     def _hit(self) -> set[int]:
-        """Of the replies that differ, as many as strikes may have hit: of each strike, one (in a batch, all) of those in flight."""
+        """Return as many of the differing replies as strikes may have hit.
+
+        Each strike may have hit one of the requests in flight, or all of them in a batch.
+        """
         strikes: dict[int, list[int]] = {}
         for place in self._wrong:
             for one in self._load.replies[place].suspicions:
                 strikes.setdefault(id(one), []).append(place)
         if self._shared:
             return {place for places in strikes.values() for place in places}
-        taken: dict[int, int] = {}  # which strike each reply is put down to
+        taken: dict[int, int] = {}  # for each reply, the strike that it is attributed to
 
         def placed(strike: int, tried: set[int]) -> bool:
             for place in strikes[strike]:
@@ -426,7 +432,7 @@ class _Isolation:
         return set(taken)
 
     def _is_before_all_faults(self, reply: Reply) -> bool:
-        """Whether a reply was complete before a fault struck at all: no fault can have harmed it."""
+        """Return True if a reply was complete before any fault struck, so no fault can have harmed it."""
         struck = [other.number for other in self._load.replies if other.faults or other.suspicions]
         first = min(struck, default=None)
         if first is None:
@@ -435,7 +441,10 @@ class _Isolation:
         return reply.number < first and reply.start + reply.latency <= begun
 
     def _has_one_visit_each(self, suspicion: Suspicion) -> bool:
-        """Whether the golden load passed the site once for each request, or more often: then a strike there is one request's."""
+        """Return True if the golden load visited the site at least once per request.
+
+        Then a strike there belongs to one request.
+        """
         return self._load._compared.visits(suspicion.key) >= len(self._load.replies)
 
 
@@ -444,13 +453,13 @@ def _find_missed(replies: Sequence[Reply], slo: Bounds) -> list[str]:
 
 
 def _recovery(after: Sequence[Reply], ended: float, slo: Bounds) -> str:
-    """When the SLO held from then on, in words."""
+    """Describe from when on the SLO held."""
     holds = next((reply for place, reply in enumerate(after) if not _find_missed(after[place:], slo)), None)
-    return "it held never again" if holds is None else f"it held {seconds(holds.start - ended)} after it, from {holds} on"
+    return "it never held again" if holds is None else f"it held {seconds(holds.start - ended)} after it, from {holds} on"
 
 
 def _unlike(reply: Reply, expected: Callable[[Reply], object] | None, status: int | None, wanted: dict[str, Any]) -> str | None:
-    """Why a reply is not the fallback, or None."""
+    """Return why a reply is not the fallback, or None."""
     if status is not None and reply.status != status:
         return f"{reply.outcome} instead of status {status}"
     if status is None and expected is None and not reply.ok:
@@ -459,10 +468,10 @@ def _unlike(reply: Reply, expected: Callable[[Reply], object] | None, status: in
         try:
             difference = first_difference(getattr(reply, name), value, name=name)
         except BadArgument:
-            difference = f"{reply.outcome}, and no JSON"
+            difference = f"{reply.outcome}, which is not JSON"
         if difference:
             return difference
-    return None if expected is None or expected(reply) else f"{reply.outcome}, for which the predicate does not hold"
+    return None if expected is None or expected(reply) else f"{reply.outcome}, for which the predicate is false"
 
 
 def _first_few(lines: list[str]) -> list[str]:

@@ -63,7 +63,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if not isinstance(self.fault, Fault):
-            raise BadArgument(f"Case: expected a fault, an instance of its class, but got {format_value(self.fault)}")
+            raise BadArgument(f"Case: fault must be an instance of a fault class, got {format_value(self.fault)}")
 
     @property
     def due(self) -> list[int]:
@@ -98,13 +98,13 @@ def same_object(case: Case) -> None:
     payloads = case.payloads()
     outcomes = strike(case.at(), payloads, seed=SEED, stream=case.stream, attributes=case.attributes).outcomes
     for number, (given, got) in enumerate(zip(payloads, outcomes, strict=True)):
-        assert got is given, f"{case.fault!r} changed the payload of visit {number}, where it was not due"
+        assert got is given, f"{case.fault!r} changed the payload of visit {number}, at which it was not due"
 
 
 def same_seed(case: Case) -> None:
     """The same seed gives the same result, bit for bit."""
     found = first_difference(case.outcomes(*case.due), case.outcomes(*case.due), name="outcomes")
-    assert found is None, f"{case.fault!r} is not the same twice with one seed: {found}"
+    assert found is None, f"{case.fault!r} gives two results with one seed: {found}"
 
 
 def same_elsewhere(case: Case) -> None:
@@ -114,9 +114,9 @@ def same_elsewhere(case: Case) -> None:
     here = case.outcomes(*case.due)  # first, as it may skip the test
     ended = fresh_processes().run(_outcomes, case, timeout=120)
     trouble = ended.error or ended.started
-    assert trouble is None, f"{case.fault!r} fails in another process: {trouble}"
+    assert trouble is None, f"{case.fault!r} fails in a different process: {trouble}"
     found = first_difference(ended.value, here, name="outcomes")
-    assert found is None, f"{case.fault!r} is not the same in another process with one seed: {found}"
+    assert found is None, f"{case.fault!r} gives a different result in a different process with one seed: {found}"
 
 
 def input_kept(case: Case) -> None:
@@ -125,7 +125,7 @@ def input_kept(case: Case) -> None:
     before = copy.deepcopy(payloads)
     case.strike(payloads, *case.due)
     found = first_difference(payloads, before, name="payloads")
-    assert found is None, f"{case.fault!r} modified what it was given: {found}"
+    assert found is None, f"{case.fault!r} modified its input: {found}"
 
 
 def undone(case: Case) -> None:
@@ -133,7 +133,7 @@ def undone(case: Case) -> None:
     before = case.outcomes()
     case.strike(case.payloads(), *case.due)
     found = first_difference(case.outcomes(), before, name="outcomes")
-    assert found is None, f"{case.fault!r} is not undone when it is over: {found}"
+    assert found is None, f"{case.fault!r} is not undone at the end: {found}"
 
 
 def does_something(case: Case) -> None:
@@ -145,7 +145,7 @@ def does_something(case: Case) -> None:
     if case.stream and [id(payload) for payload in payloads] != [id(outcome) for outcome in struck.outcomes]:
         return
     found = first_difference([_comparable(outcome) for outcome in struck.outcomes], case.outcomes(), name="outcomes")
-    assert found is not None, f"{case.fault!r} struck, and nothing was different"
+    assert found is not None, f"{case.fault!r} struck, but changed nothing"
 
 
 def pickles(case: Case) -> None:
@@ -160,7 +160,7 @@ def pickles(case: Case) -> None:
 def reads_back(case: Case) -> None:
     """Its ``repr`` recreates it."""
     for fault in (case.at(1), dataclasses.replace(case.at(1), at=EVERY, times=2), dataclasses.replace(case.at(1), at=None, p=0.5)):
-        assert Schedule.parse(repr(fault)).faults == (fault,), f"{fault!r} does not read back from what it prints"
+        assert Schedule.parse(repr(fault)).faults == (fault,), f"{fault!r} cannot be read back from its repr"
 
 
 def refuses_parameters(case: Case) -> None:
@@ -173,9 +173,9 @@ def refuses_parameters(case: Case) -> None:
         except BadArgument as error:
             text = str(error)
             named = case.fault.name in text and any(name in text or repr(value) in text for name, value in keywords.items())
-            assert named, f"{keywords} is refused without saying what: {text}"
+            assert named, f"{keywords} is refused, but the error does not name the fault and the parameter: {text}"
         else:
-            raise AssertionError(f"{made!r} is accepted, though {keywords} makes no sense")
+            raise AssertionError(f"{made!r} is accepted, although {keywords} is wrong")
 
 
 def refuses_payloads(case: Case) -> None:
@@ -184,14 +184,14 @@ def refuses_payloads(case: Case) -> None:
         struck = strike(case.at(0), [wrong()], seed=SEED, operation=case.operation, stream=case.stream, attributes=case.attributes)
         outcome = next(iter(struck.outcomes), None)
         told = isinstance(outcome, PayloadMismatch) and case.fault.name in str(outcome)
-        assert told, f"{case.fault!r} met a payload that it cannot work on, and gave {outcome!r} instead of an error that names the fault"
+        assert told, f"{case.fault!r} got a payload that it cannot work on, and gave {outcome!r} instead of an error that names the fault"
 
 
 def neutral_is_no_strike(case: Case) -> None:
     """A visit that changed nothing does not count as a strike."""
     assert case.neutral is not None
     struck = case.strike([case.neutral() for _ in range(VISITS)], *case.due).journal
-    assert not struck, f"{case.fault!r} changed nothing, and counts as struck: {[str(strike) for strike in struck]}"
+    assert not struck, f"{case.fault!r} changed nothing, but counts as struck: {[str(strike) for strike in struck]}"
 
 
 PROMISES: tuple[Callable[[Case], None], ...] = (

@@ -1,1 +1,1 @@
-"""Faults of batches: values, labels, order, and the workers that load them."""
+"""Define faults of batches: values, labels, order, and the workers that load them."""

@@ -1,4 +1,4 @@
-"""Fields, labels and samples of a batch, whatever it is made of."""
+"""Find the fields, labels and samples of a batch of any type."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = ["Batch", "copy_payload", "field_name", "wanted_fields"]
 
 _LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 _NO_LABELS = frozenset(("id", "ids", "idx", "index", "indices", "mask", "masks", "len", "length", "lengths", "weight", "weights"))
-"""Words in the names of fields that go along with labels, or are whole numbers without being any."""
+"""Words in the names of fields that belong to labels, or hold whole numbers, but are not labels."""
 
 
 def wanted_fields(owner: str, fields: Any) -> Any:
-    """The parameter ``fields`` in its one form: None, a name or position, or a tuple of several."""
+    """Return the parameter ``fields`` in its normal form: None, one name or position, or a tuple of several."""
     if fields is None or is_drawn(fields):
         return fields
     wanted = [fields] if isinstance(fields, (str, int)) else list(fields) if isinstance(fields, Sequence) else []
     if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-        raise BadArgument(f"{owner}: expected fields to be names or positions but got {format_value(fields)}")
+        raise BadArgument(f"{owner}: fields must be names or positions, got {format_value(fields)}")
     return tuple(wanted) if len(wanted) > 1 else wanted[0]
 
 
 def field_name(leaf: Leaf) -> str:
-    """The path to a field, with dots."""
+    """Return the path to a field, with dots."""
     return path_text(_named_path(leaf)) or "batch"
 
 
 def _named_path(leaf: Leaf) -> tuple[Any, ...]:
-    """The path to a field; the items that a column goes through have no name."""
+    """Return the path to a field without the items that a column passes through."""
     return tuple(part for part in leaf.path if not isinstance(part, Each))
 
 
@@ -53,46 +53,46 @@ def _is_label_name(name: Any) -> bool:
 
 
 def _has_label_name(name: Any) -> bool:
-    """Whether it is called ``label_ids`` or ``target_class``, and not ``target_mask``."""
+    """Return True for a name such as ``label_ids`` or ``target_class``, but not ``target_mask``."""
     words = set(_words(name))
     return bool(re.search("label|target", str(name).lower())) and not words & (_NO_LABELS - {"id", "ids", "idx", "index", "indices"})
 
 
 def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
-    """Whether a field anywhere in it is called so."""
+    """Return True if a field anywhere in the value has a matching name."""
     return any(rule(name) or _named(child, rule) for name, child in parts(value))
 
 
 def copy_payload(payload: Any) -> Any:
-    """A batch of its own: the arrays are copies."""
+    """Return a copy of a batch whose arrays are copies, too."""
     found = {leaf.path: leaf.copied() for leaf in leaves(payload, held=parts)}
     return rebuilt(payload, found) if found or next(numbers(payload), None) is None else copied_record(payload)
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """A batch, as a fault called ``owner`` looks at it."""
+    """A batch, for a fault with the name ``owner``."""
 
     owner: str
     payload: Any
 
     @property
     def leaves(self) -> list[Leaf]:
-        """All arrays in it; of a record without any, its numbers."""
+        """Return all arrays of the batch. If it is a record without arrays, return its numbers."""
         return list(leaves(self.payload, held=parts)) or list(numbers(self.payload))
 
-    def mismatch(self, problem: str, hint: str = "; name them with fields=") -> PayloadMismatch:
-        """The error that it cannot be worked on."""
+    def mismatch(self, problem: str, hint: str = ". Name them with fields=") -> PayloadMismatch:
+        """Return the error for a batch that the fault cannot work on."""
         return PayloadMismatch(f"{self.owner} {problem} in the batch {describe(self.payload)}{hint}")
 
     def refuse(self, leaf: Leaf, problem: str) -> PayloadMismatch:
-        """The error that a field cannot be worked on."""
+        """Return the error for a field that the fault cannot work on."""
         return PayloadMismatch(
             f"{self.owner} cannot change the field {field_name(leaf)!r} of the batch {describe(self.payload)}: it {problem}"
         )
 
     def named(self, fields: Any) -> list[Leaf]:
-        """The arrays under these names and positions."""
+        """Return the arrays with these names or positions."""
         found = self.leaves
         wanted = fields if isinstance(fields, tuple) else (fields,)
         return [leaf for name in wanted for leaf in self._under(name, found)]
@@ -107,7 +107,7 @@ class Batch:
         return matching
 
     def labels(self, fields: Any = None) -> list[Leaf]:
-        """The fields with labels: those named, or those that ``told_labels`` finds."""
+        """Return the fields with labels: the named ones, or those that ``told_labels`` finds."""
         if fields is not None:
             return self.named(fields)
         labels = self.told_labels()
@@ -116,18 +116,27 @@ class Batch:
         return labels
 
     def told_labels(self) -> list[Leaf]:
-        """The fields called as labels are; or with that in their name; or else the last of several, if it looks like labels."""
+        """Return the fields whose names say that they are labels.
+
+        Return the fields with label names, or those with such a word in the name. If there are
+        none, return the last of several fields if it looks like labels.
+        """
         found = self.leaves
         for rule in (_is_label_name, _has_label_name):
             named = [leaf for leaf in found if leaf.path and rule(leaf.path[-1])]
-            if named or _named(self.payload, rule):  # or it is what they are in that is called so; if they are no arrays, there are none
+            # A container may have the label name. If it holds no arrays, the batch has no labels.
+            if named or _named(self.payload, rule):
                 return named or [leaf for leaf in found if any(map(rule, leaf.path))]
         return found[-1:] if len(found) > 1 and self._looks_like_labels(found[-1], found[:-1]) else []
 
     def _looks_like_labels(self, last: Leaf, others: list[Leaf]) -> bool:
-        """By name, as few numbers a sample as labels are; by position, anything but one more field of the same kind."""
+        """Return True if the last field may hold labels.
+
+        With a label name, it must have as few numbers per sample as labels have. Without one, it
+        must not be one more field of the same kind as the others.
+        """
         if last.problem() is not None:
-            return True  # which is then refused by what it is
+            return True  # Its content is checked later, with an error.
         shape = tuple(last.value.shape)
         single = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
         if not isinstance(last.path[-1], str):
@@ -139,7 +148,7 @@ class Batch:
         return one_hot or (single and not last.is_float)
 
     def floats(self, fields: Any = None) -> list[Leaf]:
-        """The fields named, or else all that hold floating-point numbers."""
+        """Return the named fields, or else all fields with floating-point numbers."""
         if fields is None:
             found = [leaf for leaf in self.leaves if leaf.is_float and leaf.size] or self._of_integers()
         else:
@@ -149,12 +158,16 @@ class Batch:
         return found
 
     def _of_integers(self) -> list[Leaf]:
-        """The numbers of a record without floats: whole numbers are written without a point. Labels stay what they are."""
+        """Return the numbers of a record without floats, because whole numbers are often written
+        without a point.
+
+        Labels stay unchanged.
+        """
         labels = {leaf.path for leaf in self.told_labels()} if self.leaves and self.leaves[0].record else set()
         return [_as_float(leaf) for leaf in self.leaves if leaf.record and leaf.path not in labels]
 
     def checked(self, found: list[Leaf]) -> list[Leaf]:
-        """These fields, if they hold numbers and are not empty."""
+        """Return these fields. Raise an error if they are empty or hold no numbers."""
         for leaf in found:
             problem = leaf.problem() or (None if leaf.size else "is empty")
             if problem is not None:
@@ -163,7 +176,7 @@ class Batch:
 
     @functools.cached_property
     def fields(self) -> list[Field]:
-        """The arrays and lists that hold an entry for each sample; what tells them is the rule in ``_samples``."""
+        """Return the arrays and lists with one entry per sample. ``samples.py`` explains the rule."""
         for leaf in self.leaves:
             if (problem := leaf.layout_problem()) is not None:
                 raise self.refuse(leaf, problem)
@@ -176,11 +189,14 @@ class Batch:
         return found
 
     def samples(self) -> int:
-        """How many samples it holds: all of its fields agree on that."""
+        """Return the number of samples, on which all fields agree."""
         return self.fields[0].length
 
     def places(self, leaf: Leaf) -> tuple[Field, int | None]:
-        """The field that an array belongs to, and its sample's place in it; None for an array of all samples."""
+        """Return the field that an array belongs to, and the index of its sample in that field.
+
+        The index is None for an array of all samples.
+        """
         for field in self.fields:
             depth = len(field.path)
             if leaf.path[:depth] == field.path:
@@ -189,17 +205,17 @@ class Batch:
         raise self.refuse(leaf, "has no axis of samples")
 
     def taken(self, order: Any) -> Any:
-        """The batch made of the samples at these places, in this order, in all fields: arrays and lists, whatever they hold."""
+        """Return the batch with the samples at these indices, in this order, in all fields."""
         return rebuilt(self.payload, {field.path: _reorder(field, order) for field in self.fields})
 
 
 def _as_float(leaf: Leaf) -> Leaf:
-    """Numbers of a record, which may become any others."""
+    """Return a number of a record as a float, so that it can become any other number."""
     return Leaf(leaf.path, leaf.value.astype("float64"), record=True) if leaf.record and not leaf.is_float else leaf
 
 
 def _fields_of_record(value: Any) -> list[Field]:
-    """The lists that hold a sample in each item: the outermost ones."""
+    """Return the outermost lists that hold a sample in each item."""
     found = list(_lists(value, ()))
     if len({field.length for field in found}) > 1:
         names = ", ".join(field.name for field in found[:8])
@@ -222,6 +238,7 @@ def _reorder(field: Field, order: Any) -> Any:
     seen: set[int] = set()
     items = []
     for place in map(int, order):
-        items.append(copy_payload(value[place]) if place in seen else value[place])  # two samples do not share one array
+        # two samples must not share one array
+        items.append(copy_payload(value[place]) if place in seen else value[place])
         seen.add(place)
     return type(value)(items)

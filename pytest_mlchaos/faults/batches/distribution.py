@@ -1,4 +1,4 @@
-"""Faults of what batches are about: wrong labels, classes that are missing, distributions that have moved."""
+"""Define faults of a batch's content: wrong labels, missing classes, shifted distributions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LAYER = "Batches"
 
 
 def _check_labels(fault: Any) -> None:
-    """The parameters ``fields`` and ``classes``."""
+    """Check the parameters ``fields`` and ``classes``."""
     object.__setattr__(fault, "fields", wanted_fields(fault.name, fault.fields))
     classes = getattr(fault, "classes", None)
     if classes is not None and not is_drawn(classes) and classes < 2:
-        raise BadArgument(f"{fault.name}: expected classes to be a number of classes, 2 or more, but got {format_value(classes)}")
+        raise BadArgument(f"{fault.name}: classes must be a number of classes, 2 or more, got {format_value(classes)}")
 
 
 def _labels(fault: Any, batch: Batch) -> Leaf:
-    """The one field of labels by which samples are told apart."""
+    """Return the one field of labels that assigns samples to classes."""
     found = batch.checked(batch.labels(fault.fields))
     if len(found) > 1:
         raise batch.mismatch("found more than one field of labels")
@@ -35,9 +35,9 @@ def _labels(fault: Any, batch: Batch) -> Leaf:
 
 
 def _replace_leaves(batch: Batch, chosen: list[Leaf], fresh: dict[Any, Any]) -> Any:
-    """The batch with other fields, if any of them is another."""
+    """Return the batch with replaced fields. Raise an error if nothing would change."""
     if all(Leaf((), fresh[leaf.path]).same_bits(leaf) for leaf in chosen):
-        raise batch.refuse(chosen[0], "is as it would be already, so that nothing was changed")
+        raise batch.refuse(chosen[0], "already has these values, so nothing was changed")
     return rebuilt(batch.payload, fresh)
 
 
@@ -79,15 +79,15 @@ class LabelNoise(DataFault):
     magnitude: float = 1.0
 
     def check(self) -> None:
-        """Refuse a share outside 0 to 1, odd fields, fewer than two classes, and noise of no size."""
+        """Check the parameters."""
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         if not is_drawn(self.magnitude) and not 0 < self.magnitude < math.inf:
-            raise BadArgument(f"label_noise: expected magnitude to be above 0 but got {format_value(self.magnitude)}")
+            raise BadArgument(f"label_noise: magnitude must be above 0, got {format_value(self.magnitude)}")
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:
-        """Hand on other labels."""
+        """Return a copy with changed labels."""
         import numpy as np
 
         batch = Batch(self.name, visit.payload)
@@ -100,7 +100,7 @@ class LabelNoise(DataFault):
     def _noisy(self, labels: Labels, rng: Any) -> Any:
         places = labels.places()
         if not len(places):
-            raise labels.refuse("holds no labels but negative ones, which are ignored")
+            raise labels.refuse("holds only negative labels, which are ignored")
         count = max(1, round(self.scaled("fraction") * len(places)))
         hit = places if count == len(places) else rng.choice(places, count, replace=False)
         return labels.disturbed(hit, rng, self.classes, self.magnitude)
@@ -136,13 +136,13 @@ class ClassImbalance(DataFault):
     fields: Any = None
 
     def check(self) -> None:
-        """Refuse a share outside 0 to 1, and odd fields."""
+        """Check the parameters."""
         if not is_drawn(self.keep) and not 0 <= self.keep < 1:
-            raise BadArgument(f"class_imbalance: expected keep to be a share from 0 to below 1 but got {format_value(self.keep)}")
+            raise BadArgument(f"class_imbalance: keep must be a share from 0 to below 1, got {format_value(self.keep)}")
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:
-        """Put others in the places of its samples."""
+        """Return a copy in which samples of other classes replace those of the label."""
         import numpy as np
 
         batch = Batch(self.name, visit.payload)
@@ -155,7 +155,7 @@ class ClassImbalance(DataFault):
             visit.skip()
             return None
         if not len(others):
-            raise batch.mismatch("found no samples of another class", "")
+            raise batch.mismatch("found no samples of a different class", "")
         replaced = rng.permutation(its)[min(len(its) - 1, round(self.scaled("keep") * len(its))) :]
         order = np.arange(samples)
         order[replaced] = rng.choice(others, len(replaced))
@@ -204,18 +204,18 @@ class DistributionShift(DataFault):
     classes: int | None = None
 
     def check(self) -> None:
-        """Refuse no shift at all, a share of classes above 1, and odd fields."""
+        """Check the parameters."""
         drawn = is_drawn(self.magnitude) or is_drawn(self.kind)
         if not drawn and (not math.isfinite(self.magnitude) or self.magnitude == 0):
-            raise BadArgument(f"distribution_shift: expected magnitude to be a number other than 0 but got {format_value(self.magnitude)}")
+            raise BadArgument(f"distribution_shift: magnitude must be a number other than 0, got {format_value(self.magnitude)}")
         if not drawn and self.kind == "concept" and not 0 < self.magnitude <= 1:
             raise BadArgument(
-                f"distribution_shift: kind='concept' takes a magnitude above 0 and up to 1 but got {format_value(self.magnitude)}"
+                f"distribution_shift: kind='concept' takes a magnitude above 0 and up to 1, got {format_value(self.magnitude)}"
             )
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:
-        """Hand on values from elsewhere."""
+        """Return a copy with shifted values."""
         batch = Batch(f"distribution_shift(kind={self.kind!r})", visit.payload)
         visit.note(kind=self.kind)
         magnitude = self.scaled("magnitude")

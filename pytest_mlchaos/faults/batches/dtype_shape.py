@@ -1,4 +1,4 @@
-"""Faults of the form of a batch: its types and shapes."""
+"""Define faults of a batch's form: its types and shapes."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class WrongDtype(DataFault):
     fields: Any = None
 
     def check(self) -> None:
-        """Refuse odd fields."""
+        """Check the parameters."""
         object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))
 
     def apply(self, visit: Visit) -> Any:
-        """Convert."""
+        """Return a copy with converted fields."""
         batch = Batch(f"wrong_dtype(dtype={self.dtype!r})", visit.payload)
         chosen = batch.floats(self.fields)
         hits = {leaf.path: self._converted(batch, leaf) for leaf in chosen}
@@ -63,10 +63,10 @@ class WrongDtype(DataFault):
             raise batch.refuse(leaf, problem)
         if not leaf.is_torch:
             if self.dtype == "bfloat16":
-                raise batch.refuse(leaf, "is a NumPy array, which has no such type")
+                raise batch.refuse(leaf, "is a NumPy array, and NumPy does not have this type")
             return leaf.value.astype(self.dtype)
         if self.dtype in ("str", "object"):
-            raise batch.refuse(leaf, "is a tensor, which has no such type")
+            raise batch.refuse(leaf, "is a tensor, and torch does not have this type")
         fresh = leaf.value.detach().to(getattr(torch, self.dtype))
         return fresh.requires_grad_(leaf.value.requires_grad and fresh.is_floating_point())
 
@@ -99,11 +99,11 @@ class WrongShape(DataFault):
     fields: Any = None
 
     def check(self) -> None:
-        """Refuse odd fields."""
+        """Check the parameters."""
         object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))
 
     def apply(self, visit: Visit) -> Any:
-        """Hand on copies of another shape."""
+        """Return a copy with a different shape."""
         batch = Batch(f"wrong_shape(kind={self.kind!r})", visit.payload)
         chosen = batch.floats(self.fields)
         hits = {leaf.path: self._reshaped(batch, leaf) for leaf in chosen}
@@ -135,14 +135,14 @@ class WrongShape(DataFault):
 
 
 def _move_axis(value: Any, source: int, target: int) -> Any:
-    """An axis at another place."""
+    """Return a view with an axis moved to a different position."""
     order = list(range(len(value.shape)))
     order.insert(target if target > 0 else len(order), order.pop(source))
     return value.permute(order) if hasattr(value, "permute") else value.transpose(order)
 
 
 def _own_copy(value: Any, leaf: Leaf) -> Any:
-    """A contiguous copy that shares no memory with what it is made from."""
+    """Return a contiguous copy that shares no memory with its source."""
     if not leaf.is_torch:
         return value.copy()
     torch = sys.modules["torch"]

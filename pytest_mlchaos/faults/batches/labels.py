@@ -1,4 +1,4 @@
-"""Labels: what they are (classes, truth values, one-hot rows, targets of a regression), and other ones in their place."""
+"""Read labels (classes, truth values, one-hot rows, regression targets), and replace them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Labels:
     leaf: Leaf
 
     def refuse(self, problem: str) -> PayloadMismatch:
-        """The error that these labels cannot be worked on."""
+        """Return the error for labels that the fault cannot work on."""
         return self.batch.refuse(self.leaf, problem)
 
     @property
     def kind(self) -> str:
-        """``"class"``, ``"binary"``, ``"one-hot"`` or ``"real"``."""
+        """Return ``"class"``, ``"binary"``, ``"one-hot"`` or ``"real"``."""
         import numpy as np
 
         values = self.leaf.numpy()
         if values.dtype.kind == "c":
-            raise self.refuse("holds complex numbers, which are no labels")
+            raise self.refuse("holds complex numbers, which are not labels")
         truth = values.dtype.kind == "b" or bool(np.isin(values, (0, 1)).all())
         if truth and values.ndim == 2 and values.shape[1] > 1 and bool((values.sum(1) == 1).all()):
             return "one-hot"
@@ -40,7 +40,7 @@ class Labels:
         return "binary" if truth else "real"
 
     def places(self) -> Any:
-        """The flat places of the labels that can be wrong; of one-hot rows, the rows."""
+        """Return the flat indices of the labels that can be wrong. For one-hot labels, these are the rows."""
         import numpy as np
 
         values = self.leaf.numpy()
@@ -49,7 +49,7 @@ class Labels:
         return np.flatnonzero(values >= 0) if self.kind == "class" else np.arange(values.size)
 
     def of_samples(self, samples: int) -> Any:
-        """The class of each sample, as integers."""
+        """Return the class of each sample, as integers."""
         values, kind = self.leaf.numpy(), self.kind
         if kind == "one-hot":
             return values.argmax(1)
@@ -59,7 +59,7 @@ class Labels:
         return flat.astype("int64")
 
     def disturbed(self, hit: Any, rng: Any, classes: int | None, magnitude: float) -> Any:
-        """Copies of the labels of which these are wrong."""
+        """Return a copy of the labels in which these are wrong."""
         values, kind = self.leaf.numpy().copy(), self.kind
         flat = values.reshape(-1)
         if kind == "binary":
@@ -75,20 +75,20 @@ class Labels:
         return self.leaf.with_values(values)
 
     def _others(self, old: Any, rng: Any, classes: int | None) -> Any:
-        """For each class another one."""
+        """Return a different class for each class."""
         import numpy as np
 
         values = self.leaf.numpy()
         known = np.arange(classes) if classes is not None else np.unique(values[values >= 0])
         if len(known) < 2:
-            raise self.refuse("holds a single class; say how many there are with classes=")
+            raise self.refuse("holds a single class. Give the number of classes with classes=")
         if not np.isin(old, known).all():
             raise self.refuse(f"holds classes beyond classes={classes}")
         place = np.searchsorted(known, old)
         return known[(place + rng.integers(1, len(known), len(old))) % len(known)]
 
     def renamed(self, share: float, classes: int | None) -> Any:
-        """Copies of the labels in which each of that share of the classes is called as the next of them."""
+        """Return a copy of the labels in which this share of the classes has the label of the next class."""
         import numpy as np
 
         values, kind = self.leaf.numpy().copy(), self.kind
@@ -98,7 +98,7 @@ class Labels:
             return self.leaf.with_values(~values if values.dtype.kind == "b" else 1 - values)
         number = values.shape[1] if kind == "one-hot" else classes if classes is not None else int(values.max()) + 1
         if number < 2:
-            raise self.refuse("holds a single class; say how many there are with classes=")
+            raise self.refuse("holds a single class. Give the number of classes with classes=")
         if kind == "class" and values.max() >= number:
             raise self.refuse(f"holds classes beyond classes={classes}")
         meant = max(2, math.ceil(share * number))

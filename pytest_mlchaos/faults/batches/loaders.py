@@ -1,4 +1,4 @@
-"""Faults of the loader itself: it fails, or its stream breaks off."""
+"""Define faults of a loader: it fails, or its stream is interrupted."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class LoaderFailure(DataFault):
     error: Any = None
 
     def check(self) -> None:
-        """Turn ``error`` into its name, so that a schedule stays plain data."""
+        """Store ``error`` by its name, so that a schedule stays plain data."""
         if self.error is not None and not is_drawn(self.error):
             object.__setattr__(self, "error", error_name(self.error, self.name))
 
     def apply(self, visit: Visit) -> None:
-        """Fail."""
+        """Raise the error."""
         if self.error is not None:
             visit.fail(make_error(self.error, "the loader", self.name))
         pid = 10_000 + derive_seed("pid", visit.index) % 50_000
@@ -59,7 +59,11 @@ class LoaderFailure(DataFault):
 
 
 def _end_workers(iterator: Any) -> None:
-    """End a loader's workers now: the exception keeps its iterator alive, and the garbage collector takes 5 s for each of them."""
+    """End a loader's workers now.
+
+    The exception keeps the iterator alive, and the garbage collector would take 5 s for each
+    worker.
+    """
     end = getattr(iterator, "_shutdown_workers", None)
     if end is not None and not getattr(iterator, "_persistent_workers", False):
         end()
@@ -90,17 +94,17 @@ class StreamInterruption(DataFault):
     gap: Any = 0.0
 
     def check(self) -> None:
-        """Refuse to go on after no loss, and turn ``gap`` into seconds."""
+        """Check the parameters, and convert ``gap`` to seconds."""
         if index(self.resume_after) == 0 or (isinstance(self.resume_after, int) and self.resume_after < 0):
-            raise BadArgument(f"stream_interruption: expected resume_after to be 1 or more but got {format_value(self.resume_after)}")
+            raise BadArgument(f"stream_interruption: resume_after must be 1 or more, got {format_value(self.resume_after)}")
         if not is_drawn(self.gap):
             object.__setattr__(self, "gap", parse_duration(self.gap, f"{self.name}: gap"))
 
     def apply(self, visit: Visit) -> Any:
-        """End the stream, or skip some of it."""
+        """End the stream, or skip part of it."""
         lost = self.scaled("resume_after")
         visit.note(lost="the rest" if lost is None else lost)
-        if self.gap:  # no gap is an interruption, too
+        if self.gap:  # an interruption may lose no batch
             visit.sleep(self.gap)
         if lost is None:
             visit.stream.end()

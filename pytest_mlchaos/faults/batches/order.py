@@ -1,4 +1,4 @@
-"""Faults of the order in which batches come, of their number and of their size."""
+"""Define faults of the order, the number and the size of batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYER = "Batches"
 def _check_number(fault: DataFault, name: str, least: int) -> None:
     value = getattr(fault, name)
     if value is not None and not is_drawn(value) and value < least:
-        raise BadArgument(f"{fault.name}: expected {name} to be {least} or more but got {format_value(value)}")
+        raise BadArgument(f"{fault.name}: {name} must be {least} or more, got {format_value(value)}")
 
 
 @register
@@ -44,11 +44,11 @@ class DropBatch(DataFault):
     count: int = 1
 
     def check(self) -> None:
-        """Refuse less than one."""
+        """Check the parameters."""
         _check_number(self, "count", 1)
 
     def apply(self, visit: Visit) -> Any:
-        """Go on with the one behind; where there is none, the stream ends."""
+        """Return the next batch instead. If there is none, the stream ends."""
         count = self.scaled("count")
         visit.note(count=count)
         following = visit.payload
@@ -78,11 +78,11 @@ class DuplicateBatch(DataFault):
     copies: int = 1
 
     def check(self) -> None:
-        """Refuse less than one."""
+        """Check the parameters."""
         _check_number(self, "copies", 1)
 
     def apply(self, visit: Visit) -> None:
-        """Hand it out again."""
+        """Put the batch into the stream again."""
         copies = self.scaled("copies")
         visit.note(copies=copies)
         visit.stream.push(*(copy_payload(visit.payload) for _ in range(copies)))
@@ -112,11 +112,11 @@ class ReorderBatches(DataFault):
     window: int = 4
 
     def check(self) -> None:
-        """Refuse less than two."""
+        """Check the parameters."""
         _check_number(self, "window", 2)
 
     def apply(self, visit: Visit) -> Any:
-        """Take them out of the stream, and put them back."""
+        """Take batches out of the stream, and put them back in a different order."""
         import numpy as np
 
         held = [visit.payload]
@@ -125,7 +125,7 @@ class ReorderBatches(DataFault):
                 held.append(visit.stream.pull())
         except StopIteration:
             pass
-        except Exception as error:  # noqa: BLE001  # whatever the user's loader raises comes when these have been handed out
+        except Exception as error:  # noqa: BLE001  # The loader may raise anything. Raise it after these batches.
             visit.stream.end(error)
         if len(held) < 2:
             visit.skip()
@@ -133,7 +133,8 @@ class ReorderBatches(DataFault):
         rng = np.random.default_rng(visit.seed)
         order = rng.permutation(len(held))
         prints = [fingerprint(one) for one in held]
-        kinds = [place if one is None else prints.index(one) for place, one in enumerate(prints)]  # alike are the same
+        # equal batches get one number, so swapping them does not count as a change
+        kinds = [place if one is None else prints.index(one) for place, one in enumerate(prints)]
         for _ in held:
             if [kinds[place] for place in order] != kinds:
                 break
@@ -170,7 +171,7 @@ class DelayBatch(DataFault):
     delay: Any = 1.0
 
     def check(self) -> None:
-        """Turn ``delay`` into seconds."""
+        """Convert ``delay`` to seconds."""
         if not is_drawn(self.delay):
             object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
 
@@ -201,18 +202,18 @@ class StaleBatch(DataFault):
     age: int = 1
 
     def check(self) -> None:
-        """Refuse less than one."""
+        """Check the parameters."""
         _check_number(self, "age", 1)
 
     def observe(self, visit: Visit) -> None:
-        """Keep a copy of what will be needed."""
+        """Keep a copy of a batch that will be needed later."""
         age = self.scaled("age")
         visit.memory.pop(visit.index - age - 1, None)
         if visit.is_due(visit.index + age):
             visit.memory[visit.index] = copy_payload(visit.payload)
 
     def apply(self, visit: Visit) -> Any:
-        """Hand out the old one."""
+        """Return the old batch."""
         age = self.scaled("age")
         visit.note(age=age)
         old = visit.memory.pop(visit.index - age, None)
@@ -255,20 +256,20 @@ class ShortBatch(DataFault):
     size: int | None = None
 
     def check(self) -> None:
-        """Refuse a share outside 0 to 1, less than one sample, and both at once."""
+        """Check the parameters."""
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         _check_number(self, "size", 1)
         if self.size is not None and not is_drawn(self.fraction) and (self.fraction != 0.5 or self.severity is not None):
-            raise BadArgument(f"short_batch: size={self.size!r} says how many samples are left, so give neither fraction nor severity")
+            raise BadArgument(f"short_batch: size={self.size!r} is the number of samples left, so give neither fraction nor severity")
 
     def apply(self, visit: Visit) -> Any:
-        """Hand out the first samples."""
+        """Return the first samples."""
         batch = Batch(self.name, visit.payload)
         samples = batch.samples()
         left = self.size if self.size is not None else max(1, samples - max(1, round(self.scaled("fraction") * samples)))
         if left >= samples:
-            raise batch.mismatch(f"cannot leave {left} of {samples} samples", "; empty_batch leaves none")
+            raise batch.mismatch(f"cannot leave {left} of {samples} samples", ". empty_batch leaves none")
         visit.note(samples=samples, left=left)
         return batch.taken(range(left))
 
@@ -293,10 +294,10 @@ class EmptyBatch(DataFault):
     random = False
 
     def apply(self, visit: Visit) -> Any:
-        """Hand out no samples."""
+        """Return no samples."""
         batch = Batch(self.name, visit.payload)
         samples = batch.samples()
         if not samples:
-            raise batch.mismatch("found no samples to take away", "")
+            raise batch.mismatch("found no samples to remove", "")
         visit.note(samples=samples)
         return batch.taken(range(0))

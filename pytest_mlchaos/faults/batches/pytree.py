@@ -1,4 +1,4 @@
-"""The arrays inside a batch, whatever they are nested in; copies with some of them replaced."""
+"""Find the arrays inside a nested batch, and copy the batch with some of them replaced."""
 
 from __future__ import annotations
 
@@ -21,50 +21,53 @@ Path = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One array of a batch, and the way to it: mapping keys, positions and field names."""
+    """One array of a batch, and its path: mapping keys, positions and field names."""
 
     path: Path
     value: Any
     record: bool = False
-    """Whether it is made of single numbers, which have no dtype."""
+    """True if the array consists of single numbers, which have no dtype."""
 
     @property
     def is_torch(self) -> bool:
-        """Whether it is a torch tensor (else a NumPy array)."""
+        """Return True for a torch tensor, False for a NumPy array."""
         return is_tensor(self.value)
 
     @property
     def size(self) -> int:
-        """How many elements it has."""
+        """Return the number of elements."""
         return int(self.value.numel() if self.is_torch else self.value.size)
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it is a floating-point tensor of 8 bits or less, which torch only stores: it is worked on as float32."""
+        """Return True for a floating-point tensor of 8 bits or less.
+
+        torch cannot calculate with these, so they are changed as float32.
+        """
         return self.is_torch and bool(self.value.is_floating_point()) and self.value.element_size() == 1
 
     @property
     def is_complex(self) -> bool:
-        """Whether it holds complex numbers."""
+        """Return True for complex numbers."""
         return bool(self.value.is_complex()) if self.is_torch else self.value.dtype.kind == "c"
 
     @property
     def is_float(self) -> bool:
-        """Whether it holds floating-point (or complex) numbers."""
+        """Return True for floating-point or complex numbers."""
         if self.is_torch:
             return bool(self.value.is_floating_point() or self.value.is_complex())
         return self.value.dtype.kind in "fc"
 
     def length(self) -> int:
-        """The length of its first axis."""
+        """Return the length of the first axis."""
         return int(self.value.shape[0]) if len(self.value.shape) else 0
 
     def has_axes(self) -> bool:
-        """Whether it has samples at all, or is one number."""
+        """Return False for a single number, which has no samples."""
         return self.layout_problem() is not None or len(self.value.shape) > 0
 
     def layout_problem(self) -> str | None:
-        """Why its samples cannot be told apart, if so."""
+        """Return why its samples cannot be separated, or None."""
         if not self.is_torch:
             return None
         if self.value.is_nested:
@@ -74,23 +77,23 @@ class Leaf:
         return "is on the meta device, and holds no values" if self.value.is_meta else None
 
     def problem(self) -> str | None:
-        """Why its elements cannot be changed one by one, if so."""
+        """Return why its elements cannot be changed one by one, or None."""
         if self.is_torch:
             return self.layout_problem() or ("is quantized" if self.value.is_quantized else None)
         return None if self.value.dtype.kind in "biufc" else f"has the dtype {self.value.dtype}"
 
     def shape_and_type(self) -> str:
-        """``float32[8, 3]``."""
-        if self.is_torch and self.value.is_nested:  # one with ragged rows has no sizes
+        """Return the type and shape, for example ``float32[8, 3]``."""
+        if self.is_torch and self.value.is_nested:  # a nested tensor with ragged rows has no sizes
             return f"{str(self.value.dtype).removeprefix('torch.')}[nested]"
         return f"{str(self.value.dtype).removeprefix('torch.')}{list(self.value.shape)}"
 
     def copied(self) -> Any:
-        """A copy that shares no memory; one that wants gradients still does."""
+        """Return a copy that shares no memory, but requires gradients if the original does."""
         return self.value.detach().clone().requires_grad_(self.value.requires_grad) if self.is_torch else self.value.copy()
 
     def numpy(self) -> Any:
-        """Its values as a NumPy array, to look at; floating-point ones as float64."""
+        """Return the values as a NumPy array for inspection, floats as float64."""
         import numpy as np
 
         if not self.is_torch:
@@ -99,12 +102,12 @@ class Leaf:
         return (values.double() if values.is_floating_point() else values).numpy()
 
     def with_values(self, values: Any) -> Any:
-        """NumPy values as a fresh array of this leaf's kind, dtype and device."""
+        """Return NumPy values as a fresh array of this leaf's kind, dtype and device."""
         fresh = self.like(values)
         return fresh.requires_grad_(self.value.requires_grad) if self.is_torch else fresh
 
     def spread(self) -> float:
-        """The standard deviation of its finite elements; 1 where they are all equal."""
+        """Return the standard deviation of the finite elements, or 1 if they are all equal."""
         import numpy as np
 
         values = np.asarray(self.numpy(), dtype=np.complex128 if self.is_complex else np.float64)
@@ -112,25 +115,25 @@ class Leaf:
         return float(finite.std()) or 1.0 if finite.size else 1.0
 
     def holds(self, number: float) -> bool:
-        """Whether its type has this number: not all types of 8 bits have infinity, or zero."""
+        """Return True if the dtype can represent the number. Some types of 8 bits lack infinity or zero."""
         import numpy as np
 
         return not self.is_narrow or bool(np.array_equal(Leaf((), self.like(np.array([number]))).numpy(), [number], equal_nan=True))
 
     def same_bits(self, other: Leaf) -> bool:
-        """Whether another has the same values, sign of zero included; NaN is like NaN."""
+        """Return True if the other leaf has the same values. The sign of zero counts, and NaN equals NaN."""
         if not self.is_torch:
             return bool(self.value.tobytes() == other.value.tobytes())
         return self.value.dtype == other.value.dtype and bool(_bits(self.value).equal(_bits(other.value)))
 
     def like(self, values: Any) -> Any:
-        """NumPy values as this leaf's kind, dtype and device."""
+        """Return NumPy values as this leaf's kind, dtype and device."""
         if not self.is_torch:
             return values.astype(self.value.dtype)
         return sys.modules["torch"].as_tensor(values).to(device=self.value.device, dtype=self.value.dtype)
 
     def changed(self, places: Any, change: Any) -> Any:
-        """A copy whose elements at the flat ``places`` are ``change`` of the old ones."""
+        """Return a copy in which ``change`` was applied to the elements at the flat indices ``places``."""
         if self.is_torch:
             torch = sys.modules["torch"]
             with torch.no_grad():
@@ -146,7 +149,7 @@ class Leaf:
         return fresh
 
     def reordered(self, order: Any) -> Any:
-        """A copy of these places of its first axis, in this order."""
+        """Return a copy of these entries of the first axis, in this order."""
         import numpy as np
 
         if self.is_torch:
@@ -157,12 +160,12 @@ class Leaf:
 
 
 def _bits(tensor: Any) -> Any:
-    """A tensor as the bytes that it is made of."""
+    """Return the bytes of a tensor."""
     return tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(sys.modules["torch"].uint8)
 
 
 def _cast(values: Any, like: Any) -> Any:
-    """Values in the dtype of ``like``: an integer field stays one."""
+    """Return values in the dtype of ``like``. An integer field stays an integer field."""
     if is_tensor(values):
         return values.to(like.dtype)
     return values.astype(like.dtype) if hasattr(values, "astype") else values
@@ -174,7 +177,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def is_array_like(value: Any) -> bool:
-    """Whether it is an array, or one element of one."""
+    """Return True for an array, or for one element of an array."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
@@ -188,7 +191,7 @@ def _is_record(value: Any) -> bool:
 
 
 def children(value: Any) -> Iterator[tuple[Any, Any]]:
-    """What a container holds, by key, position or field name; nothing of what is none."""
+    """Yield the content of a container by key, position or field name. Yield nothing for other values."""
     if isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -201,7 +204,7 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def parts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """What a batch holds: as of ``children``, or by attribute, where it is an object of some class that has arrays in it."""
+    """Yield the content of a batch: that of containers, and the attributes of objects that hold arrays."""
     if _is_container(value):
         yield from children(value)
         return
@@ -209,7 +212,7 @@ def parts(value: Any) -> Iterator[tuple[Any, Any]]:
         try:
             if _holds_arrays(child, frozenset((id(value),))):
                 yield name, child
-        except RecursionError:  # what leads back to where it is held is no part of a batch
+        except RecursionError:  # an object that contains itself is not part of a batch
             continue
 
 
@@ -222,12 +225,17 @@ def _is_like_a_mapping(value: Any) -> bool:
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
-    """The attributes of an object that is neither code, a table nor an array; the items of one that works like a mapping and is none."""
+    """Return the attributes of an object that may hold arrays.
+
+    Return none for code, tables and arrays. If an object works like a mapping without being one,
+    return its items.
+    """
     if type(value).__module__ == "builtins" or hasattr(value, "shape") or is_frame(value):
         return []
     if _is_like_a_mapping(value):
         keys = value.keys
-        names = sorted(keys() if callable(keys) else keys, key=str)  # some keep them in a set, whose order is another in each process
+        # some objects keep their names in a set, whose order differs between processes
+        names = sorted(keys() if callable(keys) else keys, key=str)
         return [(name, value[name]) for name in names]
     if callable(value):
         return []
@@ -235,14 +243,17 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
 
 
 def _variables(value: Any) -> list[tuple[str, Any]]:
-    """Names and values of what an object keeps, in ``__dict__`` and in slots."""
+    """Return the names and values that an object keeps in ``__dict__`` and in slots."""
     slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
     known = itertools.chain(getattr(value, "__dict__", ()), *((one,) if isinstance(one, str) else one for one in slots))
     return [(name, getattr(value, name, None)) for name in dict.fromkeys(known) if not name.startswith("__")]
 
 
 def _holds_arrays(value: Any, above: frozenset[int]) -> bool:
-    """Whether there is an array anywhere in it; RecursionError where it leads back to something that it is in."""
+    """Return True if the value contains an array at any depth.
+
+    Raise ``RecursionError`` if it contains itself.
+    """
     if is_tensor(value) or is_array(value):
         return True
     held = list(children(value)) if _is_container(value) else _attributes(value)
@@ -251,12 +262,13 @@ def _holds_arrays(value: Any, above: frozenset[int]) -> bool:
     if id(value) in above:
         raise RecursionError
     above |= {id(value)}
-    found = [_holds_arrays(child, above) for _, child in held]  # all of them: any may lead back
+    # check all of them, because any may lead back here
+    found = [_holds_arrays(child, above) for _, child in held]
     return any(found)
 
 
 def leaves(value: Any, path: Path = (), held: Any = children) -> Iterator[Leaf]:
-    """Every tensor and array in a batch, in order; ``held=parts`` looks into objects of any class, too."""
+    """Yield every tensor and array of a batch, in order. ``held=parts`` also searches objects of any class."""
     if is_tensor(value) or is_array(value):
         yield Leaf(path, value)
         return
@@ -265,13 +277,13 @@ def leaves(value: Any, path: Path = (), held: Any = children) -> Iterator[Leaf]:
 
 
 def numbers(value: Any) -> Iterator[Leaf]:
-    """The numbers of a record, by columns."""
+    """Yield the numbers of a record, column by column."""
     for path, column in columns(value):
         yield Leaf(path, column, record=True)
 
 
 def rebuilt(value: Any, replaced: Mapping[Path, Any]) -> Any:
-    """The batch with some leaves replaced; whatever holds none of them is the same object."""
+    """Return the batch with some leaves replaced. Parts without replaced leaves stay the same objects."""
     if not replaced or () in replaced:
         new = replaced.get((), value)
         return as_it_was(value, new) if is_number(value) and is_array_like(new) else new
@@ -290,7 +302,7 @@ def rebuilt(value: Any, replaced: Mapping[Path, Any]) -> Any:
 
 
 def _with(value: Any, fresh: dict[Any, Any]) -> Any:
-    """A shallow copy of a container with some children replaced, of the same type."""
+    """Return a shallow copy of a container, of the same type, with some children replaced."""
     if isinstance(value, tuple) and hasattr(value, "_replace"):
         return value._replace(**fresh)
     if isinstance(value, tuple):
@@ -302,7 +314,7 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
             copied[name] = child
         return copied
     if isinstance(value, Mapping):
-        return type(value)({**value, **fresh})  # type: ignore[call-arg]  # a read-only mapping is made from another
+        return type(value)({**value, **fresh})  # type: ignore[call-arg]  # a read-only mapping is made from a different one
     copied = copy.copy(value)
     for name, child in fresh.items():
         object.__setattr__(copied, name, child)
@@ -310,7 +322,7 @@ def _with(value: Any, fresh: dict[Any, Any]) -> Any:
 
 
 def _detach(value: Any) -> Any:
-    """A shallow copy whose items can be set: what a class of one's own keeps them in is copied, too."""
+    """Return a shallow copy whose items can be set. Copy the inner container of a user's class, too."""
     copied = copy.copy(value)
     if not isinstance(value, (dict, list, collections.deque)) and not hasattr(type(value), "__copy__"):
         for name, child in _variables(value):
@@ -320,7 +332,7 @@ def _detach(value: Any) -> Any:
 
 
 def describe(value: Any) -> str:
-    """The types and shapes in a batch: ``{x: float32[8, 3], y: int64[8]}``."""
+    """Return the types and shapes in a batch, for example ``{x: float32[8, 3], y: int64[8]}``."""
     if is_tensor(value) or is_array(value):
         return Leaf((), value).shape_and_type()
     held = [f"{path_text([name])}: {describe(child)}" for name, child in list(parts(value))[:8]]

@@ -1,4 +1,7 @@
-"""Records: dicts and lists of single numbers, as feature stores and JSON give them, read and changed as columns of numbers."""
+"""Read and change records as columns of numbers.
+
+Records are dicts and lists of single numbers, as feature stores and JSON provide them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MAX_INT64 = 2**63 - 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Each:
-    """In the path to a column: these items of a sequence, each of which holds one number of it."""
+    """Mark in the path to a column the items of a sequence, each of which holds one number."""
 
     items: tuple[int, ...]
 
@@ -25,7 +28,10 @@ class Each:
 
 
 def is_number(value: Any) -> bool:
-    """Return True for one number of Python's or NumPy's. Truth values and integers that fit no array are left alone."""
+    """Return True for one number of Python or NumPy.
+
+    Truth values, and integers that fit no array, do not count.
+    """
     if isinstance(value, (bool, enum.Enum)) or not (isinstance(value, (int, float)) or _is_scalar(value)):
         return False
     return not isinstance(value, int) or -MAX_INT64 <= value <= MAX_INT64
@@ -36,15 +42,15 @@ def _is_scalar(value: Any) -> bool:
 
 
 def is_sequence(value: Any) -> bool:
-    """Return True for a list or tuple of items; a named tuple is a structure of fields."""
+    """Return True for a list or tuple of items. A named tuple is a structure of fields instead."""
     return isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
 
 
 def columns(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Return each number, or each column of numbers, with its path, as a NumPy array.
+    """Yield each number, or column of numbers, with its path, as a NumPy array.
 
-    A column is a list of numbers, or what the dicts of a list hold under one key. Dicts without that key, or with something else, are no
-    part of it.
+    A column is a list of numbers, or the values of one key in a list of dicts. Dicts without that
+    key, or with a different kind of value, do not belong to it.
     """
     import numpy as np
 
@@ -83,7 +89,10 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def as_it_was(value: Any, new: Any) -> Any:
-    """Return an array of one number as a number of the type of ``value``: itself if it is the same. An integer stays one if it can."""
+    """Return an array of one number as a number with the type of ``value``.
+
+    Return ``value`` itself if it is equal. An integer stays an integer if it can.
+    """
     number = new.item() if hasattr(new, "item") else new
     whole = isinstance(value, int) or (hasattr(value, "dtype") and value.dtype.kind in "iu")
     if whole and isinstance(number, float) and not (math.isfinite(number) and number.is_integer()):
@@ -96,5 +105,5 @@ def copied_record(value: Any) -> Any:
     """Return a record that shares no container with ``value``."""
     try:
         return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001  # some values refuse to be copied
+    except Exception:  # noqa: BLE001  # some values cannot be copied
         return copy.copy(value)

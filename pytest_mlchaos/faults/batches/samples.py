@@ -1,15 +1,15 @@
-"""How many samples a batch holds, and which of its arrays and lists hold one entry for each of them.
+"""Determine the number of samples in a batch, and the fields with one entry per sample.
 
-The rule. A mapping, dataclass, named tuple or object with arrays in its attributes is a structure of fields. An array of one axis or more
-is a field; its first axis is that of the samples. A list or tuple that holds no arrays is a field if its length is the number of samples.
-One that holds arrays is
+A mapping, a dataclass, a named tuple, or an object whose attributes hold arrays is a structure of
+fields. An array of one axis or more is a field, and its first axis counts the samples. A list or
+tuple without arrays is a field if its length is the number of samples. One with arrays is
 
-- a list of samples, if its items are alike and cannot be fields (dicts of the same keys, or tuples, with single numbers in them or with
-  first axes that differ; three or more images of 1 or 3 channels), or if its length is the number of samples and its arrays have other
-  first axes;
-- a structure of fields otherwise: ``[x, y]`` as a loader collates pairs.
+- a list of samples, if its items are alike and cannot be fields (dicts of the same keys, or tuples,
+  with single numbers in them or with first axes that differ; or three or more images of 1 or 3
+  channels), or if its length is the number of samples and its arrays have different first axes;
+- else a structure of fields, for example ``[x, y]`` as a loader collates pairs.
 
-All fields must agree on the number. Where both readings are possible, none is taken.
+All fields must agree on the number. If both readings are possible, the batch is unclear.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Field", "UnclearSamples", "fields_of_samples"]
 
 
 class UnclearSamples(Exception):
-    """The samples of a batch cannot be told apart."""
+    """Signal that the samples of a batch cannot be separated."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """What holds one entry for each sample: an array, or a list (``value`` is one of samples)."""
+    """A field with one entry per sample: an array, or a list (``value`` is a list of samples)."""
 
     path: tuple[Any, ...]
     value: Any
@@ -39,16 +39,16 @@ class Field:
 
     @property
     def name(self) -> str:
-        """``images (4)``: the way to it, and how many entries it has."""
+        """Return the path and the number of entries, for example ``images (4)``."""
         return f"{'.'.join(map(str, self.path)) or 'batch'} ({self.length})"
 
 
 def fields_of_samples(batch: Any) -> list[Field]:
-    """Everything in a batch that has an entry for each sample; ``UnclearSamples`` where that cannot be told."""
+    """Return all fields of a batch. Raise ``UnclearSamples`` if there are several readings."""
     doubts: list[str] = []
     found = list(_votes(batch, doubts))
     if not any(field.sure for field in found) and doubts:
-        raise UnclearSamples(f"cannot tell whether {doubts[0]} is a list of samples or of fields; a dict or a tuple of fields says it,")
+        raise UnclearSamples(f"cannot tell whether {doubts[0]} is a list of samples or of fields (a dict or a tuple of fields is clear),")
     voting = [field for field in found if field.sure] or found
     if not voting:
         return []
@@ -85,7 +85,7 @@ def _kinds(items: Any) -> set[str]:
 
 
 def _firsts(value: Any) -> set[int | None]:
-    """The lengths of the first axes in it; None for a single number."""
+    """Return the lengths of the first axes in a value. None stands for a single number."""
     return {leaf.length() if leaf.has_axes() and leaf.layout_problem() is None else None for leaf in leaves(value, held=parts)}
 
 
@@ -100,19 +100,22 @@ def _signature(item: Any) -> Any:
 
 
 def _are_alike(items: Any) -> bool:
-    """Whether items that are containers themselves have the same keys, or the same kinds of things in the same places."""
+    """Return True if containers have the same keys, or the same kinds of values at the same positions."""
     return len({(type(item), _signature(item)) for item in items}) == 1
 
 
 def _are_samples(items: Any) -> bool:
-    """Whether containers that are alike cannot be batches: they hold single numbers, or first axes that differ."""
+    """Return True if containers of one kind cannot be fields.
+
+    They cannot if they hold single numbers, or first axes that differ.
+    """
     firsts = _firsts(items)
     plain = any(_kind(child) == "plain" for item in items for _, child in parts(item))
     return _are_alike(items) and (plain or len(firsts) > 1 or None in firsts)
 
 
 def _votes(value: Any, doubts: list[str], path: tuple[Any, ...] = (), sure: bool = True) -> Iterator[Field]:
-    """What says how many samples there are."""
+    """Yield the fields that determine the number of samples."""
     if _kind(value) == "array":
         if value.shape:
             yield Field(path, value, int(value.shape[0]), sure)
@@ -136,7 +139,7 @@ def _votes(value: Any, doubts: list[str], path: tuple[Any, ...] = (), sure: bool
 
 
 def _fields(value: Any, samples: int, arrays: bool, path: tuple[Any, ...] = ()) -> Iterator[Field]:
-    """What has an entry for each sample, and what should have."""
+    """Yield all fields that have one entry per sample, or should have."""
     if _kind(value) == "array":
         if value.shape:
             yield Field(path, value, int(value.shape[0]))

@@ -1,4 +1,4 @@
-"""Faults of the values in batches."""
+"""Define faults of the values in batches."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ class CorruptBatch(DataFault):
     pattern: Literal["elements", "samples", "channels", "block"] = "elements"
 
     def check(self) -> None:
-        """Refuse a share outside 0 to 1, a magnitude or a pattern that the kind has no use for, and odd fields."""
+        """Check the parameters."""
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         if self.magnitude is not None and not is_drawn(self.kind) and self.kind not in _MAGNITUDE:
-            raise BadArgument(f"corrupt_batch: kind={self.kind!r} takes no magnitude, but got {format_value(self.magnitude)}")
+            raise BadArgument(f"corrupt_batch: kind={self.kind!r} takes no magnitude, got {format_value(self.magnitude)}")
         if self.kind == "shuffle_labels" and not is_drawn(self.pattern) and self.pattern != "elements":
-            raise BadArgument(f"corrupt_batch: kind='shuffle_labels' moves whole samples, and takes no pattern={self.pattern!r}")
+            raise BadArgument(f"corrupt_batch: kind='shuffle_labels' moves whole samples and takes no pattern=, got {self.pattern!r}")
         object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))
 
     def apply(self, visit: Visit) -> Any:
-        """Hand on a changed copy."""
+        """Return a changed copy."""
         import numpy as np
 
         batch = Batch(f"corrupt_batch(kind={self.kind!r})", visit.payload)
@@ -88,8 +88,8 @@ class CorruptBatch(DataFault):
         hits = {leaf.path: change(self, batch, leaf, rng) for leaf in chosen}
         if all(Leaf((), hits[leaf.path]).same_bits(leaf) for leaf in chosen):
             if self.scaled("fraction") == 1 and self.kind != "shuffle_labels":
-                raise batch.refuse(chosen[0], "is as it would be already, so that nothing was changed")
-            visit.skip()  # the few that were drawn happen to be so already
+                raise batch.refuse(chosen[0], "already has these values, so nothing was changed")
+            visit.skip()  # the few elements that were drawn have these values already
             return None
         visit.note(kind=self.kind, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
         return rebuilt(visit.payload, hits)
@@ -104,11 +104,15 @@ class CorruptBatch(DataFault):
             if self.kind in _CONSTANTS and not leaf.holds(_CONSTANTS[self.kind]):
                 raise batch.refuse(leaf, f"is of a type that has no {self.kind}")
             if self.kind == "saturate" and leaf.is_complex:
-                raise batch.refuse(leaf, "holds complex numbers, of which none is the greatest")
+                raise batch.refuse(leaf, "holds complex numbers, which have no greatest value")
         return chosen
 
     def _in_samples(self, batch: Batch, chosen: list[Leaf], rng: Any) -> tuple[list[Leaf], Any]:
-        """The arrays to change where whole samples are hit, and how: of lists of samples, all of some samples."""
+        """Return the arrays to change, and a function that changes them, if whole samples are
+        struck.
+
+        In a list of samples, these are all arrays of some samples.
+        """
         import numpy as np
 
         held = {leaf.path: batch.places(leaf) for leaf in chosen}
@@ -126,12 +130,12 @@ class CorruptBatch(DataFault):
 
 
 def _corrupt(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
-    """A copy of the leaf with the share of its elements changed."""
+    """Return a copy of the leaf with a share of its elements changed."""
     return _change(fault, leaf, _places(fault, batch, leaf, rng), rng)
 
 
 def _change(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
-    """A copy of the leaf with these elements changed."""
+    """Return a copy of the leaf with these elements changed."""
     if fault.kind in _CONSTANTS:
         return leaf.changed(places, lambda _: _CONSTANTS[fault.kind])
     if fault.kind == "saturate":
@@ -147,7 +151,7 @@ def _change(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
 
 
 def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
-    """The flat places of the elements that are hit, in order."""
+    """Return the flat indices of the struck elements, in order."""
     import numpy as np
 
     fraction, shape = fault.scaled("fraction"), tuple(leaf.value.shape)
@@ -163,7 +167,7 @@ def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
 
 
 def _share(fault: CorruptBatch, count: int, rng: Any) -> Any:
-    """The share of so many things that is hit, in order."""
+    """Return the indices of the share of ``count`` things that is struck, in order."""
     import numpy as np
 
     hit = max(1, round(fault.scaled("fraction") * count))
@@ -171,12 +175,12 @@ def _share(fault: CorruptBatch, count: int, rng: Any) -> Any:
 
 
 def _shuffle(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
-    """A copy whose first axis has the chosen samples in another order: each of them moves."""
+    """Return a copy in which the chosen samples of the first axis have all moved."""
     import numpy as np
 
     samples = leaf.length()
     if samples < 2:
-        raise PayloadMismatch(f"corrupt_batch(kind='shuffle_labels') needs two samples or more, but got {leaf.shape_and_type()}")
+        raise PayloadMismatch(f"corrupt_batch(kind='shuffle_labels') needs two samples or more, got {leaf.shape_and_type()}")
     hit = max(2, round(fault.scaled("fraction") * samples))
     places = np.sort(rng.choice(samples, hit, replace=False))
     order = np.arange(samples)

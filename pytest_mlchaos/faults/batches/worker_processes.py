@@ -1,4 +1,4 @@
-"""The worker processes of torch's DataLoaders."""
+"""Handle the worker processes of torch's DataLoaders."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["claim_deaths", "claim_timeout", "terminate_workers", "workers_of"]
 
 
 def workers_of(loader: Any) -> list[Any]:
-    """The processes behind a DataLoader's iterator; none where it loads in the process itself."""
+    """Return the worker processes of a DataLoader's iterator. It has none if it loads in this process."""
     return list(getattr(loader, "_workers", ()))
 
 
 def claim_deaths(controller: Controller, pids: set[int]) -> None:
-    """What a DataLoader raises because of the death of one of these processes is the fault's doing."""
+    """Attribute to the fault any error that a DataLoader raises because one of these processes died."""
 
     def is_about(error: BaseException | None) -> bool:
         while error is not None:
@@ -35,12 +35,12 @@ def claim_deaths(controller: Controller, pids: set[int]) -> None:
 
 
 def claim_timeout(controller: Controller) -> None:
-    """What a DataLoader raises when its time-out is over is the fault's doing."""
+    """Attribute to the fault any error that a DataLoader raises because its timeout has passed."""
     controller.claims.append(lambda error: isinstance(error, RuntimeError) and "DataLoader timed out" in str(error))
 
 
 def terminate_workers(controller: Controller, visit: Visit) -> int:
-    """Send SIGTERM to the workers of all loaders that are being iterated; gives how many there are."""
+    """Send SIGTERM to the workers of all active loaders, and return the number of workers."""
     if "torch.utils.data.dataloader" not in sys.modules:
         return 0
     from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter

@@ -1,4 +1,4 @@
-"""Faults of the process: the workers of its DataLoaders."""
+"""Define faults of DataLoader workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["WorkerDeath"]
 LAYER = "The process"
 
 _KILL_TIMEOUT_SECONDS = 5.0
-"""Seconds that a process may take to die of SIGKILL."""
+"""The time that a process gets to die of SIGKILL."""
 _sleep, _now = time.sleep, time.monotonic
 
 
@@ -61,27 +61,29 @@ class WorkerDeath(Fault):
     how: Literal["killed", "hangs"] = "killed"
 
     def check(self) -> None:
-        """Refuse a worker below 0."""
+        """Check the parameters."""
         if not is_drawn(self.worker) and self.worker < 0:
-            raise BadArgument(f"worker_death: expected worker to be the number of a worker (0, 1, ...) but got {format_value(self.worker)}")
+            raise BadArgument(f"worker_death: worker must be the number of a worker (0, 1, ...), got {format_value(self.worker)}")
 
     def probe(self, visit: Visit) -> None:
-        """Any worker of the loader may be the one."""
+        """Report that any worker of the loader can be struck."""
         visit.measure(worker=len(workers_of(visit.attributes.get("loader"))))
 
     def apply(self, visit: Visit) -> None:
-        """Kill or stop it, once the batch is there."""
+        """Kill or stop the worker once the batch has arrived."""
         loader = visit.attributes.get("loader")
         workers = workers_of(loader)
         if self.worker >= len(workers):
-            of = "a DataLoader in this process alone (num_workers=0)" if loader is not None else "an iterable that is no torch DataLoader"
+            of = (
+                "a DataLoader in this process alone (num_workers=0)" if loader is not None else "an iterable that is not a torch DataLoader"
+            )
             has = f"a DataLoader with {len(workers)} workers" if workers else of
             raise PayloadMismatch(
                 f"worker_death: there is no worker {self.worker}: the batch ({type(visit.payload).__name__}) comes from {has}"
             )
         controller = current()
         if controller is None:
-            raise FaultError("worker_death needs a trial: a visit by hand has no loader")
+            raise FaultError("worker_death needs a trial, because a visit by hand has no loader")
         pid = workers[self.worker].pid
         claim_deaths(controller, {pid})
         visit.note(worker=self.worker, workers=len(workers), how=self.how)
@@ -93,7 +95,7 @@ class WorkerDeath(Fault):
 
 
 def _kill(pid: int) -> None:
-    """Kill a worker, and wait until it is dead: what torch's handler of SIGCHLD raises comes here, and at no other moment."""
+    """Kill a worker and wait for its death, so that the error of torch's SIGCHLD handler is raised here."""
     try:
         os.kill(pid, signal.SIGKILL)
         until = _now() + _KILL_TIMEOUT_SECONDS
@@ -110,11 +112,11 @@ def _kill(pid: int) -> None:
 
 @contextlib.contextmanager
 def _stop_process(pid: int) -> Iterator[None]:
-    """The process does not go on; at the end it is killed."""
+    """Stop the process, and kill it at the end."""
     with contextlib.suppress(ProcessLookupError):
         hang(pid)
     try:
         yield
     finally:
-        with contextlib.suppress(RuntimeError):  # of torch's handler: the loader is of no use any more
+        with contextlib.suppress(RuntimeError):  # torch's handler may raise: the loader can no longer be used
             _kill(pid)

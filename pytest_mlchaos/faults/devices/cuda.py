@@ -34,9 +34,7 @@ def look(number: int = 0) -> Device:
     try:
         import pynvml
     except ImportError:
-        raise BadArgument(
-            "this fault works on a real GPU, which has to be looked at first: python -m pip install 'pytest-mlchaos[gpu]'"
-        ) from None
+        raise BadArgument("this fault works on a real GPU and must inspect it first: python -m pip install 'pytest-mlchaos[gpu]'") from None
     pynvml.nvmlInit()
     try:
         handle = _handle(pynvml, number)
@@ -61,7 +59,8 @@ def guard_device(number: int = 0) -> Iterator[Device]:
     if before.others:
         who = f"process{'es' if len(before.others) > 1 else ''} {', '.join(map(str, before.others))}"
         raise BadArgument(
-            f"GPU {number} ({before.name}) is used by {who}, not by this test: nothing is done to it; give the test a device of its own"
+            f"GPU {number} ({before.name}) is used by {who}, not only by this test, so no fault "
+            "strikes there. Give the test a device of its own"
         )
     yield before
     after = look(number)

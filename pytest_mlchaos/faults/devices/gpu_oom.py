@@ -79,13 +79,13 @@ class GpuOom(Fault):
             if value is not None and not is_drawn(value):
                 parse_size(value, f"gpu_oom: {name}")
         if self.fragmentation and self.budget is None:
-            raise BadArgument("gpu_oom: fragmentation=True says that free memory lies in pieces, so it needs a budget; or give largest=")
+            raise BadArgument("gpu_oom: fragmentation=True means that free memory is in pieces, so it needs budget=. Or give largest=")
         if self.continuous and (any(v is not None for v in (self.at, self.p, self.where)) or self.phase != "backward" or self.op != 0):
             raise BadArgument(
-                "gpu_oom: with budget or largest it strikes where memory runs out; at, p, where, phase and op say it otherwise"
+                "gpu_oom: budget= and largest= strike when memory runs out, so at=, p=, where=, phase= and op= cannot be given too"
             )
         if not is_drawn(self.op) and self.op < 0:
-            raise BadArgument(f"gpu_oom: expected op to be the number of an operator (0, 1, ...) but got {format_value(self.op)}")
+            raise BadArgument(f"gpu_oom: op must be the number of an operator (0, 1, ...), got {format_value(self.op)}")
 
     @property
     def key(self) -> Key:

@@ -57,7 +57,9 @@ class HostOom(Fault):
             return
         parse_size(self.limit, "host_oom: limit")
         if self.site != "data.batch" or any(value is not None for value in (self.at, self.p, self.times, self.where)):
-            raise BadArgument(f"host_oom: limit={self.limit!r} holds for the whole process; at, p, times, where and site are for visits")
+            raise BadArgument(
+                f"host_oom: limit={self.limit!r} holds for the whole process, so at=, p=, times=, where= and site= cannot be given too"
+            )
 
     @property
     def continuous(self) -> bool:
@@ -67,7 +69,7 @@ class HostOom(Fault):
     @property
     def requires_process(self) -> str:
         """A limit is set on a process as a whole."""
-        return "limits a whole process, which has to be the subject's own" if self.continuous else ""
+        return "limits a whole process, which must be the subject's own" if self.continuous else ""
 
     @property
     def key(self) -> Key:
@@ -87,7 +89,7 @@ class HostOom(Fault):
 def _limit_memory(size: int, effect: Effect) -> Iterator[None]:
     """Our process may use so many bytes of addresses."""
     if sys.platform != "linux":
-        raise BadArgument("host_oom: a limit needs Linux; give at= instead, for a MemoryError at a visit")
+        raise BadArgument("host_oom: limit= needs Linux. For a MemoryError at a visit, give at=")
     import resource
 
     def is_about(error: BaseException) -> bool:
@@ -96,10 +98,11 @@ def _limit_memory(size: int, effect: Effect) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = _addresses()
     if hard != resource.RLIM_INFINITY and size > hard:
-        raise BadArgument(f"host_oom: limit={size_text(size)} is more than this system allows a process ({size_text(hard)})")
+        raise BadArgument(f"host_oom: limit={size_text(size)} is more than the {size_text(hard)} that this system allows a process")
     if size <= used:
         raise BadArgument(
-            f"host_oom: the subject's process uses {size_text(used)} of addresses when it begins, so limit={size_text(size)} is too little"
+            f"host_oom: the subject's process uses {size_text(used)} of address space when it "
+            f"begins, so limit={size_text(size)} is too small"
         )
     effect.strike(None, limit=size_text(size))
     effect.claim(is_about)
@@ -161,8 +164,8 @@ class GpuMemoryPressure(Fault):
                 parse_size(value, f"gpu_memory_pressure: {name}")
         if (self.free is None) == (self.share is None):
             raise BadArgument(
-                "gpu_memory_pressure: give one of free and share, "
-                f"but got free={format_value(self.free)} and share={format_value(self.share)}"
+                "gpu_memory_pressure: give exactly one of free= and share=, "
+                f"got free={format_value(self.free)} and share={format_value(self.share)}"
             )
         if self.share is not None and not is_drawn(self.share):
             check_share(self.name, "share", self.share)

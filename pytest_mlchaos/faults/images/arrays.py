@@ -198,8 +198,8 @@ def fitting(picture: Picture, scale: Range | None, owner: str) -> Range:
         return Range(0, 255)
     if scale is None and not Leaf(picture.path, picture.value).is_float:
         raise PayloadMismatch(
-            f"{owner}: {picture.name} is {picture.described()}, and which of its values are black and white is not clear: "
-            "give value_range=(low, high)"
+            f"{owner}: {picture.name} is {picture.described()}, and which of its values are black and white is not clear. "
+            "Give value_range=(low, high)"
         )
     scale = scale or Range(0, 1)
     values = picture.value.detach() if is_tensor(picture.value) else picture.value
@@ -208,7 +208,7 @@ def fitting(picture: Picture, scale: Range | None, owner: str) -> Range:
     slack = (high - low) * 1e-3
     if not (low - slack <= least and most <= high + slack):
         raise PayloadMismatch(
-            f"{owner}: {picture.name} is {picture.described()} with values outside {low:g} to {high:g} (or not finite): give "
+            f"{owner}: {picture.name} is {picture.described()} with values outside {low:g} to {high:g} (or not finite). Give "
             "value_range=(low, high), the values of black and white, each a number or one for each channel"
         )
     return scale

@@ -94,7 +94,7 @@ class CorruptImage(DataFault):
         if self.fields is not None and not is_drawn(self.fields):
             wanted = [self.fields] if isinstance(self.fields, (str, int)) else list(self.fields)
             if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"corrupt_image: expected fields to be names or positions but got {format_value(self.fields)}")
+                raise BadArgument(f"corrupt_image: fields must be names or positions, got {format_value(self.fields)}")
             object.__setattr__(self, "fields", tuple(wanted) if len(wanted) > 1 else wanted[0])
         if self.value_range is not None and not is_drawn(self.value_range):
             object.__setattr__(self, "value_range", _checked_range(self.value_range))
@@ -134,7 +134,7 @@ class CorruptImage(DataFault):
         fresh = change_image(picture, layout, scale, ImageChange(floats, eight_bit if corruption.eight_bit else None))
         if _same(fresh, picture.value):
             raise PayloadMismatch(
-                f"corrupt_image(kind={self.kind!r}) left {picture.name}, {picture.described()}, as it was: it shows nothing"
+                f"corrupt_image(kind={self.kind!r}) left {picture.name}, {picture.described()}, as it was, because it shows nothing"
             )
         return fresh
 
@@ -153,7 +153,7 @@ class CorruptImage(DataFault):
         if not some:
             raise PayloadMismatch(
                 f"corrupt_image(kind={self.kind!r}) found no images in the batch {describe(payload)} (uint8 or floats, 1 or 3 "
-                f"channels, sides of {MIN_SIDE_PIXELS} pixels and more); name them with fields=, and how they lie with layout="
+                f"channels, sides of {MIN_SIDE_PIXELS} pixels or more). Name them with fields=, and give their axes with layout="
             )
 
     def _named(self, name: str | int, found: list[Picture], payload: Any) -> list[Picture]:
@@ -201,7 +201,7 @@ def _checked_range(value: Any) -> tuple[Any, Any]:
         right = False
     if not right:
         raise BadArgument(
-            f"corrupt_image: expected value_range to be (low, high), each a number or one for each channel, but got {format_value(value)}"
+            f"corrupt_image: value_range must be (low, high), each a number or one for each channel, got {format_value(value)}"
         )
     return low.tolist() if low.ndim == 0 else tuple(low.tolist()), high.tolist() if high.ndim == 0 else tuple(high.tolist())
 

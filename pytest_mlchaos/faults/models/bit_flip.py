@@ -74,13 +74,11 @@ class BitFlip(LayerFault):
     def check(self) -> None:
         """Refuse bits that no type has, and less than one of them."""
         if self.bit is not None and not is_drawn(self.bit) and not 0 <= self.bit < 64:
-            raise BadArgument(
-                f"bit_flip: expected bit to be the number of a bit (0 to 63; 0 to 31 of float32) but got {format_value(self.bit)}"
-            )
+            raise BadArgument(f"bit_flip: bit must be the number of a bit (0 to 63; 0 to 31 of float32), got {format_value(self.bit)}")
         if not is_drawn(self.count) and self.count < 1:
-            raise BadArgument(f"bit_flip: expected count to be 1 or more but got {format_value(self.count)}")
+            raise BadArgument(f"bit_flip: count must be 1 or more, got {format_value(self.count)}")
         if self.buffers and not is_drawn(self.part) and self.part != "weights":
-            raise BadArgument(f"bit_flip: buffers are flipped with part='weights', but part is {self.part!r}")
+            raise BadArgument(f"bit_flip: buffers need part='weights', got part={self.part!r}")
 
     @property
     def key(self) -> Key:
@@ -147,7 +145,7 @@ def _is_held(model: Any, cells: Cells, place: int, element: int, bit: int) -> bo
 def _optimizer(fault: BitFlip, visit: Visit) -> None:
     optimizer = visit.payload
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state"):
-        raise PayloadMismatch(f"bit_flip(part='optimizer') strikes at an optimizer, but met {type(optimizer).__name__}")
+        raise PayloadMismatch(f"bit_flip(part='optimizer') strikes at an optimizer, got {type(optimizer).__name__}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     names = names_of(parameters) if fault.layer is not None else {}
     held = [(names.get(id(one), f"parameter {place}"), optimizer.state.get(one, {})) for place, one in enumerate(parameters)]

@@ -22,7 +22,7 @@ def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:
 
     roots = visit.payload if isinstance(visit.payload, (tuple, list)) else (visit.payload,)
     if not all(isinstance(root, torch.Tensor) for root in roots):
-        raise PayloadMismatch(f"{fault.name} strikes at the root tensors of a backward pass, but met {type(visit.payload).__name__}")
+        raise PayloadMismatch(f"{fault.name} strikes at the root tensors of a backward pass, got {type(visit.payload).__name__}")
     found = [root for root in roots if root.grad_fn is None and root.requires_grad]
     found += _reachable_nodes([root.grad_fn for root in roots])
     parameters = [tensor for tensor in found if isinstance(tensor, torch.nn.Parameter)] or found

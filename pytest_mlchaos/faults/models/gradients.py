@@ -111,7 +111,7 @@ class ExplodingGradient(LayerFault):
     def check(self) -> None:
         """Refuse a factor that changes nothing, or is no number."""
         if not is_drawn(self.factor) and (not math.isfinite(self.factor) or self.factor == 1):
-            raise BadArgument(f"exploding_gradient: expected factor to be a finite number other than 1 but got {format_value(self.factor)}")
+            raise BadArgument(f"exploding_gradient: factor must be a finite number other than 1, got {format_value(self.factor)}")
 
     def apply(self, visit: Visit) -> None:
         """Watch the gradients of this pass."""

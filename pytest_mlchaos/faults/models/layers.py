@@ -97,7 +97,7 @@ class StuckNeuron(LayerFault):
     def check(self) -> None:
         """Refuse units below 0."""
         if self.index is not None and not is_drawn(self.index) and self.index < 0:
-            raise BadArgument(f"stuck_neuron: expected index to be the number of a unit (0, 1, ...) but got {format_value(self.index)}")
+            raise BadArgument(f"stuck_neuron: index must be the number of a unit (0, 1, ...), got {format_value(self.index)}")
 
     def apply(self, visit: Visit) -> None:
         """Hook the layer; it has struck once that is called."""
@@ -166,7 +166,7 @@ class StaleWeights(LayerFault):
     def check(self) -> None:
         """Refuse less than one."""
         if not is_drawn(self.age) and self.age < 1:
-            raise BadArgument(f"stale_weights: expected age to be 1 or more but got {format_value(self.age)}")
+            raise BadArgument(f"stale_weights: age must be 1 or more, got {format_value(self.age)}")
 
     def observe(self, visit: Visit) -> None:
         """Keep a copy of what will be needed."""
@@ -232,7 +232,7 @@ class QuantizationError(LayerFault):
     def check(self) -> None:
         """Refuse what is no grid."""
         if not is_drawn(self.bits) and not 2 <= self.bits <= 16:
-            raise BadArgument(f"quantization_error: expected bits to be 2 to 16 but got {format_value(self.bits)}")
+            raise BadArgument(f"quantization_error: bits must be 2 to 16, got {format_value(self.bits)}")
 
     def apply(self, visit: Visit) -> None:
         """Round."""

@@ -35,7 +35,7 @@ class LayerFault(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layer is not None and not is_drawn(self.layer) and not self.layer.strip():
-            raise BadArgument(f"{self.name}: expected layer to be a name, such as 'encoder.*.weight', but got {format_value(self.layer)}")
+            raise BadArgument(f"{self.name}: layer must be a name, such as 'encoder.*.weight', got {format_value(self.layer)}")
 
     def matches(self, name: str) -> bool:
         """Whether a layer's or tensor's name is meant: itself, or what it is in; wrappers around the model have no name."""
@@ -116,7 +116,7 @@ def checked_model(fault: Fault, payload: Any) -> Any:
     """The payload, if it is a module of torch's."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(payload, torch.nn.Module):
-        raise PayloadMismatch(f"{fault.name} strikes at calls of a torch module, but met {type(payload).__name__}")
+        raise PayloadMismatch(f"{fault.name} strikes at calls of a torch module, got {type(payload).__name__}")
     return payload
 
 
@@ -196,7 +196,7 @@ def name_part(fault: Any) -> None:
     """``where="gradients"`` names the ``part`` of a fault that has parts, and is no predicate; another ``part`` beside it is refused."""
     if isinstance(fault.where, (str, OneOf)):
         if fault.part not in (type(fault).part, fault.where):
-            raise BadArgument(f"{fault.name}: where={fault.where!r} and part={fault.part!r} say different things; give one of them")
+            raise BadArgument(f"{fault.name}: where={fault.where!r} and part={fault.part!r} differ. Give one of them")
         object.__setattr__(fault, "part", fault.where)
         object.__setattr__(fault, "where", None)
 

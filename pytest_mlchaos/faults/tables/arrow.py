@@ -71,7 +71,7 @@ class ArrowColumn(Column):
             try:
                 values = pc.rank(plain, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.float64)
             except NotImplementedError:
-                raise UnsupportedColumn(f"of the dtype {self.dtype} has no order to go by") from None
+                raise UnsupportedColumn(f"of the dtype {self.dtype} has no order") from None
         else:
             values = self.numbers().astype(np.float64)
         nulls = self.nulls()

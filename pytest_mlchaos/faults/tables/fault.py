@@ -49,7 +49,7 @@ class TableFault(DataFault):
         if column is not None and not is_drawn(column):
             wanted = [column] if isinstance(column, (str, int)) else list(column) if isinstance(column, (list, tuple)) else [None]
             if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"{self.name}: expected column to be a name or a list of names but got {format_value(column)}")
+                raise BadArgument(f"{self.name}: column must be a name or a list of names, got {format_value(column)}")
             object.__setattr__(self, "column", tuple(wanted) if len(wanted) > 1 else wanted[0])
 
     def apply(self, visit: Visit) -> Any:
@@ -77,7 +77,7 @@ class TableFault(DataFault):
         if table is None:
             where = "the table" if self.target is None else f"what {self.target} returns"
             raise PayloadMismatch(
-                f"{self.name}: {where} is no table but {describe(visit.payload)}; it works on DataFrames and Series of pandas, "
+                f"{self.name}: {where} is not a table but {describe(visit.payload)}. It works on DataFrames and Series of pandas, "
                 "tables of pyarrow "
                 "and polars, and NumPy arrays with fields or two axes"
             )
@@ -94,7 +94,7 @@ class TableFault(DataFault):
         if len(found) == 1:
             return found[0]
         if found:
-            raise self.refused(table, f"{len(found)} columns are called {name!r}; without column= they are told by position")
+            raise self.refused(table, f"{len(found)} columns are called {name!r}. Without column=, columns are chosen by position")
         raise self.refused(table, f"there is no column {name!r}{_near(name, table.names)}")
 
 
@@ -149,7 +149,7 @@ class ColumnFault(TableFault):
     def _check_kind(self, column: Column) -> None:
         fits = (*self.fits, *(self.fits_named if self.column is not None else ()))
         if fits and column.kind not in fits:
-            raise UnsupportedColumn(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
+            raise UnsupportedColumn(f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}")
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """The column with the fault in it, and how many of its values were hit. Raises ``UnsupportedColumn`` where it cannot be."""

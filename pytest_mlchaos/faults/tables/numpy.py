@@ -79,7 +79,7 @@ class NumpyColumn(Column):
         elif self.kind == "text":
             codes = np.unique(self.values.astype(str), return_inverse=True)[1].astype(np.float64)
         else:
-            raise UnsupportedColumn(f"of the dtype {self.dtype} has no order to go by")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} has no order")
         nulls = self.nulls()
         if nulls is not None:
             codes[nulls] = np.nan
@@ -158,7 +158,7 @@ class NumpyColumn(Column):
 
         unit, count = np.datetime_data(self.values.dtype)
         if unit not in _SECONDS:
-            raise UnsupportedColumn(f"of the dtype {self.dtype} counts no seconds")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} does not count seconds")
         return 1 / (_SECONDS[unit] * count)
 
     def in_zone(self, seconds: int) -> Any:

@@ -73,7 +73,7 @@ class _ExtensionColumn(Column):
         elif isinstance(self.array.dtype, pd.PeriodDtype):
             codes = self.array.asi8.astype(np.float64)
         elif self.kind == "other":
-            raise UnsupportedColumn(f"of the dtype {self.dtype} has no order to go by")
+            raise UnsupportedColumn(f"of the dtype {self.dtype} has no order")
         else:
             codes = self.numbers().astype(np.float64)
         nulls = self.nulls()

@@ -152,7 +152,7 @@ class StaleFeature(ColumnFault):
         """Refuse a lag that is none."""
         super().check()
         if not is_drawn(self.lag) and not index(self.lag):
-            raise BadArgument(f"stale_feature: expected lag to be 1 or more but got {format_value(self.lag)}")
+            raise BadArgument(f"stale_feature: lag must be 1 or more, got {format_value(self.lag)}")
 
     def observe(self, visit: Visit) -> None:
         """Keep the last tables of each kind."""

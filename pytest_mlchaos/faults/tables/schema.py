@@ -133,16 +133,16 @@ class SchemaDrift(TableFault):
             return
         for name, default, kinds in (("to", None, ("renamed", "added")), ("factor", 1000.0, ("units",)), ("hours", 2.0, ("time_zone",))):
             if getattr(self, name) != default and self.kind not in kinds:
-                raise BadArgument(f"schema_drift: kind={self.kind!r} takes no {name}, but got {format_value(getattr(self, name))}")
+                raise BadArgument(f"schema_drift: kind={self.kind!r} takes no {name}, got {format_value(getattr(self, name))}")
         if self.column is not None and not is_drawn(self.column):
             several = isinstance(self.column, tuple)
             if self.kind == "added" or ((self.kind == "reordered") != several and self.kind in ("reordered", "renamed")):
                 wanted = {"added": "no column", "reordered": "a list of columns", "renamed": "one column"}[self.kind]
-                raise BadArgument(f"schema_drift: kind={self.kind!r} takes {wanted}, but got {format_value(self.column)}")
+                raise BadArgument(f"schema_drift: kind={self.kind!r} takes {wanted}, got {format_value(self.column)}")
         if not is_drawn(self.factor) and (self.factor in (0, 1) or not abs(self.factor) < float("inf")):
-            raise BadArgument(f"schema_drift: expected factor to change numbers, and to be finite, but got {format_value(self.factor)}")
+            raise BadArgument(f"schema_drift: factor must be finite and neither 0 nor 1, got {format_value(self.factor)}")
         if not is_drawn(self.hours) and (not self.hours or abs(self.hours) >= 24):
-            raise BadArgument(f"schema_drift: expected hours to be an offset below 24 h, not 0, but got {format_value(self.hours)}")
+            raise BadArgument(f"schema_drift: hours must be an offset below 24 h, not 0, got {format_value(self.hours)}")
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """The table of another version."""
@@ -172,7 +172,7 @@ class SchemaDrift(TableFault):
 
     def _free(self, table: Table, name: str) -> str:
         if table.named and name in table.names:
-            raise UnsupportedColumn(f"there is a column {table.quoted(table.names.index(name))} already; name another with to=")
+            raise UnsupportedColumn(f"there is a column {table.quoted(table.names.index(name))} already. Give a different name with to=")
         return name
 
     def _columns(self, table: Table, rng: Any, visit: Visit) -> Any:
@@ -210,7 +210,7 @@ class SchemaDrift(TableFault):
         if self.kind == "category_codes" and self.column is None:
             fits = ("category",)
         if column.kind not in fits:
-            raise UnsupportedColumn(f"is of the dtype {column.dtype}, and none of the kind {' or '.join(fits)}")
+            raise UnsupportedColumn(f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}")
         if self.kind == "retyped":
             return column.as_text()
         if self.kind == "float_for_int":
@@ -226,7 +226,7 @@ class SchemaDrift(TableFault):
         where = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         old = column.numbers()[where]
         if not old.any():
-            raise UnsupportedColumn("holds zeros alone, which no factor changes")
+            raise UnsupportedColumn("holds only zeros, which no factor changes")
         new, dtype = _integers(old, self.factor) if column.kind == "integer" else _floats(old, self.factor)
         held = column if dtype == old.dtype.newbyteorder("=") else column.of_type(dtype)
         return held.with_numbers(where, new)

@@ -66,8 +66,8 @@ class EncodingErrors(ColumnFault):
         texts = column.texts(present)
         breakable = self._breakable(texts)
         if not breakable:
-            ascii_alone = "holds ASCII alone, which kind='mojibake' leaves as it is"
-            raise UnsupportedColumn(ascii_alone if self.kind == "mojibake" else "holds empty texts alone")
+            ascii_alone = "holds only ASCII, which kind='mojibake' does not change"
+            raise UnsupportedColumn(ascii_alone if self.kind == "mojibake" else "holds only empty texts")
         count = max(1, round(self.scaled("fraction") * len(breakable)))
         hit = [breakable[place] for place in places(rng, len(breakable), count)]
         return present, texts, hit

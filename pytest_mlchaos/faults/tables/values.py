@@ -56,7 +56,7 @@ class MissingValues(ColumnFault):
         super().check()
         if not is_drawn(self.mechanism) and (self.mechanism == "mar") != (self.given is not None):
             raise BadArgument(
-                f"missing_values: mechanism='mar' and given= go together, but got {self.mechanism!r} and {format_value(self.given)}"
+                f"missing_values: mechanism='mar' and given= go together, got {self.mechanism!r} and {format_value(self.given)}"
             )
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
@@ -109,7 +109,7 @@ class Outliers(ColumnFault):
         """Refuse a magnitude that moves nothing."""
         super().check()
         if not is_drawn(self.magnitude) and not 0 < self.magnitude < float("inf"):
-            raise BadArgument(f"outliers: expected magnitude to be above 0 and finite but got {format_value(self.magnitude)}")
+            raise BadArgument(f"outliers: magnitude must be above 0 and finite, got {format_value(self.magnitude)}")
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Values moved up or down."""
@@ -129,7 +129,7 @@ class Outliers(ColumnFault):
         if stuck.any():
             new[stuck] = fit_dtype(old[stuck] - moves[stuck], values.dtype)
         if (new == old).all():
-            raise UnsupportedColumn("has no room in its dtype, or too large values, for outliers")
+            raise UnsupportedColumn("has values that are too large, or a dtype that is too small, for outliers")
         return column.with_numbers(where, new), len(where)
 
 
@@ -181,12 +181,12 @@ class UnseenCategory(ColumnFault):
         try:
             return column.with_category(where, self._new(column)), len(where)
         except (TypeError, ValueError, OverflowError):  # pyarrow's errors are ValueErrors and TypeErrors
-            raise UnsupportedColumn(f"of the dtype {column.dtype} does not take the value; give another with value=") from None
+            raise UnsupportedColumn(f"of the dtype {column.dtype} does not take the value. Give a different one with value=") from None
 
     def _new(self, column: Column) -> Any:
         if self.value is not None:
             if column.holds(self.value):
-                raise UnsupportedColumn("holds the value already; give another with value=")
+                raise UnsupportedColumn("holds the value already. Give a different one with value=")
             return self.value
         if column.kind == "integer":
             return int(column.numbers().max()) + 1
@@ -221,7 +221,7 @@ class ClockSkew(ColumnFault):
         """Refuse what is no duration, or none at all."""
         super().check()
         if not is_drawn(self.by) and not self._seconds():
-            raise BadArgument(f"clock_skew: expected by to be a duration, before or behind, but got {format_value(self.by)}")
+            raise BadArgument(f"clock_skew: by must be a duration forwards ('1h') or backwards ('-1h'), got {format_value(self.by)}")
 
     def _seconds(self) -> float:
         if isinstance(self.by, str) and self.by.lstrip().startswith("-"):
@@ -269,7 +269,7 @@ class SwappedValues(ColumnFault):
         """Between columns there are two."""
         super().check()
         if self.between == "columns" and self.column is not None and not is_drawn(self.column) and len(_as_tuple(self.column)) != 2:
-            raise BadArgument(f"swapped_values: between='columns' needs column= to be two names but got {format_value(self.column)}")
+            raise BadArgument(f"swapped_values: between='columns' needs two names in column=, got {format_value(self.column)}")
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
         """One column at a time, or one pair."""

@@ -56,7 +56,7 @@ class Typos(TextFault):
 
     def why_not(self) -> str:
         """What kind of text it cannot change."""
-        return "they hold nothing but white space"
+        return "they hold only white space"
 
 
 @register
@@ -91,13 +91,13 @@ class Truncation(TextFault):
         """Refuse shares outside 0 to 1, lengths below 0, and both."""
         super().check()
         if not is_drawn(self.keep) and not 0 <= self.keep < 1:
-            raise BadArgument(f"truncation: expected keep to be a share from 0 to below 1 but got {format_value(self.keep)}")
+            raise BadArgument(f"truncation: keep must be a share from 0 to below 1, got {format_value(self.keep)}")
         if self.length is None or is_drawn(self.length):
             return
         if self.length < 0:
-            raise BadArgument(f"truncation: expected length to be 0 or more but got {format_value(self.length)}")
+            raise BadArgument(f"truncation: length must be 0 or more, got {format_value(self.length)}")
         if self.severity is not None or self.keep != 0.5:
-            raise BadArgument("truncation: length, keep and severity exclude each other; give one of them")
+            raise BadArgument("truncation: length=, keep= and severity= exclude each other. Give one of them")
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
         """Cut strings."""
@@ -157,7 +157,7 @@ class Mojibake(TextFault):
                 check_share(self.name, name, getattr(self, name))
         other = {"misread": "rate", "replacement": "encoding"}.get(self.kind) if not is_drawn(self.kind) else None
         if other is not None and getattr(self, other) != {"rate": 0.05, "encoding": "cp1252"}[other]:
-            raise BadArgument(f"mojibake: kind={self.kind!r} takes no {other}, but got {format_value(getattr(self, other))}")
+            raise BadArgument(f"mojibake: kind={self.kind!r} takes no {other}, got {format_value(getattr(self, other))}")
         if is_drawn(self.encoding):
             return
         try:
@@ -166,9 +166,7 @@ class Mojibake(TextFault):
         except LookupError:
             unsuited = True
         if unsuited:
-            raise BadArgument(
-                f"mojibake: expected encoding to be one that text has, other than UTF-8, but got {format_value(self.encoding)}"
-            )
+            raise BadArgument(f"mojibake: encoding must be a text encoding other than UTF-8, got {format_value(self.encoding)}")
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
         """Misread strings."""
@@ -190,7 +188,7 @@ class Mojibake(TextFault):
 
     def why_not(self) -> str:
         """What kind of text it cannot change."""
-        return "they are empty" if self.kind == "replacement" else "they are ASCII; kind='replacement' changes these too"
+        return "they are empty" if self.kind == "replacement" else "they are ASCII, which only kind='replacement' changes"
 
 
 def _lost(strings: list[str], rate: float, rng: Any) -> list[str]:
@@ -235,9 +233,9 @@ class PromptLength(TextFault):
         """Refuse a length below 1, and one for a kind that has none."""
         super().check()
         if not is_drawn(self.length) and self.length < 1:
-            raise BadArgument(f"prompt_length: expected length to be 1 or more but got {format_value(self.length)}")
+            raise BadArgument(f"prompt_length: length must be 1 or more, got {format_value(self.length)}")
         if not is_drawn(self.kind) and self.kind != "long" and (self.severity is not None or self.length != 100_000):
-            raise BadArgument(f"prompt_length: kind={self.kind!r} has no length, and no severity")
+            raise BadArgument(f"prompt_length: kind={self.kind!r} takes neither length= nor severity=")
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
         """Strings of that length."""
@@ -245,7 +243,7 @@ class PromptLength(TextFault):
 
     def why_not(self) -> str:
         """What kind of text it cannot change."""
-        return f"they are {'as long as that' if self.kind == 'long' else f'{self.kind} already'}"
+        return f"they are {'that long already' if self.kind == 'long' else f'{self.kind} already'}"
 
 
 def _longer(text: str, length: int) -> str:

@@ -44,11 +44,13 @@ class TextFault(DataFault):
     def check(self) -> None:
         """Refuse arguments of no target, and odd fields."""
         if self.side == "arguments" and self.target is None:
-            raise BadArgument(f"{self.name}: side='arguments' needs target='pkg.mod:function', the function whose arguments are struck")
+            raise BadArgument(
+                f"{self.name}: side='arguments' needs target='pkg.mod:function', the function whose arguments the fault strikes"
+            )
         if self.fields is not None and not is_drawn(self.fields):
             wanted = [self.fields] if isinstance(self.fields, (str, int)) else list(self.fields)
             if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"{self.name}: expected fields to be names or positions but got {format_value(self.fields)}")
+                raise BadArgument(f"{self.name}: fields must be names or positions, got {format_value(self.fields)}")
             object.__setattr__(self, "fields", tuple(wanted) if len(wanted) > 1 else wanted[0])
 
     @property
@@ -91,10 +93,10 @@ class TextFault(DataFault):
             struck = [place for place in found if any(self._is_at(name, place.path, parameters) for name in wanted)]
             for name in wanted:
                 if not any(self._is_at(name, place.path, parameters) for place in found):
-                    hint = f"; the function's parameters are {', '.join(parameters)}" if parameters else ""
+                    hint = f". The parameters of the function are {', '.join(parameters)}" if parameters else ""
                     raise PayloadMismatch(f"{self.name}: there is no text {name!r} in {describe_texts(payload)}{hint}")
         if not struck:
-            raise PayloadMismatch(f"{self.name} found no text in {describe_texts(payload)}; name it with fields=")
+            raise PayloadMismatch(f"{self.name} found no text in {describe_texts(payload)}. Name it with fields=")
         yield from struck
 
     def _is_self(self, place: Texts, payload: Any) -> bool:
