@@ -77,9 +77,9 @@ def example(_everything_is_loaded, _warm_pytest, pytester, monkeypatch):
 @pytest.fixture(scope="session")
 def _warm_pytest():
     """The process that forks pytests; it starts at the first request."""
-    from tests.warm_pytest import WarmPytest
+    from examples.warm_pytest import WarmPytest
 
-    warm = WarmPytest()
+    warm = WarmPytest("torch", "torch.utils.data", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "cv2", "cloudpickle")
     yield warm
     warm.close()
 

@@ -9,9 +9,9 @@ import ast
 import dataclasses
 import difflib
 import os
+import queue
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -20,10 +20,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-QUIET = ["--tb=short", "--show-capture=no", "-p", "no:warnings"]
+sys.path.insert(0, str(HERE.parent))
+
+from examples.warm_pytest import WarmPytest  # noqa: E402  # from the line above
+
+QUIET = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short", "--show-capture=no", "-p", "no:warnings"]
 AT_A_TIME = 2  # pytest sessions
 OF_THIS_MACHINE = {str(HERE.parent), tempfile.gettempdir(), sys.prefix}  # folders that a failure has no need to name
+
+
+WARM = ("torch", "torch._dynamo", "numpy")  # what most examples import
+FIRST_EXAMPLE = 2  # the number of the first of EXAMPLES: the exploration of the plain loop comes before them
 
 
 class DemoFailed(Exception):
@@ -245,20 +252,19 @@ class Outcome:
         return self.output.rstrip().rpartition("\n")[2]
 
 
+idle: queue.SimpleQueue[WarmPytest] = queue.SimpleQueue()
+"""Processes that have imported torch, and fork a pytest when they are asked for one."""
+
+
 def pytest(*arguments: str) -> Outcome:
-    """Run pytest in a process of its own; small models train faster on one thread."""
+    """Run pytest in a process of its own."""
+    warm = idle.get()
     start = time.monotonic()
-    done = subprocess.run(
-        [*PYTEST, *QUIET, *arguments],
-        cwd=HERE.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout, time.monotonic() - start)
+    try:
+        code, output, errors = warm.run([*QUIET, *arguments], HERE.parent, os.environ)
+    finally:
+        idle.put(warm)
+    return Outcome(code, f"{errors}{output}", time.monotonic() - start)
 
 
 def check(holds: object, claim: str, outcome: Outcome) -> None:
@@ -363,13 +369,19 @@ def headline(text: str) -> None:
     print(f"{'=' * 100}\n{text}\n{'=' * 100}\n", flush=True)
 
 
+def progress(text: str) -> None:
+    """Say what is being done, on a terminal or in a log."""
+    print(f"... {text}\n", flush=True)
+
+
 def demonstrate(number: int, example: Example, sessions: Future[tuple[Outcome, str, Outcome]]) -> tuple[str, ...]:
     """Show one example, of which the sessions have been started, and give its row of the summary."""
     headline(f"{number}. {example.title}")
     show("The test:", source(example, example.unsound))
+    progress("searching for a schedule of faults that breaks it, and replaying the smallest one")
     broken, schedule, again = sessions.result()
     show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
-    first = next(place for place, other in enumerate(EXAMPLES, 1) if other.folder == example.folder)
+    first = next(place for place, other in enumerate(EXAMPLES, FIRST_EXAMPLE) if other.folder == example.folder)
     show("The fix:", fix(example) if first == number else f"The same as above, in {first}.")
     show(f"Both versions replayed under that schedule, {schedule}: the unsound one fails again, the sound one passes.", again.last_line)
     return example.folder, schedule, "failed, twice", "passed, twice"
@@ -380,6 +392,7 @@ def demonstrate_explored(number: int, example: Explored) -> tuple[str, ...]:
     headline(f"{number}. {example.title}")
     start = time.monotonic()
     show("The test:", source(example, example.unsound))
+    progress("resuming it, and the sound version, from each state that a crash can leave on disk")
     broken, sound, schedule, again = explored_twice(example)
     show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
     show("The fix:", fix(example))
@@ -399,19 +412,26 @@ def main() -> int:
     """All examples; 0 if each is as it says."""
     start = time.monotonic()
     rows: list[tuple[str, ...]] = [("example", "broken by", "unsound", "sound")]
+    os.environ["OMP_NUM_THREADS"] = "1"  # small models train faster on one thread
+    processes = [WarmPytest(*WARM) for _ in range(AT_A_TIME)]
+    for process in processes:
+        idle.put(process)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        sound = pool.submit(all_sound)
-        sessions = [pool.submit(broken_twice, example) for example in EXAMPLES]
         try:
-            rows += [demonstrate(number, *both) for number, both in enumerate(zip(EXAMPLES, sessions, strict=True), 1)]
+            rows.append(demonstrate_explored(1, EXPLORED[0]))
+            sessions = [pool.submit(broken_twice, example) for example in EXAMPLES]
+            sound = pool.submit(all_sound)
+            rows += [demonstrate(number, *both) for number, both in enumerate(zip(EXAMPLES, sessions, strict=True), FIRST_EXAMPLE)]
             headline("The sound versions, under all the schedules that their tests try: pytest examples -k test_sound")
             show("They pass:", sound.result().output)
-            rows += [demonstrate_explored(number, example) for number, example in enumerate(EXPLORED, len(EXAMPLES) + 1)]
+            rows += [demonstrate_explored(number, example) for number, example in enumerate(EXPLORED[1:], len(EXAMPLES) + FIRST_EXAMPLE)]
         except DemoFailed as problem:
             print(f"THE DEMO FAILED: {problem}", file=sys.stderr)
             return 1
         finally:
             pool.shutdown(cancel_futures=True)
+            for process in processes:
+                process.close()
     headline(f"Summary: all as expected, in {time.monotonic() - start:.0f} s")
     print(table(rows))
     return 0

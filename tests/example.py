@@ -11,7 +11,7 @@ import textwrap
 
 import pytest
 
-from .warm_pytest import WarmPytest
+from examples.warm_pytest import WarmPytest
 
 TRIED = re.compile(r"mlchaos: (\d+) schedules? tried")
 FLOAT = re.compile(r"(?<![\w.])-?\d+(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?!\w|\.\w)")
@@ -95,7 +95,8 @@ class Example:
         if not any(name == "pytest.ini" for name, _ in self.files):
             (self.pytester.path / "pytest.ini").write_text(f"[pytest]\n{ASYNC_INI}")
         if fresh:
-            exit_code, text = self._forked(*QUIET, *args)
+            exit_code, out, err = self._forked(*QUIET, *args)
+            text = f"{out}\n{err}"
         else:
             result = (self.pytester.runpytest_subprocess if interpreter else self.pytester.runpytest_inprocess)(*QUIET, *args)
             exit_code, text = int(result.ret), f"{result.stdout.str()}\n{result.stderr.str()}"
@@ -105,7 +106,7 @@ class Example:
             assert outcome.outcomes.get(name, 0) == count, outcome.text
         return outcome
 
-    def _forked(self, *args: str) -> tuple[int, str]:
+    def _forked(self, *args: str) -> tuple[int, str, str]:
         folder = self.pytester.path
         count = len(list(folder.glob("runpytest-*")))
         variables = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])))

@@ -1,7 +1,8 @@
 """A process that forks one pytest per request, so that what takes seconds to import is imported once.
 
-``Example.run(fresh=True)`` asks it. The forked pytest has the modules of ``WARM`` loaded, and nothing else of an earlier test. The
-package itself, Hypothesis and pytest are not among them: pytest rewrites the asserts of a plugin while it is imported.
+The demo and the tests use it. A forked pytest has a few large libraries loaded, and nothing else of an
+earlier run. pytest itself, Hypothesis and pytest-mlchaos must not be among these libraries: pytest
+rewrites the asserts of a plugin while it is imported.
 """
 
 from __future__ import annotations
@@ -15,34 +16,42 @@ import runpy
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
-WARM = ("torch", "torch.utils.data", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "cv2", "cloudpickle")
+ROOT = Path(__file__).parent.parent
 
 
 class WarmPytest:
-    """The client: starts the process at the first request, and ends it with ``close``."""
+    """The client: starts the process at the first request, and ends it with ``close``.
 
-    def __init__(self) -> None:
+    Args:
+        modules: What the process imports before it forks. What is not installed is left out.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
         self._connection: socket.socket | None = None
 
-    def run(self, args: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-        """Run pytest in ``folder``. Return its exit code and its output, stderr last."""
+    def run(self, args: list[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """Run pytest in ``folder``. Return its exit code, its output and its errors."""
         if self._connection is None:
             self._connection = self._start()
-        files = [str(folder / name) for name in ("stdout", "stderr")]
-        request = {"args": args, "folder": str(folder), "environment": environment, "files": files}
-        with self._connection.makefile("rw") as lines:
+        with tempfile.TemporaryDirectory() as temporary, self._connection.makefile("rw") as lines:
+            files = [os.path.join(temporary, name) for name in ("stdout", "stderr")]
+            request = {"args": args, "folder": str(folder), "environment": dict(environment), "files": files}
             lines.write(json.dumps(request) + "\n")
             lines.flush()
             exit_code = int(lines.readline())
-        return exit_code, "".join(Path(name).read_text(errors="replace") for name in files)
+            out, err = (Path(name).read_text(encoding="utf-8", errors="replace") for name in files)
+        return exit_code, out, err
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "tests.warm_pytest", str(theirs.fileno())]
-            subprocess.run(command, pass_fds=[theirs.fileno()], cwd=Path(__file__).parent.parent, stdin=subprocess.DEVNULL, check=True)
+            command = [sys.executable, "-m", "examples.warm_pytest", str(theirs.fileno()), *self._modules]
+            subprocess.run(command, pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL, check=True)
         return ours
 
     def close(self) -> None:
@@ -76,14 +85,14 @@ def _become_pytest(request: dict) -> None:
         os.close(fd)
     sys.argv = ["pytest", *request["args"]]
     sys.path[0] = request["folder"]
-    del sys.modules["tests"]  # a project may have a package of this name
+    sys.modules.pop("examples", None)  # a project may have a package of this name
     runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
     if os.fork():
         os._exit(0)  # a test process with a child does not get the virtual clock
-    for module in WARM:
+    for module in sys.argv[2:]:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     gc.freeze()  # the forked processes share what is not written to
