@@ -259,6 +259,6 @@ def test_a_checkpoint_that_is_saved_before_its_own_step_is_named_for_the_last_on
 def test_it(mlchaos, tmp_path, returns):
     text = explored(mlchaos, tmp_path, draw=lambda n: [n - 1], early=True, returns=returns)
     assert text.count("off by one: one step is missing") == 2
-    assert "goes on with step 3" in text and "no step follows" in text
+    assert "continues with step 3" in text and "no step follows" in text
 """
     ).run(passed=2, fresh=True)
