@@ -18,8 +18,8 @@ class _Chaos:
     """The decorators that declare faults: ``@chaos.gpu_oom``, ``@chaos.crash(at=3)``.
 
     Use them with or without arguments, on functions and classes, in ``pytestmark`` and in
-    ``pytest.param(..., marks=...)``. ``@chaos.settings(max_trials=200)`` changes the settings of a test.
-    ``pytest --mlchaos-faults`` lists the faults.
+    ``pytest.param(..., marks=...)``. ``@chaos.settings(max_trials=200)`` changes the settings of a
+    test. ``pytest --mlchaos-faults`` lists the faults.
     """
 
     EVERY: Every = EVERY
@@ -27,7 +27,10 @@ class _Chaos:
 
     @staticmethod
     def one_of(*values: Any) -> OneOf:
-        """Return a parameter whose value the search draws from these values. Earlier ones count as simpler."""
+        """Return a parameter whose value the search draws from these values.
+
+        Earlier ones count as simpler.
+        """
         if not values:
             raise BadArgument("chaos.one_of: give it one value or more")
         return OneOf(values)

@@ -50,7 +50,10 @@ BaseException
 from __future__ import annotations
 
 made: list[MlchaosError] | None = None
-"""The errors made while a test's body runs, to find those that it catches and drops. None at other times."""
+"""The errors made while a test's body runs, to find those that it catches and drops.
+
+None at other times.
+"""
 
 
 class MlchaosError(Exception):
@@ -117,7 +120,10 @@ class NonDeterministicSubject(MlchaosError):
 
 
 class NotReproducible(MlchaosError):
-    """A schedule failed, and passed when it was repeated. The test depends on more than its schedule."""
+    """A schedule failed, and passed when it was repeated.
+
+    The test depends on more than its schedule.
+    """
 
 
 class Verdict(MlchaosError, AssertionError):
@@ -132,8 +138,8 @@ class NeverStruck(Verdict):
 
 
 class Vacuous(Verdict):
-    """The test would pass with any subject: no fault is declared, nothing is judged, or no fault struck
-    what is judged."""
+    """The test would pass with any subject: no fault is declared, nothing is judged, or no fault
+    struck what is judged."""
 
 
 class CrashSwallowed(Verdict):
@@ -145,8 +151,8 @@ class CrashNotRestarted(Verdict):
 
 
 class Interrupted(Verdict):
-    """An injected ``KeyboardInterrupt`` left the test body: no code handled it, and no ``mlchaos.run``
-    restarted the subject."""
+    """An injected ``KeyboardInterrupt`` left the test body: no code handled it, and no
+    ``mlchaos.run`` restarted the subject."""
 
 
 class GaveUp(Verdict):
@@ -174,7 +180,10 @@ class TrialTimeout(Verdict):
 
 
 class NeverAnswered(TrialTimeout):
-    """A request is never answered, or polls without end. The message names the line where it waits."""
+    """A request is never answered, or polls without end.
+
+    The message names the line where it waits.
+    """
 
 
 class StateDiffers(Verdict):
@@ -182,7 +191,8 @@ class StateDiffers(Verdict):
 
 
 class NotRecovered(Verdict):
-    """A run under faults, or resumed from a crash state, did not end in the state of its golden run."""
+    """A run under faults, or resumed from a crash state, did not end in the state of its golden
+    run."""
 
 
 class BatchDiffers(Verdict):
@@ -193,7 +203,8 @@ class BatchDiffers(Verdict):
 
 
 class NoEmergencySave(Verdict):
-    """A process got SIGTERM and did not save its state in time, or the restart did not resume from it."""
+    """A process got SIGTERM and did not save its state in time, or the restart did not resume
+    from it."""
 
 
 class ServiceFailed(Verdict):
@@ -229,7 +240,8 @@ class NotConverged(Verdict):
 
 
 class Drifted(Verdict):
-    """The distribution of values differs from that of their reference, or cannot be compared with it.
+    """The distribution of values differs from that of their reference, or cannot be compared
+    with it.
 
     The message names the columns.
     """
@@ -240,8 +252,9 @@ class Worse(Verdict):
 
 
 class Inconclusive(Verdict):
-    """The evidence is too small: too few seeds, or no budget for the remaining crash states. It is a
-    failure.
+    """The evidence is too small: too few seeds, or no budget for the remaining crash states.
+
+    It is a failure.
 
     If a strike may have hit one of several requests, the message names these.
     """
@@ -256,8 +269,8 @@ class Incomplete(Verdict):
 
 
 class OtherContent(SilentlyDifferent):
-    """A pipeline raised and left a complete file with different content, and the next call did not correct
-    it."""
+    """A pipeline raised and left a complete file with different content, and the next call did
+    not correct it."""
 
 
 class HalfWritten(Verdict):

@@ -220,7 +220,7 @@ def test_a_delay_passes_in_front_of_the_call_and_is_awaited_by_coroutines(pkg):
         ("nowhere.at.all:fn", "the module 'nowhere"),
         ("json.nothing:fn", "the module 'json.nothing' does not exist"),
         ("feature_store", "target must be 'pkg.mod:function'"),
-        ("feature_store:number", "is not callable, got 3 (int)"),
+        ("feature_store:number", "must be callable, got 3 (int)"),
         ("builtins:dict.get", "belongs to a built-in type"),
     ],
 )

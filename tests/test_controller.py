@@ -234,7 +234,7 @@ def test_a_crash_that_reaches_the_test_says_what_would_restart_it():
 def test_a_crash_that_the_test_swallows_is_found_out():
     """A bare except in the body is named with its line."""
     with (
-        pytest.raises(CrashSwallowed, match=r"died at box.passed 0 .*swallowed that at .*test_controller\.py"),
+        pytest.raises(CrashSwallowed, match=r"died at box.passed 0 .*swallowed it at .*test_controller\.py"),
         trial(Schedule((create("crash", site="box.passed", at=0),)), Patches()) as c,
     ):
         try:

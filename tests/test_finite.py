@@ -66,7 +66,7 @@ def test_buffers_that_took_in_a_skipped_batch_fail_by_name(example):
     """
     ).run(failed=3)
     assert (
-        outcome.text.count("NaN or infinite at the end, and not in the golden run: norm.running_mean: 3 values, norm.running_var: 3 values")
+        outcome.text.count("NaN or infinite at the end, but not in the golden run: norm.running_mean: 3 values, norm.running_var: 3 values")
         == 3
     )
     assert "mask" not in outcome.text.replace("Masked", "")
@@ -135,5 +135,5 @@ def test_more_than_in_the_golden_run_fails():
     golden = {("Net", "mask"): 3}
     assert newly_not_finite({("Net", "mask"): 3}, golden) is None
     assert newly_not_finite({("Net", "mask"): 4, ("SGD", "momentum_buffer of w"): 1}, golden) == (
-        "NaN or infinite at the end, and not in the golden run: mask (Net): 4 values, momentum_buffer of w (SGD): 1 value"
+        "NaN or infinite at the end, but not in the golden run: mask (Net): 4 values, momentum_buffer of w (SGD): 1 value"
     )

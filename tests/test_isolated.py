@@ -176,7 +176,7 @@ def test_a_hang_is_a_timeout_with_the_place_there(isolated):
             pid, = tmp_path_factory.getbasetemp().glob("of_hanging0/pid")
             with pytest.raises(ProcessLookupError):
                 os.kill(int(pid.read_text()), 0)
-    """).run(passed=1, failed=1).has("TrialTimeout: the trial took longer than 4 s (setting timeout); the subject's process was in hangs (")
+    """).run(passed=1, failed=1).has("TrialTimeout: the trial took longer than 4 s (setting timeout). The subject's process was in hangs (")
 
 
 def test_visits_go_on_across_runs_and_in_the_tests_own_process(isolated):

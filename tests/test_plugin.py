@@ -423,7 +423,7 @@ def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):
         def test_it():
             if 0.0 in read(3): threading.Event().wait(60)
     """).run(failed=1)
-    outcome.has("TrialTimeout: the trial took longer than 0.2 s", "it was in wait (", ", called by test_it (", "@chaos.stuck_sensor(at=0)")
+    outcome.has("TrialTimeout: the trial took longer than 0.2 s", "It was in wait (", ", called by test_it (", "@chaos.stuck_sensor(at=0)")
 
 
 @needs("pytest_timeout")

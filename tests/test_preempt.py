@@ -131,7 +131,7 @@ CASES = [
         "at=6, grace='30s'",
         "on_sigterm=subject.saves_slowly",
         "run.assert_emergency_save()",
-        "the emergency save was cut off: last.pt.tmp was written, and not moved to its place before SIGKILL, 30 s after SIGTERM",
+        "the emergency save was cut off: last.pt.tmp was written, but not moved to its place before SIGKILL, 30 s after SIGTERM",
     ),
     (
         "at=6, grace='30s'",

@@ -239,7 +239,7 @@ def immortal():
 @chaos.crash(at=2)
 def test_it(mlchaos):
     mlchaos.run(immortal)
-""").run(failed=1).has("CrashSwallowed", "but immortal() swallowed that at", "catch Exception instead of everything")
+""").run(failed=1).has("CrashSwallowed", "but immortal() swallowed it at", "catch Exception instead of everything")
 
 
 def test_a_crash_in_a_thread_of_the_subjects_ends_the_process_too(counter):

@@ -668,7 +668,7 @@ def test_a_crash_that_the_app_swallows_is_found_out(serving, store):
             return None
 
     crash = create("call_failure", target="a_store:get", error=SimulatedCrash("dead"), at=0)
-    with pytest.raises(CrashSwallowed, match=r"swallows\(\) swallowed that"), serving(swallows, crash) as service:
+    with pytest.raises(CrashSwallowed, match=r"swallows\(\) swallowed it"), serving(swallows, crash) as service:
         service.drive([1])
 
 

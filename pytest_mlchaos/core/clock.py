@@ -65,7 +65,7 @@ class RealClock:
         return monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for this many real seconds."""
         sleep(seconds)
 
     def to_await(self, seconds: float) -> float:
@@ -81,10 +81,12 @@ class RealClock:
 
 
 class VirtualClock:
-    """The clock for ``clock="virtual"``: time passes only if code waits, and a wait returns at once.
+    """The clock for ``clock="virtual"``: time passes only if code waits, and a wait returns at
+    once.
 
-    It governs the thread that made it. Other threads run in real time. If one of them takes part in the
-    test, this thread changes to real time too (``become_real``), and the clock continues from its value.
+    It governs the thread that made it. Other threads run in real time. If one of them takes part in
+    the test, this thread changes to real time too (``become_real``), and the clock continues from
+    its value.
     """
 
     furthest: ClassVar[float] = 0.0
@@ -189,9 +191,9 @@ class VirtualClock:
     def to_await(self, seconds: float) -> float:
         """Return the seconds that the event loop must wait for a delay in a coroutine.
 
-        In the governed thread this is the whole delay, because its loop jumps. A loop in a thread of its own
-        does not wait. The governed thread waits for its result, so virtual time advances there instead.
-        Tasks that wait at the same time advance it only once.
+        In the governed thread this is the whole delay, because its loop jumps. A loop in a thread
+        of its own does not wait. The governed thread waits for its result, so virtual time advances
+        there instead. Tasks that wait at the same time advance it only once.
         """
         if self.is_real or self.governs:
             return seconds

@@ -61,7 +61,10 @@ class OneOf:
 
 
 class Opaque:
-    """A parameter's value that cannot be written as text. Its schedule cannot be pasted or replayed."""
+    """A parameter's value that cannot be written as text.
+
+    Its schedule cannot be pasted or replayed.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -79,7 +82,8 @@ def is_drawn(value: object) -> bool:
 
 
 def _visits(owner: str, at: Any) -> Any:
-    """Return ``at`` in its normal form: None, EVERY, a value to draw, or distinct visit numbers in order.
+    """Return ``at`` in its normal form: None, EVERY, a value to draw, or distinct visit numbers
+    in order.
 
     More than three numbers at equal distances become a range, which costs the same for any length.
     """
@@ -94,7 +98,10 @@ def _visits(owner: str, at: Any) -> Any:
 
 
 def _visit_numbers(at: Any) -> tuple[int, ...]:
-    """Return the distinct numbers of a number or a list, in order. Return none if an item is not a visit number."""
+    """Return the distinct numbers of a number or a list, in order.
+
+    Return none if an item is not a visit number.
+    """
     single = index(at)
     items = [at] if single is not None else at
     if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
@@ -180,7 +187,10 @@ class Fault:
     """True if it also observes the visits after its last strike, as long as its memory is not
     empty."""
     compared: ClassVar[bool] = False
-    """True to compare payloads before and after a strike of a built-in fault. Those of your own faults always are."""
+    """True to compare payloads before and after a strike of a built-in fault.
+
+    Those of your own faults always are.
+    """
     searchable: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn if the visits are drawn and they were not given, from 0 up to
     what ``probe`` measured.
@@ -197,7 +207,10 @@ class Fault:
     """For a parameter, given values that a search takes for several positions, such as a site
     with a start and an end."""
     ends_process: ClassVar[bool] = False
-    """True if a strike usually ends the process. The search schedules at most as many as the run may restart."""
+    """True if a strike usually ends the process.
+
+    The search schedules at most as many as the run may restart.
+    """
 
     at: Any = None
     p: float | None = None
@@ -252,7 +265,8 @@ class Fault:
         return True
 
     def applies_to(self, process: Mapping[str, Any]) -> bool:
-        """Return True if the fault may strike in a process with these attributes (``rank``, ``world_size``).
+        """Return True if the fault may strike in a process with these attributes (``rank``,
+        ``world_size``).
 
         The test's own process has none.
         """
@@ -293,7 +307,10 @@ class Fault:
         return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.searchable)
 
     def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:
-        """Return True if the visit of this number is due. Only the arguments decide. ``place`` distinguishes equal faults."""
+        """Return True if the visit of this number is due.
+
+        Only the arguments decide. ``place`` distinguishes equal faults.
+        """
         if self.p is not None:
             return derive_seed(seed, self.name, place, visit) < self.p * 2**64
         if self.is_consecutive:
@@ -327,7 +344,10 @@ _HINTS: dict[type[Fault], dict[str, Any]] = {}
 
 
 def type_hints(cls: type[Fault]) -> dict[str, Any]:
-    """Return the annotations of a fault's own parameters. One that cannot be resolved is left out."""
+    """Return the annotations of a fault's own parameters.
+
+    One that cannot be resolved is left out.
+    """
     if cls not in _HINTS:
         try:
             hints = typing.get_type_hints(cls, include_extras=True)

@@ -13,7 +13,8 @@ _OWN_ERROR = "mlchaos: the subject's own error"
 
 
 def help_line(error: BaseException) -> str:
-    """Return the line with the address of the section on an error; empty if no section is about it."""
+    """Return the line with the address of the section on an error; empty if no section is about
+    it."""
     if isinstance(error, errors.MlchaosError):
         public = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)  # a subclass elsewhere has no section
         return f"  help: {DOCS}/failures/#{public.__name__.lower()}"
@@ -23,7 +24,10 @@ def help_line(error: BaseException) -> str:
 
 
 def add_help(error: BaseException) -> None:
-    """Add the line to an error that is about to be reported. An error that is raised again has it already."""
+    """Add the line to an error that is about to be reported.
+
+    An error that is raised again has it already.
+    """
     line = help_line(error)
     if line and line not in getattr(error, "__notes__", ()):
         error.add_note(line)

@@ -1,11 +1,12 @@
 """Defer signals, so that no signal handler interrupts a set-up or its reversal.
 
-Python calls signal handlers between two instructions of the main thread. A handler that raises there (``KeyboardInterrupt``,
-pytest-timeout's ``Failed``) would leave a set-up half done. So each set-up and its reversal replace all handlers by one that
-only notes the signal. The real handler runs right afterwards.
+Python calls signal handlers between two instructions of the main thread. A handler that raises
+there (``KeyboardInterrupt``, pytest-timeout's ``Failed``) would leave a set-up half done. So each
+set-up and its reversal replace all handlers by one that only notes the signal. The real handler
+runs right afterwards.
 
-One gap remains: an exception can leave ``__exit__`` at its very first instruction. Contexts are therefore registered while they
-are open, and ``leave`` closes those whose ``__exit__`` was skipped.
+One gap remains: an exception can leave ``__exit__`` at its very first instruction. Contexts are
+therefore registered while they are open, and ``leave`` closes those whose ``__exit__`` was skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# The C functions are faster: those of ``signal`` convert each number to an enum member, which takes longer than all else here.
+# The C functions are faster: those of ``signal`` convert each number to an enum member, which takes
+# longer than all else here.
 _get, _set = _signal.getsignal, _signal.signal
 _NUMBERS = tuple(sorted(map(int, signal.valid_signals())))
 
@@ -48,7 +50,10 @@ class _Exits(Protocol):
 
 
 class _Signals:
-    """The deferred handlers, and the signals that arrived while they were deferred. Only the main thread uses this."""
+    """The deferred handlers, and the signals that arrived while they were deferred.
+
+    Only the main thread uses this.
+    """
 
     def __init__(self) -> None:
         self.depth = 0
@@ -93,7 +98,10 @@ class _Signals:
                 _set(number, waiting)
 
     def release(self) -> None:
-        """End ``hold``. The outermost call restores the handlers, and calls those whose signals arrived."""
+        """End ``hold``.
+
+        The outermost call restores the handlers, and calls those whose signals arrived.
+        """
         if self.depth > 1:
             self.depth -= 1
             return
@@ -134,7 +142,10 @@ def _is_main() -> bool:
 
 
 class deferred:  # noqa: N801  # read as a function: ``with deferred():``
-    """Defer signals inside this context. It can be nested. Outside of the main thread it does nothing."""
+    """Defer signals inside this context.
+
+    It can be nested. Outside of the main thread it does nothing.
+    """
 
     __slots__ = ("_holds",)
 
@@ -153,7 +164,8 @@ class deferred:  # noqa: N801  # read as a function: ``with deferred():``
 
 
 class Uninterruptible(Generic[T_co]):
-    """A context manager whose ``__enter__`` and ``__exit__`` are not interrupted by signal handlers."""
+    """A context manager whose ``__enter__`` and ``__exit__`` are not interrupted by signal
+    handlers."""
 
     __slots__ = ("_context",)
 
@@ -193,7 +205,8 @@ class Uninterruptible(Generic[T_co]):
 
 
 def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterruptible[T]]:
-    """Make an ``Uninterruptible`` context manager from a generator function, like ``contextlib.contextmanager``."""
+    """Make an ``Uninterruptible`` context manager from a generator function, like
+    ``contextlib.contextmanager``."""
     make = contextlib.contextmanager(function)
 
     @functools.wraps(function)
@@ -223,7 +236,8 @@ def count_open() -> int:
 
 
 def leave(mark: int, *undo: Callable[[], object]) -> None:
-    """Close all contexts that were opened after ``mark`` and skipped by an interruption, then call each ``undo``.
+    """Close all contexts that were opened after ``mark`` and skipped by an interruption, then
+    call each ``undo``.
 
     Raise the last of their exceptions at the end.
     """
@@ -255,7 +269,10 @@ def handler(number: int) -> Any:
 
 
 def handle(number: int, new: Any) -> Any:
-    """Set the handler of a signal, and return the previous one. A new handler is deferred like the others."""
+    """Set the handler of a signal, and return the previous one.
+
+    A new handler is deferred like the others.
+    """
     before = handler(number)
     if _signals.depth and _is_main() and callable(new):
         _set(number, _note)

@@ -1,4 +1,7 @@
-"""Define the journal: an append-only record of strikes. It holds no times and no values of the user's data."""
+"""Define the journal: an append-only record of strikes.
+
+It holds no times and no values of the user's data.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,15 @@ class Strike:
 class Journal(Sequence[Strike]):
     """The strikes of one trial, in the order in which they happened.
 
-    ``lines`` sorts them, because threads do not run in a fixed order: by process, and in each process by
-    site, visit and fault.
+    ``lines`` sorts them, because threads do not run in a fixed order: by process, and in each
+    process by site, visit and fault.
     """
 
     def __init__(self, refresh: Callable[[], object] = lambda: None) -> None:
-        """Make an empty journal. ``refresh`` is called before each read, to add the strikes of other processes."""
+        """Make an empty journal.
+
+        ``refresh`` is called before each read, to add the strikes of other processes.
+        """
         self._refresh = refresh
         self._strikes: list[Strike] = []
         # The number of strikes at each end of a process.
@@ -74,7 +80,10 @@ class Journal(Sequence[Strike]):
         return f"<Journal of {len(self)} strikes>"
 
     def lines(self, **context: Any) -> list[str]:
-        """Return one JSON object per strike, in a fixed order of lines and keys. Equal journals give equal bytes."""
+        """Return one JSON object per strike, in a fixed order of lines and keys.
+
+        Equal journals give equal bytes.
+        """
         self._refresh()
         lines = []
         for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):

@@ -1,13 +1,14 @@
 """Describe keys, differences, exceptions and arguments without showing the user's data.
 
-Reports may leave the machine with the data: in a CI log, a JUnit file, a journal. So they show names of the code, shapes,
-counts and constant texts. ``mlchaos_show_values = true`` shows everything. The rules are:
+Reports may leave the machine with the data: in a CI log, a JUnit file, a journal. So they show
+names of the code, shapes, counts and constant texts. ``mlchaos_show_values = true`` shows
+everything. The rules are:
 
-- A key is shown if it is a name in code: an identifier, or a dotted path of them, that the interpreter has interned. The interpreter
-  interns the names and the identifier-like constants of all code, and the names of attributes. It does not intern text from a file,
-  a request or a table.
-- From an exception's message, the words that are constant text in the code that raised it are shown. If compiled code raised it,
-  plain words are shown, without numbers and quoted texts.
+- A key is shown if it is a name in code: an identifier, or a dotted path of them, that the
+  interpreter has interned. The interpreter interns the names and the identifier-like constants of
+  all code, and the names of attributes. It does not intern text from a file, a request or a table.
+- From an exception's message, the words that are constant text in the code that raised it are
+  shown. If compiled code raised it, plain words are shown, without numbers and quoted texts.
 - A difference is shown unless it reveals one of the two values. It does so if the other value is 0.
 """
 
@@ -57,7 +58,10 @@ _LONGEST_TEXT = 160
 _LONGEST_OPTION = 60
 _MOST_ITEMS = 6
 _RAISING_FRAMES = 3
-"""The number of innermost frames whose constants may be in a message. Helpers such as ``pytest.fail`` raise the text of their caller."""
+"""The number of innermost frames whose constants may be in a message.
+
+Helpers such as ``pytest.fail`` raise the text of their caller.
+"""
 MAX_SHOWN_COUNT = 9
 """The largest difference of whole numbers that counts as a count, and is shown."""
 _HIDDEN = "…"
@@ -91,7 +95,8 @@ def is_name(text: str) -> bool:
 
 
 def may_be_hinted(wrong: str, known: str) -> bool:
-    """Return True if a hint may show a name: a name in code, or a name that the user has nearly written."""
+    """Return True if a hint may show a name: a name in code, or a name that the user has nearly
+    written."""
     # Imported late: it takes 2 ms, and only errors need it.
     import difflib
 
@@ -136,7 +141,8 @@ def key_text(key: object, place: int, total: int, *, names: bool = False, noun: 
 
 
 def label_text(name: object, place: int, total: int, *, noun: str = "column") -> str:
-    """Return one of several names as reports show it, without quotes: ``income``, or ``<str column 3 of 20>``."""
+    """Return one of several names as reports show it, without quotes: ``income``, or
+    ``<str column 3 of 20>``."""
     text = key_text(name, place, total, noun=noun)
     return text if text.startswith("<") else str(name)
 
@@ -148,7 +154,10 @@ def labels_text(names: Iterable[object], *, noun: str = "key") -> str:
 
 
 def path_text(parts: Iterable[object]) -> str:
-    """Return a path into nested containers, with dots: ``inputs.0``. A key that is data is shown as ``<str>``."""
+    """Return a path into nested containers, with dots: ``inputs.0``.
+
+    A key that is data is shown as ``<str>``.
+    """
     return ".".join(str(part) if shows_values() or _is_step(part) else f"<{type(part).__name__}>" for part in parts)
 
 
@@ -174,7 +183,8 @@ def command_text(command: Sequence[str]) -> str:
 
 
 def kind_text(value: object) -> str:
-    """Return a value's type with its shape or length: ``dict of 3``, ``ndarray float32[8, 4]``, ``str of 12 characters``."""
+    """Return a value's type with its shape or length: ``dict of 3``, ``ndarray float32[8, 4]``,
+    ``str of 12 characters``."""
     name = type(value).__name__
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, Sequence) and not isinstance(value, type):
@@ -201,7 +211,8 @@ def option_text(value: object) -> str:
 
 
 def data_text(value: object) -> str:
-    """Return a value that was given as data: its kind, or the value if it is a small whole number or a function."""
+    """Return a value that was given as data: its kind, or the value if it is a small whole
+    number or a function."""
     if shows_values() or value is None or callable(value) or (isinstance(value, int) and abs(value) < 1000):
         return f"{option_text(value)} ({type(value).__name__})"
     return kind_text(value)
@@ -247,7 +258,8 @@ def difference_text(actual: Any, expected: Any, gap: float, amount: str) -> str:
 
 
 def _is_harmless(actual: Any, expected: Any, gap: float) -> bool:
-    """Return True if a difference reveals neither number: it is well below both, or a small count."""
+    """Return True if a difference reveals neither number: it is well below both, or a small
+    count."""
     smaller = min(abs(actual), abs(expected))
     return bool(2 * gap <= smaller or (smaller and gap <= MAX_SHOWN_COUNT and isinstance(actual, int) and isinstance(expected, int)))
 
@@ -258,7 +270,8 @@ def _percent(actual: Any, expected: Any, gap: float) -> str:
 
 
 def location_text(name: str) -> str:
-    """Return a request such as ``GET /score/7`` as ``GET /score/*``, with only the path segments that are names in code."""
+    """Return a request such as ``GET /score/7`` as ``GET /score/*``, with only the path segments
+    that are names in code."""
     method, space, path = name.partition(" ")
     if shows_values() or not space:
         return name
@@ -331,7 +344,8 @@ def remember_text(error: BaseException, text: str | None = None) -> None:
 
 
 def child_error(text: str) -> ChildProcessError:
-    """Return an error for one that was raised in a different process, with the text that was made there."""
+    """Return an error for one that was raised in a different process, with the text that was
+    made there."""
     error = ChildProcessError(text)
     remember_text(error, text)
     return error
@@ -384,7 +398,8 @@ _WORD = re.compile(r"""\(?([A-Za-z_]+(?:['’-][a-z]+)?)(?:\(s?\))?\)?[.,:;!?]*"
 
 
 def _mask(text: str, allowed: frozenset[str] | None) -> str:
-    """Return a message with only its plain words, or those that are allowed, and with quoted names in code."""
+    """Return a message with only its plain words, or those that are allowed, and with quoted
+    names in code."""
     pieces: list[str] = []
     start = 0
     for match in _QUOTED.finditer(text):
@@ -409,7 +424,8 @@ def _may_be_shown(word: str, allowed: frozenset[str] | None) -> bool:
 
 
 def traceback_text(error: BaseException, trace: types.TracebackType | None) -> str:
-    """Return a traceback as the interpreter prints it, with only the parts of messages that may be shown."""
+    """Return a traceback as the interpreter prints it, with only the parts of messages that may
+    be shown."""
     import traceback  # imported late: only errors need it
 
     lines: list[str] = []

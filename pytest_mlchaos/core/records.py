@@ -42,7 +42,8 @@ class Gradients:
     Attributes:
         samples: The number of samples whose backward pass ended since the step before.
         norms: The norm of each parameter's gradient. None if nothing could be measured.
-        untouched: True if no fault had struck before. Then the step equals that of the golden run, and was not measured.
+        untouched: True if no fault had struck before. Then the step equals that of the golden run,
+            and was not measured.
     """
 
     samples: int
@@ -52,7 +53,8 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Preemption:
-    """One SIGTERM, or a different ``signal`` that announces the end of the process, and its effects.
+    """One SIGTERM, or a different ``signal`` that announces the end of the process, and its
+    effects.
 
     Attributes:
         where: The site and the visit.
@@ -99,11 +101,15 @@ class Record:
     parameters: Sequence[Sequence[Any]] = ()
     kept: Any = None
     gradients: Sequence[Sequence[Gradients]] = ()
-    """The gradients that each attempt's optimizer steps received. Empty if they were not recorded."""
+    """The gradients that each attempt's optimizer steps received.
+
+    Empty if they were not recorded.
+    """
     preemptions: Sequence[Preemption | None] = ()
     """The signal that announced the end of each attempt, or None."""
     not_finite: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
-    """The number of values that were not finite at the end, by class and name, in its models and optimizers."""
+    """The number of values that were not finite at the end, by class and name, in its models and
+    optimizers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,7 +120,8 @@ class FileState:
         size: The size in bytes.
         lines: The number of line ends.
         digest: A digest of the content.
-        closed: True if the content can end here: a text that ends with a newline, or JSON that can be read. None if unknown.
+        closed: True if the content can end here: a text that ends with a newline, or JSON that can
+            be read. None if unknown.
         beginnings: Digests of the first bytes, by their number.
     """
 
@@ -156,9 +163,9 @@ class RankRecord:
 
     Attributes:
         rank: The number of the rank.
-        outcome: One word for its end.
-            It ``finished``, it ``failed`` by itself, or it ``hung`` (it was still running at the time limit).
-            It was ``halted`` by a fault that blocks forever, or ``stopped`` because a different rank had failed.
+        outcome: One word for its end. It ``finished``, it ``failed`` by itself, or it ``hung`` (it
+            was still running at the time limit). It was ``halted`` by a fault that blocks forever,
+            or ``stopped`` because a different rank had failed.
         ended: The end in words.
         exitcode: The exit code of the process, or None.
         duration: The seconds that it took.
@@ -217,7 +224,8 @@ class WorldRecord:
 
 
 def too_many_ended(whose: str, attempts: int, limit: str) -> str:
-    """Explain that faults ended a process more often than it may restart, which says nothing about the job."""
+    """Explain that faults ended a process more often than it may restart, which says nothing
+    about the job."""
     allowed = attempts - 1
     return (
         f"{whose} did not finish within {_count_text(allowed, 'restart')}: faults ended it {_count_text(attempts, 'time')}, and "

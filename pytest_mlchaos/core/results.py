@@ -1,4 +1,7 @@
-"""Check what a test does with the results of the fixture. A test that judges none has shown nothing."""
+"""Check what a test does with the results of the fixture.
+
+A test that judges none has shown nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ class HandedResult:
 
     Attributes:
         what: The method that returned it, as you write it (``"mlchaos.run"``).
-        each: True if each result of this method must be judged. If False, one of them is enough: others may be warm-ups.
-        quiet: The reason why no fault can strike in this test. Empty if a fault can strike, or need not.
+        each: True if each result of this method must be judged. If False, one of them is enough:
+            others may be warm-ups.
+        quiet: The reason why no fault can strike in this test. Empty if a fault can strike, or need
+            not.
         cure: How to fix that, as a sentence.
         struck: True if a fault struck inside the subject.
         passed: True if the subject passed a site that a declared fault is bound to.
@@ -33,7 +38,7 @@ class HandedResult:
     what: str
     each: bool = False
     quiet: str = ""
-    cure: str = "Declare a fault, for example @chaos.crash, or say @chaos.settings(allow_quiet=True) for a fault-free baseline"
+    cure: str = "Declare a fault, for example @chaos.crash, or set @chaos.settings(allow_quiet=True) for a fault-free baseline"
     struck: bool = False
     passed: bool = False
     looked: bool = False
@@ -41,7 +46,10 @@ class HandedResult:
 
 
 class Result:
-    """A result of the fixture. It notes if the test reads a public attribute or calls an assertion."""
+    """A result of the fixture.
+
+    It notes if the test reads a public attribute or calls an assertion.
+    """
 
     _handed: HandedResult | None = None
 
@@ -80,7 +88,10 @@ class Result:
 
 
 def describe_unjudged(results: Sequence[HandedResult]) -> str:
-    """Explain which results the test never judged; empty if there is nothing to say."""
+    """Explain which results the test never judged.
+
+    Return an empty text if it judged all that it must.
+    """
     judged = {result.what for result in results if result.looked}
     missed = dict.fromkeys(result.what for result in results if not result.looked and (result.each or result.what not in judged))
     if not missed:

@@ -12,11 +12,15 @@ from .validation import format_value
 __all__ = ["PRODUCTION", "check_patterns", "refuse_production"]
 
 PRODUCTION = ("ENV=prod*", "ENVIRONMENT=prod*", "APP_ENV=prod*", "DEPLOY_ENV=prod*")
-"""Environment variables that mark production, as ``NAME=pattern``. Upper and lower case are equal."""
+"""Environment variables that mark production, as ``NAME=pattern``.
+
+Upper and lower case are equal.
+"""
 
 
 def check_patterns(patterns: Iterable[str]) -> None:
-    """Raise ``BadArgument`` for a pattern that is not ``NAME=pattern``: it would protect nothing."""
+    """Raise ``BadArgument`` for a pattern that is not ``NAME=pattern``: it would protect
+    nothing."""
     for pattern in patterns:
         name, equals, _ = pattern.partition("=")
         if not equals or not name.strip():

@@ -1,4 +1,5 @@
-"""Define schedules: faults pinned to visits, as plain data that prints as decorators and can be parsed."""
+"""Define schedules: faults pinned to visits, as plain data that prints as decorators and can be
+parsed."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Schedule:
 
     @property
     def weight(self) -> tuple[int, int, int, str]:
-        """Return the size of a schedule: smaller ones have fewer strikes, earlier visits and shorter texts."""
+        """Return the size of a schedule: smaller ones have fewer strikes, earlier visits and
+        shorter texts."""
         counts = [visits_of(fault.at) for fault in self.faults if isinstance(fault.at, (tuple, range))]
         return (
             sum(count for count, _ in counts) or len(self.faults),
@@ -126,7 +128,7 @@ def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
     if node.args or None in names:
         raise BadArgument(f"the arguments of a fault must be keywords, as in gpu_oom(at=7), got {format_value(ast.unparse(node))}")
     if len(set(names)) < len(names):
-        raise BadArgument(f"a keyword is given twice in {format_value(ast.unparse(node))}; give it once")
+        raise BadArgument(f"a keyword is given twice in {format_value(ast.unparse(node))}. Give it once")
     return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
 
 

@@ -20,7 +20,10 @@ class Setting:
     parse: Callable[[str, Any], Any]
     metavar: str
     implied: str | None = None
-    """The value if the command-line option is given without one. None if the option needs a value."""
+    """The value if the command-line option is given without one.
+
+    None if the option needs a value.
+    """
 
 
 _TRUE = ("true", "yes", "on", "1")

@@ -1,4 +1,5 @@
-"""Define sites, the named kinds of places that running code passes, and visits, one passage each."""
+"""Define sites, the named kinds of places that running code passes, and visits, one passage
+each."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ CRASH_STATE = "crash.state"
 """The site of a crash that is named by what it leaves, not by a visit."""
 
 Key: TypeAlias = "str | tuple[str, str]"
-"""The key by which visits are counted: a site's name, or the name and a target that is counted separately."""
+"""The key by which visits are counted: a site's name, or the name and a target that is counted
+separately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,11 @@ class Site:
     Attributes:
         name: The site's name.
         doc: One sentence that says what a visit is.
-        arm: A function that makes visits happen. It is called with the controller, the patches and the key, once per key and trial.
+        arm: A function that makes visits happen. It is called with the controller, the patches and
+            the key, once per key and trial.
         needs: The package without which the site cannot exist.
-        always: True to watch the site as soon as its package is imported. Runs count their steps with it.
+        always: True to watch the site as soon as its package is imported. Runs count their steps
+            with it.
     """
 
     name: str
@@ -45,13 +49,14 @@ SITES: dict[str, Site] = {}
 def site(name: str, doc: str, *, needs: str | None = None, always: bool = False) -> Callable[..., Any]:
     """Register the decorated ``arm(controller, patches, key)`` as the site ``name``.
 
-    ``arm`` runs once at the start of each trial in which a fault names the site.
-    It patches code so that each pass calls ``controller.visit(key, payload)`` or ``controller.begin(key, payload)``.
+    ``arm`` runs once at the start of each trial in which a fault names the site. It patches code so
+    that each pass calls ``controller.visit(key, payload)`` or ``controller.begin(key, payload)``.
 
     Args:
         name: The site's name, for example ``"feed.poll"``.
         doc: One sentence that says what a visit is and what its payload is.
-        needs: The package without which the site cannot exist. Without that package, nothing is armed.
+        needs: The package without which the site cannot exist. Without that package, nothing is
+            armed.
         always: True to arm the site in every trial in which ``needs`` has been imported.
     """
 
@@ -68,7 +73,8 @@ def name_of(key: Key) -> str:
 
 
 def derive_seed(*parts: object) -> int:
-    """Return a 64-bit number that depends only on ``parts``, the same in each process and on each machine."""
+    """Return a 64-bit number that depends only on ``parts``, the same in each process and on
+    each machine."""
     text = "\x1f".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
@@ -77,7 +83,10 @@ class Stream(Protocol):
     """The source of a site's payloads, for example a loader's iterator."""
 
     def pull(self) -> Any:
-        """Take the next payload out of the stream, without a visit. Raise ``StopIteration`` at the end."""
+        """Take the next payload out of the stream, without a visit.
+
+        Raise ``StopIteration`` at the end.
+        """
         ...
 
     def push(self, *payloads: Any) -> None:
@@ -85,11 +94,15 @@ class Stream(Protocol):
         ...
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the stream after the pushed payloads. Each further request raises ``error``, if given."""
+        """End the stream after the pushed payloads.
+
+        Each further request raises ``error``, if given.
+        """
         ...
 
     def owns(self, error: BaseException) -> bool:
-        """Return True if ``pull`` has raised this error: the stream has ended, or failed by itself."""
+        """Return True if ``pull`` has raised this error: the stream has ended, or failed by
+        itself."""
         ...
 
 
@@ -98,7 +111,8 @@ class Effect(Protocol):
 
     @property
     def active(self) -> bool:
-        """Return True if it may strike now: not in a golden run, not after ``times`` strikes or the process' death."""
+        """Return True if it may strike now: not in a golden run, not after ``times`` strikes or
+        the process' death."""
         ...
 
     @property
@@ -114,7 +128,8 @@ class Effect(Protocol):
         ...
 
     def claim(self, error: Callable[[BaseException], bool]) -> None:
-        """Attribute errors for which this predicate is true to the fault, in whatever code they are raised."""
+        """Attribute errors for which this predicate is true to the fault, in whatever code they
+        are raised."""
         ...
 
     def remark(self, text: str) -> None:

@@ -8,23 +8,28 @@ from collections.abc import Callable
 __all__ = ["OPERATIONS", "Operation"]
 
 OPERATIONS = ("open", "read", "write", "rename", "remove")
-"""The operations on a file. Each is a site, ``storage.<operation>``, and ``storage`` covers all of them."""
+"""The operations on a file.
+
+Each is a site, ``storage.<operation>``, and ``storage`` covers all of them.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Operation:
-    """The payload of a visit of ``storage`` and ``storage.*``: the operation, and the change that a fault requests.
+    """The payload of a visit of ``storage`` and ``storage.*``: the operation, and the change
+    that a fault requests.
 
     A fault returns a copy with ``keep``, ``rate`` and ``took_effect``.
 
     Attributes:
         op: One of ``OPERATIONS``.
-        path: The path relative to the test's own directory, or as the filesystem writes it (``"bucket/key"``).
-            For a rename or a copy, this is the destination.
+        path: The path relative to the test's own directory, or as the filesystem writes it
+            (``"bucket/key"``). For a rename or a copy, this is the destination.
         source: The source of a rename or a copy.
         keep: The point where a read file ends, as a share (a float) or a number of bytes (an int).
         rate: The bytes per second, once the operation's size is known.
-        took_effect: A function that is called if bytes are missing at the end, or have passed at the rate.
+        took_effect: A function that is called if bytes are missing at the end, or have passed at
+            the rate.
     """
 
     op: str

@@ -58,7 +58,10 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]*)\s*")
 
 
 def format_value(value: object) -> str:
-    """Return a value and its type: ``'3' (str)``. Show only the kind if it is long or may be data."""
+    """Return a value and its type: ``'3' (str)``.
+
+    Show only the kind if it is long or may be data.
+    """
     return f"{option_text(value)} ({type(value).__name__})"
 
 
@@ -107,7 +110,8 @@ def _seconds(value: object) -> float | None:
 
 
 def parse_whole(value: object) -> int | None:
-    """Return a whole number of 0 or more, also from text in ASCII digits; None for anything else."""
+    """Return a whole number of 0 or more, also from text in ASCII digits, or None for anything
+    else."""
     if not isinstance(value, str):
         return index(value)
     digits = value.strip()
@@ -144,10 +148,11 @@ def _is_float(number: float) -> bool:
 
 
 def format_number(value: float, beside: float | None = None) -> str:
-    """Return a computed number with three significant digits, or with enough to differ from ``beside``.
+    """Return a computed number with three significant digits, or with enough to differ from
+    ``beside``.
 
-    Further digits of a float depend on the kernels of the processor. The report of a schedule must be
-    the same on each machine.
+    Further digits of a float depend on the kernels of the processor. The report of a schedule must
+    be the same on each machine.
     """
     for digits in range(3, 17):
         text = f"{value:.{digits}g}"
@@ -161,7 +166,8 @@ def _is_literal(value: object, hint: Any) -> bool:
 
 
 def type_matches(value: object, hint: Any) -> bool:
-    """Return True if a value fits a simple annotation, or if the annotation is too complex to check."""
+    """Return True if a value fits a simple annotation, or if the annotation is too complex to
+    check."""
     if hint is Any:
         return True
     origin = get_origin(hint)
@@ -197,7 +203,8 @@ def _describe_expected(hint: Any) -> str:
 
 
 def check_fields(owner: str, instance: object, hints: typing.Mapping[str, Any], skip: Callable[[object], bool]) -> None:
-    """Raise ``BadArgument`` for a field that does not fit its annotation, unless ``skip`` accepts it."""
+    """Raise ``BadArgument`` for a field that does not fit its annotation, unless ``skip``
+    accepts it."""
     for name, hint in hints.items():
         value = getattr(instance, name)
         if not skip(value) and not type_matches(value, hint):
@@ -267,7 +274,8 @@ def check_arguments(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Cal
         rules: The rule for each checked argument, by its name.
 
     Returns:
-        A decorator. The decorated function raises ``BadArgument`` for the first argument that breaks its rule.
+        A decorator. The decorated function raises ``BadArgument`` for the first argument that
+        breaks its rule.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

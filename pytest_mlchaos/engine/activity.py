@@ -40,7 +40,10 @@ WAKE_UP_SECONDS = 0.001
 TOOL_PROCESSES: set[int] = set()
 """Child processes of the plugin itself."""
 WORLDS: set[int] = set()
-"""Worlds whose ranks run now. They are children of a process of the plugin, but they run the subject's code."""
+"""Worlds whose ranks run now.
+
+They are children of a process of the plugin, but they run the subject's code.
+"""
 _TASKS = Path("/proc/self/task")
 _WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock", "poll", "_poll", "_recv", "recv", "readinto", "join"}
 
@@ -51,7 +54,8 @@ _SELECTS = frozenset({"select", "poll"})
 
 
 def busy_reason() -> str:
-    """Return the reason for real time if other threads or child processes are working, or an empty text."""
+    """Return the reason for real time if other threads or child processes are working, or an
+    empty text."""
     return _busy_process() or _busy_thread()
 
 
@@ -82,7 +86,8 @@ def is_waiting_on_child() -> bool:
 
 
 def _state(task: Path) -> bytes:
-    """Return the state of a thread: ``R`` (running or ready), ``S`` (sleeping), ``D`` (waiting for a disk).
+    """Return the state of a thread: ``R`` (running or ready), ``S`` (sleeping), ``D`` (waiting
+    for a disk).
 
     A thread that has just ended counts as sleeping.
     """
@@ -133,7 +138,8 @@ def runs_a_program(ident: int | None) -> str:
 def may_bring_something() -> bool:
     """Return True if a thread or a child process may still wake this thread, or have an effect.
 
-    Idle threads of pools, idle event loops and threads of tools do not count: only new work wakes them.
+    Idle threads of pools, idle event loops and threads of tools do not count: only new work wakes
+    them.
     """
     frames = sys._current_frames()
     others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_of_tool(thread)]
@@ -141,7 +147,8 @@ def may_bring_something() -> bool:
 
 
 def _rests(frame: types.FrameType) -> bool:
-    """Return True if a thread of a pool or an event loop waits for new work, with no user code on its stack."""
+    """Return True if a thread of a pool or an event loop waits for new work, with no user code
+    on its stack."""
     if frame.f_code.co_name in _SELECTS:
         return _is_idle_loop(frame)
     if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS or _is_woken(frame):
@@ -183,10 +190,12 @@ def _is_woken(frame: types.FrameType) -> bool:
 
 
 def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
-    """Return True if a thread is in a wait of the standard library, so that it does nothing until it is woken.
+    """Return True if a thread is in a wait of the standard library, so that it does nothing
+    until it is woken.
 
-    A daemon thread (a server, a monitor) waits for calls. Other threads may be in the middle of some work,
-    so they are idle only if their stack holds nothing but the standard library or a tool.
+    A daemon thread (a server, a monitor) waits for calls. Other threads may be in the middle of
+    some work, so they are idle only if their stack holds nothing but the standard library or a
+    tool.
     """
     waits = package_of(frame) in WAITING and frame.f_code.co_name in _WAITS
     packages = set()

@@ -1,9 +1,10 @@
 """Attribute strikes to parts of a trial, for example to one request of many.
 
-A context variable holds the current part. Tasks and threads with a copy of the context inherit it, and
-``thread_pools.py`` passes it to work that is submitted to a pool. A task that a request started may work for
-others too: a batching worker serves all. So a task counts as part of the request only while the request
-waits for it. A strike in code that is part of no request may have hit any request in flight.
+A context variable holds the current part. Tasks and threads with a copy of the context inherit it,
+and ``thread_pools.py`` passes it to work that is submitted to a pool. A task that a request started
+may work for others too: a batching worker serves all. So a task counts as part of the request only
+while the request waits for it. A strike in code that is part of no request may have hit any request
+in flight.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ _open: list[Scope] = []
 
 @contextlib.contextmanager
 def scope(**details: Any) -> Iterator[Scope]:
-    """Attribute the strikes inside to one part of the trial. ``details`` are added to the journal of each."""
+    """Attribute the strikes inside to one part of the trial.
+
+    ``details`` are added to the journal of each.
+    """
     opened = Scope(details, _current_task(), threading.get_ident())
     before = _SCOPE.get()
     _SCOPE.set(opened)
@@ -110,7 +114,10 @@ def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
 
 
 def latest_end() -> float:
-    """Return the end of the last strike on a request in flight. A wait that never ends is left out."""
+    """Return the end of the last strike on a request in flight.
+
+    A wait that never ends is left out.
+    """
     ends = [end for one in list(_open) for end in (one.ended, one.ended_elsewhere) if end is not None and end != math.inf]
     return max(ends, default=-math.inf)
 
@@ -134,7 +141,10 @@ def carry_scope(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task[Any]]:
-    """Return a task factory for event loops, on top of ``previous``. Tasks that start in a scope become its branches."""
+    """Return a task factory for event loops, on top of ``previous``.
+
+    Tasks that start in a scope become its branches.
+    """
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> asyncio.Task[Any]:
         held, branch = _SCOPE.get(), None

@@ -40,7 +40,8 @@ class ContinuousEffect:
             return False
         self._controller.note(self._scheduled, **details)
         if error is not None:
-            # Do not store the error: the frames of its traceback would keep memory alive that the subject has freed.
+            # Do not store the error: the frames of its traceback would keep memory alive that the
+            # subject has freed.
             mark(error, own_words=is_own(self._scheduled.fault))
         return True
 
@@ -76,4 +77,4 @@ def refuse_in_process(faults: list[Fault]) -> None:
     """Raise ``BadArgument`` for a fault that requires a process of the subject."""
     for fault in faults:
         if fault.requires_process:
-            raise BadArgument(f'{fault!r} {fault.requires_process}. Use mlchaos.run(..., isolation="process"), or set it for all')
+            raise BadArgument(f'{fault!r} {fault.requires_process}. Use mlchaos.run(..., isolation="process"), or set it for all tests')

@@ -1,7 +1,7 @@
 """Define the controller, which all visits of all sites pass.
 
-The steps of one visit are: user code, a site, ``visit``, the look-up of due faults, ``fault.apply``, the
-journal, and back into user code with the payload, a delay or an exception.
+The steps of one visit are: user code, a site, ``visit``, the look-up of due faults,
+``fault.apply``, the journal, and back into user code with the payload, a delay or an exception.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def _share() -> None:
 
 
 def _go_on_in_child() -> None:
-    """Make a forked child (for example a loader's worker) part of the trial, if faults may strike in it."""
+    """Make a forked child (for example a loader's worker) part of the trial, if faults may
+    strike in it."""
     for controller in [*_active]:
         controller.clock.become_real("this is a child process")
         if not controller.born():
@@ -67,8 +68,8 @@ def current() -> Controller | None:
 class SubjectOf:
     """Refuse nested runs: they would mix up their visits, and end each other's process.
 
-    The error is stored as well, because a subject may catch it. This is a class because a generator of
-    contextlib would show its code in the tracebacks of the subject.
+    The error is stored as well, because a subject may catch it. This is a class because a generator
+    of contextlib would show its code in the tracebacks of the subject.
 
     Attributes:
         outer: The entry point whose subject makes the call. Empty if the test's body makes it.
@@ -102,12 +103,15 @@ def _strikes_in_children(scheduled: ScheduledFault) -> bool:
 
 
 class Controller:
-    """Count visits, apply faults that are due, and keep the journal. Sites call ``visit`` or ``begin``.
+    """Count visits, apply faults that are due, and keep the journal.
+
+    Sites call ``visit`` or ``begin``.
 
     Args:
         schedule: The faults of the trial.
         clock: The trial's clock. The real clock without one.
-        probing: True in the first trial of a search, without faults. Faults note the visits at which they can strike.
+        probing: True in the first trial of a search, without faults. Faults note the visits at
+            which they can strike.
         own: The test's own directories. Faults ignore files in others.
 
     Attributes:
@@ -183,7 +187,8 @@ class Controller:
             key: The key that the site was armed with.
             payload: What passes, for example a batch.
             attributes: What else a fault or a ``where=`` may look at, by name.
-            source: The stream that the payload comes from, if a fault may drop, repeat or reorder payloads here.
+            source: The stream that the payload comes from, if a fault may drop, repeat or reorder
+                payloads here.
         """
         try:
             counter = self._counters[key]
@@ -199,10 +204,12 @@ class Controller:
         return visit.payload
 
     def begin(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Gate | None:
-        """Start an operation at a site. Return None if no fault is due, else the gate to run the operation in.
+        """Start an operation at a site.
 
-        Call ``gate.wait()`` inside ``with gate`` before the operation; a coroutine awaits ``gate.wait_async()``.
-        The payload to go on with is ``gate.payload``.
+        Return None if no fault is due, else the gate to run the operation in.
+
+        Call ``gate.wait()`` inside ``with gate`` before the operation. A coroutine awaits
+        ``gate.wait_async()``. The payload to go on with is ``gate.payload``.
         """
         try:
             counter = self._counters[key]
@@ -236,14 +243,20 @@ class Controller:
         self._rearm()
 
     def passed(self) -> dict[Key, int]:
-        """Return the number of visits of each site. With several processes, take the highest number."""
+        """Return the number of visits of each site.
+
+        With several processes, take the highest number.
+        """
         self.hear()
         return most_passed(
             {key: counter.passed for key, counter in self._counters.items()}, *(counts.passed for counts in self.elsewhere.values())
         )
 
     def count(self, key: Key, *, succeeded: bool = False) -> int:
-        """Return the number of visits of a site. ``succeeded`` leaves out visits that a fault made fail."""
+        """Return the number of visits of a site.
+
+        ``succeeded`` leaves out visits that a fault made fail.
+        """
         self.hear()
         counter = self._counters.get(key)
         return counter.passed - (counter.failed if succeeded else 0) if counter else 0
@@ -272,7 +285,8 @@ class Controller:
     def restart(self) -> None:
         """Start a new process after a crash: the sites are active again.
 
-        Free the memory of the old process. The tracebacks of injected errors hold its frames, with its models and loader workers.
+        Free the memory of the old process. The tracebacks of injected errors hold its frames, with
+        its models and loader workers.
         """
         self._end_forks()
         self.crash = None
@@ -283,7 +297,8 @@ class Controller:
         self._rearm()
 
     def begin_again(self) -> None:
-        """Start the body again, for the next example of a user's own ``@given``: count sites from 0."""
+        """Start the body again, for the next example of a user's own ``@given``: count sites
+        from 0."""
         self.resources.close()
         self._end_forks()
         self.end_process()
@@ -328,7 +343,10 @@ class Controller:
         self.restarts = times if self.restarts is None else min(times, self.restarts)
 
     def judged(self, oracle: str, judges: bool) -> None:
-        """Record that an oracle was called. ``judges`` is True if a fault had struck its subject."""
+        """Record that an oracle was called.
+
+        ``judges`` is True if a fault had struck its subject.
+        """
         self.judgements[oracle] = self.judgements.get(oracle, False) or judges
 
     def failed(self, site: str) -> None:
@@ -338,7 +356,10 @@ class Controller:
 
     @uninterruptible
     def on_crash(self, freeze: Callable[[], None], *, first: bool = False) -> Iterator[None]:
-        """Call ``freeze`` at the moment of a crash, before any code unwinds. ``first`` puts it before the others."""
+        """Call ``freeze`` at the moment of a crash, before any code unwinds.
+
+        ``first`` puts it before the others.
+        """
         self._on_crash.insert(0 if first else len(self._on_crash), freeze)
         try:
             yield
@@ -360,13 +381,17 @@ class Controller:
 
         Args:
             caller: The entry point that starts this run.
-            within: The entry points whose subjects may start such a run, because no fault strikes in them.
+            within: The entry points whose subjects may start such a run, because no fault strikes
+                in them.
         """
         return SubjectOf(self, caller, within)
 
     @uninterruptible
     def without_faults(self) -> Iterator[None]:
-        """Run a golden run inside: sites are counted from 0 and no fault strikes. Restore all counts at the end."""
+        """Run a golden run inside: sites are counted from 0 and no fault strikes.
+
+        Restore all counts at the end.
+        """
         self.hear()
         kept = self._counters, self.crash, self.scheduled, self.names, self.elsewhere
         self._counters, self.crash, self.scheduled, self.names, self.elsewhere = {}, None, [], {}, {}
@@ -377,7 +402,8 @@ class Controller:
             self._counters, self.crash, self.scheduled, self.names, self.elsewhere = kept
 
     def is_injected(self, error: BaseException | None) -> bool:
-        """Return True if a fault raised an exception, or if it was raised ``from`` such an exception."""
+        """Return True if a fault raised an exception, or if it was raised ``from`` such an
+        exception."""
         self.hear()
         return comes_from(error, self.injected, self._injected_there) or (error is not None and any(claim(error) for claim in self.claims))
 
@@ -437,7 +463,10 @@ class Controller:
                 counter.passed = max(counter.passed, passed)
 
     def _relay(self, kind: str, *content: Any) -> None:
-        """Forward a message of a forked process. A controller that reports to a parent overrides this."""
+        """Forward a message of a forked process.
+
+        A controller that reports to a parent overrides this.
+        """
 
     def _end_forks(self) -> None:
         """Detach the processes that were forked so far from the trial."""
@@ -486,7 +515,10 @@ class Controller:
             return counter
 
     def _opened(self, key: Key, counter: VisitCounter) -> None:
-        """Prepare a counter before its first use. A controller that reports to a parent overrides this."""
+        """Prepare a counter before its first use.
+
+        A controller that reports to a parent overrides this.
+        """
 
     def _schedule(self, counter: VisitCounter) -> None:
         if self._closed:
@@ -541,7 +573,10 @@ class Controller:
         self.inject(crash)
 
     def preemption_over(self, told: Preemption) -> None:
-        """Report the end of a process that received a signal to end. A controller that reports to a parent overrides this."""
+        """Report the end of a process that received a signal to end.
+
+        A controller that reports to a parent overrides this.
+        """
 
     def inject(self, error: BaseException) -> None:
         """Record an exception as injected. A crash also ends the process."""

@@ -54,7 +54,8 @@ class ScheduledFault:
         self._next = self._following(0)
 
     def go_on_from(self, visit: int, struck: int) -> None:
-        """Continue from the counts of a different process: ``visit`` is next, after ``struck`` strikes."""
+        """Continue from the counts of a different process: ``visit`` is next, after ``struck``
+        strikes."""
         self.struck = struck
         self._next = self._following(visit)
 
@@ -65,7 +66,10 @@ class ScheduledFault:
 
     @property
     def next_due(self) -> int:
-        """Return a visit before which the fault is not due. Mostly this is the next visit that it strikes."""
+        """Return a visit before which the fault is not due.
+
+        Mostly this is the next visit that it strikes.
+        """
         if self.observes and self.fault.keeps_observing and self.memory:
             return 0
         if self._next == NO_VISIT or (self.fault.times is not None and self.struck >= self.fault.times):
@@ -73,7 +77,10 @@ class ScheduledFault:
         return 0 if self.observes else self._next
 
     def resolve(self, visit: int) -> None:
-        """Note that a visit was checked. Threads may arrive out of order, so a visit that is late stays due."""
+        """Note that a visit was checked.
+
+        Threads may arrive out of order, so a visit that is late stays due.
+        """
         if visit == self._next or (visit > self._next and self.fault.strikes_at(visit, self._seed, self.index)):
             self._resolved.add(visit)
         while self._next in self._resolved:
@@ -111,13 +118,17 @@ class VisitCounter:
         self.passed = visit
 
     def count_with(self, count: Callable[[], int]) -> None:
-        """Take the numbers of the visits from ``count``, and keep the wrappers around the counting."""
+        """Take the numbers of the visits from ``count``, and keep the wrappers around the
+        counting."""
         if self.advance is self.count:
             self.advance = count
         self.count = count
 
     def counting(self) -> Callable[[], int]:
-        """Return the function for a wrapper around the counting to call. It follows ``count_with``."""
+        """Return the function for a wrapper around the counting to call.
+
+        It follows ``count_with``.
+        """
         return (lambda: self.count()) if self.advance is self.count else self.advance
 
 

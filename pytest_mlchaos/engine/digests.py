@@ -1,4 +1,5 @@
-"""Compute short digests of the objects of training code, to compare two runs without storing the objects."""
+"""Compute short digests of the objects of training code, to compare two runs without storing the
+objects."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ from typing import Any
 __all__ = ["digest", "random_states"]
 
 MAX_WHOLE_BYTES = 1 << 20
-"""The size in bytes up to which a tensor is digested whole. Larger ones are digested by sums and samples."""
+"""The size in bytes up to which a tensor is digested whole.
+
+Larger ones are digested by sums and samples.
+"""
 
 _MAX_DEPTH = 8
 _DOUBLE = struct.Struct("d").pack
@@ -27,7 +31,8 @@ _new = functools.partial(hashlib.sha1, usedforsecurity=False)
 def digest(value: Any) -> bytes:
     """Return a digest that is the same for the same contents, in each process.
 
-    It covers numbers, texts, tensors, arrays and containers of them. For other objects it covers only the type.
+    It covers numbers, texts, tensors, arrays and containers of them. For other objects it covers
+    only the type.
     """
     hashed = _new()
     _feed(value, hashed.update, 0)
@@ -101,7 +106,10 @@ def _feed_tensor(tensor: Any, update: _Update) -> None:
 
 
 def _lies_plain(tensor: Any, torch: Any) -> bool:
-    """Return True if the memory at the tensor's address holds its content. A subclass may have no data there."""
+    """Return True if the memory at the tensor's address holds its content.
+
+    A subclass may have no data there.
+    """
     return (
         type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and tensor.is_cpu
@@ -140,7 +148,8 @@ def _feed_array(array: Any, update: _Update) -> None:
 
 
 def random_states() -> Iterable[tuple[str, bytes]]:
-    """Yield the states of the global random number generators of Python, NumPy and torch, if they are imported."""
+    """Yield the states of the global random number generators of Python, NumPy and torch, if
+    they are imported."""
     yield "rng.python", struct.pack("q", hash(random.getstate()))
     numpy = getattr(sys.modules.get("numpy"), "random", None)
     if numpy is not None:
@@ -170,7 +179,8 @@ def _numpy_state(numpy: Any) -> bytes:
 
 
 def _twister(numpy: Any) -> bytes | None:
-    """Return the memory of NumPy's global Mersenne Twister (624 words and a position), or None for a different generator."""
+    """Return the memory of NumPy's global Mersenne Twister (624 words and a position), or None
+    for a different generator."""
     generator: Any = numpy.get_bit_generator() if hasattr(numpy, "get_bit_generator") else None
     if type(generator).__name__ != "MT19937":
         return None

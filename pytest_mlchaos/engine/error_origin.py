@@ -32,10 +32,12 @@ def fault_error(fault: Fault, error: Exception, what: str) -> FaultError:
 
 
 def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
-    """Return True if an exception from ``apply`` is the strike of the fault, and not a bug in its code.
+    """Return True if an exception from ``apply`` is the strike of the fault, and not a bug in
+    its code.
 
-    It is a strike if the fault passed it to ``visit.fail``, or if a ``raise`` statement in the fault's own module raised it.
-    An ``assert``, an operator or a library that fails inside ``apply`` means that the fault has a bug.
+    It is a strike if the fault passed it to ``visit.fail``, or if a ``raise`` statement in the
+    fault's own module raised it. An ``assert``, an operator or a library that fails inside
+    ``apply`` means that the fault has a bug.
     """
     if error is visit.error or isinstance(error, SimulatedCrash):
         return True
@@ -49,13 +51,15 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
 def comes_from(error: BaseException | None, origins: Sequence[BaseException], elsewhere: Collection[tuple[str, str]] = ()) -> bool:
     """Return True if an exception is one of ``origins``, or a consequence of one.
 
-    It is a consequence if it was raised ``from`` one, or if a library raised it while it handled one. If user code raises an
-    exception while it handles one, it may be a bug in the handler, so it counts only with ``from``. A real Ctrl-C does not count.
+    It is a consequence if it was raised ``from`` one, or if a library raised it while it handled
+    one. If user code raises an exception while it handles one, it may be a bug in the handler, so
+    it counts only with ``from``. A real Ctrl-C does not count.
 
     Args:
         error: The exception.
         origins: Exceptions that are known to be injected.
-        elsewhere: The types and texts of injected exceptions in other processes. A library may send back a copy with a longer text.
+        elsewhere: The types and texts of injected exceptions in other processes. A library may send
+            back a copy with a longer text.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -73,26 +77,35 @@ def _is_copy(error: BaseException, elsewhere: Collection[tuple[str, str]]) -> bo
 
 
 def mark(error: BaseException, *, own_words: bool = False) -> None:
-    """Mark an exception as injected without storing it. ``own_words`` says that its message may be shown."""
+    """Mark an exception as injected without storing it.
+
+    ``own_words`` says that its message may be shown.
+    """
     setattr(error, _MARK, True)
     if own_words:
         remember_text(error, str(error))
 
 
 def is_own(fault: Fault) -> bool:
-    """Return True for a built-in fault, whose texts may be shown. The texts of a user's own fault may contain data."""
+    """Return True for a built-in fault, whose texts may be shown.
+
+    The texts of a user's own fault may contain data.
+    """
     return type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def describe_swallower(crash: SimulatedCrash) -> str | None:
-    """Describe the code that caught a crash and continued. Return None if the crash ended a thread of its own."""
+    """Describe the code that caught a crash and continued.
+
+    Return None if the crash ended a thread of its own.
+    """
     trace = crash.__traceback__
     if trace is None or not getattr(crash, "in_main_thread", True):
         return None
     catcher = _outermost_user_frame(trace)
     code = catcher.tb_frame.f_code
     return (
-        f"{crash}, but {code.co_name}() swallowed that at {code.co_filename}:{catcher.tb_lineno} and went on. "
+        f"{crash}, but {code.co_name}() swallowed it at {code.co_filename}:{catcher.tb_lineno} and continued. "
         "No process survives SIGKILL, and code like this swallows Ctrl-C too: catch Exception instead of everything, "
         "and do not return from finally"
     )
@@ -115,7 +128,8 @@ def _innermost(error: BaseException) -> TracebackType | None:
 
 
 def _is_stated(error: BaseException) -> bool:
-    """Return True if a ``raise`` statement raised the exception, and not a signal between two instructions."""
+    """Return True if a ``raise`` statement raised the exception, and not a signal between two
+    instructions."""
     trace = _innermost(error)
     return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
 

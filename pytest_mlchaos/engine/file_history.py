@@ -1,4 +1,5 @@
-"""Record how files were made: replaced by a rename, or written in place, and read back afterwards."""
+"""Record how files were made: replaced by a rename, or written in place, and read back
+afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _recording: list[FileHistory] = []
 
 
 class FileHistory:
-    """A context manager that records the file operations of this process from Python's audit events.
+    """A context manager that records the file operations of this process from Python's audit
+    events.
 
     Files that C code opens directly raise no event.
     """

@@ -25,12 +25,14 @@ _ON, _END, _FIRST = range(3)
 class Forks:
     """Counters and messages in an unnamed file, which each forked process inherits.
 
-    The file survives a process that is killed, with all messages of that process. Its lock is released with the process.
+    The file survives a process that is killed, with all messages of that process. Its lock is
+    released with the process.
 
     Attributes:
         keys: The keys that are counted together.
         children: The number of processes that this one has forked.
-        name: The name of this process: ``child 2``, or ``child 2.1`` for a child of that. Empty in the first process.
+        name: The name of this process: ``child 2``, or ``child 2.1`` for a child of that. Empty in
+            the first process.
     """
 
     def __init__(self, keys: Sequence[Key], faults: int) -> None:
@@ -53,7 +55,10 @@ class Forks:
         return key in self._slots
 
     def advance(self, key: Key) -> int:
-        """Count a visit, and return its number from 1. Return 0 if no fault may strike here any more."""
+        """Count a visit, and return its number from 1.
+
+        Return 0 if no fault may strike here any more.
+        """
         with self._locked() as mine:
             return self._add(self._slots[key]) if mine and self._is_on() else 0
 
@@ -150,7 +155,10 @@ class Forks:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Lock the file. Give False if it is closed, for example in a daemon that closes all inherited files."""
+        """Lock the file.
+
+        Give False if it is closed, for example in a daemon that closes all inherited files.
+        """
         import fcntl  # every system with os.fork has it
 
         with self._lock:

@@ -1,7 +1,8 @@
 """Pickle replaced functions by reference.
 
-Pickle looks up a function by its name, and refuses one that differs from the object there. A default argument, a partial or a
-table may still hold the original function. This module lets pickle store it as a reference to its name, as without the replacement.
+Pickle looks up a function by its name, and refuses one that differs from the object there. A
+default argument, a partial or a table may still hold the original function. This module lets pickle
+store it as a reference to its name, as without the replacement.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def by_reference(patches: Patches, original: Any) -> None:
 
 
 def _reduce(value: Any) -> Any:
-    """Reduce a replaced function to the look-up of its name, and return NotImplemented for other values."""
+    """Reduce a replaced function to the look-up of its name, and return NotImplemented for other
+    values."""
     if id(value) not in _replaced:
         return NotImplemented
     name = f"{value.__module__}:{value.__qualname__}"

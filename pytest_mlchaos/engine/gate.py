@@ -57,7 +57,8 @@ class Gate:
     async def run(self, begin: Callable[[], Awaitable[Any]]) -> Any:
         """Await the result of ``begin``, with the delay inside.
 
-        The operation starts before the delay, as in a slow network. If it is cancelled during the delay, its own clean-up runs.
+        The operation starts before the delay, as in a slow network. If it is cancelled during the
+        delay, its own clean-up runs.
         """
         visit = self.visit
         if not visit.delay or visit.error is not None or visit.deferred_actions or asyncio._get_running_loop() is None:
@@ -95,7 +96,8 @@ class Gate:
 class _DelayedInside:
     """Await something, with a delay at its first wait, or at its end if it never waits.
 
-    A cancellation during the delay is passed on like in a task: the inner future is cancelled, and raises.
+    A cancellation during the delay is passed on like in a task: the inner future is cancelled, and
+    raises.
     """
 
     def __init__(self, inner: Awaitable[Any], pause: Callable[[], Awaitable[None]]) -> None:

@@ -33,7 +33,9 @@ def let_children_hang(patches: Patches) -> None:
 
 
 def hang(pid: int) -> None:
-    """Block the main thread of a child process forever. Its other threads continue, and hand out finished items.
+    """Block the main thread of a child process forever.
+
+    Its other threads continue, and hand out finished items.
 
     A process that was not forked from here is stopped as a whole.
 

@@ -14,7 +14,8 @@ __all__ = ["when_imported"]
 
 
 def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> None:
-    """Run ``action`` now if the module is imported, else right after its first import in this trial."""
+    """Run ``action`` now if the module is imported, else right after its first import in this
+    trial."""
     module = sys.modules.get(name)
     if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
         action()
@@ -32,7 +33,6 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._action: Callable[[], object] | None = action
 
     def leave(self) -> None:
-        """Remove the finder."""
         self._action = None
         if self in sys.meta_path:
             sys.meta_path.remove(self)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Injector"]
 
 PROBED_VISITS = 2
-"""The number of visits at which a fault may measure its parameters. The second step differs from the first (optimizer state exists)."""
+"""The number of visits at which a fault may measure its parameters.
+
+The second step differs from the first (optimizer state exists).
+"""
 
 
 class _Seen(NamedTuple):
@@ -49,14 +52,18 @@ def _effects(visit: Visit) -> tuple[float, int, int]:
 
 
 def _seen(fault: Fault, visit: Visit) -> _Seen:
-    """Record the state of a visit. Built-in faults know if they changed their payload, and payloads may be large."""
+    """Record the state of a visit.
+
+    Built-in faults know if they changed their payload, and payloads may be large.
+    """
     ours = type(fault).__module__.partition(".")[0] == __name__.partition(".")[0]
     alone = visit.payload is None or ((ours or visit.source is not None) and not fault.compared)
     return _Seen(visit.payload, None if alone else fingerprint(visit.payload), _effects(visit))
 
 
 class Injector:
-    """Apply the faults that are due at a visit of a controller, or let them measure, and record the strikes."""
+    """Apply the faults that are due at a visit of a controller, or let them measure, and record
+    the strikes."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
@@ -89,7 +96,10 @@ class Injector:
 
     @contextlib.contextmanager
     def _claimed(self, scheduled: ScheduledFault) -> Iterator[bool]:
-        """Give False if other processes have made all strikes. If not, reserve one strike for this process."""
+        """Give False if other processes have made all strikes.
+
+        If not, reserve one strike for this process.
+        """
         forks, times = self._controller.forks, scheduled.fault.times
         if forks is None or times is None:
             yield True
@@ -159,7 +169,7 @@ class Injector:
             visit.payload = payload
         if inspect.iscoroutine(payload) and not inspect.isawaitable(before.payload):
             payload.close()
-            self._tool_error(scheduled.fault, TypeError("it returned a coroutine; apply() has to be a plain function"), "apply()")
+            self._tool_error(scheduled.fault, TypeError("it returned a coroutine. apply() must be a plain function"), "apply()")
         if not visit.records_itself and before.changed(visit):
             record(visit.details)
 

@@ -19,9 +19,12 @@ FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType}
 
 
 class Patches:
-    """The patches of one trial. They are undone in reverse order when the trial ends, also after an error.
+    """The patches of one trial.
 
-    An interrupted undo (by Ctrl-C or a time-out) continues at the same step when it is called again.
+    They are undone in reverse order when the trial ends, also after an error.
+
+    An interrupted undo (by Ctrl-C or a time-out) continues at the same step when it is called
+    again.
     """
 
     def __init__(self) -> None:
@@ -44,11 +47,17 @@ class Patches:
         return bool(self._undo)
 
     def on_undo(self, undo: Callable[[], object]) -> None:
-        """Call ``undo`` at the end, for example the ``remove`` of a hook's handle. It must be safe to call it twice."""
+        """Call ``undo`` at the end, for example the ``remove`` of a hook's handle.
+
+        It must be safe to call it twice.
+        """
         self._undo.append(undo)
 
     def set(self, owner: Any, name: str, value: object) -> None:
-        """Set an attribute of a module or class. Restore the old value, or delete the attribute, at the end."""
+        """Set an attribute of a module or class.
+
+        Restore the old value, or delete the attribute, at the end.
+        """
         before = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name, _ABSENT)
 
         def undo() -> None:
@@ -66,7 +75,10 @@ class Patches:
         self._made.append((owner, name, value, before))
 
     def wrap(self, owner: type, name: str, wrapper: Any) -> None:
-        """Replace a method by a wrapper whose ``__wrapped__`` is the method. The class is not kept alive."""
+        """Replace a method by a wrapper whose ``__wrapped__`` is the method.
+
+        The class is not kept alive.
+        """
         held, ours = weakref.ref(owner), weakref.ref(wrapper)
 
         def unwrap() -> None:
@@ -80,7 +92,8 @@ class Patches:
         setattr(owner, name, wrapper)
 
     def replace_everywhere(self, original: object, replacement: object) -> None:
-        """Rebind each module-level name of ``original`` to ``replacement``, and rebind all names back at the end.
+        """Rebind each module-level name of ``original`` to ``replacement``, and rebind all names
+        back at the end.
 
         The second step includes modules that were imported in between and copied the replacement.
         """
@@ -90,7 +103,8 @@ class Patches:
             self._replace([(original, replacement)])
 
     def replace_for_others(self, pairs: Sequence[tuple[object, object]], ours: Container[str]) -> None:
-        """Do the same as ``replace_everywhere`` for pairs of (original, replacement), except in the packages ``ours``."""
+        """Do the same as ``replace_everywhere`` for pairs of (original, replacement), except in
+        the packages ``ours``."""
         self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
         for module, name, place in _bound([original for original, _ in pairs]):
             if module.__name__.partition(".")[0] not in ours:
@@ -98,9 +112,11 @@ class Patches:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Collect all calls of ``replace_everywhere`` inside, and make them in one go at the end.
+        """Collect all calls of ``replace_everywhere`` inside, and make them in one go at the
+        end.
 
-        The search through all modules is the expensive part. A nested context belongs to the outer one.
+        The search through all modules is the expensive part. A nested context belongs to the outer
+        one.
         """
         if self._together is not None:
             yield
@@ -117,7 +133,8 @@ class Patches:
     def sweep(self, *, thoroughly: bool = True) -> None:
         """Undo patches once more that other code has set again. Call it after ``undo``.
 
-        Code that patches in a test's body stores our replacement, and sets it again after our patches are gone.
+        Code that patches in a test's body stores our replacement, and sets it again after our
+        patches are gone.
 
         Args:
             thoroughly: True to search the names of all modules too.
@@ -175,14 +192,16 @@ def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
 
 
 def _bound(wanted: Sequence[object]) -> list[tuple[types.ModuleType, str, int]]:
-    """Return the module, the name and the index for each module-level name that is bound to one of these objects.
+    """Return the module, the name and the index for each module-level name that is bound to one
+    of these objects.
 
-    There are tens of thousands of names, and ``id()`` is too slow, because it calls each audit hook.
+    There are tens of thousands of names, and ``id()`` is too slow, because it calls each audit
+    hook.
     """
     kinds = set(map(type, wanted))
     quick = frozenset(wanted) if all(map(_is_told_by_identity, kinds)) else None
-    # This must be one comprehension. The jump that ends a loop has no line number in CPython 3.11, and a traceback that
-    # begins there breaks pytest.
+    # This must be one comprehension. The jump that ends a loop has no line number in CPython 3.11,
+    # and a traceback that begins there breaks pytest.
     return [
         (module, name, place)
         for module in sys.modules.copy().values()

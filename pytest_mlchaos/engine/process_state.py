@@ -1,4 +1,5 @@
-"""Save and restore the state of a process besides memory and disk: working directory, environment, signal handlers."""
+"""Save and restore the state of a process besides memory and disk: working directory,
+environment, signal handlers."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ _SIGNALS = tuple(signal.Signals[name] for name in NOTICES)
 
 
 class ProcessState:
-    """The current working directory, environment and signal handlers. As a context manager, it restores them at the end."""
+    """The current working directory, environment and signal handlers.
+
+    As a context manager, it restores them at the end.
+    """
 
     def __init__(self) -> None:
         self._here = os.getcwd()

@@ -29,7 +29,8 @@ def seed_all(*parts: object) -> None:
     if numpy := _numpy():
         numpy.seed(seed % 2**32)
     if torch := _torch():
-        # Do not call torch.manual_seed. For each kind of device that is not in use, it queues a call with a stack trace (8 ms).
+        # Do not call torch.manual_seed. For each kind of device that is not in use, it queues a
+        # call with a stack trace (8 ms).
         torch.default_generator.manual_seed(seed % 2**63)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed % 2**63)

@@ -127,7 +127,10 @@ def merge_into(controller: Controller, state: RemoteState, rank: int | None = No
 
 
 def pack_error(error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps) -> tuple[str, bytes | None]:
-    """Return an exception as text, and pickled if it can be unpickled. Keep the text that may be shown with it."""
+    """Return an exception as text, and pickled if it can be unpickled.
+
+    Keep the text that may be shown with it.
+    """
     text = error_text(error)
     remember_text(error)
     try:

@@ -16,13 +16,17 @@ GOLDEN_COPY_PREFIX = "mlchaos-golden-"
 
 
 def inside() -> str:
-    """Return the current operation, or an empty text. Tasks and loops that start inside inherit it."""
+    """Return the current operation, or an empty text.
+
+    Tasks and loops that start inside inherit it.
+    """
     return _INSIDE.get()
 
 
 @contextlib.contextmanager
 def within(operation: str) -> Iterator[None]:
-    """Mark the code inside as part of an operation that has been counted, or of none if it is empty.
+    """Mark the code inside as part of an operation that has been counted, or of none if it is
+    empty.
 
     Code within ``INTERNAL_OPERATION`` is the plugin's own work, and makes no visits.
     """

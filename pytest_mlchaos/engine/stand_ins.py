@@ -13,7 +13,10 @@ __all__ = ["Proxy", "delegating", "unbound"]
 
 
 class _Builtin:
-    """Base class of stand-ins for built-in functions. It has no ``__get__``, because a built-in function in a class takes no ``self``."""
+    """Base class of stand-ins for built-in functions.
+
+    It has no ``__get__``, because a built-in function in a class takes no ``self``.
+    """
 
     __slots__ = ("__dict__",)
 
@@ -31,10 +34,11 @@ class _Builtin:
 
 
 def unbound(wrapper: Any, original: Any) -> Any:
-    """Return ``wrapper``, or a callable without ``__get__`` if ``original`` does not become a method in a class.
+    """Return ``wrapper``, or a callable without ``__get__`` if ``original`` does not become a
+    method in a class.
 
-    ``class Timer: now = time.monotonic`` calls ``now()`` without arguments, because a built-in function is not a descriptor. A Python
-    function in its place would receive the instance.
+    ``class Timer: now = time.monotonic`` calls ``now()`` without arguments, because a built-in
+    function is not a descriptor. A Python function in its place would receive the instance.
     """
     if hasattr(type(original), "__get__") or not isinstance(wrapper, types.FunctionType):
         return wrapper
@@ -53,7 +57,8 @@ def delegating(
     entered: Callable[[tuple[Any, ...], dict[str, Any]], contextlib.AbstractAsyncContextManager[Arguments]],
     through: Callable[[Any], Awaitable[Any]],
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that delegates to ``function``, as ``yield from`` does for plain generators.
+    """Return an async generator function that delegates to ``function``, as ``yield from`` does
+    for plain generators.
 
     The generator receives all values and errors that are sent, and the end.
 
@@ -105,10 +110,13 @@ _classes: weakref.WeakKeyDictionary[type, dict[tuple[type, frozenset[str]], type
 
 
 class Proxy:
-    """A proxy for the object ``_mlchaos``. Only the public methods that a subclass defines differ.
+    """A proxy for the object ``_mlchaos``.
 
-    ``isinstance`` accepts it as the object's type. Special methods work if the type has them, and attributes are set on the object.
-    A method of the subclass exists only if the object has a method of that name.
+    Only the public methods that a subclass defines differ.
+
+    ``isinstance`` accepts it as the object's type. Special methods work if the type has them, and
+    attributes are set on the object. A method of the subclass exists only if the object has a
+    method of that name.
     """
 
     __slots__ = ("__weakref__", "_mlchaos")
@@ -156,7 +164,8 @@ def _is_special(name: str) -> bool:
 def _class_for(base: type, of: Any) -> type:
     """Return the subclass of ``base`` for this object.
 
-    It has the special methods of the object's type, and those methods of ``base`` that the object has.
+    It has the special methods of the object's type, and those methods of ``base`` that the object
+    has.
     """
     kind = type(of)
     defined = {
@@ -174,7 +183,8 @@ def _class_for(base: type, of: Any) -> type:
 
 
 def _forward(name: str) -> Callable[..., Any]:
-    """Return a method that calls the object's special method, and replaces the object by the proxy in arguments and results."""
+    """Return a method that calls the object's special method, and replaces the object by the
+    proxy in arguments and results."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         of = self._mlchaos

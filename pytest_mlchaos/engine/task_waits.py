@@ -20,8 +20,8 @@ _SEARCH_DEPTH = 2
 def waits_for(waiter: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
     """Return True if ``waiter`` cannot continue before ``task`` has ended.
 
-    It may wait directly, or through gather, wait_for or a task group. It does not wait for a task that only sets one of its futures,
-    such as a batching worker.
+    It may wait directly, or through gather, wait_for or a task group. It does not wait for a task
+    that only sets one of its futures, such as a batching worker.
     """
     seen: set[int] = set()
     to_see: list[Any] = [task]
@@ -37,7 +37,10 @@ def waits_for(waiter: asyncio.Task[Any], task: asyncio.Task[Any]) -> bool:
 
 
 def _held_by(callback: Any) -> list[Any]:
-    """Return the objects that a callback uses: its instance, bound arguments and closure. Return none for user code."""
+    """Return the objects that a callback uses: its instance, bound arguments and closure.
+
+    Return none for user code.
+    """
     function = inspect.unwrap(callback.func if isinstance(callback, functools.partial) else callback)
     code = getattr(function, "__code__", None)
     if code is not None and is_users(code.co_filename):
@@ -54,7 +57,8 @@ def _held_by(callback: Any) -> list[Any]:
 
 
 def _futures(values: Iterable[Any], depth: int) -> Iterator[Any]:
-    """Yield the futures among these values, and among the attributes of task groups and their parts."""
+    """Yield the futures among these values, and among the attributes of task groups and their
+    parts."""
     for value in values:
         if asyncio.isfuture(value):
             yield value
@@ -75,7 +79,8 @@ def _attributes(value: Any) -> list[Any]:
 
 
 def line_of(task: asyncio.Task[Any]) -> str:
-    """Return the innermost ``await`` of a suspended task in user code, or in any code if there is none."""
+    """Return the innermost ``await`` of a suspended task in user code, or in any code if there
+    is none."""
     frames = []
     coroutine: Any = task.get_coro()
     while coroutine is not None:

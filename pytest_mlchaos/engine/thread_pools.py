@@ -17,11 +17,15 @@ __all__ = ["carry_scopes", "have_work"]
 _given: weakref.WeakSet[Any] = weakref.WeakSet()
 """The futures and results of submitted work."""
 _OF_POOLS = ("apply_async", "_map_async", "imap", "imap_unordered")
-"""The methods that all other methods of ``multiprocessing.pool.ThreadPool`` call. Each takes the function first."""
+"""The methods that all other methods of ``multiprocessing.pool.ThreadPool`` call.
+
+Each takes the function first.
+"""
 
 
 def carry_scopes(patches: Patches) -> None:
-    """Attribute the work of thread pools to the request that submits it, until ``patches`` are undone."""
+    """Attribute the work of thread pools to the request that submits it, until ``patches`` are
+    undone."""
     pools = concurrent.futures.ThreadPoolExecutor, multiprocessing.pool.ThreadPool
     patches.set(pools[0], "submit", _carrying(pools[0].submit))
     for name in _OF_POOLS:

@@ -1,4 +1,5 @@
-"""Run a trial: one execution of a test body under one schedule, with patches before and a clean-up after it."""
+"""Run a trial: one execution of a test body under one schedule, with patches before and a
+clean-up after it."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ __all__ = ["arm", "trial"]
 
 
 def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
-    """Return the keys to watch: the schedule's sites and steps, or all sites of imported packages for ``everything``."""
+    """Return the keys to watch: the schedule's sites and steps, or all sites of imported
+    packages for ``everything``."""
     keys: dict[Key, None] = {fault.key: None for fault in schedule.faults}
     for name, site in SITES.items():
         if (site.always or everything) and site.needs in sys.modules:
@@ -47,7 +49,8 @@ def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
 
 
 def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
-    """Record the start methods of processes that are not forked, because no fault strikes in them."""
+    """Record the start methods of processes that are not forked, because no fault strikes in
+    them."""
     original = multiprocessing.process.BaseProcess.start
 
     @functools.wraps(original)
@@ -89,8 +92,9 @@ def trial(
 ) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
 
-    Global random numbers start from the same state in each trial. At the end, a fault with a bug is an error of its own, even if
-    the body caught it. A crash that reached the test, or that the body caught, is a verdict.
+    Global random numbers start from the same state in each trial. At the end, a fault with a bug is
+    an error of its own, even if the body caught it. A crash that reached the test, or that the body
+    caught, is a verdict.
 
     Args:
         schedule: The faults, and their visits.

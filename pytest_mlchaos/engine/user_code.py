@@ -53,7 +53,10 @@ _CYTHON = (".pyx", ".pxi", ".pxd")
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """The user's folders, and the top-level packages of the subject and the test. These are the user's even if they are installed."""
+    """The user's folders, and the top-level packages of the subject and the test.
+
+    These are the user's even if they are installed.
+    """
 
     folders: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -76,12 +79,16 @@ _known: dict[str, bool] = {}
 
 
 def current_project() -> Project:
-    """Return the project whose code counts as the user's. If it has no folders, all code counts that is not installed."""
+    """Return the project whose code counts as the user's.
+
+    If it has no folders, all code counts that is not installed.
+    """
     return _project
 
 
 def set_project(project: Project) -> None:
-    """Use this project from now on, for example in a new process, with the project of its parent."""
+    """Use this project from now on, for example in a new process, with the project of its
+    parent."""
     global _project
     if project != _project:
         _project = project
@@ -102,8 +109,9 @@ def for_project(project: Project) -> Iterator[None]:
 def take_subject(subject: Any) -> None:
     """Count a subject's folder and its top-level package as the user's.
 
-    A function or class counts even if it is installed. An object or its bound method (``trainer.fit``, a FastAPI app) often
-    belongs to a library, so its class counts only if it was not installed from a package index.
+    A function or class counts even if it is installed. An object or its bound method
+    (``trainer.fit``, a FastAPI app) often belongs to a library, so its class counts only if it was
+    not installed from a package index.
     """
     found = Project()
     for module, file, is_object in _origins(subject):
@@ -122,9 +130,10 @@ def add_folder(folder: str | os.PathLike[str]) -> None:
 def is_users(filename: str) -> bool:
     """Return True for a file of the user's own code.
 
-    The user's code is in the project: pytest's root, the test's folder, the subject's folder, or an editable install. It is not in a
-    folder for installed packages, and not a file of an installed distribution. The top-level packages of the subject and of the test
-    always count. Generated code and Cython's files never count, because a report could not show their lines.
+    The user's code is in the project: pytest's root, the test's folder, the subject's folder, or an
+    editable install. It is not in a folder for installed packages, and not a file of an installed
+    distribution. The top-level packages of the subject and of the test always count. Generated code
+    and Cython's files never count, because a report could not show their lines.
     """
     found = _known.get(filename)
     if found is None:
@@ -155,7 +164,8 @@ def _is_generated(filename: str) -> bool:
 
 
 def _belongs(file: _File, folder: str) -> bool:
-    """Return True if a file is part of the project in that folder: it is there, and was not installed there.
+    """Return True if a file is part of the project in that folder: it is there, and was not
+    installed there.
 
     If a link leads into the project, for example from a folder for packages, its true path decides.
     If not, the path that Python knows decides.
@@ -169,13 +179,17 @@ def _belongs(file: _File, folder: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
-    """Return True for a file of an environment, or of a distribution in a folder of ``sys.path``."""
+    """Return True for a file of an environment, or of a distribution in a folder of
+    ``sys.path``."""
     file = _file(os.path.abspath(filename))
     return file.is_ours or file.is_standard or _is_packaged(file.given, "") or _is_packaged(file.real, "")
 
 
 def _is_packaged(path: str, project: str) -> bool:
-    """Return True for a file of an environment or of a distribution. An environment that holds the whole project does not count."""
+    """Return True for a file of an environment or of a distribution.
+
+    An environment that holds the whole project does not count.
+    """
     folder = os.path.dirname(path)
     if _is_library(folder) or any(root != project and _is_below(root, project) for root in _environments(folder)):
         return True
@@ -183,7 +197,8 @@ def _is_packaged(path: str, project: str) -> bool:
 
 
 def _is_recorded(path: str, project: str) -> bool:
-    """Return True if a distribution that is installed in the project or in ``sys.path`` lists this file."""
+    """Return True if a distribution that is installed in the project or in ``sys.path`` lists
+    this file."""
     searched = _expand_search_path(tuple(sys.path))
     return any(path in _recorded_files(folder) for folder in _above(path) if (project and _is_below(folder, project)) or folder in searched)
 
@@ -193,7 +208,8 @@ def _is_recorded(path: str, project: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """A file as Python names it and with links resolved, with the facts that do not depend on the project."""
+    """A file as Python names it and with links resolved, with the facts that do not depend on
+    the project."""
 
     given: str
     real: str
@@ -236,7 +252,10 @@ def _expand_search_path(search: tuple[str, ...]) -> frozenset[str]:
 
 
 def _real(path: str) -> str:
-    """Return a path with links resolved. The results for folders are cached, because many files share them."""
+    """Return a path with links resolved.
+
+    The results for folders are cached, because many files share them.
+    """
     folder, name = os.path.split(path)
     return _normal(os.path.realpath(path) if not name or os.path.islink(path) else os.path.join(_real_folder(folder), name))
 
@@ -274,7 +293,8 @@ def _environments(folder: str) -> tuple[str, ...]:
 
 
 def _recorded_files(folder: str) -> frozenset[str]:
-    """Return the files that distributions installed into this folder (or zip file), without editable installs."""
+    """Return the files that distributions installed into this folder (or zip file), without
+    editable installs."""
     found = _records.get(folder)
     if found is None:
         # The storage sites ask about the files that are read below: this ends the recursion.
@@ -332,7 +352,8 @@ _PACKAGE_NAME = __name__.partition(".")[0]
 
 
 def _origins(subject: Any) -> Iterator[tuple[str, str, bool]]:
-    """Yield the module and the file of each part of a subject, and True for an object of a class."""
+    """Yield the module and the file of each part of a subject, and True for an object of a
+    class."""
     if isinstance(subject, functools.partial):
         for part in (subject.func, *filter(callable, (*subject.args, *subject.keywords.values()))):
             yield from _origins(part)
@@ -374,7 +395,8 @@ def _packages_of(module: str, file: str) -> list[str]:
 
 
 def _is_from_an_index(file: str) -> bool:
-    """Return True for a file of a distribution from a package index, not from the user's own folder or repository."""
+    """Return True for a file of a distribution from a package index, not from the user's own
+    folder or repository."""
     path = os.path.abspath(file)
     for folder in _above(path):
         for distribution in importlib.metadata.distributions(path=[folder]):

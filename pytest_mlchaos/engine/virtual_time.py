@@ -1,10 +1,13 @@
-"""Provide virtual time for user code: ``time.sleep``, the clocks of ``time``, and asyncio's event loop.
+"""Provide virtual time for user code: ``time.sleep``, the clocks of ``time``, and asyncio's
+event loop.
 
-The functions below replace those of ``time``, under each name that a module has for them. Each replacement checks its caller: waits
-inside the standard library (for locks, queues, processes, sockets) are real, so these callers get real time. The duration of such a
-wait still advances the virtual clock. asyncio's loop jumps over its waits. Test tools always get real time.
+The functions below replace those of ``time``, under each name that a module has for them. Each
+replacement checks its caller: waits inside the standard library (for locks, queues, processes,
+sockets) are real, so these callers get real time. The duration of such a wait still advances the
+virtual clock. asyncio's loop jumps over its waits. Test tools always get real time.
 
-Time jumps only while nothing else is working. A busy thread or a child process makes time real from then on.
+Time jumps only while nothing else is working. A busy thread or a child process makes time real from
+then on.
 """
 
 from __future__ import annotations
@@ -71,7 +74,10 @@ def _sleep(seconds: float, /) -> None:
 
 
 def _seconds(name: str, shown: Callable[[VirtualClock], float]) -> Callable[[], float]:
-    """Return the virtual form of one of ``time``'s clocks. ``shown`` computes its value from the clock."""
+    """Return the virtual form of one of ``time``'s clocks.
+
+    ``shown`` computes its value from the clock.
+    """
     real = _real[name]
 
     def read() -> float:
@@ -146,14 +152,17 @@ def wall() -> float:
 
 
 def settle() -> None:
-    """Search the modules for names of ``time``'s functions, before a process forks others with a virtual clock."""
+    """Search the modules for names of ``time``'s functions, before a process forks others with a
+    virtual clock."""
     _names.settle()
 
 
 class _Names:
-    """The names that modules have for the functions of ``time``, for example after ``from time import sleep``.
+    """The names that modules have for the functions of ``time``, for example after
+    ``from time import sleep``.
 
-    All of ``sys.modules`` is searched once. Later searches cover only modules that are new or have a different number of names.
+    All of ``sys.modules`` is searched once. Later searches cover only modules that are new or have
+    a different number of names.
     """
 
     def __init__(self) -> None:
@@ -162,7 +171,10 @@ class _Names:
         self._settled = 0
 
     def settle(self) -> None:
-        """Search only later modules from now on. In a forked process, a search would copy the memory pages of all others."""
+        """Search only later modules from now on.
+
+        In a forked process, a search would copy the memory pages of all others.
+        """
         self._settled = 0
         self._search()
         self._settled = len(sys.modules)
@@ -197,7 +209,8 @@ _names = _Names()
 
 
 def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """Replace a selector's ``select``: if an event loop waits only for its next deadline, time jumps there."""
+    """Replace a selector's ``select``: if an event loop waits only for its next deadline, time
+    jumps there."""
 
     @functools.wraps(original)
     def select(self: Any, timeout: float | None = None) -> Any:
@@ -217,7 +230,8 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
 
 
 def _wait_on_clock(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None, is_over: Callable[[Any], bool]) -> Any:
-    """Wait for real, and advance the clock by the same time, or by exactly ``timeout`` if the wait timed out."""
+    """Wait for real, and advance the clock by the same time, or by exactly ``timeout`` if the
+    wait timed out."""
     start = _real["monotonic"]()
     result = wait()
     if clock.governs:
@@ -252,10 +266,11 @@ def _begin_now(original: Callable[..., Any], clock: VirtualClock) -> Callable[..
 
 
 def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """Make time real if a loop in a different thread receives work, because its time-outs are real.
+    """Make time real if a loop in a different thread receives work, because its time-outs are
+    real.
 
-    An example is the portal of a test client. If the thread only runs the loop, as for a library's own requests, the calling thread waits
-    for the result, and virtual time still works.
+    An example is the portal of a test client. If the thread only runs the loop, as for a library's
+    own requests, the calling thread waits for the result, and virtual time still works.
     """
 
     @functools.wraps(original)

@@ -20,7 +20,10 @@ __all__ = ["no_time_limit", "time_limit"]
 # Unused by others: SIGALRM belongs to pytest-timeout and to user code.
 _SIGNAL = getattr(signal, "SIGVTALRM", None)
 _REPEAT_SECONDS = 1.0
-"""The seconds until a test that is still running is interrupted again. Its code may have swallowed the first interruption."""
+"""The seconds until a test that is still running is interrupted again.
+
+Its code may have swallowed the first interruption.
+"""
 
 
 class _Expired(BaseException):
@@ -50,7 +53,10 @@ class _Watcher:
                 self._changed.notify()
 
     def stop(self) -> float | None:
-        """Cancel the signal, and return the seconds that were left. No signal arrives after this returns."""
+        """Cancel the signal, and return the seconds that were left.
+
+        No signal arrives after this returns.
+        """
         with self._changed:
             left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.001)
             self._deadline = None
@@ -87,11 +93,14 @@ def no_time_limit() -> Iterator[float | None]:
 
 @uninterruptible
 def time_limit(seconds: float | None, controller: Controller, limited: str = "the trial") -> Iterator[None]:
-    """Raise ``TrialTimeout`` in the main thread after ``seconds``. An outer limit is suspended meanwhile.
+    """Raise ``TrialTimeout`` in the main thread after ``seconds``.
 
-    Code that swallows the interruption is interrupted again each second. A crash in a different thread interrupts the main thread in
-    the same way, because the process has died. Outside the main thread, or without such signals (Windows), no limit applies, but a
-    ``pytest-timeout`` still works.
+    An outer limit is suspended meanwhile.
+
+    Code that swallows the interruption is interrupted again each second. A crash in a different
+    thread interrupts the main thread in the same way, because the process has died. Outside the
+    main thread, or without such signals (Windows), no limit applies, but a ``pytest-timeout`` still
+    works.
 
     Args:
         seconds: The limit, or None.
@@ -131,7 +140,7 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
             _watcher.start(outer)
     if places:
         place = "; ".join([places[0], *told])
-        raise TrialTimeout(f"{limited} took longer than {seconds:g} s (setting timeout); it was {place}", place) from None
+        raise TrialTimeout(f"{limited} took longer than {seconds:g} s (setting timeout). It was {place}", place) from None
 
 
 def _place(frame: FrameType | None) -> str:

@@ -1,1 +1,2 @@
-"""The processes that the plugin starts: a warm process, the processes forked from it, and their clean-up."""
+"""The processes that the plugin starts: a warm process, the processes forked from it, and their
+clean-up."""

@@ -89,24 +89,32 @@ def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> N
 
 
 def _stream(fd: int) -> TextIO:
-    """Return a text stream with line buffering, so that each line is written before the process can be killed."""
+    """Return a text stream with line buffering, so that each line is written before the process
+    can be killed."""
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _use_threads(number: str) -> None:
-    """Use the number of threads that the environment sets. In the warm process, torch has only one."""
+    """Use the number of threads that the environment sets.
+
+    In the warm process, torch has only one.
+    """
     number, torch = number.partition(",")[0], sys.modules.get("torch")
     if torch is not None and number.isdecimal() and 0 < int(number) != torch.get_num_threads():
         torch.set_num_threads(int(number))
 
 
 def pack_error(error: BaseException) -> tuple[str, bytes | None]:
-    """Do the same as ``remote_state.pack_error``, also for classes that only cloudpickle can send."""
+    """Do the same as ``remote_state.pack_error``, also for classes that only cloudpickle can
+    send."""
     return remote_state.pack_error(error, dumps)
 
 
 def print_error(error: BaseException) -> str:
-    """Print the traceback to stderr, without our frames at its start. Return it in the form that may be shown."""
+    """Print the traceback to stderr, without our frames at its start.
+
+    Return it in the form that may be shown.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
         trace = trace.tb_next
@@ -141,7 +149,8 @@ def _finalizers(most: int | None = None) -> Iterator[Any]:
 def _forget_inherited_finalizers() -> None:
     """Drop the finalizers of the warm process.
 
-    There are thousands, which took 30 ms. They would also remove temporary directories of the warm process.
+    There are thousands, which took 30 ms. They would also remove temporary directories of the warm
+    process.
     """
     registry = getattr(weakref.finalize, "_registry", {})
     # Freeing the registry would copy the memory pages that it is in.
@@ -153,7 +162,8 @@ def _forget_inherited_finalizers() -> None:
 def tell(*message: Any) -> None:
     """Send a message from a fresh process to the runner. Do nothing in other processes.
 
-    The message has left the process when this returns, so it arrives even if the process is killed afterwards.
+    The message has left the process when this returns, so it arrives even if the process is killed
+    afterwards.
     """
     if home:
         home[-1]("told", *message)
@@ -170,11 +180,13 @@ def join_threads() -> None:
 
 
 def leave(code: int, waiting: socket.socket | None = None) -> NoReturn:
-    """End the process as the interpreter does, but without finalizing the copies of the warm process's objects.
+    """End the process as the interpreter does, but without finalizing the copies of the warm
+    process's objects.
 
     Args:
         code: The exit code.
-        waiting: A socket that receives the code as soon as nothing more can happen. The kernel needs some 10 ms more to remove the process.
+        waiting: A socket that receives the code as soon as nothing more can happen. The kernel
+            needs some 10 ms more to remove the process.
     """
     try:
         with contextlib.suppress(Exception):

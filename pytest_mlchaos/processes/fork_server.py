@@ -1,7 +1,9 @@
-"""Run a warm process that has imported the slow libraries and done nothing else. Other processes are forked from it.
+"""Run a warm process that has imported the slow libraries and done nothing else.
 
-This does not use the fork server of ``multiprocessing``. Each process has only one of these, which belongs to the user, and its
-children are hard to end reliably.
+Other processes are forked from it.
+
+This does not use the fork server of ``multiprocessing``. Each process has only one of these, which
+belongs to the user, and its children are hard to end reliably.
 """
 
 from __future__ import annotations
@@ -36,12 +38,19 @@ _BOOT = (
     "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.processes.fork_server import serve; sys.path[:] = {path!r}; "
     "serve({fd}, {entry!r})"
 )
-"""The package comes from the folder that this process uses, also if ``sys.path`` has a different one."""
+"""The package comes from the folder that this process uses, also if ``sys.path`` has a different
+one."""
 _FORK, _IMPORT = b"w", b"i"
 _POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
-"""The variables that keep libraries from starting threads when they are imported. A forked process would lack these threads."""
+"""The variables that keep libraries from starting threads when they are imported.
+
+A forked process would lack these threads.
+"""
 _SINGLE = dict.fromkeys((*_POOLS, "OMP_NUM_THREADS"), "1")
-"""The variables of the warm process. A forked process may use more threads: its own environment sets the number."""
+"""The variables of the warm process.
+
+A forked process may use more threads: its own environment sets the number.
+"""
 
 
 class ForkServer:
@@ -49,13 +58,16 @@ class ForkServer:
 
     Args:
         preload: The modules to import.
-        entry: The function of this package that a forked process runs with its file descriptors, as ``"module:function"``.
-        import_reads: The prefixes of the variables that the libraries read when they are imported. If such a variable has changed,
-            ``start`` replaces the warm process, because a fork cannot make a library read it again.
+        entry: The function of this package that a forked process runs with its file descriptors, as
+            ``"module:function"``.
+        import_reads: The prefixes of the variables that the libraries read when they are imported.
+            If such a variable has changed, ``start`` replaces the warm process, because a fork
+            cannot make a library read it again.
         reread: The exceptions from ``import_reads``: variables that each process reads again.
 
     Attributes:
-        threads: The number of threads of the warm process after its imports (0: unknown). A forked process has only one of them.
+        threads: The number of threads of the warm process after its imports (0: unknown). A forked
+            process has only one of them.
     """
 
     def __init__(self, preload: Iterable[str], entry: str, import_reads: tuple[str, ...] = (), reread: Container[str] = ()) -> None:
@@ -86,7 +98,10 @@ class ForkServer:
                 raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
 
     def start(self) -> None:
-        """Start the warm process if it does not run. Wait for its imports, which take seconds. An interruption ends it."""
+        """Start the warm process if it does not run.
+
+        Wait for its imports, which take seconds. An interruption ends it.
+        """
         with self._lock:
             if self._socket is not None and self._environment != self._read_at_import():
                 self._close()
@@ -97,7 +112,10 @@ class ForkServer:
                     raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
 
     def preload(self, names: Iterable[str]) -> None:
-        """Import these modules, too, for later forks. A module that fails to be imported there is left out."""
+        """Import these modules, too, for later forks.
+
+        A module that fails to be imported there is left out.
+        """
         with self._lock:
             more = [name for name in dict.fromkeys(names) if name not in self._preload]
             self._preload.update(dict.fromkeys(more))
@@ -126,7 +144,8 @@ class ForkServer:
         socket.send_fds(self._socket, [_FORK], list(fds))
 
     def _read_at_import(self) -> Mapping[str, str]:
-        """Return the variables that the libraries read at import, without those that each process sets or reads anew."""
+        """Return the variables that the libraries read at import, without those that each
+        process sets or reads anew."""
         names = (name for name in os.environ if name.startswith(self._import_reads) and name not in _SINGLE and name not in self._reread)
         return {name: os.environ[name] for name in names}
 
@@ -178,7 +197,10 @@ class ForkServer:
         self.threads = answer
 
     def _close(self, *, kill: bool = False) -> None:
-        """End the warm process. ``kill`` is for one in the middle of its imports, which would not notice for seconds."""
+        """End the warm process.
+
+        ``kill`` is for one in the middle of its imports, which would not notice for seconds.
+        """
         with deferred():
             if self._socket is not None:
                 self._socket.close()
@@ -196,7 +218,8 @@ class ForkServer:
     def _forget(self) -> None:
         """Detach a forked child from the warm process.
 
-        The warm process is the parent's. It must not outlive the parent because a child holds its socket.
+        The warm process is the parent's. It must not outlive the parent because a child holds its
+        socket.
         """
         self._lock = threading.Lock()
         if self._socket is not None:
@@ -209,7 +232,8 @@ class ForkServer:
 
 
 def serve(fd: int, entry: str) -> None:
-    """Import the modules, then fork on each request, until the other end of the socket is closed."""
+    """Import the modules, then fork on each request, until the other end of the socket is
+    closed."""
     module, _, name = entry.partition(":")
     main = getattr(importlib.import_module(module), name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -249,7 +273,8 @@ def import_modules(names: Iterable[str]) -> int:
 
 
 def threads() -> int:
-    """Return the number of threads of this process, with those of C libraries (Linux, 0 on other systems)."""
+    """Return the number of threads of this process, with those of C libraries (Linux, 0 on other
+    systems)."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

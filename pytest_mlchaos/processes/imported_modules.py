@@ -1,4 +1,5 @@
-"""Track the modules that this process has imported, so that fresh processes need not import them again."""
+"""Track the modules that this process has imported, so that fresh processes need not import them
+again."""
 
 from __future__ import annotations
 
@@ -22,9 +23,11 @@ class Modules:
 
     Attributes:
         libraries: All modules except the user's, in the order of import. The warm process has them.
-        generation: A number that increases if existing supervisors lack a module, or have it from a different file.
+        generation: A number that increases if existing supervisors lack a module, or have it from a
+            different file.
         late: Libraries that an earlier fresh process imported. Supervisors import them, too.
-        unsafe: Modules that start threads or end the process, so that each process must import them itself.
+        unsafe: Modules that start threads or end the process, so that each process must import them
+            itself.
         sources: Source files of which processes have read lines, for example for tracebacks.
     """
 
@@ -55,7 +58,8 @@ class Modules:
         return bool(other or more)
 
     def learn(self, names: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
-        """Record the libraries that a process has imported, in order, and the source files that it has read.
+        """Record the libraries that a process has imported, in order, and the source files that
+        it has read.
 
         Later processes start with them.
         """
@@ -69,10 +73,11 @@ class Modules:
 
 
 class LateImports:
-    """Track the libraries that this process imports from now on, if they do not depend on the program.
+    """Track the libraries that this process imports from now on, if they do not depend on the
+    program.
 
-    A program that sets a variable of its environment may do so for a library that reads it at import. Such a library must be imported by
-    that program itself.
+    A program that sets a variable of its environment may do so for a library that reads it at
+    import. Such a library must be imported by that program itself.
     """
 
     def __init__(self) -> None:
@@ -81,7 +86,8 @@ class LateImports:
         sys.addaudithook(self._heard)
 
     def imported(self) -> list[str]:
-        """Return the libraries in the order of import, or none if the program has changed its environment."""
+        """Return the libraries in the order of import, or none if the program has changed its
+        environment."""
         # A look at all modules would copy their memory pages.
         more = itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._known))
         late = [name for name in more if _is_library(name, sys.modules.get(name))]
@@ -93,7 +99,8 @@ class LateImports:
 
 
 def _by_an_import(frame: FrameType | None) -> bool:
-    """Return True if a library changes the environment during its import, as torch does, and not the program."""
+    """Return True if a library changes the environment during its import, as torch does, and not
+    the program."""
     while frame is not None and not is_users(frame.f_code.co_filename):
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
@@ -106,7 +113,8 @@ def _is_ours(name: str) -> bool:
 
 
 def _is_library(name: str, module: object) -> bool:
-    """Return True for a module that is not the user's, and can be imported by name. (``pytest.__main__`` would run.)"""
+    """Return True for a module that is not the user's, and can be imported by name.
+    (``pytest.__main__`` would run.)"""
     spec = getattr(module, "__spec__", None)
     if getattr(spec, "name", None) != name or name.rpartition(".")[2] == "__main__":
         return False

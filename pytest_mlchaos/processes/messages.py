@@ -24,7 +24,10 @@ def write_message(fd: int, message: Any) -> None:
 
 
 def read_message(read: Callable[[int], bytes]) -> Any:
-    """Read exactly one message, and return None if the other end is closed. ``read(n)`` returns at most n bytes."""
+    """Read exactly one message, and return None if the other end is closed.
+
+    ``read(n)`` returns at most n bytes.
+    """
     head = _exactly(read, _LENGTH.size)
     data = None if head is None else _exactly(read, *_LENGTH.unpack(head))
     return None if data is None else pickle.loads(data)  # written by our own processes
@@ -49,7 +52,10 @@ class Outbox:
         self._lock = threading.RLock()
 
     def __call__(self, *message: Any) -> None:
-        """Send a message. It has left this process when this returns. A forked child sends nothing."""
+        """Send a message.
+
+        It has left this process when this returns. A forked child sends nothing.
+        """
         if os.getpid() == self._owner:
             with self._lock, contextlib.suppress(BrokenPipeError):
                 write_message(self._fd, message)
@@ -74,7 +80,10 @@ class Inbox:
             yield message
 
     def wait(self, read: Callable[[], bytes]) -> Any:
-        """Return the next message, or None if the other end is closed. Use it if one message is expected at a time."""
+        """Return the next message, or None if the other end is closed.
+
+        Use it if one message is expected at a time.
+        """
         while True:
             data = read()
             if not data:

@@ -23,7 +23,8 @@ MAX_NAME_CHARACTERS = 80
 """The maximum length of a command line."""
 
 OnExit = Callable[[int, int], object]
-"""A function that is called for each ended process, with its id and its status from ``os.waitpid``."""
+"""A function that is called for each ended process, with its id and its status from
+``os.waitpid``."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -33,7 +34,8 @@ def _prctl(option: int, value: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all processes below this one whose parent ends, also in different sessions (Linux)."""
+    """Become the parent of all processes below this one whose parent ends, also in different
+    sessions (Linux)."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
@@ -57,7 +59,10 @@ def reap(ended: OnExit = lambda pid, status: None) -> bool:
 
 
 def end_all(known: Iterable[int] = (), ended: OnExit = lambda pid, status: None) -> None:
-    """Kill all processes below this one. Orphans of killed processes become children of this one, and are next."""
+    """Kill all processes below this one.
+
+    Orphans of killed processes become children of this one, and are next.
+    """
     gone = time.monotonic() + KILL_TIMEOUT_SECONDS
     while reap(ended) and time.monotonic() < gone:
         for pid in (*known, *children()):

@@ -31,7 +31,7 @@ class ReportingClock(RealClock):
         self._tell = tell
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait, and report an endless wait as a hang."""
         if math.isinf(seconds):
             self._tell("hangs", self.now())
             while True:
@@ -40,7 +40,8 @@ class ReportingClock(RealClock):
 
 
 class ReportingController(Controller):
-    """A controller that reports visits and strikes before they take effect, so that a process reports even its own death."""
+    """A controller that reports visits and strikes before they take effect, so that a process
+    reports even its own death."""
 
     def __init__(self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -114,6 +115,7 @@ def tell_before_exit(controller: ReportingController, patches: Patches) -> None:
 
 
 def site_modules() -> list[str]:
-    """Return the modules that such a process must import: those that arm sites, and those that register with them."""
+    """Return the modules that such a process must import: those that arm sites, and those that
+    register with them."""
     ours = f"{__name__.partition('.')[0]}.sites."
     return sorted({site.arm.__module__ for site in SITES.values()} | {name for name in sys.modules if name.startswith(ours)})

@@ -25,10 +25,13 @@ __all__ = ["PickledOnce", "SameFiles", "dumps", "is_found_by_name", "same_files"
 
 
 def dumps(value: Any) -> bytes:
-    """Return the pickle of a value. If cloudpickle is installed, lambdas and local functions can be sent too.
+    """Return the pickle of a value.
+
+    If cloudpickle is installed, lambdas and local functions can be sent too.
 
     Raises:
-        BadArgument: The value cannot be pickled. The message has the reason, and a fix if there is one.
+        BadArgument: The value cannot be pickled. The message has the reason, and a fix if there is
+            one.
     """
     try:
         import cloudpickle
@@ -54,7 +57,8 @@ def _by_value(value: Any, cloudpickle: ModuleType) -> bytes:
 def _pickler(cloudpickle: ModuleType) -> Callable[[io.BytesIO], pickle.Pickler]:
     """Return cloudpickle's pickler, changed so that code objects keep their file.
 
-    Since 3.1.3, cloudpickle writes ``<dynamic-code>`` instead. Such a frame has no source line, and would count as generated code.
+    Since 3.1.3, cloudpickle writes ``<dynamic-code>`` instead. Such a frame has no source line, and
+    would count as generated code.
     """
     base: Any = cloudpickle.Pickler
 
@@ -70,7 +74,10 @@ def _code_of_file(filename: str, make: Callable[..., CodeType], args: tuple[Any,
 
 
 class PickledOnce:
-    """A value that is pickled once although several processes receive it. Each gets its own copy."""
+    """A value that is pickled once although several processes receive it.
+
+    Each gets its own copy.
+    """
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -83,7 +90,8 @@ class PickledOnce:
 
 @dataclasses.dataclass(frozen=True)
 class SameFiles(importlib.abc.MetaPathFinder):
-    """A finder that loads the user's modules from the same files as the runner, in each of pytest's import modes."""
+    """A finder that loads the user's modules from the same files as the runner, in each of
+    pytest's import modes."""
 
     files: Mapping[str, tuple[str | None, Sequence[str] | None]]
 
@@ -117,7 +125,8 @@ def same_files() -> SameFiles:
 
 
 def is_found_by_name(name: str) -> bool:
-    """Return True if a search of ``sys.path`` finds the top-level package of a module in its present folder."""
+    """Return True if a search of ``sys.path`` finds the top-level package of a module in its
+    present folder."""
     names = getattr(sys.modules.get(name.partition(".")[0]), "__dict__", {})
     files = [str(folder) for folder in names.get("__path__") or ()] or [str(names.get("__file__"))]
     search = _search(tuple(sys.path), os.getcwd())
@@ -137,7 +146,8 @@ def _is_zipped(module: object) -> bool:
 def _is_without_file(package: object) -> bool:
     """Return True for a package that is not imported, or was made without a file.
 
-    An object in the place of a module (``torch.backends.cudnn``) has a file, which is found in its package.
+    An object in the place of a module (``torch.backends.cudnn``) has a file, which is found in its
+    package.
     """
     return package is None or (type(package) is ModuleType and vars(package).get("__file__") is None)
 

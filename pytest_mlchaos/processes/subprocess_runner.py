@@ -1,6 +1,8 @@
-"""Run functions in fresh processes that have imported the libraries and the user's modules, and done nothing else.
+"""Run functions in fresh processes that have imported the libraries and the user's modules, and
+done nothing else.
 
-They are forked from a warm process. This takes milliseconds, while a new interpreter needs seconds for its imports.
+They are forked from a warm process. This takes milliseconds, while a new interpreter needs seconds
+for its imports.
 """
 
 from __future__ import annotations
@@ -42,18 +44,20 @@ class ProcessResult:
 
     Attributes:
         value: The value that the function returned.
-        error: The exception that it raised, or a ``ChildProcessError`` with its text if it cannot be unpickled here.
+        error: The exception that it raised, or a ``ChildProcessError`` with its text if it cannot
+            be unpickled here.
         hung: True if the process reached its timeout.
         exitcode: The exit code, -9 after SIGKILL.
         output: Its stdout, then its stderr.
         stack: The frames of its main thread at the timeout, the innermost first.
         duration: The real seconds from the fork to the end.
-        left: Shortened command lines of processes that it left running. They have been ended. Only Linux finds those outside of its
-            process group.
+        left: Shortened command lines of processes that it left running. They have been ended. Only
+            Linux finds those outside of its process group.
         started: None, or the reason why the function was not called.
         traceback: The traceback of ``error`` as text.
         stderr: Its stderr.
-        told: The messages that it sent with ``processes.child.tell(*message)``, also if it was killed.
+        told: The messages that it sent with ``processes.child.tell(*message)``, also if it was
+            killed.
     """
 
     value: Any = None
@@ -71,9 +75,12 @@ class ProcessResult:
 
 
 class Task:
-    """A function that runs in a fresh process. It ends at its timeout, even if nothing waits for it.
+    """A function that runs in a fresh process.
 
-    If a supervisor was killed before it read the job, the function has not begun. Then ``again`` gives a new supervisor that starts it.
+    It ends at its timeout, even if nothing waits for it.
+
+    If a supervisor was killed before it read the job, the function has not begun. Then ``again``
+    gives a new supervisor that starts it.
     """
 
     def __init__(
@@ -96,7 +103,10 @@ class Task:
         return self._supervisor.socket.fileno()
 
     def wait(self) -> ProcessResult:
-        """Wait for the end of the process, and return its result. An interruption of the wait (Ctrl-C) ends the process."""
+        """Wait for the end of the process, and return its result.
+
+        An interruption of the wait (Ctrl-C) ends the process.
+        """
         if self._ended is None:
             try:
                 told = self._heard()
@@ -137,15 +147,17 @@ class Task:
 class FreshProcesses:
     """Run functions in fresh processes.
 
-    A process starts with this process's environment, working directory, ``sys.path`` and ``sys.argv`` at the time of ``start``. No fault
-    strikes there, and no patches are active. It ends with ``os._exit``, after its threads that are not daemons and its ``atexit``
-    functions. It also ends with this process, even if this one is killed.
+    A process starts with this process's environment, working directory, ``sys.path`` and
+    ``sys.argv`` at the time of ``start``. No fault strikes there, and no patches are active. It
+    ends with ``os._exit``, after its threads that are not daemons and its ``atexit`` functions. It
+    also ends with this process, even if this one is killed.
 
-    Imitates: a new process of the same program, after its imports.
-    Fidelity: modules are imported once for all processes, so random numbers that they draw at import are the same in each. This
-    includes libraries that an earlier process has imported, unless it had changed its environment. Global random numbers are as the fork
-    finds them: seed them. Libraries are imported with one thread for their pools. torch gets ``OMP_NUM_THREADS`` threads, or one.
-    ``PYTHONHASHSEED`` is 0. Assertions are plain ones, not pytest's.
+    Imitates: a new process of the same program, after its imports. Fidelity: modules are imported
+    once for all processes, so random numbers that they draw at import are the same in each. This
+    includes libraries that an earlier process has imported, unless it had changed its environment.
+    Global random numbers are as the fork finds them: seed them. Libraries are imported with one
+    thread for their pools. torch gets ``OMP_NUM_THREADS`` threads, or one. ``PYTHONHASHSEED`` is 0.
+    Assertions are plain ones, not pytest's.
 
     Args:
         preload: Modules to import besides those that are imported here.
@@ -202,7 +214,8 @@ class FreshProcesses:
                 raise
 
     def _begun(self, supervisor: SupervisorClient, start: Start, payload: bytes, timeout: float | None) -> Task:
-        """Let a supervisor start a process, and register the task, so that an interruption before the wait ends it."""
+        """Let a supervisor start a process, and register the task, so that an interruption
+        before the wait ends it."""
         with deferred():
             files = _Files(payload)
             supervisor.begin(self._job(start, timeout), files.fds)
@@ -236,7 +249,10 @@ class FreshProcesses:
 
     @within(INTERNAL_OPERATION)
     def prepare(self) -> None:
-        """Import everything that the next ``start`` would wait for. The first time, this takes seconds."""
+        """Import everything that the next ``start`` would wait for.
+
+        The first time, this takes seconds.
+        """
         with self._lock:
             try:
                 self._idle.append(self._ready(Start.here(), b""))
@@ -259,7 +275,8 @@ class FreshProcesses:
             self._server.stop()
 
     def _ready(self, start: Start, payload: bytes) -> SupervisorClient:
-        """Return a supervisor that has imported all modules of this process that the function may need."""
+        """Return a supervisor that has imported all modules of this process that the function
+        may need."""
         modules = self._modules
         if modules.look():
             self._server.preload(modules.libraries)
@@ -317,7 +334,10 @@ class FreshProcesses:
 
 @functools.cache
 def fresh_processes() -> FreshProcesses:
-    """Return the fresh processes of this session. The first ``start`` also starts the warm process."""
+    """Return the fresh processes of this session.
+
+    The first ``start`` also starts the warm process.
+    """
     return FreshProcesses(["cloudpickle"])
 
 
@@ -340,7 +360,6 @@ class _Files:
             pending = pending[os.write(self.fds[0], pending) :]
 
     def close(self) -> None:
-        """Close the files."""
         while self.fds:
             os.close(self.fds.pop())
 
@@ -409,5 +428,5 @@ def _with_value(ended: ProcessResult, data: bytes | None = None) -> ProcessResul
     try:
         return dataclasses.replace(ended, value=pickle.loads(data))
     except Exception as error:  # noqa: BLE001  # any __setstate__ may fail
-        told = BadArgument(f"what the function returned does not load here: {error_text(error)}")
+        told = BadArgument(f"the function's return value cannot be loaded here: {error_text(error)}")
         return dataclasses.replace(ended, error=told)

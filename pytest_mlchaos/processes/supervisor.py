@@ -1,7 +1,9 @@
-"""Run the supervisor of fresh processes. It is forked from the warm process, forks them one after the other, and cleans up after each.
+"""Run the supervisor of fresh processes.
 
-The runner has one supervisor for each process that runs at a time. Each adopts the orphans of its own processes, so these can be
-told apart.
+It is forked from the warm process, forks them one after the other, and cleans up after each.
+
+The runner has one supervisor for each process that runs at a time. Each adopts the orphans of its
+own processes, so these can be told apart.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ FDS_PER_PROCESS = 5
 These are files, not pipes, so the process never waits for a reader.
 """
 EXIT_GRACE_SECONDS = 0.5
-"""The time limit for processes that end by themselves after the main one, such as a resource tracker or a pool's workers."""
+"""The time limit for processes that end by themselves after the main one, such as a resource
+tracker or a pool's workers."""
 STACK_IDLE_SECONDS = 0.03
 """The time without new output after which a stack dump counts as complete."""
 
@@ -60,7 +63,8 @@ class Job:
         start: The initial state.
         files: The finder of the user's modules. None if the supervisor has it already.
         timeout: The time limit in seconds, or None.
-        sources: Source files of which earlier processes have read lines, for tracebacks and warnings. They are read in advance.
+        sources: Source files of which earlier processes have read lines, for tracebacks and
+            warnings. They are read in advance.
     """
 
     start: Start
@@ -88,7 +92,8 @@ class _ConnectionClosed(Exception):  # not an error
 class _ProcessSupervisor:
     """Supervise one process at a time.
 
-    The next process is forked in advance, while the runner looks at the result of the last one. It waits for its job.
+    The next process is forked in advance, while the runner looks at the result of the last one. It
+    waits for its job.
     """
 
     def __init__(self, control: socket.socket) -> None:
@@ -135,7 +140,10 @@ class _ProcessSupervisor:
         write_message(self._control.fileno(), message)
 
     def _warm(self, start: Start, files: SameFiles, modules: Sequence[str]) -> None:
-        """Import the user's modules once. Report if they started a thread, because then this process must not fork."""
+        """Import the user's modules once.
+
+        Report if they started a thread, because then this process must not fork.
+        """
         before = threads()
         self._drop()
         self._settled = False
@@ -215,7 +223,9 @@ class _ProcessSupervisor:
         self._exits[pid] = status
 
     def _watch(self, pid: int, waiting: socket.socket, deadline: float | None, stacks: int) -> tuple[bool, int | None]:
-        """Wait for the end of the process. Return True if it reached its deadline, and its exit code.
+        """Wait for the end of the process.
+
+        Return True if it reached its deadline, and its exit code.
 
         The code is None unless the process has sent it and leaves no children.
         """
@@ -333,6 +343,6 @@ def _call(send: Outbox, function: Any, args: Any) -> int:
     try:
         send("value", dumps(value))
     except BadArgument as error:
-        told = BadArgument(f"what the function returned ({type(value).__name__}) cannot be sent back from its process: {error}")
+        told = BadArgument(f"the function's return value ({type(value).__name__}) cannot be sent back from its process: {error}")
         send("raised", *pack_error(told), "")
     return 0

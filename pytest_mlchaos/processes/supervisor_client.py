@@ -27,7 +27,8 @@ class SupervisorClient:
         warm: The modules that the supervisor has imported itself.
         generation: The generation of its libraries.
         alive: False after the end of the supervisor.
-        unread: True if it was killed before it read all requests, so that it has not started the last one.
+        unread: True if it was killed before it read all requests, so that it has not started the
+            last one.
         working: True while it has a job.
     """
 

@@ -1,11 +1,14 @@
 """Run a subject under supervision, for ``mlchaos.run``.
 
 1. ``inputs.py`` copies the subject's arguments, and ``workdirs.py`` copies its directories.
-2. ``supervisor.py`` calls the subject. When a fault ends it, ``workdirs.py`` saves the disk at that moment. The next attempt starts
-   with fresh copies and that disk. ``isolated.py`` does the same with a fresh process for each attempt.
-3. ``torch_steps.py`` and ``torch_state.py`` of the sites record the training. ``preemption.py`` records the time after a SIGTERM.
+2. ``supervisor.py`` calls the subject. When a fault ends it, ``workdirs.py`` saves the disk at that
+   moment. The next attempt starts with fresh copies and that disk. ``isolated.py`` does the same
+   with a fresh process for each attempt.
+3. ``torch_steps.py`` and ``torch_state.py`` of the sites record the training. ``preemption.py``
+   records the time after a SIGTERM.
 4. The first assertion that needs it starts the golden run, from the same start without faults.
-5. ``verdicts.py`` judges the record (``core/records.py``), with ``emergency_save.py``, ``effective_batch.py`` and ``finite_state.py``.
+5. ``verdicts.py`` judges the record (``core/records.py``), with ``emergency_save.py``,
+   ``effective_batch.py`` and ``finite_state.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Explain why a resumed run diverged: find its first difference from the golden run, and the likely cause."""
+"""Explain why a resumed run diverged: find its first difference from the golden run, and the
+likely cause."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ RNGS = ("rng.torch", "rng.numpy", "rng.python")
 SETTINGS = ("learning rate", "hyperparameters", "gradient scaler", "ema")
 """Components that change only if their state is not restored."""
 MOVED = ("parameters", "optimizer state", "buffers")
-"""Components that each step changes. Different data or random numbers show here one step later (in buffers, in the same step)."""
+"""Components that each step changes.
+
+Different data or random numbers show here one step later (in buffers, in the same step).
+"""
 STATE = ("optimizer state", *SETTINGS, "buffers")
 """Components that a checkpoint must hold besides the parameters."""
 _HINTS = {
@@ -29,8 +33,8 @@ _HINTS = {
 def align(golden: Trace, resumed: Trace) -> int | None:
     """Return the golden run's step from which a resumed run continued, found by its parameters.
 
-    Return None if the golden run never had these parameters. A run that takes no step had nothing left to do. One that continues from the
-    end takes too many steps.
+    Return None if the golden run never had these parameters. A run that takes no step had nothing
+    left to do. One that continues from the end takes too many steps.
     """
     if not resumed.steps:
         return len(golden.steps)
@@ -104,7 +108,8 @@ def _skipped(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
         mine = _given(resumed.steps[0])
         if not at < following < end or not mine or mine != _given(golden.steps[following]) or mine == _given(golden.steps[at]):
             return None
-        # In a checkpoint that was written too early, everything is from before the step. If not, only the parameters are not restored.
+        # In a checkpoint that was written too early, everything is from before the step. If not,
+        # only the parameters are not restored.
         if _differ(golden.steps[at], resumed.steps[0], "optimizer state") or (at == 0 and following > 1):
             return None
         then = f"the run continues with step {following}"
@@ -121,7 +126,8 @@ def _given(step: StepRecord) -> tuple[bytes, ...]:
 
 
 def matching(golden: Trace, resumed: Trace) -> int:
-    """Return the number of last steps that equal those of the golden run, except for unused generators."""
+    """Return the number of last steps that equal those of the golden run, except for unused
+    generators."""
     at, count = align(golden, resumed), 0
     if at is None or at + len(resumed.steps) > len(golden.steps):
         return 0
@@ -151,7 +157,10 @@ def _never_existed(golden: Trace, resumed: Trace) -> Divergence:
 
 
 def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepRecord) -> Divergence | None:
-    """Describe a step that differs. Name the component whose difference no other one can explain."""
+    """Describe a step that differs.
+
+    Name the component whose difference no other one can explain.
+    """
     place = at + offset
     expected = golden.steps[place]
     if _differ(expected, step, "scheduler") and (late := _wrong_rate(golden, resumed, at, offset)) is not None:
@@ -180,7 +189,10 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
 
 
 def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | None:
-    """Return the first step from here whose learning rate differs. Only the rate shows a scheduler's state."""
+    """Return the first step from here whose learning rate differs.
+
+    Only the rate shows a scheduler's state.
+    """
     pairs = enumerate(zip(golden.steps[at + offset :], resumed.steps[offset:], strict=False), at + offset)
     return next((place for place, (one, other) in pairs if _differ(one, other, "learning rate")), None)
 
@@ -192,9 +204,11 @@ class _Generators:
     lost: list[str]
     """The resumed run started with a different state."""
     drawn: list[str]
-    """It started with the same state, but has drawn different numbers since, as a consequence of something else."""
+    """It started with the same state, but has drawn different numbers since, as a consequence of
+    something else."""
     since: int
-    """The first resumed step at which one of the lost generators differs, or one of the others if none is lost."""
+    """The first resumed step at which one of the lost generators differs, or one of the others
+    if none is lost."""
 
 
 def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generators:
@@ -205,7 +219,8 @@ def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generat
 
 
 def _is_restored(golden: Trace, resumed: Trace, at: int, name: str) -> bool:
-    """Return True if the generator had the golden run's state when it was loaded, or at the first step."""
+    """Return True if the generator had the golden run's state when it was loaded, or at the
+    first step."""
     first = resumed.steps[0].digests.get(name)
     if first is not None and first == golden.steps[at].digests.get(name):
         return True
@@ -229,9 +244,11 @@ _DRAWN = (
 
 
 def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
-    """Find a lost generator in runs without steps: one that the golden run uses, and whose state differs at the end.
+    """Find a lost generator in runs without steps: one that the golden run uses, and whose state
+    differs at the end.
 
-    A generator that was set to a state from the golden run was restored. Its different state at the end is a consequence.
+    A generator that was set to a state from the golden run was restored. Its different state at the
+    end is a consequence.
     """
     saved = {(mark.name, mark.state) for mark in golden.marks if mark.read}
     lost = [
@@ -290,7 +307,8 @@ def _rng_detail(rngs: Sequence[str]) -> str:
 
 
 def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence:
-    """Describe different data: the same in a different order, or with different random numbers in them."""
+    """Describe different data: the same in a different order, or with different random numbers
+    in them."""
     place = at + offset
     step, expected = resumed.steps[offset], golden.steps[place]
     if words := _lost_gradients(step.data, expected.data):
@@ -311,7 +329,10 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators
 
 
 def _drawn_too(rngs: _Generators) -> str:
-    """Describe generators that differ although they were restored. They explain the data, or the data explain them."""
+    """Describe generators that differ although they were restored.
+
+    They explain the data, or the data explain them.
+    """
     if rngs.lost or not rngs.drawn:
         return ""
     names = _named(rngs.drawn)
@@ -322,14 +343,18 @@ def _drawn_too(rngs: _Generators) -> str:
 
 
 def _lost_gradients(given: Sequence[bytes], expected: Sequence[bytes]) -> str:
-    """Describe a step that received only the last of its micro-batches. The gradients of the others are not in the checkpoint."""
+    """Describe a step that received only the last of its micro-batches.
+
+    The gradients of the others are not in the checkpoint.
+    """
     if not 0 < len(given) < len(expected) or tuple(given) != tuple(expected[-len(given) :]):
         return ""
     return f"the gradients that were accumulated before are lost: the step has the last {len(given)} of its {len(expected)} batches"
 
 
 def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
-    """Return the golden step with the same data: the first of the epoch, if that is one of them, or the nearest."""
+    """Return the golden step with the same data: the first of the epoch, if that is one of them,
+    or the nearest."""
     mine = step.data or step.batches
     found = [number for number, other in enumerate(golden.steps) if (other.data or other.batches) == mine] if mine else []
     epoch = _epoch(golden, place)
@@ -339,7 +364,8 @@ def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
 def _epoch(golden: Trace, place: int) -> int | None:
     """Return the first step of a step's epoch, or None if its data come from an unknown loader.
 
-    A loader for something else, such as a validation, gives no batch between the first step after its start and this one.
+    A loader for something else, such as a validation, gives no batch between the first step after
+    its start and this one.
     """
     start = max((start for start in golden.epochs if start <= place), default=None)
     if start is None or start == place:

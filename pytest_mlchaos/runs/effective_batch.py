@@ -16,9 +16,11 @@ SHORT_GRADIENT_SHARE = 1e-3
 
 
 def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, gradients: bool) -> str | None:
-    """Describe the first step with a different effective batch than in the golden run, or return None.
+    """Describe the first step with a different effective batch than in the golden run, or return
+    None.
 
-    The first attempt is compared with the golden run's start, and the last with its end. Attempts in between are not judged.
+    The first attempt is compared with the golden run's start, and the last with its end. Attempts
+    in between are not judged.
 
     Args:
         attempts: The gradients of each attempt's steps.
@@ -42,7 +44,8 @@ def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, 
 
 
 def _place_steps(attempts: Sequence[Steps], total: int) -> Iterator[tuple[int, int, Steps]]:
-    """Yield the attempts with a known position: their number, their first golden step, and their steps."""
+    """Yield the attempts with a known position: their number, their first golden step, and their
+    steps."""
     if len(attempts) > 1:
         yield 0, 0, attempts[0]
         yield len(attempts) - 1, total - len(attempts[-1]), attempts[-1]
@@ -83,7 +86,10 @@ def _scale(wrong: Sequence[tuple[float, float]], count: int, rtol: float) -> str
 
 
 def _leftover(step: Gradients, golden: Gradients, wrong: Sequence[tuple[float, float]], count: int) -> str:
-    """Describe gradients that are left over. A failure half-way makes some gradients too long, or all in different ratios."""
+    """Describe gradients that are left over.
+
+    A failure half-way makes some gradients too long, or all in different ratios.
+    """
     ratios = [norm / expected for norm, expected in wrong if expected]
     alike = len(wrong) == count and bool(ratios) and max(ratios) - min(ratios) < 0.01
     if step.samples < golden.samples or not ratios or min(ratios) < 1 or alike:

@@ -16,14 +16,15 @@ def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callab
 
     Args:
         preemptions: The signals, with the effects of each.
-        lost_steps: A function that returns the number of steps that were taken again, if it is known.
+        lost_steps: A function that returns the number of steps that were taken again, if it is
+            known.
     """
     for one in preemptions:
         end = f"{'SIGKILL' if one.killed else 'its end'}, {_later(one)} after {one.signal} at {one.where}"
         if one.cut:
             return f"the emergency save was cut off: {_names(one.cut)} still open for writing at {end} (grace {one.grace:g} s)"
         if one.unmoved:
-            return f"the emergency save was cut off: {_names(one.unmoved)} written, and not moved to its place before {end}"
+            return f"the emergency save was cut off: {_names(one.unmoved)} written, but not moved to its place before {end}"
     lost, done_again = 1, ""
     if lost_steps is not None and preemptions:
         lost = lost_steps()

@@ -10,9 +10,11 @@ SHOWN_TENSORS = 5
 
 
 def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple[str, str], int]) -> str | None:
-    """Name the parameters, buffers and optimizer states with more such values than in the golden run, or return None.
+    """Name the parameters, buffers and optimizer states with more such values than in the golden
+    run, or return None.
 
-    Both arguments hold the number of values, by the class of a model or optimizer and the name in it. A mask of ``-inf`` is in both.
+    Both arguments hold the number of values, by the class of a model or optimizer and the name in
+    it. A mask of ``-inf`` is in both.
     """
     more = {key: count for key, count in found.items() if count > golden.get(key, 0)}
     if not more:
@@ -23,4 +25,4 @@ def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple
         for (owner, name), count in list(more.items())[:SHOWN_TENSORS]
     ]
     rest = f" ... and {len(more) - SHOWN_TENSORS} more" if len(more) > SHOWN_TENSORS else ""
-    return f"NaN or infinite at the end, and not in the golden run: {', '.join(names)}{rest}"
+    return f"NaN or infinite at the end, but not in the golden run: {', '.join(names)}{rest}"

@@ -20,16 +20,17 @@ __all__ = ["FRAMEWORK", "Inputs", "deep_copy", "is_filled"]
 
 
 FRAMEWORK = ("_pytest", "pytest", "pytest_mlchaos")
-"""Packages whose objects (``request``, the fixture ``mlchaos``) are not part of a subject, and refer to the whole session."""
+"""Packages whose objects (``request``, the fixture ``mlchaos``) are not part of a subject, and
+refer to the whole session."""
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 
 class Inputs:
     """A subject and its arguments, in the state before it ran.
 
-    A crash destroys memory. So each restart, and the golden run, gets fresh copies of the arguments, and of the objects in closures,
-    defaults, bound methods and ``functools.partial``. Objects that belong together (a model and its optimizer) belong together in the
-    copies.
+    A crash destroys memory. So each restart, and the golden run, gets fresh copies of the
+    arguments, and of the objects in closures, defaults, bound methods and ``functools.partial``.
+    Objects that belong together (a model and its optimizer) belong together in the copies.
     """
 
     def __init__(self, subject: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -42,7 +43,10 @@ class Inputs:
         return functools.partial(subject, *args)
 
     def again(self) -> Callable[[], Any]:
-        """Return the subject with fresh copies. Raise ``BadArgument`` if an object cannot be copied."""
+        """Return the subject with fresh copies.
+
+        Raise ``BadArgument`` if an object cannot be copied.
+        """
         if self._shared:
             raise BadArgument(
                 f"mlchaos.run: an argument of the subject cannot be copied ({self._shared[0]}), but a restart and the golden run "
@@ -53,7 +57,10 @@ class Inputs:
 
 
 def deep_copy(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
-    """Return deep copies, and a description of each object that could not be copied. Shared objects stay shared."""
+    """Return deep copies, and a description of each object that could not be copied.
+
+    Shared objects stay shared.
+    """
     failures: list[str] = []
     with _copy_locks():
         memo: dict[int, Any] = {}
@@ -77,7 +84,8 @@ def _copy_locks() -> Iterator[None]:
 
 @uninterruptible
 def _finalizers_unheard() -> Iterator[None]:
-    """Ignore errors of ``__del__`` in objects that were copied only in part, whose attributes may be missing."""
+    """Ignore errors of ``__del__`` in objects that were copied only in part, whose attributes
+    may be missing."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -127,7 +135,8 @@ def _container(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
 
 
 def _function(function: types.FunctionType, memo: dict[int, Any], failures: list[str]) -> types.FunctionType:
-    """Return a function with copies of the objects that it holds, or the function itself if it holds none."""
+    """Return a function with copies of the objects that it holds, or the function itself if it
+    holds none."""
     if not (function.__closure__ or function.__defaults__ or function.__kwdefaults__):
         return function
     cells = tuple(memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ())

@@ -42,7 +42,10 @@ __all__ = ["IsolatedSupervisor"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Order:
-    """The task of one attempt's process. ``payload`` holds (subject, args) and ``schedule`` (schedule, watch), both pickled."""
+    """The task of one attempt's process.
+
+    ``payload`` holds (subject, args) and ``schedule`` (schedule, watch), both pickled.
+    """
 
     payload: bytes
     schedule: bytes
@@ -149,7 +152,10 @@ class IsolatedSupervisor:
         return ended, heard
 
     def _judged(self, ended: ProcessResult, heard: RemoteState, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
-        """Return (None, its value, its parameters), or the reason if a fault ended the process. Raise any other end as an error."""
+        """Return (None, its value, its parameters), or the reason if a fault ended the process.
+
+        Raise any other end as an error.
+        """
         if self._controller.broken is not None:
             raise self._controller.broken from ended.error
         if heard.unusable is not None:
@@ -159,7 +165,7 @@ class IsolatedSupervisor:
         if ended.hung:
             seconds = self._controller.limit[0] if self._controller.limit is not None else ended.duration
             where = stack_dumps.place(ended.stack)
-            raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout); the subject's process was in {where or '?'}")
+            raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout). The subject's process was in {where or '?'}")
         if heard.crash is not None:
             return heard.crash, b"", b""
         if ended.error is not None:
@@ -181,7 +187,10 @@ def _later(before: ProcessCounts, heard: RemoteState) -> ProcessCounts:
 
 
 def _time_left(controller: Controller) -> float | None:
-    """Return the time limit for a process. It is shorter than the trial's, to leave time to read the process's stack."""
+    """Return the time limit for a process.
+
+    It is shorter than the trial's, to leave time to read the process's stack.
+    """
     if controller.limit is None:
         return None
     left = controller.limit[1] - monotonic()
@@ -229,7 +238,10 @@ def _death(ended: ProcessResult) -> str:
 
 
 def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
-    """Run the subject. Return (None, its value, its parameters), or how a fault ended it. Raise its own errors."""
+    """Run the subject.
+
+    Return (None, its value, its parameters), or how a fault ended it. Raise its own errors.
+    """
     try:
         for name in order.sites:
             importlib.import_module(name)

@@ -1,4 +1,5 @@
-"""Restore the global containers of user modules for a golden run, which must not find the changes of a trial."""
+"""Restore the global containers of user modules for a golden run, which must not find the
+changes of a trial."""
 
 from __future__ import annotations
 
@@ -23,11 +24,13 @@ _CONTAINERS = frozenset((*_MAPPINGS, list, set, collections.deque))
 
 
 class GlobalContainers:
-    """The contents of the plain containers (dicts, lists, sets, deques) in the globals of user modules, also of nested ones.
+    """The contents of the plain containers (dicts, lists, sets, deques) in the globals of user
+    modules, also of nested ones.
 
-    Contents are restored in place, so that a container stays the same object under all its names. The objects in a container are not
-    copied. Changes inside an instance, a class or a closure stay, and so does a name that was bound again. A container of modules is not
-    touched. Changes by an import also stay (see ``following_imports``), because the module would not make them again.
+    Contents are restored in place, so that a container stays the same object under all its names.
+    The objects in a container are not copied. Changes inside an instance, a class or a closure
+    stay, and so does a name that was bound again. A container of modules is not touched. Changes by
+    an import also stay (see ``following_imports``), because the module would not make them again.
     """
 
     def __init__(self, also: Iterable[Any] = ()) -> None:
@@ -43,7 +46,8 @@ class GlobalContainers:
                     _fill(container, content)
 
     def changed(self) -> list[str]:
-        """Return the global names (``module.name``) of containers whose contents, or nested contents, have changed."""
+        """Return the global names (``module.name``) of containers whose contents, or nested
+        contents, have changed."""
         others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
         return (
             [name for name, held in _global_containers() if others & {id(container) for container in _reachable([held])}] if others else []
@@ -61,7 +65,8 @@ class GlobalContainers:
 
     @contextlib.contextmanager
     def following_imports(self) -> Iterator[None]:
-        """Count changes by imports inside as part of the initial contents, because an import runs only once per process."""
+        """Count changes by imports inside as part of the initial contents, because an import
+        runs only once per process."""
         before: dict[int, tuple[Any, list[Any]]] = {}
 
         def begin() -> None:
@@ -88,7 +93,10 @@ class GlobalContainers:
 
 @contextlib.contextmanager
 def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
-    """Call ``begin`` before the import of a new module runs, and ``end`` after it. Nested imports are part of it."""
+    """Call ``begin`` before the import of a new module runs, and ``end`` after it.
+
+    Nested imports are part of it.
+    """
     bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of each module
     load = bootstrap._load_unlocked
     watching = threading.local()
@@ -147,7 +155,8 @@ def _items(content: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _with_changes(container: Any, start: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
-    """Return the initial contents of a container, with the changes between ``before`` and ``after``."""
+    """Return the initial contents of a container, with the changes between ``before`` and
+    ``after``."""
     if isinstance(container, dict):
         found, old, new = dict(_items(start)), dict(_items(before)), dict(_items(after))
         for key in old.keys() - new.keys():
@@ -173,7 +182,8 @@ def _global_containers() -> Iterator[tuple[str, Any]]:
 
 
 def _of_other_modules() -> set[int]:
-    """Return the containers that user modules can name but do not own: those of other modules (``sys.path``), and module namespaces."""
+    """Return the containers that user modules can name but do not own: those of other modules
+    (``sys.path``), and module namespaces."""
     users = {id(module) for module in user_modules()}
     found = {id(sys.modules)}
     for module in sys.modules.copy().values():
@@ -185,7 +195,8 @@ def _of_other_modules() -> set[int]:
 
 
 def _reachable(roots: Iterable[Any]) -> list[Any]:
-    """Return containers and those inside them, each once, without following the namespaces of modules."""
+    """Return containers and those inside them, each once, without following the namespaces of
+    modules."""
     seen = {id(vars(module)) for module in sys.modules.copy().values() if issubclass(type(module), types.ModuleType)}
     seen.add(id(sys.modules))
     found, to_see = [], list(roots)

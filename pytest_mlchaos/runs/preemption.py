@@ -28,7 +28,8 @@ Files = dict[str, tuple[int, int, int]]
 
 
 class Notice:
-    """One SIGTERM (or a different ``signal``) with its grace period, up to the end of the process."""
+    """One SIGTERM (or a different ``signal``) with its grace period, up to the end of the
+    process."""
 
     def __init__(self, controller: Controller, where: str, grace: float, roots: Iterable[Path], signal: str) -> None:
         self.where = where
@@ -116,7 +117,10 @@ def notice(controller: Controller, where: str, grace: float, signal: str) -> Not
 
 
 def raise_signal(controller: Controller, signum: int, site: str) -> None:
-    """Raise a signal. The exceptions of its handler count as injected, and the operation at ``site`` does not happen."""
+    """Raise a signal.
+
+    The exceptions of its handler count as injected, and the operation at ``site`` does not happen.
+    """
     controller.signalled = site
     try:
         if signum == signal.SIGINT and signal.getsignal(signum) is signal.SIG_IGN:
@@ -133,7 +137,8 @@ def raise_signal(controller: Controller, signum: int, site: str) -> None:
 
 
 def _files(roots: Iterable[Path]) -> Files:
-    """Return the size, modification time and inode of each file in the directories, by its relative name."""
+    """Return the size, modification time and inode of each file in the directories, by its
+    relative name."""
     found: Files = {}
     for root in roots:
         for folder, folders, names in os.walk(root):
@@ -147,7 +152,8 @@ def _files(roots: Iterable[Path]) -> Files:
 
 
 def _open_for_writing(roots: Iterable[Path]) -> Iterator[str]:
-    """Yield the files in the directories that this process has open for writing (Linux, none on other systems)."""
+    """Yield the files in the directories that this process has open for writing (Linux, none on
+    other systems)."""
     with contextlib.suppress(OSError):
         for number in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -161,7 +167,8 @@ def _open_for_writing(roots: Iterable[Path]) -> Iterator[str]:
 
 
 def _is_for_now(name: str, files: Any) -> bool:
-    """Return True if a file's name looks temporary: marked as such, or the name of a different file with a suffix."""
+    """Return True if a file's name looks temporary: marked as such, or the name of a different
+    file with a suffix."""
     folder, _, last = name.rpartition("/")
     words = last.lower().replace("-", ".").replace("_", ".").strip("~").split(".")
     if any(word in _MARKS for word in words) or last.endswith("~"):

@@ -39,7 +39,11 @@ def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | N
 
 
 def _run(path: str, args: tuple[Any, ...], *more: Any) -> None:
-    """Run the script. ``more`` are arguments of the call, for example a work directory. Leave out those that ``args`` contains."""
+    """Run the script.
+
+    ``more`` are arguments of the call, for example a work directory. Leave out those that ``args``
+    contains.
+    """
     own = [_text(one) for one in args]
     added = [text for text in map(_text, more) if not any(text in argument for argument in own)]
     main, argv, search = sys.modules.get("__main__"), sys.argv[:], sys.path[:]

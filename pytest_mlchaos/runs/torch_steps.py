@@ -1,4 +1,5 @@
-"""Record the gradients of optimizer steps in supervised runs, to compare them with those of the golden run."""
+"""Record the gradients of optimizer steps in supervised runs, to compare them with those of the
+golden run."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from ..sites.torch_train import Trained, trained_parameters
 __all__ = ["watch_training"]
 
 MAX_STEPS = 100_000
-"""The maximum number of steps whose gradients are recorded, at some bytes per parameter and step."""
+"""The maximum number of steps whose gradients are recorded, at some bytes per parameter and
+step."""
 MAX_NORM_ELEMENTS = 8192
 """The number of first elements of a gradient whose norm represents the whole."""
 
@@ -125,7 +127,10 @@ _UNTOUCHED = Gradients(0, None, untouched=True)
 
 
 def _touched() -> bool:
-    """Return True after the first strike, and in a run without faults. Earlier steps equal the golden run's."""
+    """Return True after the first strike, and in a run without faults.
+
+    Earlier steps equal the golden run's.
+    """
     controller = current()
     return controller is None or not controller.scheduled or any(scheduled.struck for scheduled in controller.scheduled)
 
@@ -157,7 +162,8 @@ def _leading(values: Any) -> int:
 
 
 def _norms(optimizer: Any) -> Any:
-    """Return the norms of an optimizer's gradients, or None if there are none or they have no norm."""
+    """Return the norms of an optimizer's gradients, or None if there are none or they have no
+    norm."""
     grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
     if not grads:
         return None

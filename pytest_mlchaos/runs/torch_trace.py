@@ -1,6 +1,8 @@
-"""Trace a training run on torch, step by step, as digests of the state before each step and of its data.
+"""Trace a training run on torch, step by step, as digests of the state before each step and of
+its data.
 
-The traces of a resumed run and of the golden run are compared. Tracing makes no visits, and no fault strikes.
+The traces of a resumed run and of the golden run are compared. Tracing makes no visits, and no
+fault strikes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _NO_HYPERPARAMETERS = {"params", "lr", "initial_lr", "param_names"}
 def trace_steps(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
     """Trace the code inside. Call ``on_step`` after each step.
 
-    Steps are those of torch's optimizers. If a run takes none, its backward passes count, for frameworks with optimizers of their own.
+    Steps are those of torch's optimizers. If a run takes none, its backward passes count, for
+    frameworks with optimizers of their own.
     """
     tracer = _Tracer(on_step)
     with Patches() as patches:
@@ -43,7 +46,10 @@ def trace_steps(on_step: Callable[[Trace], None]) -> Iterator[Trace]:
 
 @contextlib.contextmanager
 def traced_steps() -> Iterator[Callable[[], Trace]]:
-    """Trace the code inside. Give a function that returns the steps so far, and the trained state at that moment."""
+    """Trace the code inside.
+
+    Give a function that returns the steps so far, and the trained state at that moment.
+    """
     tracer = _Tracer(lambda _: None)
 
     def finished() -> Trace:
@@ -80,7 +86,8 @@ class _Tracer:
         self._unused: list[Any] = []
 
     def install(self, patches: Patches) -> None:
-        """Watch torch's optimizers, models and loaders, and other objects with a state, after the import of torch."""
+        """Watch torch's optimizers, models and loaders, and other objects with a state, after
+        the import of torch."""
         import torch
         from torch.optim import lr_scheduler
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -157,7 +164,8 @@ class _Tracer:
         return found
 
     def _copied_models(self) -> list[weakref.ref[Any]]:
-        """Return the copies of the trained model that are not trained themselves, mostly moving averages."""
+        """Return the copies of the trained model that are not trained themselves, mostly moving
+        averages."""
         count, found = self._averages
         if count != len(self._copies):
             models = [alive for model in self._models.values() if (alive := model()) is not None]
@@ -174,19 +182,28 @@ class _Tracer:
         return batch
 
     def _look(self, random: dict[str, bytes]) -> None:
-        """Note if torch's generator was used since the last call. Its use before the first step does not count."""
+        """Note if torch's generator was used since the last call.
+
+        Its use before the first step does not count.
+        """
         self._is_drawn |= bool(self.trace.steps) and random.get(TORCH) != self._random
         self._random = random.get(TORCH)
 
     def _on_unused(self, one: Any) -> None:
-        """Keep a model or an optimizer until the first step. A finished job that is started again takes no step."""
+        """Keep a model or an optimizer until the first step.
+
+        A finished job that is started again takes no step.
+        """
         if not self.trace.steps and self._open is None and not any(one is known for known in self._unused):
             self._unused.append(one)
 
     # -- generators --------------------------------------------------------------------------------------------
 
     def _states(self) -> dict[str, bytes]:
-        """Return the states of the global generators. Record no mark, because the subject did not ask for them."""
+        """Return the states of the global generators.
+
+        Record no mark, because the subject did not ask for them.
+        """
         before, self._looking = self._looking, True
         try:
             return dict(random_states())
@@ -257,7 +274,8 @@ class _Tracer:
         self.trace.passes += 1
 
     def _watch_backward(self, torch: Any, patches: Patches) -> None:
-        """Count each backward pass as a step until an optimizer of torch steps, for frameworks with their own optimizers."""
+        """Count each backward pass as a step until an optimizer of torch steps, for frameworks
+        with their own optimizers."""
         original = torch.autograd._engine_run_backward
         task = torch._C._current_graph_task_id
 
@@ -304,7 +322,8 @@ def _call_with(patches: Patches, cls: type, name: str, action: Callable[[Any], o
 
 
 def _parameters_of(one: Any) -> Iterator[list[Any]]:
-    """Yield the parameters of an optimizer, or of one for this model: all of them, or those that are not frozen."""
+    """Yield the parameters of an optimizer, or of one for this model: all of them, or those that
+    are not frozen."""
     if hasattr(one, "param_groups"):
         yield [p for group in one.param_groups for p in group["params"]]
     else:
@@ -317,7 +336,10 @@ def _shapes(model: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def _state(optimizer: Any) -> list[Any]:
-    """Return an optimizer's state in the order of its parameters. A missing entry equals one that is None."""
+    """Return an optimizer's state in the order of its parameters.
+
+    A missing entry equals one that is None.
+    """
     state = optimizer.state
     held = [state.get(p) for group in optimizer.param_groups for p in group["params"]] if hasattr(state, "get") else []
     return [
@@ -332,7 +354,8 @@ def _hyperparameters(group: Any) -> list[Any]:
 
 
 def _number(value: Any) -> Any:
-    """Return a number as a float, so that its type after a round trip through a file does not matter."""
+    """Return a number as a float, so that its type after a round trip through a file does not
+    matter."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
@@ -346,7 +369,8 @@ def _plain(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(roots: Any) -> list[Any]:
-    """Return the tensors in which a backward pass accumulates gradients, in the order in which they are found."""
+    """Return the tensors in which a backward pass accumulates gradients, in the order in which
+    they are found."""
     roots = roots if isinstance(roots, (tuple, list)) else (roots,)
     pending: list[Any] = [root.grad_fn for root in roots if getattr(root, "grad_fn", None) is not None]
     seen: set[Any] = set()

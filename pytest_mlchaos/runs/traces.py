@@ -1,4 +1,5 @@
-"""Define the trace of a training run, as digests by step, and the first difference between two traces."""
+"""Define the trace of a training run, as digests by step, and the first difference between two
+traces."""
 
 from __future__ import annotations
 
@@ -55,15 +56,18 @@ class Trace:
     random: Mapping[str, tuple[bytes, bytes]] = dataclasses.field(default_factory=dict)
     """The global random number generators at the run's start and at its end."""
     idle: frozenset[str] = frozenset()
-    """The generators that nothing uses between steps, except loaders without workers, which draw a seed and do not use it."""
+    """The generators that nothing uses between steps, except loaders without workers, which draw
+    a seed and do not use it."""
     stopped: bool = False
     """True if the run was stopped at its horizon."""
     marks: set[GeneratorMark] = dataclasses.field(default_factory=set)
     """The states of generators that the subject read or set."""
     restored: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    """By generator, the last state that was set before the first step, unless the subject only restored it."""
+    """By generator, the last state that was set before the first step, unless the subject only
+    restored it."""
     held: frozenset[bytes] = frozenset()
-    """For a run without steps, digests of the parameters that it loaded, or made an optimizer for."""
+    """For a run without steps, digests of the parameters that it loaded, or made an optimizer
+    for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Copy the directories that a subject works in: their state at the start and at a crash, and a swap for a golden run."""
+"""Copy the directories that a subject works in: their state at the start and at a crash, and a
+swap for a golden run."""
 
 from __future__ import annotations
 
@@ -37,9 +38,10 @@ CONTINUATION = bytes(range(0x80, 0xC0))
 class WorkDirs:
     """Copies of some directories (and files), and methods to restore them.
 
-    A path keeps its name. The golden run finds the initial content at the same path, and afterwards the trial's content is restored. Only
-    directories below ``scratch``, this process's own temporary directory, are copied or moved. Other paths (the project's files, a data
-    set) are input, and are not touched. These operations make no visits.
+    A path keeps its name. The golden run finds the initial content at the same path, and afterwards
+    the trial's content is restored. Only directories below ``scratch``, this process's own
+    temporary directory, are copied or moved. Other paths (the project's files, a data set) are
+    input, and are not touched. These operations make no visits.
     """
 
     def __init__(self, paths: Iterable[Path], scratch: Path) -> None:
@@ -65,12 +67,14 @@ class WorkDirs:
 
     @classmethod
     def of(cls, subject: Any, args: tuple[Any, ...], scratch: Path, more: Iterable[Path] = ()) -> WorkDirs:
-        """Return the directories that a subject may work in: the working directory, those in its arguments, and ``more``."""
+        """Return the directories that a subject may work in: the working directory, those in its
+        arguments, and ``more``."""
         return cls([Path.cwd(), *more, *paths_in(subject, args)], scratch)
 
     @within(INTERNAL_OPERATION)
     def freeze(self) -> None:
-        """Save the disk at the moment of a crash for the restart, before the unwinding code can change it."""
+        """Save the disk at the moment of a crash for the restart, before the unwinding code can
+        change it."""
         self._frozen = self._copied("crash")
         self._prints = [_fingerprint(root) for root in self._roots]
 
@@ -89,7 +93,8 @@ class WorkDirs:
 
     @uninterruptible
     def as_at_the_start(self) -> Iterator[None]:
-        """Restore each directory's initial content inside this context, and the trial's content at its end."""
+        """Restore each directory's initial content inside this context, and the trial's content
+        at its end."""
         aside = self._home / "aside"
         swapped: list[tuple[int, Path]] = []
         try:
@@ -124,7 +129,8 @@ class WorkDirs:
         return found
 
     def named(self, paths: Iterable[str]) -> frozenset[str]:
-        """Return the names, as in ``contents``, of those of these absolute paths that are in the directories, with the files below them."""
+        """Return the names, as in ``contents``, of those of these absolute paths that are in the
+        directories, with the files below them."""
         given = {Path(path) for path in paths}
         return frozenset(
             path.relative_to(self._base(root)).as_posix()
@@ -171,8 +177,9 @@ def _move(source: Path, target: Path) -> None:
         shutil.move(source, target)
 
 
-# Removing a directory takes time, and Python drops a Ctrl-C during a finalizer. So a callback in C only notes that a
-# directory is unused. It is removed at the next opportunity, at the latest with the test's body or the process.
+# Removing a directory takes time, and Python drops a Ctrl-C during a finalizer. So a callback in C
+# only notes that a directory is unused. It is removed at the next opportunity, at the latest with
+# the test's body or the process.
 _homes: dict[int, tuple[weakref.ref[WorkDirs], Path]] = {}
 _unused: list[weakref.ref[WorkDirs]] = []
 if hasattr(os, "register_at_fork"):
@@ -230,7 +237,10 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
 
 
 def _is_closed(content: bytes, *, complete: bool) -> bool | None:
-    """Return True if a text can end here: after a line, or as JSON that can be read. Return None if it is not a text."""
+    """Return True if a text can end here: after a line, or as JSON that can be read.
+
+    Return None if it is not a text.
+    """
     if b"\0" in content:
         return None
     try:
@@ -265,7 +275,10 @@ def _fingerprint(root: Path) -> Fingerprint:
 
 
 def _as_path(value: Any) -> Path | None:
-    """Return the absolute path in a value: a PathLike, or a text with an absolute path. Return None if there is none."""
+    """Return the absolute path in a value: a PathLike, or a text with an absolute path.
+
+    Return None if there is none.
+    """
     if isinstance(value, os.PathLike):
         return Path(os.path.abspath(os.fsdecode(value)))
     if isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
@@ -296,9 +309,13 @@ def _children(value: Any) -> Iterable[Any]:
 
 
 def paths_in(*values: Any) -> Iterator[Path]:
-    """Yield each path in some values, at any depth of arguments, closures and attributes. Look at up to ``MAX_OBJECTS`` objects."""
+    """Yield each path in some values, at any depth of arguments, closures and attributes.
+
+    Look at up to ``MAX_OBJECTS`` objects.
+    """
     seen: set[int] = set()
-    # Breadth first, so that the arguments themselves are found, even if one of them holds many objects.
+    # Breadth first, so that the arguments themselves are found, even if one of them holds many
+    # objects.
     pending = collections.deque(values)
     while pending and len(seen) < MAX_OBJECTS:
         value = pending.popleft()

@@ -1,4 +1,7 @@
-"""Search for failing schedules. Hypothesis proposes and shrinks them, and each distinct one runs as one trial."""
+"""Search for failing schedules.
+
+Hypothesis proposes and shrinks them, and each distinct one runs as one trial.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,19 @@ from .space import Space
 __all__ = ["Cause", "Failure", "SearchResult", "explore"]
 
 PROPOSALS_PER_TRIAL = 4
-"""The number of proposals for each trial. Only distinct schedules count as trials, and Hypothesis may propose one again."""
+"""The number of proposals for each trial.
+
+Only distinct schedules count as trials, and Hypothesis may propose one again.
+"""
 MAX_SHRINKING_TRIALS = 200
 """The maximum number of trials for shrinking, in addition to ``max_trials``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """The cause of a failure. Two failures are the same if the exception's type and the line of user code are the same.
+    """The cause of a failure.
+
+    Two failures are the same if the exception's type and the line of user code are the same.
 
     Attributes:
         kind: The type of the exception.
@@ -79,7 +87,10 @@ class _SearchOver(BaseException):
 
 
 class _TrialFailed(Exception):
-    """Raised for Hypothesis, which distinguishes failures by their type. Each cause has a subclass."""
+    """Raised for Hypothesis, which distinguishes failures by their type.
+
+    Each cause has a subclass.
+    """
 
 
 class _Memory:
@@ -131,7 +142,8 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
 
     Args:
         space: The schedules.
-        trial: A function that runs a schedule, and returns the cause of its failure or None. Its exceptions end the search.
+        trial: A function that runs a schedule, and returns the cause of its failure or None. Its
+            exceptions end the search.
         settings: The settings of the test.
         name: The name of the test in Hypothesis's example database.
 
@@ -151,7 +163,10 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
 
 
 def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
-    """Cover the visits. Continue for some trials after a failure, because there may be a second cause."""
+    """Cover the visits.
+
+    Continue for some trials after a failure, because there may be a second cause.
+    """
     kinds = len({probe.fault._origin for probe in space.probes if probe.is_open})
     end: float = math.inf
     for number, schedule in enumerate(space.sweep(settings.max_trials * (6 if kinds == 1 else 4) // 10), 1):
@@ -169,8 +184,8 @@ def _fails(memory: _Memory, cause: Cause, schedule: Schedule) -> bool:
 def _by_the_seed_alone() -> Iterator[None]:
     """Keep Hypothesis from drawing constants that it finds in the imported modules.
 
-    They help to find bugs in parsers. But with them, the same seed would try different schedules in an xdist worker,
-    or with one test selected.
+    They help to find bugs in parsers. But with them, the same seed would try different schedules in
+    an xdist worker, or with one test selected.
     """
     provider: Any = None
     with contextlib.suppress(ImportError):  # older releases do not have it

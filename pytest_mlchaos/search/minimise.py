@@ -1,4 +1,5 @@
-"""Shrink the visits of a failing schedule: fewer strikes, each at the earliest visit that still fails."""
+"""Shrink the visits of a failing schedule: fewer strikes, each at the earliest visit that still
+fails."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ Move = Callable[[Schedule], Iterator[Schedule]]
 
 
 def minimise(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    """Return the smallest schedule that still fails: no strike can be left out, or moved to an earlier visit.
+    """Return the smallest schedule that still fails: no strike can be left out, or moved to an
+    earlier visit.
 
-    Hypothesis shrinks numbers one by one. Here, strikes also move together, and each visit is found by binary search.
+    Hypothesis shrinks numbers one by one. Here, strikes also move together, and each visit is found
+    by binary search.
 
     Args:
         schedule: A failing schedule.
@@ -71,7 +74,8 @@ def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
 def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     """Replace several strikes by one with different parameters.
 
-    Two strikes at harmless operators may fail together, and one strike at a harmful operator may fail alone.
+    Two strikes at harmless operators may fail together, and one strike at a harmful operator may
+    fail alone.
     """
     strikes = list(_strikes(schedule, space))
     kinds = {type(fault) for fault, _ in strikes}
@@ -119,7 +123,10 @@ def _earlier_variants(schedule: Schedule, space: Space, fails: Callable[[Schedul
 
 
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """Return the smallest number from ``low`` on for which ``holds`` is true, by binary search. It must be true for ``high``."""
+    """Return the smallest number from ``low`` on for which ``holds`` is true, by binary search.
+
+    It must be true for ``high``.
+    """
     while low < high:
         middle = (low + high) // 2
         if holds(middle):

@@ -23,11 +23,13 @@ MAX_PARAMETER_VALUES = 24
 PRIMES = (2, 3, 5, 7)
 GOLDEN_RATIO = 0.6180339887498949
 NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
-"""The position of a strike: anywhere (None), or this many visits after the strike before it, to find faults that meet."""
+"""The position of a strike: anywhere (None), or this many visits after the strike before it, to
+find faults that meet."""
 
 
 def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
-    """Return a fault for each combination of its ``chaos.one_of`` parameters and of the positions that were not ``given``.
+    """Return a fault for each combination of its ``chaos.one_of`` parameters and of the
+    positions that were not ``given``.
 
     These parameters may also select the site. The likeliest combinations come first.
     """
@@ -73,7 +75,8 @@ def _check_site(fault: Fault) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """The results of the trial without faults for one variant: its possible visits, and the ranges of its parameters."""
+    """The results of the trial without faults for one variant: its possible visits, and the
+    ranges of its parameters."""
 
     fault: Fault
     given: frozenset[str]
@@ -96,12 +99,16 @@ class Probe:
         return tuple(name for name in self.fault.searchable if name not in self.given)
 
     def at_turn(self, turn: int) -> dict[str, Any]:
-        """Return the values of the searched parameters for one step of a sweep, far from those of earlier steps."""
+        """Return the values of the searched parameters for one step of a sweep, far from those
+        of earlier steps."""
         reaches = {name: self.measures.get(name, 0) for name in self.searched}
         return {name: int(turn * GOLDEN_RATIO % 1 * reach) for name, reach in reaches.items() if reach > 1}
 
     def combinations(self, limit: int) -> list[dict[str, Any]]:
-        """Return all combinations of the searched parameters. Return none if there are more than ``limit``."""
+        """Return all combinations of the searched parameters.
+
+        Return none if there are more than ``limit``.
+        """
         reaches = {name: self.measures.get(name, 0) for name in self.searched}
         if not reaches or not 1 < math.prod(max(1, reach) for reach in reaches.values()) <= limit:
             return []
@@ -121,14 +128,16 @@ class Probe:
 
 
 RawStrike = tuple[int, dict[str, Any], int, int | None]
-"""The index of the probe, the drawn parameters, the index of the visit, and the distance to the strike before (``NEAR``)."""
+"""The index of the probe, the drawn parameters, the index of the visit, and the distance to the
+strike before (``NEAR``)."""
 Strike = tuple[int, Fault, int]
 """The index of the probe, the fault with its parameters, and the index of the visit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """All schedules of up to ``max_faults`` chosen strikes, together with the faults that always strike."""
+    """All schedules of up to ``max_faults`` chosen strikes, together with the faults that always
+    strike."""
 
     probes: Sequence[Probe]
     max_faults: int
@@ -157,10 +166,11 @@ class Space:
     def sweep(self, limit: int) -> Iterator[Schedule]:
         """Yield up to ``limit`` schedules that cover the visits evenly, before random ones.
 
-        One declared fault: each schedule has one strike, if this covers all visits, with all values of few searched parameters. If not, it
-        has as many strikes as possible, far apart. The variants of the fault take turns, the likelier ones more often.
-        Several declared faults: each schedule has strikes of several of them, so that pairs of visits are covered too. The searched
-        parameters change from step to step.
+        One declared fault: each schedule has one strike, if this covers all visits, with all values
+        of few searched parameters. If not, it has as many strikes as possible, far apart. The
+        variants of the fault take turns, the likelier ones more often. Several declared faults:
+        each schedule has strikes of several of them, so that pairs of visits are covered too. The
+        searched parameters change from step to step.
         """
         kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
         if len(kinds) < len(self.probes):
@@ -172,7 +182,8 @@ class Space:
             yield from self._sweep_together(declared, limit)
 
     def _by_declaration(self, kinds: Iterable[int]) -> list[list[int]]:
-        """Return the indices of the probes, grouped by the declaration that they are variants of."""
+        """Return the indices of the probes, grouped by the declaration that they are variants
+        of."""
         declared: dict[object, list[int]] = {}
         for which in kinds:
             origin = self.probes[which].fault._origin
@@ -180,7 +191,10 @@ class Space:
         return list(declared.values())
 
     def _sweep_one(self, kinds: Sequence[int], limit: int) -> Iterator[Schedule]:
-        """Yield schedules of one declaration's variants. The likeliest gets each second position, the next each third, and so on."""
+        """Yield schedules of one declaration's variants.
+
+        The likeliest gets each second position, the next each third, and so on.
+        """
         total = sum(len(self.probes[which].visits) for which in kinds)
         sweeps = [
             [((turn + 1) * (rank + 2), rank, schedule) for turn, schedule in enumerate(self._sweep_variant(which, total, limit))]
@@ -210,7 +224,8 @@ class Space:
     def _sweep_together(self, declared: Sequence[Sequence[int]], limit: int) -> Iterator[Schedule]:
         """Yield schedules with as many strikes as possible, of the declared faults in turn.
 
-        In each third schedule, all strikes are at the same relative position, because bugs hide where faults meet.
+        In each third schedule, all strikes are at the same relative position, because bugs hide
+        where faults meet.
         """
         for turn in range(limit):
             strikes: list[Strike] = []
@@ -226,7 +241,8 @@ class Space:
     def _strikes(self) -> SearchStrategy[list[RawStrike]]:
         """Return a strategy for strikes.
 
-        Most schedules contain as many kinds of faults as possible, because bugs hide where faults meet.
+        Most schedules contain as many kinds of faults as possible, because bugs hide where faults
+        meet.
         """
         import hypothesis.strategies as st
 
@@ -255,7 +271,10 @@ class Space:
         )
 
     def _placed(self, raw: list[RawStrike]) -> list[Strike]:
-        """Return strikes with their visits. A strike near the one before it gets the same relative position."""
+        """Return strikes with their visits.
+
+        A strike near the one before it gets the same relative position.
+        """
         strikes: list[Strike] = []
         share = 0.0
         for which, parameters, place, near in raw:
@@ -320,7 +339,8 @@ class Space:
                         yield dataclasses.replace(fault, **keywords)
 
     def simpler_variants(self, fault: Fault) -> Iterator[Fault]:
-        """Yield the fault with the parameters of earlier alternatives, at the same visits of the same site."""
+        """Yield the fault with the parameters of earlier alternatives, at the same visits of the
+        same site."""
         for probe in self.probes:
             if probe.fault._origin == fault._origin and probe.fault.key == fault.key:
                 other = dataclasses.replace(probe.fault, at=fault.at, p=fault.p, where=fault.where)
@@ -330,7 +350,10 @@ class Space:
                     yield other
 
     def open_visits(self, fault: Fault) -> tuple[int, ...]:
-        """Return the visits at which a chosen fault could strike. Return none for a fault whose visits are fixed."""
+        """Return the visits at which a chosen fault could strike.
+
+        Return none for a fault whose visits are fixed.
+        """
         for probe in self.probes:
             if self._comes_from(fault, probe):
                 return probe.visits
@@ -361,14 +384,18 @@ def _without_explored(fault: Fault) -> Fault:
 
 
 def _spread(count: int) -> Iterator[int]:
-    """Yield the numbers below ``count``, each far from the earlier ones: at 0, 1/2, 1/4, 3/4, 1/8, … (van der Corput)."""
+    """Yield the numbers below ``count``, each far from the earlier ones: at 0, 1/2, 1/4, 3/4,
+    1/8, … (van der Corput)."""
     size = 1 << max(1, (count - 1).bit_length())
     places = (int(_radical_inverse(number, 2) * size) for number in range(size))
     return (place for place in places if place < count)
 
 
 def _radical_inverse(number: int, base: int) -> float:
-    """Return a number with its digits reversed, as a fraction. These points fill 0 to 1 evenly, and two bases fill the square (Halton)."""
+    """Return a number with its digits reversed, as a fraction.
+
+    These points fill 0 to 1 evenly, and two bases fill the square (Halton).
+    """
     share, digit = 0.0, 1.0
     while number:
         number, rest = divmod(number, base)

@@ -1,4 +1,7 @@
-"""Make visits happen. Each file registers its sites, and imports its library only when it arms them."""
+"""Make visits happen.
+
+Each file registers its sites, and imports its library only when it arms them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Delay functions that are not coroutine functions but return something to await, or to enter with ``async with``."""
+"""Delay functions that are not coroutine functions but return something to await, or to enter
+with ``async with``."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ __all__ = ["DelayedItems", "call_in_loop", "in_event_loop"]
 
 
 def in_event_loop() -> bool:
-    """Return True if an event loop runs in this thread. A blocking delay would stop all its tasks."""
+    """Return True if an event loop runs in this thread.
+
+    A blocking delay would stop all its tasks.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -25,8 +29,9 @@ def in_event_loop() -> bool:
 def call_in_loop(function: Callable[..., Any], gate: Gate) -> Any:
     """Call a function in an event loop, under a fault.
 
-    If it returns an awaitable, as methods of many clients do, the delay or the error happens when this is awaited. Only the call shows
-    if it does. So for a function that blocks, the delay comes after the call.
+    If it returns an awaitable, as methods of many clients do, the delay or the error happens when
+    this is awaited. Only the call shows if it does. So for a function that blocks, the delay comes
+    after the call.
     """
     with contextlib.ExitStack() as closing:
         closing.push(gate)

@@ -59,7 +59,10 @@ def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], 
 
 
 def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]) -> Any:
-    """Return ``function`` with a visit before it. Coroutine functions and generator functions keep their kind."""
+    """Return ``function`` with a visit before it.
+
+    Coroutine functions and generator functions keep their kind.
+    """
     attributes = {"target": key[1], "parameters": positional(function)}
 
     def begin(args: Any, kwargs: Any) -> Any:
@@ -120,7 +123,10 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
 
 
 def positional(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of the positional parameters, in order. Return none for a function without a signature."""
+    """Return the names of the positional parameters, in order.
+
+    Return none for a function without a signature.
+    """
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -194,7 +200,7 @@ def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callabl
     if isinstance(held, (staticmethod, classmethod)):
         return owner, name, type(held), held.__func__
     if not callable(found):
-        raise TargetNotFound(f"target {target!r} is not callable, got {format_value(found)}")
+        raise TargetNotFound(f"target {target!r} must be callable, got {format_value(found)}")
     if inspect.isclass(owner) and owner.__module__ == builtins.__name__:
         raise TargetNotFound(f"target {target!r} belongs to a built-in type, which cannot be patched. Wrap it with mlchaos.call(...)")
     return owner, name, None, held if inspect.isclass(owner) and callable(held) else found

@@ -1,4 +1,5 @@
-"""Define ``data.batch``: each batch that a DataLoader (with its workers) or a wrapped iterable gives to the loop."""
+"""Define ``data.batch``: each batch that a DataLoader (with its workers) or a wrapped iterable
+gives to the loop."""
 
 from __future__ import annotations
 
@@ -42,8 +43,9 @@ def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
 def _hear_of_deaths(controller: Controller, patches: Patches) -> None:
     """Let each simulated process detect the deaths of its workers, as a new process does.
 
-    torch sets its handler of SIGCHLD only once. If the program restores the previous handler, as trainers do at their end, torch does not
-    notice. The next test in this process would detect a death late or never.
+    torch sets its handler of SIGCHLD only once. If the program restores the previous handler, as
+    trainers do at their end, torch does not notice. The next test in this process would detect a
+    death late or never.
     """
     from torch.utils.data._utils import signal_handling
 
@@ -92,14 +94,15 @@ def watch_batches(
     on_epoch: Callable[[], object] = lambda: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
-    """Call ``on_batch`` with each batch of a DataLoader's iterators, and return its result instead.
+    """Call ``on_batch`` with each batch of a DataLoader's iterators, and return its result
+    instead.
 
     Args:
         patches: The patches of the trial or run.
         on_batch: A function that returns the new batch.
         on_epoch: A function that is called before an iterator is made.
-        on_seeded: A function that is called when an iterator has drawn its seed. Its argument is True if the iterator has workers,
-            which are the only users of the seed.
+        on_seeded: A function that is called when an iterator has drawn its seed. Its argument is
+            True if the iterator has workers, which are the only users of the seed.
     """
     _wrap_iterators(patches, lambda iterator, original: on_batch(original(iterator)), on_epoch, on_seeded)
 
@@ -110,9 +113,11 @@ def _wrap_iterators(
     on_epoch: Callable[[], object] = lambda: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
-    """Call ``on_next(iterator, its own __next__)`` for each batch that is requested, and return its result.
+    """Call ``on_next(iterator, its own __next__)`` for each batch that is requested, and return
+    its result.
 
-    This patches ``__next__`` of all classes of DataLoader iterators, also of those that are defined later.
+    This patches ``__next__`` of all classes of DataLoader iterators, also of those that are defined
+    later.
     """
     from torch.utils.data import dataloader
 
@@ -121,7 +126,10 @@ def _wrap_iterators(
     wrapped: set[type] = set()
 
     def wrap(cls: type) -> None:
-        """Wrap the class's own ``__next__``. If it calls that of its parent, this makes one visit, not two."""
+        """Wrap the class's own ``__next__``.
+
+        If it calls that of its parent, this makes one visit, not two.
+        """
         wrapped.add(cls)
         original = cls.__dict__.get("__next__")
         if original is None:
@@ -160,7 +168,10 @@ def _wrap_iterators(
 
 
 class _Outer(Source):
-    """The source for an iterable that may be, or contain, a DataLoader. That makes the visit itself."""
+    """The source for an iterable that may be, or contain, a DataLoader.
+
+    That makes the visit itself.
+    """
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         super().__init__(SITE, iterator.__next__)
@@ -176,8 +187,9 @@ class _Outer(Source):
 class Batches(Generic[T]):
     """An iterable whose items pass ``data.batch``: ``for batch in mlchaos.batches(loader)``.
 
-    Use it for loaders that are not a torch DataLoader. You can iterate over it as often as over the wrapped object. Outside of a trial it
-    does nothing. All else (``len``, attributes) is passed to the wrapped object.
+    Use it for loaders that are not a torch DataLoader. You can iterate over it as often as over the
+    wrapped object. Outside of a trial it does nothing. All else (``len``, attributes) is passed to
+    the wrapped object.
     """
 
     def __init__(self, iterable: Iterable[T]) -> None:

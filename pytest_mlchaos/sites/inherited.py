@@ -10,10 +10,13 @@ __all__ = ["Inherited"]
 
 
 class Inherited:
-    """A descriptor for a method that a class inherits. It wraps the method that its instances would find.
+    """A descriptor for a method that a class inherits.
 
-    A subclass may have a second base that defines the method. So like ``super()``, it searches the classes that follow in the order of
-    the instance's own class. An instance may also hold a function under that name, as in clients that make methods when they are created.
+    It wraps the method that its instances would find.
+
+    A subclass may have a second base that defines the method. So like ``super()``, it searches the
+    classes that follow in the order of the instance's own class. An instance may also hold a
+    function under that name, as in clients that make methods when they are created.
     """
 
     def __init__(self, owner: type, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
@@ -38,7 +41,10 @@ class Inherited:
         return self._made(found)
 
     def _own(self, instance: Any) -> Any:
-        """Return the attributes that an instance holds itself. Python looks up special methods only in the class."""
+        """Return the attributes that an instance holds itself.
+
+        Python looks up special methods only in the class.
+        """
         return () if self._name.startswith("__") else getattr(instance, "__dict__", ())
 
     def __set__(self, instance: Any, value: Any) -> None:

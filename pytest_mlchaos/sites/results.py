@@ -33,8 +33,8 @@ def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
 def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) -> Any:
     """Return ``function`` with a visit after it. For a generator, each item is a visit.
 
-    Coroutine functions and generator functions keep their kind. A generator is also a stream, whose items can be dropped and reordered.
-    An async generator is not a stream.
+    Coroutine functions and generator functions keep their kind. A generator is also a stream, whose
+    items can be dropped and reordered. An async generator is not a stream.
     """
     attributes = {"target": key[1]} if isinstance(key, tuple) else {}
 

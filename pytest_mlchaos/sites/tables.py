@@ -1,4 +1,5 @@
-"""Define ``data.table``: each table that pandas, pyarrow, polars or NumPy has read, or that is an argument of a pipeline."""
+"""Define ``data.table``: each table that pandas, pyarrow, polars or NumPy has read, or that is
+an argument of a pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ MODULES = (
     "pyarrow.orc",
     "pyarrow.ipc",
 )
-"""The modules whose public functions ``read_…`` make visits if they return a table. Readers from ``open_csv`` do so too."""
+"""The modules whose public functions ``read_…`` make visits if they return a table.
+
+Readers from ``open_csv`` do so too.
+"""
 NUMPY_READERS: dict[str, Callable[[Any], bool]] = {"loadtxt": is_table, "genfromtxt": is_table, "load": has_fields}
 """The readers of NumPy. The result of ``numpy.load`` counts as a table only if it has fields."""
 FILES = {
@@ -87,7 +91,10 @@ def _wrap_scans(module: str, patches: Patches, passing: _Passing) -> None:
 
 
 class _Passing:
-    """Makes visits of the results of readers. Readers call each other, so only the outermost call counts."""
+    """Makes visits of the results of readers.
+
+    Readers call each other, so only the outermost call counts.
+    """
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
@@ -103,7 +110,8 @@ class _Passing:
         return read
 
     def scan(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
-        """Return a lazy reader with a visit of its whole table, because polars plans a query from the columns that exist."""
+        """Return a lazy reader with a visit of its whole table, because polars plans a query
+        from the columns that exist."""
 
         @functools.wraps(original)
         def scan(*args: Any, **kwargs: Any) -> Any:
@@ -133,7 +141,8 @@ class _Passing:
     def passed(self, found: Any, counts: Callable[[Any], bool], name: str) -> Any:
         """Pass a result through its visits.
 
-        It may be a table, a list or dict of tables (sheets of a workbook, tables of a page), or an iterator of tables.
+        It may be a table, a list or dict of tables (sheets of a workbook, tables of a page), or an
+        iterator of tables.
         """
         if counts(found):
             return self._visited(found, name)

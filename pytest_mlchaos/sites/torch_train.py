@@ -1,4 +1,5 @@
-"""Define the sites of torch training loops: ``train.forward``, ``train.backward`` and ``train.step``.
+"""Define the sites of torch training loops: ``train.forward``, ``train.backward`` and
+``train.step``.
 
 User code does not change.
 """
@@ -57,7 +58,10 @@ def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
 
 
 class Trained:
-    """The models and optimizers of a run. A call copies the parameters of the optimizers that took a step."""
+    """The models and optimizers of a run.
+
+    A call copies the parameters of the optimizers that took a step.
+    """
 
     def __init__(self) -> None:
         self.models = Models()
@@ -82,7 +86,8 @@ def trained_parameters(trained: Trained | None = None, forwarded: Callable[[Any,
 
     Args:
         trained: The record to extend, or None for a new one.
-        forwarded: A function that is called with the module and its arguments after each forward pass.
+        forwarded: A function that is called with the module and its arguments after each forward
+            pass.
     """
     found = Trained() if trained is None else trained
 
@@ -105,7 +110,8 @@ def trained_parameters(trained: Trained | None = None, forwarded: Callable[[Any,
 def close_with(frame: FrameType, gate: Gate) -> None:
     """Close ``gate`` when ``frame``, the running ``Optimizer.step``, returns.
 
-    If a step raises, torch calls no hook. So a profile function watches the frame for this one step.
+    If a step raises, torch calls no hook. So a profile function watches the frame for this one
+    step.
     """
     if gate.visit.stack is None or not gate.visit.records_itself:
         gate.close()
@@ -129,9 +135,10 @@ def close_with(frame: FrameType, gate: Gate) -> None:
 def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     """Make a visit of each backward pass that Python code starts.
 
-    ``Tensor.backward``, ``torch.autograd.backward`` and ``torch.autograd.grad`` call the engine by this one name, under each name by which
-    they were imported. A backward pass inside a different one (activation checkpointing) does not count. Module hooks would insert nodes
-    into the user's graph.
+    ``Tensor.backward``, ``torch.autograd.backward`` and ``torch.autograd.grad`` call the engine by
+    this one name, under each name by which they were imported. A backward pass inside a different
+    one (activation checkpointing) does not count. Module hooks would insert nodes into the user's
+    graph.
     """
     import torch
 
@@ -153,7 +160,8 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("train.forward", "A forward pass of a model in training. Payload: the model.", needs="torch")
 def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
-    """Make a visit of each outermost call of a module in training mode with parameters, while gradients are recorded."""
+    """Make a visit of each outermost call of a module in training mode with parameters, while
+    gradients are recorded."""
     import torch
 
     recording = torch.is_grad_enabled
@@ -162,7 +170,8 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("model.forward", "A call of a model, in training or not. Payload: the model.", needs="torch")
 def arm_any_forward(controller: Controller, patches: Patches, key: Key) -> None:
-    """Make a visit of each outermost call of a module with parameters: in training, evaluation or serving."""
+    """Make a visit of each outermost call of a module with parameters: in training, evaluation
+    or serving."""
     wrap_forward(patches, lambda module: True, lambda module: controller.begin("model.forward", module))
 
 
@@ -176,8 +185,9 @@ def wrap_forward(
 ) -> None:
     """Make a visit of each outermost call of a module with parameters.
 
-    torch's global forward hooks would be slower: they take the call of each submodule off its fast path (some 3 % of a small model's
-    step, against well under 1 % for this wrapper). They also do not learn how a call ends.
+    torch's global forward hooks would be slower: they take the call of each submodule off its fast
+    path (some 3 % of a small model's step, against well under 1 % for this wrapper). They also do
+    not learn how a call ends.
 
     Args:
         patches: The patches of the trial.
@@ -195,7 +205,10 @@ def wrap_forward(
     thread = threading.get_ident
 
     def is_model(module: Any) -> bool:
-        """Return True if a module has parameters (or ``buffers``). Cached, because this is called at each step."""
+        """Return True if a module has parameters (or ``buffers``).
+
+        Cached, because this is called at each step.
+        """
         known = models.get(id(module))
         if known is not None and known() is module:
             return True

@@ -1,7 +1,9 @@
-"""Define ``storage`` and ``storage.open/read/write/rename/remove``, with the common parts of all ways to reach a file.
+"""Define ``storage`` and ``storage.open/read/write/rename/remove``, with the common parts of all
+ways to reach a file.
 
-Each mechanism (local files, tensors, fsspec) has its own module. It turns an operation into a ``WatchedFile`` and a name, and asks the
-trial's ``Storage`` to begin it. Operations inside an operation do not count again.
+Each mechanism (local files, tensors, fsspec) has its own module. It turns an operation into a
+``WatchedFile`` and a name, and asks the trial's ``Storage`` to begin it. Operations inside an
+operation do not count again.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ _FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|p
 
 
 def mechanism(install: Mechanism) -> Mechanism:
-    """Register ``install(storage, patches)``, which is called once in each trial that watches storage."""
+    """Register ``install(storage, patches)``, which is called once in each trial that watches
+    storage."""
     MECHANISMS.append(install)
     return install
 
@@ -69,7 +72,8 @@ def active() -> Storage | None:
 
 
 class WatchedFile:
-    """A file, or the two files of a rename, with the names that patterns match and the keys of its operations.
+    """A file, or the two files of a rename, with the names that patterns match and the keys of
+    its operations.
 
     An absolute pattern also matches the names in ``absolute``.
     """
@@ -95,7 +99,8 @@ class WatchedFile:
         self._keys: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
 
     def visits_of(self, op: str) -> tuple[tuple[Key, ...], Operation, Mapping[str, Any]]:
-        """Return the keys that an operation passes, with the payload and the attributes of its visits."""
+        """Return the keys that an operation passes, with the payload and the attributes of its
+        visits."""
         found = self._keys.get(op)
         if found is None:
             keys = tuple(key for key, matches in self._storage.keys[op] if self._is_meant(key, matches))
@@ -123,7 +128,10 @@ class WatchedFile:
         return WatchedFile(self._storage, other.path, names, own=self.own or other.own, source=self.path, absolute=absolute)
 
     def together(self, others: Sequence[WatchedFile]) -> WatchedFile:
-        """Return one watched file for several files of one operation. It is shown as the first, and matched by each."""
+        """Return one watched file for several files of one operation.
+
+        It is shown as the first, and matched by each.
+        """
         if not others:
             return self
         names = tuple(name for watched_file in (self, *others) for name in watched_file._names)
@@ -134,7 +142,8 @@ class WatchedFile:
 
 
 class Passage:
-    """The gates of one operation: ``with passage: passage.wait(); operation()``, then ``transferred``."""
+    """The gates of one operation: ``with passage: passage.wait(); operation()``, then
+    ``transferred``."""
 
     __slots__ = ("_clock", "_gates", "_stack", "operation")
 
@@ -219,7 +228,8 @@ class Storage:
         patches.on_undo(crashes.close)
 
     def _die(self) -> None:
-        """Lose the buffers of a dead process: files that were opened before this moment write nothing any more."""
+        """Lose the buffers of a dead process: files that were opened before this moment write
+        nothing any more."""
         self.life += 1
 
     def begin(self, op: str, watched_file: WatchedFile) -> Passage | None:
@@ -266,7 +276,8 @@ class Storage:
                 if own is None and relative == last and not path.startswith(f"{Path.cwd().as_posix()}/"):
                     found = WatchedFile(self, relative, (path, last), own=False)
                 else:
-                    # The directories above belong to pytest or to the project. A pattern such as "*cache*" must not match their names.
+                    # The directories above belong to pytest or to the project. A pattern such as
+                    # "*cache*" must not match their names.
                     found = WatchedFile(self, relative, (relative, f"./{relative}", last), own=own is not None, absolute=(path,))
             self._remember(path, found)
         if given != path and os.path.isabs(given):
@@ -314,7 +325,10 @@ class Storage:
 
 
 def begin(op: str, watched_file: WatchedFile | None) -> Passage | None:
-    """Start an operation if storage is watched and this is not part of a different one. Return None if no fault is due."""
+    """Start an operation if storage is watched and this is not part of a different one.
+
+    Return None if no fault is due.
+    """
     storage = active()
     return None if storage is None or watched_file is None or inside() else storage.begin(op, watched_file)
 
@@ -324,7 +338,8 @@ def _is_absolute(pattern: str) -> bool:
 
 
 def _relative(path: str, own: str | None) -> str:
-    """Return a path as reports show it: relative to the test's own directory, or to the working directory, or its last part."""
+    """Return a path as reports show it: relative to the test's own directory, or to the working
+    directory, or its last part."""
     if own is not None:
         below = path[len(own) :]
         return below.partition("/")[2] or below  # the first part is the directory that pytest numbers
@@ -334,6 +349,7 @@ def _relative(path: str, own: str | None) -> str:
 
 @functools.cache
 def _interpreter() -> tuple[str, ...]:
-    """Return the folders of the interpreter, of installed packages and of this package, which no fault touches."""
+    """Return the folders of the interpreter, of installed packages and of this package, which no
+    fault touches."""
     roots = {*INTERPRETER, sys.prefix, sys.base_prefix, PACKAGE}
     return tuple(f"{Path(root).as_posix()}/" for root in roots if root != "/")

@@ -1,4 +1,5 @@
-"""Watch clients that look like a filesystem but are not fsspec's, for ``mlchaos.filesystem(fs)``."""
+"""Watch clients that look like a filesystem but are not fsspec's, for
+``mlchaos.filesystem(fs)``."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ __all__ = ["FileProxy"]
 class FileProxy(Proxy):
     """A proxy for any file object. Each read and write is a visit.
 
-    A fault may set an end, after which nothing can be read. ``watched_file`` must not hold the filesystem, because the file would keep it
-    alive: some filesystems write their index when they are freed.
+    A fault may set an end, after which nothing can be read. ``watched_file`` must not hold the
+    filesystem, because the file would keep it alive: some filesystems write their index when they
+    are freed.
     """
 
     __slots__ = ("_mlchaos_end", "_mlchaos_file")

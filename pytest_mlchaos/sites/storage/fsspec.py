@@ -1,8 +1,9 @@
-"""Watch all fsspec filesystems: the methods of each class that reach the storage, and the requests of buffered files.
+"""Watch all fsspec filesystems: the methods of each class that reach the storage, and the
+requests of buffered files.
 
-A method is wrapped where a class defines it, once per process. Filesystems keep bound methods as long as they live, so a wrapper looks
-up the active storage at each call. Local filesystems are left to the hooks of local files. Filesystems that only change paths are left
-to the one that they wrap.
+A method is wrapped where a class defines it, once per process. Filesystems keep bound methods as
+long as they live, so a wrapper looks up the active storage at each call. Local filesystems are left
+to the hooks of local files. Filesystems that only change paths are left to the one that they wrap.
 """
 
 from __future__ import annotations
@@ -38,13 +39,20 @@ METHODS = {
     "mv": "rename",
     "mv_file": "rename",
 }
-"""The methods of a filesystem (coroutines have an underscore in front). ``cat``, ``get``, ``copy`` and others call these."""
+"""The methods of a filesystem (coroutines have an underscore in front).
+
+``cat``, ``get``, ``copy`` and others call these.
+"""
 REQUESTS = {"_fetch_range": "read", "_upload_chunk": "write", "commit": "write", "read": "read"}
-"""The methods of a buffered file. ``read`` counts only if it is a coroutine, which fetches by itself."""
+"""The methods of a buffered file.
+
+``read`` counts only if it is a coroutine, which fetches by itself.
+"""
 TWO_PATHS = {"cp_file", "mv", "mv_file"}
 COPIES = {"get_file", "put_file"}
 WRAPPER = "_mlchaos_wrapper"
-"""The attribute in which a function keeps its wrapper, so that the wrapper lives as long as the class."""
+"""The attribute in which a function keeps its wrapper, so that the wrapper lives as long as the
+class."""
 _transparent: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
 
@@ -92,7 +100,8 @@ def _asynchronous(patches: Patches) -> None:
 
 
 def _is_transparent(cls: type) -> bool:
-    """Return True if a filesystem passes everything to local files, or to a different filesystem."""
+    """Return True if a filesystem passes everything to local files, or to a different
+    filesystem."""
     known = _transparent.get(cls)
     if known is None:
         names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}
@@ -107,13 +116,19 @@ def _wrap_filesystem(cls: type, patches: Patches) -> None:
 
 
 def _wrap_file(cls: Any, patches: Patches) -> None:
-    """Wrap the requests of a class of buffered files. In the base classes, ``read`` only takes fetched data."""
+    """Wrap the requests of a class of buffered files.
+
+    In the base classes, ``read`` only takes fetched data.
+    """
     own_read = inspect.iscoroutinefunction(vars(cls).get("read")) and cls.__module__ != "fsspec.asyn"
     _wrap_methods(cls, [name for name in REQUESTS if own_read or name != "read"], _request, patches)
 
 
 def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], patches: Patches) -> None:
-    """Wrap the functions that the class itself defines. A wrapper is made once, and serves all trials."""
+    """Wrap the functions that the class itself defines.
+
+    A wrapper is made once, and serves all trials.
+    """
     for name in names:
         function = vars(cls).get(name)
         if inspect.isfunction(function) and _wrapper_of(getattr(function, "__wrapped__", None)) is not function:
@@ -125,7 +140,10 @@ def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], p
 
 
 def _wrapper_of(function: Any) -> Any:
-    """Return the wrapper of a function. A copy of its attributes (by ``functools.wraps``) does not count."""
+    """Return the wrapper of a function.
+
+    A copy of its attributes (by ``functools.wraps``) does not count.
+    """
     known = getattr(function, "__dict__", {}).get(WRAPPER)
     return known if known is not None and known.__wrapped__ is function else None
 
@@ -193,7 +211,10 @@ def _method(function: Callable[..., Any], name: str) -> Any:
 
 
 def _request(function: Callable[..., Any], name: str) -> Any:
-    """Return the wrapper of a buffered file's request. If a fault has ended the file, nothing more can be fetched."""
+    """Return the wrapper of a buffered file's request.
+
+    If a fault has ended the file, nothing more can be fetched.
+    """
     op = REQUESTS[name]
 
     def watched_file(storage: Storage, file: Any, call: Call) -> WatchedFile | None:
@@ -287,9 +308,12 @@ def _remote(storage: Storage, fs: Any, path: Any) -> WatchedFile | None:
 
 
 def _proxy_of(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
-    """Return a file object whose reads and writes are visits. Those of buffered files are visits already.
+    """Return a file object whose reads and writes are visits.
 
-    It holds only the path, because a filesystem may be freed before its file, and then finishes an archive.
+    Those of buffered files are visits already.
+
+    It holds only the path, because a filesystem may be freed before its file, and then finishes an
+    archive.
     """
     buffered = getattr(sys.modules.get("fsspec.spec"), "AbstractBufferedFile", ())
     return (

@@ -1,4 +1,5 @@
-"""Watch local files at Python's level: ``open``, under each name, and the reads and writes of its files."""
+"""Watch local files at Python's level: ``open``, under each name, and the reads and writes of
+its files."""
 
 from __future__ import annotations
 
@@ -27,13 +28,16 @@ MODES = {"r", "w", "x", "a"}
 
 
 class CountedFileIO(io.FileIO):
-    """The raw file below a file from ``open``. Each of its reads and writes is a visit until its trial ends.
+    """The raw file below a file from ``open``.
 
-    If a fault fails an operation, the position stays as it was, as in the kernel. A write that took effect before its error moves it.
-    After an error, a buffer keeps its data, and writes it again, at the latest when it is closed. So a disk that was full is still full
-    then, and bytes that are in the file already count as written. Code that repeats a write itself writes twice.
-    A crash loses the content of buffers, for files that were opened in the attempt that it ended. Files that the test itself holds
-    survive (their ``life`` is None).
+    Each of its reads and writes is a visit until its trial ends.
+
+    If a fault fails an operation, the position stays as it was, as in the kernel. A write that took
+    effect before its error moves it. After an error, a buffer keeps its data, and writes it again,
+    at the latest when it is closed. So a disk that was full is still full then, and bytes that are
+    in the file already count as written. Code that repeats a write itself writes twice. A crash
+    loses the content of buffers, for files that were opened in the attempt that it ended. Files
+    that the test itself holds survive (their ``life`` is None).
     """
 
     storage: Storage
@@ -186,7 +190,8 @@ def _folder(parent: str) -> str:
 def _leave(folder: str) -> None:
     """Keep the folder of a trial. If it is empty, later trials use it.
 
-    Libraries make a directory once and use it as long as the process lives. pytest removes all of them later.
+    Libraries make a directory once and use it as long as the process lives. pytest removes all of
+    them later.
     """
     with within(INTERNAL_OPERATION), contextlib.suppress(OSError):
         if not os.listdir(folder):
@@ -194,7 +199,10 @@ def _leave(folder: str) -> None:
 
 
 def _through_file_objects(patches: Patches) -> None:
-    """Let NumPy read and write arrays by the methods of a watched file. It calls this function to decide."""
+    """Let NumPy read and write arrays by the methods of a watched file.
+
+    It calls this function to decide.
+    """
     import numpy.lib.format
 
     original: Any = numpy.lib.format.isfileobj
@@ -248,7 +256,10 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
-    """Return True if the arguments are valid. For invalid ones, the original raises the right error."""
+    """Return True if the arguments are valid.
+
+    For invalid ones, the original raises the right error.
+    """
     if not isinstance(mode, str) or not isinstance(buffering, int):
         return False
     kinds = set(mode)

@@ -1,4 +1,5 @@
-"""Watch low-level opens, renames and removals of local files, under each name by which the functions were imported."""
+"""Watch low-level opens, renames and removals of local files, under each name by which the
+functions were imported."""
 
 from __future__ import annotations
 

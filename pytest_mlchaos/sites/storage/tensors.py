@@ -1,4 +1,5 @@
-"""Watch files that C++ and Rust read and write: ``torch.save``, ``torch.load``, and safetensors' ``save_file`` and ``load_file``."""
+"""Watch files that C++ and Rust read and write: ``torch.save``, ``torch.load``, and safetensors'
+``save_file`` and ``load_file``."""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ def _wrap(original: Callable[..., Any], op: str, position: int, keyword: str) ->
 
 
 def _finish_open(file: Any, op: str) -> None:
-    """Do what the open has done before anything after it can fail: a file to be written is empty."""
+    """Do what the open has done before anything after it can fail: a file to be written is
+    empty."""
     if not _is_object(file):
         open(file, "rb" if op == "read" else "wb").close()
 
@@ -87,7 +89,8 @@ def _is_object(file: Any) -> bool:
 
 
 def _watched_file(storage: Storage, file: Any) -> WatchedFile | None:
-    """Return the watched file of a path, or of a real file that was opened before storage was watched.
+    """Return the watched file of a path, or of a real file that was opened before storage was
+    watched.
 
     Other file objects make their own visits.
     """
