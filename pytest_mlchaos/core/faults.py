@@ -307,9 +307,12 @@ class Fault:
         return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.searchable)
 
     def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:
-        """Return True if the visit of this number is due.
+        """Return True if the fault strikes at a visit. The decision depends only on the arguments.
 
-        Only the arguments decide. ``place`` distinguishes equal faults.
+        Args:
+            visit: The number of the visit.
+            seed: The seed of the schedule.
+            place: The index of the fault in the schedule, which distinguishes equal faults.
         """
         if self.p is not None:
             return derive_seed(seed, self.name, place, visit) < self.p * 2**64

@@ -141,8 +141,17 @@ def key_text(key: object, place: int, total: int, *, names: bool = False, noun: 
 
 
 def label_text(name: object, place: int, total: int, *, noun: str = "column") -> str:
-    """Return one of several names as reports show it, without quotes: ``income``, or
-    ``<str column 3 of 20>``."""
+    """Return one of several names as reports show it, without quotes.
+
+    Args:
+        name: The name, for example of a column.
+        place: Its position among the names, from 0.
+        total: The number of names.
+        noun: The word for the name in the text.
+
+    Returns:
+        The name (``income``), or ``<str column 3 of 20>`` if it is data.
+    """
     text = key_text(name, place, total, noun=noun)
     return text if text.startswith("<") else str(name)
 

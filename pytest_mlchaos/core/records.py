@@ -224,8 +224,15 @@ class WorldRecord:
 
 
 def too_many_ended(whose: str, attempts: int, limit: str) -> str:
-    """Explain that faults ended a process more often than it may restart, which says nothing
-    about the job."""
+    """Explain that faults ended a process more often than it may restart.
+
+    This says nothing about the job.
+
+    Args:
+        whose: The process in words.
+        attempts: The number of its attempts.
+        limit: The name of the parameter that limits the restarts.
+    """
     allowed = attempts - 1
     return (
         f"{whose} did not finish within {_count_text(allowed, 'restart')}: faults ended it {_count_text(attempts, 'time')}, and "

@@ -203,8 +203,17 @@ def _describe_expected(hint: Any) -> str:
 
 
 def check_fields(owner: str, instance: object, hints: typing.Mapping[str, Any], skip: Callable[[object], bool]) -> None:
-    """Raise ``BadArgument`` for a field that does not fit its annotation, unless ``skip``
-    accepts it."""
+    """Check the fields of an instance by their annotations.
+
+    Args:
+        owner: The name of the class, for the message.
+        instance: The instance.
+        hints: The annotations by field.
+        skip: A function that returns True for values to accept without a check.
+
+    Raises:
+        BadArgument: A field does not fit its annotation.
+    """
     for name, hint in hints.items():
         value = getattr(instance, name)
         if not skip(value) and not type_matches(value, hint):

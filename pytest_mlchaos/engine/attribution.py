@@ -97,7 +97,13 @@ def about() -> Mapping[str, Any]:
 
 
 def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
-    """Record a strike in its scope, or in all open scopes if it is part of none."""
+    """Record a strike in its scope, or in all open scopes if it is part of none.
+
+    Args:
+        strike: The strike.
+        ended: The time at which its effect ends, in seconds on the trial's clock.
+        key: The key by which the visits of its site are counted.
+    """
     here = _here()
     if here is not None:
         here.strikes.append(strike)

@@ -206,10 +206,16 @@ class Controller:
     def begin(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Gate | None:
         """Start an operation at a site.
 
-        Return None if no fault is due, else the gate to run the operation in.
-
         Call ``gate.wait()`` inside ``with gate`` before the operation. A coroutine awaits
-        ``gate.wait_async()``. The payload to go on with is ``gate.payload``.
+        ``gate.wait_async()``. The new payload is ``gate.payload``.
+
+        Args:
+            key: The key that the site was armed with.
+            payload: The object that passes, for example the arguments of a call.
+            attributes: More values by name, for a fault or a ``where=``.
+
+        Returns:
+            The gate to run the operation in, or None if no fault is due.
         """
         try:
             counter = self._counters[key]

@@ -20,7 +20,13 @@ _MARK = "_mlchaos_injected"
 
 
 def fault_error(fault: Fault, error: Exception, what: str) -> FaultError:
-    """Return the error for a fault whose own code raised an exception in ``what``."""
+    """Return the error for a fault with a bug in its code.
+
+    Args:
+        fault: The fault.
+        error: The exception that its code raised.
+        what: The part of the fault that raised it, for example ``"apply()"``.
+    """
     trace = _innermost(error)
     where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
     mistake = FaultError(

@@ -14,8 +14,14 @@ __all__ = ["when_imported"]
 
 
 def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> None:
-    """Run ``action`` now if the module is imported, else right after its first import in this
-    trial."""
+    """Run an action when a module is imported.
+
+    Args:
+        name: The name of the module.
+        patches: The patches of the trial, which remove the hook at the end.
+        action: A function that is called now if the module is imported, else right after its first
+            import in this trial.
+    """
     module = sys.modules.get(name)
     if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
         action()

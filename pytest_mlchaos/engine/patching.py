@@ -54,9 +54,12 @@ class Patches:
         self._undo.append(undo)
 
     def set(self, owner: Any, name: str, value: object) -> None:
-        """Set an attribute of a module or class.
+        """Set an attribute of a module or class, and undo that at the end.
 
-        Restore the old value, or delete the attribute, at the end.
+        Args:
+            owner: The module or class.
+            name: The name of the attribute.
+            value: The new value. At the end, the old value is restored, or the attribute is deleted.
         """
         before = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name, _ABSENT)
 
@@ -75,9 +78,12 @@ class Patches:
         self._made.append((owner, name, value, before))
 
     def wrap(self, owner: type, name: str, wrapper: Any) -> None:
-        """Replace a method by a wrapper whose ``__wrapped__`` is the method.
+        """Replace a method by a wrapper.
 
-        The class is not kept alive.
+        Args:
+            owner: The class that defines the method. It is not kept alive.
+            name: The name of the method.
+            wrapper: A function whose ``__wrapped__`` is the method.
         """
         held, ours = weakref.ref(owner), weakref.ref(wrapper)
 

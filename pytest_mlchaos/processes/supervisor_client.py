@@ -58,7 +58,16 @@ class SupervisorClient:
     def import_there(self, start: Start, files: SameFiles, modules: Collection[str]) -> bool:
         """Import modules in the supervisor, the user's in their order of import here.
 
-        Return False if it must not be used any more.
+        Args:
+            start: The state of this process.
+            files: The finder of the user's modules.
+            modules: The names of the modules.
+
+        Returns:
+            False if the supervisor must not be used any more.
+
+        Raises:
+            ConnectionError: The supervisor has ended.
         """
         names = [*(name for name in files.files if name in modules), *(name for name in modules if name not in files.files)]
         self.socket.sendall(WARM)

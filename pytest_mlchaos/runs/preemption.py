@@ -111,15 +111,27 @@ class Notice:
 
 
 def notice(controller: Controller, where: str, grace: float, signal: str) -> Notice:
-    """Record a signal to end that arrives now."""
+    """Record a signal to end that arrives now.
+
+    Args:
+        controller: The controller of the trial.
+        where: The site and the visit.
+        grace: The seconds between the signal and SIGKILL.
+        signal: The name of the signal.
+    """
     told = controller.preempted = Notice(controller, where, grace, controller.roots, signal)
     return told
 
 
 def raise_signal(controller: Controller, signum: int, site: str) -> None:
-    """Raise a signal.
+    """Raise a signal in this process.
 
     The exceptions of its handler count as injected, and the operation at ``site`` does not happen.
+
+    Args:
+        controller: The controller of the trial.
+        signum: The number of the signal.
+        site: The site at which it arrives.
     """
     controller.signalled = site
     try:

@@ -67,8 +67,14 @@ class WorkDirs:
 
     @classmethod
     def of(cls, subject: Any, args: tuple[Any, ...], scratch: Path, more: Iterable[Path] = ()) -> WorkDirs:
-        """Return the directories that a subject may work in: the working directory, those in its
-        arguments, and ``more``."""
+        """Return the directories that a subject may work in.
+
+        Args:
+            subject: The function, with the paths in its closure and attributes.
+            args: Its arguments, with the paths in them.
+            scratch: The temporary directory of this process.
+            more: Further directories. The working directory is always included.
+        """
         return cls([Path.cwd(), *more, *paths_in(subject, args)], scratch)
 
     @within(INTERNAL_OPERATION)

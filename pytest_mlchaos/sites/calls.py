@@ -35,7 +35,16 @@ def arm_call(controller: Controller, patches: Patches, key: Key) -> None:
 
 
 def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
-    """Replace a dotted target by a wrapper, under each name by which it was imported."""
+    """Replace a dotted target by a wrapper, under each name by which it was imported.
+
+    Args:
+        patches: The patches of the trial.
+        target: The target, for example ``"pkg.mod:function"``.
+        wrap: A function that returns the wrapper of a function.
+
+    Raises:
+        TargetNotFound: The target does not exist, or cannot be patched.
+    """
     owner, name, kind, function = resolve(target)
     by_reference(patches, function)
     if inspect.isclass(owner) and name != "__new__":
@@ -59,9 +68,14 @@ def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], 
 
 
 def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]) -> Any:
-    """Return ``function`` with a visit before it.
+    """Return a wrapper of a function that makes a visit before each call.
 
     Coroutine functions and generator functions keep their kind.
+
+    Args:
+        function: The function.
+        key: The key of its visits.
+        controller: A function that returns the controller at the time of a call, or None.
     """
     attributes = {"target": key[1], "parameters": positional(function)}
 

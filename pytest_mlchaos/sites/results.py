@@ -31,10 +31,16 @@ def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
 
 
 def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) -> Any:
-    """Return ``function`` with a visit after it. For a generator, each item is a visit.
+    """Return a wrapper of a function that makes a visit of each return value.
 
-    Coroutine functions and generator functions keep their kind. A generator is also a stream, whose
-    items can be dropped and reordered. An async generator is not a stream.
+    For a generator, each item is a visit. Coroutine functions and generator functions keep their kind.
+    A generator is also a stream, whose items can be dropped and reordered. An async generator is not a
+    stream.
+
+    Args:
+        function: The function.
+        key: The key of its visits.
+        controller: The controller of the trial.
     """
     attributes = {"target": key[1]} if isinstance(key, tuple) else {}
 
