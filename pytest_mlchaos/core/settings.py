@@ -91,13 +91,15 @@ class Settings:
     )
     isolation: str = _setting(
         "in-process",
-        "where mlchaos.run runs its subject: in-process, or process (each attempt is a fresh one)",
+        "where mlchaos.run runs its subject: in-process, or process (a fresh one for each attempt)",
         _choice("in-process", "process"),
         "WHERE",
     )
     timeout: float | None = _setting(60.0, "the time limit for one trial, or none", _duration, "TIME")
     budget: float | None = _setting(None, "the time limit for the search or exploration of one test, or none", _duration, "TIME")
-    allow_quiet: bool = _setting(False, "true: a declared fault may strike nothing; false: then the test fails", _truth, "BOOL", "true")
+    allow_quiet: bool = _setting(
+        False, "true: a declared fault need not strike. false: the test fails if one does not", _truth, "BOOL", "true"
+    )
 
     @classmethod
     def table(cls) -> dict[str, Setting]:

@@ -137,7 +137,7 @@ class Patches:
             self._replace(_compose(pairs))
 
     def sweep(self, *, thoroughly: bool = True) -> None:
-        """Undo patches once more that other code has set again. Call it after ``undo``.
+        """Undo patches that other code has set again. Call it after ``undo``.
 
         Code that patches in a test's body stores our replacement, and sets it again after our
         patches are gone.

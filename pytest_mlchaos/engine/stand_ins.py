@@ -20,7 +20,7 @@ class _Builtin:
 
     __slots__ = ("__dict__",)
 
-    # Isinstance uses it if the type itself does not fit.
+    # ``isinstance`` uses it if the type itself does not fit.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return types.BuiltinFunctionType
@@ -130,7 +130,7 @@ class Proxy:
     def __init__(self, of: Any) -> None:
         object.__setattr__(self, "_mlchaos", of)
 
-    # Isinstance uses it if the type itself does not fit.
+    # ``isinstance`` uses it if the type itself does not fit.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self._mlchaos)

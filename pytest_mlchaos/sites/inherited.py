@@ -75,7 +75,7 @@ class _Bound:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(self._method.__self__, *args, **kwargs)
 
-    # Isinstance uses it if the type itself does not fit.
+    # ``isinstance`` uses it if the type itself does not fit.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self._method)
