@@ -10,13 +10,14 @@ import hashlib
 import io
 import json
 import os
-import pickletools
 import shutil
 import sqlite3
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from .pickle_values import pickle_digest
 
 __all__ = ["endings"]
 
@@ -109,9 +110,9 @@ def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
         folders = {name.partition("/")[0] for name, _ in parts}  # torch names its only folder after the file
         for name, part in parts:
             yield (name.partition("/")[2] if len(folders) == 1 else name).encode()
-            yield _canonical_pickle(part, named) if part.startswith(b"\x80") else part
+            yield pickle_digest(part, named.told) if part.startswith(b"\x80") else part
     elif data.startswith(b"\x80"):
-        yield _canonical_pickle(data, named)
+        yield pickle_digest(data, named.told)
     elif data[:1] in (b"{", b"["):
         try:
             yield json.dumps(json.loads(data), sort_keys=True).encode()
@@ -119,44 +120,6 @@ def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
             yield data
     else:
         yield data
-
-
-def _canonical_pickle(data: bytes, named: _Named) -> bytes:
-    """Return a pickle's operations, with shared texts and numbers written out.
-
-    A round trip through pickle changes which of them are shared.
-    """
-    told: list[bytes] = []
-    shared: dict[object, bytes] = {}
-    last = b""
-    numbers: dict[object, int] = {}
-    try:
-        for op, argument, place in pickletools.genops(data):
-            name = op.name
-            if name in ("FRAME", "PROTO"):
-                continue
-            if name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
-                key = len(numbers) if name == "MEMOIZE" else argument
-                numbers[key] = len(numbers) - len(shared)
-                if last:
-                    shared[key] = last
-                continue
-            if name in ("GET", "BINGET", "LONG_BINGET"):
-                last = b""
-                told.append(shared.get(argument, b"get %d" % numbers.get(argument, -1)))
-                continue
-            if isinstance(argument, (str, bytes)) and name not in ("GLOBAL", "INST"):
-                file = named.told(argument) if isinstance(argument, str) else None
-                last = b"file " + file if file else (b"text " if isinstance(argument, str) else b"bytes ") + repr(argument).encode()
-                told.append(last)
-                continue
-            last = b""
-            told.append(f"{name} {argument!r}".encode())
-            if name == "STOP" and place is not None:
-                return b"\n".join(told) + data[place + 1 :]
-    except Exception:  # noqa: BLE001  # not a pickle after all, or a torn one
-        return data
-    return data
 
 
 def _rows(path: str) -> bytes:
