@@ -368,7 +368,7 @@ def test_a_gradient_scaler_meets_what_it_would_meet():
 @pytest.mark.parametrize(
     ("keywords", "make", "message"),
     [
-        ({"bit": 40}, lambda: Holder(torch.ones(2)), "there is no bit 40 in float32, which has bits 0 to 31 (t0: float32[2])"),
+        ({"bit": 40}, lambda: Holder(torch.ones(2)), "found no bit 40 in float32, which has bits 0 to 31 (t0: float32[2])"),
         ({"bit": 16}, lambda: Holder(torch.ones(2, dtype=torch.bfloat16)), "no bit 16 in bfloat16, which has bits 0 to 15"),
         ({}, lambda: Holder(torch.ones(2, dtype=torch.bool)), "no bits to flip in Holder: t0 holds bool, of which no bits are flipped"),
         ({}, lambda: Holder(torch.ones(2, dtype=torch.complex64)), "t0 holds complex64, of which no bits are flipped"),

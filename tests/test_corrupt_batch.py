@@ -186,7 +186,7 @@ def test_gradients_and_flags_survive():
             {"fields": "y"},
             "cannot change the field 'y' of the batch dict(x: float32[4, 3], y: int64[4]): it is not floating",
         ),
-        ({"x": x()}, {"fields": "z"}, "there is no field 'z' with numbers in the batch dict(x: float32[4, 3])"),
+        ({"x": x()}, {"fields": "z"}, "found no field 'z' with numbers in the batch dict(x: float32[4, 3])"),
         ("text", {}, "found no floating-point values in the batch str"),
         (torch.ones(0, 3), {"fields": None}, "found no floating-point values in the batch float32[0, 3]"),
         ({"x": torch.ones(3, 3).to_sparse()}, {"fields": "x"}, "it is a tensor of layout torch.sparse_coo"),

@@ -656,7 +656,7 @@ def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
     """Before anything is done to it."""
     nvml = FakeNvml(processes=[os.getpid(), 1234567])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not by this test"), cuda.guard_device():
+    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not only by this test"), cuda.guard_device():
         pytest.fail("it was used")
     assert nvml.open == 0
 

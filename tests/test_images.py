@@ -340,7 +340,7 @@ def test_only_what_looks_like_images_is_struck():
         ({"x": np.ones((0, 3, 16, 16))}, {"fields": "x", "layout": "NCHW"}, "it is empty"),
         ({"x": np.ones((2, 3, 16, 16), bool)}, {"fields": "x"}, "it has the dtype bool"),
         ({"x": np.ones((2, 3, 16, 16), int)}, {"fields": "x"}, "which of its values are black and white is not clear"),
-        ({"x": np.ones((2, 3, 16, 16))}, {"fields": "z"}, "there is no field 'z' with an array or a picture in the batch"),
+        ({"x": np.ones((2, 3, 16, 16))}, {"fields": "z"}, "found no field 'z' with an array or a picture in the batch"),
         (np.ones((2, 1, 16, 16)), {"kind": "saturate"}, "it is gray, and has no saturation"),
         (np.ones((2, 3, 16, 16)), {"kind": "brightness"}, "left batch, float64[2, 3, 16, 16], as it was"),
     ],

@@ -272,7 +272,7 @@ def test_the_parts_of_a_model_that_are_called_one_by_one_have_its_names():
 @pytest.mark.parametrize(
     ("name", "keywords", "call", "message"),
     [
-        ("stuck_neuron", {"layer": "0", "index": 9}, lambda: small()(X), "there is no unit 9 in the output of 0: float32[2, 4]"),
+        ("stuck_neuron", {"layer": "0", "index": 9}, lambda: small()(X), "found no unit 9 in the output of 0: float32[2, 4]"),
         ("stuck_neuron", {"layer": "encoder"}, lambda: small()(X), "no layer of Sequential is called 'encoder'; there are 0, 1, 2"),
         ("quantization_error", {"layer": "0.weigth"}, lambda: small()(X), "'0.weigth' (did you mean '0.weight'?)"),
         ("quantization_error", {}, lambda: nn.Sequential(Integers())(X), "found no floating-point weights in Sequential"),

@@ -317,9 +317,9 @@ def test_a_loader_without_such_a_worker_is_told(example):
         .run(fresh=True, failed=3)
     )
     outcome.has(
-        "PayloadMismatch: worker_death: there is no worker 0: the batch (Tensor) comes from a DataLoader in this process alone",
-        "PayloadMismatch: worker_death: there is no worker 2: the batch (Tensor) comes from a DataLoader with 2 workers",
-        "PayloadMismatch: worker_death: there is no worker 0: the batch (int) comes from an iterable that is not a torch DataLoader",
+        "PayloadMismatch: worker_death: found no worker 0: the batch (Tensor) comes from a DataLoader in this process alone",
+        "PayloadMismatch: worker_death: found no worker 2: the batch (Tensor) comes from a DataLoader with 2 workers",
+        "PayloadMismatch: worker_death: found no worker 0: the batch (int) comes from an iterable that is not a torch DataLoader",
     )
 
 

@@ -825,7 +825,7 @@ def test_an_exploration_finds_the_request_that_breaks_it(example):
         ("dependency_failure(target='scorer:unsound', at=0)", "never struck: call scorer:unsound was never passed"),
         ("latency_spike(at=7)", "never struck: serve.request was passed 2 times (visits 0 to 1)"),
         ("latency_spike(target='', at=7)", "latency_spike: target must be 'pkg.mod:function'"),
-        ("dependency_failure(target='scorer:Store.get', error='NoSuch', at=0)", "dependency_failure: there is no exception 'NoSuch'"),
+        ("dependency_failure(target='scorer:Store.get', error='NoSuch', at=0)", "dependency_failure: found no exception 'NoSuch'"),
         ("dependency_failure(at=0)", "dependency_failure: missing 1 required"),
     ],
 )

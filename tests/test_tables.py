@@ -348,8 +348,8 @@ def test_a_mapped_file_is_never_written(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "keywords", "says"),
     [
-        ("missing_values", {"column": "numbr"}, r"there is no column 'numbr' \(did you mean 'number'\?\)"),
-        ("missing_values", {"column": "number", "mechanism": "mar", "given": "txt"}, r"there is no column 'txt' \(did you mean 'text'\?\)"),
+        ("missing_values", {"column": "numbr"}, r"it has no column 'numbr' \(did you mean 'number'\?\)"),
+        ("missing_values", {"column": "number", "mechanism": "mar", "given": "txt"}, r"it has no column 'txt' \(did you mean 'text'\?\)"),
         ("outliers", {"column": "text"}, r"the column 'text' is of the dtype \w+, which is not float or integer"),
         ("clock_skew", {"column": "count"}, "the column 'count' is of the dtype int64, which is not time"),
         ("encoding_errors", {"column": ["text", "code"]}, "the column 'code' is of the dtype category, which is not text"),
@@ -613,7 +613,7 @@ def test_a_misspelt_column_of_a_wide_table_gets_the_nearest_of_all_names(wrong, 
     wide = pd.DataFrame([[0.0] * 303] * 2, columns=[*(f"feature_{n}" for n in range(300)), "57", 300, "total"])
     with pytest.raises(PayloadMismatch) as error:
         struck("missing_values", wide, column=wrong)
-    assert str(error.value).endswith(f"there is no column {wrong!r}" + (f" (did you mean {meant}?)" if meant else ""))
+    assert str(error.value).endswith(f"it has no column {wrong!r}" + (f" (did you mean {meant}?)" if meant else ""))
 
 
 @pytest.mark.parametrize("kind", ["timedelta", "period", "duration", "time", "decimal"])

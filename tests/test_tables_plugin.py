@@ -195,7 +195,7 @@ def test_what_is_read_lazily_is_struck_as_a_whole(example):
         @chaos.missing_values(column="agee", at=0)
         def test_typo(path):
             scan_parquet(path).collect()
-    """).run(fresh=True, passed=2, failed=1).has("there is no column 'agee' (did you mean 'age'?)")
+    """).run(fresh=True, passed=2, failed=1).has("it has no column 'agee' (did you mean 'age'?)")
 
 
 def test_an_open_store_of_tables_is_struck(people):
@@ -285,7 +285,7 @@ def test_a_column_that_is_not_there_is_no_verdict_on_the_code_under_test(people)
             mean_age(csv)
     """).run(fresh=True, failed=3)
     outcome.has("missing_values cannot work on DataFrame[4 rows x 2 columns] (age: float64, <str column 2 of 2>: ")
-    outcome.has("there is no column 'agee' (did you mean 'age'?)", "it has no column of the kind time that it can change")
+    outcome.has("it has no column 'agee' (did you mean 'age'?)", "it has no column of the kind time that it can change")
     outcome.has("NeverStruck")
     assert "20.0" not in outcome.text
 

@@ -186,7 +186,7 @@ def test_fields_choose_the_strings():
     assert struck("truncation", chat, length=1, fields="messages.0.role")["messages"][0] == {"role": "u", "content": "hello"}
     assert struck("truncation", ("hello", "world"), length=1, fields=1) == ("hello", "w")
     assert struck("truncation", ("hello", 3, "world"), length=1, fields=2) == ("hello", 3, "w")
-    with pytest.raises(PayloadMismatch, match="truncation: there is no text 'prompt' in dict"):
+    with pytest.raises(PayloadMismatch, match="truncation: found no text 'prompt' in dict"):
         struck("truncation", chat, fields="prompt")
 
 
@@ -315,7 +315,7 @@ def test_an_argument_is_found_by_its_name_however_it_is_given(example):
         def test_no_such():
             answer("tiny", "hello")
         """
-    ).run(fresh=True, passed=4, failed=1).has("there is no text 'promt'", "model, prompt, messages")
+    ).run(fresh=True, passed=4, failed=1).has("found no text 'promt'", "model, prompt, messages")
 
 
 def test_a_list_of_strings_is_one_place():

@@ -56,7 +56,7 @@ def test_visits_are_taken_from_numpy_too():
         ("corrupt_batch", {"kind": "nan", "magnitude": 2.0}, "takes no magnitude"),
         ("corrupt_batch", {"fields": [1.5]}, "fields must be names or positions"),
         ("call_failure", {}, "missing 1 required keyword-only argument: 'target'"),
-        ("call_failure", {"target": "a:b", "error": "Nonsense"}, "there is no exception 'Nonsense'"),
+        ("call_failure", {"target": "a:b", "error": "Nonsense"}, "found no exception 'Nonsense'"),
         ("call_failure", {"target": "a:b", "error": int}, "error must be an exception"),
         ("call_failure", {"target": "a:b", "when": "later"}, "when must be"),
         ("call_delay", {"target": "a:b", "delay": "soon"}, "call_delay: delay"),

@@ -288,7 +288,7 @@ def make_error(text: str | GivenError, target: str, owner: str) -> BaseException
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError):
         raise BadArgument(
-            f"{owner}: there is no exception {name!r}. Give the class itself, or a name such as 'TimeoutError' or 'pkg.mod:TheError'"
+            f"{owner}: found no exception {name!r}. Give the class itself, or a name such as 'TimeoutError' or 'pkg.mod:TheError'"
         ) from None
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         raise BadArgument(f"{owner}: error must name an exception, got {format_value(text)}")

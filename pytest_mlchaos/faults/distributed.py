@@ -1,4 +1,4 @@
-"""Faults of distributed training: what can happen to one rank of a world."""
+"""Define faults of distributed training, which strike one rank of a world."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RankFailure(Fault):
     random = False
     searchable = ("rank",)
     ends_process = True
-    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     mode: Literal["kill", "hang", "raise"] = "kill"
 
     def applies_to(self, process: Mapping[str, Any]) -> bool:
@@ -51,7 +51,7 @@ class RankFailure(Fault):
         return "rank" in process and super().applies_to(process)
 
     def probe(self, visit: Visit) -> None:
-        """Any rank of this world may be the one."""
+        """Report that any rank of this world can be struck."""
         visit.measure(rank=visit.attributes["world_size"])
 
     def apply(self, visit: Visit) -> None:

@@ -1,4 +1,4 @@
-"""Sites at which an event that has nothing to do with the code can find the process, the likeliest first."""
+"""List sites at which an event from outside may find the process, the most likely first."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ SIGNAL_SITES = (
     "storage.open",
 )
 MOMENTS = {"site": {"train.step": ("train.step", "train.step.end")}}
-"""An event at a step may come before it or right behind it."""
+"""An event at a step may come just before it or just after it."""

@@ -1,4 +1,4 @@
-"""Faults of the process: it is told to end, and killed when its time is over."""
+"""Define a fault of the process: it gets a signal to end, and is killed when its grace is over."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class Preempt(Fault):
     ends_process = True
     positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"signal": NOTICES, "site": SIGNAL_SITES}
     moments = MOMENTS
-    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     signal: str = "SIGTERM"
     grace: Any = 30.0
     workers: bool = False
 
     def check(self) -> None:
-        """Turn ``grace`` into seconds, and refuse a signal that cannot be handled."""
+        """Check the parameters, and convert ``grace`` to seconds."""
         if not is_drawn(self.signal) and self.signal not in _HANDLED:
             raise BadArgument(
                 f"{self.name}: signal must be the name of a signal that a process can handle, such as 'SIGTERM' or 'SIGUSR1', "
@@ -81,22 +81,23 @@ class Preempt(Fault):
             object.__setattr__(self, "grace", parse_duration(self.grace, f"{self.name}: grace"))
 
     def possible(self, visit: Visit) -> bool:
-        """Return True for SIGTERM, for a signal that was asked for, and for one that the subject handles."""
+        """Return True for SIGTERM, for a requested signal, and for one that the subject handles."""
         if self.signal == "SIGTERM" or "signal" not in self._searched:
             return True
         controller, number = current(), signal.Signals[self.signal]
         return controller is not None and handler(number) is not controller.handlers.get(number)
 
     def apply(self, visit: Visit) -> None:
-        """Tell the process to end."""
+        """Send the signal to the process."""
         controller = current()
         if controller is None:
             raise FaultError("preempt needs a trial, because a visit by hand has no process")
         number, where = signal.Signals[self.signal], f"{visit.site} {visit.index}"
         answer = handler(number)
         dies = f"the process died of {self.signal} at {where}: it has no handler (injected by mlchaos)"
-        if controller.preempted is not None:  # told again, as some schedulers do: the grace that is under way stands
-            if answer is signal.SIG_DFL:  # raised, it would end the test's own process
+        # Some schedulers repeat the signal. The first grace period continues.
+        if controller.preempted is not None:
+            if answer is signal.SIG_DFL:  # a default action would end the test's own process
                 visit.fail(SimulatedCrash(dies))
             visit.note(again=True)
             visit.defer(lambda: preemption.raise_signal(controller, number, visit.site))

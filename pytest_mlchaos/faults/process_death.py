@@ -1,4 +1,4 @@
-"""Faults of the process: it dies, or is interrupted."""
+"""Define faults of the process: it dies, or is interrupted."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Crash(Fault):
 
     random = False
     ends_process = True
-    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     state: str | None = None
 
     def check(self) -> None:
-        """A site has a name, and a state is no visit."""
+        """Check the parameters."""
         if isinstance(self.site, str) and not self.site.strip():
             raise BadArgument(f"crash: site must be a site's name, got {self.site!r}")
         if self.state is not None and (self.site != "train.step" or any(v is not None for v in (self.at, self.p, self.times, self.where))):
@@ -60,16 +60,16 @@ class Crash(Fault):
 
     @property
     def key(self) -> Key:
-        """What its visits are counted by; a state is counted by its name."""
+        """Count the visits of the site. A crash state is counted by its name."""
         return self.site if self.state is None else (CRASH_STATE, self.state)
 
     @property
     def is_pinned(self) -> bool:
-        """Whether nothing is left to be drawn."""
+        """Return True if nothing is left to draw."""
         return isinstance(self.state, str) or super().is_pinned
 
     def apply(self, visit: Visit) -> None:
-        """Die."""
+        """Simulate the death of the process."""
         visit.fail(SimulatedCrash(f"the process died at {visit.site} {visit.index} (injected by mlchaos)"))
 
 
@@ -102,7 +102,7 @@ class Interrupt(Fault):
     ends_process = True
     positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"site": SIGNAL_SITES}
     moments = MOMENTS
-    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
 
     def apply(self, visit: Visit) -> None:
         """Raise the signal."""

@@ -1,4 +1,4 @@
-"""Faults of a served app: a slow or failing dependency, a slow request."""
+"""Define faults of a served app: a slow or failing dependency, and a slow request."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class LatencySpike(CallDelay):
     """
 
     site = "serve.request"
-    target: str | None = None  # type: ignore[assignment]  # it may be left out here
+    target: str | None = None  # type: ignore[assignment]  # this fault may omit the target
 
     @property
     def key(self) -> Key:
-        """The target's calls, or all requests."""
+        """Count the calls of the target, or all requests."""
         return self.site if self.target is None else (CallDelay.site, self.target)
 
 

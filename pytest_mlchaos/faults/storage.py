@@ -1,4 +1,7 @@
-"""Faults of storage: slow, failing, and cut short. They strike local files, torch's and safetensors' files, and fsspec filesystems."""
+"""Define faults of storage: slow, failing and truncated operations.
+
+They strike local files, the files of torch and safetensors, and filesystems of fsspec.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def _key(site: str, path: Any) -> Key:
 
 
 def _check_path(fault: Fault, path: Any) -> None:
-    """Refuse an empty pattern, and one of a protocol that cannot be opened here."""
+    """Refuse an empty pattern, and a protocol that cannot be opened here."""
     if path is None or is_drawn(path):
         return
     if not path.strip():
@@ -55,7 +58,7 @@ def _check_path(fault: Fault, path: Any) -> None:
 
 
 def _note(visit: Visit) -> Operation:
-    """Say in the journal what is struck."""
+    """Note in the journal what is struck."""
     operation: Operation = visit.payload
     visit.note(op=operation.op, path=operation.path)
     return operation
@@ -96,7 +99,7 @@ class SlowStorage(Fault):
     op: Op | None = None
 
     def check(self) -> None:
-        """Turn ``delay`` into seconds and ``bandwidth`` into bytes in a second."""
+        """Convert ``delay`` to seconds, and ``bandwidth`` to bytes per second."""
         _check_path(self, self.path)
         if self.delay is not None and not is_drawn(self.delay):
             object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
@@ -105,11 +108,11 @@ class SlowStorage(Fault):
 
     @property
     def key(self) -> Key:
-        """Each path pattern counts for itself."""
+        """Count the visits of each path pattern separately."""
         return _key(self.site if self.op is None else f"storage.{self.op}", self.path)
 
     def apply(self, visit: Visit) -> Operation | None:
-        """Delay the operation, and its bytes."""
+        """Delay the operation and its bytes."""
         operation = _note(visit)
         if self.delay is not None or self.bandwidth is None:
             visit.sleep(1.0 if self.delay is None else self.delay)
@@ -158,7 +161,7 @@ class FlakyStorage(Fault):
     op: Op | None = None
 
     def check(self) -> None:
-        """Refuse an error that is no errno's name."""
+        """Check the parameters."""
         _check_path(self, self.path)
         if not is_drawn(self.error) and self.error not in ERRNOS:
             known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or another of Python's errno module)"
@@ -166,11 +169,11 @@ class FlakyStorage(Fault):
 
     @property
     def key(self) -> Key:
-        """Each path pattern counts for itself."""
+        """Count the visits of each path pattern separately."""
         return _key(self.site if self.op is None else f"storage.{self.op}", self.path)
 
     def apply(self, visit: Visit) -> None:
-        """Fail now, or behind the operation."""
+        """Raise the error now, or after the operation."""
         error = _error(self.error, _note(visit))
         if self.when == "before":
             visit.fail(error)
@@ -204,7 +207,7 @@ class TruncatedRead(Fault):
     path: str | None = None
 
     def check(self) -> None:
-        """Refuse what is neither a share nor a number of bytes."""
+        """Check the parameters."""
         _check_path(self, self.path)
         keep = self.keep
         if is_drawn(keep):
@@ -215,7 +218,7 @@ class TruncatedRead(Fault):
 
     @property
     def key(self) -> Key:
-        """Each path pattern counts for itself."""
+        """Count the visits of each path pattern separately."""
         return _key(self.site, self.path)
 
     def apply(self, visit: Visit) -> Operation:
@@ -224,7 +227,10 @@ class TruncatedRead(Fault):
 
 
 def _striking_later(visit: Visit, operation: Operation) -> Operation:
-    """An operation that strikes once it has an effect: how large a file is, and where its reader is, is known then."""
+    """Record the strike when the operation has an effect.
+
+    Only then the size of the file and the position of its reader are known.
+    """
     before, struck = operation.took_effect, False
 
     def took_effect() -> None:
@@ -249,11 +255,11 @@ def _error(name: str, operation: Operation) -> OSError:
 
 
 def _rate(value: Any) -> float:
-    """Bytes in a second of ``1e6``, ``"10MB/s"``, ``"64KiB/s"``."""
+    """Return bytes per second for ``1e6``, ``"10MB/s"`` or ``"64KiB/s"``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**63:
         return float(value)
     if isinstance(value, str):
-        with contextlib.suppress(BadArgument):  # which would speak of a size
+        with contextlib.suppress(BadArgument):  # its error would mention a size
             return float(parse_size(value.strip().removesuffix("/s")))
     forms = "bytes per second or a text such as '10MB/s' or '64KiB/s'"
     raise BadArgument(f"slow_storage: bandwidth must be {forms}, got {format_value(value)}")

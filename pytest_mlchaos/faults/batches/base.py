@@ -103,7 +103,7 @@ class Batch:
         if not matching:
             known = {".".join(map(str, _named_path(leaf)[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
             hint = did_you_mean(str(name), sorted(one for one in known if may_be_hinted(str(name), one)))
-            raise PayloadMismatch(f"{self.owner}: there is no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
+            raise PayloadMismatch(f"{self.owner}: found no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
         return matching
 
     def labels(self, fields: Any = None) -> list[Leaf]:

@@ -79,7 +79,7 @@ class WorkerDeath(Fault):
             )
             has = f"a DataLoader with {len(workers)} workers" if workers else of
             raise PayloadMismatch(
-                f"worker_death: there is no worker {self.worker}: the batch ({type(visit.payload).__name__}) comes from {has}"
+                f"worker_death: found no worker {self.worker}: the batch ({type(visit.payload).__name__}) comes from {has}"
             )
         controller = current()
         if controller is None:

@@ -1,1 +1,1 @@
-"""Faults of devices: memory, speed, and the device itself."""
+"""Define faults of devices: memory, speed, and the device itself."""

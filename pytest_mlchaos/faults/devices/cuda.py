@@ -1,4 +1,4 @@
-"""Real CUDA devices: looked at before something real is done on them."""
+"""Inspect real CUDA devices before a fault does anything to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _WHOLE_DEVICE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A CUDA device as its driver sees it: bytes, uncorrected memory errors (None: it does not count them), processes of others."""
+    """A CUDA device as its driver sees it.
+
+    It has bytes, uncorrected memory errors (None if it does not count them), and the processes of
+    others.
+    """
 
     name: str
     total: int
@@ -30,7 +34,10 @@ class Device:
 
 
 def look(number: int = 0) -> Device:
-    """What NVML tells of a device. Raises ``BadArgument`` where nvidia-ml-py is missing, for nothing real is done blindly."""
+    """Return what NVML reports about a device.
+
+    Raise ``BadArgument`` without nvidia-ml-py, because a fault must not change a device unseen.
+    """
     try:
         import pynvml
     except ImportError:
@@ -54,7 +61,10 @@ def look(number: int = 0) -> Device:
 
 @contextlib.contextmanager
 def guard_device(number: int = 0) -> Iterator[Device]:
-    """Look at a device before and after: one that somebody else uses is refused, and so is one that has lost memory cells meanwhile."""
+    """Check a device before and after a fault.
+
+    Refuse a device that other processes use, or that had memory errors in between.
+    """
     before = look(number)
     if before.others:
         who = f"process{'es' if len(before.others) > 1 else ''} {', '.join(map(str, before.others))}"
@@ -71,7 +81,7 @@ def guard_device(number: int = 0) -> Iterator[Device]:
 
 
 def _handle(pynvml: Any, number: int) -> Any:
-    """NVML counts all devices, torch those that it is shown."""
+    """Return NVML's handle. NVML counts all devices, but torch only the visible ones."""
     shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     name = shown[number] if number < len(shown) else str(number)
     if name.isdigit():
@@ -82,27 +92,28 @@ def _handle(pynvml: Any, number: int) -> Any:
 def _ecc(pynvml: Any, handle: Any) -> int | None:
     try:
         return int(pynvml.nvmlDeviceGetTotalEccErrors(handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC))
-    except pynvml.NVMLError:  # a device without
+    except pynvml.NVMLError:  # a device without this counter
         return None
 
 
 def has_cuda() -> bool:
-    """Whether torch has a CUDA device to work on."""
+    """Return True if torch has a CUDA device."""
     import torch
 
     return bool(torch.cuda.is_available())
 
 
 def _family() -> set[int]:
-    """Our process and its parent: pytest, and what it runs a test in."""
+    """Return the ids of this process and its parent, which are pytest and its test process."""
     return {os.getpid(), os.getppid()}
 
 
 @contextlib.contextmanager
 def cap_memory(effect: Effect, total: int) -> Iterator[None]:
-    """The caching allocator of CUDA has ``total`` bytes.
+    """Limit the caching allocator of CUDA to ``total`` bytes.
 
-    The cap is lifted while the effect is not active (in golden runs, and once it has struck often enough), and at the end.
+    The limit is lifted while the effect is not active (in golden runs, and after its last strike)
+    and at the end.
     """
     with guard_device() as device:
         cap = _cap(effect, total, device)
@@ -119,11 +130,11 @@ def _cap(effect: Effect, total: int, device: Device) -> Any:
 
     share = min(_WHOLE_DEVICE, total / device.total)
 
-    class Cap(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
+    class Cap(TorchDispatchMode):  # type: ignore[misc]  # mypy does not check torch
         now = _WHOLE_DEVICE
 
         def set(self, share: float) -> None:
-            """Cap the allocator, or lift the cap; what it keeps without need goes back first."""
+            """Set or lift the limit, after the allocator has released its unused memory."""
             if share != self.now:
                 torch.cuda.empty_cache()
                 torch.cuda.set_per_process_memory_fraction(share)

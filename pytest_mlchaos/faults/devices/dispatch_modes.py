@@ -1,4 +1,4 @@
-"""Dispatch modes that lie beneath the user's own, however those come and go."""
+"""Keep a dispatch mode below those of the user."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ __all__ = ["beneath"]
 
 @contextlib.contextmanager
 def beneath(mode: Any) -> Iterator[Any]:
-    """Keep ``mode`` at the bottom of this thread's stack of dispatch modes: a user's ``with`` that ends meanwhile pops its own mode."""
+    """Keep ``mode`` at the bottom of this thread's stack of dispatch modes.
+
+    A user's ``with`` that ends in between must remove its own mode, not this one.
+    """
     from torch.utils import _python_dispatch as dispatch
 
     def above() -> list[Any]:
-        """Everything down to ``mode`` (or to the bottom), taken off the stack, the highest first."""
+        """Remove all modes down to ``mode`` (or to the bottom) from the stack, and return them top first."""
         taken = []
         while dispatch._len_torch_dispatch_stack():
             top = dispatch._pop_mode()

@@ -1,4 +1,4 @@
-"""Memory of an emulated device: the live bytes of tensors' storages, and what does not fit."""
+"""Emulate the memory of a device: count the live bytes of storages, and refuse what does not fit."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _MIB = 2**20
 
 
 class _Reference(weakref.ref[Any]):
-    """A reference to a storage that knows the key of that storage."""
+    """A weak reference to a storage that remembers the storage's key."""
 
     __slots__ = ("key",)
     key: int
 
 
 class LiveBytes:
-    """Bytes that are alive: each storage counts once, however many tensors share it, until the last of them is gone.
+    """Count live bytes. A storage counts once, until the last tensor that shares it is gone.
 
-    Storages that are gone are noted by a callback of C's and taken off later: Python drops a Ctrl-C that comes in a callback of its own.
+    A C callback notes storages that are gone, and they are subtracted later. In a Python callback,
+    a Ctrl-C would be lost.
     """
 
     def __init__(self) -> None:
@@ -36,12 +37,12 @@ class LiveBytes:
 
     @property
     def bytes(self) -> int:
-        """How many are alive now."""
+        """Return the number of live bytes."""
         self._settle()
         return self._bytes
 
     def see(self, storage: Any) -> None:
-        """Count a storage, with the bytes that it has now."""
+        """Count a storage with its current size."""
         self._settle()
         key, size = storage._cdata, storage.nbytes()
         known = self._known.get(key)
@@ -55,7 +56,7 @@ class LiveBytes:
         self.peak = max(self.peak, self._bytes)
 
     def size_of(self, storage: Any) -> int | None:
-        """The bytes that a storage was counted with; None where it is not known."""
+        """Return the size with which a storage was counted, or None if it is unknown."""
         known = self._known.get(storage._cdata)
         return known[0] if known is not None and known[1]() is storage else None
 
@@ -70,7 +71,7 @@ class LiveBytes:
 
 @dataclasses.dataclass
 class _Device:
-    """An emulated device of ``total`` bytes; see ``emulate_memory``."""
+    """An emulated device of ``total`` bytes. See ``emulate_memory``."""
 
     effect: Effect
     total: int
@@ -81,14 +82,14 @@ class _Device:
 
     @property
     def live(self) -> LiveBytes:
-        """What is alive in this process."""
+        """Return the live bytes of this process."""
         live: LiveBytes | None = self.effect.memory.get("live")
         if live is None:
             live = self.effect.memory["live"] = LiveBytes()
         return live
 
     def refuses(self, live: int, wanted: int) -> str:
-        """Why so many bytes do not fit beside those that are alive; nothing where they do."""
+        """Return why this number of bytes does not fit beside the live ones, or ""."""
         free = self.total - self.taken - live
         if wanted > 0 and wanted > free:
             return "full"
@@ -96,13 +97,13 @@ class _Device:
         return "fragmented" if wanted > limit else ""
 
     def strikes(self, func: Any, why: str, live: int, wanted: int) -> BaseException | None:
-        """The error to raise, put into the journal; None in a probe."""
+        """Return the error to raise, and add it to the journal. In a probe, return None."""
         error = out_of_memory(wanted, total=self.total, live=live, others=max(0, self.taken), fragmented=why == "fragmented")
         details = {"operator": str(func), "wanted": size_text(wanted), "live": f"{size_text(live)} of {size_text(self.total)}"}
         return error if self.effect.strike(error, **details, **({"why": why} if why != "full" else {})) else None
 
     def keep(self, live: LiveBytes, storages: list[Any]) -> None:
-        """They fit."""
+        """Count storages that fit."""
         for storage in storages:
             live.see(storage)
         if live.peak > self.peak:
@@ -111,10 +112,11 @@ class _Device:
 
 
 def emulate_memory(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0, free: bool = False) -> Any:
-    """A dispatch mode in which ``total`` bytes of tensors can be alive.
+    """Return a dispatch mode in which at most ``total`` bytes of tensors can be live.
 
-    ``taken``: of which another process holds so many; ``free``: what is left is for what is new, and what was there before has its place.
-    ``largest``: the most that one allocation can have. ``pieces``: or half of what is free.
+    A different process holds ``taken`` of them. If ``free`` is true, the limit applies only to new
+    tensors, and existing ones have their place. ``largest`` is the limit for one allocation. With
+    ``pieces``, that limit is half of the free memory.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -122,7 +124,7 @@ def emulate_memory(effect: Effect, *, total: int, largest: int | None, pieces: b
     seeded = torch.Tag.nondeterministic_seeded
     device = _Device(effect, total, largest, pieces, taken)
 
-    class Budget(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
+    class Budget(TorchDispatchMode):  # type: ignore[misc]  # mypy does not check torch
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if not effect.active:
@@ -144,25 +146,25 @@ def emulate_memory(effect: Effect, *, total: int, largest: int | None, pieces: b
                 device.keep(live, new)
                 return result
             if random is not None:
-                torch.set_rng_state(random)  # the operator has not run
+                torch.set_rng_state(random)  # the operator must have no effect, also on the random state
             _shrink(live, new)
             try:
                 raise error
             finally:
-                del error  # this frame would keep the error, and with it all that its frames hold
+                del error  # this frame must not keep the error alive, nor the frames in its traceback
 
     return Budget()
 
 
 def _new(live: LiveBytes, tensor: Any, result: Any, given: Iterable[Any]) -> list[Any]:
-    """Storages that an operator has made, or made larger, or smaller; each once."""
+    """Return the storages that an operator has made, enlarged or shrunk, each once."""
     made = {id(storage): storage for storage in _storages(tensor, result) if live.size_of(storage) is None}
     made.update({id(storage): storage for storage in given if storage.nbytes() != live.size_of(storage)})
     return list(made.values())
 
 
 def _shrink(live: LiveBytes, storages: list[Any]) -> None:
-    """What did not fit has not become larger."""
+    """Undo the growth of storages that did not fit."""
     for storage in storages:
         size = live.size_of(storage)
         if size is not None and storage.nbytes() > size:
@@ -173,7 +175,7 @@ _mutating: dict[Any, bool] = {}
 
 
 def _mutates(func: Any) -> bool:
-    """Whether an operator changes its arguments: it may make them larger."""
+    """Return True if an operator changes its arguments, and so may enlarge them."""
     known = _mutating.get(func)
     if known is None:
         known = _mutating[func] = bool(func._schema.is_mutable)
@@ -181,14 +183,14 @@ def _mutates(func: Any) -> bool:
 
 
 def _storages(tensor: Any, value: Any) -> Iterator[Any]:
-    """The storages behind all tensors in some values; a sparse tensor has those of its parts."""
+    """Yield the storages of all tensors in a value. A sparse tensor has those of its parts."""
     if isinstance(value, tensor):
         try:
             storage = value.untyped_storage()
         except (NotImplementedError, RuntimeError):
             yield from _storages(tensor, _parts(value))
         else:
-            if storage.device.type != "meta":  # a fake tensor's, which holds nothing
+            if storage.device.type != "meta":  # a fake tensor has no memory
                 yield storage
     elif isinstance(value, (list, tuple)):
         for part in value:
@@ -211,7 +213,7 @@ def _parts(tensor: Any) -> list[Any]:
 
 
 def out_of_memory(wanted: int, *, total: int, live: int, others: int = 0, fragmented: bool = False) -> BaseException:
-    """The error of torch's CUDA allocator."""
+    """Return an error like that of torch's CUDA allocator."""
     import torch
 
     free = max(0, total - live - others)

@@ -1,4 +1,4 @@
-"""Faults of the device: it is lost, and stays lost until the process ends."""
+"""Define a fault of the device: it is lost, and stays lost until the process ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ERRORS = {
     "device_assert": ("device-side assert triggered", "cudaErrorAssert"),
 }
 _READING = ("cpu", "numpy", "item", "tolist", "__array__", "__reduce_ex__")
-"""What reads a tensor's values without an operator that the dispatcher sees (on a CPU), or copies them off the device."""
+"""Methods that read a tensor's values without a dispatched operator, or copy them off the device."""
 
 
 @register
@@ -66,7 +66,7 @@ class GpuLost(Fault):
 
     @property
     def key(self) -> Key:
-        """The site of the phase."""
+        """Count the visits of the phase's site."""
         return SITES_OF_PHASES[self.phase]
 
     def apply(self, visit: Visit) -> None:
@@ -90,7 +90,7 @@ def _error(kind: str) -> BaseException:
 
 
 def _tensors(payload: Any) -> Iterator[Any]:
-    """The tensors of a model, of an optimizer and its state, or of some roots, with their gradients."""
+    """Yield the tensors of a model, of an optimizer with its state, or of roots, with their gradients."""
     import torch
 
     found: list[Any] = []
@@ -110,7 +110,7 @@ def _tensors(payload: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _lost(tensors: list[Any], error: Callable[[], BaseException]) -> Iterator[None]:
-    """Every operation on the device of these tensors fails."""
+    """Let every operation on the device of these tensors fail."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -129,7 +129,7 @@ def _lost(tensors: list[Any], error: Callable[[], BaseException]) -> Iterator[No
         mark(failure, own_words=True)
         raise failure
 
-    class Lost(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
+    class Lost(TorchDispatchMode):  # type: ignore[misc]  # mypy does not check torch
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             leaves = torch.utils._pytree.tree_leaves((args, kwargs))
             to_device = real and any(isinstance(leaf, torch.device) and leaf.type == "cuda" for leaf in leaves)

@@ -1,4 +1,4 @@
-"""Faults of the device: it runs out of memory."""
+"""Define a fault of the device: it runs out of memory."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class GpuOom(Fault):
     fragmentation: bool = False
 
     def check(self) -> None:
-        """Refuse an operator's number below 0, sizes that are none, and visits of what strikes by itself."""
+        """Check the parameters."""
         for name in ("budget", "largest"):
             value = getattr(self, name)
             if value is not None and not is_drawn(value):
@@ -89,21 +89,21 @@ class GpuOom(Fault):
 
     @property
     def key(self) -> Key:
-        """The site of the phase; of a budget, the device's memory."""
+        """Count the visits of the phase's site. A budget belongs to the device's memory instead."""
         return MEMORY if self.continuous else SITES_OF_PHASES[self.phase]
 
     @property
     def continuous(self) -> bool:
-        """Whether memory decides where it strikes."""
+        """Return True if the fault strikes when memory runs out."""
         return self.budget is not None or self.largest is not None
 
     @property
     def is_pinned(self) -> bool:
-        """Whether nothing is left to be drawn."""
+        """Return True if nothing is left to draw."""
         return not any(map(is_drawn, (self.budget, self.largest, self.times))) if self.continuous else super().is_pinned
 
     def activate(self, effect: Effect) -> AbstractContextManager[Any]:
-        """Watch what is alive; where there is a CUDA device, cap its allocator."""
+        """Watch the live bytes. On a CUDA device, limit its allocator."""
         total = _LARGE if self.budget is None else parse_size(self.budget)
         largest = None if self.largest is None else parse_size(self.largest)
         if has_cuda() and largest is None and not self.fragmentation:
@@ -111,20 +111,20 @@ class GpuOom(Fault):
         return beneath(emulate_memory(effect, total=total, largest=largest, pieces=self.fragmentation))
 
     def apply(self, visit: Visit) -> None:
-        """Watch this one phase's operators, and fail the one asked for."""
+        """Watch the operators of this phase, and fail the chosen one."""
         visit.keep_open(_watch(visit, self))
 
     def probe(self, visit: Visit) -> None:
-        """Count this phase's allocating operators."""
+        """Count the operators of this phase that allocate memory."""
         visit.keep_open(_watch(visit, None))
 
 
 def _watch(visit: Visit, fault: GpuOom | None) -> AbstractContextManager[Any]:
-    """A dispatch mode that counts allocating operators, and fails the one that ``fault`` asks for."""
+    """Return a dispatch mode that counts allocating operators, and fails the one that ``fault`` chooses."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Allocations(TorchDispatchMode):  # type: ignore[misc]  # torch is not checked
+    class Allocations(TorchDispatchMode):  # type: ignore[misc]  # mypy does not check torch
         count = 0
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -145,7 +145,7 @@ _allocating: dict[Any, bool] = {}
 
 
 def _allocates(func: Any) -> bool:
-    """Whether an operator returns a tensor that is no alias of an argument."""
+    """Return True if an operator returns a tensor that is not an alias of an argument."""
     known = _allocating.get(func)
     if known is None:
         returns = func._schema.returns

@@ -1,4 +1,4 @@
-"""Faults of the device: memory that somebody else takes, the host's too."""
+"""Define faults of memory that others take, on the device or on the host."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class HostOom(Fault):
     """
 
     random = False
-    site: str = "data.batch"  # type: ignore[misc]  # of this fault it is a parameter
+    site: str = "data.batch"  # type: ignore[misc]  # this fault has the site as a parameter
     limit: Any = None
 
     def check(self) -> None:
-        """A limit is no visit."""
+        """Check the parameters."""
         if self.limit is None or is_drawn(self.limit):
             return
         parse_size(self.limit, "host_oom: limit")
@@ -63,17 +63,17 @@ class HostOom(Fault):
 
     @property
     def continuous(self) -> bool:
-        """Whether a limit decides where it strikes."""
+        """Return True if a limit decides when it strikes."""
         return self.limit is not None
 
     @property
     def requires_process(self) -> str:
-        """A limit is set on a process as a whole."""
+        """Return why a process is needed: a limit applies to a whole process."""
         return "limits a whole process, which must be the subject's own" if self.continuous else ""
 
     @property
     def key(self) -> Key:
-        """The site; of a limit, the host's memory."""
+        """Count the visits of the site. A limit belongs to the host's memory instead."""
         return "host.memory" if self.continuous else self.site
 
     def activate(self, effect: Effect) -> AbstractContextManager[Any]:
@@ -81,13 +81,13 @@ class HostOom(Fault):
         return _limit_memory(parse_size(self.limit), effect)
 
     def apply(self, visit: Visit) -> None:
-        """Fail."""
+        """Raise the error."""
         visit.fail(MemoryError(f"out of memory at {visit.site} {visit.index} (injected by mlchaos)"))
 
 
 @contextlib.contextmanager
 def _limit_memory(size: int, effect: Effect) -> Iterator[None]:
-    """Our process may use so many bytes of addresses."""
+    """Limit the address space of this process."""
     if sys.platform != "linux":
         raise BadArgument("host_oom: limit= needs Linux. For a MemoryError at a visit, give at=")
     import resource
@@ -114,7 +114,7 @@ def _limit_memory(size: int, effect: Effect) -> Iterator[None]:
 
 
 def _addresses() -> int:
-    """Bytes of addresses that this process uses."""
+    """Return the address space that this process uses, in bytes."""
     import resource
 
     with open("/proc/self/statm") as file:
@@ -157,7 +157,7 @@ class GpuMemoryPressure(Fault):
     phase: Phase = "forward"
 
     def check(self) -> None:
-        """Refuse sizes that are none, and both or none of them."""
+        """Check the parameters."""
         for name in ("free", "total"):
             value = getattr(self, name)
             if value is not None and not is_drawn(value):
@@ -172,11 +172,11 @@ class GpuMemoryPressure(Fault):
 
     @property
     def key(self) -> Key:
-        """The site of the phase."""
+        """Count the visits of the phase's site."""
         return SITES_OF_PHASES[self.phase]
 
     def _taken(self, total: int) -> int:
-        """Of a device's memory, what is not left to the subject and what it has by now."""
+        """Return the part of a device's memory that is taken from the subject."""
         return int(total * self.share) if self.share is not None else max(0, total - parse_size(self.free))
 
     def apply(self, visit: Visit) -> None:
@@ -201,21 +201,21 @@ class _LastingEffect:
         self.memory: dict[Any, Any] = {}
 
     def strike(self, error: BaseException | None = None, **_: Any) -> bool:
-        """It has struck: what follows is its doing."""
+        """Return True: the fault has struck already, so its effects belong to it."""
         if error is not None:
             mark(error, own_words=True)
         return True
 
     def claim(self, error: Callable[[BaseException], bool]) -> None:
-        """Nothing is raised by others."""
+        """Do nothing: no other code raises this fault's errors."""
 
     def remark(self, text: str) -> None:
-        """It has struck."""
+        """Do nothing: the fault has struck, so it needs no remark."""
 
 
 @contextlib.contextmanager
 def _allocate(taken: Callable[[int], int], visit: Visit) -> Iterator[None]:
-    """On a CUDA device: memory that is really allocated, and given back at the end."""
+    """Allocate memory on a CUDA device, and free it at the end."""
     import torch
 
     with guard_device() as device:

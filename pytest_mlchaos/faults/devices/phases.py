@@ -1,4 +1,4 @@
-"""The phases of work on a device, and the sites where they begin."""
+"""Name the phases of work on a device, and the sites where they begin."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Literal, TypeAlias
 __all__ = ["SITES_OF_PHASES", "Phase"]
 
 Phase: TypeAlias = Literal["forward", "backward", "optimizer", "call"]
-"""``"forward"``: a call of the model in training, ``"call"``: any call of it (evaluation and serving, too)."""
+"""``"forward"`` is a call of the model in training. ``"call"`` is any call, also in evaluation and serving."""
 SITES_OF_PHASES = {"forward": "train.forward", "backward": "train.backward", "optimizer": "train.step", "call": "model.forward"}

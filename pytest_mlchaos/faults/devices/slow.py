@@ -1,4 +1,4 @@
-"""Faults of the device: it is slow, or the CPU beside it."""
+"""Define faults of speed: a slow device, or a slow CPU."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class SlowCompute(Fault):
     phase: Phase = "forward"
 
     def check(self) -> None:
-        """Turn ``delay`` into seconds."""
+        """Convert ``delay`` to seconds."""
         if not is_drawn(self.delay):
             object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
 
     @property
     def key(self) -> Key:
-        """The site of the phase."""
+        """Count the visits of the phase's site."""
         return SITES_OF_PHASES[self.phase]
 
     def apply(self, visit: Visit) -> None:
@@ -91,23 +91,23 @@ class CpuStarved(Fault):
 
     random = False
     keeps_observing = True
-    site: str = "train.step"  # type: ignore[misc]  # of this fault it is a parameter
+    site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     share: float = 0.1
 
     def check(self) -> None:
-        """Refuse what is no share."""
+        """Check the parameters."""
         if not is_drawn(self.share):
             check_share(self.name, "share", self.share)
 
     def observe(self, visit: Visit) -> None:
-        """Wait for what was used too much since the last visit."""
+        """Wait for the CPU time that was used in excess since the last visit."""
         if "since" in visit.memory:
             now = _used()
             visit.sleep((now - visit.memory["since"]) * (1 / self.share - 1))
             visit.memory["since"] = now
 
     def apply(self, visit: Visit) -> None:
-        """From now on there is less."""
+        """Reduce the CPU from now on."""
         if "since" not in visit.memory:
             visit.keep_until_exit(_on_one_cpu())
             visit.sleep(_QUOTA_SLICE_SECONDS * (1 / self.share - 1))
@@ -115,12 +115,12 @@ class CpuStarved(Fault):
 
 
 _QUOTA_SLICE_SECONDS = 0.005
-"""Seconds of a quota's period that the process has used when its time is over for the first time."""
+"""The part of a quota's period that the process has used when its time is over for the first time."""
 
 
 @contextlib.contextmanager
 def _on_one_cpu() -> Iterator[None]:
-    """Our process runs on one CPU, and torch in one thread."""
+    """Run this process on one CPU, and torch in one thread."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch is not None else 0
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()

@@ -1,1 +1,1 @@
-"""Faults of images."""
+"""Define faults of images."""

@@ -1,4 +1,4 @@
-"""Images in batches: what is one, how it lies in memory, and how a change of floating-point images reaches it."""
+"""Find images in batches, and change them in any layout and dtype."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ __all__ = ["LAYOUTS", "MIN_SIDE_PIXELS", "ImageChange", "Picture", "Range", "cha
 
 LAYOUTS = ("NCHW", "NHWC", "NHW", "CHW", "HWC", "HW")
 MIN_SIDE_PIXELS = 8
-"""Pixels that a side must have."""
+"""The smallest side of an image."""
 CHANNELS = (1, 3)
 BLOCK_VALUES = 1 << 18
-"""So many values are worked on at once: they stay in the cache."""
+"""The number of values that are changed at once, so that they stay in the processor's cache."""
 MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
-"""The modes of pictures, and how many channels of them are colour."""
+"""The modes of PIL images, and the number of their colour channels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageChange:
     """A change of images.
 
-    ``floats``: of (float32 [n, height, width, channels], value of white, numbers of the images). ``eight_bit``, where there is one: of
-    (uint8 [n, height, width, channels], where the result goes, numbers of the images), for values from 0 to 255.
+    ``floats`` takes (float32 [n, height, width, channels], value of white, indices of the images).
+    ``eight_bit``, if given, takes (uint8 [n, height, width, channels], the array for the result,
+    indices of the images) for values from 0 to 255.
     """
 
     floats: Callable[[Any, float, Sequence[int]], Any]
@@ -40,46 +41,46 @@ Path = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Something in a batch that may hold images: an array, a tensor or a PIL image, and the way to it."""
+    """A part of a batch that may hold images (an array, a tensor or a PIL image), and its path."""
 
     path: Path
     value: Any
 
     @property
     def is_pil(self) -> bool:
-        """Whether it is a PIL image."""
+        """Return True for a PIL image."""
         return _is_pil(self.value)
 
     @property
     def name(self) -> str:
-        """The way to it, with dots."""
+        """Return the path, with dots."""
         return path_text(self.path) or "batch"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its lengths; of a PIL image (height, width, bands)."""
+        """Return the shape. That of a PIL image is (height, width, bands)."""
         return (*self.value.size[::-1], len(self.value.getbands())) if self.is_pil else tuple(self.value.shape)
 
     @property
     def kind(self) -> str:
-        """``uint8``, ``float32``, ...; of a PIL image its mode."""
+        """Return the dtype, or the mode of a PIL image."""
         return str(self.value.mode) if self.is_pil else str(self.value.dtype).removeprefix("torch.")
 
     def described(self) -> str:
-        """``float32[8, 3, 32, 32]``, or ``PIL RGB[224, 224, 3]``."""
+        """Return ``float32[8, 3, 32, 32]`` or ``PIL RGB[224, 224, 3]``."""
         return f"{'PIL ' if self.is_pil else ''}{self.kind}{list(self.shape)}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Which values black and white have: numbers, or one for each channel."""
+    """The values of black and white: numbers, or one number for each channel."""
 
     low: Any
     high: Any
 
     @property
     def plain(self) -> bool:
-        """Whether black is 0 and white one number: then values need no mapping."""
+        """Return True if black is 0 and white is one number, so values need no mapping."""
         return isinstance(self.high, (int, float)) and isinstance(self.low, (int, float)) and self.low == 0
 
 
@@ -89,7 +90,7 @@ def _is_pil(value: Any) -> bool:
 
 
 def pictures(value: Any, path: Path = ()) -> Iterator[Picture]:
-    """Every array, tensor and PIL image in a batch, in order."""
+    """Yield every array, tensor and PIL image in a batch, in order."""
     if is_tensor(value) or is_array(value) or _is_pil(value):
         yield Picture(path, value)
         return
@@ -98,7 +99,7 @@ def pictures(value: Any, path: Path = ()) -> Iterator[Picture]:
 
 
 def layout_of(shape: Sequence[int], *, loose: bool) -> str | None:
-    """How images of this shape lie in memory, if they are images; ``loose`` takes those without channels as well."""
+    """Return the layout of images of this shape, or None. ``loose`` allows images without channels."""
     large = [size >= MIN_SIDE_PIXELS for size in shape]
     if len(shape) == 4:
         if shape[1] in CHANNELS and large[2] and large[3]:
@@ -114,7 +115,7 @@ def layout_of(shape: Sequence[int], *, loose: bool) -> str | None:
 
 
 def _as_nhwc(array: Any, layout: str) -> Any:
-    """A view [n, height, width, channels] of an array."""
+    """Return a view [n, height, width, channels] of an array."""
     for axis, name in ((0, "N"), (len(layout), "C")):
         if name not in layout:
             array = array.reshape(1, *array.shape) if axis == 0 else array[..., None]
@@ -123,7 +124,7 @@ def _as_nhwc(array: Any, layout: str) -> Any:
 
 
 def change_image(picture: Picture, layout: str, scale: Range, change: ImageChange) -> Any:
-    """A changed copy, of the same type, shape, dtype and device."""
+    """Return a changed copy of the same type, shape, dtype and device."""
     import numpy as np
 
     if picture.is_pil:
@@ -143,7 +144,7 @@ def change_image(picture: Picture, layout: str, scale: Range, change: ImageChang
 
 
 def _changed_pil(picture: Picture, change: ImageChange) -> Any:
-    """A PIL image of the same mode; its transparency stays."""
+    """Return a changed PIL image of the same mode. Its transparency stays."""
     import numpy as np
 
     image = picture.value
@@ -156,7 +157,7 @@ def _changed_pil(picture: Picture, change: ImageChange) -> Any:
 
 
 def _change(given: Any, fresh: Any, scale: Range, change: ImageChange) -> None:
-    """Write the changed images into ``fresh``, some at a time; both are [n, height, width, channels]."""
+    """Write the changed images into ``fresh``, some at a time. Both are [n, height, width, channels]."""
     import numpy as np
 
     eight_bit = change.eight_bit if given.dtype == np.uint8 and scale == Range(0, 255) else None
@@ -171,7 +172,7 @@ def _change(given: Any, fresh: Any, scale: Range, change: ImageChange) -> None:
 
 
 def _part(given: Any, numbers: range, scale: Range, change: ImageChange) -> Any:
-    """Some images changed, in their own dtype."""
+    """Return some changed images in their own dtype."""
     import numpy as np
 
     low, high = np.asarray(scale.low, np.float32), np.asarray(scale.high, np.float32)
@@ -185,7 +186,9 @@ def _part(given: Any, numbers: range, scale: Range, change: ImageChange) -> Any:
     np.clip(images, 0, top, out=images)
     if not scale.plain:
         images = images * (high - low) + low
-    if given.dtype.kind in "iu":  # whole numbers are cut off, as published; a rounding error must not cost a whole one
+    # Integers are truncated, as in the published code. A rounding error must not change the integer
+    # part.
+    if given.dtype.kind in "iu":
         images += np.float32(2**-10)
         if given.dtype.kind == "i":
             np.floor(images, out=images)
@@ -193,7 +196,7 @@ def _part(given: Any, numbers: range, scale: Range, change: ImageChange) -> Any:
 
 
 def fitting(picture: Picture, scale: Range | None, owner: str) -> Range:
-    """The range of an image's values: what was given, or what its dtype stands for; values outside are refused."""
+    """Return the given range of values, or that of the dtype. Refuse values outside."""
     if picture.is_pil or (scale is None and picture.kind == "uint8"):
         return Range(0, 255)
     if scale is None and not Leaf(picture.path, picture.value).is_float:

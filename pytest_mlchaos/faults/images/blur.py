@@ -1,4 +1,4 @@
-"""Blurs of images: Gaussian, defocus, glass, motion and zoom blur. What the functions take and return: ``_corruptions_noise.py``."""
+"""Blur images: Gaussian, defocus, glass, motion and zoom blur. See ``noise.py`` for the arguments."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = [
 
 
 def cv2() -> Any:
-    """OpenCV, imported when it is needed."""
+    """Import OpenCV when it is needed."""
     import cv2 as opencv
 
     return opencv
 
 
 def gaussian(image: Any, sigma: float, *, truncate: float = 4.0, border: str = "BORDER_REPLICATE") -> Any:
-    """An image behind a Gaussian filter that is cut off at so many standard deviations."""
+    """Return an image after a Gaussian filter that ends at this number of standard deviations."""
     size = 2 * int(truncate * sigma + 0.5) + 1
     return cv2().GaussianBlur(image, (size, size), sigmaX=sigma, borderType=getattr(cv2(), border)).reshape(image.shape)
 
 
 def gaussian_blur(images: Any, top: float, sigma: float, rngs: Sequence[Any]) -> Any:
-    """A Gaussian of this standard deviation, in pixels."""
+    """Apply a Gaussian filter with this standard deviation, in pixels."""
     for image in images:
         image[:] = gaussian(image, sigma)
     return images
@@ -43,7 +43,7 @@ def gaussian_blur(images: Any, top: float, sigma: float, rngs: Sequence[Any]) ->
 
 @functools.cache
 def _disk(radius: int, softness: float) -> Any:
-    """A disk of this radius whose rim is softened by a Gaussian: a kernel of sum 1."""
+    """Return a disk of this radius with a rim softened by a Gaussian, as a kernel of sum 1."""
     import numpy as np
 
     reach = np.arange(-8, 9) if radius <= 8 else np.arange(-radius, radius + 1)
@@ -53,7 +53,7 @@ def _disk(radius: int, softness: float) -> Any:
 
 
 def defocus_blur(images: Any, top: float, lens: tuple[int, float], rngs: Sequence[Any]) -> Any:
-    """A lens out of focus: (radius in pixels, softness of the rim)."""
+    """Imitate a lens out of focus: (radius in pixels, softness of the rim)."""
     kernel = _disk(*lens)
     for image in images:
         image[:] = cv2().filter2D(image, -1, kernel).reshape(image.shape)
@@ -61,16 +61,16 @@ def defocus_blur(images: Any, top: float, lens: tuple[int, float], rngs: Sequenc
 
 
 def defocus_blur_8bit(images: Any, fresh: Any, lens: tuple[int, float], rngs: Sequence[Any]) -> None:
-    """The same for 8-bit pictures: small disks are summed up in whole numbers, and softened afterwards."""
+    """Do the same for 8-bit images: sum small disks as integers, and soften them afterwards."""
     import numpy as np
 
     radius, softness = lens
-    cut_off = 2**-10 - 0.5  # OpenCV rounds
+    cut_off = 2**-10 - 0.5  # OpenCV rounds its results
     height, width, channels = images.shape[1:]
     rim = radius + 1
     room = np.empty((5, (height + 2 * rim) * (width + 2 * rim) * channels), np.uint16)
     for image, changed in zip(images, fresh, strict=True):
-        if radius > 7:  # the softened rim reaches beyond the kernel that was published
+        if radius > 7:  # the softened rim is larger than the published kernel
             changed[:] = cv2().filter2D(image.astype(np.float32), cv2().CV_8U, _disk(*lens), delta=cut_off).reshape(image.shape)
             continue
         sums, count = _disk_sums(image, radius, room)
@@ -80,10 +80,12 @@ def defocus_blur_8bit(images: Any, fresh: Any, lens: tuple[int, float], rngs: Se
 
 
 def _disk_sums(image: Any, radius: int, room: Any) -> tuple[Any, int]:
-    """The sums of all values within a radius (2 to 7), for each pixel and a rim of one; and of how many values.
+    """Return the sums of all values within a radius (2 to 7) for each pixel and a rim of one pixel.
 
-    All values lie in one line, in which a step down is a shift by a row. Columns of the disk are made longer by two pixels at a time, and
-    added up; the highest ones at once, without their ends. ``room``: scratch space, uint16 [5, values of the image with its borders].
+    Also return the number of values in a sum. All values are in one line, in which a step down is a
+    shift by a row. Columns of the disk grow by two pixels at a time and are summed. The highest
+    columns are summed at once, without their ends. ``room`` is scratch space, uint16 [5, values of
+    the image with its borders].
     """
     import numpy as np
 
@@ -96,14 +98,15 @@ def _disk_sums(image: Any, radius: int, room: Any) -> tuple[Any, int]:
     whole, total = total[: rows * row].reshape(rows, -1, step), total[:length]
 
     def at(values: Any, down: int, right: int) -> Any:
-        """The values so far from the upper left corner of the disk's square."""
+        """Return the values at an offset from the upper left corner of the disk's square."""
         return values[down * row + right * step :][:length]
 
     np.add(at(single, 0, radius), at(single, 2 * radius, radius), out=total)
     total += at(single, radius, 0)
     total += at(single, radius, 2 * radius)
     heights = [math.isqrt(radius**2 - right**2) for right in range(radius + 1)]
-    narrow = math.isqrt(2 * radius - 1)  # half the height of the outermost columns but one, and half the width of the highest ones
+    # half the height of the second columns from outside, and half the width of the highest ones
+    narrow = math.isqrt(2 * radius - 1)
     _sum_up(_runs(single, row, 2 * narrow + 1, room[1:3]), column)
     for height in range(narrow, radius):
         if height > narrow:
@@ -119,7 +122,7 @@ def _disk_sums(image: Any, radius: int, room: Any) -> tuple[Any, int]:
 
 
 def _runs(values: Any, step: int, length: int, room: Any) -> list[tuple[Any, int]]:
-    """The sums over 1, 2, 4, ... values, each a step behind the one before, with shifts at which they add up to those over ``length``."""
+    """Return the sums over 1, 2, 4, ... values with shifts at which they add up to ``length`` values."""
     import numpy as np
 
     runs, done, count = [], 0, 1
@@ -136,7 +139,7 @@ def _runs(values: Any, step: int, length: int, room: Any) -> list[tuple[Any, int
 
 
 def _sum_up(runs: list[tuple[Any, int]], total: Any) -> None:
-    """Add them up, from each place on that has them all."""
+    """Add the sums, from each index that has all of them."""
     import numpy as np
 
     end = min(len(values) - shift for values, shift in runs)
@@ -146,11 +149,12 @@ def _sum_up(runs: list[tuple[Any, int]], total: Any) -> None:
 
 
 def _sources(height: int, width: int, reach: int, rng: Any) -> Any:
-    """Of each pixel, the pixel that its value comes from.
+    """Return for each pixel the pixel that provides its value.
 
-    Pixels are visited from the last to the first, and each takes the value that a random neighbour has at that moment: the published
-    code means to swap the two, but copies, as the arrays it works on are views. A neighbour that was visited before has its new value, so
-    the way is followed until it reaches one that was not.
+    Pixels are visited from the last to the first, and each takes the current value of a random
+    neighbour. The published code intends to swap the two, but copies, because its arrays are views.
+    A neighbour that was visited before has its new value, so the chain is followed to a pixel that
+    was not.
     """
     import numpy as np
 
@@ -163,7 +167,7 @@ def _sources(height: int, width: int, reach: int, rng: Any) -> Any:
     visited = np.zeros(height * width, bool)
     visited[places] = True
     later = visited[sources] & (sources > np.arange(height * width))
-    while later.any():  # each round doubles the length of the ways that were followed
+    while later.any():  # each round doubles the followed length of the chains
         here = np.flatnonzero(later)
         there = sources[here]
         sources[here] = sources[there]
@@ -172,7 +176,7 @@ def _sources(height: int, width: int, reach: int, rng: Any) -> Any:
 
 
 def glass_blur(images: Any, top: float, glass: tuple[float, int, int], rngs: Sequence[Any]) -> Any:
-    """Frosted glass: (standard deviation of the blur, reach of the displaced pixels, rounds)."""
+    """Imitate frosted glass: (standard deviation of the blur, reach of the displaced pixels, rounds)."""
     import numpy as np
 
     sigma, reach, rounds = glass
@@ -186,7 +190,10 @@ def glass_blur(images: Any, top: float, glass: tuple[float, int, int], rngs: Seq
 
 
 def blur_along_line(image: Any, radius: int, sigma: float, angle: float) -> Any:
-    """A picture [height, width, ...] taken while the camera moved: half a Gaussian along a line, in whole pixels, ``angle`` in degrees."""
+    """Return a picture [height, width, ...] from a moving camera.
+
+    The blur is half a Gaussian along a line, in whole pixels. ``angle`` is in degrees.
+    """
     import numpy as np
 
     weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2 * sigma**2))
@@ -206,7 +213,7 @@ def blur_along_line(image: Any, radius: int, sigma: float, angle: float) -> Any:
 
 
 def motion_blur(images: Any, top: float, motion: tuple[int, float], rngs: Sequence[Any]) -> Any:
-    """The camera moves: (radius, standard deviation), in pixels, in a direction up to 45 degrees off the horizontal."""
+    """Move the camera up to 45 degrees off the horizontal: (radius, standard deviation), in pixels."""
     for image, rng in zip(images, rngs, strict=True):
         image[:] = blur_along_line(image, *motion, angle=rng.uniform(-45, 45))
     return images
@@ -214,7 +221,8 @@ def motion_blur(images: Any, top: float, motion: tuple[int, float], rngs: Sequen
 
 @functools.lru_cache(maxsize=64)
 def zoom_maps(height: int, width: int, zoom: float, centred: bool = True) -> tuple[Any, Any]:
-    """Of each pixel of a picture zoomed into, its place (x, y) in the picture, float32 [height, width].
+    """Return for each pixel of a zoomed picture its position (x, y) in the original, float32
+    [height, width].
 
     The middle part is stretched to at least the picture's size, corner on corner, and trimmed.
     """
@@ -233,7 +241,7 @@ def zoom_maps(height: int, width: int, zoom: float, centred: bool = True) -> tup
 
 
 def zoom_blur(images: Any, top: float, zooms: tuple[float, float, float], rngs: Sequence[Any]) -> Any:
-    """The camera zooms in: the mean of pictures at the zooms from, below, in steps of."""
+    """Zoom the camera: the mean of pictures at the zooms (from, below, step)."""
     import numpy as np
 
     factors = np.arange(*zooms)

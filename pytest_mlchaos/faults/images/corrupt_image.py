@@ -1,4 +1,4 @@
-"""Faults of images: the 19 corruptions of ImageNet-C."""
+"""Define faults of images: the 19 corruptions of ImageNet-C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["CorruptImage"]
 LAYER = "Images and text"
 
 _NO_IMAGES = ("mask", "masks", "label", "labels", "target", "targets", "y")
-"""Fields of these names are not taken for images unless they are named."""
+"""Fields with these names are not images, unless ``fields`` names them."""
 
 
 @register
@@ -88,7 +88,7 @@ class CorruptImage(DataFault):
     layout: Literal["NCHW", "NHWC", "NHW", "CHW", "HWC", "HW"] | None = None
 
     def check(self) -> None:
-        """Refuse odd fields, and a range without an extent."""
+        """Check the parameters."""
         if self.severity is None:
             object.__setattr__(self, "severity", 3)
         if self.fields is not None and not is_drawn(self.fields):
@@ -100,7 +100,7 @@ class CorruptImage(DataFault):
             object.__setattr__(self, "value_range", _checked_range(self.value_range))
 
     def apply(self, visit: Visit) -> Any:
-        """Hand on changed copies."""
+        """Return changed copies."""
         corruption = KINDS[self.kind]
         if corruption.opencv and importlib.util.find_spec("cv2") is None:
             raise MissingExtra(f"corrupt_image(kind={self.kind!r})", "opencv-python-headless", "images")
@@ -160,7 +160,7 @@ class CorruptImage(DataFault):
         path = tuple(map(str, name.split("."))) if isinstance(name, str) else (str(name),)
         matching = [picture for picture in found if tuple(map(str, picture.path))[: len(path)] == path]
         if not matching:
-            raise PayloadMismatch(f"corrupt_image: there is no field {name!r} with an array or a picture in the batch {describe(payload)}")
+            raise PayloadMismatch(f"corrupt_image: found no field {name!r} with an array or a picture in the batch {describe(payload)}")
         return matching
 
     def _looks_like_images(self, picture: Picture) -> bool:
@@ -176,7 +176,7 @@ class CorruptImage(DataFault):
         return layout_of(picture.shape, loose=not picture.path) is not None
 
     def _layout(self, picture: Picture, payload: Any, *, loose: bool) -> str:
-        """How the images lie; refuses what the corruption cannot work on."""
+        """Return the layout of the images. Refuse images that the corruption cannot work on."""
         layout = self.layout if not picture.is_pil and self.layout else _layout(picture, loose=loose)
         problem = _problem(picture, layout)
         if problem is None and self.kind == "saturate" and (picture.kind in ("L", "LA") or _size(picture, layout, "C") == 1):
@@ -191,7 +191,7 @@ class CorruptImage(DataFault):
 
 
 def _checked_range(value: Any) -> tuple[Any, Any]:
-    """(low, high) as numbers or tuples of numbers."""
+    """Return (low, high) as numbers or tuples of numbers."""
     import numpy as np
 
     try:
@@ -215,7 +215,7 @@ def _size(picture: Picture, layout: str | None, axis: str) -> int:
 
 
 def _problem(picture: Picture, layout: str | None) -> str | None:
-    """Why something is no image that can be worked on."""
+    """Return why a value is not an image that can be changed, or None."""
     if picture.is_pil:
         if picture.kind not in MODES:
             return f'has the mode {picture.kind!r}: convert it with image.convert("RGB")'
@@ -241,12 +241,13 @@ def _same(fresh: Any, given: Any) -> bool:
 
     if hasattr(fresh, "equal"):
         return bool(fresh.equal(given))
-    return all(np.array_equal(*pair) for pair in zip(np.asarray(fresh), np.asarray(given), strict=True))  # mostly the first differs
+    # usually the first image differs
+    return all(np.array_equal(*pair) for pair in zip(np.asarray(fresh), np.asarray(given), strict=True))
 
 
 @contextlib.contextmanager
 def _one_thread_of_opencv(used: bool) -> Iterator[None]:
-    """OpenCV's own threads would not survive a fork into DataLoader workers."""
+    """Stop OpenCV's own threads, which would not survive a fork into DataLoader workers."""
     if not used:
         yield
         return

@@ -1,4 +1,6 @@
-"""Brightness, contrast, saturation, elastic waves, coarse pixels, JPEG. What the functions take and return: ``_corruptions_noise.py``."""
+"""Change brightness, contrast, saturation, shape, resolution and JPEG quality. See ``noise.py`` for
+the arguments.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ __all__ = [
 
 
 def _brightest(images: Any) -> Any:
-    """Of each pixel its brightest channel (the value of HSV)."""
+    """Return the brightest channel of each pixel, which is the value of HSV."""
     import numpy as np
 
     if images.shape[-1] == 1:
@@ -33,7 +35,7 @@ def _brightest(images: Any) -> Any:
 
 
 def brightness(images: Any, top: float, more: float, rngs: Sequence[Any]) -> Any:
-    """So much is added to the value of HSV; hue and saturation stay, black becomes gray."""
+    """Increase the value of HSV. Hue and saturation stay, and black becomes gray."""
     import numpy as np
 
     value = _brightest(images)
@@ -47,7 +49,7 @@ def brightness(images: Any, top: float, more: float, rngs: Sequence[Any]) -> Any
 
 
 def contrast(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
-    """So much of each value's distance from its channel's mean stays."""
+    """Keep this share of each value's distance from its channel's mean."""
     for image in images:
         means = cv2().mean(image)[: image.shape[-1]]
         image *= kept
@@ -56,7 +58,7 @@ def contrast(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
 
 
 def saturate(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[Any]) -> Any:
-    """(factor, what is added): of the saturation of HSV; gray has the hue red there."""
+    """Change the saturation of HSV by (factor, summand). The hue of gray counts as red."""
     import numpy as np
 
     factor, more = constants
@@ -75,7 +77,7 @@ def saturate(images: Any, top: float, constants: tuple[float, float], rngs: Sequ
 
 
 def contrast_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> None:
-    """The same for 8-bit pictures, by a table of what becomes of each level."""
+    """Do the same for 8-bit images, with a table of all levels."""
     import numpy as np
 
     for image, changed in zip(images, fresh, strict=True):
@@ -86,7 +88,10 @@ def contrast_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> 
 
 @functools.lru_cache(maxsize=8)
 def smoothing(size: int, sigma: float, truncate: float) -> Any:
-    """A Gaussian filter of lines of ``size`` values that are mirrored at their ends, as a matrix: wide ones reflect many times."""
+    """Return a Gaussian filter for lines of ``size`` values as a matrix.
+
+    The lines are mirrored at their ends, many times for a wide filter.
+    """
     import numpy as np
 
     reach = int(truncate * sigma + 0.5)
@@ -99,7 +104,7 @@ def smoothing(size: int, sigma: float, truncate: float) -> Any:
 
 
 def _waves(height: int, width: int, sigma: float, rng: Any) -> Any:
-    """A smooth random field around 0."""
+    """Return a smooth random field around 0."""
     import numpy as np
 
     field = rng.random((height, width), dtype=np.float32) * 2 - 1
@@ -110,7 +115,10 @@ def _waves(height: int, width: int, sigma: float, rng: Any) -> Any:
 
 
 def elastic_transform(images: Any, top: float, constants: tuple[float, float, float], rngs: Sequence[Any]) -> Any:
-    """(strength, smoothness, shift of the corners), in parts of the shorter side: an affine map, and waves on it."""
+    """Apply an affine map, and waves on it: (strength, smoothness, shift of the corners).
+
+    All three are parts of the shorter side.
+    """
     import numpy as np
 
     height, width = images.shape[1:3]
@@ -130,7 +138,7 @@ def elastic_transform(images: Any, top: float, constants: tuple[float, float, fl
 
 @functools.lru_cache(maxsize=64)
 def _boxes(size: int, kept: float) -> tuple[Any, Any, Any]:
-    """The stretches of a line that make the pixels of a coarser one: where each starts and ends; and to which each pixel belongs."""
+    """Return the start and end of the stretches that become one coarse pixel, and the stretch of each pixel."""
     import numpy as np
 
     coarse = max(int(size * kept), 1)
@@ -142,7 +150,7 @@ def _boxes(size: int, kept: float) -> tuple[Any, Any, Any]:
 
 
 def _coarse(image: Any, kept: float) -> tuple[Any, Any, Any]:
-    """The means over boxes of whole pixels, and the rows and columns of boxes that pixels are in."""
+    """Return the means over boxes of whole pixels, and the row and column of each pixel's box."""
     height, width = image.shape[:2]
     top_edge, bottom, row_of = _boxes(height, kept)
     left, right, column_of = _boxes(width, kept)
@@ -157,7 +165,7 @@ def _coarse(image: Any, kept: float) -> tuple[Any, Any, Any]:
 
 
 def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
-    """So many of the pixels of each side stay: means over boxes of whole pixels."""
+    """Keep this share of the pixels of each side, as means over boxes of whole pixels."""
     for image in images:
         boxes, row_of, column_of = _coarse(image, kept)
         image[:] = boxes.take(column_of, axis=1).take(row_of, axis=0)
@@ -165,7 +173,10 @@ def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
 
 
 def pixelate_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> None:
-    """The same for 8-bit pictures, rounded. They lie below each other, and are turned, so that whole lines are moved and added up."""
+    """Do the same for 8-bit images, rounded.
+
+    The images are stacked and transposed, so that whole lines are moved and summed.
+    """
     import numpy as np
 
     count, height, width, channels = images.shape
@@ -182,10 +193,11 @@ def pixelate_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Cut:
-    """How lines are cut into boxes of whole lines; the larger boxes come first.
+    """A split of lines into boxes of whole lines, larger boxes first.
 
-    ``lines``: the first lines of all boxes, then the second ones of those that have some, and so on; ``steps``: how many boxes have so
-    many lines; ``sizes``: of the boxes; ``box_of``: to which box each line belongs.
+    ``lines`` are the first lines of all boxes, then the second lines of the boxes that have one,
+    and so on. ``steps`` are the numbers of boxes with at least that many lines. ``sizes`` are the
+    boxes' sizes, and ``box_of`` is the box of each line.
     """
 
     lines: Any
@@ -194,7 +206,7 @@ class _Cut:
     box_of: Any
 
     def sums(self, lines: Any) -> Any:
-        """The sums over boxes of lines that were taken in this order; overwrites them."""
+        """Return the sums over boxes of lines in this order. Overwrite the lines."""
         total = lines[: self.steps[0]]
         first = self.steps[0]
         for boxes in self.steps[1:]:
@@ -205,7 +217,7 @@ class _Cut:
 
 @functools.lru_cache(maxsize=64)
 def _cut(size: int, kept: float, count: int) -> _Cut:
-    """For ``count`` pictures behind each other, with so many lines each."""
+    """Return the split for ``count`` images in a row, each with this number of lines."""
     import numpy as np
 
     starts, ends, box_of = _boxes(size, kept)
@@ -220,7 +232,10 @@ def _cut(size: int, kept: float, count: int) -> _Cut:
 
 @functools.lru_cache(maxsize=8)
 def _shares(shape: tuple[int, ...], kept: float) -> Any:
-    """What a value adds to the mean of its box, float32 [boxes across, boxes down, channels]; a bit more, so that halves are rounded up."""
+    """Return the weight of a value in its box's mean, float32 [boxes across, boxes down, channels].
+
+    It is slightly larger, so that halves are rounded up.
+    """
     import numpy as np
 
     count, height, width, channels = shape
@@ -229,7 +244,7 @@ def _shares(shape: tuple[int, ...], kept: float) -> Any:
 
 
 def jpeg_compression_8bit(images: Any, fresh: Any, quality: int, rngs: Sequence[Any]) -> None:
-    """Saved as JPEG of this quality, and read back."""
+    """Save as JPEG of this quality, and read back."""
     color = images.shape[-1] == 3
     for image, changed in zip(images, fresh, strict=True):
         given = cv2().cvtColor(image, cv2().COLOR_RGB2BGR) if color else image
@@ -239,7 +254,7 @@ def jpeg_compression_8bit(images: Any, fresh: Any, quality: int, rngs: Sequence[
 
 
 def jpeg_compression(images: Any, top: float, quality: int, rngs: Sequence[Any]) -> Any:
-    """The same for other pictures, by way of 8 bits."""
+    """Do the same for other images, converted to 8 bits."""
     import numpy as np
 
     pictures = (images * np.float32(255 / top) + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The 19 corruptions of ImageNet-C: the function of each, and its constants at the severities 1 to 5 (for 224 × 224 pixels)."""
+"""List the 19 corruptions of ImageNet-C with their constants at severities 1 to 5 (for 224 × 224 pixels)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ class Corruption:
     function: Callable[..., Any]
     severities: tuple[Any, Any, Any, Any, Any]
     eight_bit: Callable[..., Any] | None = None
-    """A quicker way for 8-bit pictures, to the same result: (uint8 [n, height, width, channels], where the result goes, constants,
-    generators)."""
+    """A faster function for 8-bit images with the same result.
+
+    It takes (uint8 [n, height, width, channels], the array for the result, constants, generators).
+    """
     opencv: bool = True
-    """Whether it needs OpenCV."""
+    """True if it needs OpenCV."""
     random: bool = True
-    """Whether it needs random generators; else they are None."""
+    """True if it needs random generators. Else they are None."""
 
 
 _ELASTIC = ((488, 170.8, 24.4), (488, 19.52, 48.8), (12.2, 2.44, 4.88), (17.08, 2.44, 4.88), (29.28, 2.44, 4.88))
-"""In pixels of 224; they go by the image's size."""
+"""In pixels of a side of 224. They scale with the image's size."""
 
 KINDS: Mapping[str, Corruption] = {
     "gaussian_noise": Corruption(noise.gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38), opencv=False),
@@ -61,7 +63,8 @@ KINDS: Mapping[str, Corruption] = {
     "brightness": Corruption(digital.brightness, (0.1, 0.2, 0.3, 0.4, 0.5), opencv=False, random=False),
     "contrast": Corruption(digital.contrast, (0.4, 0.3, 0.2, 0.1, 0.05), digital.contrast_8bit, random=False),
     "saturate": Corruption(digital.saturate, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), opencv=False, random=False),
-    "elastic_transform": Corruption(digital.elastic_transform, tuple(tuple(part / 224 for part in level) for level in _ELASTIC)),  # type: ignore[arg-type]  # five of them
+    # there are five of them
+    "elastic_transform": Corruption(digital.elastic_transform, tuple(tuple(part / 224 for part in level) for level in _ELASTIC)),  # type: ignore[arg-type]
     "pixelate": Corruption(digital.pixelate, (0.6, 0.5, 0.4, 0.3, 0.25), digital.pixelate_8bit, random=False),
     "jpeg_compression": Corruption(digital.jpeg_compression, (25, 18, 15, 10, 7), digital.jpeg_compression_8bit, random=False),
     "spatter": Corruption(

@@ -1,9 +1,12 @@
-"""Noise on images: Gaussian, shot, impulse and speckle noise.
+"""Add noise to images: Gaussian, shot, impulse and speckle noise.
 
-Here and in the files beside it, a corruption is a function of ``images`` (float32, [n, height, width, channels], its own to
-overwrite), ``top`` (the value of white: black is 0), the constants of a severity, and one random generator per image. It returns images
-of that shape; what lies outside 0 to ``top`` is cut off by the caller. Some have a quicker way for 8-bit pictures: a function of
-``images`` (uint8, to be left as they are), ``fresh`` (of the same shape, where the result goes), the constants, and the generators.
+In this folder, a corruption is a function of ``images`` (float32, [n, height, width, channels],
+which it may overwrite), ``top`` (the value of white, with black at 0), the constants of a severity,
+and one random generator per image. It returns images of the same shape. The caller clips values
+outside 0 to ``top``.
+
+Some have a faster function for 8-bit images. It takes ``images`` (uint8, which it must not change),
+``fresh`` (an array of the same shape for the result), the constants, and the generators.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from typing import Any
 __all__ = ["gaussian_noise", "impulse_noise", "impulse_noise_8bit", "normals", "shot_noise", "speckle_noise", "words"]
 
 LEVELS = 255
-"""Shot noise looks probabilities up by brightness, in so many steps; what lies between two of them is added exactly."""
+"""The number of brightness steps in the tables of shot noise. The rest between two steps is added exactly."""
 CELLS = 1024
-"""Into so many equal parts are probabilities cut, to look most of them up at once."""
+"""The number of equal parts of the probabilities, to look most counts up at once."""
 UNCLEAR = 65535
 
 
 def words(rng: Any, count: int) -> Any:
-    """So many independent 16-bit words, each equally probable."""
+    """Return independent, uniform 16-bit words."""
     import numpy as np
 
     return np.asarray(rng.bit_generator.random_raw(-(-count // 4)), dtype="<u8").view("<u2")[:count]
@@ -31,7 +34,7 @@ def words(rng: Any, count: int) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _quantiles(scale: float, mean: float) -> Any:
-    """The 65,536 equally probable values of a normal variable: the middles of its quantiles, with this deviation and mean."""
+    """Return the 65,536 equally probable values of a normal variable, the middles of its quantiles."""
     import numpy as np
 
     return _unit_quantiles() * np.float32(scale) + np.float32(mean)
@@ -50,7 +53,7 @@ def _unit_quantiles() -> Any:
 
 
 def normals(rng: Any, shape: tuple[int, ...], scale: float = 1.0, mean: float = 0.0) -> Any:
-    """Normal numbers of this deviation and mean, to 16 bits of their distribution."""
+    """Return normal numbers of this deviation and mean, to 16 bits of their distribution."""
     return _quantiles(scale, mean).take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
 
 
@@ -63,13 +66,13 @@ def _noise(shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tup
 
 
 def gaussian_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
-    """Normal noise of this standard deviation (of the white's value)."""
+    """Add normal noise with this standard deviation, relative to the value of white."""
     images += _noise(images.shape, rngs, lambda rng, shape: normals(rng, shape, scale * top))
     return images
 
 
 def speckle_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
-    """Normal noise in proportion to the brightness."""
+    """Add normal noise in proportion to the brightness."""
     noise = _noise(images.shape, rngs, lambda rng, shape: normals(rng, shape, scale))
     noise += 1
     images *= noise
@@ -77,7 +80,7 @@ def speckle_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) ->
 
 
 def impulse_noise(images: Any, top: float, amount: float, rngs: Sequence[Any]) -> Any:
-    """Such a share of the values becomes white or black, as probably."""
+    """Set this share of the values to white or black, with equal probability."""
     import numpy as np
 
     for image, rng in zip(images, rngs, strict=True):
@@ -88,27 +91,29 @@ def impulse_noise(images: Any, top: float, amount: float, rngs: Sequence[Any]) -
 
 
 def _impulses(shape: tuple[int, ...], amount: float, rng: Any) -> tuple[Any, Any]:
-    """Which values are hit, and which of these become white."""
+    """Return which values are changed, and which of these become white."""
     drawn = words(rng, math.prod(shape)).reshape(shape)
     return drawn < round(amount * 65536), drawn < round(amount * 32768)
 
 
 def impulse_noise_8bit(images: Any, fresh: Any, amount: float, rngs: Sequence[Any]) -> None:
-    """The same for 8-bit pictures: 255 is white."""
+    """Do the same for 8-bit images, in which white is 255."""
     import numpy as np
 
     for image, changed, rng in zip(images, fresh, rngs, strict=True):
         hit, white = (mask.view(np.uint8) for mask in _impulses(image.shape, amount, rng))
-        hit -= 1  # 0 where it is hit, else 255
+        hit -= 1  # 0 for a changed value, else 255
         hit &= image
-        np.subtract(hit, white, out=changed)  # 255 where it is white
+        np.subtract(hit, white, out=changed)  # 255 for a white value
 
 
 @functools.lru_cache(maxsize=8)
 def _poisson_tables(photons: float) -> tuple[Any, Any]:
-    """For each brightness step the distribution function of its photon counts; and for each cell of probability the one count in it.
+    """Return the distribution of photon counts for each brightness step, and the count of each
+    probability cell.
 
-    [LEVELS + 1, counts] and [LEVELS + 1, CELLS]; a cell that holds several counts is marked as unclear.
+    They are [LEVELS + 1, counts] and [LEVELS + 1, CELLS]. A cell with several counts is marked as
+    unclear.
     """
     import numpy as np
 
@@ -125,7 +130,7 @@ def _poisson_tables(photons: float) -> tuple[Any, Any]:
 
 
 def _photons(levels: Any, photons: float, rng: Any) -> Any:
-    """A Poisson count for each brightness step, by the inverse of its distribution function."""
+    """Return a Poisson count for each brightness step, by the inverse of its distribution function."""
     import numpy as np
 
     below, cells = _poisson_tables(photons)
@@ -138,7 +143,7 @@ def _photons(levels: Any, photons: float, rng: Any) -> Any:
 
 
 def shot_noise(images: Any, top: float, photons: float, rngs: Sequence[Any]) -> Any:
-    """Counts of photons, of which white is so many on average."""
+    """Replace values by photon counts. ``photons`` is the mean count for white."""
     import numpy as np
 
     for image, rng in zip(images, rngs, strict=True):
@@ -146,7 +151,7 @@ def shot_noise(images: Any, top: float, photons: float, rngs: Sequence[Any]) -> 
         levels = (flat + np.float32(1e-3)).astype(np.int32)
         counts = _photons(levels, photons, rng)
         rest = flat - levels
-        if rest.max(initial=0) > 2e-3:  # brightness between the steps: Poisson counts add up
+        if rest.max(initial=0) > 2e-3:  # Poisson counts add up, so the rest between two steps is added.
             counts = counts + rng.poisson(np.maximum(rest, 0) * (photons / LEVELS))
         np.multiply(counts, top / photons, out=image.reshape(-1), casting="unsafe")
     return images

@@ -1,4 +1,4 @@
-"""Weather on images: snow, frost, fog, and spatter. What the functions take and return: ``_corruptions_noise.py``."""
+"""Add weather to images: snow, frost, fog and spatter. See ``noise.py`` for the arguments."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .noise import normals
 __all__ = ["LUMA", "fog", "frost", "plasma", "snow", "spatter", "spatter_8bit"]
 
 LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue add to brightness."""
+"""The weights of red, green and blue in the brightness."""
 FROSTS, FROST_SIZE = 6, 512
 WATER, MUD = (175 / 255, 238 / 255, 238 / 255), (63 / 255, 42 / 255, 20 / 255)
 
 
 def _gray(image: Any) -> Any:
-    """The brightness of a picture: [height, width, 1]."""
+    """Return the brightness of a picture: [height, width, 1]."""
     return image if image.shape[-1] == 1 else cv2().cvtColor(image, cv2().COLOR_RGB2GRAY)[..., None]
 
 
 def _tint(plane: Any, color: tuple[float, float, float], channels: int) -> Any:
-    """A picture of one colour, as bright as the plane says."""
+    """Return a picture of one colour with the brightness of the plane."""
     import numpy as np
 
     if channels == 1:
@@ -33,12 +33,12 @@ def _tint(plane: Any, color: tuple[float, float, float], channels: int) -> Any:
 
 
 def _flakes(height: int, width: int, constants: Sequence[float], rng: Any) -> Any:
-    """Snow in front of a black sky, 0 to 1: blown-up noise above a threshold, blurred by its fall."""
+    """Return snow before a black sky, 0 to 1: enlarged noise above a threshold, blurred by its fall."""
     import numpy as np
 
     mean, spread, zoom, threshold, radius, sigma, _ = constants
     part = math.ceil(height / zoom), math.ceil(width / zoom)
-    noise = normals(rng, part) * np.float32(spread) + np.float32(mean)  # all that the zoom is going to show
+    noise = normals(rng, part) * np.float32(spread) + np.float32(mean)  # only the part that the zoom will show
     x, y = zoom_maps(height, width, zoom, centred=False)
     layer = cv2().remap(noise, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE)
     layer[layer < threshold] = 0
@@ -47,7 +47,11 @@ def _flakes(height: int, width: int, constants: Sequence[float], rng: Any) -> An
 
 
 def snow(images: Any, top: float, constants: Sequence[float], rngs: Sequence[Any]) -> Any:
-    """(mean and spread of the noise, zoom, threshold, radius and deviation of the motion blur, share of the picture that stays)."""
+    """Add snow.
+
+    The constants are the mean and spread of the noise, the zoom, the threshold, the radius and
+    deviation of the motion blur, and the share of the picture that stays.
+    """
     import numpy as np
 
     height, width = images.shape[1:3]
@@ -65,14 +69,15 @@ def snow(images: Any, top: float, constants: Sequence[float], rngs: Sequence[Any
 
 @functools.lru_cache(maxsize=FROSTS)
 def _frost_texture(number: int) -> Any:
-    """One of a few made-up pictures of ice on glass, 0 to 1 [FROST_SIZE, FROST_SIZE, 3]: bluish needles that branch around seeds.
+    """Return a synthetic picture of ice on glass, 0 to 1 [FROST_SIZE, FROST_SIZE, 3].
 
-    Needles are ridges of noise that is smooth along, and rough across, one of some directions; coarse noise says how thick the ice is.
+    Bluish needles branch around seeds. Needles are ridges of noise that is smooth along a direction
+    and rough across it. Coarse noise sets the thickness of the ice.
     """
     import numpy as np
 
     rng = np.random.default_rng((1903, 12261, number))
-    rim = 48  # a motion drags the border inwards
+    rim = 48  # a motion blur pulls the border inwards
     ice = np.zeros((FROST_SIZE + 2 * rim, FROST_SIZE + 2 * rim), np.float32)
     for _ in range(5):
         needles = blur_along_line(rng.standard_normal(ice.shape, dtype=np.float32), 24, 14.0, angle=rng.uniform(0, 180))
@@ -81,13 +86,14 @@ def _frost_texture(number: int) -> Any:
     thickness = 1 / (1 + np.exp(-1.5 * thickness / thickness.std()))
     grain = gaussian(rng.standard_normal(ice.shape, dtype=np.float32), 1.0)
     ice = (0.16 * ice + 0.55 * thickness + 0.08 * grain / grain.std())[rim:-rim, rim:-rim]
-    bright = 0.46 + 0.36 * number / (FROSTS - 1)  # photographs of it differ as much, and are as uneven
+    # photographs of ice differ as much in brightness, and are as uneven
+    bright = 0.46 + 0.36 * number / (FROSTS - 1)
     ice = bright + 0.13 * (ice - ice.mean()) / ice.std()
     return np.clip(ice[..., None] * np.array([0.9, 1.02, 1.08], np.float32), 0, 1).astype(np.float32)
 
 
 def frost(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[Any]) -> Any:
-    """(share of the picture, share of the ice): a piece of a picture of ice is laid over."""
+    """Mix in a part of a picture of ice: (share of the picture, share of the ice)."""
     import numpy as np
 
     height, width, channels = images.shape[1:]
@@ -105,9 +111,10 @@ def frost(images: Any, top: float, constants: tuple[float, float], rngs: Sequenc
 
 
 def plasma(size: int, decay: float, rngs: Sequence[Any]) -> Any:
-    """Cloudy height maps by the diamond-square algorithm, float32 [n, size, size], each from 0 to 1; ``size`` is a power of two.
+    """Return cloudy height maps, float32 [n, size, size], from 0 to 1. ``size`` is a power of two.
 
-    The middle of each square and diamond gets the mean of its corners, and a random height that decays from one finer grid to the next.
+    In the diamond-square algorithm, the middle of each square and diamond gets the mean of its
+    corners and a random height, which decays from each grid to the next finer one.
     """
     import numpy as np
 
@@ -133,7 +140,7 @@ def plasma(size: int, decay: float, rngs: Sequence[Any]) -> Any:
 
 
 def fog(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[Any]) -> Any:
-    """(thickness, decay of its roughness): clouds are added, and the whole is darkened to the brightness that it had."""
+    """Add clouds, and darken the result to the old brightness: (thickness, decay of the roughness)."""
     height, width = images.shape[1:3]
     thickness, decay = constants
     size = 1 << (max(height, width) - 1).bit_length()
@@ -145,7 +152,7 @@ def fog(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[
 
 
 def _water(liquid: Any) -> Any:
-    """How much light drops of water reflect: more towards their lit rims; uint16."""
+    """Return the light that water drops reflect, more at their lit rims, as uint16."""
     import numpy as np
 
     drops = (liquid * 255).astype(np.uint8)
@@ -156,14 +163,18 @@ def _water(liquid: Any) -> Any:
 
 
 def _liquid(height: int, width: int, constants: Sequence[float], rng: Any) -> Any:
-    """Drops on the lens: smoothed noise above a threshold, else 0."""
+    """Return drops on the lens: smoothed noise above a threshold, else 0."""
     mean, spread, blur, threshold = constants[:4]
     noise = normals(rng, (height, width), spread, mean)
     return cv2().threshold(gaussian(noise, blur), threshold, 0, cv2().THRESH_TOZERO)[1]
 
 
 def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[Any]) -> Any:
-    """(mean, spread and blur of the noise, threshold, strength or, of mud, its blur, whether it is mud): drops on the lens."""
+    """Add drops on the lens.
+
+    The constants are the mean, spread and blur of the noise, the threshold, the strength (for mud,
+    its blur), and True for mud.
+    """
     import numpy as np
 
     height, width, channels = images.shape[1:]
@@ -182,7 +193,7 @@ def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[
 
 
 def spatter_8bit(images: Any, fresh: Any, constants: Sequence[float], rngs: Sequence[Any]) -> None:
-    """The same for 8-bit pictures: the light of water is added in whole steps."""
+    """Do the same for 8-bit images: the light of water is added in whole steps."""
     import numpy as np
 
     height, width, channels = images.shape[1:]

@@ -1,1 +1,1 @@
-"""Faults of models: their weights, gradients and layers."""
+"""Define faults of models: their weights, gradients and layers."""

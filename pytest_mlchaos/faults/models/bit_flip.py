@@ -1,4 +1,4 @@
-"""Bits of a model that flip."""
+"""Define a fault that flips bits of a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYER = "The model"
 
 _SITES = {"weights": "model.forward", "activations": "model.forward", "gradients": "train.backward", "optimizer": "train.step"}
 _known: weakref.WeakKeyDictionary[Any, dict[Any, Cells]] = weakref.WeakKeyDictionary()
-"""The elements of each model's weights, so that the next flip need not look for them."""
+"""The elements of each model's weights. They are kept, because the search takes long in a large model."""
 
 
 @register
@@ -72,7 +72,7 @@ class BitFlip(LayerFault):
         super().__post_init__()
 
     def check(self) -> None:
-        """Refuse bits that no type has, and less than one of them."""
+        """Check the parameters."""
         if self.bit is not None and not is_drawn(self.bit) and not 0 <= self.bit < 64:
             raise BadArgument(f"bit_flip: bit must be the number of a bit (0 to 63; 0 to 31 of float32), got {format_value(self.bit)}")
         if not is_drawn(self.count) and self.count < 1:
@@ -82,16 +82,16 @@ class BitFlip(LayerFault):
 
     @property
     def key(self) -> Key:
-        """The site of the part."""
+        """Count the visits of the part's site."""
         return _SITES[self.part]
 
     def apply(self, visit: Visit) -> None:
-        """Flip."""
+        """Flip the bits."""
         _PARTS[self.part](self, visit)
 
 
 def cells_of(fault: BitFlip, named: list[tuple[str, Any]], what: str) -> Cells:
-    """The elements of these tensors, if the bit is one of theirs, and there are enough of them."""
+    """Return the elements of these tensors. Raise an error if they lack the bit, or are too few."""
     sound = [item for item in named if problem(item[1]) is None and item[1].numel()]
     if not sound:
         detail = f": {named[0][0]} {problem(named[0][1]) or 'is empty'}" if named else ""
@@ -101,7 +101,7 @@ def cells_of(fault: BitFlip, named: list[tuple[str, Any]], what: str) -> Cells:
         name, tensor = sound[0]
         kind = str(tensor.dtype).removeprefix("torch.")
         raise PayloadMismatch(
-            f"bit_flip: there is no bit {fault.bit} in {kind}, which has bits 0 to {width(tensor) - 1} ({name}: {kind}{list(tensor.shape)})"
+            f"bit_flip: found no bit {fault.bit} in {kind}, which has bits 0 to {width(tensor) - 1} ({name}: {kind}{list(tensor.shape)})"
         )
     cells = Cells(fitting)
     if fault.count > len(cells) and fault.count > sum(
@@ -112,7 +112,7 @@ def cells_of(fault: BitFlip, named: list[tuple[str, Any]], what: str) -> Cells:
 
 
 def _flip_kept(visit: Visit, cells: Cells, drawn: list[tuple[int, int, int]]) -> None:
-    """Flip in place, until the process ends."""
+    """Flip bits in place until the process ends."""
     flips = Flips()
     visit.keep_until_exit(flips)
     for place, element, bit in drawn:
@@ -131,13 +131,13 @@ def _weights(fault: BitFlip, visit: Visit) -> None:
         cells = known[asked] = cells_of(fault, named, type(model).__name__) if named or fault.layer is None else Cells([])
         drawn = [] if not len(cells) else list(cells.drawn(visit.seed, fault.count, fault.bit))
     if not drawn:
-        visit.skip()  # another part of the model is meant
+        visit.skip()  # a different part of the model is meant
         return
     _flip_kept(visit, cells, drawn)
 
 
 def _is_held(model: Any, cells: Cells, place: int, element: int, bit: int) -> bool:
-    """Whether a tensor is still the model's: layers may have been replaced since it was looked at."""
+    """Return True if a tensor still belongs to the model. Its layers may have been replaced since."""
     tensor = cells.tensors[place]
     return tensor_at(model, cells.names[place]) is tensor and element < tensor.numel() and bit < width(tensor)
 
@@ -152,7 +152,7 @@ def _optimizer(fault: BitFlip, visit: Visit) -> None:
     meant = fault.chosen(held, type(optimizer).__name__, "parameter")
     found = [(f"{key} of {name}", value) for name, state in meant for key, value in state.items() if hasattr(value, "element_size")]
     if not found:
-        visit.skip()  # before the first step, and for ever where an optimizer keeps nothing
+        visit.skip()  # before the first step, an optimizer has no state, and some optimizers never have one
         return
     cells = cells_of(fault, found, f"the state of {type(optimizer).__name__}")
     _flip_kept(visit, cells, list(cells.drawn(visit.seed, fault.count, fault.bit)))
@@ -187,7 +187,7 @@ def _activations(fault: BitFlip, visit: Visit) -> None:
     model = checked_model(fault, visit.payload)
     found = fault.inside(model, layers_of(fault, model, fault.layer is None), "layer")
     if not found:
-        visit.skip()  # another part of the model is meant
+        visit.skip()  # a different part of the model is meant
         return
     exact = [item for item in found if item[0] == fault.layer] or found
     name, module = exact[derive_seed(visit.seed, "layer") % len(exact)]
@@ -198,7 +198,10 @@ def _activations(fault: BitFlip, visit: Visit) -> None:
 
 @contextmanager
 def _flipping(fault: BitFlip, visit: Visit, places: list[tuple[str, Any]]) -> Iterator[None]:
-    """Flip in what the first of these modules gives that is called; where the one that was drawn is not, the model's own result is hit."""
+    """Flip bits in the output of the first of these modules that is called.
+
+    If the module that was drawn is not called, flip bits in the model's own result.
+    """
     done = False
 
     def hook(name: str, output: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Single bits of tensors: where they lie, flipped in place, and put back."""
+"""Locate single bits of tensors, flip them in place, and restore them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Cells", "Flips", "flip", "problem", "width"]
 
 @functools.cache
 def _refused_dtypes() -> Any:
-    """Types of numbers of which no bits are flipped, and the one layout of which they are."""
+    """Return the dtypes whose bits are not flipped, and the one layout whose bits are."""
     import torch
 
     kinds = {kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
@@ -25,7 +25,10 @@ def _refused_dtypes() -> Any:
 
 
 def problem(tensor: Any) -> str | None:
-    """Why the bits of a tensor cannot be flipped, if so. The first flip in a large model asks this of each of its tensors."""
+    """Return why the bits of a tensor cannot be flipped, or None.
+
+    The first flip in a large model calls this for each of its tensors, so it must be fast.
+    """
     refused, strided = _refused_dtypes()
     if tensor.is_nested:
         return "is a nested tensor"
@@ -37,12 +40,12 @@ def problem(tensor: Any) -> str | None:
 
 
 def width(tensor: Any) -> int:
-    """How many bits an element has."""
+    """Return the number of bits of an element."""
     return 8 * int(tensor.element_size())
 
 
 def _cell(tensor: Any, element: int) -> Any:
-    """One element as an integer of no axes, in the tensor's own memory, and unknown to autograd."""
+    """Return one element as an integer without axes, in the tensor's memory and unknown to autograd."""
     import torch
 
     size = tensor.element_size()
@@ -57,7 +60,7 @@ def _cell(tensor: Any, element: int) -> Any:
 
 
 def _write(cell: Any, change: Callable[[Any], Any]) -> None:
-    """Change one made in inference mode, too."""
+    """Change an element, also of a tensor that was made in inference mode."""
     if cell.is_inference():
         import torch
 
@@ -72,7 +75,7 @@ def _fill(cell: Any, value: int) -> None:
 
 
 def flip(tensor: Any, element: int, bit: int) -> tuple[int, int]:
-    """Flip one bit of one element (its flat place) in place; what the element was and is, as integers."""
+    """Flip one bit of the element at a flat index, in place. Return the old and the new integer."""
     cell = _cell(tensor, element)
     before = int(cell)
     last = width(tensor) - 1
@@ -81,13 +84,16 @@ def flip(tensor: Any, element: int, bit: int) -> tuple[int, int]:
 
 
 class Flips(contextlib.AbstractContextManager[None]):
-    """Flipped bits, until the end: then each element that still holds what the flip made of it gets its own bits again."""
+    """Keep bits flipped until the end.
+
+    Then each element that still holds the flipped value gets its old bits again.
+    """
 
     def __init__(self) -> None:
         self._done: list[tuple[weakref.ref[Any], Any, int, int, int]] = []
 
     def flip(self, tensor: Any, element: int, bit: int) -> None:
-        """One more."""
+        """Flip one more bit."""
         before, after = flip(tensor, element, bit)
         self._done.append((weakref.ref(tensor), (tensor.dtype, tensor.shape), element, before, after))
 
@@ -103,7 +109,7 @@ class Flips(contextlib.AbstractContextManager[None]):
 
 
 class Cells:
-    """The elements of some tensors, one after the other: which one a number falls on is found by their running sums."""
+    """The elements of several tensors, one after the other. Running sums find the tensor of a number."""
 
     def __init__(self, named: Sequence[tuple[str, Any]]) -> None:
         self.names = [name for name, _ in named]
@@ -114,12 +120,12 @@ class Cells:
         return self._ends[-1] if self._ends else 0
 
     def of(self, number: int) -> tuple[int, int]:
-        """The tensor's place, and the element's in it."""
+        """Return the index of the tensor, and of the element in it."""
         place = bisect.bisect_right(self._ends, number)
         return place, number - (self._ends[place - 1] if place else 0)
 
     def drawn(self, seed: int, count: int, bit: int | None) -> Iterator[tuple[int, int, int]]:
-        """So many distinct (tensor's place, element, bit); each element is equally likely, and each bit of it."""
+        """Yield distinct (tensor index, element, bit), with equal probability for each element and bit."""
         seen: set[tuple[int, int]] = set()
         total = len(self)
         for attempt in itertools.count():

@@ -1,4 +1,4 @@
-"""Gradients on their way: found by walking the graph before a backward pass, changed before anything has looked at them."""
+"""Find the gradients of a backward pass in the graph, and change them before any code can read them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ __all__ = ["changing", "gradients"]
 
 
 def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:
-    """The tensors that a backward pass is about to compute gradients of, with names; model parameters, if there are any.
+    """Return the tensors that get gradients in a backward pass, with names.
 
-    A pass that reaches none (it is about to fail by itself) gives none.
+    Return only model parameters if there are any. A pass without such tensors is about to fail by
+    itself.
     """
     import torch
 
@@ -33,7 +34,7 @@ def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:
 
 
 def _reachable_nodes(nodes: list[Any]) -> Iterator[Any]:
-    """The leaves of an autograd graph, in the order in which a walk meets them."""
+    """Yield the leaves of an autograd graph in the order of a walk."""
     seen: set[Any] = set()
     pending = [node for node in nodes if node is not None]
     while pending:
@@ -49,9 +50,10 @@ def _reachable_nodes(nodes: list[Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def changing(changes: Mapping[int, Callable[[Any], Any]], tensors: Mapping[int, Any], visit: Visit, **details: Any) -> Iterator[None]:
-    """Put ``change(gradient)`` in the place of the gradients of these tensors (by ``id``) as they are computed.
+    """Replace the gradients of these tensors (by ``id``) with ``change(gradient)``.
 
-    As the tensor's own hook: in front of ``.grad``, of what gathers gradients from other ranks, and of the gradient scaler.
+    A hook on the tensor runs before ``.grad`` is set, before gradients are gathered from other
+    ranks, and before the gradient scaler.
     """
     told = False
 

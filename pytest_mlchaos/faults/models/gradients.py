@@ -1,4 +1,4 @@
-"""Gradients that are not finite, or much too large."""
+"""Define faults of gradients, which become non-finite or much too large."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYER = "The model"
 
 
 def _change_all(fault: LayerFault, visit: Visit, change: Callable[[int, Any], Any]) -> None:
-    """Change each gradient of one backward pass that is meant: ``change(place, values)``, in place."""
+    """Change each chosen gradient of one backward pass with ``change(index, values)``, in place."""
     found = gradients(fault, visit)
     if not found:
         visit.skip()
@@ -60,7 +60,7 @@ class NanGradient(LayerFault):
     fraction: float = 1.0
 
     def check(self) -> None:
-        """Refuse a share outside 0 to 1."""
+        """Check the parameters."""
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
 
@@ -109,7 +109,7 @@ class ExplodingGradient(LayerFault):
     factor: float = 1e4
 
     def check(self) -> None:
-        """Refuse a factor that changes nothing, or is no number."""
+        """Check the parameters."""
         if not is_drawn(self.factor) and (not math.isfinite(self.factor) or self.factor == 1):
             raise BadArgument(f"exploding_gradient: factor must be a finite number other than 1, got {format_value(self.factor)}")
 

@@ -1,4 +1,4 @@
-"""Layers that give wrong values: stuck, of old weights, or too coarse."""
+"""Define faults of layers that give wrong values: stuck ones, old weights, coarse weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYER = "The model"
 
 
 def _inert(module: Any, inputs: Any, output: Any) -> None:
-    """What a stuck neuron's hook is in a model that was saved."""
+    """Do nothing. This replaces the hook of a stuck neuron in a saved model."""
 
 
 def _unstuck() -> Any:
@@ -27,7 +27,7 @@ def _unstuck() -> Any:
 
 
 class _Stuck:
-    """A forward hook that holds one unit of a layer's output at a value."""
+    """A forward hook that keeps one unit of a layer's output at a value."""
 
     def __init__(self, name: str, index: int | None, value: float, visit: Visit) -> None:
         self.name, self.index, self.value = name, index, value
@@ -52,7 +52,7 @@ class _Stuck:
         units = leaf.value.shape[axis]
         index = self.index if self.index is not None else derive_seed(self.seed, "index") % max(1, units)
         if index >= units:
-            raise PayloadMismatch(f"stuck_neuron: there is no unit {index} in the output of {self.name}: {leaf.shape_and_type()}")
+            raise PayloadMismatch(f"stuck_neuron: found no unit {index} in the output of {self.name}: {leaf.shape_and_type()}")
         fresh = leaf.value.clone()
         fresh.select(axis, index).fill_(self.value)
         if self.visit is not None and differ(fresh, leaf.value):
@@ -95,12 +95,12 @@ class StuckNeuron(LayerFault):
     value: float = 0.0
 
     def check(self) -> None:
-        """Refuse units below 0."""
+        """Check the parameters."""
         if self.index is not None and not is_drawn(self.index) and self.index < 0:
             raise BadArgument(f"stuck_neuron: index must be the number of a unit (0, 1, ...), got {format_value(self.index)}")
 
     def apply(self, visit: Visit) -> None:
-        """Hook the layer; it has struck once that is called."""
+        """Hook the layer. The fault has struck once the layer is called."""
         model = checked_model(self, visit.payload)
         if self.layer is None:
             every = layers_of(self, model, innermost=True)
@@ -109,7 +109,7 @@ class StuckNeuron(LayerFault):
             found = self.inside(model, layers_of(self, model, innermost=False), "layer")
         visit.skip()
         if not found:
-            return  # another part of the model is meant
+            return  # a different part of the model is meant
         name, module = found[0] if self.layer is not None else found[derive_seed(visit.seed, "layer") % len(found)]
         visit.keep_until_exit(_hook_layer(module, _Stuck(name or type(model).__name__, self.index, self.value, visit)))
 
@@ -121,13 +121,16 @@ def _hook_layer(module: Any, hook: _Stuck) -> Iterator[None]:
         with layer_by_layer():
             yield
     finally:
-        hook.over = True  # in copies of the model, too
+        hook.over = True  # also in copies of the model
         handle.remove()
 
 
 @contextmanager
 def _other_weights(changes: list[tuple[Any, Any]]) -> Iterator[None]:
-    """Other values in these tensors, in their own memory and unknown to autograd; afterwards their own again, bit by bit."""
+    """Put other values into these tensors, in place and unknown to autograd.
+
+    Restore their own values afterwards, bit by bit.
+    """
     kept = [tensor.detach().clone() for tensor, _ in changes]
     try:
         for tensor, values in changes:
@@ -164,12 +167,12 @@ class StaleWeights(LayerFault):
     age: int = 1
 
     def check(self) -> None:
-        """Refuse less than one."""
+        """Check the parameters."""
         if not is_drawn(self.age) and self.age < 1:
             raise BadArgument(f"stale_weights: age must be 1 or more, got {format_value(self.age)}")
 
     def observe(self, visit: Visit) -> None:
-        """Keep a copy of what will be needed."""
+        """Keep a copy of weights that will be needed later."""
         visit.memory.pop(visit.index - self.age - 1, None)
         if visit.is_due(visit.index + self.age):
             model = checked_model(self, visit.payload)
@@ -177,7 +180,7 @@ class StaleWeights(LayerFault):
             visit.memory[visit.index] = {name: tensor.detach().clone() for name, tensor in named}
 
     def apply(self, visit: Visit) -> None:
-        """Put the old ones in their place for this call."""
+        """Use the old weights for this call."""
         model = checked_model(self, visit.payload)
         old = visit.memory.pop(visit.index - self.age, {})
         named = self.inside(model, tensors_of(model), "parameter")
@@ -190,7 +193,7 @@ class StaleWeights(LayerFault):
 
 
 def _differ(tensor: Any, old: Any) -> bool:
-    """Whether an earlier value of a tensor is another; one of another form belongs to another model."""
+    """Return True if an earlier value of a tensor differs. A different shape belongs to a different model."""
     return tensor.shape == old.shape and tensor.dtype == old.dtype and not tensor.detach().equal(old)
 
 
@@ -230,12 +233,12 @@ class QuantizationError(LayerFault):
         super().__post_init__()
 
     def check(self) -> None:
-        """Refuse what is no grid."""
+        """Check the parameters."""
         if not is_drawn(self.bits) and not 2 <= self.bits <= 16:
             raise BadArgument(f"quantization_error: bits must be 2 to 16, got {format_value(self.bits)}")
 
     def apply(self, visit: Visit) -> None:
-        """Round."""
+        """Round the weights."""
         model = checked_model(self, visit.payload)
         if self.part == "activations":
             visit.keep_open(self._rounding(visit, model))
@@ -244,7 +247,7 @@ class QuantizationError(LayerFault):
         rounded = [(tensor, self.rounded(tensor.detach())) for _, tensor in named if _is_real(tensor)]
         changes = [(tensor, fresh) for tensor, fresh in rounded if differ(fresh, tensor)]
         if (self.layer is not None and not named) or (rounded and not changes):
-            visit.skip()  # another part of the model is meant, or all is on the grid already
+            visit.skip()  # a different part of the model is meant, or all weights are on the grid already
             return
         if not changes:
             raise PayloadMismatch(f"quantization_error found no floating-point weights in {type(model).__name__}")
@@ -252,7 +255,7 @@ class QuantizationError(LayerFault):
         visit.record_injection(bits=self.bits, tensors=len(changes))
 
     def rounded(self, values: Any) -> Any:
-        """On the grid."""
+        """Return the values rounded to the grid."""
         greatest = float(values.abs().max())
         if not 0 < greatest < math.inf:
             return values.clone()

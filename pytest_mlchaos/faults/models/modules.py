@@ -1,4 +1,4 @@
-"""What faults of models have in common: which layers and tensors a name stands for."""
+"""Define the base class of faults of models: which layers and tensors a name stands for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...errors import BadArgument, PayloadMismatch
 __all__ = ["LayerFault", "checked_model", "layer_by_layer", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
 
 _WRAPPERS = ("_orig_mod", "module")
-"""What compiled and data-parallel models call the model inside."""
+"""Attribute names by which compiled and data-parallel models refer to the model inside."""
 SHOWN_NAMES = 8
 
 
@@ -38,25 +38,32 @@ class LayerFault(Fault):
             raise BadArgument(f"{self.name}: layer must be a name, such as 'encoder.*.weight', got {format_value(self.layer)}")
 
     def matches(self, name: str) -> bool:
-        """Whether a layer's or tensor's name is meant: itself, or what it is in; wrappers around the model have no name."""
+        """Return True if the pattern matches a layer's or tensor's name, or that of a layer around
+        it.
+
+        Wrappers around the model have no name.
+        """
         return self.layer is None or any(_fits(form, self.layer) for form in (name, _unwrap_name(name)))
 
     def chosen(self, named: Iterable[tuple[str, Any]], owner: str, what: str) -> list[tuple[str, Any]]:
-        """Those that are meant; where there are none, an error that names some of what is there."""
+        """Return the chosen tensors or layers. If there are none, raise an error that names some that exist."""
         known = list(named)
         names = [name for name, _ in known]
         found = [item for item in known if self.matches(item[0])]
         while not found and len({name.partition(".")[0] for name in names}) == 1 and all("." in name for name in names):
-            names = [name.partition(".")[2] for name in names]  # without what holds the whole model, as a trainer's module does
+            # without the prefix of an outer module, for example a trainer's
+            names = [name.partition(".")[2] for name in names]
             found = [item for name, item in zip(names, known, strict=True) if self.matches(name)]
         if not found and self.layer is not None:
             raise self._unknown([name for name, _ in known], owner, what)
         return found
 
     def inside(self, model: Any, named: Iterable[tuple[str, Any]], what: str) -> list[tuple[str, Any]]:
-        """Those in a model that are meant, by their names in it, or else in the whole model that it is a part of.
+        """Return the chosen tensors or layers in a model, by their names in it or in the whole
+        model.
 
-        None where another part is meant: a framework may call the parts of a model one by one.
+        Return none if a different part is meant, because a framework may call the parts of a model
+        one by one.
         """
         known = list(named)
         found = [item for item in known if self.layer is None or (item[0] and self.matches(item[0]))]
@@ -85,15 +92,16 @@ class LayerFault(Fault):
 
 
 def _live_modules() -> tuple[list[Any], set[int]]:
-    """All modules there are, and which of them are inside another (by ``id``)."""
+    """Return all modules, and the ids of those that are inside a different one."""
     torch = sys.modules["torch"]
     found = [item for item in gc.get_objects() if issubclass(type(item), torch.nn.Module)]
-    modules = [module for module in found if "_modules" in module.__dict__]  # one that is being made has none yet
+    # a module that is being made has no _modules yet
+    modules = [module for module in found if "_modules" in module.__dict__]
     return modules, {id(child) for module in modules for child in module.__dict__["_modules"].values()}
 
 
 def _wholes(model: Any) -> list[tuple[str, Any]]:
-    """The models that a model is a part of, and its name in each."""
+    """Return the models that contain a model, with its name in each."""
     modules, inner = _live_modules()
     if id(model) not in inner:
         return []
@@ -113,7 +121,7 @@ def _unwrap_name(name: str) -> str:
 
 
 def checked_model(fault: Fault, payload: Any) -> Any:
-    """The payload, if it is a module of torch's."""
+    """Return the payload if it is a torch module. Else raise an error."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(payload, torch.nn.Module):
         raise PayloadMismatch(f"{fault.name} strikes at calls of a torch module, got {type(payload).__name__}")
@@ -121,9 +129,10 @@ def checked_model(fault: Fault, payload: Any) -> Any:
 
 
 def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
-    """The parameters (and buffers) of a model with their names, each once, in the order of ``named_parameters``.
+    """Return the parameters (and buffers) of a model with their names, as ``named_parameters``
+    does.
 
-    ``named_parameters`` itself takes several times as long.
+    Each comes once, in the same order. ``named_parameters`` itself takes several times as long.
     """
     found: list[tuple[str, Any]] = []
     seen: set[int] = set()
@@ -149,7 +158,7 @@ def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
 
 
 def tensor_at(model: Any, name: str) -> Any:
-    """The parameter or buffer of this name, or None."""
+    """Return the parameter or buffer with this name, or None."""
     *path, last = name.split(".")
     try:
         for part in path:
@@ -164,15 +173,21 @@ def tensor_at(model: Any, name: str) -> Any:
 
 @contextlib.contextmanager
 def layer_by_layer() -> Iterator[None]:
-    """Models that were compiled call their layers one by one meanwhile, as they are written: in a graph, hooks on layers are not called."""
+    """Let compiled models call their layers one by one in this context.
+
+    In a graph, hooks on layers are not called.
+    """
     torch = sys.modules["torch"]
-    stance = getattr(torch.compiler, "set_stance", None)  # of torch 2.6 and newer
+    stance = getattr(torch.compiler, "set_stance", None)  # exists in torch 2.6 and newer
     with contextlib.nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager"):
         yield
 
 
 def layers_of(fault: Fault, model: Any, innermost: bool) -> list[tuple[str, Any]]:
-    """The modules inside a model, itself included, with their names; ``innermost``: those that have none inside themselves."""
+    """Return the modules inside a model, including itself, with their names.
+
+    ``innermost`` selects modules that contain no others.
+    """
     scripted = sys.modules["torch"].jit.ScriptModule
     found = [(name, module) for name, module in model.named_modules() if not isinstance(module, scripted)]
     if not found:
@@ -181,7 +196,10 @@ def layers_of(fault: Fault, model: Any, innermost: bool) -> list[tuple[str, Any]
 
 
 def names_of(tensors: Iterable[Any]) -> dict[int, str]:
-    """What the live models call these tensors, by ``id``; a gradient or an optimizer's state knows no model."""
+    """Return the names of these tensors in the live models, by ``id``.
+
+    A gradient or an optimizer's state has no reference to its model.
+    """
     modules, inner = _live_modules()
     names: dict[int, list[str]] = {id(tensor): [] for tensor in tensors}
     for module in modules:
@@ -193,7 +211,10 @@ def names_of(tensors: Iterable[Any]) -> dict[int, str]:
 
 
 def name_part(fault: Any) -> None:
-    """``where="gradients"`` names the ``part`` of a fault that has parts, and is no predicate; another ``part`` beside it is refused."""
+    """Read ``where="gradients"`` as the ``part`` of a fault that has parts, not as a predicate.
+
+    Refuse a ``part`` that differs.
+    """
     if isinstance(fault.where, (str, OneOf)):
         if fault.part not in (type(fault).part, fault.where):
             raise BadArgument(f"{fault.name}: where={fault.where!r} and part={fault.part!r} differ. Give one of them")
@@ -202,7 +223,7 @@ def name_part(fault: Any) -> None:
 
 
 def differ(one: Any, other: Any) -> bool:
-    """Return True unless two tensors of one form hold the same bits."""
+    """Return True unless two tensors of one shape hold the same bits."""
     if one.is_sparse:
         return bool(differ(one.coalesce()._values(), other.coalesce()._values()))
     one, other = (tensor.detach().resolve_conj().resolve_neg().contiguous() for tensor in (one, other))

@@ -1,1 +1,1 @@
-"""Faults of tables; one module for each library that holds them."""
+"""Define faults of tables, with one module for each library of tables."""

@@ -1,4 +1,4 @@
-"""Arrow's tables and record batches."""
+"""Adapt Arrow's tables and record batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _kind(kind: Any) -> str:
 
 
 class ArrowColumn(Column):
-    """A chunked array; what changes it gives an array in one piece, which shares its buffers where it can."""
+    """A chunked array. A change returns an array in one chunk, which shares buffers if possible."""
 
     def __init__(self, name: Any, values: Any) -> None:
         import pyarrow as pa
@@ -47,22 +47,22 @@ class ArrowColumn(Column):
         self.size = len(values)
 
     def nulls(self) -> Any:
-        """By its validity; NaN is a value."""
+        """Return the missing values by Arrow's validity bitmap. NaN is a value."""
         return self.array.is_null().to_numpy(zero_copy_only=False) if self.array.null_count else None
 
     def _ticks(self) -> Any:
-        """Times as the integers that they are."""
+        """Return times as their integers."""
         import pyarrow as pa
 
         return self.array.view(pa.int32() if self.type.bit_width == 32 else pa.int64()) if self.kind == "time" else self.array
 
     def numbers(self) -> Any:
-        """A view of the buffer where no value is missing."""
+        """Return the values. They are a view of the buffer if no value is missing."""
         values = self._ticks()
         return (values.fill_null(False if self.kind == "boolean" else 0) if values.null_count else values).to_numpy(zero_copy_only=False)
 
     def codes(self) -> Any:
-        """Numbers as they are, texts and categories by their rank."""
+        """Return numbers as they are, and texts and categories by their rank."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -80,7 +80,7 @@ class ArrowColumn(Column):
         return values
 
     def without(self, where: Any) -> Any:
-        """Another validity bitmap; the values are shared."""
+        """Return the column with a different validity bitmap. The values are shared."""
         import numpy as np
         import pyarrow as pa
 
@@ -101,7 +101,7 @@ class ArrowColumn(Column):
         return self._chosen(pa.nulls(len(where), self.type), where)
 
     def with_numbers(self, where: Any, values: Any) -> Any:
-        """In the same type."""
+        """Return the column with other numbers in the same type."""
         import pyarrow as pa
 
         fresh = self.numbers().copy()
@@ -110,24 +110,24 @@ class ArrowColumn(Column):
         return made.view(self.type) if self.kind == "time" else made.cast(self.type)
 
     def of_type(self, dtype: Any) -> Column:
-        """As Arrow's type of the same name."""
+        """Return the column in Arrow's type of the same name."""
         import pyarrow as pa
 
         return ArrowColumn(self.name, self.array.cast(pa.from_numpy_dtype(dtype), safe=False))
 
     def texts(self, where: Any) -> list[str]:
-        """As Python's."""
+        """Return the texts as Python strings."""
         found: list[str] = self._at(where).to_pylist()
         return found
 
     def with_texts(self, where: Any, texts: Sequence[str]) -> Any:
-        """In the same type."""
+        """Return the column with other texts in the same type."""
         import pyarrow as pa
 
         return self._chosen(pa.array(texts, type=self.type), where)
 
     def with_category(self, where: Any, value: Any) -> Any:
-        """A dictionary gets one more entry."""
+        """Return the column with one more entry in its dictionary."""
         import numpy as np
         import pyarrow as pa
 
@@ -140,7 +140,7 @@ class ArrowColumn(Column):
         return pa.DictionaryArray.from_arrays(fresh.cast(indices.type), known, ordered=self.type.ordered)
 
     def holds(self, value: Any) -> bool:
-        """By comparison with each, or with each entry of the dictionary."""
+        """Return True if a value, or an entry of the dictionary, is equal."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -148,7 +148,7 @@ class ArrowColumn(Column):
         return bool(pc.any(pc.equal(values, pa.scalar(value, type=values.type))).as_py())
 
     def same(self, where: Any, other: Column, there: Any) -> Any:
-        """Element by element."""
+        """Compare element by element."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -161,17 +161,17 @@ class ArrowColumn(Column):
         return equal.to_numpy(zero_copy_only=False)
 
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
-        """Element by element."""
+        """Replace element by element."""
         assert isinstance(other, ArrowColumn)
         return self._chosen(other._at(there), where)
 
     def ticks_per_second(self) -> float:
-        """By the type's unit."""
+        """Return the ticks of the type's unit."""
         unit = getattr(self.type, "unit", None)
         return _TICKS[unit] if unit is not None else 1e3 if self.type.bit_width == 64 else 1 / 86400
 
     def in_zone(self, seconds: int) -> Any:
-        """Another zone in the type; without one, another reading."""
+        """Return the column in a different zone. Without a zone, shift the wall-clock values."""
         import numpy as np
         import pyarrow as pa
 
@@ -185,7 +185,7 @@ class ArrowColumn(Column):
         return self.with_numbers(everywhere, self.numbers() + ticks)
 
     def _offset(self) -> Any:
-        """From UTC, of the first time that there is."""
+        """Return the offset from UTC of the first time that is not missing."""
         import datetime
 
         import pyarrow as pa
@@ -197,13 +197,14 @@ class ArrowColumn(Column):
         try:
             moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + since
             return moment.astimezone(pa.lib.string_to_tzinfo(self.type.tz)).utcoffset()
-        except (OverflowError, ValueError, LookupError) as why:  # beyond the year 9999, or a zone that this machine does not know
+        # a time after the year 9999, or a zone that this machine does not have
+        except (OverflowError, ValueError, LookupError) as why:
             raise UnsupportedColumn(
                 f"of the dtype {self.dtype} has a first time that is not known in its zone ({type(why).__name__})"
             ) from None
 
     def recoded(self, order: Any) -> Any:
-        """The dictionary in another order, and each index changed to match."""
+        """Return the column with its dictionary in a different order, and adjusted indices."""
         import numpy as np
         import pyarrow as pa
 
@@ -214,17 +215,17 @@ class ArrowColumn(Column):
         return pa.DictionaryArray.from_arrays(indices, self.array.dictionary.take(pa.array(order)), ordered=self.type.ordered)
 
     def category_count(self) -> int:
-        """The length of the dictionary."""
+        """Return the length of the dictionary."""
         return len(self.array.dictionary) if self.kind == "category" else 0
 
     def as_text(self) -> Any:
-        """As Arrow writes them."""
+        """Return the values as Arrow writes them."""
         import pyarrow as pa
 
         return self.array.cast(pa.string())
 
     def as_float(self) -> Any:
-        """As float64."""
+        """Return the values as float64."""
         import pyarrow as pa
 
         return self.array.cast(pa.float64(), safe=False)
@@ -235,7 +236,10 @@ class ArrowColumn(Column):
         return self.array.take(pa.array(where))
 
     def _chosen(self, others: Any, where: Any) -> Any:
-        """The array with others in the places of its own; by taking from both, which any type can do."""
+        """Return the array with other values at these places.
+
+        It takes from both arrays, which works for any type.
+        """
         import numpy as np
         import pyarrow as pa
 
@@ -253,7 +257,10 @@ def _plain(values: Any) -> Any:
 
 
 def _rename_in_metadata(metadata: Any, old: str, new: str) -> Any:
-    """A schema's metadata, with another name for a column where pandas has noted its columns (and which of them are its index)."""
+    """Return a schema's metadata with a new name for a column.
+
+    pandas stores there the names of its columns and of its index.
+    """
     import json
 
     try:
@@ -262,13 +269,13 @@ def _rename_in_metadata(metadata: Any, old: str, new: str) -> Any:
             if column.get("field_name", column["name"]) == old:
                 column.update(name=new, field_name=new)
         notes["index_columns"] = [new if index == old else index for index in notes["index_columns"]]
-    except (TypeError, KeyError, ValueError, AttributeError):  # none, or not as pandas writes it
+    except (TypeError, KeyError, ValueError, AttributeError):  # metadata is missing, or not in pandas' format
         return metadata
     return {**metadata, b"pandas": json.dumps(notes).encode()}
 
 
 class ArrowTable(Table):
-    """A pyarrow Table or RecordBatch; the metadata of its schema and fields is kept."""
+    """A pyarrow Table or RecordBatch. The metadata of its schema and fields is kept."""
 
     def __init__(self, value: Any) -> None:
         import pyarrow as pa
@@ -280,7 +287,7 @@ class ArrowTable(Table):
         self.rows = value.num_rows
 
     def _back(self, table: Any) -> Any:
-        """As what it was: a table, or one batch."""
+        """Return the table in its original class: a table, or one batch."""
         import pyarrow as pa
 
         if not self._batch:
@@ -289,15 +296,15 @@ class ArrowTable(Table):
         return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
     def column(self, place: int) -> Column:
-        """In one piece."""
+        """Return the column in one chunk."""
         return ArrowColumn(self.names[place], self._table.column(place))
 
     def dtype(self, place: int) -> str:
-        """Arrow's own word."""
+        """Return Arrow's name of the dtype."""
         return str(self.value.schema.field(place).type)
 
     def replaced(self, columns: Mapping[int, Any]) -> Any:
-        """The others are shared."""
+        """Return the table with other columns here. The rest is shared."""
         table = self._table
         for place, values in columns.items():
             field = table.schema.field(place).with_type(values.type)
@@ -305,23 +312,23 @@ class ArrowTable(Table):
         return self._back(table)
 
     def arranged(self, positions: Sequence[int]) -> Any:
-        """Shared."""
+        """Return the table with these columns, which are shared."""
         return self._back(self._table.select(list(positions)))
 
     def renamed(self, place: int, name: Any) -> Any:
-        """Shared; what pandas has noted on its columns goes by the new name."""
+        """Return the table with a renamed column, also in pandas' metadata. The values are shared."""
         fresh = self._table.rename_columns([name if here == place else old for here, old in enumerate(self.names)])
         return self._back(fresh.replace_schema_metadata(_rename_in_metadata(self._table.schema.metadata, self.names[place], name)))
 
     def numbered(self, name: Any) -> Any:
-        """Shared, with one more."""
+        """Return the table with one more column. The rest is shared."""
         import numpy as np
         import pyarrow as pa
 
         return self._back(self._table.add_column(0, pa.field(name, pa.int64()), pa.array(np.arange(self.rows))))
 
     def taken(self, rows: Any) -> Any:
-        """A copy in that order."""
+        """Return a copy with the rows in that order."""
         import pyarrow as pa
 
         try:
@@ -337,11 +344,11 @@ class ArrowTable(Table):
             raise
 
     def kept(self) -> Any:
-        """It never changes."""
+        """Return the table itself, because it never changes."""
         return self.value
 
     def followed_by(self, other: Any) -> Any:
-        """Shared, as one more chunk."""
+        """Return both tables in one. The other one's chunks are shared."""
         import pyarrow as pa
 
         more = pa.Table.from_batches([other]) if self._batch else other

@@ -1,4 +1,4 @@
-"""Tables of any library as faults see them: columns that can be replaced one by one, rows that can be taken in another order."""
+"""Define how faults see the tables of any library: columns to replace, and rows to reorder."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ __all__ = ["NUMBERS", "Column", "Table", "UnsupportedColumn", "ahead", "all_same
 
 NUMBERS = ("float", "integer")
 SHOWN_COLUMNS = 12
-"""Columns that an error names; there may be thousands."""
+"""The number of columns that an error names. There may be thousands."""
 
 
 class UnsupportedColumn(Exception):
-    """A column that a fault cannot work on; the text says why."""
+    """Signal that a fault cannot work on a column. The text says why."""
 
 
 class Column(abc.ABC):
-    """One column. Whatever changes it gives a new one, as its table takes it back: the column itself stays as it was.
+    """One column. Each change returns a new value for the table, and the column itself stays
+    unchanged.
 
-    ``kind`` is ``"float"``, ``"integer"``, ``"boolean"``, ``"text"``, ``"time"`` (dates and times, with a zone or without),
-    ``"category"`` or ``"other"``. Places are row numbers.
+    ``kind`` is ``"float"``, ``"integer"``, ``"boolean"``, ``"text"``, ``"time"`` (dates and times,
+    with or without a zone), ``"category"`` or ``"other"``. Places are row numbers.
     """
 
     name: Any
@@ -36,143 +37,151 @@ class Column(abc.ABC):
 
     @abc.abstractmethod
     def nulls(self) -> Any:
-        """Which values are missing (bool, one for each row), or None where none is."""
+        """Return which values are missing (bool, one per row), or None if none is."""
 
     @abc.abstractmethod
     def numbers(self) -> Any:
-        """The values as a NumPy array, of times their count of ticks; where one is missing, whatever."""
+        """Return the values as a NumPy array, times as ticks. Missing ones have arbitrary values."""
 
     @abc.abstractmethod
     def codes(self) -> Any:
-        """A number for each value that orders as the values do (float64, NaN where one is missing)."""
+        """Return numbers that sort as the values do (float64, NaN for a missing value)."""
 
     @abc.abstractmethod
     def without(self, where: Any) -> Any:
-        """The column with nothing at these places."""
+        """Return the column with missing values at these places."""
 
     @abc.abstractmethod
     def with_numbers(self, where: Any, values: Any) -> Any:
-        """The column with other numbers (or ticks) at these places; in its dtype."""
+        """Return the column with other numbers (or ticks) at these places, in its dtype."""
 
     @abc.abstractmethod
     def of_type(self, dtype: Any) -> Column:
-        """A column of numbers as one of another of NumPy's dtypes, which can hold them."""
+        """Return a column of numbers in a different NumPy dtype, which can hold them."""
 
     @abc.abstractmethod
     def texts(self, where: Any) -> list[str]:
-        """The texts at these places."""
+        """Return the texts at these places."""
 
     @abc.abstractmethod
     def with_texts(self, where: Any, texts: Sequence[str]) -> Any:
-        """The column with other texts at these places."""
+        """Return the column with other texts at these places."""
 
     @abc.abstractmethod
     def with_category(self, where: Any, value: Any) -> Any:
-        """The column with one value, that it has not held so far, at these places."""
+        """Return the column with one value that it did not contain so far at these places."""
 
     @abc.abstractmethod
     def holds(self, value: Any) -> bool:
-        """Whether a value, or a category, is among its own."""
+        """Return True if the column contains a value, or has it as a category."""
 
     @abc.abstractmethod
     def same(self, where: Any, other: Column, there: Any) -> Any:
-        """Whether the values at these places are those of ``other`` at its places (bool, one for each)."""
+        """Return which values at these places equal those of ``other`` at its places."""
 
     @abc.abstractmethod
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
-        """The column with the values of ``other``, a column of the same dtype, in the places of its own."""
+        """Return the column with values of ``other``, a column of the same dtype, at these places."""
 
     @abc.abstractmethod
     def ticks_per_second(self) -> float:
-        """Of times: what their numbers count."""
+        """Return the number of ticks per second for times."""
 
     @abc.abstractmethod
     def in_zone(self, seconds: int) -> Any:
-        """Times on the clock of a zone so many seconds ahead of their own: with a zone, the same moments; without, another reading."""
+        """Return times on the clock of a zone that is ahead by this number of seconds.
+
+        With a zone, they are the same moments. Without one, the wall-clock values differ.
+        """
 
     @abc.abstractmethod
     def recoded(self, order: Any) -> Any:
-        """A category with its list of values in another order: the same values, other codes."""
+        """Return a category with its list of values in a different order: the same values, other codes."""
 
     @abc.abstractmethod
     def category_count(self) -> int:
-        """How many values a category's list has."""
+        """Return the number of values in a category's list."""
 
     @abc.abstractmethod
     def as_text(self) -> Any:
-        """The column with its values as texts."""
+        """Return the column with its values as texts."""
 
     @abc.abstractmethod
     def as_float(self) -> Any:
-        """The column with its values as floating-point numbers."""
+        """Return the column with its values as floating-point numbers."""
 
 
 class Table(abc.ABC):
-    """A table. Whatever changes it gives a new object of the library's own type; columns that are not hit are shared where that can be."""
+    """A table. Each change returns a new object of the library's type, which shares unchanged
+    columns if possible.
+    """
 
     value: Any
     names: list[Any]
     rows: int
     named = True
-    """Whether its columns have names (a 2-D array's have numbers)."""
+    """True if columns have names. Those of a 2-D array have numbers."""
 
     @abc.abstractmethod
     def column(self, place: int) -> Column:
-        """The column at a position."""
+        """Return the column at a position."""
 
     @abc.abstractmethod
     def dtype(self, place: int) -> str:
-        """The dtype of the column at a position, in words."""
+        """Return the name of the dtype of the column at a position."""
 
     @abc.abstractmethod
     def replaced(self, columns: Mapping[int, Any]) -> Any:
-        """With other columns at these positions."""
+        """Return the table with other columns at these positions."""
 
     @abc.abstractmethod
     def arranged(self, positions: Sequence[int]) -> Any:
-        """These columns alone, in this order."""
+        """Return the table with only these columns, in this order."""
 
     @abc.abstractmethod
     def renamed(self, place: int, name: Any) -> Any:
-        """With another name for one column."""
+        """Return the table with a new name for one column."""
 
     @abc.abstractmethod
     def numbered(self, name: Any) -> Any:
-        """With one more column in front, which counts the rows from 0."""
+        """Return the table with one more column at the start, which numbers the rows from 0."""
 
     @abc.abstractmethod
     def taken(self, rows: Any) -> Any:
-        """These rows, by number, in this order."""
+        """Return the table with these rows, in this order."""
 
     @abc.abstractmethod
     def kept(self) -> Any:
-        """The value as it is now, whatever its owner does with it later."""
+        """Return the table as it is now, protected from later changes by its owner."""
 
     @abc.abstractmethod
     def followed_by(self, other: Any) -> Any:
-        """With the rows of another table of the same columns at its end."""
+        """Return the table followed by the rows of a table with the same columns."""
 
     def schema(self) -> tuple[Any, ...]:
-        """What tables of one kind have in common."""
+        """Return the names and dtypes, which tables of one kind share."""
         return (type(self.value).__name__, *((str(name), self.dtype(place)) for place, name in enumerate(self.names)))
 
     def label(self, place: int) -> str:
-        """A column's name as reports show it."""
+        """Return a column's name as reports show it."""
         return label_text(self.names[place], place, len(self.names))
 
     def quoted(self, place: int) -> str:
-        """A column's name as sentences show it: in quotes, if it is shown at all."""
+        """Return a column's name for a sentence: in quotes, if it may be shown."""
         return key_text(self.names[place], place, len(self.names), noun="column")
 
     def describe(self) -> str:
-        """``DataFrame[5 rows x 2 columns] (age: int64, name: str)``."""
+        """Return ``DataFrame[5 rows x 2 columns] (age: int64, name: str)``."""
         columns = [f"{self.label(place)}: {self.dtype(place)}" for place in range(min(len(self.names), SHOWN_COLUMNS))]
         more = ["..."] if len(self.names) > SHOWN_COLUMNS else []
         return f"{type(self.value).__name__}[{self.rows} rows x {len(self.names)} columns] ({', '.join(columns + more)})"
 
 
 def ahead(now: datetime.timedelta | None, seconds: int) -> datetime.timezone:
-    """The zone that is so many seconds ahead of one with this offset from UTC; whole minutes, which is what dtypes can name."""
+    """Return the zone that is ahead of this offset from UTC by a number of seconds.
+
+    Dtypes can only name whole minutes.
+    """
     minutes = round(((now or datetime.timedelta()).total_seconds() + seconds) / 60)
     if not round(seconds / 60):
         raise UnsupportedColumn(f"has whole minutes between its zone and UTC, and {seconds} s are none")
@@ -182,7 +191,7 @@ def ahead(now: datetime.timedelta | None, seconds: int) -> datetime.timezone:
 
 
 def table_of(value: Any) -> Table | None:
-    """The value as a table, or None where it is none."""
+    """Return the adapter for a table, or None if the value is not a table."""
     library = type(value).__module__.partition(".")[0]
     numpy, pandas, arrow = (sys.modules.get(name) for name in ("numpy", "pandas", "pyarrow"))
     if pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series)):
@@ -205,16 +214,16 @@ def table_of(value: Any) -> Table | None:
 
 
 def all_same(column: Column, where: Any, other: Column, there: Any) -> bool:
-    """Whether all values at these places are those of ``other`` at its places; mostly the first few tell."""
+    """Return True if all values equal those of ``other``. The first few usually decide."""
     first = 64
     return bool(column.same(where[:first], other, there[:first]).all()) and bool(column.same(where, other, there).all())
 
 
 def places(rng: Any, size: int, count: int) -> Any:
-    """So many distinct numbers below ``size``, ascending; each set of them is as likely as any other.
+    """Return ``count`` distinct numbers below ``size``, ascending, each set with equal probability.
 
-    Numbers are drawn until enough are distinct; those too many are drawn in turn. That is several times faster than a choice without
-    replacement, and no less even: given how many are distinct, they are any.
+    Numbers are drawn until enough are distinct, and then the excess is drawn out. This is several
+    times faster than a choice without replacement, and as uniform.
     """
     import numpy as np
 
@@ -235,12 +244,12 @@ def places(rng: Any, size: int, count: int) -> Any:
 
 
 def _draws(size: int, have: int, count: int) -> int:
-    """How many numbers to draw, so that mostly at least so many are distinct."""
+    """Return how many numbers to draw so that usually enough are distinct."""
     return int(-size * math.log1p(-(count - have) / size) + 2 * count**0.5) + 1
 
 
 def _draw_many(rng: Any, size: int, count: int) -> Any:
-    """At least so many distinct numbers below ``size``, and mostly few more: for many of them."""
+    """Return at least ``count`` distinct numbers below ``size``, and usually few more, for large counts."""
     import numpy as np
 
     dtype = np.uint32 if size < 2**32 else np.uint64
@@ -252,7 +261,7 @@ def _draw_many(rng: Any, size: int, count: int) -> Any:
 
 
 def _draw_few_sorted(rng: Any, size: int, count: int) -> tuple[Any, Any]:
-    """Sorted numbers below ``size``, and which of them differ from the one before, at least so many: for few of them."""
+    """Return sorted numbers below ``size``, and which differ from the one before, for small counts."""
     import numpy as np
 
     dtype = np.uint32 if size < 2**32 else np.uint64

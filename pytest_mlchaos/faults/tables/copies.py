@@ -1,4 +1,4 @@
-"""Copies of long arrays, with other values in some places."""
+"""Copy long arrays with other values at some places."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 __all__ = ["pick", "with_others"]
 
 BLOCK_VALUES = 16_384
-"""So many values are worked on at once: they stay in the cache."""
+"""The number of values that are copied at once, so that they stay in the processor's cache."""
 
 
 def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
-    """A copy of an array, of another dtype if need be, with others (or one other) in these places of its first axis.
+    """Return a copy of an array with other values (or one value) at these places of its first axis.
 
-    Block by block where places ascend, so that what is copied is still in the processor's cache when others take its place.
+    The copy may have a different dtype. If the places ascend, it is made block by block, so that a
+    block is still in the processor's cache when its values are replaced.
     """
     import numpy as np
 
@@ -32,17 +33,17 @@ def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
 
 
 def _ascend(places: Any) -> bool:
-    """Whether each is above the one before."""
+    """Return True if each place is above the one before."""
     return bool((places[1:] > places[:-1]).all())
 
 
 def _stretch(places: Any) -> Any:
-    """Ascending places; as a slice where each follows the one before."""
+    """Return ascending places, as a slice if they are consecutive."""
     if len(places) and places[-1] - places[0] == len(places) - 1:
         return slice(int(places[0]), int(places[-1]) + 1)
     return places
 
 
 def pick(values: Any, places: Any) -> Any:
-    """The values at these places; not copied where many follow each other."""
+    """Return the values at these places. Long stretches are not copied."""
     return values[_stretch(places) if len(places) > BLOCK_VALUES and _ascend(places) else places]

@@ -1,4 +1,4 @@
-"""What faults of tables have in common: their site, which columns and which rows they hit, and what they refuse."""
+"""Define the base class of faults of tables: their site, columns, rows, and errors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .base import Column, Table, UnsupportedColumn, places, table_of
 __all__ = ["MAX_REDRAWS", "SHARES", "ColumnFault", "Spot", "TableFault", "rows_of"]
 
 SHARES = {"fraction": (0.01, 0.05, 0.1, 0.25, 0.5)}
-"""What ``fraction`` is at the severities 1 to 5."""
+"""The values of ``fraction`` at the severities 1 to 5."""
 MAX_REDRAWS = 8
-"""How often places are drawn again whose values would be as before."""
+"""The number of further draws if the drawn places would not change."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a column is to be changed: its table and its position there, what to draw from, and the visit."""
+    """A change of one column: its table and position, the random generator, and the visit."""
 
     table: Table
     place: int
@@ -35,13 +35,13 @@ class Spot:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class TableFault(DataFault):
-    """A fault of a table: it strikes where tables are read, or at what calls of ``target`` return."""
+    """A fault of a table. It strikes where tables are read, or the tables that calls of ``target`` return."""
 
     site = "data.table"
     compared = True
 
     def check(self) -> None:
-        """Refuse a share outside of 0 to 1, and names of columns that are none."""
+        """Check the parameters."""
         fraction = getattr(self, "fraction", None)
         if fraction is not None and not is_drawn(fraction):
             check_share(self.name, "fraction", fraction)
@@ -53,7 +53,7 @@ class TableFault(DataFault):
             object.__setattr__(self, "column", tuple(wanted) if len(wanted) > 1 else wanted[0])
 
     def apply(self, visit: Visit) -> Any:
-        """Hand on a changed table."""
+        """Return a changed table."""
         import numpy as np
 
         table = self._table(visit)
@@ -61,15 +61,15 @@ class TableFault(DataFault):
             return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
         except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
-        except NotImplementedError:  # how pyarrow says that it has no such operation for a type
+        except NotImplementedError:  # pyarrow raises this if it lacks an operation for a type
             raise self.refused(table, "its library has no such operation for the dtype of one of its columns") from None
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """The table with the fault in it, as its library's own object; ``visit.note`` what was done."""
+        """Return the table with the fault, as an object of its library. Call ``visit.note`` for the journal."""
         raise NotImplementedError
 
     def refused(self, table: Table, why: str) -> PayloadMismatch:
-        """An error that names the fault, the table's shape and its types."""
+        """Return an error that names the fault, the table's shape and its types."""
         return PayloadMismatch(f"{self.name} cannot work on {table.describe()}: {why}")
 
     def _table(self, visit: Visit) -> Table:
@@ -86,7 +86,7 @@ class TableFault(DataFault):
         return table
 
     def wanted(self, table: Table, column: Any) -> list[int]:
-        """The positions of the columns that were named. One that is not there, or there twice, is refused."""
+        """Return the positions of the named columns. Refuse a name that is missing or ambiguous."""
         return [self._place(table, name) for name in (column if isinstance(column, tuple) else (column,))]
 
     def _place(self, table: Table, name: Any) -> int:
@@ -95,7 +95,7 @@ class TableFault(DataFault):
             return found[0]
         if found:
             raise self.refused(table, f"{len(found)} columns are called {name!r}. Without column=, columns are chosen by position")
-        raise self.refused(table, f"there is no column {name!r}{_near(name, table.names)}")
+        raise self.refused(table, f"it has no column {name!r}{_near(name, table.names)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -109,21 +109,22 @@ class ColumnFault(TableFault):
     """
 
     fits: ClassVar[tuple[str, ...]] = ()
-    """Kinds of columns that it works on; none named: on all."""
+    """The kinds of columns that the fault works on. Empty for all kinds."""
     fits_named: ClassVar[tuple[str, ...]] = ()
-    """Further kinds, of columns that were named."""
+    """Further kinds of columns, if they are named."""
 
     column: Any = None
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """Each column by itself. A column that was named must fit; of all, at least one."""
+        """Change each column by itself. A named column must fit. Without names, at least one column must."""
         columns: dict[int, Any] = {}
         hits: dict[str, int] = {}
         for place, column in self.columns(table):
             try:
                 self._check_kind(column)
                 fresh, count = self.changed(column, Spot(table, place, rng, visit))
-            except (UnsupportedColumn, NotImplementedError) as error:  # the second is how pyarrow says what it has not for a type
+            # pyarrow raises NotImplementedError if it lacks an operation for a type
+            except (UnsupportedColumn, NotImplementedError) as error:
                 if self.column is not None:
                     lacks = f"is of the dtype {column.dtype}, for which its library has no such operation"
                     why = lacks if isinstance(error, NotImplementedError) else str(error)
@@ -137,7 +138,7 @@ class ColumnFault(TableFault):
         return table.replaced(columns)
 
     def columns(self, table: Table) -> Iterator[tuple[int, Column]]:
-        """Positions and columns to be tried."""
+        """Yield the positions and columns to try."""
         wanted = range(len(table.names)) if self.column is None else self.wanted(table, self.column)
         for place in wanted:
             try:
@@ -152,12 +153,15 @@ class ColumnFault(TableFault):
             raise UnsupportedColumn(f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}")
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """The column with the fault in it, and how many of its values were hit. Raises ``UnsupportedColumn`` where it cannot be."""
+        """Return the changed column, and the number of its changed values.
+
+        Raise ``UnsupportedColumn`` if the column cannot be changed.
+        """
         raise NotImplementedError
 
 
 def _near(name: str | int, names: list[Any]) -> str:
-    """The nearest of all columns' names: as written, else whatever their case, or whether they are numbers."""
+    """Return the most similar column name, exactly or else without regard to case and type."""
     names = [known for known in names if may_be_hinted(str(name), str(known))]
     exact = did_you_mean(str(name), [known for known in names if isinstance(known, str)])
     folded = {str(known).casefold(): known for known in names if isinstance(name, str) or isinstance(known, str)}
@@ -170,7 +174,7 @@ def _near(name: str | int, names: list[Any]) -> str:
 
 
 def rows_of(column: Column, fraction: float, rng: Any) -> Any:
-    """Places of so large a share of a column's values, drawn evenly; at least one."""
+    """Return the places of this share of a column's values, drawn uniformly, at least one."""
     import numpy as np
 
     size, nulls = column.size, column.nulls()

@@ -1,4 +1,4 @@
-"""NumPy arrays as tables: structured ones, and those with two axes."""
+"""Adapt NumPy arrays as tables: structured arrays, and arrays with two axes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS = {"W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms":
 
 
 def fit_dtype(values: Any, dtype: Any) -> Any:
-    """Numbers in the dtype of a column: rounded for one of integers, and within its range."""
+    """Return numbers in the dtype of a column, rounded and clipped for integers."""
     import numpy as np
 
     if dtype.kind not in "iu" or values.dtype.kind not in "f":
@@ -28,9 +28,9 @@ def fit_dtype(values: Any, dtype: Any) -> Any:
 
 
 class NumpyColumn(Column):
-    """An array; what changes it gives another one, of the same dtype if that can hold it.
+    """An array. A change returns a new array, in the same dtype if it can hold the values.
 
-    Of more than one axis is a field that has an array in each row: such a value is missing where all of it is.
+    A field may have an array in each row. Such a value is missing if all of its elements are.
     """
 
     def __init__(self, name: Any, values: Any) -> None:
@@ -43,7 +43,7 @@ class NumpyColumn(Column):
             self.kind = _kind_of_objects(values)
 
     def nulls(self) -> Any:
-        """NaN, NaT, None, and the empty text where a dtype knows nothing else."""
+        """Return which values are NaN, NaT or None. In a dtype without these, the empty text is missing."""
         return self._nulls
 
     @functools.cached_property
@@ -52,10 +52,11 @@ class NumpyColumn(Column):
 
         if self.values.dtype.kind == "f":
             with np.errstate(all="ignore"):
-                if not self.values.size or not np.isnan(np.minimum.reduce(self.values, axis=None)):  # faster than to ask for each
+                # faster than a check of each value
+                if not self.values.size or not np.isnan(np.minimum.reduce(self.values, axis=None)):
                     return None
         if self.values.dtype.kind in "fcmM":
-            found = np.isnan(self.values)  # NaT, too
+            found = np.isnan(self.values)  # also finds NaT
         elif self.values.dtype.kind == "O":
             found = _missing(self.values)
         elif self.values.dtype.kind in "US":
@@ -67,11 +68,11 @@ class NumpyColumn(Column):
         return found if found.any() else None
 
     def numbers(self) -> Any:
-        """The array itself; of times and spans of time, int64."""
+        """Return the array itself, or int64 for times and timedeltas."""
         return self.values.view("i8") if self.values.dtype.kind in "mM" else self.values
 
     def codes(self) -> Any:
-        """Numbers as they are, texts by their rank."""
+        """Return numbers as they are, and texts by their rank."""
         import numpy as np
 
         if self.kind in (*NUMBERS_AND_TIMES, "boolean") or (self.values.dtype.kind == "m" and self.values.ndim == 1):
@@ -86,31 +87,33 @@ class NumpyColumn(Column):
         return codes
 
     def without(self, where: Any) -> Any:
-        """Integers and truth values become float64, as when a file with gaps is read."""
+        """Return the column with missing values. Integers and truth values become float64, as in a
+        file with gaps.
+        """
         kind = self.values.dtype.kind
         if kind in "US":
-            return with_others(self.values, where, "")  # what genfromtxt gives for a missing text
+            return with_others(self.values, where, "")  # genfromtxt gives this for a missing text
         if kind not in "iubfcMmO":
             raise UnsupportedColumn(f"of the dtype {self.dtype} has no missing value")
         nothing = None if kind == "O" else "NaT" if kind in "mM" else float("nan")
         return with_others(self.values, where, nothing, "f8" if kind in "iub" else None)
 
     def with_numbers(self, where: Any, values: Any) -> Any:
-        """In the same dtype."""
+        """Return the column with other numbers in the same dtype."""
         dtype = self.values.dtype
         return with_others(self.values, where, values.astype(dtype) if dtype.kind == "M" else fit_dtype(values, dtype))
 
     def of_type(self, dtype: Any) -> Column:
-        """As that."""
+        """Return the column in that dtype."""
         return NumpyColumn(self.name, self.values.astype(dtype))
 
     def texts(self, where: Any) -> list[str]:
-        """Bytes as Latin-1."""
+        """Return the texts. Bytes are read as Latin-1."""
         found = self.values[where].tolist()
         return [value.decode("latin-1") if isinstance(value, bytes) else value for value in found]
 
     def with_texts(self, where: Any, texts: Sequence[str]) -> Any:
-        """Wider where a text is longer than all so far."""
+        """Return the column with other texts. It is wider if a text is longer than all so far."""
         import numpy as np
 
         if self.values.dtype.kind == "O":
@@ -125,7 +128,7 @@ class NumpyColumn(Column):
         return fresh
 
     def with_category(self, where: Any, value: Any) -> Any:
-        """A text, or the number itself."""
+        """Return the column with a text, or with the number itself."""
         if self.kind == "text":
             return self.with_texts(where, [value] * len(where))
         fresh = self.values.copy()
@@ -133,12 +136,12 @@ class NumpyColumn(Column):
         return fresh
 
     def holds(self, value: Any) -> bool:
-        """By comparison with each."""
+        """Return True if a value is equal."""
         wanted = value.encode("utf-8") if self.values.dtype.kind == "S" and isinstance(value, str) else value
         return bool((self.values == wanted).any())
 
     def same(self, where: Any, other: Column, there: Any) -> Any:
-        """Element by element; NaN is as NaN."""
+        """Compare element by element. NaN equals NaN."""
         assert isinstance(other, NumpyColumn)  # columns of one table are of one kind
         ours, theirs = pick(self.values, where), pick(other.values, there)
         if ours.dtype.kind == "O":
@@ -148,12 +151,12 @@ class NumpyColumn(Column):
         return found.all(axis=tuple(range(1, found.ndim)))
 
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
-        """Element by element."""
+        """Replace element by element."""
         assert isinstance(other, NumpyColumn)
         return with_others(self.values, where, pick(other.values, there))
 
     def ticks_per_second(self) -> float:
-        """By the dtype's unit."""
+        """Return the ticks of the dtype's unit."""
         import numpy as np
 
         unit, count = np.datetime_data(self.values.dtype)
@@ -162,29 +165,29 @@ class NumpyColumn(Column):
         return 1 / (_SECONDS[unit] * count)
 
     def in_zone(self, seconds: int) -> Any:
-        """They have no zone: the reading is another."""
+        """Shift the wall-clock values, because ``datetime64`` has no zone."""
         ticks = round(seconds * self.ticks_per_second())
         if not ticks:
             raise UnsupportedColumn(f"of the dtype {self.dtype} is too coarse for {seconds} s")
         return self.values + ticks
 
     def recoded(self, order: Any) -> Any:
-        """There is no such dtype."""
+        """Refuse: NumPy has no dtype for categories."""
         raise UnsupportedColumn(f"of the dtype {self.dtype} has no list of categories")
 
     def category_count(self) -> int:
-        """There is no such dtype."""
+        """Refuse: NumPy has no dtype for categories."""
         return 0
 
     def as_text(self) -> Any:
-        """Texts of as many characters as it takes; what is missing is an empty one."""
+        """Return texts of the needed width. A missing value is an empty text."""
         texts, nulls = self.values.astype("U"), self.nulls()
         if nulls is not None:
             texts[nulls] = ""
         return texts
 
     def as_float(self) -> Any:
-        """As float64."""
+        """Return the values as float64."""
         return self.values.astype("f8")
 
 
@@ -192,7 +195,7 @@ NUMBERS_AND_TIMES = ("float", "integer", "time")
 
 
 def _missing(objects: Any) -> Any:
-    """None, NaN, and what else pandas takes for nothing."""
+    """Return which objects are None, NaN, or missing to pandas."""
     import numpy as np
 
     pandas = sys.modules.get("pandas")
@@ -202,7 +205,7 @@ def _missing(objects: Any) -> Any:
 
 
 def _same_objects(ours: Any, theirs: Any) -> Any:
-    """Missing is as missing; of what has no truth value when it is compared, such as arrays, identity."""
+    """Return which objects are equal. Missing values are equal, and arrays are compared by identity."""
     import numpy as np
 
     gone, lacking = _missing(ours), _missing(theirs)
@@ -214,7 +217,7 @@ def _same_objects(ours: Any, theirs: Any) -> Any:
 
 
 def _kind_of_objects(values: Any) -> str:
-    """Text, if all that is there is text."""
+    """Return the kind text if all values that are not missing are texts."""
     pandas = sys.modules.get("pandas")
     if pandas is not None:
         return "text" if pandas.api.types.infer_dtype(values, skipna=True) == "string" else "other"
@@ -223,7 +226,7 @@ def _kind_of_objects(values: Any) -> str:
 
 
 class NumpyTable(Table):
-    """An array with fields; or one with two axes, whose columns have numbers for names and share one dtype."""
+    """An array with fields, or one with two axes, whose columns have numbers as names and share one dtype."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -238,22 +241,25 @@ class NumpyTable(Table):
         return plain[self.names[place]] if self.named else plain[:, place]
 
     def column(self, place: int) -> Column:
-        """In one stretch of memory, which each further look at it is faster for."""
+        """Return the column in contiguous memory, which is faster to read again."""
         import numpy as np
 
         return NumpyColumn(self.names[place], np.ascontiguousarray(self._values(place)))
 
     def dtype(self, place: int) -> str:
-        """NumPy's own word."""
+        """Return NumPy's name of the dtype."""
         return str(self.value.dtype[place] if self.named else self.value.dtype)
 
     def replaced(self, columns: Mapping[int, Any]) -> Any:
-        """A copy; where a dtype is another, of other fields (or, with two axes, of a dtype that holds both)."""
+        """Return a copy with other columns.
+
+        If a dtype differs, fields differ. With two axes, all columns get a dtype that holds both.
+        """
         import numpy as np
 
         if not self.named:
             dtype = np.result_type(self.value.dtype, *columns.values()) if self.value.dtype.kind != "O" else self.value.dtype
-            if dtype.kind == "U" and self.value.dtype.kind != "U":  # all come as texts then
+            if dtype.kind == "U" and self.value.dtype.kind != "U":  # else all columns would become texts
                 columns = {place: columns.get(place, self.column(place).as_text()) for place in range(len(self.names))}
             fresh = self._like(self.value.astype(dtype))
             for place, values in columns.items():
@@ -267,20 +273,20 @@ class NumpyTable(Table):
         return self._built([(name, columns.get(place, self._values(place))) for place, name in enumerate(self.names)])
 
     def arranged(self, positions: Sequence[int]) -> Any:
-        """Other fields, or other columns."""
+        """Return the array with these fields or columns."""
         if not self.named:
             return self.value[:, list(positions)]
         return self._built([(self.names[place], self._values(place)) for place in positions])
 
     def renamed(self, place: int, name: Any) -> Any:
-        """Another name for a field."""
+        """Return the array with a renamed field."""
         if not self.named:
             raise UnsupportedColumn("its columns have no names")
         names = [name if here == place else old for here, old in enumerate(self.names)]
         return self._built([(new, self._values(here)) for here, new in enumerate(names)])
 
     def numbered(self, name: Any) -> Any:
-        """One more field, or one more column of the same dtype."""
+        """Return the array with one more field, or one more column of the same dtype."""
         import numpy as np
 
         if not self.named:
@@ -289,15 +295,15 @@ class NumpyTable(Table):
         return self._built([(name, np.arange(self.rows)), *((old, self._values(here)) for here, old in enumerate(self.names))])
 
     def taken(self, rows: Any) -> Any:
-        """A copy in that order."""
+        """Return a copy with the rows in that order."""
         return self.value[rows]
 
     def kept(self) -> Any:
-        """A copy."""
+        """Return a copy."""
         return self.value.copy()
 
     def followed_by(self, other: Any) -> Any:
-        """Both, one behind the other."""
+        """Return both arrays in one."""
         import numpy as np
 
         return self._like(np.concatenate([self.value, other]))
@@ -311,7 +317,7 @@ class NumpyTable(Table):
         return self._like(fresh)
 
     def _like(self, fresh: Any) -> Any:
-        """As the same class of array (a recarray stays one; what was mapped from a file is in memory now)."""
+        """Return the array in the same class. A recarray stays one, but a memory map becomes an array."""
         import numpy as np
 
         kind = type(self.value)

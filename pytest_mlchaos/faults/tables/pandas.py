@@ -1,4 +1,4 @@
-"""pandas' DataFrames and Series, of any dtype."""
+"""Adapt pandas' DataFrames and Series of any dtype."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from .numpy import NumpyColumn, fit_dtype
 __all__ = ["PandasTable"]
 
 MIN_COLUMNWISE_ROWS = 1 << 16
-"""So many rows are taken column by column."""
+"""From this number of rows on, rows are taken column by column."""
 
 
 class _ExtensionColumn(Column):
-    """A column of an extension dtype: nullable numbers, categories, times with a zone, texts held as objects, sparse values."""
+    """A column of an extension dtype.
+
+    These are nullable numbers, categories, times with a zone, texts as objects, and sparse values.
+    """
 
     def __init__(self, name: Any, values: Any) -> None:
         import pandas as pd
@@ -43,14 +46,14 @@ class _ExtensionColumn(Column):
         return {"f": "float", "i": "integer", "u": "integer", "b": "boolean", "M": "time"}.get(dtype.kind, "other")
 
     def nulls(self) -> Any:
-        """As pandas tells them."""
+        """Return the missing values as pandas reports them."""
         import numpy as np
 
         found = np.asarray(self.array.isna())
         return found if found.any() else None
 
     def numbers(self) -> Any:
-        """Times as int64, nullable numbers as their NumPy dtype."""
+        """Return times as int64, and nullable numbers in their NumPy dtype."""
         import numpy as np
 
         if self.kind == "time":
@@ -62,7 +65,7 @@ class _ExtensionColumn(Column):
         return self.array.to_numpy(dtype=self.array.dtype.numpy_dtype, na_value=0)
 
     def codes(self) -> Any:
-        """Numbers as they are, texts and categories by their rank."""
+        """Return numbers as they are, and texts and categories by their rank."""
         import numpy as np
         import pandas as pd
 
@@ -82,7 +85,7 @@ class _ExtensionColumn(Column):
         return codes
 
     def without(self, where: Any) -> Any:
-        """With pandas' own nothing."""
+        """Return the column with pandas' own missing value."""
         import pandas as pd
 
         if self._sparse:
@@ -99,7 +102,7 @@ class _ExtensionColumn(Column):
         return fresh
 
     def with_numbers(self, where: Any, values: Any) -> Any:
-        """In the same dtype."""
+        """Return the column with other numbers in the same dtype."""
         import pandas as pd
 
         if self._sparse:
@@ -114,7 +117,7 @@ class _ExtensionColumn(Column):
         return self._set(where, fit_dtype(values, self.array.dtype.numpy_dtype))
 
     def of_type(self, dtype: Any) -> Column:
-        """As the nullable dtype of the same name, or sparse."""
+        """Return the column in the nullable dtype of the same name, or sparse."""
         import pandas as pd
 
         if self._sparse:
@@ -122,15 +125,15 @@ class _ExtensionColumn(Column):
         return _ExtensionColumn(self.name, self.array.astype(dtype.name.replace("i", "I", 1).replace("uI", "UI").replace("f", "F")))
 
     def texts(self, where: Any) -> list[str]:
-        """As Python's."""
+        """Return the texts as Python strings."""
         return [str(text) for text in self.array[where]]
 
     def with_texts(self, where: Any, texts: Sequence[str]) -> Any:
-        """In the same dtype."""
+        """Return the column with other texts in the same dtype."""
         return self._set(where, list(texts))
 
     def with_category(self, where: Any, value: Any) -> Any:
-        """A category's list gets one more."""
+        """Return the column with one more category."""
         import numpy as np
 
         if self._sparse:
@@ -142,14 +145,14 @@ class _ExtensionColumn(Column):
         return fresh
 
     def holds(self, value: Any) -> bool:
-        """By the list of categories, or by comparison with each."""
+        """Return True if the list of categories, or a value, is equal."""
         if self.kind == "category":
             return value in self.array.categories
         equal = self.array == value
         return bool((equal.fillna(False) if hasattr(equal, "fillna") else equal).any())
 
     def same(self, where: Any, other: Column, there: Any) -> Any:
-        """Element by element."""
+        """Compare element by element."""
         import numpy as np
 
         assert isinstance(other, _ExtensionColumn)
@@ -159,52 +162,52 @@ class _ExtensionColumn(Column):
         return np.fromiter((a and b if a or b else bool(one == two) for one, two, a, b in pairs), bool, len(ours))
 
     def replaced(self, where: Any, other: Column, there: Any) -> Any:
-        """Element by element."""
+        """Replace element by element."""
         assert isinstance(other, _ExtensionColumn)
         if self._sparse:
             return self.with_numbers(where, other.numbers()[there])
         return self._set(where, other.array.take(there))
 
     def ticks_per_second(self) -> float:
-        """By the dtype's unit."""
+        """Return the ticks of the dtype's unit."""
         return {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[self.array.unit]
 
     def in_zone(self, seconds: int) -> Any:
-        """The same moments; by the offset that the first has."""
+        """Return the same moments in a different zone, by the offset of the first one."""
         present = self.array[~self.array.isna()]
         if not len(present):
             raise UnsupportedColumn("has no values")
         return self.array.tz_convert(ahead(present[0].utcoffset(), seconds))
 
     def recoded(self, order: Any) -> Any:
-        """The list in another order."""
+        """Return the column with its list of categories in a different order."""
         return self.array.reorder_categories(self.array.categories.take(order))
 
     def category_count(self) -> int:
-        """The length of the list."""
+        """Return the length of the list of categories."""
         return len(self.array.categories) if self.kind == "category" else 0
 
     def as_text(self) -> Any:
-        """As pandas writes them."""
+        """Return the values as pandas writes them."""
         import numpy as np
 
         return _texts(np.asarray(self.array.astype("str"), dtype=object), self.nulls())
 
     def as_float(self) -> Any:
-        """Nullable numbers stay so."""
+        """Return floats. Nullable numbers stay nullable."""
         return self.array.astype("float64" if self._sparse else "Float64")
 
 
 class _PlainColumn(NumpyColumn):
-    """A column of one of NumPy's dtypes."""
+    """A column of a NumPy dtype."""
 
     def as_text(self) -> Any:
-        """As texts of pandas', which can be missing."""
+        """Return the values as pandas' texts, which can be missing."""
         return _texts(self.values.astype("U").astype(object), self.nulls())
 
 
 def _texts(texts: Any, nulls: Any) -> Any:
-    """Texts in the dtype that pandas infers for them; what was missing is missing."""
+    """Return texts in the dtype that pandas infers. Missing values stay missing."""
     import pandas as pd
 
     if nulls is not None:
@@ -215,7 +218,7 @@ def _texts(texts: Any, nulls: Any) -> Any:
 
 
 class _ArrowBacked(ArrowColumn):
-    """A column that Arrow holds for pandas; what changes it gives an array of pandas'."""
+    """A column that Arrow holds for pandas. A change returns an array of pandas."""
 
     def __init__(self, name: Any, values: Any) -> None:
         super().__init__(name, values.__arrow_array__())
@@ -223,7 +226,7 @@ class _ArrowBacked(ArrowColumn):
 
 
 def _held(array: Any, values: Any) -> Any:
-    """Columns that others have made, as pandas holds them: Arrow's as the array was."""
+    """Return new columns in pandas' containers. Those of Arrow stay in the original container."""
     import numpy as np
     import pandas as pd
 
@@ -235,7 +238,7 @@ def _held(array: Any, values: Any) -> Any:
 
 
 class PandasTable(Table):
-    """A DataFrame, or a Series as a table of one column; index, attributes and class are kept."""
+    """A DataFrame, or a Series as a table of one column. Index, attributes and class are kept."""
 
     def __init__(self, value: Any) -> None:
         import pandas as pd
@@ -250,7 +253,7 @@ class PandasTable(Table):
         return self.value if self._series else self.value.iloc[:, place]
 
     def column(self, place: int) -> Column:
-        """By what holds its values."""
+        """Return the column with an adapter for its array type."""
         import numpy as np
         import pandas as pd
 
@@ -263,11 +266,11 @@ class PandasTable(Table):
         return _ExtensionColumn(name, series.array)
 
     def dtype(self, place: int) -> str:
-        """Pandas' own word."""
+        """Return pandas' name of the dtype."""
         return str(self.value.dtype if self._series else self.value.dtypes.iloc[place])
 
     def replaced(self, columns: Mapping[int, Any]) -> Any:
-        """The others are shared."""
+        """Return the table with other columns here. The rest is shared."""
         import pandas as pd
 
         if self._series:
@@ -277,18 +280,19 @@ class PandasTable(Table):
         fresh = self.value.copy(deep=False)
         for place, values in columns.items():
             held = _held(self._column(place).array, values)
-            series = pd.Series(held, index=fresh.index, dtype=held.dtype, copy=False)  # objects stay objects
-            fresh.isetitem(place, series)  # a bare array would be copied once more
+            # objects must stay objects
+            series = pd.Series(held, index=fresh.index, dtype=held.dtype, copy=False)
+            fresh.isetitem(place, series)  # isetitem would copy a bare array once more
         return fresh
 
     def arranged(self, positions: Sequence[int]) -> Any:
-        """Copied, as pandas does it."""
+        """Return the table with these columns, copied as pandas does."""
         if self._series:
             raise UnsupportedColumn("a Series has one column")
         return self.value.iloc[:, list(positions)]
 
     def renamed(self, place: int, name: Any) -> Any:
-        """Shared, with other labels."""
+        """Return the table with a renamed column. The values are shared."""
         import pandas as pd
 
         if self._series:
@@ -299,7 +303,7 @@ class PandasTable(Table):
         return self.value.set_axis(pd.Index(names, name=self.value.columns.name), axis=1)
 
     def numbered(self, name: Any) -> Any:
-        """Shared, with one more."""
+        """Return the table with one more column. The rest is shared."""
         import numpy as np
 
         if self._series:
@@ -309,7 +313,9 @@ class PandasTable(Table):
         return fresh
 
     def _counted(self, value: Any) -> Any:
-        """Rows that were merely counted are counted anew, as a reader would; labels travel with their rows."""
+        """Number the rows again if the index only counts them, as a reader would. Labels move with
+        their rows.
+        """
         import pandas as pd
 
         index = self.value.index
@@ -318,7 +324,10 @@ class PandasTable(Table):
         return value
 
     def taken(self, rows: Any) -> Any:
-        """A copy in that order; of long tables column by column, which needs no large stretch of memory."""
+        """Return a copy with the rows in that order.
+
+        A long table is copied column by column, which needs no large block of memory.
+        """
         import numpy as np
         import pandas as pd
 
@@ -328,17 +337,18 @@ class PandasTable(Table):
         for place in range(len(self.names)):
             series = self._column(place)
             values = (series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array).take(rows)
-            columns[place] = pd.Series(values, index=index, dtype=values.dtype, copy=False)  # objects stay objects
+            # objects must stay objects
+            columns[place] = pd.Series(values, index=index, dtype=values.dtype, copy=False)
         fresh = self.value._constructor(pd.DataFrame(columns, index=index, copy=False))
         fresh.columns = self.value.columns
         return self._counted(fresh.__finalize__(self.value))
 
     def kept(self) -> Any:
-        """A copy."""
+        """Return a copy."""
         return self.value.copy()
 
     def followed_by(self, other: Any) -> Any:
-        """Both, one behind the other."""
+        """Return both tables in one."""
         import pandas as pd
 
         return self._counted(pd.concat([self.value, other])).__finalize__(self.value)

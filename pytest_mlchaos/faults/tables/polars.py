@@ -1,4 +1,4 @@
-"""Polars' DataFrames, which are Arrow's tables in memory."""
+"""Adapt polars' DataFrames, which are Arrow's tables in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PolarsTable"]
 
 
 class PolarsTable(ArrowTable):
-    """A polars DataFrame, as Arrow's table and back."""
+    """A polars DataFrame, converted to Arrow's table and back."""
 
     def __init__(self, value: Any) -> None:
         super().__init__(value.to_arrow())
@@ -21,13 +21,13 @@ class PolarsTable(ArrowTable):
         return sys.modules["polars"].from_arrow(table)
 
     def kept(self) -> Any:
-        """Its columns never change."""
+        """Return the table itself, because its columns never change."""
         return self.value.clone()
 
     def followed_by(self, other: Any) -> Any:
-        """As polars does it."""
+        """Return both tables in one."""
         return sys.modules["polars"].concat([self.value, other])
 
     def dtype(self, place: int) -> str:
-        """Polars' own word."""
+        """Return polars' name of the dtype."""
         return str(self.value.dtypes[place])

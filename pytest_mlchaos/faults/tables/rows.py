@@ -1,4 +1,4 @@
-"""Faults of tables: the rows, and values that are older than their rows."""
+"""Define faults of a table's rows, and values that are older than their rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DuplicateRows(TableFault):
     fraction: float = 0.1
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """All rows, and some of them again."""
+        """Return all rows, and some of them again."""
         import numpy as np
 
         again = places(rng, table.rows, max(1, round(self.scaled("fraction") * table.rows)))
@@ -66,7 +66,7 @@ class OutOfOrderRows(TableFault):
     fraction: float = 0.1
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """The same rows in another order."""
+        """Return the same rows in a different order."""
         import numpy as np
 
         if table.rows < 2:
@@ -102,7 +102,7 @@ class LateRows(TableFault):
     fraction: float = 0.1
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """Without the late ones, and with those of before."""
+        """Return the table without the late rows, and with those of the table before."""
         import numpy as np
 
         if table.rows < 2:
@@ -115,7 +115,7 @@ class LateRows(TableFault):
         visit.memory[schema] = table.taken(late)
         fresh = table.taken(np.flatnonzero(in_time))
         rest = table_of(fresh)
-        assert rest is not None  # it is a table like the one before
+        assert rest is not None  # a table of the same kind as the one before
         visit.note(rows=len(late), of=table.rows, caught_up=0 if earlier is None else len(earlier))
         return fresh if earlier is None else rest.followed_by(earlier)
 
@@ -149,7 +149,7 @@ class StaleFeature(ColumnFault):
     lag: int = 1
 
     def check(self) -> None:
-        """Refuse a lag that is none."""
+        """Check the parameters."""
         super().check()
         if not is_drawn(self.lag) and not index(self.lag):
             raise BadArgument(f"stale_feature: lag must be 1 or more, got {format_value(self.lag)}")
@@ -161,7 +161,7 @@ class StaleFeature(ColumnFault):
             visit.memory.setdefault(table.schema(), collections.deque(maxlen=self.lag + 1)).append(table.kept())
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """With the earlier table at hand, if one is meant."""
+        """Look up the earlier table if needed, and change the columns."""
         if self.behind == "rows":
             if self.lag >= table.rows:
                 raise self.refused(table, f"it has no row {self.lag} rows before another")
@@ -172,13 +172,14 @@ class StaleFeature(ColumnFault):
         return super().change(table, rng, visit)
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """Values of before at these places, of which at least one is another."""
+        """Return the column with earlier values at these places, at least one of which differs."""
         source, lag = column, self.lag
         if self.behind == "tables":
             earlier = table_of(spot.visit.memory[spot.table.schema()][0])
             assert earlier is not None  # a copy of a table
             source, lag = earlier.column(spot.place), 0
-        rows = min(column.size, source.size + lag) - lag  # those that have an earlier one, whether or not either holds a value
+        # the rows that have an earlier one, even if one of the values is missing
+        rows = min(column.size, source.size + lag) - lag
         count = max(1, round(self.scaled("fraction") * rows))
         for _ in range(MAX_REDRAWS):
             where = places(spot.rng, rows, count) + lag

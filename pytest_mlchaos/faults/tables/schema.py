@@ -1,4 +1,4 @@
-"""Faults of tables: the columns, missing ones and those that are not what they were."""
+"""Define faults of a table's columns, which are missing or changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MissingFeature(TableFault):
     mode: Literal["gone", "null"] = "gone"
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """Without them, or with nothing in them."""
+        """Return the table without the columns, or with missing values in them."""
         chosen = self._chosen(table, rng)
         visit.note(columns=[table.label(place) for place in chosen], mode=self.mode)
         try:
@@ -79,7 +79,7 @@ _FITS = {
     "time_zone": ("time",),
     "float_for_int": ("integer",),
 }
-"""Of the kinds that change values, the kinds of column that they work on."""
+"""For the kinds that change values, the kinds of columns that they work on."""
 
 
 @register
@@ -127,7 +127,7 @@ class SchemaDrift(TableFault):
     hours: float = 2.0
 
     def check(self) -> None:
-        """Refuse keywords that the kind has no use for."""
+        """Check the parameters."""
         super().check()
         if is_drawn(self.kind):
             return
@@ -145,7 +145,7 @@ class SchemaDrift(TableFault):
             raise BadArgument(f"schema_drift: hours must be an offset below 24 h, not 0, got {format_value(self.hours)}")
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """The table of another version."""
+        """Return the table of a different schema version."""
         visit.note(kind=self.kind)
         try:
             if self.kind == "reordered":
@@ -176,7 +176,7 @@ class SchemaDrift(TableFault):
         return name
 
     def _columns(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """A column that is renamed, or gone."""
+        """Return the table with a renamed or dropped column."""
         chosen = self.wanted(table, self.column) if self.column is not None else [int(rng.integers(len(table.names)))]
         visit.note(columns=[table.label(place) for place in chosen])
         if self.kind == "renamed":
@@ -188,7 +188,7 @@ class SchemaDrift(TableFault):
         return table.arranged([place for place in range(len(table.names)) if place not in chosen])
 
     def _values(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """Columns whose values, or types, are others: those that were named, or one of those that fit."""
+        """Return the table with changed values or types, in the named columns or in one that fits."""
         order = self.wanted(table, self.column) if self.column is not None else [int(place) for place in rng.permutation(len(table.names))]
         fresh: dict[int, Any] = {}
         for place in order:
@@ -233,7 +233,10 @@ class SchemaDrift(TableFault):
 
 
 def _integers(old: Any, factor: float) -> tuple[Any, Any]:
-    """Integers times a factor, and the smallest dtype that holds them, from their own on. A whole factor loses no digit."""
+    """Return integers times a factor, in the smallest dtype that holds them.
+
+    It is not smaller than their own. An integer factor loses no digit.
+    """
     import numpy as np
 
     whole = float(factor).is_integer()
@@ -248,7 +251,7 @@ def _integers(old: Any, factor: float) -> tuple[Any, Any]:
 
 
 def _floats(old: Any, factor: float) -> tuple[Any, Any]:
-    """Numbers times a factor, and the smallest dtype in which what was finite still is; float64 at most."""
+    """Return numbers times a factor, in the smallest dtype that keeps them finite, at most float64."""
     import numpy as np
 
     finite = np.isfinite(old)
@@ -262,7 +265,7 @@ def _floats(old: Any, factor: float) -> tuple[Any, Any]:
 
 
 def _recode(column: Column, rng: Any) -> Any:
-    """Another order of the list of categories; of integers, another one for each."""
+    """Return the categories in a different order. Integers get different codes instead."""
     import numpy as np
 
     if column.kind == "category":
@@ -279,7 +282,7 @@ def _recode(column: Column, rng: Any) -> Any:
 
 
 def _derangement(count: int, rng: Any) -> Any:
-    """A permutation in which each one moves: a cycle through all of them."""
+    """Return a permutation that moves each element: a cycle through all of them."""
     import numpy as np
 
     cycle = rng.permutation(count)

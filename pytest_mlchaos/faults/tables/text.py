@@ -1,4 +1,4 @@
-"""Faults of tables: the texts."""
+"""Define a fault of a table's texts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EncodingErrors(ColumnFault):
     kind: Literal["replacement", "mojibake"] = "replacement"
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """Broken texts at these places; where none of them can break, among all that can."""
+        """Return the column with broken texts at these places, or at others if none of these can break."""
         where = rows_of(column, self.scaled("fraction"), spot.rng)
         texts = column.texts(where)
         hit = self._breakable(texts)
@@ -52,13 +52,13 @@ class EncodingErrors(ColumnFault):
         return column.with_texts(where, self._broken(texts, spot.rng)), len(hit)
 
     def _breakable(self, texts: list[str]) -> list[int]:
-        """Places of the texts that can break."""
+        """Return the indices of the texts that can break."""
         if self.kind == "mojibake":
             return [place for place, text in enumerate(texts) if not text.isascii()]
         return [place for place, text in enumerate(texts) if text and text.strip(REPLACEMENT)]
 
     def _elsewhere(self, column: Column, rng: Any) -> tuple[Any, list[str], list[int]]:
-        """Of all texts that can break, the share."""
+        """Return a share of all texts that can break."""
         import numpy as np
 
         nulls = column.nulls()
@@ -83,7 +83,7 @@ class EncodingErrors(ColumnFault):
 
 
 def _other(text: str, place: int) -> str:
-    """The character there was U+FFFD already: the next that is another one."""
+    """Replace a different character, because the one at this index is U+FFFD already."""
     while text[place] == REPLACEMENT:
         place = (place + 1) % len(text)
     return f"{text[:place]}{REPLACEMENT}{text[place + 1 :]}"

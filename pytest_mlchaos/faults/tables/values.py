@@ -1,4 +1,4 @@
-"""Faults of tables: the values."""
+"""Define faults of a table's values."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MissingValues(ColumnFault):
     given: str | int | None = None
 
     def check(self) -> None:
-        """Refuse a ``given`` without its mechanism, and the other way round."""
+        """Check that ``given`` and its mechanism are given together."""
         super().check()
         if not is_drawn(self.mechanism) and (self.mechanism == "mar") != (self.given is not None):
             raise BadArgument(
@@ -60,7 +60,7 @@ class MissingValues(ColumnFault):
             )
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """Nothing at these places."""
+        """Return the column with missing values at these places."""
         if self.mechanism == "mcar":
             where = rows_of(column, self.scaled("fraction"), spot.rng)
         else:
@@ -106,13 +106,13 @@ class Outliers(ColumnFault):
     magnitude: float = 10.0
 
     def check(self) -> None:
-        """Refuse a magnitude that moves nothing."""
+        """Check the parameters."""
         super().check()
         if not is_drawn(self.magnitude) and not 0 < self.magnitude < float("inf"):
             raise BadArgument(f"outliers: magnitude must be above 0 and finite, got {format_value(self.magnitude)}")
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """Values moved up or down."""
+        """Return the column with values moved up or down."""
         import numpy as np
 
         from .numpy import fit_dtype
@@ -125,7 +125,7 @@ class Outliers(ColumnFault):
         moves = distance * (2.0 * spot.rng.integers(0, 2, len(where), dtype=np.int8) - 1)
         old = values[where]
         new = fit_dtype(old + moves, values.dtype)
-        stuck = new == old  # at the end of the dtype's range
+        stuck = new == old  # these values are at the end of the dtype's range
         if stuck.any():
             new[stuck] = fit_dtype(old[stuck] - moves[stuck], values.dtype)
         if (new == old).all():
@@ -134,7 +134,10 @@ class Outliers(ColumnFault):
 
 
 def _spread(values: Any, nulls: Any) -> float:
-    """The standard deviation of what is there and finite; 1 where all is equal. In blocks that stay in the processor's cache."""
+    """Return the standard deviation of the finite values, or 1 if they are equal.
+
+    It is computed in blocks that stay in the processor's cache.
+    """
     import numpy as np
 
     present = values if nulls is None else values[~nulls]
@@ -176,7 +179,7 @@ class UnseenCategory(ColumnFault):
     value: str | int | None = None
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """A new value at these places."""
+        """Return the column with a new value at these places."""
         where = rows_of(column, self.scaled("fraction"), spot.rng)
         try:
             return column.with_category(where, self._new(column)), len(where)
@@ -218,7 +221,7 @@ class ClockSkew(ColumnFault):
     by: float | str = "1h"
 
     def check(self) -> None:
-        """Refuse what is no duration, or none at all."""
+        """Check the parameters."""
         super().check()
         if not is_drawn(self.by) and not self._seconds():
             raise BadArgument(f"clock_skew: by must be a duration forwards ('1h') or backwards ('-1h'), got {format_value(self.by)}")
@@ -231,7 +234,7 @@ class ClockSkew(ColumnFault):
         return parse_duration(self.by, "clock_skew: by")
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """Other times at these places."""
+        """Return the column with shifted times at these places."""
         where = rows_of(column, self.scaled("fraction"), spot.rng)
         ticks = round(self._seconds() * column.ticks_per_second())
         if not ticks:
@@ -266,13 +269,13 @@ class SwappedValues(ColumnFault):
     between: Literal["rows", "columns"] = "rows"
 
     def check(self) -> None:
-        """Between columns there are two."""
+        """Check the parameters."""
         super().check()
         if self.between == "columns" and self.column is not None and not is_drawn(self.column) and len(_as_tuple(self.column)) != 2:
             raise BadArgument(f"swapped_values: between='columns' needs two names in column=, got {format_value(self.column)}")
 
     def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """One column at a time, or one pair."""
+        """Change one column at a time, or one pair."""
         if self.between == "rows":
             return super().change(table, rng, visit)
         reason: object = "it has no two columns of one dtype whose values differ"
@@ -289,7 +292,7 @@ class SwappedValues(ColumnFault):
         raise self.refused(table, str(reason))
 
     def _pairs(self, table: Table, rng: Any) -> Iterator[tuple[int, int]]:
-        """The two that were named; else pairs of one dtype, in an order that is drawn."""
+        """Yield the named pair, or else pairs of one dtype in random order."""
         if self.column is not None:
             one, other = self.wanted(table, self.column)
             yield one, other
@@ -299,7 +302,7 @@ class SwappedValues(ColumnFault):
             yield from ((one, other) for other in order[number + 1 :] if table.dtype(one) == table.dtype(other))
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """Some values of one column change places; drawn again while they are all the same."""
+        """Return one column with some values swapped. Draw again while these are all equal."""
         import numpy as np
 
         for _ in range(MAX_REDRAWS):

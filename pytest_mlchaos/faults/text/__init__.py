@@ -1,1 +1,1 @@
-"""Faults of text."""
+"""Define faults of text."""

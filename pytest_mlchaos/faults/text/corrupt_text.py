@@ -1,4 +1,4 @@
-"""Faults of text: typing mistakes, cut texts, wrong encodings, and prompts of extreme length."""
+"""Define faults of text: typos, truncation, wrong encodings, and prompts of extreme length."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class Typos(TextFault):
     kind: Literal["any", "neighbour", "transposition", "deletion", "insertion"] = "any"
 
     def check(self) -> None:
-        """Refuse a rate outside 0 to 1."""
+        """Check the parameters."""
         super().check()
         if not is_drawn(self.rate):
             check_share(self.name, "rate", self.rate)
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
-        """Mistyped strings."""
+        """Return strings with typos."""
         import numpy as np
 
         return add_typos(strings, self.kind, self.scaled("rate"), np.random.default_rng(seed))
 
     def why_not(self) -> str:
-        """What kind of text it cannot change."""
+        """Return why texts did not change."""
         return "they hold only white space"
 
 
@@ -88,7 +88,7 @@ class Truncation(TextFault):
     unit: Literal["characters", "bytes"] = "characters"
 
     def check(self) -> None:
-        """Refuse shares outside 0 to 1, lengths below 0, and both."""
+        """Check the parameters."""
         super().check()
         if not is_drawn(self.keep) and not 0 <= self.keep < 1:
             raise BadArgument(f"truncation: keep must be a share from 0 to below 1, got {format_value(self.keep)}")
@@ -100,7 +100,7 @@ class Truncation(TextFault):
             raise BadArgument("truncation: length=, keep= and severity= exclude each other. Give one of them")
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
-        """Cut strings."""
+        """Return truncated strings."""
         if self.unit == "bytes":
             return [self._cut_bytes(text) for text in strings]
         if self.length is not None:
@@ -116,7 +116,7 @@ class Truncation(TextFault):
         return cut.decode("utf-8", "replace") if isinstance(cut, bytes) and isinstance(text, str) else cut
 
     def why_not(self) -> str:
-        """What kind of text it cannot change."""
+        """Return why texts did not change."""
         return "they are empty" if self.length is None else "none is longer"
 
 
@@ -150,7 +150,7 @@ class Mojibake(TextFault):
     fraction: float = 1.0
 
     def check(self) -> None:
-        """Refuse shares outside 0 to 1, unknown encodings, and UTF-8 itself."""
+        """Check the parameters."""
         super().check()
         for name in ("rate", "fraction"):
             if not is_drawn(getattr(self, name)):
@@ -169,7 +169,7 @@ class Mojibake(TextFault):
             raise BadArgument(f"mojibake: encoding must be a text encoding other than UTF-8, got {format_value(self.encoding)}")
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
-        """Misread strings."""
+        """Return strings in a wrong encoding."""
         import numpy as np
 
         rng = np.random.default_rng(seed)
@@ -187,12 +187,12 @@ class Mojibake(TextFault):
         return fresh
 
     def why_not(self) -> str:
-        """What kind of text it cannot change."""
+        """Return why texts did not change."""
         return "they are empty" if self.kind == "replacement" else "they are ASCII, which only kind='replacement' changes"
 
 
 def _lost(strings: list[str], rate: float, rng: Any) -> list[str]:
-    """Strings with U+FFFD in the place of some characters; at least one in all."""
+    """Return strings with U+FFFD in place of some characters, at least one in all."""
     import numpy as np
 
     if not strings:
@@ -230,7 +230,7 @@ class PromptLength(TextFault):
     length: int = 100_000
 
     def check(self) -> None:
-        """Refuse a length below 1, and one for a kind that has none."""
+        """Check the parameters."""
         super().check()
         if not is_drawn(self.length) and self.length < 1:
             raise BadArgument(f"prompt_length: length must be 1 or more, got {format_value(self.length)}")
@@ -238,11 +238,11 @@ class PromptLength(TextFault):
             raise BadArgument(f"prompt_length: kind={self.kind!r} takes neither length= nor severity=")
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
-        """Strings of that length."""
+        """Return strings of the requested length."""
         return [_CHANGES[self.kind](text, self.scaled("length")) for text in strings]
 
     def why_not(self) -> str:
-        """What kind of text it cannot change."""
+        """Return why texts did not change."""
         return f"they are {'that long already' if self.kind == 'long' else f'{self.kind} already'}"
 
 

@@ -1,4 +1,4 @@
-"""What faults of text have in common: which strings they strike, and that they change some."""
+"""Define the base class of faults of text: which strings they strike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .strings import Texts, describe_texts, replace_texts, texts
 __all__ = ["TextFault"]
 
 _NO_TEXT = ("role", "type", "id", "model")
-"""Strings under these names are identifiers, which no one types: they are left alone unless they are named."""
+"""Strings under these names are identifiers that no user types. They are struck only if named."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -42,7 +42,7 @@ class TextFault(DataFault):
     fields: Any = None
 
     def check(self) -> None:
-        """Refuse arguments of no target, and odd fields."""
+        """Check the parameters."""
         if self.side == "arguments" and self.target is None:
             raise BadArgument(
                 f"{self.name}: side='arguments' needs target='pkg.mod:function', the function whose arguments the fault strikes"
@@ -55,15 +55,15 @@ class TextFault(DataFault):
 
     @property
     def key(self) -> Key:
-        """The site, or the target's results or calls."""
+        """Count the visits of the site, or of the target's results or calls."""
         return ("call", self.target) if self.side == "arguments" and self.target is not None else super().key
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
-        """The strings as they arrive."""
+        """Return the strings after the fault."""
         raise NotImplementedError
 
     def apply(self, visit: Visit) -> Any:
-        """Hand on a changed copy."""
+        """Return a changed copy."""
         chosen = list(self._chosen(visit.payload, visit.attributes.get("parameters", ())))
         strings = [string for place in chosen for string in place.strings] if len(chosen) != 1 else chosen[0].strings
         fresh = self.change(strings, visit.seed)
@@ -76,14 +76,14 @@ class TextFault(DataFault):
         return replace_texts(visit.payload, chosen, fresh)
 
     def why_not(self) -> str:
-        """What kind of text it cannot change."""
+        """Return why texts did not change."""
         return "they are empty"
 
     def _chosen(self, payload: Any, parameters: Sequence[str]) -> Iterator[Texts]:
         wanted = self.fields if isinstance(self.fields, tuple) else (self.fields,)
         single = any(part.isdigit() for name in wanted for part in str(name).split("."))
         roots: list[tuple[tuple[Any, ...], Any]] = [((), payload)]
-        if self.side == "arguments":  # several texts among the arguments are several places, not one list
+        if self.side == "arguments":  # several texts among the arguments are separate values, not one list
             roots = [((side, name), given) for side, held in enumerate(payload) for name, given in children(held)]
         places = (place for path, root in roots for place in texts(root, self.kinds, path, single=single))
         found = [place for place in places if not self._is_self(place, payload)]
@@ -94,20 +94,20 @@ class TextFault(DataFault):
             for name in wanted:
                 if not any(self._is_at(name, place.path, parameters) for place in found):
                     hint = f". The parameters of the function are {', '.join(parameters)}" if parameters else ""
-                    raise PayloadMismatch(f"{self.name}: there is no text {name!r} in {describe_texts(payload)}{hint}")
+                    raise PayloadMismatch(f"{self.name}: found no text {name!r} in {describe_texts(payload)}{hint}")
         if not struck:
             raise PayloadMismatch(f"{self.name} found no text in {describe_texts(payload)}. Name it with fields=")
         yield from struck
 
     def _is_self(self, place: Texts, payload: Any) -> bool:
-        """Whether a string belongs to the object whose method is called: that one is no input."""
+        """Return True if a string belongs to the object whose method is called. It is not an input."""
         if self.side != "arguments" or place.path[:2] != (0, 0):
             return False
         owner = (self.target or "").replace(":", ".").split(".")[-2:][0]
         return any(cls.__name__ == owner for cls in type(payload[0][0]).__mro__)
 
     def _words(self, path: tuple[Any, ...], parameters: Sequence[str]) -> tuple[str, ...]:
-        """The way to a string; an argument given by position is called as its parameter."""
+        """Return the path to a string. A positional argument has the name of its parameter."""
         words = tuple(map(str, path))
         if self.side == "arguments" and len(path) > 1 and path[0] == 0 and path[1] < len(parameters):
             return (words[0], parameters[path[1]], *words[2:])
@@ -115,7 +115,7 @@ class TextFault(DataFault):
 
     def _is_at(self, name: str | int, path: tuple[Any, ...], parameters: Sequence[str]) -> bool:
         words = tuple(map(str, path))
-        if self.side == "arguments":  # (0, position, ...) or (1, keyword, ...)
+        if self.side == "arguments":  # the path is (0, position, ...) or (1, keyword, ...)
             words = words[1:] if isinstance(name, str) or words[0] == "0" else ()
         if isinstance(name, int):
             return words[:1] == (str(name),)

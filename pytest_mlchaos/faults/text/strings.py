@@ -1,4 +1,4 @@
-"""Text in batches and arguments: where strings are, and how a change of many strings at once reaches them."""
+"""Find strings in batches and arguments, and replace many of them at once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Path = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """One place of a batch that holds strings (a string, a list of strings, an array, a table's text columns), and the way to it.
+    """One part of a batch that holds strings, and its path.
 
-    ``put(strings)`` makes a copy of the place, of its type, with these strings instead of its own.
+    It is a string, a list of strings, an array, or the text columns of a table. ``put(strings)``
+    returns a copy of the part, of the same type, with these strings.
     """
 
     path: Path
@@ -29,12 +30,15 @@ class Texts:
 
     @property
     def name(self) -> str:
-        """The way to it, with dots."""
+        """Return the path, with dots."""
         return path_text(self.path) or "text"
 
 
 def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, single: bool = False) -> Iterator[Texts]:
-    """Every place in a value that holds strings of these types, in order; a list of strings is one, or, as ``single`` ones, many."""
+    """Yield every part of a value that holds strings of these types, in order.
+
+    A list of strings is one part, or one part per string if ``single`` is true.
+    """
     if isinstance(value, kinds):
         yield Texts(path, [value], lambda strings: strings[0])
     elif not single and type(value) in (list, tuple) and len(value) > 1 and set(map(type, value)) <= set(kinds):
@@ -49,7 +53,7 @@ def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, sing
 
 
 def _of_array(array: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:
-    """A NumPy array of strings, or of objects some of which are strings; ``StringDType`` included."""
+    """Yield a NumPy array of strings (also ``StringDType``), or of objects some of which are strings."""
     import numpy as np
 
     if array.dtype.kind not in "UOTS" or not array.size:
@@ -94,7 +98,7 @@ def _of_series(series: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Tex
 
 
 def _of_table(table: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:
-    """A pandas Series, or the text columns of a DataFrame; columns may share a name, so they are reached by position."""
+    """Yield a pandas Series, or the text columns of a DataFrame, by position: columns may share a name."""
     if table.ndim == 1:
         if not isinstance(table, sys.modules["pandas"].Index):
             yield from _of_series(table, kinds, path)
@@ -110,7 +114,7 @@ class _Column(str):
 
     def __new__(cls, place: int, name: str) -> _Column:
         made = super().__new__(cls, name)
-        made.place = place  # type: ignore[attr-defined]  # mypy does not see slots of str
+        made.place = place  # type: ignore[attr-defined]  # mypy does not see the slots of str subclasses
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -120,7 +124,10 @@ class _Column(str):
 
 
 def replace_texts(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -> Any:
-    """The value with the strings of the chosen places replaced, in their order; whatever holds none of them is the same object."""
+    """Return the value with the strings of the chosen parts replaced, in their order.
+
+    Parts without a chosen string stay the same objects.
+    """
     from ..batches.pytree import rebuilt
 
     left = iter(strings)
@@ -141,7 +148,7 @@ def replace_texts(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -
 
 
 def describe_texts(value: Any) -> str:
-    """The types in a value: ``dict(prompt: str, n: int)``."""
+    """Return the types in a value, for example ``dict(prompt: str, n: int)``."""
     parts = [f"{path_text([name])}: {describe_texts(child)}" for name, child in list(children(value))[:8]]
     shape = f"{list(value.shape)}" if hasattr(value, "shape") else ""
     return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__ + shape

@@ -1,4 +1,4 @@
-"""Typing mistakes, and wrong encodings, in many strings at once: all characters are worked on as one array of code points."""
+"""Make typos and wrong encodings in many strings at once, as one array of code points."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ __all__ = ["KINDS", "add_typos", "codes_of", "misread", "split"]
 
 KINDS = ("neighbour", "transposition", "deletion", "insertion")
 _ROWS = ("1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")
-"""Keys, row by row; each row is shifted by about half a key to the right."""
+"""The keys of each row. Each row is shifted to the right by about half a key."""
 
 
 @functools.cache
 def _neighbours() -> Any:
-    """Of each ASCII character four keys next to its own (some twice): uint32 [128, 4]; characters without a key have themselves."""
+    """Return four adjacent keys of each ASCII character (some twice), uint32 [128, 4].
+
+    A character without a key has itself.
+    """
     import numpy as np
 
     table = np.tile(np.arange(128, dtype=np.uint32)[:, None], 4)
@@ -30,7 +33,7 @@ def _neighbours() -> Any:
 
 
 def codes_of(strings: Sequence[str]) -> tuple[Any, Any]:
-    """All characters, one after the other, as code points (uint8 where they fit, else uint32), and how many each string has."""
+    """Return all characters as code points (uint8 if possible, else uint32), and each string's length."""
     import numpy as np
 
     text = "".join(strings)
@@ -45,7 +48,7 @@ _ENCODINGS = {1: ("u1", "latin-1"), 2: ("<u2", "utf-16-le"), 4: ("<u4", "utf-32-
 
 
 def split(codes: Any, lengths: Any) -> list[str]:
-    """Strings of these lengths from code points (of two bytes: no surrogates), one after the other."""
+    """Return strings of these lengths from code points (in two bytes: no surrogates)."""
     import numpy as np
 
     stored, encoding = _ENCODINGS[codes.dtype.itemsize]
@@ -55,21 +58,22 @@ def split(codes: Any, lengths: Any) -> list[str]:
 
 
 def misread(strings: Sequence[str], encoding: str) -> list[str]:
-    """The UTF-8 bytes of strings, read in another encoding; what has no meaning there becomes U+FFFD."""
+    """Return the UTF-8 bytes of strings, read in a different encoding. Invalid bytes become U+FFFD."""
     import numpy as np
 
     table = _table(encoding)
     if table is None:
         return [text.encode("utf-8", "surrogatepass").decode(encoding, "replace") for text in strings]
     raw = np.frombuffer("".join(strings).encode("utf-8", "surrogatepass"), dtype=np.uint8)
-    starts = np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))  # of the characters
+    # the index of each character's first byte
+    starts = np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))
     ends = starts[np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)))]
     return split(table[raw], np.diff(ends, prepend=0))
 
 
 @functools.cache
 def _table(encoding: str) -> Any:
-    """Of an encoding of one byte per character what each byte means: uint16 [256]; None for other encodings."""
+    """Return the character of each byte, uint16 [256]. Return None if the encoding uses several bytes."""
     import numpy as np
 
     alone = [bytes([byte]).decode(encoding, "replace") for byte in range(256)]
@@ -78,7 +82,7 @@ def _table(encoding: str) -> Any:
 
 
 def _hits(codes: Any, rate: float, rng: Any) -> Any:
-    """Positions of characters (white space apart) that are hit, each with the probability ``rate``; at least one."""
+    """Return the struck positions, each with probability ``rate``, at least one. Skip white space."""
     import numpy as np
 
     hits = np.flatnonzero(rng.random(len(codes), dtype=np.float32) < rate)
@@ -90,7 +94,7 @@ def _hits(codes: Any, rate: float, rng: Any) -> Any:
 
 
 def add_typos(strings: Sequence[str], kind: str, rate: float, rng: Any) -> list[str]:
-    """The strings with typing mistakes; where none has a character to mistype, they stay as they are."""
+    """Return the strings with typos. Strings without a character to mistype stay unchanged."""
     import numpy as np
 
     given, lengths = codes_of(strings)
@@ -103,13 +107,13 @@ def add_typos(strings: Sequence[str], kind: str, rate: float, rng: Any) -> list[
     ends = np.cumsum(lengths)
     after = np.minimum(hits + 1, len(given) - 1)
     at_end = ends[np.searchsorted(ends, hits, side="right")] == hits + 1
-    next_too = np.append(np.diff(hits) == 1, False)  # the next one is hit as well: they would undo each other
+    next_too = np.append(np.diff(hits) == 1, False)  # two swaps of adjacent characters would undo each other
     swaps = (which == 1) & ~at_end & ~next_too & (struck != given[after])
     slips = (which == 0) & (near != struck)
     codes = given.copy()
     codes[hits[swaps]], codes[after[swaps]] = given[after[swaps]], struck[swaps]
     codes[hits[slips]] = near[slips]
-    twice = (which == 3) | ((which < 2) & ~swaps & ~slips)  # what has no neighbour to slip to is typed twice
+    twice = (which == 3) | ((which < 2) & ~swaps & ~slips)  # a character without an adjacent key is typed twice
     gone = hits[which == 2]
     typed = _retype(codes, gone, hits[twice], near[twice])
     longer = np.searchsorted(hits[twice], ends) - np.searchsorted(gone, ends)
@@ -117,7 +121,10 @@ def add_typos(strings: Sequence[str], kind: str, rate: float, rng: Any) -> list[
 
 
 def _retype(codes: Any, gone: Any, before: Any, more: Any) -> Any:
-    """Code points without those at the places ``gone``, and with ``more`` behind those at the places ``before``; both in order."""
+    """Return code points without those at ``gone``, and with ``more`` after those at ``before``.
+
+    Both are in order.
+    """
     import numpy as np
 
     kept = np.ones(len(codes), bool)
