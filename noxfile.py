@@ -112,7 +112,7 @@ def privacy(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
-    """What a user sees: the examples, of which the unsound ones must fail for the reason stated."""
+    """Run the examples. The unsound ones must fail for the stated reason."""
     _install_with_torch(session, LIGHTNING, *DATA, *SERVE, *STORAGE, *PROCESS)
     session.run("python", "examples/demo.py", *session.posargs)
 
@@ -182,7 +182,10 @@ def interrupts(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def peers(session: nox.Session) -> None:
-    """Other tools at the same work, side by side; ``-- --points 6`` for a first look. It takes minutes, and is no part of CI."""
+    """Compare with other tools at the same work. Use ``-- --points 6`` for a first look.
+
+    It takes minutes, so it does not run in CI.
+    """
     _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *IMAGE_PEERS, *NEEDED_BY_FLIP_PEERS)
     session.install("--no-deps", *FLIP_PEERS)
     session.install(*JENGA)

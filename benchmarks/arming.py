@@ -1,4 +1,4 @@
-"""What it costs to arm and disarm a trial."""
+"""Measure the time to arm and disarm a trial."""
 
 from __future__ import annotations
 

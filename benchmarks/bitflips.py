@@ -1,7 +1,8 @@
-"""What one flipped bit costs, by the size of the model; and what it costs a call that a flip is armed but not due.
+"""Measure one flipped bit by the size of the model, and a call with a flip that is armed but not
+due.
 
-``python benchmarks/bitflips.py [--quick] [--json FILE]`` sets PyTorchFI and MRFI beside it, on the same models and in the same
-moments; ``nox -s peers`` installs them.
+``python benchmarks/bitflips.py [--quick] [--json FILE]`` measures PyTorchFI and MRFI too, on the
+same models and at the same time. ``nox -s peers`` installs them.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def pytorchfi(model: Any) -> Iterator[Flip]:
 
 @contextlib.contextmanager
 def mrfi(model: Any) -> Iterator[Flip]:
-    """What its hook on one layer does in front of each call: the layer's weight is restored from a copy, then flipped."""
+    """Do what its hook on one layer does before each call: restore the weight from a copy, then flip it."""
     import torch
     from mrfi import MRFI, EasyConfig
 

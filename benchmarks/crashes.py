@@ -1,7 +1,9 @@
-"""What exploring crash states costs: beyond the subject's own time, as loops get longer, with large checkpoints, and against killing.
+"""Measure the exploration of crash states.
 
-Seconds of the wall clock and of the processors (of all processes that take part): where others use the machine, the second are the
-ones to look at. The subject's own time is that of plain calls, from checkpoints of the same steps, in the same rounds.
+It measures the overhead beyond the subject's own time, longer loops, large checkpoints, and kills
+for comparison. Times are wall-clock seconds and CPU seconds of all processes involved. On a busy
+machine, read the CPU seconds. The subject's own time is that of plain calls, from checkpoints of
+the same steps, in the same rounds.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ def _used_by(pid: int) -> float:
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, Timed]:
-    """What it returned, and how long it took."""
+    """Return the result of a call, and its time."""
     wall, used = real_seconds(), processor_seconds()
     value = call()
     return value, (real_seconds() - wall, processor_seconds() - used)
@@ -155,7 +157,7 @@ def measure(quick: bool) -> list[Figure]:
 
 
 def in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Found]]) -> list[Found]:
-    """What is measured inside of a test, with the fixture."""
+    """Measure inside a test, with the fixture."""
     global wanted  # the test is a module of its own
     found: list[Found] = []
     wanted = lambda explore: found.extend(measured(explore))  # noqa: E731

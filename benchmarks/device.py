@@ -1,4 +1,4 @@
-"""What it costs to watch optimizer steps in a supervised run, and to count the memory of an emulated device."""
+"""Measure watched optimizer steps in a supervised run, and the memory count of an emulated device."""
 
 from __future__ import annotations
 

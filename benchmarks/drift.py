@@ -1,4 +1,4 @@
-"""What it costs to judge drift, and to compare seeds: values that did not drift, so that all of the work is done."""
+"""Measure drift tests, and comparisons of seeds, on values without drift, which need all of the work."""
 
 from __future__ import annotations
 

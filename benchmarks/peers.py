@@ -136,7 +136,7 @@ def _printed(row: Row) -> None:
 
 
 def _compared(rows: list[Row]) -> None:
-    """What we find of what they find, and how much faster."""
+    """Return the share of its findings that we find too, and the ratio of the times."""
     for how in VARIANTS:
         mine = {row["tool"]: row for row in rows if row["variant"] == how}
         theirs, ours = mine.get("ckpt-chaos"), mine.get("pytest-mlchaos, in-process")

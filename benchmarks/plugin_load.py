@@ -1,4 +1,7 @@
-"""What the installed plugin costs a test run that has no chaos test (POSIX: it reads the children's CPU time)."""
+"""Measure what the installed plugin adds to a test run without chaos tests.
+
+It needs POSIX, because it reads the CPU time of child processes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def _pytest(code: str, folder: Path, plugin: str) -> str:
     """Run pytest on one empty test file in a process of its own."""
     command = [sys.executable, "-c", code, "-q", "-p", plugin, "-p", "no:cacheprovider", "-c", "pytest.ini", "test_empty.py"]
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the folder is on the path: -c puts it there
-    env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is compiled at each start is no cost of an installed package
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is not compiled at each start
     return subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
 
 

@@ -1,4 +1,4 @@
-"""What an armed trial, in which nothing is due, costs a trivial ASGI request."""
+"""Measure a trivial ASGI request in an armed trial in which nothing is due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an armed trial, in which nothing is due, costs a training step of about 1 ms."""
+"""Measure a training step of about 1 ms in an armed trial in which nothing is due."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _interleaved(loop: Loop, rounds: int) -> Samples:
 
 
 def _derived(what: str, tiny: Samples, side: str, step: float) -> Figure:
-    """What the hooks add to an almost empty step, as a share of the real one."""
+    """Return what the hooks add to an almost empty step, as a share of the real one."""
     figure = compare(what, tiny, side, "bare", lambda one, other: (one - other) / step * 100, "%", budget=1)
     added, bare = figure.measured.median * step * 1e4, figure.raw["bare"].median * 1e6
     return dataclasses.replace(figure, note=f"{added:.2f} µs on an almost empty step of {bare:.0f} µs")

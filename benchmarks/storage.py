@@ -1,4 +1,4 @@
-"""What an armed trial, in which nothing is due, costs an operation on storage; and what it costs to arm one."""
+"""Measure an operation on storage in an armed trial in which nothing is due, and the time to arm one."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def ours(rows: int) -> dict[str, tuple[Any, Side]]:
 
 
 def of_havoc_monkey(tables: dict[str, Any]) -> dict[str, Side]:
-    """What it has, under the same names."""
+    """Return its operations under the same names."""
     from havoc_monkey import HavocMonkey
 
     monkey = HavocMonkey(seed=0)
@@ -95,7 +95,7 @@ def of_havoc_monkey(tables: dict[str, Any]) -> dict[str, Side]:
 
 
 def of_jenga(tables: dict[str, Any]) -> dict[str, Side]:
-    """What it has, under the same names."""
+    """Return its operations under the same names."""
     from jenga.corruptions.generic import MissingValues, SwappedValues
     from jenga.corruptions.numerical import GaussianNoise
     from jenga.corruptions.text import BrokenCharacters

@@ -59,7 +59,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Whether the budget is kept; ``unclear`` where the noise is too large to tell."""
+        """Return whether the budget is kept, or ``unclear`` if the noise is too large."""
         if self.budget is None:
             return ""
         kept = self.measured.median <= self.budget
@@ -85,7 +85,10 @@ def _without_gc(disabled: bool) -> Iterator[None]:
 
 
 def interleaved(rounds: int, sides: Mapping[str, Callable[[], float]], *, no_gc: bool = True) -> Samples:
-    """What each side returned in each round; every other round goes backwards, so that no side always comes first."""
+    """Return the results of each side in each round.
+
+    Every other round runs in reverse, so that no side always comes first.
+    """
     samples: Samples = {name: [] for name in sides}
     with _without_gc(no_gc):
         for number in range(WARM_UP + rounds):

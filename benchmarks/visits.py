@@ -1,4 +1,4 @@
-"""What one visit of a site costs when nothing is due."""
+"""Measure one visit of a site when nothing is due."""
 
 from __future__ import annotations
 

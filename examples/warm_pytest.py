@@ -62,7 +62,7 @@ class WarmPytest:
 
 
 def _serve(requests: socket.socket) -> dict | None:
-    """Fork for each request. Return it in the forked process, and None when there are no more."""
+    """Fork for each request. Return it in the forked process, or None when no request is left."""
     with requests, requests.makefile("r") as lines, requests.makefile("w") as answers:
         for line in lines:
             pid = os.fork()

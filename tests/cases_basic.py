@@ -1,4 +1,4 @@
-"""What the faults of calls, storage and serving are checked on."""
+"""Provide the cases for the faults of calls, storage and serving."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def arguments():
 
 
 def cut_at(operation):
-    """Where a file of 1000 bytes ends for its reader; one called "small" has 50."""
+    """Return the length of a file of 1000 bytes for its reader, or 50 for the file "small"."""
     return operation.ends_at(50 if operation.path == "small" else 1000)
 
 

@@ -1,4 +1,4 @@
-"""What the faults of batches are checked on."""
+"""Provide the cases for the faults of batches."""
 
 from __future__ import annotations
 

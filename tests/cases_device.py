@@ -1,4 +1,4 @@
-"""What the faults of the device are checked on: needs torch."""
+"""Provide the cases for the faults of the device (needs torch)."""
 
 from __future__ import annotations
 

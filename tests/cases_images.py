@@ -1,4 +1,4 @@
-"""What the faults of images are checked on: pictures of stripes, in batches."""
+"""Provide the cases for the faults of images: pictures of stripes, in batches."""
 
 from __future__ import annotations
 

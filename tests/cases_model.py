@@ -1,4 +1,4 @@
-"""What the faults of models are checked on. (needs torch)"""
+"""Provide the cases for the faults of models (needs torch)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def model():
 
 
 def called(made):
-    """What a call of the model gives."""
+    """Return the result of a call of the model."""
     import torch
 
     return made(torch.linspace(0.5, 2, 6).reshape(2, 3)).detach().clone()

@@ -1,4 +1,4 @@
-"""What the faults of the process, of its memory, its clocks and its workers are checked on."""
+"""Provide the cases for the faults of the process, its memory, its clocks and its workers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Loader:
         return [self.worker]
 
     def survived(self, _):
-        """Whether the worker is alive; it is ended."""
+        """Return True if the worker is alive, and end it."""
         if self.worker is None:
             return True
         alive = self.worker.poll() is None
@@ -48,7 +48,7 @@ LOADER = Loader()
 
 
 def survived(batch):
-    """Whether the loader's worker is alive."""
+    """Return True if the loader's worker is alive."""
     return LOADER.survived(batch)
 
 

@@ -1,4 +1,4 @@
-"""What the faults of tables are checked on: pandas."""
+"""Provide the cases for the faults of tables, with pandas."""
 
 from __future__ import annotations
 

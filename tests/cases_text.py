@@ -1,4 +1,4 @@
-"""What the faults of text are checked on: arguments of a call that are a batch as well."""
+"""Provide the cases for the faults of text: arguments of a call that are also a batch."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ __all__ = ["PROGRAMS", "prepare"]
 
 
 def prepare(root):
-    """What lies there before."""
+    """Write the files that exist before the run."""
     (root / "last.ckpt").write_bytes(b"old" * 1000)
     (root / "step-0").mkdir()
     (root / "step-0/model").write_bytes(b"0" * 500)
@@ -181,7 +181,7 @@ PROGRAMS = {
 
 
 def _forked(program, root, arm):
-    """What a child process leaves there that was killed; None if it came to its end."""
+    """Return what a killed child process left, or None if it ended by itself."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     prepare(root)
@@ -243,9 +243,11 @@ def _traced(program, root, look):
 
 
 def _calls(program, root):
-    """Return the numbers of the system calls between which something on disk changes, and what is there when these begin.
+    """Return the numbers of the system calls that change the disk, and its content when each
+    begins.
 
-    A program may make a call more or less each time (for memory, say), so a kill at a number may miss a state that the other run had.
+    A program may make a call more or less each time (for example, for memory), so a kill at a
+    number may miss a state that the other run had.
     """
     found, trees, before = {1}, [], None
 

@@ -1,4 +1,4 @@
-"""What a program does to a directory: as the recorder follows it, and as it really was, looked at from outside at every call."""
+"""Compare what the recorder follows in a directory with its real content at every call."""
 
 from __future__ import annotations
 

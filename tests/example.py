@@ -24,7 +24,7 @@ ASYNC_INI = "asyncio_default_fixture_loop_scope = function\n" if importlib.util.
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run of pytest gave."""
+    """The result of a run of pytest."""
 
     outcomes: dict[str, int]
     text: str
@@ -47,7 +47,7 @@ class Outcome:
         return int(TRIED.search(self.text)[1])
 
     def has(self, *texts: str) -> bool:
-        """Whether the output holds all of these texts; a missing one fails, with the output."""
+        """Check that the output contains all of these texts. A failure shows the output."""
         for text in texts:
             assert text in self.text, f"{text!r} is not in:\n{self.text}"
         return True

@@ -1,4 +1,4 @@
-"""What the tests of served apps have in common."""
+"""Provide helpers for the tests of served apps."""
 
 from __future__ import annotations
 

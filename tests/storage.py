@@ -1,4 +1,4 @@
-"""What the tests of storage share: a trial with these faults, and counts of what passed."""
+"""Provide helpers for the tests of storage: a trial with faults, and counts of visits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def counts(controller):
 
 
 def made(tmp_path, action):
-    """What one action does, counted."""
+    """Return the counts of one action's visits."""
     with watching(tmp_path) as controller:
         action()
     return counts(controller)

@@ -184,7 +184,7 @@ def test_every_public_name_is_there_and_has_a_docstring():
 
 
 def test_no_library_is_named_to_pass_a_case():
-    """What works must work for any framework."""
+    """Code that works must work for any framework."""
     for path in FILES:
         for name in ("lightning", "transformers", "accelerate", "skorch", "ignite", "timm", "keras"):
             assert name not in path.read_text().lower(), f"{path.name} names {name}"

@@ -252,7 +252,7 @@ def test_a_predicate_takes_the_visit(where):
 
 @pytest.mark.parametrize("where", [lambda visit: True, lambda *args: True, lambda visit, more=1: True, print])
 def test_a_predicate_may_take_more_that_has_defaults(where):
-    """What can be called with the visit alone will do."""
+    """A callable qualifies if it can be called with the visit alone."""
     create("crash", at=0, where=where)
 
 

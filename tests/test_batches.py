@@ -39,7 +39,7 @@ class Plain:
     """A batch as an object of some class, as torch's documentation has them."""
 
     def __init__(self, x, y):
-        self.x, self.y, self.owner = x, y, self  # what leads back is no part of it
+        self.x, self.y, self.owner = x, y, self  # a reference to itself does not belong to the batch
 
 
 class Slotted:
@@ -52,7 +52,7 @@ class Slotted:
 
 
 class Graph:
-    """What works like a mapping, as batches of graphs do, and is none; its names come in any order."""
+    """Work like a mapping without being one, as batches of graphs do, with names in any order."""
 
     def __init__(self, **fields):
         self._fields = fields
@@ -81,7 +81,7 @@ class Table(Graph, collections.abc.MutableMapping):
 
 
 class Sparse:
-    """An array of a library that nobody here knows: its insides are no samples."""
+    """An array of an unknown library. Its content must not count as samples."""
 
     shape = (3, 3)
 
@@ -199,7 +199,7 @@ def test_a_loader_that_fails_behind_reordered_batches_fails_behind_them():
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_copies_share_no_memory_whatever_a_batch_is_made_of(container):
-    """What a loop does to a batch in place does not show in the copy."""
+    """An in-place change of a batch by the loop does not show in the copy."""
     with armed(create("duplicate_batch", at=0)):
         first, second = batches([CONTAINERS[container](x(), y())])
     for array in arrays(first):
@@ -208,7 +208,7 @@ def test_copies_share_no_memory_whatever_a_batch_is_made_of(container):
 
 
 def test_copies_share_no_memory():
-    """What a loop does to a batch in place does not show in the copy, nor in a stale one."""
+    """An in-place change of a batch by the loop does not show in the copy, nor in a stale one."""
     for fault in (create("duplicate_batch", at=0), create("stale_batch", at=1)):
         with armed(fault):
             found = []
@@ -290,7 +290,7 @@ def test_lists_of_whatever_go_with_their_samples(kind):
 
 
 def target(boxes):
-    """What detection has of an image."""
+    """Return the target of an image for detection."""
     return {"boxes": torch.rand(boxes, 4), "labels": torch.arange(boxes)}
 
 

@@ -211,7 +211,7 @@ def test_shared_weights_are_one_tensor():
 
 
 def test_layers_that_were_replaced_are_found_anew():
-    """What a model was when it was first seen is not what it is."""
+    """A model may have changed since its weights were first listed."""
     model = nn.Sequential(nn.Linear(2, 2))
     with armed(create("bit_flip", at=[0, 1])):
         model(torch.ones(1, 2))

@@ -131,7 +131,7 @@ def test_an_event_loop_jumps_to_its_next_deadline(clock):
 
 
 def test_an_event_loop_that_waits_for_others_does_not_jump(clock):
-    """A reply that takes a while for real is no reason for a time-out of a minute to fire."""
+    """A reply that takes real time must not fire a timeout of a minute."""
 
     async def main():
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", "print(1)", stdout=subprocess.PIPE)
@@ -167,7 +167,7 @@ def test_the_standard_librarys_own_waiting_is_real(clock):
 
 
 def test_a_thread_makes_time_real_and_the_clock_goes_on_from_where_it_stands(clock):
-    """What happens in both cannot be put in order otherwise."""
+    """Events in both threads can only be ordered in real time."""
     start = reading()
     time.sleep(HOUR)
     done = threading.Event()
@@ -294,7 +294,7 @@ def test_delays_in_another_threads_loop_pass_together(clock):
 
 
 def test_the_next_trial_goes_on_where_the_last_one_ended():
-    """What outlives a trial (a loop, a limiter) never sees time go back from one to the next."""
+    """An object that outlives a trial (a loop, a limiter) never sees time go back between two trials."""
     ends = []
     for _ in range(2):
         with trial(Schedule(), Patches(), clock="virtual"):

@@ -75,7 +75,7 @@ def test_the_sign_test_agrees_with_scipy():
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_constant_metrics_are_judged_by_their_number_alone(paired):
-    """No spread is no error: five pairs that are all alike give 1/32, five against five 1/252."""
+    """Equal values are not an error: five equal pairs give 1/32, five against five 1/252."""
     p = comparison._sign_flips([-1.0] * 5, strict=False) if paired else comparison._shuffles([1.0] * 5, [2.0] * 5, strict=False)
     assert p == pytest.approx(1 / 32 if paired else 1 / 252)
 
@@ -144,7 +144,7 @@ def test_power_grows_with_the_seeds(paired):
     ],
 )
 def test_there_are_three_outcomes(chaos, keywords, expected):
-    """What is not shown does not pass."""
+    """A claim that is not shown does not pass."""
     assert outcome(chaos, GOLDEN, **keywords) == expected
 
 

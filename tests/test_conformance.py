@@ -94,7 +94,7 @@ def broken(apply_, **members):
     ],
 )
 def test_the_check_finds_what_breaks_a_promise(promise, apply, members, says):
-    """A check that cannot fail is no check."""
+    """A check that cannot fail does not check anything."""
     case = Case(broken(apply, **members), list, operation=lambda payload: payload + left, wrong=[list], neutral=list)
     if promise == "input_kept":
         case = dataclasses.replace(case, operation=None)

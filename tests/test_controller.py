@@ -36,7 +36,7 @@ class Marked(Fault):
 
 
 def passed(schedule, count=20, **keywords):
-    """What comes out of ``count`` visits, and the controller."""
+    """Return the payloads of ``count`` visits, and the controller."""
     with Controller(Schedule(tuple(schedule)), **keywords) as controller:
         return [controller.visit("box.passed", str(number)) for number in range(count)], controller
 
@@ -281,7 +281,7 @@ class Standstill(Fault):
 
 
 def test_nothing_strikes_behind_a_wait_that_never_ends():
-    """What stands still does not fail as well."""
+    """A process that hangs must not fail as well."""
     clock = RealClock()
     clock.sleep = lambda seconds: None
     _, controller = passed([create("standstill", at=1), create("marked", at=[1, 2])], 4, clock=clock)

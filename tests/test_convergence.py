@@ -50,7 +50,7 @@ def test_a_loss_that_did_not_converge_says_how(losses, keywords, message):
     ],
 )
 def test_arguments_that_would_make_the_check_empty_are_refused(losses, keywords, message):
-    """A check that cannot fail is no check."""
+    """A check that cannot fail does not check anything."""
     with pytest.raises(BadArgument) as caught:
         assert_converged(losses, below=1.0, **keywords)
     assert message in str(caught.value)

@@ -23,7 +23,10 @@ from tests.test_explore_crashes import SUBJECTS
 
 @pytest.fixture
 def follow(tmp_path):
-    """What is told of what was done between two looks, as (kind, path, start), and by which contents; nobody looks in between."""
+    """Return the recorded changes between two snapshots as (kind, path, start), and their contents.
+
+    No snapshot is taken in between.
+    """
     stores = []
 
     def follow(*actions, prepare=None):
@@ -67,7 +70,7 @@ def append(name, data=b"more"):
 
 
 def both(*actions):
-    """One after the other, while nobody looks."""
+    """Do both in a row, without a snapshot in between."""
 
     def both(root):
         for action in actions:
@@ -117,7 +120,10 @@ def remove(name):
     ],
 )
 def test_one_change_is_told_and_of_several_that_they_happened(action, told, follow, monkeypatch):
-    """What is certain is told as it is; all else is one change. A file that grew has beginnings where nothing speaks against it."""
+    """A certain change is recorded as it is, and all others as one change.
+
+    A file that grew has earlier lengths unless something contradicts that.
+    """
     monkeypatch.setattr(polling_recorder, "has_fine_times", lambda folder: True)
 
     def prepare(root):
@@ -196,7 +202,7 @@ def test_where_times_tick_slowly_no_content_is_supposed(tmp_path, monkeypatch):
 
 
 def test_a_directory_that_never_stands_still_has_no_content(tmp_path, monkeypatch):
-    """What was seen in parts is not told of; what comes once it stands still is."""
+    """A content that was read in parts is not recorded, but the content once it is stable is."""
     (tmp_path / "work").mkdir()
     store = ContentStore(tmp_path / "store")
     recorder = PollingRecorder(tmp_path / "work", store)
@@ -249,7 +255,7 @@ def test_threads_that_write_at_the_same_time_make_no_false_state(tmp_path):
 
 
 def test_nobody_listens_any_more_behind_a_run(tmp_path):
-    """Python keeps the hook, which has nobody to tell."""
+    """Python keeps the audit hook after the run, but the hook does nothing."""
     one = Recorded(lambda root: (root / "a").write_text("a"), tmp_path / "work", tmp_path / "store", by="comparing")
     one.contents.close()
     assert audit_events._listeners == []
@@ -301,7 +307,7 @@ def test_a_system_that_is_not_posix_is_told_so(tmp_path, monkeypatch):
 
 
 def test_everything_can_be_imported_without_what_only_posix_has():
-    """A module is no reason for a plugin not to load: what needs it says so when it is used."""
+    """The plugin must load on any system. A feature that a system lacks fails when it is used."""
     code = """
         import importlib, pathlib, sys
         for name in ("fcntl", "termios", "resource", "pwd", "grp"):
@@ -403,7 +409,7 @@ def test_rotation_and_directories(project):
 
 @pytest.mark.parametrize("how", ["torch.save", "numpy"])
 def test_libraries_that_write_in_place_are_found(project, how):
-    """Whoever writes a checkpoint under its own name."""
+    """A library that writes a checkpoint in place is recorded."""
     pytest.importorskip({"torch.save": "torch"}.get(how, how))
     project(f"""
         how = {how!r}

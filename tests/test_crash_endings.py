@@ -70,7 +70,7 @@ def test_a_log_may_say_lines_twice_and_must_have_them_all(mine, verdict, says):
     found = of({"log.csv": LOG}, {"log.csv": mine}, grown=["log.csv"])
     assert found[0] == verdict
     assert says in (found[1], *found[2])
-    assert of({"log.csv": LOG}, {"log.csv": mine})[0] == "diverged"  # it was written anew each time: this is no log
+    assert of({"log.csv": LOG}, {"log.csv": mine})[0] == "diverged"  # it was rewritten each time, so it is not a log
 
 
 def test_each_run_may_make_the_next_of_numbered_directories():
@@ -210,7 +210,7 @@ def project(example):
 
 @pytest.mark.slow
 def test_files_are_compared_where_the_returned_value_says_nothing(project):
-    """What is lost shows in the checkpoint alone; ``compare=[]`` leaves it out."""
+    """A loss may show in the checkpoint alone. ``compare=[]`` leaves the files out."""
     project("""
         @pytest.mark.parametrize("returns", [None, "done", 0, True, 0.5])
         def test_it(mlchaos, tmp_path, returns):

@@ -1,4 +1,4 @@
-"""What a power loss may take: data that were not written back, and names whose directory was not."""
+"""Test what a power loss may take: unsynced data, and names in unsynced directories."""
 
 import os
 
@@ -59,7 +59,7 @@ def test_written_back_before_the_rename(losses):
 
 
 def test_what_was_there_is_safe(losses):
-    """What lay there before the run began has been written back long ago."""
+    """Files from before the run have been written back long ago."""
     assert all(tree.get("keep") == b"kept" for tree in losses(replaced, lambda root: (root / "keep").write_bytes(b"kept")))
 
 

@@ -1,4 +1,4 @@
-"""What a recorder sees of a run that writes: every content that the directory had, in order, and none that it never had."""
+"""Test that a recorder sees every content of a directory in order, and none that it never had."""
 
 import collections
 import ctypes
@@ -213,7 +213,7 @@ def test_renames_links_and_removals(exactly):
 
 
 def test_a_file_of_two_names(exactly):
-    """What is written under one name of a file is seen under the other."""
+    """A write under one name of a file is seen under the other."""
 
     def program(root):
         os.link(root / "a", root / "sub/b")
@@ -301,7 +301,7 @@ def test_copies(exactly):
 
 
 def test_odd_names(exactly):
-    """Names of any characters, also such as are no text."""
+    """Names may contain any characters, also bytes that are not text."""
 
     def program(root):
         for name in ("ünïcödé 模型", "a\nb", " ", "a@5#1", "~", "*", "x" * 255, os.fsdecode(b"\xff\xfe")):
@@ -365,7 +365,7 @@ def test_files_without_a_name(exactly):
 
 
 def test_pipes_and_sockets(exactly):
-    """What is no file makes nobody wait, and is in no state; what comes after it is."""
+    """Pipes and sockets block nothing and are in no state. Later files are seen."""
 
     def program(root):
         os.mkfifo(root / "pipe")
@@ -383,7 +383,7 @@ def test_pipes_and_sockets(exactly):
 
 
 def test_modes_and_times(record):
-    """What a program sets them to is what the states hold, files and directories alike."""
+    """The states hold the modes and times that a program sets, for files and directories."""
 
     def program(root):
         (root / "d").mkdir()
@@ -433,7 +433,7 @@ def test_a_database(record):
 
 
 def test_mappings(tmp_path, record):
-    """What is written through a mapping raises no event; it is seen at the end of the run."""
+    """A write through a mapping raises no event. It is seen at the end of the run."""
 
     def program(root):
         array = np.memmap(root / "a", dtype="u1", mode="w+", shape=(5000,))
@@ -559,7 +559,7 @@ def _child(root):
 @by_events
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_child_processes(method, record):
-    """What a child process writes is seen by its parent alone, which loses no event to a child that was forked off it."""
+    """Only the parent records the writes of a child process, and a forked child takes no event from it."""
 
     def program(root):
         process = multiprocessing.get_context(method).Process(target=_child, args=(root,))
@@ -618,7 +618,7 @@ def shell(command):
 
 @by_events
 def test_a_shell(record):
-    """The order of what a shell did while nobody looked is the order in which it did it."""
+    """The order of a shell's steps without snapshots is their real order."""
     one = record(shell("echo a > a; echo b > b.tmp; mv b.tmp b; ln -s a latest; ln -sfn b latest"))
     seen = [{**tree} for tree in one.trees()]
     assert {"": None, "a": b"a\n", "b.tmp": b"b\n"} in seen
@@ -659,7 +659,7 @@ def test_no_false_state_of_another_process(command, record, tmp_path):
 
 
 def _traced(command, root):
-    """What the directory held between the shell's steps: they are done one by one, redirections in three."""
+    """Return the directory's contents between the shell's steps, one by one, redirections in three."""
     found = [walked(root)]
 
     def step(part):
@@ -799,7 +799,7 @@ def test_a_beginning_that_changes_while_a_large_file_grows(record):
 
 @by_events
 def test_more_events_than_the_queue_holds(record, monkeypatch):
-    """What overflows the queue is not known in between; the end is, and so is what comes after."""
+    """Contents during an overflow of the queue are unknown. The end, and all that follows, is recorded."""
     limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
     def program(root):
@@ -817,7 +817,7 @@ def test_more_events_than_the_queue_holds(record, monkeypatch):
 def test_lost_events_are_counted(record, monkeypatch):
     """The queue of events overflows: those that it kept tell how many changes were not seen, at least."""
     limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    monkeypatch.setattr(hooks, "_LONG_CALL_SECONDS", 60)  # nobody looks from beside
+    monkeypatch.setattr(hooks, "_LONG_CALL_SECONDS", 60)  # the watcher thread takes no snapshot
 
     def program(root):
         fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
@@ -882,7 +882,7 @@ def test_a_file_that_is_gone_before_it_could_be_read_is_counted(record):
 
 @by_events
 def test_a_new_directory_that_is_filled_inside_one_call_is_counted(record):
-    """What lay in it before it could be watched came in an order that nobody knows."""
+    """Files that a new directory had before it was watched came in an unknown order."""
 
     def program(root):
         (root / "new").mkdir()
@@ -926,7 +926,7 @@ def test_hundreds_of_files(record):
 
 @by_events
 def test_a_long_call_that_writes_several_times_is_looked_into(record, monkeypatch):
-    """What one call of a C function writes while it computes is not only seen when it ends."""
+    """The writes of one C function are seen while it computes, not only at its end."""
     monkeypatch.setattr(hooks, "is_single_threaded", lambda: True)  # whatever threads and processes other tests have here
 
     def program(root):
@@ -1045,9 +1045,10 @@ def _cloud(root):
     ],
 )
 def test_libraries(module, write, record, by):
-    """Whoever writes, in whatever language: its file is seen when it is empty or in parts, and when it is complete.
+    """A file is seen empty or in part, and when it is complete, whichever language writes it.
 
-    Where directories are compared, what one call writes and renames, or overwrites, is seen when it is complete alone.
+    If directories are compared, a file that one call writes and renames, or overwrites, is only
+    seen when it is complete.
     """
     pytest.importorskip(module)
 
@@ -1058,7 +1059,7 @@ def test_libraries(module, write, record, by):
 
     one = record(program, lambda root: write(root))
     final = (one.root / "step1").stat().st_size
-    in_one_call = by == "comparing" and module in ("safetensors", "xgboost")  # which nobody looks into
+    in_one_call = by == "comparing" and module in ("safetensors", "xgboost")  # which the comparison cannot look into
     assert (
         in_one_call
         or any(state.torn or 0 < len(tree.get("file") or b"") < final or tree.get("file") == b"" for state, tree in one.states())

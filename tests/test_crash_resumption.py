@@ -67,7 +67,7 @@ def test_a_job_that_resumes_once_is_not_accused_of_never_resuming():
 
 
 def test_a_job_that_saves_nothing_after_its_first_step_has_nothing_to_resume():
-    """Downloads, configurations and a checkpoint of step 0 are no progress."""
+    """Downloads, configurations and a checkpoint of step 0 do not count as progress."""
     golden = RunResult(value=1, trace=steps(0))
     assert verdicts(golden, [golden, golden]) == ["recovered"] * 2
 
@@ -79,7 +79,7 @@ def test_parameters_that_the_golden_run_never_had_were_loaded():
 
 
 def test_files_that_differ_are_a_consequence_and_an_error_is_not():
-    """What begins again among old files leaves other files; what raises has a cause of its own."""
+    """A run that starts again among old files leaves different files. An error has its own cause."""
     runs = [GOLDEN, RunResult(value=2, trace=steps(0)), RunResult(error=FileExistsError("x"))]
     outcomes = judged(GOLDEN, runs)
     assert [outcome.verdict for outcome in outcomes] == ["restarted", "restarted", "failed"]
@@ -111,7 +111,7 @@ def test_from_scratch_excuses_a_job_that_never_resumes_and_nothing_else():
     ],
 )
 def test_without_steps_reading_or_skipping_tells_that_a_run_resumed(resumed, verdict):
-    """What lay there before the job began is its input; what cannot be seen accuses no one."""
+    """Files from before the job are its input. A run that cannot be observed is not blamed."""
     written = {"completed": (("model", b"2"),), "saved": ("model",)}
     golden = RunResult(value=1, **written)
     states = [state(0, input=b"i"), state(1, input=b"i", model=b"2")]
@@ -130,7 +130,7 @@ needs_events = pytest.mark.skipif(not inotify.available(), reason="reads are see
 
 
 def read(folder, actions):
-    """What these actions read of a, b and sub/c."""
+    """Return the reads of a, b and sub/c by these actions."""
     (folder / "sub").mkdir()
     for name in ("a", "b", "sub/c"):
         (folder / name).write_text("text")
@@ -325,7 +325,7 @@ def train(wd, looks_for="last.pt", *, every=2, zero=False):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="its subjects are trained by torch")
 def test_training_jobs_are_judged_by_where_their_steps_begin(example):
-    """A configuration or a download that is read is no resumption, and a checkpoint of step 0 alone is nothing to lose."""
+    """Reading a configuration or a download is not a resumption, and a checkpoint of step 0 is not progress."""
     example.with_tests(
         TRAINING
         + textwrap.dedent("""

@@ -33,7 +33,7 @@ def server():
 
 @pytest.fixture
 def options(server):
-    """What a client of that server needs."""
+    """Return the options for a client of that server."""
     return {"key": "test", "secret": "test", "endpoint_url": server}
 
 

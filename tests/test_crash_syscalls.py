@@ -35,7 +35,7 @@ def atomically(workdir):
 
 @pytest.fixture
 def strace():
-    """Where system calls can be traced."""
+    """Skip the test if system calls cannot be traced."""
     if reason := untraceable():
         pytest.skip(reason)
 
@@ -153,7 +153,7 @@ def _threads(root):
 
 
 def test_threads_are_seen_in_the_order_of_their_calls(record):
-    """Each makes a file, writes it and renames it, so often."""
+    """Each thread makes, writes and renames this many files."""
     changes = record(_threads).changes
     assert collections.Counter(change.kind for change in changes)["moved"] == 60
     assert all(change.after is not None for change in changes)
@@ -318,7 +318,7 @@ def test_files_that_calls_do_not_explain_are_named(project, strace):
 
 
 def test_steps_are_told(project, strace):
-    """What is written is put down to the steps that were complete."""
+    """A write is attributed to the steps that were complete."""
     pytest.importorskip("torch")
     project("""
         import torch

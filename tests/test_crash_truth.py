@@ -227,7 +227,7 @@ def test_other_threads_and_prints_do_not_hide_that_one_call_made_several_writes(
 
 
 def test_prints_between_lines_do_not_make_lines_torn(noisy):
-    """What is written elsewhere is not put down to the line."""
+    """A write to a different file is not attributed to the line."""
 
     def appends(printing, root):
         fd = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -242,7 +242,7 @@ def test_prints_between_lines_do_not_make_lines_torn(noisy):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how Linux writes")
 def test_a_kill_inside_a_write_leaves_whole_pages(tmp_path):
-    """What the cuts inside one write rest on: the kernel looks for fatal signals between pages."""
+    """The cuts inside one write assume that the kernel checks for fatal signals between pages."""
     file, data = tmp_path / "file", b"x" * (1 << 26)  # of memory that was never written, Linux may copy a part of a page
     lengths = set()
     for _ in range(20):

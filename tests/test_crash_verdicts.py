@@ -71,7 +71,10 @@ def test_parameters_that_stood_still_are_aligned_by_what_else_is_alike():
     ],
 )
 def test_the_first_difference_is_the_diagnosis(resumed, component, says):
-    """What a checkpoint has to hold, then the data, then the generators; one that nobody draws from explains nothing."""
+    """The order is the checkpoint's content, then the data, then the generators.
+
+    A generator that no code draws from explains nothing.
+    """
     found = first_divergence(GOLDEN, trace(resumed, *map(step, range(5, 10))), 4)
     assert (found.step, found.component) == (4, component)
     assert says in found.detail
@@ -194,7 +197,7 @@ def test_parameters_that_never_were_are_said_with_what_is_known_of_them():
 
 
 def test_matching_steps_are_counted_from_the_last():
-    """What ends a run at its horizon; a generator that nobody draws from may differ."""
+    """Matching steps end a run at its horizon. A generator that no code draws from may differ."""
     assert matching(GOLDEN, trace(*(step(n, **{"rng.python": b"y"}) for n in range(3, 8)))) == 5
     assert matching(GOLDEN, trace(step(3), step(4, data=(b"x",)), step(5))) == 1
 

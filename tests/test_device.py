@@ -55,7 +55,7 @@ def mib(count=1):
 
 
 def remark(controller):
-    """What would be said if the fault had never struck."""
+    """Return the remark for a fault that never struck."""
     return controller.scheduled[0].remark
 
 
@@ -94,7 +94,7 @@ def test_freed_memory_can_be_used_again():
 
 
 def test_memory_that_autograd_keeps_is_counted_until_backward():
-    """What was saved for the backward pass is alive without any name for it."""
+    """Tensors saved for the backward pass are alive without a name."""
     with armed(create("gpu_oom", budget="6MiB")) as controller:
         x = mib().requires_grad_()
         y = x.exp().exp()

@@ -10,7 +10,7 @@ from pytest_mlchaos.engine.digests import MAX_WHOLE_BYTES, digest, random_states
 
 
 def test_equal_contents_have_one_digest_and_others_another():
-    """Containers count by what they hold and in which order; types that nobody knows by their names."""
+    """Containers are compared by content and order, and unknown types by their names."""
     assert digest({"a": [1.0, (2, "b")]}) == digest({"a": [1.0, (2, "b")]})
     values = [{}, [], [[]], {"a": 1.0}, {"a": 2.0}, {"b": 1.0}, [1.0, 2.0], [2.0, 1.0], "a", None, True, object()]
     assert len({digest(value) for value in values}) == len(values)

@@ -27,7 +27,7 @@ def ks(a, b):
 
 
 def drifts(*arguments, **keywords):
-    """Whether two samples are told apart."""
+    """Return True if the two samples drift."""
     try:
         assert_no_drift(*arguments, **keywords)
     except Drifted:

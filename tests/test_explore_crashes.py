@@ -482,7 +482,7 @@ def test_a_work_directory_that_is_not_the_tests_own_is_refused(project):
 
 
 def test_a_resumed_run_that_hangs_is_cut_off_and_said_to_hang(project):
-    """Where it stood is told, in process and in a fresh one."""
+    """The report names the line, in process and in a fresh process."""
     project("""
         def waits(workdir):
             lock = pathlib.Path(workdir) / "lock"
@@ -510,7 +510,7 @@ TICKS = """
 
 
 def test_a_budget_that_runs_out_leaves_no_verdict(project):
-    """The report says how many states were not tried, a warning too, and it is no pass."""
+    """The report and a warning say how many states were not tried. It does not count as a pass."""
     project(f"""{TICKS}
         def test_it(mlchaos, tmp_path):
             with pytest.warns(UserWarning, match="crash states were not tried"):
@@ -524,7 +524,7 @@ def test_a_budget_that_runs_out_leaves_no_verdict(project):
 
 
 def test_a_failure_within_the_budget_is_a_failure(project):
-    """What was found does not depend on the states that were not tried."""
+    """A failure that was found does not depend on the states that were not tried."""
     project(f"""{TICKS}
         def test_it(mlchaos, tmp_path):
             with pytest.warns(UserWarning, match="not tried"):

@@ -116,7 +116,7 @@ def test_models_that_are_only_evaluated_are_looked_at():
     ids=["sparse", "csr", "nested", "float8", "complex"],
 )
 def test_tensors_of_any_layout_are_looked_at(tensor):
-    """What is sparse, nested, complex or of few bits is looked at too."""
+    """Sparse, nested, complex and low-bit tensors are checked too."""
     model = nn.Module()
     model.register_buffer("odd", tensor)
     assert not_finite([model], []) == {("Module", "odd"): 1}

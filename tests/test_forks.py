@@ -207,7 +207,10 @@ def test_it(mlchaos):
 
 
 def test_the_error_names_processes_that_were_started_afresh(example):
-    """What only a new interpreter calls is out of reach: NeverStruck names the start method, and the one that is part of the trial."""
+    """Calls in a new interpreter are out of reach.
+
+    NeverStruck names the start method, and the one that is part of the trial.
+    """
     example.with_tests(
         SUBJECT
         + """

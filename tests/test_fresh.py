@@ -1,4 +1,4 @@
-"""Functions in fresh processes: what they find, how they end, and that nobody is left behind."""
+"""Test functions in fresh processes: what they find, how they end, and that no process is left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IMPORTED_BY = os.getpid()
 
 @pytest.fixture
 def fresh():
-    """The session's; nobody is left running when the test is over."""
+    """Provide the session's processes. None runs after the test."""
     return fresh_processes()
 
 
@@ -40,14 +40,14 @@ def add(a, b=1):
 
 
 def running(pid):
-    """Whether a process runs."""
+    """Return True if a process runs."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     return False
 
 
 def ended_soon(pid, seconds=10):
-    """Whether it ends by then."""
+    """Return True if it ends by then."""
     until = time.monotonic() + seconds
     while running(pid) and time.monotonic() < until:
         time.sleep(0.02)
@@ -63,7 +63,7 @@ def sleeper(*flags):
 
 
 def late(name, environment):
-    """Whether a library had been imported before; it is now."""
+    """Return True if a library was imported before. Import it now."""
     os.environ.update(environment)
     had = name in sys.modules
     importlib.import_module(name)
@@ -73,7 +73,10 @@ def late(name, environment):
 @pytest.mark.slow
 @pytest.mark.parametrize(("environment", "again"), [({}, True), ({"MLCHAOS_TEST": "1"}, False)])
 def test_a_library_is_imported_once_for_all_unless_the_environment_was_changed(environment, again):
-    """What one process had to import, the next one finds; what was imported in another environment, each imports itself."""
+    """A library that one process had to import is ready in the next one.
+
+    If it was imported under a different environment, each process imports it itself.
+    """
     name = next(name for name in ("mailbox", "wave", "sched", "chunk", "filecmp", "tabnanny") if name not in sys.modules)
     fresh = FreshProcesses()
     try:
@@ -105,7 +108,7 @@ def test_it_finds_environment_directory_path_and_arguments_of_now(fresh, monkeyp
 
 
 def test_each_begins_where_the_first_began(fresh):
-    """What one leaves in a module's globals, the next does not find."""
+    """A value that one process leaves in a module's globals is not in the next one."""
     assert [fresh.run(leaves_a_global).value for _ in range(2)] == ["mine", "mine"]
     assert leaves_a_global() == "mine"
     assert leaves_a_global() == "another's"
@@ -113,7 +116,7 @@ def test_each_begins_where_the_first_began(fresh):
 
 
 def leaves_a_global():
-    """Whether somebody has been here before."""
+    """Return True if an earlier call has left its mark."""
     found = "another's" if "LEFT" in globals() else "mine"
     globals()["LEFT"] = True
     return found
@@ -132,7 +135,7 @@ def test_the_users_modules_are_imported_once_for_all(fresh):
 
 
 def file_of_this():
-    """Where this module comes from."""
+    """Return the file of this module."""
     return __file__
 
 
@@ -225,7 +228,7 @@ def test_libraries_are_there_before_they_are_asked_for(fresh):
 
 
 def loaded(name):
-    """Whether a module is."""
+    """Return True if a module is loaded."""
     return name in sys.modules
 
 
@@ -313,7 +316,7 @@ def test_no_fault_strikes_there(fresh, mlchaos):
 
 
 def is_there_a_controller():
-    """Whether a trial is under way in this process."""
+    """Return True if a trial is active in this process."""
     return current() is not None
 
 
@@ -387,7 +390,7 @@ def talks(size):
 
 
 def test_output_is_caught_whatever_writes_it_and_however_much(fresh):
-    """Below Python, too; nobody needs to read while it runs."""
+    """Output below Python is captured too, even if no thread reads it in between."""
     task = fresh.start(talks, 1 << 20, timeout=60)
     assert task.wait().output == "x" * (1 << 20) + "\nfrom below\n"
 
@@ -522,7 +525,7 @@ def test_one_is_ended_on_request_and_no_other(fresh, tmp_path):
     short.end()
 
 
-# -- nobody is left --------------------------------------------------------------------------------------------
+# -- no process is left --------------------------------------------------------------------------------------------
 
 
 def leaves(path, *flags):
@@ -567,7 +570,7 @@ def test_one_that_is_cut_off_takes_its_family_along(fresh, tmp_path):
 
 
 def pool():
-    """What the standard library starts beside it ends by itself."""
+    """Processes that the standard library starts end by themselves."""
     import multiprocessing
 
     with multiprocessing.get_context("spawn").Pool(1) as workers:

@@ -1,4 +1,4 @@
-"""What the project promises about itself: its metadata, its release, its templates."""
+"""Test what the project promises about itself: its metadata, its release, its templates."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ every_level = pytest.mark.parametrize("level", LEVELS)
 
 
 def corrupted(images, kind, level=3, *, seed=0, **keywords):
-    """What becomes of images at one strike; a refusal is raised."""
+    """Return the images after one strike. Raise the error of a refusal."""
     outcome = strike(create("corrupt_image", kind=kind, severity=level, at=0, **keywords), [images], seed=seed).outcomes[0]
     if isinstance(outcome, Exception):
         raise outcome
@@ -51,7 +51,7 @@ def noisy(height=224, width=224):
 
 
 def near(found, wanted):
-    """Whether 8-bit pictures are the same but for rounding, and no more than a hundredth of the values differ by that."""
+    """Check that 8-bit pictures are equal except for rounding, in at most a hundredth of the values."""
     difference = np.abs(found.astype(float) - np.clip(wanted, 0, 255).astype(np.uint8))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.15
@@ -239,7 +239,7 @@ def test_a_higher_severity_is_farther_from_the_original(kind):
     """For the kinds whose published constants are so."""
     picture = noisy()
     distances = [np.abs(corrupted(np.stack([picture] * 4), kind, level).astype(float) - picture).mean() for level in LEVELS]
-    if kind == "snow":  # the published third severity is no farther than the second
+    if kind == "snow":  # the published third severity is not higher than the second
         distances.pop(2)
     assert distances == sorted(distances)
 

@@ -22,7 +22,7 @@ def images():
 
 
 def corrupted(batch, kind="gaussian_noise", **keywords):
-    """What becomes of a batch at one strike; a refusal is raised."""
+    """Return the batch after one strike. Raise the error of a refusal."""
     outcome = strike(create("corrupt_image", kind=kind, at=0, **keywords), [batch]).outcomes[0]
     if isinstance(outcome, Exception):
         raise outcome

@@ -53,7 +53,7 @@ def interrupt():
 
 
 def one_test():
-    """What the plugin does for a test, with an empty body."""
+    """Run the plugin's steps for a test with an empty body."""
     patches = Patches()
     try:
         with trial(Schedule((create("call_failure", target="json:dumps", at=3),)), patches, clock="virtual", timeout=60.0):
@@ -322,7 +322,9 @@ def test_an_undo_that_is_interrupted_is_finished(example):
 
 
 def test_a_real_interrupt_is_none_of_a_fault_that_is_being_handled(example):
-    """Ctrl-C in the pause before the next try: it ends the session, and is no outcome of the trial."""
+    """Ctrl-C in the pause before the next try ends the session. It does not count as an outcome of
+    the trial.
+    """
     project = example.with_tests("""
         import contextlib, signal
 

@@ -88,7 +88,7 @@ def test_each_attempt_and_the_golden_run_is_a_process_of_its_own(isolated):
 
 
 def test_a_crash_is_a_sigkill(isolated):
-    """No ``finally`` runs, nothing is flushed, nobody can swallow it, and processes that it had started are gone with it."""
+    """No ``finally`` runs, nothing is flushed, no code can swallow it, and its child processes end too."""
     isolated("""
         def train(path):
             if (path / "pid").exists():
@@ -180,7 +180,7 @@ def test_a_hang_is_a_timeout_with_the_place_there(isolated):
 
 
 def test_visits_go_on_across_runs_and_in_the_tests_own_process(isolated):
-    """There is one count of a site in a trial, whoever passes it."""
+    """A site has one count in a trial, in all processes together."""
     isolated("""
         def three(path):
             return [visit("mine", number) for number in range(3)]

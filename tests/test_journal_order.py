@@ -39,7 +39,7 @@ def test_lines_are_ordered_by_site_visit_and_fault():
 
 
 def test_processes_keep_their_order():
-    """What struck before a restart comes first, whatever its site and visit."""
+    """A strike before a restart comes first, at any site and visit."""
     first, second = [Strike("x", "z.site", 9)], [Strike("x", "a.site", 0)]
     assert [('"z.site"' in line) for line in journal(first, second).lines()] == [True, False]
     assert [('"z.site"' in line) for line in journal(second, first).lines()] == [False, True]

@@ -1,4 +1,4 @@
-"""What an exploration, or a service's golden run, leaves in the process for the tests that come after it: imports, and nothing else."""
+"""Test that an exploration, or a golden run of a service, leaves only imports for later tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was patched is restored, whatever happens."""
+"""Test that each patch is restored in any case."""
 
 from __future__ import annotations
 

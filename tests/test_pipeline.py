@@ -169,7 +169,7 @@ def test_completeness_counts_rows_and_files(batch):
 
 
 def test_the_same_call_once_more_after_the_fault_has_cleared(batch):
-    """On the same directory, with the same objects (after a crash: fresh ones); an error is no way out then."""
+    """The call uses the same directory and objects (after a crash: fresh ones), and must not raise."""
     outcome = batch("""
         @fails(at=1)
         def test_appends(mlchaos, tmp_path):

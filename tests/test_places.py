@@ -31,7 +31,7 @@ def written(path, text=""):
 
 
 def installed(target, *files, origin=None):
-    """What pip leaves of a distribution in a folder."""
+    """Return what pip leaves of a distribution in a folder."""
     for file in files:
         written(target / file)
     written(target / "dist-1.0.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: dist\nVersion: 1.0\n")

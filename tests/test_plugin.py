@@ -109,7 +109,7 @@ def test_each_trial_has_fresh_fixtures(sensors):
 
 
 def test_a_failing_trial_shows_its_own_output_and_locals(sensors):
-    """What is raised is the smallest failing trial's own exception, run for real."""
+    """The test raises the smallest failing trial's own exception, from a real run."""
     outcome = sensors("""
         @chaos.stuck_sensor
         def test_it():
@@ -360,7 +360,7 @@ def test_never_struck_hides_no_exception_that_came_before(sensors):
 
 
 def test_a_broken_fault_is_reported_as_that_and_ends_the_exploration(sensors):
-    """It names the class and the line; nobody is told that the subject failed."""
+    """The report names the class and the line, and does not blame the subject."""
     outcome = sensors("""
         @chaos.register
         class Clumsy(Fault):
@@ -443,7 +443,7 @@ def test_the_users_own_time_out_ends_the_exploration_at_once(sensors):
 
 
 def test_a_budget_ends_the_exploration_in_time(sensors):
-    """What was found until then is reported."""
+    """The report shows what was found until then."""
     sensors("""
         import time
         @chaos.stuck_sensor
@@ -646,7 +646,7 @@ def test_nothing_is_injected_where_it_is_forbidden(sensors, monkeypatch, environ
 
 
 def test_the_fixture_is_for_the_body_of_a_test(sensors):
-    """Elsewhere there is no trial, and it says so."""
+    """In other places the fixture says that there is not a trial."""
     sensors("""
         import pytest
         @pytest.fixture

@@ -148,7 +148,7 @@ def test_signals_that_the_subject_handles_are_tried(example):
 
 
 def test_signals_that_nothing_handles_are_not_tried():
-    """A signal at a visit where its handler is that of the test's own process is no position."""
+    """A visit where the test's own process would handle the signal is not a position."""
     with trial(Schedule(), Patches()):
         possible = {fault.signal for fault in declared("preempt") if fault.possible(Visit("train.step", 0))}
     assert possible == {"SIGTERM"}

@@ -149,7 +149,7 @@ CASES = [
 
 
 def test_what_a_process_does_with_its_grace_is_judged_in_words(example):
-    """Whether it saved, whether the save is whole, and whether the restart went on from it."""
+    """The report says whether it saved, whether the save is whole, and whether the restart used it."""
     outcome = example.with_tests(written(*(case[:3] for case in CASES))).run("-rA", "--tb=short", fresh=True)
     for number, (_, arguments, _, said) in enumerate(CASES):
         if said is None:
@@ -284,7 +284,9 @@ def test_dataloader_workers_are_told_to_end_as_well(example):
 
 
 def test_a_handler_that_raises_ends_a_plain_test_as_it_would_the_process(example):
-    """Without mlchaos.run nobody starts it again: the test fails with what the handler raised; the kill says what to do."""
+    """Without mlchaos.run no restart follows: the test fails with the handler's error, and the kill
+    says what to do.
+    """
     outcome = example.with_tests(
         """
         import signal, time

@@ -409,7 +409,9 @@ def test_a_subject_that_does_not_cope_with_memory_errors_is_started_again(exampl
 
 @pytest.mark.slow
 def test_a_limit_of_memory_is_real_in_a_process_of_its_own(example):
-    """Who asks for more gets a MemoryError; the golden run has no limit; in this process it is refused."""
+    """An allocation beyond the limit gets a MemoryError. The golden run has no limit. In process it
+    is refused.
+    """
     outcome = (
         example.with_file(
             "subject.py",

@@ -21,7 +21,7 @@ def rows():
 
 
 def struck(payload, name, **keywords):
-    """What comes out, and how often it struck; the payload is not modified."""
+    """Return the payload after the visit, and the number of strikes. The input is not modified."""
     before = repr(payload)
     found = strike(create(name, at=0, **keywords), [payload], stream=True)
     assert repr(payload) == before

@@ -258,7 +258,7 @@ def test_a_crash_in_a_thread_of_the_subjects_ends_the_process_too(counter):
 
 
 def test_a_crash_in_a_thread_that_the_main_one_waits_for_ends_the_wait(counter):
-    """The process is gone, and with it whoever waited."""
+    """The process is gone, with every thread that waited."""
     counter("""
         @chaos.settings(timeout=20)
         @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -462,7 +462,7 @@ def test_paths_keep_their_names_in_the_golden_run(counter):
     "how", ["finally: save()", "except BaseException: save(); raise", "except BaseException: save(); raise RuntimeError"]
 )
 def test_a_dead_process_writes_nothing(counter, how):
-    """What code does while the crash unwinds never happened: a checkpoint written in ``finally`` is no checkpoint."""
+    """Effects of code that runs while the crash unwinds do not count, for example a save in ``finally``."""
     counter(f"""
 def subject(path):
     file = path / "step"
@@ -618,7 +618,7 @@ def test_a_restart_in_the_working_directory_finds_it_there(counter):
 
 
 def test_a_directory_that_was_removed_before_the_golden_run_stays_removed(counter):
-    """What the golden run finds and leaves there is taken away again."""
+    """Files that the golden run makes there are removed again."""
     counter("""
         import shutil
         @chaos.crash(at=2)

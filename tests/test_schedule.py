@@ -49,13 +49,13 @@ SCHEDULES = st.builds(Schedule, st.lists(any_fault(), min_size=1, max_size=4).ma
 
 @given(SCHEDULES)
 def test_a_schedule_reads_back_from_its_decorators(schedule):
-    """What ``repr`` prints, ``parse`` reads."""
+    """``parse`` reads the output of ``repr``."""
     assert Schedule.parse(repr(schedule)) == schedule
 
 
 @given(SCHEDULES)
 def test_a_schedule_reads_back_from_one_line(schedule):
-    """What the replay option is given is the same schedule."""
+    """The replay option gives the same schedule."""
     assert Schedule.parse(schedule.line) == schedule
 
 
@@ -200,6 +200,6 @@ def test_what_is_not_a_visit_number_is_refused(at):
     ],
 )
 def test_a_bad_replay_line_is_refused_in_one_line(text, message):
-    """What Python itself would refuse is the user's mistake, too."""
+    """A line that Python itself cannot parse is the user's mistake, too."""
     with pytest.raises(BadArgument, match=message):
         Schedule.parse(text)

@@ -84,7 +84,7 @@ def test_it_is_restarted_after_a_crash(project):
 
 
 def test_an_exit_code_is_an_error_and_0_is_none(example):
-    """As for whoever starts it."""
+    """The exit code has the same meaning as for a shell."""
     example.with_file("leaves.py", "import sys; sys.exit(int(sys.argv[1]))").with_tests("""
         import pytest
 

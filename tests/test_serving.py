@@ -159,7 +159,7 @@ def test_a_service_that_is_over_holds_no_event_loop(serving, tmp_path, end):
 
 
 def test_the_threads_own_event_loop_stays_set(serving):
-    """Whoever set one finds it while an app is served, and afterwards."""
+    """A loop that a thread has set stays set while an app is served, and afterwards."""
 
     async def app(_):
         return id(asyncio.get_running_loop())
@@ -480,7 +480,7 @@ def test_the_golden_run_plays_all_loads_again(serving):
 
 
 def test_a_golden_run_finds_the_files_of_the_start(serving, tmp_path):
-    """What the trial wrote is not there, and is back afterwards."""
+    """The trial's files are absent during the golden run, and restored afterwards."""
     work = tmp_path / "work"
     work.mkdir()
 
@@ -519,7 +519,10 @@ def test_a_module_that_was_foreign_to_one_test_may_be_the_users_in_another(tmp_p
 
 
 def test_a_golden_run_finds_the_global_containers_of_the_start(serving, store):
-    """A fallback that stays in a module's cache harms the next request: that is no isolation. The trial's contents come back."""
+    """A fallback that stays in a module's cache harms the next request, so the app is not isolated.
+
+    The trial's contents are restored.
+    """
 
     async def app(key):
         HITS.append(key)
@@ -637,7 +640,7 @@ def test_a_test_says_what_counts_as_an_error(serving):
     assert [reply.ok for reply in load.replies] == [False, False, True]
 
 
-# -- what is no reply ------------------------------------------------------------------------------------------
+# -- what does not count as a reply ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [{}, {"concurrency": 2}])
@@ -743,7 +746,7 @@ def test_a_load_that_makes_no_sense_is_refused(serving, requests, keywords, mess
 
 
 def test_a_callable_that_gives_a_coroutine_is_refused(serving):
-    """Nobody would await it."""
+    """No code would await it."""
     with serving(lambda x: doubled_async(x)) as service, pytest.raises(BadArgument, match="Serve the coroutine function itself"):
         service.drive([1])
 
@@ -793,7 +796,7 @@ async def sound(x):
 
 
 def test_an_exploration_finds_the_request_that_breaks_it(example):
-    """A fault that strikes outside of the load that is judged is no objection there."""
+    """A fault that strikes outside of the judged load is allowed there."""
     outcome = (
         example.with_file("scorer.py", SCORER)
         .with_tests("""

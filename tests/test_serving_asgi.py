@@ -168,7 +168,7 @@ async def raises(scope, send):
 
 
 async def says_failed(scope, send):
-    """What frameworks send: a traceback as text."""
+    """Send a traceback as text, as frameworks do."""
     for phase in ("startup", "shutdown"):
         with contextlib.suppress(RuntimeError):
             await send({"type": f"lifespan.{phase}.failed", "message": "Traceback ...\nOSError: no model\n"})
@@ -353,7 +353,7 @@ async def by_path(scope, receive, send):
     ],
 )
 def test_what_counts_as_an_error(serving, path, ok, outcome):
-    """What is raised, and a status of 500 or more; but nothing that comes behind a good reply."""
+    """An exception, or a status of 500 or more, counts. An error after a good reply does not."""
     with serving(App(by_path)) as service:
         (reply,) = service.drive([path]).replies
     assert (reply.ok, reply.outcome) == (ok, outcome)
@@ -361,7 +361,7 @@ def test_what_counts_as_an_error(serving, path, ok, outcome):
 
 
 def test_latency_ends_with_the_body(serving):
-    """What runs in the background comes behind it."""
+    """Background work comes after it."""
     with serving(App(by_path)) as service:
         assert service.drive(["/slow-late"]).latency(1) < 10 * TICK
 

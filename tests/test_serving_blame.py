@@ -61,7 +61,7 @@ def failure(name="predict", at=2):
 
 
 def fails(reply):
-    """Whether a reply is the injected failure, alone or in a group."""
+    """Return True if a reply is the injected failure, alone or in a group."""
     return "ConnectionError" in repr(reply.error)
 
 
@@ -206,7 +206,7 @@ def test_of_the_users_context_nothing_is_carried_into_a_pool(serving, model):
     """That would hide a mistake."""
     import contextvars
 
-    user = contextvars.ContextVar("user", default="nobody")
+    user = contextvars.ContextVar("user", default="unknown")
 
     def app(name):
         user.set(name)
@@ -214,7 +214,7 @@ def test_of_the_users_context_nothing_is_carried_into_a_pool(serving, model):
             return pool.submit(user.get).result()
 
     with serving(app) as service:
-        assert [reply.value for reply in service.drive(["ann", "bob"]).replies] == ["nobody", "nobody"]
+        assert [reply.value for reply in service.drive(["ann", "bob"]).replies] == ["unknown", "unknown"]
 
 
 # -- workers that serve several requests -------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_work_that_a_batch_shares_is_inconclusive_until_the_test_says_so(serving
 
 
 def test_an_error_that_fails_the_others_of_a_batch_is_no_isolation(serving, model):
-    """Where each request has a call of its own, the strike was one request's."""
+    """If each request has a call of its own, the strike belongs to one request."""
     with serving(Batcher(lambda texts: [model.predict(text) for text in texts]), failure(at=1)) as service:
         load = service.drive(TEXTS, concurrency=3)
         with pytest.raises(NotIsolated, match=r"2 of 5 replies(.*\n)+.*hit one of requests 0–2"):
@@ -377,7 +377,7 @@ async def in_a_module(user):
 
 @pytest.mark.parametrize("make", [in_a_closure, InAClass, lambda: in_a_module])
 def test_a_golden_load_finds_no_state_that_a_fault_has_left(serving, store, make):
-    """Everybody gets the answer of the user before: in the golden load, nobody does."""
+    """Each request gets the answer of the user before, but not in the golden load."""
     with serving(make(), create("call_failure", target="a_store:get", at=1)) as service:
         load = service.drive(range(5))
         assert [reply.value for reply in load.replies if reply.ok] == [0, 1, 2, 3]
@@ -419,7 +419,7 @@ def test_a_reply_that_differs_in_what_golden_loads_have_in_common_is_found(servi
 
 
 def test_an_app_that_cannot_be_made_fresh_is_said_to_be_so(serving, model):
-    """Where replies from before any fault are not the golden ones, no fault is blamed."""
+    """If replies from before any fault differ from the golden ones, no fault is blamed."""
     left = (number for number in range(100, 0, -1))  # which nothing puts back
 
     def app(text):
@@ -656,7 +656,7 @@ def test_a_callees_own_time_out_sees_the_delay(virtual, monkeypatch):
 
 
 async def unanswered(_):
-    """Waits for what nobody brings."""
+    """Wait for an event that never comes."""
     await asyncio.get_running_loop().create_future()
 
 

@@ -114,7 +114,7 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("actual", "expected", "message"), DIFFERENT, ids=range(len(DIFFERENT)))
 def test_the_first_difference_is_named_by_its_path_and_size(actual, expected, message):
-    """Where, how much, how many; and the other way round it is a difference too."""
+    """The message says where, by how much, and in how many entries. The reverse also differs."""
     with pytest.raises(StateDiffers) as caught:
         assert_same_state(actual, expected)
     assert message in str(caught.value)

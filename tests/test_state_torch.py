@@ -172,7 +172,7 @@ def test_tensors_that_are_made_of_others_are_compared_by_their_parts():
 
 
 def test_a_tensor_that_cannot_be_read_is_said_to_be():
-    """What has no values that can be reached is named as not comparable; nothing is raised."""
+    """A tensor without readable values is reported as not comparable, and nothing is raised."""
     codes = torch.ones(2, dtype=torch.int8)
     for one, other in [(Opaque(codes, codes), Opaque(codes, codes)), (torch.ones(2, device="meta"), torch.ones(2, device="meta"))]:
         assert "which cannot be compared" in first_difference([one], [other])

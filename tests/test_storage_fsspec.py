@@ -297,7 +297,7 @@ def test_a_truncated_read_of_a_buffered_file_ends_at_the_cut(tmp_path, cache):
 
 
 def test_a_truncated_read_of_whole_contents_and_other_files(memory, tmp_path):
-    """``cat``, ``get``, and files that are no buffered ones, in text too."""
+    """``cat``, ``get``, and files that are not buffered, also in text mode."""
     memory.pipe("/a", b"0123456789")
     for read in (
         lambda: memory.cat("/a"),
@@ -409,7 +409,7 @@ def test_filesystems_of_fsspec_need_no_help(memory):
 
 
 def test_a_class_of_filesystems_is_not_kept_alive(tmp_path):
-    """What a test defines is freed with it; its methods are wrapped once all the same, in each trial."""
+    """A class that a test defines is freed with the test, but its methods are wrapped once per trial."""
 
     class Own(MemoryFileSystem):
         protocol = "own"

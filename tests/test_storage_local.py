@@ -61,7 +61,7 @@ def chaos_filesystem():
 
 
 def test_a_file_that_is_written_and_read_passes_four_sites(tmp_path):
-    """An open and a raw write, an open and a raw read; what stays in a buffer is no operation."""
+    """They are an open and a raw write, an open and a raw read. A write to a buffer is not an operation."""
     path = tmp_path / "a.json"
     assert made(tmp_path, lambda: write_json(path, {"a": 1})) == {"open": 1, "write": 1}
     assert made(tmp_path, lambda: read_json(path)) == {"open": 1, "read": 1}
@@ -474,7 +474,7 @@ def test_a_failed_write_leaves_the_position_and_a_retry_completes_the_file(tmp_p
 
 @pytest.mark.parametrize("buffering", [0, 4])
 def test_a_caller_that_retries_a_write_that_took_effect_writes_twice(tmp_path, buffering):
-    """Without a buffer, or past it: nobody keeps the bytes but the caller."""
+    """Without a buffer, or past it, only the caller keeps the bytes."""
     fault = create("flaky_storage", op="write", when="after", at=0)
     with armed(tmp_path, fault), open(tmp_path / "a", "ab", buffering=buffering) as file:
         with pytest.raises(OSError):

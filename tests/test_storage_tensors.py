@@ -38,7 +38,7 @@ def test_torch_files_are_one_open_and_one_write_or_read(tmp_path, other_module):
 
 
 def test_a_file_object_makes_its_own_visits(tmp_path):
-    """One of Python's; memory is no storage."""
+    """It is a Python file object. Memory does not count as storage."""
 
     def save():
         with open(tmp_path / "a.pt", "wb") as file:

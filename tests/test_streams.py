@@ -1,4 +1,4 @@
-"""What a fault may do with a stream, remember, and keep up: the mechanisms that faults are made of."""
+"""Test what a fault may do with a stream, remember, and keep up."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def armed(*declared, seed=0):
 
 
 def passed(declared, items):
-    """What comes out of a loop over these, and the visits that were struck."""
+    """Return the payloads of a loop over these, and the visits that were struck."""
     with armed(declared) as controller:
         out = list(batches(items))
     return out, [strike.visit for strike in controller.journal]
@@ -60,14 +60,14 @@ def test_what_is_pulled_and_pushed_makes_no_visit():
 
 
 def test_a_stream_that_ends_while_a_fault_pulls_ends_for_the_loop():
-    """The strike is recorded, and nobody takes it for a broken fault; the next epoch is whole."""
+    """The strike is recorded, the fault does not count as broken, and the next epoch is whole."""
     out, struck = passed(fault(lambda self, visit: visit.stream.pull())(at=2), range(3))
     assert out == [0, 1]
     assert struck == [2]
 
 
 def test_what_a_loader_raises_while_a_fault_pulls_is_the_users_own():
-    """It comes as it would have come without the fault, and is no strike of it."""
+    """It is raised as without the fault, and does not count as a strike of it."""
 
     def broken_loader():
         yield 0

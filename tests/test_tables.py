@@ -425,7 +425,7 @@ def test_values_that_are_extreme_already_stay_in_their_dtype():
 )
 @pytest.mark.parametrize("series", [False, True])
 def test_a_column_of_objects_stays_one(fault, keywords, series):
-    """Texts are no other dtype behind a fault, and what is missing is None."""
+    """Texts keep their dtype after a fault, and a missing value is None."""
     pd = pytest.importorskip("pandas")
     given = pd.DataFrame({name: pd.Series([f"{name}{n}" for n in range(9)] + [None], dtype=object) for name in "ab"})
     if series and "between" not in keywords:
@@ -504,7 +504,7 @@ def test_other_units_widen_a_dtype_that_they_do_not_fit(carrier, dtype, last, fa
 
 @pytest.mark.parametrize(("old", "column", "index"), [("v", "new", "key"), ("key", "v", "new")])
 def test_a_renamed_column_of_arrows_leaves_pandas_its_index(old, column, index):
-    """What pandas has noted in the metadata goes by the new name; other metadata stays."""
+    """The metadata of pandas uses the new name, and other metadata stays."""
     pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
     frame = pd.DataFrame({"v": range(3)}, index=pd.Index(list("abc"), name="key"))
     given = pa.Table.from_pandas(frame)

@@ -227,7 +227,7 @@ def test_a_library_that_the_body_imports_is_reached(example):
 
 
 def test_what_a_target_returns_is_struck(people):
-    """A client of a feature store, say; what is no table is told."""
+    """The target may be a client of a feature store. A result that is not a table is reported."""
     outcome = people("""
         def fetch(): return FRAME.copy()
         def count(): return len(FRAME)

@@ -30,7 +30,7 @@ class Request:
 
 
 def struck(fault, payload, *, seed=0, **keywords):
-    """What becomes of a payload at one strike; a refusal is raised."""
+    """Return the payload after one strike. Raise the error of a refusal."""
     outcome = strike(create(fault, at=0, **keywords), [payload], seed=seed).outcomes[0]
     if isinstance(outcome, Exception):
         raise outcome
@@ -91,7 +91,7 @@ def test_many_strings_are_misread_as_each_would_be(strings, encoding):
 
 
 def test_mojibake_and_replacement_characters():
-    """What people see."""
+    """Users see these characters."""
     assert struck("mojibake", "café – naïve") == "cafÃ© â€“ naÃ¯ve"
     assert struck("mojibake", "café", encoding="latin-1") == "cafÃ©"
     lost = struck("mojibake", ["plain text"] * 50, kind="replacement", rate=0.2)

@@ -1,4 +1,4 @@
-"""What the trace of a run on torch tells of random numbers. Needs torch."""
+"""Test what the trace of a torch run says about random numbers (needs torch)."""
 
 from __future__ import annotations
 

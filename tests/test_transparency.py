@@ -153,7 +153,7 @@ def test_attributes_that_are_set_on_a_file_are_set_on_the_file():
 
 
 def test_a_file_object_is_pickled_as_the_file():
-    """What is loaded is an object of its type."""
+    """The loaded object has the same type."""
     loaded = pickle.loads(pickle.dumps(FileProxy(Odd(), lambda storage: None)))
     assert type(loaded) is Odd
 
@@ -195,7 +195,7 @@ def test_a_stand_in_is_told_from_what_it_stands_for():
 
 
 def test_built_in_functions_kept_in_a_class_take_no_self(quiet, tmp_path):
-    """They are no descriptors, and neither is what stands for them."""
+    """They are not descriptors, and neither are their stand-ins."""
     (tmp_path / "a").write_text("content")
     with trial(Schedule((create("flaky_storage", at=LATE), create("call_delay", target="math:sqrt", at=LATE))), Patches(), clock="virtual"):
 
@@ -388,7 +388,7 @@ def alone(monkeypatch):
 
 @pytest.mark.usefixtures("alone")
 def test_the_comparison_finds_what_armed_faults_change(tmp_path, capsys):
-    """Among plain tests, and methods of ``unittest.TestCase``; a test that fails anyway is no difference."""
+    """It covers plain tests and ``unittest.TestCase``. A test that fails anyway does not count."""
     (tmp_path / "test_it.py").write_text(
         "import unittest\n"
         "from pytest_mlchaos.engine.controller import current\n"

@@ -212,7 +212,7 @@ SOUND = {
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_test_that_shows_something_passes(example, name):
-    """What the refusals above must leave alone."""
+    """The refusals above must accept these."""
     marks, body = SOUND[name]
     example.with_file("job.py", JOB).with_tests(
         f"import contextlib, job, pytest\n{marks}\ndef test_it(mlchaos, tmp_path):\n    {body}\n"

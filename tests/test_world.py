@@ -1,4 +1,4 @@
-"""Worlds of ranks: real processes, real faults, and nobody left behind (needs torch)."""
+"""Test worlds of ranks: real processes, real faults, and no process left (needs torch)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def local_steps(steps=4):
 
 
 def environment():
-    """What the rank finds."""
+    """Return the environment that the rank finds."""
     return dict(os.environ)
 
 
@@ -372,7 +372,7 @@ def test_a_rank_that_hangs_takes_the_others_with_it(mlchaos):
 
 @chaos.rank_failure(rank=0, at=1, mode="hang")
 def test_survivors_that_end_are_not_blamed_for_the_one_that_hangs(mlchaos):
-    """The world is over once nobody else runs."""
+    """The world is over once no other rank runs."""
     run = mlchaos.world(timeout=100).run(local_steps)
     run.assert_failed_fast(within=60)
     assert run.ranks[1].value == 1
@@ -458,7 +458,7 @@ def alike():
 
 
 def test_ranks_without_a_process_group_are_not_in_sync(mlchaos):
-    """They only happen to be alike; and one rank alone is no world to be in sync with."""
+    """Their states are equal by chance. One rank alone has no other rank to be in sync with."""
     with pytest.raises(BadArgument, match="no rank initialized its process group"):
         mlchaos.world().run(alike).assert_in_sync()
     with pytest.raises(BadArgument, match="needs a world of two ranks"):
@@ -678,7 +678,7 @@ def test_restarts_are_used_up(mlchaos):
 
 
 def test_a_failure_of_ranks_without_a_world_is_told_so(example):
-    """The test's own process is no rank, so nothing can strike there."""
+    """The test's own process is not a rank, so nothing can strike there."""
     example.with_tests("""
         from pytest_mlchaos import chaos
 
@@ -752,7 +752,7 @@ JOURNALS: list[bytes] = []
 """Of the plain run, and of the one under xdist."""
 
 
-# -- nobody is left --------------------------------------------------------------------------------------------
+# -- no process is left --------------------------------------------------------------------------------------------
 
 
 def descendants():
@@ -762,7 +762,7 @@ def descendants():
 
 
 def gone(processes, seconds=10):
-    """Whether they have all ended by then."""
+    """Return True if all processes have ended by then."""
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
@@ -813,7 +813,7 @@ def test_it(mlchaos, tmp_path):
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_the_ranks_die_with_their_runner(tmp_path, signum):
-    """Killed, or interrupted: nobody survives, orphans and the warm process included."""
+    """After a kill or an interruption no process survives, including orphans and the fork server."""
     folder = tmp_path / "hangs"
     folder.mkdir()
     (tmp_path / "test_runner.py").write_text(RUNNER.replace("FOLDER", repr(str(folder))))
@@ -977,7 +977,7 @@ def test_a_shard_that_is_not_the_golden_one_is_found(mlchaos):
 
 
 def test_copies_of_a_distributed_parameter_are_compared_across_ranks(mlchaos):
-    """What is replicated must be the same on all ranks."""
+    """Replicated values must be the same on all ranks."""
     run = mlchaos.world(timeout=60).run(sharded, (1,), True)
     with pytest.raises(OutOfSync, match=r"trained parameters\[0\]\[0\].to_local\(\)\[0, 0\]: differs"):
         run.assert_in_sync()

@@ -18,7 +18,7 @@ def score(output: Path) -> np.ndarray:
         try:
             features = store.lookup(ids)
         except ConnectionError:
-            features = store.lookup(ids)  # a second failure is for whoever runs this job
+            features = store.lookup(ids)  # a second failure goes to the operator of this job
         predictions.append(model.predict(features))
     unfinished = output.with_suffix(".tmp")
     with unfinished.open("w", newline="") as file:

@@ -7,7 +7,7 @@ from pytest_mlchaos import chaos
 @chaos.rank_failure
 @chaos.settings(max_faults=1)
 def test_unsound_wait(mlchaos, tmp_path):
-    """Rank 1 polls for a file that nobody will write."""
+    """Rank 1 polls for a file that no rank will write."""
     run = mlchaos.world(ranks=2, grace=2).run(unsound.train, tmp_path)
     run.assert_failed_fast(within=2)
 

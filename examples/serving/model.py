@@ -1,4 +1,4 @@
-"""What both versions of the scorer share: the feature store's client, and a model."""
+"""Share the feature store's client and a model between both versions of the scorer."""
 
 import asyncio
 import csv

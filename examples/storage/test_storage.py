@@ -28,7 +28,7 @@ def store() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def undisturbed(store: Any) -> Any:
-    """What the job ends with when nothing goes wrong."""
+    """Return the result of the job if nothing goes wrong."""
     store.mkdir("undisturbed")
     return sound.train(store, "undisturbed/run")
 

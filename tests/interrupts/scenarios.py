@@ -1,4 +1,7 @@
-"""What is interrupted: each way in which the plugin runs code, as small as it can be. ``soak.py`` runs one at a time."""
+"""Define the scenarios to interrupt: each way in which the plugin runs code, as small as possible.
+
+``soak.py`` runs one at a time.
+"""
 
 from __future__ import annotations
 

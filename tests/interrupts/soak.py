@@ -44,7 +44,7 @@ PHASES = ("armed", "arming", "disarming", "processes", "between trials", "outsid
 
 @dataclasses.dataclass
 class Landed:
-    """What one interrupt did."""
+    """The effect of one interrupt."""
 
     scenario: str
     phase: str
@@ -54,7 +54,7 @@ class Landed:
 
 
 def phase_of(frame):
-    """Where the main thread is."""
+    """Return the phase that the main thread is in."""
     from pytest_mlchaos.engine import controller
 
     names = set()
@@ -148,7 +148,7 @@ def session(scenario, folder, moments, *, whole=False):
     except KeyboardInterrupt:
         code = f"{code}, KeyboardInterrupt out of pytest.main"
     except Exception as error:
-        # pytest's own last steps are no more prepared for an interrupt than any other code; nor is CPython 3.11's ast.parse, whose count
+        # pytest's own last steps are not prepared for an interrupt; nor is CPython 3.11's ast.parse, whose count
         # of its depth is wrong from then on, for the rest of the process.
         if not interrupter.sent or _is_ours(error):
             raise

@@ -1,4 +1,4 @@
-"""What a process has for all to see: taken before a session, and compared after it."""
+"""Snapshot the global state of a process before a session, and compare it afterwards."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _of_torch(torch):
 
 
 def changed(before, now):
-    """The names of what is another thing now, or is gone; new ones count where they are no module's."""
+    """Return the names of values that changed or vanished. New ones count outside of modules."""
     return [
         key
         for key in {**before, **now}

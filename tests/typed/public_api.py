@@ -1,4 +1,7 @@
-"""What type checkers see of the public API: ``nox -s types`` checks this file with mypy and pyright, both strict. It is never run."""
+"""Show type checkers the public API.
+
+``nox -s types`` checks this file with mypy and pyright, both strict. It is never run.
+"""
 
 from __future__ import annotations
 
