@@ -81,8 +81,9 @@ class RealClock:
 
 
 class VirtualClock:
-    """The clock for ``clock="virtual"``: time passes only if code waits, and a wait returns at
-    once.
+    """The clock for ``clock="virtual"``, on which a wait returns at once.
+
+    Time passes only if code waits.
 
     It governs the thread that made it. Other threads run in real time. If one of them takes part in
     the test, this thread changes to real time too (``become_real``), and the clock continues from

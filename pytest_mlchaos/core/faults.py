@@ -82,8 +82,9 @@ def is_drawn(value: object) -> bool:
 
 
 def _visits(owner: str, at: Any) -> Any:
-    """Return ``at`` in its normal form: None, EVERY, a value to draw, or distinct visit numbers
-    in order.
+    """Return ``at`` in its normal form.
+
+    This is None, EVERY, a value to draw, or distinct visit numbers in order.
 
     More than three numbers at equal distances become a range, which costs the same for any length.
     """
@@ -175,37 +176,42 @@ class Fault:
     """
 
     site: ClassVar[str]
-    """The site's name. A fault that can strike at several declares a field or a property of this
-    name."""
+    """The site's name.
+
+    A fault that can strike at several declares a field or a property of this name.
+    """
     name: ClassVar[str] = ""
     needs: ClassVar[tuple[str, str] | None] = None
     """The package that the fault needs, and the extra that installs it."""
     random: ClassVar[bool] = True
-    """True if it draws numbers from ``visit.seed``. Then the schedule's seed is needed to
-    reproduce it."""
+    """True if it draws numbers from ``visit.seed``.
+
+    Then the schedule's seed is needed to reproduce it.
+    """
     keeps_observing: ClassVar[bool] = False
-    """True if it also observes the visits after its last strike, as long as its memory is not
-    empty."""
+    """True if it also observes visits after its last strike, while its memory is not empty."""
     compared: ClassVar[bool] = False
     """True to compare payloads before and after a strike of a built-in fault.
 
     Those of your own faults always are.
     """
     searchable: ClassVar[tuple[str, ...]] = ()
-    """Parameters that are drawn if the visits are drawn and they were not given, from 0 up to
-    what ``probe`` measured.
+    """Parameters that the search draws, from 0 up to the size that ``probe`` measured.
+
+    It draws them with the visits, unless the test gives them.
 
     A parameter whose value is None is drawn whenever it was not given.
     """
     positions: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Parameters that choose the position of a strike, each with its values, the likeliest
-    first.
+    """Parameters that choose the position of a strike, with their values, the likeliest first.
 
     If the visits are drawn, a search tries each value of a parameter that was not given.
     """
     moments: ClassVar[Mapping[str, Mapping[Any, tuple[Any, ...]]]] = {}
-    """For a parameter, given values that a search takes for several positions, such as a site
-    with a start and an end."""
+    """For a parameter, given values that a search takes for several positions.
+
+    An example is a site with a start and an end.
+    """
     ends_process: ClassVar[bool] = False
     """True if a strike usually ends the process.
 
@@ -245,48 +251,60 @@ class Fault:
         """Raise ``BadArgument`` if the parameters contradict each other. Override it in a fault."""
 
     def apply(self, visit: Visit) -> Any:
-        """Strike: return a new payload or None, raise what the operation would raise, or ask for
-        a delay."""
+        """Strike: return a new payload or None, raise an error, or ask for a delay.
+
+        Raise what the operation would raise.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define apply(self, visit)")
 
     def observe(self, visit: Visit) -> None:
-        """Observe each visit, before a fault strikes there. Keep what you need later in
-        ``visit.memory``.
+        """Observe each visit, before a fault strikes there.
+
+        Keep what you need later in ``visit.memory``.
 
         It is called only if a fault defines it.
         """
 
     def probe(self, visit: Visit) -> None:
-        """Measure the range of the ``searchable`` parameters, at the first visits of the trial
-        without faults."""
+        """Measure the ranges of the ``searchable`` parameters.
+
+        This is called at the first visits of the trial without faults.
+        """
 
     def possible(self, visit: Visit) -> bool:
         """Return False if the search must not choose this visit, in the trial without faults."""
         return True
 
     def applies_to(self, process: Mapping[str, Any]) -> bool:
-        """Return True if the fault may strike in a process with these attributes (``rank``,
-        ``world_size``).
+        """Return True if the fault may strike in a process with these attributes.
+
+        Attributes are ``rank`` and ``world_size``.
 
         The test's own process has none.
         """
         return self.rank is None or process.get("rank") == self.rank
 
     def activate(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
-        """Return the context that a ``continuous`` fault keeps open, from the start of the
-        test's body (or of a fresh process) to its end."""
+        """Return the context that a ``continuous`` fault keeps open.
+
+        It is open from the start of the test's body (or of a fresh process) to its end.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define activate(self, effect)")
 
     @property
     def continuous(self) -> bool:
-        """Return True if it is active all the time, and strikes when it has an effect. No visit
-        is chosen for it."""
+        """Return True if the fault is active all the time, so that no visit is chosen for it.
+
+        It strikes when it has an effect.
+        """
         return False
 
     @property
     def requires_process(self) -> str:
-        """Return the reason why it needs a process of the subject's own
-        (``isolation="process"``), or "" if it does not."""
+        """Return the reason why it needs a process of its own, or "" if it does not.
+
+        Such a process is made by ``isolation="process"``.
+        """
         return ""
 
     @property

@@ -164,8 +164,7 @@ class deferred:  # noqa: N801  # read as a function: ``with deferred():``
 
 
 class Uninterruptible(Generic[T_co]):
-    """A context manager whose ``__enter__`` and ``__exit__`` are not interrupted by signal
-    handlers."""
+    """A context manager whose entry and exit no signal handler interrupts."""
 
     __slots__ = ("_context",)
 
@@ -205,8 +204,10 @@ class Uninterruptible(Generic[T_co]):
 
 
 def uninterruptible(function: Callable[P, Iterator[T]]) -> Callable[P, Uninterruptible[T]]:
-    """Make an ``Uninterruptible`` context manager from a generator function, like
-    ``contextlib.contextmanager``."""
+    """Make an ``Uninterruptible`` context manager from a generator function.
+
+    Use it like ``contextlib.contextmanager``.
+    """
     make = contextlib.contextmanager(function)
 
     @functools.wraps(function)
@@ -236,8 +237,9 @@ def count_open() -> int:
 
 
 def leave(mark: int, *undo: Callable[[], object]) -> None:
-    """Close all contexts that were opened after ``mark`` and skipped by an interruption, then
-    call each ``undo``.
+    """Close the contexts that an interruption skipped, then call each ``undo``.
+
+    These are the contexts that were opened after ``mark``.
 
     Raise the last of their exceptions at the end.
     """

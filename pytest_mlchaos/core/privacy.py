@@ -95,8 +95,7 @@ def is_name(text: str) -> bool:
 
 
 def may_be_hinted(wrong: str, known: str) -> bool:
-    """Return True if a hint may show a name: a name in code, or a name that the user has nearly
-    written."""
+    """Return True if a hint may show a name: one in code, or one that the user nearly wrote."""
     # Imported late: it takes 2 ms, and only errors need it.
     import difflib
 
@@ -192,8 +191,10 @@ def command_text(command: Sequence[str]) -> str:
 
 
 def kind_text(value: object) -> str:
-    """Return a value's type with its shape or length: ``dict of 3``, ``ndarray float32[8, 4]``,
-    ``str of 12 characters``."""
+    """Return a value's type with its shape or length.
+
+    Examples are ``dict of 3``, ``ndarray float32[8, 4]`` and ``str of 12 characters``.
+    """
     name = type(value).__name__
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, Sequence) and not isinstance(value, type):
@@ -220,8 +221,10 @@ def option_text(value: object) -> str:
 
 
 def data_text(value: object) -> str:
-    """Return a value that was given as data: its kind, or the value if it is a small whole
-    number or a function."""
+    """Return a value that was given as data: its kind.
+
+    A small whole number or a function is shown itself.
+    """
     if shows_values() or value is None or callable(value) or (isinstance(value, int) and abs(value) < 1000):
         return f"{option_text(value)} ({type(value).__name__})"
     return kind_text(value)
@@ -267,8 +270,7 @@ def difference_text(actual: Any, expected: Any, gap: float, amount: str) -> str:
 
 
 def _is_harmless(actual: Any, expected: Any, gap: float) -> bool:
-    """Return True if a difference reveals neither number: it is well below both, or a small
-    count."""
+    """Return True if a difference reveals neither number: it is well below both, or small."""
     smaller = min(abs(actual), abs(expected))
     return bool(2 * gap <= smaller or (smaller and gap <= MAX_SHOWN_COUNT and isinstance(actual, int) and isinstance(expected, int)))
 
@@ -279,8 +281,10 @@ def _percent(actual: Any, expected: Any, gap: float) -> str:
 
 
 def location_text(name: str) -> str:
-    """Return a request such as ``GET /score/7`` as ``GET /score/*``, with only the path segments
-    that are names in code."""
+    """Return a request with only the path segments that are names in code.
+
+    For example, ``GET /score/7`` becomes ``GET /score/*``.
+    """
     method, space, path = name.partition(" ")
     if shows_values() or not space:
         return name
@@ -353,8 +357,7 @@ def remember_text(error: BaseException, text: str | None = None) -> None:
 
 
 def child_error(text: str) -> ChildProcessError:
-    """Return an error for one that was raised in a different process, with the text that was
-    made there."""
+    """Return an error for one of a different process, with the text that was made there."""
     error = ChildProcessError(text)
     remember_text(error, text)
     return error
@@ -407,8 +410,10 @@ _WORD = re.compile(r"""\(?([A-Za-z_]+(?:['’-][a-z]+)?)(?:\(s?\))?\)?[.,:;!?]*"
 
 
 def _mask(text: str, allowed: frozenset[str] | None) -> str:
-    """Return a message with only its plain words, or those that are allowed, and with quoted
-    names in code."""
+    """Return a message with only plain words and quoted names in code.
+
+    If ``allowed`` is given, only these words are shown.
+    """
     pieces: list[str] = []
     start = 0
     for match in _QUOTED.finditer(text):
@@ -433,8 +438,7 @@ def _may_be_shown(word: str, allowed: frozenset[str] | None) -> bool:
 
 
 def traceback_text(error: BaseException, trace: types.TracebackType | None) -> str:
-    """Return a traceback as the interpreter prints it, with only the parts of messages that may
-    be shown."""
+    """Return a traceback with only the parts of messages that may be shown."""
     import traceback  # imported late: only errors need it
 
     lines: list[str] = []

@@ -53,8 +53,7 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Preemption:
-    """One SIGTERM, or a different ``signal`` that announces the end of the process, and its
-    effects.
+    """One SIGTERM, or a different signal that announces the end, and its effects.
 
     Attributes:
         where: The site and the visit.

@@ -19,8 +19,10 @@ Upper and lower case are equal.
 
 
 def check_patterns(patterns: Iterable[str]) -> None:
-    """Raise ``BadArgument`` for a pattern that is not ``NAME=pattern``: it would protect
-    nothing."""
+    """Raise ``BadArgument`` for a pattern that is not ``NAME=pattern``.
+
+    It would protect nothing.
+    """
     for pattern in patterns:
         name, equals, _ = pattern.partition("=")
         if not equals or not name.strip():

@@ -1,5 +1,4 @@
-"""Define schedules: faults pinned to visits, as plain data that prints as decorators and can be
-parsed."""
+"""Define schedules: faults pinned to visits, as data that prints as decorators."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ class Schedule:
 
     @property
     def weight(self) -> tuple[int, int, int, str]:
-        """Return the size of a schedule: smaller ones have fewer strikes, earlier visits and
-        shorter texts."""
+        """Return the size of a schedule: its strikes, the visits, and the length of the text."""
         counts = [visits_of(fault.at) for fault in self.faults if isinstance(fault.at, (tuple, range))]
         return (
             sum(count for count, _ in counts) or len(self.faults),
@@ -58,8 +56,9 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Read decorators or a replay line. Names must be registered faults, and arguments plain
-        values.
+        """Read decorators or a replay line.
+
+        Names must be registered faults, and arguments plain values.
 
         Raises:
             BadArgument: The text is wrong. The message says what and where.

@@ -1,5 +1,4 @@
-"""Define sites, the named kinds of places that running code passes, and visits, one passage
-each."""
+"""Define sites, the kinds of places that running code passes, and their visits."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ CRASH_STATE = "crash.state"
 """The site of a crash that is named by what it leaves, not by a visit."""
 
 Key: TypeAlias = "str | tuple[str, str]"
-"""The key by which visits are counted: a site's name, or the name and a target that is counted
-separately."""
+"""The key by which visits are counted: a site's name, or the name and a target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,7 @@ def name_of(key: Key) -> str:
 
 
 def derive_seed(*parts: object) -> int:
-    """Return a 64-bit number that depends only on ``parts``, the same in each process and on
-    each machine."""
+    """Return a 64-bit number that depends only on ``parts``, the same on each machine."""
     text = "\x1f".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
@@ -101,8 +98,7 @@ class Stream(Protocol):
         ...
 
     def owns(self, error: BaseException) -> bool:
-        """Return True if ``pull`` has raised this error: the stream has ended, or failed by
-        itself."""
+        """Return True if ``pull`` has raised this error: the stream has ended or failed."""
         ...
 
 
@@ -111,8 +107,10 @@ class Effect(Protocol):
 
     @property
     def active(self) -> bool:
-        """Return True if it may strike now: not in a golden run, not after ``times`` strikes or
-        the process' death."""
+        """Return True if the fault may strike now.
+
+        It may not in a golden run, after ``times`` strikes, or after the process has died.
+        """
         ...
 
     @property
@@ -128,8 +126,7 @@ class Effect(Protocol):
         ...
 
     def claim(self, error: Callable[[BaseException], bool]) -> None:
-        """Attribute errors for which this predicate is true to the fault, in whatever code they
-        are raised."""
+        """Attribute errors for which this predicate is true to the fault, in any code."""
         ...
 
     def remark(self, text: str) -> None:
@@ -177,8 +174,10 @@ class Visit:
 
     @property
     def stream(self) -> Stream:
-        """Return the stream that the payload comes from. A fault can take the next items out of
-        it, or insert some."""
+        """Return the stream of the payload.
+
+        A fault can take the next items out of it, or insert some.
+        """
         if self.source is None:
             raise FaultError(f"the site {self.site!r} is not a stream: a fault cannot drop, repeat or reorder what passes there")
         return self.source
@@ -189,14 +188,15 @@ class Visit:
         raise error
 
     def sleep(self, seconds: float) -> None:
-        """Delay the operation by ``seconds``. A coroutine awaits them. A delay of 0 does not
-        count as a strike."""
+        """Delay the operation by ``seconds``. A coroutine awaits them.
+
+        A delay of 0 does not count as a strike.
+        """
         self.delay += seconds
         self.records_itself = self.records_itself or not seconds
 
     def defer(self, action: Callable[[], None]) -> None:
-        """Call ``action()`` after the faults of this visit have struck and their delays are
-        over.
+        """Call ``action()`` after all strikes and delays of this visit.
 
         It runs like the code that visits the site: it makes visits of its own, and the operation
         raises its errors.
@@ -204,8 +204,7 @@ class Visit:
         self.deferred_actions.append(action)
 
     def note(self, **details: Any) -> None:
-        """Add details to the journal's entry: shapes, counts and names, never values of the
-        user's data."""
+        """Add shapes, counts and names to the journal's entry, never values of the user's data."""
         self.details.update(details)
 
     def keep_open(self, context: contextlib.AbstractContextManager[Any]) -> None:
@@ -220,8 +219,10 @@ class Visit:
             self.stack.enter_context(Uninterruptible(context))
 
     def keep_until_exit(self, context: contextlib.AbstractContextManager[Any]) -> None:
-        """Keep ``context`` open until the process ends: the attempt under ``mlchaos.run``, or
-        else the test's body."""
+        """Keep ``context`` open until the process ends.
+
+        That is the attempt under ``mlchaos.run``, or else the test's body.
+        """
         if self.process is None:
             raise FaultError("a visit without a trial has no process that could keep a context open")
         with deferred():
@@ -229,16 +230,20 @@ class Visit:
         self.kept_contexts += 1
 
     def record_injection(self, error: BaseException | None = None, **details: Any) -> None:
-        """Record that a fault which keeps a context open strikes now, with ``error`` if it is
-        about to raise one."""
+        """Record that a fault with an open context strikes now.
+
+        ``error`` is the exception that it is about to raise, if any.
+        """
         self.error = error
         self.details.update(details)
         if self.recorder is not None:
             self.recorder(self.details)
 
     def is_due(self, number: int) -> bool:
-        """Return True if the fault strikes at the visit of this number. ``observe`` can use it
-        to keep only what is needed."""
+        """Return True if the fault strikes at the visit of this number.
+
+        ``observe`` can use it to keep only what is needed.
+        """
         return self.is_scheduled(number)
 
     def skip(self) -> None:

@@ -16,8 +16,7 @@ Each is a site, ``storage.<operation>``, and ``storage`` covers all of them.
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Operation:
-    """The payload of a visit of ``storage`` and ``storage.*``: the operation, and the change
-    that a fault requests.
+    """The payload of a visit of ``storage`` and ``storage.*``: one operation on a file.
 
     A fault returns a copy with ``keep``, ``rate`` and ``took_effect``.
 

@@ -110,8 +110,10 @@ def _seconds(value: object) -> float | None:
 
 
 def parse_whole(value: object) -> int | None:
-    """Return a whole number of 0 or more, also from text in ASCII digits, or None for anything
-    else."""
+    """Return a whole number of 0 or more, or None.
+
+    Text must consist of ASCII digits.
+    """
     if not isinstance(value, str):
         return index(value)
     digits = value.strip()
@@ -148,8 +150,7 @@ def _is_float(number: float) -> bool:
 
 
 def format_number(value: float, beside: float | None = None) -> str:
-    """Return a computed number with three significant digits, or with enough to differ from
-    ``beside``.
+    """Return a number with three significant digits, or enough to differ from ``beside``.
 
     Further digits of a float depend on the kernels of the processor. The report of a schedule must
     be the same on each machine.
@@ -166,8 +167,10 @@ def _is_literal(value: object, hint: Any) -> bool:
 
 
 def type_matches(value: object, hint: Any) -> bool:
-    """Return True if a value fits a simple annotation, or if the annotation is too complex to
-    check."""
+    """Return True if a value fits a simple annotation.
+
+    An annotation that is too complex to check fits.
+    """
     if hint is Any:
         return True
     origin = get_origin(hint)

@@ -54,8 +54,7 @@ _SELECTS = frozenset({"select", "poll"})
 
 
 def busy_reason() -> str:
-    """Return the reason for real time if other threads or child processes are working, or an
-    empty text."""
+    """Return the reason for real time if something else is working, or an empty text."""
     return _busy_process() or _busy_thread()
 
 
@@ -86,8 +85,7 @@ def is_waiting_on_child() -> bool:
 
 
 def _state(task: Path) -> bytes:
-    """Return the state of a thread: ``R`` (running or ready), ``S`` (sleeping), ``D`` (waiting
-    for a disk).
+    """Return the state of a thread: ``R`` (running), ``S`` (sleeping), ``D`` (disk).
 
     A thread that has just ended counts as sleeping.
     """
@@ -147,8 +145,10 @@ def may_bring_something() -> bool:
 
 
 def _rests(frame: types.FrameType) -> bool:
-    """Return True if a thread of a pool or an event loop waits for new work, with no user code
-    on its stack."""
+    """Return True if a thread of a pool or an event loop waits for new work.
+
+    No user code is on its stack.
+    """
     if frame.f_code.co_name in _SELECTS:
         return _is_idle_loop(frame)
     if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS or _is_woken(frame):
@@ -190,8 +190,7 @@ def _is_woken(frame: types.FrameType) -> bool:
 
 
 def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
-    """Return True if a thread is in a wait of the standard library, so that it does nothing
-    until it is woken.
+    """Return True if a thread does nothing until it is woken, in a wait of the standard library.
 
     A daemon thread (a server, a monitor) waits for calls. Other threads may be in the middle of
     some work, so they are idle only if their stack holds nothing but the standard library or a

@@ -15,8 +15,7 @@ __all__ = ["alike", "fingerprint"]
 _MAX_DEPTH = 32
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _CARRIERS = ("pandas", "polars", "pyarrow", "scipy", "PIL")
-"""Packages whose objects are data, and pickle to the same bytes as long as their content is the
-same."""
+"""Packages whose objects are data. Equal content pickles to equal bytes."""
 
 
 class _UnknownContent(Exception):
@@ -24,8 +23,7 @@ class _UnknownContent(Exception):
 
 
 def fingerprint(value: Any) -> bytes | None:
-    """Return a digest of types, shapes and contents, or None if a part of the value cannot be
-    compared.
+    """Return a digest of types, shapes and contents, or None if a part cannot be compared.
 
     Changes of objects of unknown classes cannot be detected.
     """

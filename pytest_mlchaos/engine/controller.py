@@ -47,8 +47,7 @@ def _share() -> None:
 
 
 def _go_on_in_child() -> None:
-    """Make a forked child (for example a loader's worker) part of the trial, if faults may
-    strike in it."""
+    """Make a forked child part of the trial, if faults may strike in it."""
     for controller in [*_active]:
         controller.clock.become_real("this is a child process")
         if not controller.born():
@@ -303,8 +302,7 @@ class Controller:
         self._rearm()
 
     def begin_again(self) -> None:
-        """Start the body again, for the next example of a user's own ``@given``: count sites
-        from 0."""
+        """Start the body again, for the next example of a user's own ``@given``."""
         self.resources.close()
         self._end_forks()
         self.end_process()
@@ -408,8 +406,7 @@ class Controller:
             self._counters, self.crash, self.scheduled, self.names, self.elsewhere = kept
 
     def is_injected(self, error: BaseException | None) -> bool:
-        """Return True if a fault raised an exception, or if it was raised ``from`` such an
-        exception."""
+        """Return True if a fault raised this exception, or one that it was raised ``from``."""
         self.hear()
         return comes_from(error, self.injected, self._injected_there) or (error is not None and any(claim(error) for claim in self.claims))
 

@@ -54,8 +54,10 @@ class ScheduledFault:
         self._next = self._following(0)
 
     def go_on_from(self, visit: int, struck: int) -> None:
-        """Continue from the counts of a different process: ``visit`` is next, after ``struck``
-        strikes."""
+        """Continue from the counts of a different process.
+
+        ``visit`` is next, after ``struck`` strikes.
+        """
         self.struck = struck
         self._next = self._following(visit)
 
@@ -118,8 +120,10 @@ class VisitCounter:
         self.passed = visit
 
     def count_with(self, count: Callable[[], int]) -> None:
-        """Take the numbers of the visits from ``count``, and keep the wrappers around the
-        counting."""
+        """Take the numbers of the visits from ``count``.
+
+        Wrappers around the counting stay.
+        """
         if self.advance is self.count:
             self.advance = count
         self.count = count

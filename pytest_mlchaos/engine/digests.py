@@ -1,5 +1,4 @@
-"""Compute short digests of the objects of training code, to compare two runs without storing the
-objects."""
+"""Compute short digests of objects, to compare two runs without storing the objects."""
 
 from __future__ import annotations
 
@@ -148,8 +147,10 @@ def _feed_array(array: Any, update: _Update) -> None:
 
 
 def random_states() -> Iterable[tuple[str, bytes]]:
-    """Yield the states of the global random number generators of Python, NumPy and torch, if
-    they are imported."""
+    """Yield the states of the global generators of Python, NumPy and torch.
+
+    Libraries that are not imported are left out.
+    """
     yield "rng.python", struct.pack("q", hash(random.getstate()))
     numpy = getattr(sys.modules.get("numpy"), "random", None)
     if numpy is not None:
@@ -179,8 +180,10 @@ def _numpy_state(numpy: Any) -> bytes:
 
 
 def _twister(numpy: Any) -> bytes | None:
-    """Return the memory of NumPy's global Mersenne Twister (624 words and a position), or None
-    for a different generator."""
+    """Return the memory of NumPy's global Mersenne Twister, or None for a different generator.
+
+    It has 624 words and a position.
+    """
     generator: Any = numpy.get_bit_generator() if hasattr(numpy, "get_bit_generator") else None
     if type(generator).__name__ != "MT19937":
         return None

@@ -38,8 +38,7 @@ def fault_error(fault: Fault, error: Exception, what: str) -> FaultError:
 
 
 def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
-    """Return True if an exception from ``apply`` is the strike of the fault, and not a bug in
-    its code.
+    """Return True if an exception from ``apply`` is the strike, and not a bug in the fault.
 
     It is a strike if the fault passed it to ``visit.fail``, or if a ``raise`` statement in the
     fault's own module raised it. An ``assert``, an operator or a library that fails inside
@@ -134,8 +133,7 @@ def _innermost(error: BaseException) -> TracebackType | None:
 
 
 def _is_stated(error: BaseException) -> bool:
-    """Return True if a ``raise`` statement raised the exception, and not a signal between two
-    instructions."""
+    """Return True if a ``raise`` statement raised the exception, and not a signal."""
     trace = _innermost(error)
     return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
 

@@ -1,5 +1,4 @@
-"""Record how files were made: replaced by a rename, or written in place, and read back
-afterwards."""
+"""Record how files were made (by a rename, or in place), and if they were read back."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ _recording: list[FileHistory] = []
 
 
 class FileHistory:
-    """A context manager that records the file operations of this process from Python's audit
-    events.
+    """A context manager that records this process's file operations by audit events.
 
     Files that C code opens directly raise no event.
     """

@@ -35,8 +35,10 @@ def by_reference(patches: Patches, original: Any) -> None:
 
 
 def _reduce(value: Any) -> Any:
-    """Reduce a replaced function to the look-up of its name, and return NotImplemented for other
-    values."""
+    """Reduce a replaced function to the look-up of its name.
+
+    Return NotImplemented for other values.
+    """
     if id(value) not in _replaced:
         return NotImplemented
     name = f"{value.__module__}:{value.__qualname__}"

@@ -62,8 +62,7 @@ def _seen(fault: Fault, visit: Visit) -> _Seen:
 
 
 class Injector:
-    """Apply the faults that are due at a visit of a controller, or let them measure, and record
-    the strikes."""
+    """Apply the faults that are due at a visit, or let them measure, and record the strikes."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller

@@ -98,8 +98,7 @@ class Patches:
         setattr(owner, name, wrapper)
 
     def replace_everywhere(self, original: object, replacement: object) -> None:
-        """Rebind each module-level name of ``original`` to ``replacement``, and rebind all names
-        back at the end.
+        """Rebind each module-level name of ``original`` to ``replacement``, and back at the end.
 
         The second step includes modules that were imported in between and copied the replacement.
         """
@@ -109,8 +108,10 @@ class Patches:
             self._replace([(original, replacement)])
 
     def replace_for_others(self, pairs: Sequence[tuple[object, object]], ours: Container[str]) -> None:
-        """Do the same as ``replace_everywhere`` for pairs of (original, replacement), except in
-        the packages ``ours``."""
+        """Do the same as ``replace_everywhere`` for pairs, except in the packages ``ours``.
+
+        A pair is (original, replacement).
+        """
         self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
         for module, name, place in _bound([original for original, _ in pairs]):
             if module.__name__.partition(".")[0] not in ours:
@@ -118,8 +119,7 @@ class Patches:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Collect all calls of ``replace_everywhere`` inside, and make them in one go at the
-        end.
+        """Collect calls of ``replace_everywhere``, and make them in one go at the end.
 
         The search through all modules is the expensive part. A nested context belongs to the outer
         one.
@@ -198,8 +198,9 @@ def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
 
 
 def _bound(wanted: Sequence[object]) -> list[tuple[types.ModuleType, str, int]]:
-    """Return the module, the name and the index for each module-level name that is bound to one
-    of these objects.
+    """Return each module-level name that is bound to one of these very objects.
+
+    A name is given as its module, its text and the index of the object.
 
     There are tens of thousands of names, and ``id()`` is too slow, because it calls each audit
     hook.

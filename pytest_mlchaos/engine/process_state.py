@@ -1,5 +1,4 @@
-"""Save and restore the state of a process besides memory and disk: working directory,
-environment, signal handlers."""
+"""Save and restore the working directory, the environment and the signal handlers."""
 
 from __future__ import annotations
 

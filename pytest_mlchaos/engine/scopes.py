@@ -25,8 +25,7 @@ def inside() -> str:
 
 @contextlib.contextmanager
 def within(operation: str) -> Iterator[None]:
-    """Mark the code inside as part of an operation that has been counted, or of none if it is
-    empty.
+    """Mark the code inside as part of a counted operation, or of none if it is empty.
 
     Code within ``INTERNAL_OPERATION`` is the plugin's own work, and makes no visits.
     """

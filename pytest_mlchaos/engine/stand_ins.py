@@ -34,8 +34,7 @@ class _Builtin:
 
 
 def unbound(wrapper: Any, original: Any) -> Any:
-    """Return ``wrapper``, or a callable without ``__get__`` if ``original`` does not become a
-    method in a class.
+    """Return ``wrapper``, or a callable that does not bind to instances, like ``original``.
 
     ``class Timer: now = time.monotonic`` calls ``now()`` without arguments, because a built-in
     function is not a descriptor. A Python function in its place would receive the instance.
@@ -57,8 +56,7 @@ def delegating(
     entered: Callable[[tuple[Any, ...], dict[str, Any]], contextlib.AbstractAsyncContextManager[Arguments]],
     through: Callable[[Any], Awaitable[Any]],
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that delegates to ``function``, as ``yield from`` does
-    for plain generators.
+    """Return an async generator function that delegates to ``function``, like ``yield from``.
 
     The generator receives all values and errors that are sent, and the end.
 
@@ -183,8 +181,10 @@ def _class_for(base: type, of: Any) -> type:
 
 
 def _forward(name: str) -> Callable[..., Any]:
-    """Return a method that calls the object's special method, and replaces the object by the
-    proxy in arguments and results."""
+    """Return a method that calls the object's special method.
+
+    The proxy stands for the object in arguments and results.
+    """
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         of = self._mlchaos

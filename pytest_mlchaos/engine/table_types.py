@@ -11,8 +11,7 @@ _FRAMES = {"pandas": ("DataFrame", "Series"), "pyarrow": ("Table", "RecordBatch"
 
 
 def is_frame(value: Any) -> bool:
-    """Return True for a pandas DataFrame or Series, a pyarrow Table or RecordBatch, or a polars
-    DataFrame."""
+    """Return True for a DataFrame or Series of pandas, or a table of pyarrow or polars."""
     for library, names in _FRAMES.items():
         module = sys.modules.get(library)
         if module is not None and any(isinstance(value, getattr(module, name, ())) for name in names):

@@ -57,8 +57,7 @@ def _held_by(callback: Any) -> list[Any]:
 
 
 def _futures(values: Iterable[Any], depth: int) -> Iterator[Any]:
-    """Yield the futures among these values, and among the attributes of task groups and their
-    parts."""
+    """Yield the futures among these values, and in the attributes of task groups."""
     for value in values:
         if asyncio.isfuture(value):
             yield value
@@ -79,8 +78,7 @@ def _attributes(value: Any) -> list[Any]:
 
 
 def line_of(task: asyncio.Task[Any]) -> str:
-    """Return the innermost ``await`` of a suspended task in user code, or in any code if there
-    is none."""
+    """Return the innermost ``await`` of a suspended task, in user code if possible."""
     frames = []
     coroutine: Any = task.get_coro()
     while coroutine is not None:

@@ -24,8 +24,10 @@ Each takes the function first.
 
 
 def carry_scopes(patches: Patches) -> None:
-    """Attribute the work of thread pools to the request that submits it, until ``patches`` are
-    undone."""
+    """Attribute the work of thread pools to the request that submits it.
+
+    This lasts until ``patches`` are undone.
+    """
     pools = concurrent.futures.ThreadPoolExecutor, multiprocessing.pool.ThreadPool
     patches.set(pools[0], "submit", _carrying(pools[0].submit))
     for name in _OF_POOLS:

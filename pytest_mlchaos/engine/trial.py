@@ -1,5 +1,4 @@
-"""Run a trial: one execution of a test body under one schedule, with patches before and a
-clean-up after it."""
+"""Run a trial: one execution of a test body under one schedule."""
 
 from __future__ import annotations
 
@@ -30,8 +29,10 @@ __all__ = ["arm", "trial"]
 
 
 def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
-    """Return the keys to watch: the schedule's sites and steps, or all sites of imported
-    packages for ``everything``."""
+    """Return the keys to watch: the schedule's sites and steps.
+
+    For ``everything``, these are all sites of imported packages.
+    """
     keys: dict[Key, None] = {fault.key: None for fault in schedule.faults}
     for name, site in SITES.items():
         if (site.always or everything) and site.needs in sys.modules:
@@ -49,8 +50,10 @@ def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
 
 
 def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
-    """Record the start methods of processes that are not forked, because no fault strikes in
-    them."""
+    """Record the start methods of processes that are not forked.
+
+    No fault strikes in them.
+    """
     original = multiprocessing.process.BaseProcess.start
 
     @functools.wraps(original)

@@ -87,8 +87,10 @@ def current_project() -> Project:
 
 
 def set_project(project: Project) -> None:
-    """Use this project from now on, for example in a new process, with the project of its
-    parent."""
+    """Use this project from now on.
+
+    A new process uses it for the project of its parent.
+    """
     global _project
     if project != _project:
         _project = project
@@ -164,8 +166,9 @@ def _is_generated(filename: str) -> bool:
 
 
 def _belongs(file: _File, folder: str) -> bool:
-    """Return True if a file is part of the project in that folder: it is there, and was not
-    installed there.
+    """Return True if a file is part of the project in that folder.
+
+    It is there, and was not installed there.
 
     If a link leads into the project, for example from a folder for packages, its true path decides.
     If not, the path that Python knows decides.
@@ -179,8 +182,10 @@ def _belongs(file: _File, folder: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
-    """Return True for a file of an environment, or of a distribution in a folder of
-    ``sys.path``."""
+    """Return True for a file of an environment, or of an installed distribution.
+
+    The distribution is in a folder of ``sys.path``.
+    """
     file = _file(os.path.abspath(filename))
     return file.is_ours or file.is_standard or _is_packaged(file.given, "") or _is_packaged(file.real, "")
 
@@ -197,8 +202,10 @@ def _is_packaged(path: str, project: str) -> bool:
 
 
 def _is_recorded(path: str, project: str) -> bool:
-    """Return True if a distribution that is installed in the project or in ``sys.path`` lists
-    this file."""
+    """Return True if an installed distribution lists this file.
+
+    It is installed in the project or in ``sys.path``.
+    """
     searched = _expand_search_path(tuple(sys.path))
     return any(path in _recorded_files(folder) for folder in _above(path) if (project and _is_below(folder, project)) or folder in searched)
 
@@ -208,8 +215,10 @@ def _is_recorded(path: str, project: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """A file as Python names it and with links resolved, with the facts that do not depend on
-    the project."""
+    """A file as Python names it and with links resolved.
+
+    The facts do not depend on the project.
+    """
 
     given: str
     real: str
@@ -293,8 +302,10 @@ def _environments(folder: str) -> tuple[str, ...]:
 
 
 def _recorded_files(folder: str) -> frozenset[str]:
-    """Return the files that distributions installed into this folder (or zip file), without
-    editable installs."""
+    """Return the files that distributions installed into this folder (or zip file).
+
+    Editable installs are left out.
+    """
     found = _records.get(folder)
     if found is None:
         # The storage sites ask about the files that are read below: this ends the recursion.
@@ -352,8 +363,10 @@ _PACKAGE_NAME = __name__.partition(".")[0]
 
 
 def _origins(subject: Any) -> Iterator[tuple[str, str, bool]]:
-    """Yield the module and the file of each part of a subject, and True for an object of a
-    class."""
+    """Yield the module and the file of each part of a subject.
+
+    The third value is True for an object of a class.
+    """
     if isinstance(subject, functools.partial):
         for part in (subject.func, *filter(callable, (*subject.args, *subject.keywords.values()))):
             yield from _origins(part)
@@ -395,8 +408,10 @@ def _packages_of(module: str, file: str) -> list[str]:
 
 
 def _is_from_an_index(file: str) -> bool:
-    """Return True for a file of a distribution from a package index, not from the user's own
-    folder or repository."""
+    """Return True for a file of a distribution from a package index.
+
+    The user's own folders and repositories do not count.
+    """
     path = os.path.abspath(file)
     for folder in _above(path):
         for distribution in importlib.metadata.distributions(path=[folder]):

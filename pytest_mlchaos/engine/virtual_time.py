@@ -1,5 +1,4 @@
-"""Provide virtual time for user code: ``time.sleep``, the clocks of ``time``, and asyncio's
-event loop.
+"""Provide virtual time for user code: ``time`` and asyncio's event loop.
 
 The functions below replace those of ``time``, under each name that a module has for them. Each
 replacement checks its caller: waits inside the standard library (for locks, queues, processes,
@@ -152,14 +151,17 @@ def wall() -> float:
 
 
 def settle() -> None:
-    """Search the modules for names of ``time``'s functions, before a process forks others with a
-    virtual clock."""
+    """Search the modules for names of ``time``'s functions.
+
+    Call it before a process forks others with a virtual clock.
+    """
     _names.settle()
 
 
 class _Names:
-    """The names that modules have for the functions of ``time``, for example after
-    ``from time import sleep``.
+    """The names that modules have for the functions of ``time``.
+
+    An example is the result of ``from time import sleep``.
 
     All of ``sys.modules`` is searched once. Later searches cover only modules that are new or have
     a different number of names.
@@ -209,8 +211,10 @@ _names = _Names()
 
 
 def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """Replace a selector's ``select``: if an event loop waits only for its next deadline, time
-    jumps there."""
+    """Replace a selector's ``select``, so that time jumps.
+
+    It does if an event loop waits only for its next deadline.
+    """
 
     @functools.wraps(original)
     def select(self: Any, timeout: float | None = None) -> Any:
@@ -230,8 +234,10 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
 
 
 def _wait_on_clock(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None, is_over: Callable[[Any], bool]) -> Any:
-    """Wait for real, and advance the clock by the same time, or by exactly ``timeout`` if the
-    wait timed out."""
+    """Wait for real, and advance the clock by the same time.
+
+    If the wait timed out, advance it by exactly ``timeout``.
+    """
     start = _real["monotonic"]()
     result = wait()
     if clock.governs:
@@ -266,8 +272,9 @@ def _begin_now(original: Callable[..., Any], clock: VirtualClock) -> Callable[..
 
 
 def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """Make time real if a loop in a different thread receives work, because its time-outs are
-    real.
+    """Make time real if a loop in a different thread receives work.
+
+    Its time-outs are real.
 
     An example is the portal of a test client. If the thread only runs the loop, as for a library's
     own requests, the calling thread waits for the result, and virtual time still works.

@@ -1,2 +1,1 @@
-"""The processes that the plugin starts: a warm process, the processes forked from it, and their
-clean-up."""
+"""The processes that the plugin starts: a warm process, and those forked from it."""

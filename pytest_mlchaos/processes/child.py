@@ -89,8 +89,10 @@ def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> N
 
 
 def _stream(fd: int) -> TextIO:
-    """Return a text stream with line buffering, so that each line is written before the process
-    can be killed."""
+    """Return a text stream that writes each line at once.
+
+    No line is lost if the process is killed.
+    """
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
@@ -105,8 +107,7 @@ def _use_threads(number: str) -> None:
 
 
 def pack_error(error: BaseException) -> tuple[str, bytes | None]:
-    """Do the same as ``remote_state.pack_error``, also for classes that only cloudpickle can
-    send."""
+    """Do the same as ``remote_state.pack_error``, with cloudpickle if it is needed."""
     return remote_state.pack_error(error, dumps)
 
 
@@ -180,8 +181,7 @@ def join_threads() -> None:
 
 
 def leave(code: int, waiting: socket.socket | None = None) -> NoReturn:
-    """End the process as the interpreter does, but without finalizing the copies of the warm
-    process's objects.
+    """End the process as the interpreter does, without finalizing the warm process's objects.
 
     Args:
         code: The exit code.

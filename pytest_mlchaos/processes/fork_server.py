@@ -38,8 +38,7 @@ _BOOT = (
     "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.processes.fork_server import serve; sys.path[:] = {path!r}; "
     "serve({fd}, {entry!r})"
 )
-"""The package comes from the folder that this process uses, also if ``sys.path`` has a different
-one."""
+"""The package comes from this process's folder, even if ``sys.path`` has a different one."""
 _FORK, _IMPORT = b"w", b"i"
 _POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
 """The variables that keep libraries from starting threads when they are imported.
@@ -144,8 +143,10 @@ class ForkServer:
         socket.send_fds(self._socket, [_FORK], list(fds))
 
     def _read_at_import(self) -> Mapping[str, str]:
-        """Return the variables that the libraries read at import, without those that each
-        process sets or reads anew."""
+        """Return the variables that the libraries read at import.
+
+        Those that each process sets or reads again are left out.
+        """
         names = (name for name in os.environ if name.startswith(self._import_reads) and name not in _SINGLE and name not in self._reread)
         return {name: os.environ[name] for name in names}
 
@@ -232,8 +233,7 @@ class ForkServer:
 
 
 def serve(fd: int, entry: str) -> None:
-    """Import the modules, then fork on each request, until the other end of the socket is
-    closed."""
+    """Import the modules, then fork on each request, until the socket is closed."""
     module, _, name = entry.partition(":")
     main = getattr(importlib.import_module(module), name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -273,8 +273,10 @@ def import_modules(names: Iterable[str]) -> int:
 
 
 def threads() -> int:
-    """Return the number of threads of this process, with those of C libraries (Linux, 0 on other
-    systems)."""
+    """Return the number of threads of this process, with those of C libraries.
+
+    It is 0 on systems other than Linux.
+    """
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

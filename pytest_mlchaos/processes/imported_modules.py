@@ -1,5 +1,4 @@
-"""Track the modules that this process has imported, so that fresh processes need not import them
-again."""
+"""Track the modules of this process, so that fresh processes need not import them again."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ class Modules:
         return bool(other or more)
 
     def learn(self, names: Iterable[str] = (), sources: Iterable[str] = ()) -> None:
-        """Record the libraries that a process has imported, in order, and the source files that
-        it has read.
+        """Record the libraries and the source files that a process has loaded, in order.
 
         Later processes start with them.
         """
@@ -73,8 +71,9 @@ class Modules:
 
 
 class LateImports:
-    """Track the libraries that this process imports from now on, if they do not depend on the
-    program.
+    """Track the libraries that this process imports from now on.
+
+    Libraries that may depend on the program are left out.
 
     A program that sets a variable of its environment may do so for a library that reads it at
     import. Such a library must be imported by that program itself.
@@ -86,8 +85,10 @@ class LateImports:
         sys.addaudithook(self._heard)
 
     def imported(self) -> list[str]:
-        """Return the libraries in the order of import, or none if the program has changed its
-        environment."""
+        """Return the libraries in the order of import.
+
+        Return none if the program has changed its environment.
+        """
         # A look at all modules would copy their memory pages.
         more = itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._known))
         late = [name for name in more if _is_library(name, sys.modules.get(name))]
@@ -99,8 +100,7 @@ class LateImports:
 
 
 def _by_an_import(frame: FrameType | None) -> bool:
-    """Return True if a library changes the environment during its import, as torch does, and not
-    the program."""
+    """Return True if a library changes the environment during its import, as torch does."""
     while frame is not None and not is_users(frame.f_code.co_filename):
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
@@ -114,7 +114,9 @@ def _is_ours(name: str) -> bool:
 
 def _is_library(name: str, module: object) -> bool:
     """Return True for a module that is not the user's, and can be imported by name.
-    (``pytest.__main__`` would run.)"""
+
+    A module such as ``pytest.__main__`` would run when it is imported.
+    """
     spec = getattr(module, "__spec__", None)
     if getattr(spec, "name", None) != name or name.rpartition(".")[2] == "__main__":
         return False

@@ -23,8 +23,7 @@ MAX_NAME_CHARACTERS = 80
 """The maximum length of a command line."""
 
 OnExit = Callable[[int, int], object]
-"""A function that is called for each ended process, with its id and its status from
-``os.waitpid``."""
+"""A function that receives the id and the ``os.waitpid`` status of an ended process."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -34,8 +33,10 @@ def _prctl(option: int, value: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all processes below this one whose parent ends, also in different
-    sessions (Linux)."""
+    """Become the parent of all processes below this one whose parent ends (Linux).
+
+    Their session does not matter.
+    """
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 

@@ -40,8 +40,10 @@ class ReportingClock(RealClock):
 
 
 class ReportingController(Controller):
-    """A controller that reports visits and strikes before they take effect, so that a process
-    reports even its own death."""
+    """A controller that reports visits and strikes before they take effect.
+
+    A process reports even its own death.
+    """
 
     def __init__(self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -115,7 +117,9 @@ def tell_before_exit(controller: ReportingController, patches: Patches) -> None:
 
 
 def site_modules() -> list[str]:
-    """Return the modules that such a process must import: those that arm sites, and those that
-    register with them."""
+    """Return the modules that such a process must import.
+
+    They arm sites, or register with them.
+    """
     ours = f"{__name__.partition('.')[0]}.sites."
     return sorted({site.arm.__module__ for site in SITES.values()} | {name for name in sys.modules if name.startswith(ours)})

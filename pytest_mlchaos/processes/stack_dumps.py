@@ -18,14 +18,15 @@ _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 
 
 def main_thread(dump: str, ident: int) -> str:
-    """Return the frames of one thread in a dump, the innermost first, without those below the
-    subject's own."""
+    """Return the frames of one thread in a dump, the innermost first.
+
+    The frames below the subject's own are left out.
+    """
     return "\n".join(_sections(dump).get(ident, ()))
 
 
 def all_threads(dump: str, ident: int) -> str:
-    """Return the frames of all threads: those of the main thread, ``ident``, then those of the
-    others.
+    """Return the frames of all threads, those of the main thread, ``ident``, first.
 
     The frames of each other thread follow a line that says so. Threads that run the user's code
     come before those that do not. Threads that this package has started are left out.
@@ -54,15 +55,19 @@ def _sections(dump: str) -> dict[int, list[str]]:
 
 
 def _is_ours(lines: list[str]) -> bool:
-    """Return True for a thread whose first function, after those of the standard library,
-    belongs to this package."""
+    """Return True for a thread that this package has started.
+
+    Its first function after those of the standard library is this package's.
+    """
     started = [frame[0] for frame in _frames(lines) if frame[0] != threading.__file__]
     return not started or started[-1].startswith(PACKAGE)
 
 
 def _is_entry(line: str) -> bool:
-    """Return True for a frame of the code that started the process: the command of the warm
-    process, or code after the fork."""
+    """Return True for a frame of the code that started the process.
+
+    It is the command of the warm process, or code after the fork.
+    """
     return line.startswith(('  File "<string>"', f'  File "{PACKAGE}'))
 
 

@@ -90,8 +90,10 @@ class PickledOnce:
 
 @dataclasses.dataclass(frozen=True)
 class SameFiles(importlib.abc.MetaPathFinder):
-    """A finder that loads the user's modules from the same files as the runner, in each of
-    pytest's import modes."""
+    """A finder that loads the user's modules from the same files as the runner.
+
+    It works in each of pytest's import modes.
+    """
 
     files: Mapping[str, tuple[str | None, Sequence[str] | None]]
 
@@ -125,8 +127,7 @@ def same_files() -> SameFiles:
 
 
 def is_found_by_name(name: str) -> bool:
-    """Return True if a search of ``sys.path`` finds the top-level package of a module in its
-    present folder."""
+    """Return True if a search of ``sys.path`` finds a module's package in its present folder."""
     names = getattr(sys.modules.get(name.partition(".")[0]), "__dict__", {})
     files = [str(folder) for folder in names.get("__path__") or ()] or [str(names.get("__file__"))]
     search = _search(tuple(sys.path), os.getcwd())

@@ -1,5 +1,6 @@
-"""Run functions in fresh processes that have imported the libraries and the user's modules, and
-done nothing else.
+"""Run functions in fresh processes whose imports are done.
+
+They have imported the libraries and the user's modules, and done nothing else.
 
 They are forked from a warm process. This takes milliseconds, while a new interpreter needs seconds
 for its imports.
@@ -214,8 +215,10 @@ class FreshProcesses:
                 raise
 
     def _begun(self, supervisor: SupervisorClient, start: Start, payload: bytes, timeout: float | None) -> Task:
-        """Let a supervisor start a process, and register the task, so that an interruption
-        before the wait ends it."""
+        """Let a supervisor start a process, and register the task.
+
+        An interruption before the wait then ends it.
+        """
         with deferred():
             files = _Files(payload)
             supervisor.begin(self._job(start, timeout), files.fds)
@@ -275,8 +278,7 @@ class FreshProcesses:
             self._server.stop()
 
     def _ready(self, start: Start, payload: bytes) -> SupervisorClient:
-        """Return a supervisor that has imported all modules of this process that the function
-        may need."""
+        """Return a supervisor with all modules of this process that the function may need."""
         modules = self._modules
         if modules.look():
             self._server.preload(modules.libraries)

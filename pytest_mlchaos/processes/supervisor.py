@@ -49,8 +49,10 @@ FDS_PER_PROCESS = 5
 These are files, not pipes, so the process never waits for a reader.
 """
 EXIT_GRACE_SECONDS = 0.5
-"""The time limit for processes that end by themselves after the main one, such as a resource
-tracker or a pool's workers."""
+"""The time limit for processes that end by themselves after the main one.
+
+Examples are a resource tracker and a pool's workers.
+"""
 STACK_IDLE_SECONDS = 0.03
 """The time without new output after which a stack dump counts as complete."""
 

@@ -1,2 +1,1 @@
-"""Supervised runs, ``mlchaos.run``: restart a subject when a fault ends it, and compare it with
-its golden run."""
+"""Supervised runs, ``mlchaos.run``: restarts, and a comparison with the golden run."""

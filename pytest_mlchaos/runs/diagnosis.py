@@ -1,5 +1,4 @@
-"""Explain why a resumed run diverged: find its first difference from the golden run, and the
-likely cause."""
+"""Explain why a resumed run diverged: its first difference, and the likely cause."""
 
 from __future__ import annotations
 
@@ -126,8 +125,10 @@ def _given(step: StepRecord) -> tuple[bytes, ...]:
 
 
 def matching(golden: Trace, resumed: Trace) -> int:
-    """Return the number of last steps that equal those of the golden run, except for unused
-    generators."""
+    """Return the number of last steps that equal those of the golden run.
+
+    Generators that the golden run does not use are not compared.
+    """
     at, count = align(golden, resumed), 0
     if at is None or at + len(resumed.steps) > len(golden.steps):
         return 0
@@ -204,11 +205,15 @@ class _Generators:
     lost: list[str]
     """The resumed run started with a different state."""
     drawn: list[str]
-    """It started with the same state, but has drawn different numbers since, as a consequence of
-    something else."""
+    """It started with the same state, and has drawn different numbers since.
+
+    This is a consequence of something else.
+    """
     since: int
-    """The first resumed step at which one of the lost generators differs, or one of the others
-    if none is lost."""
+    """The first resumed step at which a lost generator differs.
+
+    If none is lost, it is the first at which any differs.
+    """
 
 
 def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generators:
@@ -219,8 +224,10 @@ def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generat
 
 
 def _is_restored(golden: Trace, resumed: Trace, at: int, name: str) -> bool:
-    """Return True if the generator had the golden run's state when it was loaded, or at the
-    first step."""
+    """Return True if the generator's state was restored.
+
+    It was the golden run's when it was loaded, or at the first step.
+    """
     first = resumed.steps[0].digests.get(name)
     if first is not None and first == golden.steps[at].digests.get(name):
         return True
@@ -244,8 +251,9 @@ _DRAWN = (
 
 
 def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
-    """Find a lost generator in runs without steps: one that the golden run uses, and whose state
-    differs at the end.
+    """Find a lost generator in runs without steps.
+
+    The golden run uses it, and its state differs at the end.
 
     A generator that was set to a state from the golden run was restored. Its different state at the
     end is a consequence.
@@ -307,8 +315,7 @@ def _rng_detail(rngs: Sequence[str]) -> str:
 
 
 def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence:
-    """Describe different data: the same in a different order, or with different random numbers
-    in them."""
+    """Describe different data: in a different order, or with different random numbers."""
     place = at + offset
     step, expected = resumed.steps[offset], golden.steps[place]
     if words := _lost_gradients(step.data, expected.data):
@@ -353,8 +360,10 @@ def _lost_gradients(given: Sequence[bytes], expected: Sequence[bytes]) -> str:
 
 
 def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
-    """Return the golden step with the same data: the first of the epoch, if that is one of them,
-    or the nearest."""
+    """Return the golden step with the same data.
+
+    It is the first of the epoch, if that is one of them, or the nearest.
+    """
     mine = step.data or step.batches
     found = [number for number, other in enumerate(golden.steps) if (other.data or other.batches) == mine] if mine else []
     epoch = _epoch(golden, place)

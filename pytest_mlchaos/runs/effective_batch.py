@@ -16,8 +16,7 @@ SHORT_GRADIENT_SHARE = 1e-3
 
 
 def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, gradients: bool) -> str | None:
-    """Describe the first step with a different effective batch than in the golden run, or return
-    None.
+    """Describe the first step with a different effective batch, or return None.
 
     The first attempt is compared with the golden run's start, and the last with its end. Attempts
     in between are not judged.
@@ -44,8 +43,10 @@ def first_other_batch(attempts: Sequence[Steps], golden: Steps, *, rtol: float, 
 
 
 def _place_steps(attempts: Sequence[Steps], total: int) -> Iterator[tuple[int, int, Steps]]:
-    """Yield the attempts with a known position: their number, their first golden step, and their
-    steps."""
+    """Yield the attempts with a known position.
+
+    Each has its number, its first golden step, and its steps.
+    """
     if len(attempts) > 1:
         yield 0, 0, attempts[0]
         yield len(attempts) - 1, total - len(attempts[-1]), attempts[-1]

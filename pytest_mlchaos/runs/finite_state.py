@@ -10,8 +10,9 @@ SHOWN_TENSORS = 5
 
 
 def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple[str, str], int]) -> str | None:
-    """Name the parameters, buffers and optimizer states with more such values than in the golden
-    run, or return None.
+    """Name the tensors with more values that are not finite, or return None.
+
+    They are parameters, buffers and optimizer states, compared with the golden run.
 
     Both arguments hold the number of values, by the class of a model or optimizer and the name in
     it. A mask of ``-inf`` is in both.

@@ -1,5 +1,7 @@
-"""Detect when a program reads, sets or seeds a global random number generator, as it does for
-checkpoints."""
+"""Detect when a program reads, sets or seeds a global random number generator.
+
+Checkpoints do so.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,7 @@ __all__ = ["watch_generators"]
 
 
 def watch_generators(patches: Patches, on_read: Callable[[str], object], on_set: Callable[[str], object]) -> None:
-    """Call ``on_read(name)`` before each function that reads a generator's state, and
-    ``on_set(name)`` after each that sets it.
+    """Call ``on_read(name)`` before each read of a state, and ``on_set(name)`` after each change.
 
     The generators are those of ``random``, NumPy and torch. Calls of a generator object's own
     methods are not detected.

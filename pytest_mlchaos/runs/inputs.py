@@ -20,8 +20,10 @@ __all__ = ["FRAMEWORK", "Inputs", "deep_copy", "is_filled"]
 
 
 FRAMEWORK = ("_pytest", "pytest", "pytest_mlchaos")
-"""Packages whose objects (``request``, the fixture ``mlchaos``) are not part of a subject, and
-refer to the whole session."""
+"""Packages whose objects are not part of a subject, and refer to the whole session.
+
+Examples are ``request`` and the fixture ``mlchaos``.
+"""
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 
@@ -84,8 +86,10 @@ def _copy_locks() -> Iterator[None]:
 
 @uninterruptible
 def _finalizers_unheard() -> Iterator[None]:
-    """Ignore errors of ``__del__`` in objects that were copied only in part, whose attributes
-    may be missing."""
+    """Ignore errors of ``__del__`` in objects that were copied only in part.
+
+    Their attributes may be missing.
+    """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -135,8 +139,10 @@ def _container(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
 
 
 def _function(function: types.FunctionType, memo: dict[int, Any], failures: list[str]) -> types.FunctionType:
-    """Return a function with copies of the objects that it holds, or the function itself if it
-    holds none."""
+    """Return a function with copies of the objects that it holds.
+
+    Return the function itself if it holds none.
+    """
     if not (function.__closure__ or function.__defaults__ or function.__kwdefaults__):
         return function
     cells = tuple(memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ())

@@ -1,5 +1,7 @@
-"""Restore the global containers of user modules for a golden run, which must not find the
-changes of a trial."""
+"""Restore the global containers of user modules for a golden run.
+
+It must not find the changes of a trial.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ _CONTAINERS = frozenset((*_MAPPINGS, list, set, collections.deque))
 
 
 class GlobalContainers:
-    """The contents of the plain containers (dicts, lists, sets, deques) in the globals of user
-    modules, also of nested ones.
+    """The contents of the plain containers in the globals of user modules.
+
+    These are dicts, lists, sets and deques, also nested ones.
 
     Contents are restored in place, so that a container stays the same object under all its names.
     The objects in a container are not copied. Changes inside an instance, a class or a closure
@@ -46,8 +49,10 @@ class GlobalContainers:
                     _fill(container, content)
 
     def changed(self) -> list[str]:
-        """Return the global names (``module.name``) of containers whose contents, or nested
-        contents, have changed."""
+        """Return the global names (``module.name``) of containers whose contents have changed.
+
+        Nested contents count too.
+        """
         others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
         return (
             [name for name, held in _global_containers() if others & {id(container) for container in _reachable([held])}] if others else []
@@ -65,8 +70,10 @@ class GlobalContainers:
 
     @contextlib.contextmanager
     def following_imports(self) -> Iterator[None]:
-        """Count changes by imports inside as part of the initial contents, because an import
-        runs only once per process."""
+        """Count changes by imports inside as part of the initial contents.
+
+        An import runs only once per process.
+        """
         before: dict[int, tuple[Any, list[Any]]] = {}
 
         def begin() -> None:
@@ -155,8 +162,7 @@ def _items(content: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _with_changes(container: Any, start: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
-    """Return the initial contents of a container, with the changes between ``before`` and
-    ``after``."""
+    """Return a container's initial contents, with the changes from ``before`` to ``after``."""
     if isinstance(container, dict):
         found, old, new = dict(_items(start)), dict(_items(before)), dict(_items(after))
         for key in old.keys() - new.keys():
@@ -182,8 +188,10 @@ def _global_containers() -> Iterator[tuple[str, Any]]:
 
 
 def _of_other_modules() -> set[int]:
-    """Return the containers that user modules can name but do not own: those of other modules
-    (``sys.path``), and module namespaces."""
+    """Return the containers that user modules can name but do not own.
+
+    They are those of other modules (``sys.path``), and module namespaces.
+    """
     users = {id(module) for module in user_modules()}
     found = {id(sys.modules)}
     for module in sys.modules.copy().values():
@@ -195,8 +203,10 @@ def _of_other_modules() -> set[int]:
 
 
 def _reachable(roots: Iterable[Any]) -> list[Any]:
-    """Return containers and those inside them, each once, without following the namespaces of
-    modules."""
+    """Return containers and those inside them, each once.
+
+    The namespaces of modules are not followed.
+    """
     seen = {id(vars(module)) for module in sys.modules.copy().values() if issubclass(type(module), types.ModuleType)}
     seen.add(id(sys.modules))
     found, to_see = [], list(roots)

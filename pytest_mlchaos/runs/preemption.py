@@ -28,8 +28,7 @@ Files = dict[str, tuple[int, int, int]]
 
 
 class Notice:
-    """One SIGTERM (or a different ``signal``) with its grace period, up to the end of the
-    process."""
+    """One SIGTERM (or a different ``signal``) with its grace, up to the process's end."""
 
     def __init__(self, controller: Controller, where: str, grace: float, roots: Iterable[Path], signal: str) -> None:
         self.where = where
@@ -149,8 +148,7 @@ def raise_signal(controller: Controller, signum: int, site: str) -> None:
 
 
 def _files(roots: Iterable[Path]) -> Files:
-    """Return the size, modification time and inode of each file in the directories, by its
-    relative name."""
+    """Return the size, modification time and inode of each file, by its relative name."""
     found: Files = {}
     for root in roots:
         for folder, folders, names in os.walk(root):
@@ -164,8 +162,7 @@ def _files(roots: Iterable[Path]) -> Files:
 
 
 def _open_for_writing(roots: Iterable[Path]) -> Iterator[str]:
-    """Yield the files in the directories that this process has open for writing (Linux, none on
-    other systems)."""
+    """Yield the files that this process has open for writing (Linux, none on other systems)."""
     with contextlib.suppress(OSError):
         for number in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -179,8 +176,10 @@ def _open_for_writing(roots: Iterable[Path]) -> Iterator[str]:
 
 
 def _is_for_now(name: str, files: Any) -> bool:
-    """Return True if a file's name looks temporary: marked as such, or the name of a different
-    file with a suffix."""
+    """Return True if a file's name looks temporary.
+
+    It is marked as such, or is the name of a different file with a suffix.
+    """
     folder, _, last = name.rpartition("/")
     words = last.lower().replace("-", ".").replace("_", ".").strip("~").split(".")
     if any(word in _MARKS for word in words) or last.endswith("~"):

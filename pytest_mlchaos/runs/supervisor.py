@@ -98,8 +98,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[Callable[[], Any]]:
-        """Give the subject with its initial arguments, directories and process state, without
-        faults."""
+        """Give the subject with its initial arguments, directories and process state."""
         subject = self._inputs.again()
 
         def golden() -> Any:
@@ -117,8 +116,10 @@ class Supervisor:
         return self._controller.count("train.step", succeeded=True)
 
     def _restarted(self, attempt: int) -> Callable[[], Any]:
-        """Start a new process: memory is fresh, the disk is as the crash left it, and random
-        numbers differ."""
+        """Start a new process.
+
+        Memory is fresh, the disk is as the crash left it, and random numbers differ.
+        """
         self._controller.restart()
         with self._controller.without_faults():
             self._disk.thaw()
@@ -133,8 +134,10 @@ class Supervisor:
     def _attempt(
         self, subject: Callable[[], Any], before: list[Attempt], gradients: list[Sequence[Gradients]]
     ) -> tuple[Any, Any, str | None]:
-        """Return (value, (trained parameters, values that are not finite), None), or the reason
-        why the process ended."""
+        """Return the results of one attempt, or the reason why the process ended.
+
+        The results are (value, (trained parameters, values that are not finite), None).
+        """
         controller = self._controller
         with self._watch() as trained, contextlib.ExitStack() as ending:
             ending.callback(lambda: gradients.append(gradients_of(trained)))
@@ -172,8 +175,7 @@ class Supervisor:
 
 
 def check_subject(subject: Any, caller: str) -> None:
-    """Raise ``BadArgument`` for a subject that cannot be called, or would only return a
-    coroutine."""
+    """Raise ``BadArgument`` for a subject that is not a plain callable."""
     if not callable(subject) or inspect.iscoroutinefunction(subject):
         what = "a coroutine function. Run it with asyncio.run" if callable(subject) else f"{type(subject).__name__}"
         raise BadArgument(f"{caller}: subject must be a plain callable, got {what}")

@@ -1,5 +1,4 @@
-"""Record the gradients of optimizer steps in supervised runs, to compare them with those of the
-golden run."""
+"""Record the gradients of optimizer steps, to compare them with the golden run's."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ from ..sites.torch_train import Trained, trained_parameters
 __all__ = ["watch_training"]
 
 MAX_STEPS = 100_000
-"""The maximum number of steps whose gradients are recorded, at some bytes per parameter and
-step."""
+"""The maximum number of recorded steps. A step takes some bytes per parameter."""
 MAX_NORM_ELEMENTS = 8192
 """The number of first elements of a gradient whose norm represents the whole."""
 
@@ -162,8 +160,7 @@ def _leading(values: Any) -> int:
 
 
 def _norms(optimizer: Any) -> Any:
-    """Return the norms of an optimizer's gradients, or None if there are none or they have no
-    norm."""
+    """Return the norms of an optimizer's gradients, or None if they have none."""
     grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
     if not grads:
         return None

@@ -1,5 +1,4 @@
-"""Trace a training run on torch, step by step, as digests of the state before each step and of
-its data.
+"""Trace a training run on torch, as digests of the state and the data of each step.
 
 The traces of a resumed run and of the golden run are compared. Tracing makes no visits, and no
 fault strikes.
@@ -86,8 +85,7 @@ class _Tracer:
         self._unused: list[Any] = []
 
     def install(self, patches: Patches) -> None:
-        """Watch torch's optimizers, models and loaders, and other objects with a state, after
-        the import of torch."""
+        """Watch torch's optimizers, models and loaders, and other objects with a state."""
         import torch
         from torch.optim import lr_scheduler
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -164,8 +162,7 @@ class _Tracer:
         return found
 
     def _copied_models(self) -> list[weakref.ref[Any]]:
-        """Return the copies of the trained model that are not trained themselves, mostly moving
-        averages."""
+        """Return copies of the trained model that are not trained, mostly moving averages."""
         count, found = self._averages
         if count != len(self._copies):
             models = [alive for model in self._models.values() if (alive := model()) is not None]
@@ -274,8 +271,10 @@ class _Tracer:
         self.trace.passes += 1
 
     def _watch_backward(self, torch: Any, patches: Patches) -> None:
-        """Count each backward pass as a step until an optimizer of torch steps, for frameworks
-        with their own optimizers."""
+        """Count each backward pass as a step until an optimizer of torch steps.
+
+        Some frameworks have their own optimizers.
+        """
         original = torch.autograd._engine_run_backward
         task = torch._C._current_graph_task_id
 
@@ -322,8 +321,10 @@ def _call_with(patches: Patches, cls: type, name: str, action: Callable[[Any], o
 
 
 def _parameters_of(one: Any) -> Iterator[list[Any]]:
-    """Yield the parameters of an optimizer, or of one for this model: all of them, or those that
-    are not frozen."""
+    """Yield the parameters of an optimizer, or of one for this model.
+
+    For a model, these are all of them, then those that are not frozen.
+    """
     if hasattr(one, "param_groups"):
         yield [p for group in one.param_groups for p in group["params"]]
     else:
@@ -354,8 +355,10 @@ def _hyperparameters(group: Any) -> list[Any]:
 
 
 def _number(value: Any) -> Any:
-    """Return a number as a float, so that its type after a round trip through a file does not
-    matter."""
+    """Return a number as a float.
+
+    Its type may change in a round trip through a file.
+    """
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
@@ -369,8 +372,10 @@ def _plain(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(roots: Any) -> list[Any]:
-    """Return the tensors in which a backward pass accumulates gradients, in the order in which
-    they are found."""
+    """Return the tensors in which a backward pass accumulates gradients.
+
+    They are in the order in which they are found.
+    """
     roots = roots if isinstance(roots, (tuple, list)) else (roots,)
     pending: list[Any] = [root.grad_fn for root in roots if getattr(root, "grad_fn", None) is not None]
     seen: set[Any] = set()

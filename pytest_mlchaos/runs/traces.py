@@ -1,5 +1,4 @@
-"""Define the trace of a training run, as digests by step, and the first difference between two
-traces."""
+"""Define the trace of a training run, and the first difference between two traces."""
 
 from __future__ import annotations
 
@@ -56,18 +55,21 @@ class Trace:
     random: Mapping[str, tuple[bytes, bytes]] = dataclasses.field(default_factory=dict)
     """The global random number generators at the run's start and at its end."""
     idle: frozenset[str] = frozenset()
-    """The generators that nothing uses between steps, except loaders without workers, which draw
-    a seed and do not use it."""
+    """The generators that nothing uses between steps.
+
+    Loaders without workers do not count: they draw a seed and do not use it.
+    """
     stopped: bool = False
     """True if the run was stopped at its horizon."""
     marks: set[GeneratorMark] = dataclasses.field(default_factory=set)
     """The states of generators that the subject read or set."""
     restored: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    """By generator, the last state that was set before the first step, unless the subject only
-    restored it."""
+    """By generator, the last state that was set before the first step.
+
+    A state that the subject only restored is left out.
+    """
     held: frozenset[bytes] = frozenset()
-    """For a run without steps, digests of the parameters that it loaded, or made an optimizer
-    for."""
+    """For a run without steps, digests of the parameters that were loaded or in an optimizer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

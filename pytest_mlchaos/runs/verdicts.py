@@ -56,14 +56,15 @@ class Run(Result):
 
     @property
     def steps(self) -> int:
-        """Return the optimizer steps of all attempts together, including those that were taken
-        again."""
+        """Return the optimizer steps of all attempts, with those that were taken again."""
         return sum(attempt.steps for attempt in self.attempts)
 
     @functools.cached_property
     def golden(self) -> Run:
-        """Return the golden run: the same subject without faults, from the same start, in its own
-        copy of the directories."""
+        """Return the golden run: the same subject and start, without faults.
+
+        It has its own copy of the directories.
+        """
         return self if self._golden is None else self._golden()
 
     @property

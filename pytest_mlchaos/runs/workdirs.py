@@ -1,5 +1,4 @@
-"""Copy the directories that a subject works in: their state at the start and at a crash, and a
-swap for a golden run."""
+"""Copy the directories that a subject works in, and restore or swap them."""
 
 from __future__ import annotations
 
@@ -79,8 +78,10 @@ class WorkDirs:
 
     @within(INTERNAL_OPERATION)
     def freeze(self) -> None:
-        """Save the disk at the moment of a crash for the restart, before the unwinding code can
-        change it."""
+        """Save the disk at the moment of a crash, for the restart.
+
+        The code that unwinds may change it afterwards.
+        """
         self._frozen = self._copied("crash")
         self._prints = [_fingerprint(root) for root in self._roots]
 
@@ -99,8 +100,10 @@ class WorkDirs:
 
     @uninterruptible
     def as_at_the_start(self) -> Iterator[None]:
-        """Restore each directory's initial content inside this context, and the trial's content
-        at its end."""
+        """Restore the initial content of each directory inside this context.
+
+        At its end, the trial's content comes back.
+        """
         aside = self._home / "aside"
         swapped: list[tuple[int, Path]] = []
         try:
@@ -135,8 +138,10 @@ class WorkDirs:
         return found
 
     def named(self, paths: Iterable[str]) -> frozenset[str]:
-        """Return the names, as in ``contents``, of those of these absolute paths that are in the
-        directories, with the files below them."""
+        """Return the names of these absolute paths and the files below them, as in ``contents``.
+
+        Paths outside the directories are left out.
+        """
         given = {Path(path) for path in paths}
         return frozenset(
             path.relative_to(self._base(root)).as_posix()

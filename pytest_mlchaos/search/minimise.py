@@ -1,5 +1,4 @@
-"""Shrink the visits of a failing schedule: fewer strikes, each at the earliest visit that still
-fails."""
+"""Shrink a failing schedule: fewer strikes, each at the earliest visit that still fails."""
 
 from __future__ import annotations
 
@@ -18,8 +17,9 @@ Move = Callable[[Schedule], Iterator[Schedule]]
 
 
 def minimise(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    """Return the smallest schedule that still fails: no strike can be left out, or moved to an
-    earlier visit.
+    """Return the smallest schedule that still fails.
+
+    No strike can be left out, or moved to an earlier visit.
 
     Hypothesis shrinks numbers one by one. Here, strikes also move together, and each visit is found
     by binary search.

@@ -23,13 +23,16 @@ MAX_PARAMETER_VALUES = 24
 PRIMES = (2, 3, 5, 7)
 GOLDEN_RATIO = 0.6180339887498949
 NEAR = (None, None, None, None, None, None, 0, 0, 1, 2, 3)
-"""The position of a strike: anywhere (None), or this many visits after the strike before it, to
-find faults that meet."""
+"""The position of a strike: anywhere (None), or this many visits after the last one.
+
+The second kind finds faults that meet.
+"""
 
 
 def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
-    """Return a fault for each combination of its ``chaos.one_of`` parameters and of the
-    positions that were not ``given``.
+    """Return a fault for each combination of its alternatives and positions.
+
+    Alternatives are ``chaos.one_of`` parameters, and positions those that were not ``given``.
 
     These parameters may also select the site. The likeliest combinations come first.
     """
@@ -75,8 +78,10 @@ def _check_site(fault: Fault) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """The results of the trial without faults for one variant: its possible visits, and the
-    ranges of its parameters."""
+    """The results of the trial without faults for one variant.
+
+    They are its possible visits, and the ranges of its parameters.
+    """
 
     fault: Fault
     given: frozenset[str]
@@ -99,8 +104,7 @@ class Probe:
         return tuple(name for name in self.fault.searchable if name not in self.given)
 
     def at_turn(self, turn: int) -> dict[str, Any]:
-        """Return the values of the searched parameters for one step of a sweep, far from those
-        of earlier steps."""
+        """Return the searched parameters for one step of a sweep, far from earlier ones."""
         reaches = {name: self.measures.get(name, 0) for name in self.searched}
         return {name: int(turn * GOLDEN_RATIO % 1 * reach) for name, reach in reaches.items() if reach > 1}
 
@@ -128,16 +132,18 @@ class Probe:
 
 
 RawStrike = tuple[int, dict[str, Any], int, int | None]
-"""The index of the probe, the drawn parameters, the index of the visit, and the distance to the
-strike before (``NEAR``)."""
+"""A strike as it is drawn.
+
+It has the index of the probe, the parameters, the index of the visit, and the distance to the
+strike before (``NEAR``).
+"""
 Strike = tuple[int, Fault, int]
 """The index of the probe, the fault with its parameters, and the index of the visit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """All schedules of up to ``max_faults`` chosen strikes, together with the faults that always
-    strike."""
+    """All schedules of up to ``max_faults`` chosen strikes, and the faults that always strike."""
 
     probes: Sequence[Probe]
     max_faults: int
@@ -182,8 +188,7 @@ class Space:
             yield from self._sweep_together(declared, limit)
 
     def _by_declaration(self, kinds: Iterable[int]) -> list[list[int]]:
-        """Return the indices of the probes, grouped by the declaration that they are variants
-        of."""
+        """Return the indices of the probes, grouped by their declaration."""
         declared: dict[object, list[int]] = {}
         for which in kinds:
             origin = self.probes[which].fault._origin
@@ -339,8 +344,7 @@ class Space:
                         yield dataclasses.replace(fault, **keywords)
 
     def simpler_variants(self, fault: Fault) -> Iterator[Fault]:
-        """Yield the fault with the parameters of earlier alternatives, at the same visits of the
-        same site."""
+        """Yield the fault with the parameters of earlier alternatives, at the same visits."""
         for probe in self.probes:
             if probe.fault._origin == fault._origin and probe.fault.key == fault.key:
                 other = dataclasses.replace(probe.fault, at=fault.at, p=fault.p, where=fault.where)
@@ -384,8 +388,10 @@ def _without_explored(fault: Fault) -> Fault:
 
 
 def _spread(count: int) -> Iterator[int]:
-    """Yield the numbers below ``count``, each far from the earlier ones: at 0, 1/2, 1/4, 3/4,
-    1/8, … (van der Corput)."""
+    """Yield the numbers below ``count``, each far from the earlier ones.
+
+    They are at 0, 1/2, 1/4, 3/4, 1/8, … of the way (van der Corput).
+    """
     size = 1 << max(1, (count - 1).bit_length())
     places = (int(_radical_inverse(number, 2) * size) for number in range(size))
     return (place for place in places if place < count)

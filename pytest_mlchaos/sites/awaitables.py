@@ -1,5 +1,4 @@
-"""Delay functions that are not coroutine functions but return something to await, or to enter
-with ``async with``."""
+"""Delay plain functions that return something to await, or to enter with ``async with``."""
 
 from __future__ import annotations
 

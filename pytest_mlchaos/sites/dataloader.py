@@ -1,5 +1,7 @@
-"""Define ``data.batch``: each batch that a DataLoader (with its workers) or a wrapped iterable
-gives to the loop."""
+"""Define ``data.batch``: each batch that a DataLoader or a wrapped iterable gives.
+
+The batches of its workers count too.
+"""
 
 from __future__ import annotations
 
@@ -94,8 +96,7 @@ def watch_batches(
     on_epoch: Callable[[], object] = lambda: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
-    """Call ``on_batch`` with each batch of a DataLoader's iterators, and return its result
-    instead.
+    """Call ``on_batch`` with each batch of a DataLoader, and return its result instead.
 
     Args:
         patches: The patches of the trial or run.
@@ -113,8 +114,7 @@ def _wrap_iterators(
     on_epoch: Callable[[], object] = lambda: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
-    """Call ``on_next(iterator, its own __next__)`` for each batch that is requested, and return
-    its result.
+    """Call ``on_next(iterator, its own __next__)`` for each batch, and return its result.
 
     This patches ``__next__`` of all classes of DataLoader iterators, also of those that are defined
     later.

@@ -1,5 +1,7 @@
-"""Define ``data.table``: each table that pandas, pyarrow, polars or NumPy has read, or that is
-an argument of a pipeline."""
+"""Define ``data.table``: each table that a library has read, or a pipeline receives.
+
+The libraries are pandas, pyarrow, polars and NumPy.
+"""
 
 from __future__ import annotations
 
@@ -110,8 +112,10 @@ class _Passing:
         return read
 
     def scan(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
-        """Return a lazy reader with a visit of its whole table, because polars plans a query
-        from the columns that exist."""
+        """Return a lazy reader with a visit of its whole table.
+
+        polars plans a query from the columns that exist.
+        """
 
         @functools.wraps(original)
         def scan(*args: Any, **kwargs: Any) -> Any:

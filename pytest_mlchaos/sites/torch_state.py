@@ -1,5 +1,4 @@
-"""Count values that are not finite in the models of a run (parameters and buffers) and in the
-state of its optimizers."""
+"""Count values that are not finite in the models and the optimizers of a run."""
 
 from __future__ import annotations
 
@@ -71,8 +70,10 @@ def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[s
 
 @contextlib.contextmanager
 def _outside_autograd() -> Iterator[None]:
-    """Switch off gradients and the user's dispatch modes, because these operations are not part
-    of the program."""
+    """Switch off gradients and the user's dispatch modes.
+
+    The operations inside are not part of the program.
+    """
     import torch
     from torch.utils._python_dispatch import _disable_current_modes
 

@@ -1,5 +1,4 @@
-"""Define the sites of torch training loops: ``train.forward``, ``train.backward`` and
-``train.step``.
+"""Define the sites of torch training loops: forward and backward passes, and steps.
 
 User code does not change.
 """
@@ -160,8 +159,10 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("train.forward", "A forward pass of a model in training. Payload: the model.", needs="torch")
 def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
-    """Make a visit of each outermost call of a module in training mode with parameters, while
-    gradients are recorded."""
+    """Make a visit of each outermost call of a module in training.
+
+    The module has parameters, and gradients are recorded.
+    """
     import torch
 
     recording = torch.is_grad_enabled
@@ -170,8 +171,10 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
 
 @site("model.forward", "A call of a model, in training or not. Payload: the model.", needs="torch")
 def arm_any_forward(controller: Controller, patches: Patches, key: Key) -> None:
-    """Make a visit of each outermost call of a module with parameters: in training, evaluation
-    or serving."""
+    """Make a visit of each outermost call of a module with parameters.
+
+    It may be in training, evaluation or serving.
+    """
     wrap_forward(patches, lambda module: True, lambda module: controller.begin("model.forward", module))
 
 

@@ -1,5 +1,4 @@
-"""Define ``storage`` and ``storage.open/read/write/rename/remove``, with the common parts of all
-ways to reach a file.
+"""Define ``storage`` and ``storage.*``, with the common parts of all ways to reach a file.
 
 Each mechanism (local files, tensors, fsspec) has its own module. It turns an operation into a
 ``WatchedFile`` and a name, and asks the trial's ``Storage`` to begin it. Operations inside an
@@ -42,8 +41,7 @@ _FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|p
 
 
 def mechanism(install: Mechanism) -> Mechanism:
-    """Register ``install(storage, patches)``, which is called once in each trial that watches
-    storage."""
+    """Register ``install(storage, patches)``, to be called in each trial with storage sites."""
     MECHANISMS.append(install)
     return install
 
@@ -72,8 +70,9 @@ def active() -> Storage | None:
 
 
 class WatchedFile:
-    """A file, or the two files of a rename, with the names that patterns match and the keys of
-    its operations.
+    """A file, or the two files of a rename.
+
+    It has the names that patterns match, and the keys of its operations.
 
     An absolute pattern also matches the names in ``absolute``.
     """
@@ -99,8 +98,7 @@ class WatchedFile:
         self._keys: dict[str, tuple[tuple[Key, ...], Operation, Mapping[str, Any]]] = {}
 
     def visits_of(self, op: str) -> tuple[tuple[Key, ...], Operation, Mapping[str, Any]]:
-        """Return the keys that an operation passes, with the payload and the attributes of its
-        visits."""
+        """Return the keys that an operation passes, with the payload and the attributes."""
         found = self._keys.get(op)
         if found is None:
             keys = tuple(key for key, matches in self._storage.keys[op] if self._is_meant(key, matches))
@@ -142,8 +140,10 @@ class WatchedFile:
 
 
 class Passage:
-    """The gates of one operation: ``with passage: passage.wait(); operation()``, then
-    ``transferred``."""
+    """The gates of one operation.
+
+    Use ``with passage: passage.wait(); operation()``, then ``transferred``.
+    """
 
     __slots__ = ("_clock", "_gates", "_stack", "operation")
 
@@ -228,8 +228,10 @@ class Storage:
         patches.on_undo(crashes.close)
 
     def _die(self) -> None:
-        """Lose the buffers of a dead process: files that were opened before this moment write
-        nothing any more."""
+        """Lose the buffers of a dead process.
+
+        Files that were opened before this moment write nothing any more.
+        """
         self.life += 1
 
     def begin(self, op: str, watched_file: WatchedFile) -> Passage | None:
@@ -338,8 +340,10 @@ def _is_absolute(pattern: str) -> bool:
 
 
 def _relative(path: str, own: str | None) -> str:
-    """Return a path as reports show it: relative to the test's own directory, or to the working
-    directory, or its last part."""
+    """Return a path as reports show it.
+
+    It is relative to the test's own directory, or to the working directory, or it is the last part.
+    """
     if own is not None:
         below = path[len(own) :]
         return below.partition("/")[2] or below  # the first part is the directory that pytest numbers
@@ -349,7 +353,9 @@ def _relative(path: str, own: str | None) -> str:
 
 @functools.cache
 def _interpreter() -> tuple[str, ...]:
-    """Return the folders of the interpreter, of installed packages and of this package, which no
-    fault touches."""
+    """Return the folders of the interpreter, of installed packages and of this package.
+
+    No fault touches them.
+    """
     roots = {*INTERPRETER, sys.prefix, sys.base_prefix, PACKAGE}
     return tuple(f"{Path(root).as_posix()}/" for root in roots if root != "/")

@@ -1,5 +1,7 @@
-"""Watch clients that look like a filesystem but are not fsspec's, for
-``mlchaos.filesystem(fs)``."""
+"""Watch clients that look like a filesystem but are not fsspec's.
+
+They are passed to ``mlchaos.filesystem(fs)``.
+"""
 
 from __future__ import annotations
 

@@ -51,8 +51,7 @@ REQUESTS = {"_fetch_range": "read", "_upload_chunk": "write", "commit": "write",
 TWO_PATHS = {"cp_file", "mv", "mv_file"}
 COPIES = {"get_file", "put_file"}
 WRAPPER = "_mlchaos_wrapper"
-"""The attribute in which a function keeps its wrapper, so that the wrapper lives as long as the
-class."""
+"""The attribute in which a function keeps its wrapper, as long as the class lives."""
 _transparent: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
 
@@ -100,8 +99,7 @@ def _asynchronous(patches: Patches) -> None:
 
 
 def _is_transparent(cls: type) -> bool:
-    """Return True if a filesystem passes everything to local files, or to a different
-    filesystem."""
+    """Return True if a filesystem passes everything to local files, or to a different one."""
     known = _transparent.get(cls)
     if known is None:
         names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}

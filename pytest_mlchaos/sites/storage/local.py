@@ -1,5 +1,4 @@
-"""Watch local files at Python's level: ``open``, under each name, and the reads and writes of
-its files."""
+"""Watch local files at Python's level: ``open``, and the reads and writes of its files."""
 
 from __future__ import annotations
 

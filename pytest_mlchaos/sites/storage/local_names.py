@@ -1,5 +1,7 @@
-"""Watch low-level opens, renames and removals of local files, under each name by which the
-functions were imported."""
+"""Watch low-level opens, renames and removals of local files.
+
+The functions are replaced under each name by which they were imported.
+"""
 
 from __future__ import annotations
 

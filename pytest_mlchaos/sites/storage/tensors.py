@@ -1,5 +1,7 @@
-"""Watch files that C++ and Rust read and write: ``torch.save``, ``torch.load``, and safetensors'
-``save_file`` and ``load_file``."""
+"""Watch files that C++ and Rust read and write, with torch and safetensors.
+
+The functions are ``torch.save``, ``torch.load``, and safetensors' ``save_file`` and ``load_file``.
+"""
 
 from __future__ import annotations
 
@@ -78,8 +80,10 @@ def _wrap(original: Callable[..., Any], op: str, position: int, keyword: str) ->
 
 
 def _finish_open(file: Any, op: str) -> None:
-    """Do what the open has done before anything after it can fail: a file to be written is
-    empty."""
+    """Open the file as the function does before anything can fail.
+
+    A file to be written is then empty.
+    """
     if not _is_object(file):
         open(file, "rb" if op == "read" else "wb").close()
 
@@ -89,8 +93,7 @@ def _is_object(file: Any) -> bool:
 
 
 def _watched_file(storage: Storage, file: Any) -> WatchedFile | None:
-    """Return the watched file of a path, or of a real file that was opened before storage was
-    watched.
+    """Return the watched file of a path, or of a real file that was opened earlier.
 
     Other file objects make their own visits.
     """
