@@ -1,4 +1,4 @@
-"""Pickles are compared by value: what a round trip shares anew is no difference, and what a run lost is one."""
+"""Pickles are compared by value: a round trip may change what they share, but a lost value is a difference."""
 
 import collections
 import io

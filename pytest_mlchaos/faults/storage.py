@@ -164,7 +164,7 @@ class FlakyStorage(Fault):
         """Check the parameters."""
         _check_path(self, self.path)
         if not is_drawn(self.error) and self.error not in ERRNOS:
-            known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or another of Python's errno module)"
+            known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or a different one of Python's errno module)"
             raise BadArgument(f"flaky_storage: error must be {known}, got {format_value(self.error)}{did_you_mean(self.error, ERRNOS)}")
 
     @property

@@ -19,7 +19,9 @@ MAX_EXACT_WAYS = 200_000
 DRAWN_WAYS = 100_000
 """The number of random ways that are tried if there are more. They are the same in each run."""
 POWER = 0.8
+"""The probability that the advised number of seeds gives a result, by convention."""
 MOST_SEEDS = 1_000
+"""The largest number of seeds that a message advises."""
 
 
 @check_arguments("assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG)

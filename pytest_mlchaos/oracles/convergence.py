@@ -60,7 +60,7 @@ def assert_converged(losses: Iterable[Any], *, below: float, by: int | None = No
             "" if lowest >= below else f", though it had been {_format_loss(lowest, below)} at step {means.index(lowest) + window - 1}"
         )
         how = _distance(means[-1], below)
-        raise NotConverged(f"{what} is {how} at the last step, {len(values) - 1}; expected below {below:g}{reached}")
+        raise NotConverged(f"{what} is {how} at the last step ({len(values) - 1}), expected below {below:g}{reached}")
 
 
 def _lowest(means: list[float], below: float, window: int) -> str:

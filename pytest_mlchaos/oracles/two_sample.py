@@ -23,7 +23,9 @@ More values would move an edge by a few thousandths of a bin.
 MIN_EXPECTED_COUNT = 5.0
 """The smallest expected count for which the chi-squared approximation is used (Cochran 1954)."""
 SHUFFLES = 9_999
+"""The number of random shuffles. With the data themselves, they make 10,000."""
 FEW = 1_000
+"""The largest number of values for which rare categories lead to a permutation test."""
 MOST_SHUFFLED = 200
 """The largest number of categories for a permutation test, which then takes 0.3 s."""
 

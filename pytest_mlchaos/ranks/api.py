@@ -1,11 +1,15 @@
-"""``mlchaos.world``: a subject in several ranks, which are real processes.
+"""Implement ``mlchaos.world``: run a subject in several ranks, which are real processes.
 
-1. ``world.py`` makes one attempt after the other, and the golden run when a judgement asks for it.
-2. ``attempt.py`` asks the fork server for an agent, listens to the ranks, and decides when to wait no longer.
-3. ``agent.py`` is that process: it forks the ranks, hosts their store, and leaves no process behind.
-4. ``rank.py`` runs the subject with a controller of its own; ``process_groups.py`` is what ``torch.distributed`` is told there.
-5. ``rank_view.py`` keeps what the runner knows of a rank; the controller takes it over in the order of the ranks.
-6. ``verdicts.py`` judges the record; ``world_diagnosis.py`` compares the traces of ranks that ended in other states.
+1. ``world.py`` runs one attempt after the other, and the golden run when an assertion needs it.
+2. ``attempt.py`` asks the fork server for an agent, reads the messages of the ranks, and decides
+   when to stop waiting.
+3. ``agent.py`` is that process. It forks the ranks, hosts their store, and ends all processes.
+4. ``rank.py`` runs the subject with a controller of its own. ``process_groups.py`` adapts
+   ``torch.distributed`` there.
+5. ``rank_view.py`` keeps what the parent knows about a rank. The controller takes this over in the
+   order of the ranks.
+6. ``verdicts.py`` judges the record. ``world_diagnosis.py`` compares the traces of ranks that ended
+   in different states.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import monotonic  # the real clock, whatever the test's own code is shown
+from time import monotonic  # imported by name, so that a virtual clock of the test's code does not reach it
 from typing import Any
 
 from ..core.faults import FAULTS
@@ -39,9 +43,15 @@ __all__ = ["World"]
 UNDISTURBED = ("mlchaos.explore_crashes",)
 """The methods whose subjects may run a world. No fault strikes in them, and no visits are counted."""
 _INVERSE_TRACE_SHARE = 4
-"""One traced run of a world may take this part of the trial's remaining time."""
+"""One traced run of a world may take a quarter of the trial's remaining time.
+
+A diagnosis may need two traced runs.
+"""
 MAX_RANKS = 60
-"""The largest number of ranks: more pipes cannot be sent to a different process at once."""
+"""The largest number of ranks.
+
+Linux sends at most 253 file descriptors in one message, and each rank needs ``PIPES_PER_RANK``.
+"""
 # DistributedDataParallel imports torch._dynamo when one is made, which takes a second.
 _LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo", "cloudpickle", "pytest", "hypothesis")
 

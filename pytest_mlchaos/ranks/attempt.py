@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from time import monotonic  # the real clock, whatever the test's own code is shown
+from time import monotonic  # imported by name, so that a virtual clock of the test's code does not reach it
 from types import TracebackType
 
 from ..core.interrupts import deferred, uninterruptible

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from time import monotonic  # the real clock, whatever the test's own code is shown
+from time import monotonic  # imported by name, so that a virtual clock of the test's code does not reach it
 from typing import Any
 
 from ..core.journal import Strike

@@ -1,9 +1,12 @@
-"""``mlchaos.serve``: an app under load.
+"""Implement ``mlchaos.serve``: run an app under load.
 
-1. ``app_runner.py`` starts the app (``asgi.py`` speaks the protocol), keeps the state at its start, and shuts it down.
-2. ``drive`` hands the requests (``requests.py``) to ``load_generators.py``: in the app's event loop, or in plain threads.
+1. ``app_runner.py`` starts the app (``asgi.py`` implements the protocol), saves the state at its
+   start, and shuts it down.
+2. ``drive`` passes the requests (``requests.py``) to ``load_generators.py``, which sends them in
+   the app's event loop or in plain threads.
 3. ``patience.py`` ends a load that can never be answered.
-4. ``user_state.py`` puts memory back, so that the golden load (``golden_load.py``) is one of a fresh app without faults.
+4. ``user_state.py`` restores memory, so that the golden load (``golden_load.py``) is that of a
+   fresh app without faults.
 5. ``verdicts.py`` judges the replies, with ``slo.py``.
 """
 

@@ -143,7 +143,7 @@ class AppRunner:
             if self._controller.crash is not None:
                 self._die()
             if isinstance(error, SimulatedCrash):
-                error.cure = CURE  # it may have come from another thread, by an interruption
+                error.cure = CURE  # it may come from a different thread, as an interruption
             raise
         self._plans.append(dataclasses.replace(plan, requests=given))
         return replies, len(self._plans) - 1

@@ -18,8 +18,9 @@ __all__ = ["Patience"]
 STUCK_SECONDS = 600.0
 """Virtual seconds without a finished request, a strike or a delay after which an app is stuck."""
 MIN_POLLING_WAITS = 10_000
-"""The number of waits in that time for a poll. A few long waits are not one."""
+"""The number of waits in that time that make a polling loop. A few long waits do not."""
 STUCK_LOOKS = 5
+"""The number of checks before an app counts as stuck. A thread may be about to wake it."""
 LOOK_INTERVAL_SECONDS = 0.002
 """Real seconds between two checks whether anything can wake the app."""
 

@@ -1,4 +1,4 @@
-"""The promises that every fault keeps, and a suite that checks them: for the faults here, and for yours.
+"""Define the promises that every fault keeps, and a suite that checks them, also for your faults.
 
 from pytest_mlchaos.testing import Case, conformance
 
@@ -31,7 +31,7 @@ VISITS = 8
 UNREACHED_VISIT = 10**6
 SEED = 1
 MIN_DELAY_SECONDS = 1e-4
-"""Seconds: more than it takes to look at the clock."""
+"""The smallest delay that counts as an effect, in seconds. It is longer than reading the clock takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def same_seed(case: Case) -> None:
 def same_elsewhere(case: Case) -> None:
     """The same seed gives the same result in a different process, too."""
     if importlib.util.find_spec("cloudpickle") is None:
-        pytest.skip("needs cloudpickle, to send the case to another process")
+        pytest.skip("needs cloudpickle, to send the case to a different process")
     here = case.outcomes(*case.due)  # first, as it may skip the test
     ended = fresh_processes().run(_outcomes, case, timeout=120)
     trouble = ended.error or ended.started

@@ -1,4 +1,4 @@
-"""A fault, struck by hand."""
+"""Strike a fault by hand."""
 
 from __future__ import annotations
 

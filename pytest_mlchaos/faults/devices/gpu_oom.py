@@ -19,6 +19,7 @@ LAYER = "The device and the host"
 
 MEMORY = "device.memory"
 _LARGE = 80 * 2**30
+"""The memory of the emulated device if only ``largest=`` is given: that of a large GPU."""
 
 
 @register

@@ -23,6 +23,7 @@ LEVELS = 255
 CELLS = 1024
 """The number of equal parts of the probabilities, to look most counts up at once."""
 UNCLEAR = 65535
+"""Marks a cell with several counts. No count in the tables is as large."""
 
 
 def words(rng: Any, count: int) -> Any:

@@ -164,7 +164,7 @@ class StaleFeature(ColumnFault):
         """Look up the earlier table if needed, and change the columns."""
         if self.behind == "rows":
             if self.lag >= table.rows:
-                raise self.refused(table, f"it has no row {self.lag} rows before another")
+                raise self.refused(table, f"it has too few rows for a lag of {self.lag} rows")
             return super().change(table, rng, visit)
         kept = visit.memory.get(table.schema(), ())
         if len(kept) <= self.lag:
