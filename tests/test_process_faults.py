@@ -459,7 +459,7 @@ def test_a_limit_of_memory_is_real_in_a_process_of_its_own(example):
         .run(fresh=True, passed=2, failed=2)
     )
     outcome.has(
-        "host_oom(limit='12GiB') limits a whole process, which has to be the subject's own. Use mlchaos.run(..., isolation=\"process\")",
+        "host_oom(limit='12GiB') limits a whole process, which must be the subject's own. Use mlchaos.run(..., isolation=\"process\")",
         "of address space when it begins, so limit=1 MiB is too small",
     )
 
