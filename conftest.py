@@ -1,4 +1,4 @@
-"""Test set-up: pytester, and which tests this environment can run."""
+"""Set up the tests: pytester, and a choice of tests that this environment can run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out what needs torch where there is none: such test modules say so in their first line."""
+    """Leave out test modules that need torch if it is missing. Their first line says that they need it."""
     if HAS_TORCH or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
         return None
     return "needs torch" in collection_path.read_text().partition("\n")[0] or None
@@ -39,14 +39,16 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure():
-    """Behind a shell's ``&`` SIGINT is ignored, by all that is started here too: what some tests send would not arrive."""
+    """Restore SIGINT, which a shell ignores in background jobs (``&``), or the signals of some
+    tests would be lost.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
-    """A thread that a test has left would keep the run from ending, for ever and without a word: say which, and fail."""
+    """Fail if a test has left a thread. It would silently keep the run from ending."""
     own = threading.current_thread(), threading.main_thread(), *pools._threads_queues
     left = [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
     for thread in left:
@@ -59,10 +61,11 @@ def pytest_unconfigure(config):
 
 @pytest.fixture
 def example(_everything_is_loaded, _warm_pytest, pytester, monkeypatch):
-    """A project of the test's own: files in, outcome out."""
+    """Provide a project of the test's own: files in, outcome out."""
     for name in ("CI", "BUILD_NUMBER"):  # pytest prints failures twice if one of them is set
         monkeypatch.delenv(name, raising=False)
-    # A file that is rewritten within a second, at the same length, would be taken from its compiled form.
+    # Python would use the compiled form of a file that changes within a second and keeps its
+    # length.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     from pytest_mlchaos.core.faults import FAULTS
@@ -76,7 +79,7 @@ def example(_everything_is_loaded, _warm_pytest, pytester, monkeypatch):
 
 @pytest.fixture(scope="session")
 def _warm_pytest():
-    """The process that forks pytests; it starts at the first request."""
+    """Provide the process that forks pytests. It starts at the first request."""
     from examples.warm_pytest import WarmPytest
 
     warm = WarmPytest("torch", "torch.utils.data", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "cv2", "cloudpickle")
@@ -86,7 +89,10 @@ def _warm_pytest():
 
 @pytest.fixture(scope="session")
 def _everything_is_loaded():
-    """Load what registers itself, or is slow to import: pytester forgets the modules that a run in this process imports."""
+    """Load modules that register themselves, or are slow to import.
+
+    pytester forgets the modules that a run in this process imports.
+    """
     import hypothesis.internal.conjecture.optimiser
     import hypothesis.strategies._internal.flatmapped  # noqa: F401
     import numpy.random  # noqa: F401

@@ -36,8 +36,8 @@ def _random_numbers() -> Any:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Trials with an empty body, less an empty context; torch is loaded."""
-    import torch.utils.data  # noqa: F401  # its sites are armed where it is loaded
+    """Measure trials with an empty body, minus an empty context, with torch loaded."""
+    import torch.utils.data  # noqa: F401  # its sites are only armed if it is loaded
 
     load_faults()
     load_sites()

@@ -32,12 +32,12 @@ from pytest_mlchaos.sites import load as load_sites
 
 NEEDS = "torch"
 LAYERS = 53
-"""Convolutions, as in a ResNet-50."""
+"""The number of convolutions, as in a ResNet-50."""
 MILLION = 10**6
 SIZES = (1 * MILLION, 25 * MILLION, 100 * MILLION)
 FLIPS = 20
 WARM_CALLS = 30
-"""In the first few the interpreter adapts to what was patched."""
+"""Calls that are not measured, because the interpreter first adapts to the patches."""
 BUDGET = 50.0
 FAR = 10**9
 BIT = 30
@@ -52,11 +52,11 @@ faultinject:
     module_fullname: ['{layer}']
 """
 Flip = Callable[[], None]
-"""Flips one bit of a weight."""
+"""A function that flips one bit of a weight."""
 
 
 def model_of(parameters: int) -> Any:
-    """Convolutions and batch norms with about so many parameters in all."""
+    """Return convolutions and batch norms with about this number of parameters in all."""
     import torch
 
     width = round(math.sqrt(parameters / LAYERS / 9))
@@ -66,7 +66,11 @@ def model_of(parameters: int) -> Any:
 
 @contextlib.contextmanager
 def ours(model: Any) -> Iterator[Flip]:
-    """A visit at which ``bit_flip`` strikes, from the call of the model to the flipped weight; it is undone when the process ends."""
+    """Yield a visit at which ``bit_flip`` strikes, from the call of the model to the flipped
+    weight.
+
+    It is undone when the process ends.
+    """
     with Controller(Schedule((create("bit_flip", bit=BIT, at=EVERY),), 1)) as controller, controller.process:
 
         def flip() -> None:
@@ -79,7 +83,7 @@ def ours(model: Any) -> Iterator[Flip]:
 
 @contextlib.contextmanager
 def pytorchfi(model: Any) -> Iterator[Flip]:
-    """``declare_weight_fi`` with a function that flips; it works on a copy of the model."""
+    """Yield ``declare_weight_fi`` with a function that flips. It works on a copy of the model."""
     import numpy as np
     import torch
     from pytorchfi.core import fault_injection
@@ -109,7 +113,7 @@ def mrfi(model: Any) -> Iterator[Flip]:
     import torch
     from mrfi import MRFI, EasyConfig
 
-    model = copy.deepcopy(model)  # a model can be used once
+    model = copy.deepcopy(model)  # MRFI can use a model only once
     MRFI(model, EasyConfig.load_string(MRFI_CONFIG.format(layer="0.0", position=5)))
     layer = model[0][0]
     (hook,) = layer._forward_pre_hooks.values()
@@ -132,7 +136,7 @@ def _seconds(flip: Flip, times: int) -> float:
 
 
 def _first(tool: Callable[[Any], contextlib.AbstractContextManager[Flip]], model: Any) -> float:
-    """Seconds of a first flip in a model that it has never seen."""
+    """Return the seconds of a first flip in a new model."""
     import torch
 
     fresh = torch.nn.Sequential(*model)
@@ -143,7 +147,7 @@ def _first(tool: Callable[[Any], contextlib.AbstractContextManager[Flip]], model
 
 
 def flips(quick: bool, tools: dict[str, Any]) -> dict[int, tuple[Samples, Samples]]:
-    """By the model's size, seconds of a flip for each tool (and of nothing), and of the first one in a model."""
+    """Return the seconds of a flip for each tool (and of nothing), and of the first one, by model size."""
     found = {}
     for size in SIZES[: 2 if quick else 3]:
         model = model_of(size)
@@ -160,7 +164,7 @@ def flips(quick: bool, tools: dict[str, Any]) -> dict[int, tuple[Samples, Sample
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Ours alone: a flip, by the size of the model; and a call in front of which one is armed but not due."""
+    """Measure ours alone: a flip by model size, and a call before which one is armed but not due."""
     import torch
 
     torch.set_num_threads(1)
@@ -195,7 +199,7 @@ def _armed_ours(model: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _armed_pytorchfi(model: Any) -> Iterator[Any]:
-    """Its hooks on a copy of the model, with a layer that never comes."""
+    """Install its hooks on a copy of the model, with a layer that never comes."""
     import torch
     from pytorchfi.core import fault_injection
 
@@ -212,7 +216,7 @@ def _armed_pytorchfi(model: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _armed_mrfi(model: Any) -> Iterator[Any]:
-    """Its hooks on a copy of the model, with nothing selected."""
+    """Install its hooks on a copy of the model, with nothing selected."""
     from mrfi import MRFI, EasyConfig
 
     model = copy.deepcopy(model)
@@ -222,7 +226,7 @@ def _armed_mrfi(model: Any) -> Iterator[Any]:
 
 
 def armed(quick: bool, tools: dict[str, Any]) -> tuple[Samples, float]:
-    """Seconds of a call, bare and with each tool armed; and what a bare one takes."""
+    """Return the seconds of a call with each tool armed, and of a bare call."""
     import torch
 
     model = model_of(1 * MILLION)
@@ -244,7 +248,7 @@ def armed(quick: bool, tools: dict[str, Any]) -> tuple[Samples, float]:
 
 
 def peers(quick: bool = False) -> list[dict[str, Any]]:
-    """Print and return one table: each tool's flips by model size, and what it costs when it is armed."""
+    """Print and return one table: each tool's flips by model size, and its costs when it is armed."""
     import torch
 
     torch.set_num_threads(1)

@@ -49,17 +49,17 @@ loop.train(sys.argv[1])
 """
 Found = TypeVar("Found")
 Timed = tuple[float, float]
-"""Seconds: of the wall clock, of the processors."""
+"""Seconds of the wall clock, and of the CPU."""
 
 wanted: Callable[[Callable[..., Any]], None]
-"""What the test does with its way to explore."""
+"""The measurement that runs in the test, with its function to explore."""
 _used: dict[int, float] = {}
 """Seconds by process."""
 _names = iter(range(1_000_000))
 
 
 def fresh_name() -> str:
-    """Of a work directory."""
+    """Return a new name for a work directory."""
     return f"work-{next(_names)}"
 
 
@@ -67,7 +67,10 @@ def fresh_name() -> str:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that it has started, and they (Linux: also of those that still run, or did when this was last asked)."""
+    """Return the CPU seconds of this process and all its descendants.
+
+    On Linux, they include processes that still run, or did at the last call.
+    """
     for pid in _below(os.getpid()):
         _used[pid] = max(_used.get(pid, 0.0), _used_by(pid))
     ended = os.times()
@@ -104,7 +107,7 @@ def _plus(one: Timed, other: Timed) -> Timed:
 
 
 class Plain:
-    """The subject, called as a user would call it, from checkpoints of given steps."""
+    """Call the subject as a user would, from checkpoints of given steps."""
 
     def __init__(self, folder: Path, steps: int) -> None:
         import loop
@@ -112,7 +115,7 @@ class Plain:
         self._train, self._folder, self._steps = loop.train, folder, steps
 
     def resumed(self, at: int) -> Timed:
-        """Seconds of a run that finds a checkpoint of that step (0: none)."""
+        """Return the seconds of a run that finds a checkpoint of that step (0: none)."""
         start = self._folder / f"{self._steps}-{at}"
         if not start.exists():
             start.mkdir()
@@ -127,7 +130,7 @@ class Plain:
 
 
 def _own(plain: Plain, report: Any) -> Timed:
-    """Seconds of the subject alone in all these runs: each measured once, and once more for the golden run."""
+    """Return the seconds of the subject alone in all these runs, plus the golden run."""
     total = plain.resumed(0)
     for at, count in Counter(outcome.resumed_at or 0 for outcome in report.outcomes).items():
         for _ in range(count):
@@ -139,13 +142,13 @@ def _own(plain: Plain, report: Any) -> Timed:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """All of it."""
+    """Measure all of it."""
     if importlib.util.find_spec("torch") is None:
         return []
     import torch
 
     torch.set_num_threads(1)
-    sys.modules.setdefault("crashes", sys.modules[__name__])  # the test imports what runs here
+    sys.modules.setdefault("crashes", sys.modules[__name__])  # the test imports this file
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = in_a_test(folder, lambda explore: [*_beyond(explore, folder, quick), *_growth(explore, quick)])
@@ -158,7 +161,7 @@ def measure(quick: bool) -> list[Figure]:
 
 def in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Found]]) -> list[Found]:
     """Measure inside a test, with the fixture."""
-    global wanted  # the test is a module of its own
+    global wanted  # the test is a separate module
     found: list[Found] = []
     wanted = lambda explore: found.extend(measured(explore))  # noqa: E731
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -175,11 +178,11 @@ def in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Found]
 
 
 def _beyond(explore: Callable[..., Any], folder: Path, quick: bool) -> list[Figure]:
-    """Exploration and plain runs in turns; what a state costs more than the plain run does."""
+    """Measure exploration and plain runs in turns. Return what a state costs beyond the plain run."""
     plain = Plain(folder, 100)
     found = []
     for isolation, budget in BUDGETS.items():
-        explore(20, isolation=isolation)  # warm
+        explore(20, isolation=isolation)  # warm up
         wall, used, share = [], [], []
         for _ in range(2 if quick else 5):
             report, all_of_it = timed(lambda isolation=isolation: explore(100, isolation=isolation))
@@ -195,7 +198,7 @@ def _beyond(explore: Callable[..., Any], folder: Path, quick: bool) -> list[Figu
 
 
 def _growth(explore: Callable[..., Any], quick: bool) -> list[Figure]:
-    """Longer loops: all of it, by state, and by state and step that is left; once to the end, once to a horizon."""
+    """Measure longer loops per state, and per state and remaining step, to the end and to a horizon."""
     found = []
     for horizon in (None, HORIZON):
         for steps in (20, 100) if quick else (20, 100, 400):
@@ -210,7 +213,7 @@ def _growth(explore: Callable[..., Any], quick: bool) -> list[Figure]:
 
 
 def _killing(folder: Path, found: list[Figure], quick: bool) -> list[Figure]:
-    """A process for each crash point, that is killed there, and another one that goes on: at a few points, as if at all states."""
+    """Measure a killed and a continued process at a few crash points, scaled to all states."""
     points = (1, 51) if quick else (1, 26, 51, 76, 99)
     wall, used = [], []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
@@ -236,7 +239,7 @@ def _killed_and_rerun(work: Path, point: int, environment: dict[str, str]) -> No
 
 
 def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
-    """The golden run with snapshots, against a plain one: 2 checkpoints of that size in 6 steps."""
+    """Measure a golden run with snapshots against a plain one: 2 checkpoints of that size in 6 steps."""
     import loop
 
     from pytest_mlchaos.crashes.recording.content_store import ContentStore

@@ -29,7 +29,7 @@ SIDES: dict[str, Callable[[], Any]] = {
 
 
 def measure(quick: bool) -> list[Figure]:
-    """A step of about 1 ms, over ready batches."""
+    """Measure a step of about 1 ms over ready batches."""
     import steps
     import torch
 

@@ -16,7 +16,7 @@ SIZE = 1_000_000
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Each oracle, less an empty call."""
+    """Measure each oracle, minus an empty call."""
     import numpy as np
 
     rng = np.random.default_rng(0)

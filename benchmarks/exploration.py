@@ -1,4 +1,4 @@
-"""How many schedules a second an exploration tries, against the examples of a bare Hypothesis test."""
+"""Measure how many schedules per second an exploration tries, against a bare Hypothesis test."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_bare(visits):
 
 
 class _Durations:
-    """A pytest plugin that keeps how long the test itself took, and whether it passed."""
+    """A pytest plugin that keeps the test's own time, and its result."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -64,7 +64,7 @@ class _Durations:
 
 
 def _seconds_per_run(folder: Path, test: str) -> float:
-    """Run one of the tests in this process; the time of one execution of its body, and of choosing it."""
+    """Run one of the tests in this process, and return the time per execution of its body."""
     durations = _Durations()
     before = getattr(sys.modules.get(MODULE), "runs", 0)
     arguments = ["-q", "-p", "mlchaos", "-p", "no:cacheprovider", "-c", str(folder / "pytest.ini"), f"{folder / MODULE}.py::{test}"]
@@ -74,7 +74,7 @@ def _seconds_per_run(folder: Path, test: str) -> float:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Both tests in one process, first without torch, then with it loaded (its generators are then seeded too)."""
+    """Measure both tests in one process, first without torch, then with it (it has generators to seed)."""
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,8 +1,11 @@
-"""Images and text: how fast faults change them. ``python benchmarks/images.py [--json FILE]``: images, against imagecorruptions.
+"""Measure how fast faults change images and text.
 
-Both sides get the same 8-bit images of 224 × 224 pixels, at severity 3, in turns in one process: the peer one by one, as it takes them,
-this package as a batch, by a whole strike of the fault. ``ratio``: the median of neighbouring pairs; ``quiet``: of each side's fastest
-sample. What the peer cannot do with the packages that are installed is said.
+``python benchmarks/images.py [--json FILE]`` compares images with imagecorruptions.
+
+Both sides get the same 8-bit images of 224 × 224 pixels, at severity 3, in turns in one process.
+The peer takes them one by one. This package takes a batch, in a whole strike of the fault.
+``ratio`` is the median of neighbouring pairs, and ``quiet`` that of each side's fastest sample. The
+table says which kinds the peer cannot do with the installed packages.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ TEXTS = {"typos": {}, "truncation": {}, "mojibake": {}, "prompt_length": {"kind"
 
 
 def photos(count: int) -> Any:
-    """Pictures with edges, slopes and grain, each its own: uint8 [count, 224, 224, 3]."""
+    """Return different pictures with edges, slopes and grain: uint8 [count, 224, 224, 3]."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (count, 14, 14, 3)).repeat(16, 1).repeat(16, 2)
     slopes = np.linspace(-30, 30, 224)[:, None, None] + np.linspace(-30, 30, 224)[:, None]
@@ -39,7 +42,7 @@ def photos(count: int) -> Any:
 
 
 def struck(name: str, payload: Any, **keywords: Any) -> float:
-    """Seconds that one strike takes; one that is refused is an error."""
+    """Return the seconds of one strike. Raise an error if it is refused."""
     fault = create(name, at=0, **keywords)
     started = real_seconds()
     (outcome,) = strike(fault, [payload]).outcomes
@@ -50,7 +53,7 @@ def struck(name: str, payload: Any, **keywords: Any) -> float:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Milliseconds per image of the quickest, the middle and the slowest kind, and microseconds per string."""
+    """Measure ms per image of the fastest, the middle and the slowest kind, and µs per string."""
     faults.load()
     images = photos(16)
     rounds = 3 if quick else 10
@@ -69,7 +72,7 @@ def _figure(what: str, unit: str, samples: list[float], budget: float | None = N
 
 
 def against_peer(kind: str, images: Any, rounds: int) -> dict[str, Any]:
-    """Images per second of both sides."""
+    """Return the images per second of both sides."""
     import imagecorruptions
 
     def theirs() -> float:
@@ -86,7 +89,7 @@ def against_peer(kind: str, images: Any, rounds: int) -> dict[str, Any]:
     try:
         imagecorruptions.corrupt(images[0], corruption_name=kind, severity=SEVERITY)
         sides["theirs"] = theirs
-    except Exception as error:  # noqa: BLE001  # whatever it meets in an environment of today
+    except Exception as error:  # noqa: BLE001  # an old peer may raise anything in a new environment
         trouble = f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
     samples = interleaved(rounds, sides)
     row: dict[str, Any] = {"kind": kind, "ours": len(images) / statistics.median(samples["ours"]), "trouble": trouble}
@@ -98,7 +101,7 @@ def against_peer(kind: str, images: Any, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """One table, kind by kind."""
+    """Print one table, kind by kind."""
     parser = argparse.ArgumentParser(description="Compare corruptions of images with imagecorruptions.")
     parser.add_argument("--batch", type=int, default=16, help="images in a batch")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each side")

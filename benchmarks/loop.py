@@ -1,6 +1,8 @@
-"""A plain training loop, as a user would write it: what the benchmarks of crash states resume, and a script of its own for the peers.
+"""Train in a plain loop, as a user would write it.
 
-``python benchmarks/loop.py --out FOLDER [--how HOW]`` goes on from the last checkpoint in FOLDER, and leaves ``final.pt`` there.
+The benchmarks of crash states resume it, and the peers run it as a script: ``python
+benchmarks/loop.py --out FOLDER [--how HOW]`` continues from the last checkpoint in FOLDER, and
+leaves ``final.pt`` there.
 """
 
 from __future__ import annotations
@@ -13,12 +15,19 @@ from typing import Any
 import torch
 
 HOW = ("atomic", "in_place", "no_rng", "numbered")
-"""How checkpoints are written: renamed into place (sound); over the last one; without the random state; each under its own name."""
+"""How checkpoints are written.
+
+Renamed into place (sound), over the last one, without the random state, or each under its own name.
+"""
 WIDTH = 30
 
 
 def train(workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", kilobytes: int = 0) -> dict[str, Any]:
-    """Train, from the last checkpoint on. ``kilobytes``: of parameters that change without a gradient, for checkpoints of that size."""
+    """Train from the last checkpoint on.
+
+    ``kilobytes`` is the size of parameters that change without a gradient, to enlarge the
+    checkpoints.
+    """
     torch.set_num_threads(1)
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +53,7 @@ def train(workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", 
         loss.backward()
         optimizer.step()
         if kilobytes:
-            model.get_parameter("ballast").mul_(0.999)  # all of a checkpoint is new
+            model.get_parameter("ballast").mul_(0.999)  # all of a checkpoint must be new
         if (step + 1) % every == 0:
             held = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "rng": torch.get_rng_state()}
             if how == "no_rng":
@@ -69,7 +78,7 @@ def _save(held: dict[str, Any], folder: Path, step: int, how: str) -> None:
 
 
 def main() -> None:
-    """As a script."""
+    """Run as a script."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", required=True)
     parser.add_argument("--how", choices=HOW, default="atomic")

@@ -1,8 +1,10 @@
-"""``python benchmarks/peers.py [--points N] [--json FILE]``: other tools and this one on the same training script, side by side.
+"""Compare other tools with this one on the same training script.
 
-It needs ckpt-chaos and pytest-torch (``nox -s peers`` installs them). Each variant of ``loop.py`` is judged by ckpt-chaos (which starts two
-processes at each file event of the script: one is killed there, one goes on) and by ``mlchaos.explore_crashes``; pytest-torch resumes
-a model in one process, by functions for saving and loading that are the test's own. What a tool finds is put under one name for all.
+``python benchmarks/peers.py [--points N] [--json FILE]`` needs ckpt-chaos and pytest-torch (``nox
+-s peers`` installs them). ckpt-chaos starts two processes at each file event of a variant of
+``loop.py``: one is killed there, and one continues. ``mlchaos.explore_crashes`` explores the same
+variant. pytest-torch resumes a model in one process, with the test's own functions for saving and
+loading. The findings of all tools have common names.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ Row = dict[str, Any]
 
 
 def by_ckpt_chaos(how: str, points: int, folder: Path) -> Row:
-    """Its command line on the script; at ``points`` crash points at most, the time for all of them scaled from those."""
+    """Run its command line on the script, at most at ``points`` crash points, and scale the time to all."""
     work, report = folder / f"ckpt-chaos-{how}", folder / f"{how}.md"
     script = [sys.executable, str(Path(loop.__file__)), "--out", "{out}", "--how", how, "--steps", str(STEPS), "--every", str(EVERY)]
     options = ["--step-regex", r"resumed from step (\d+)", "--result-file", "{out}/final.pt"]
@@ -53,7 +55,7 @@ def by_ckpt_chaos(how: str, points: int, folder: Path) -> Row:
     events = (work / "reference" / "events.log.rank0").read_text(encoding="utf-8").splitlines()
     every_point = len(events) + sum(line.split("\t")[3] == "1" for line in events)
     tried = int(said[2])
-    runs = 2 * tried + 2  # a reference and a control besides
+    runs = 2 * tried + 2  # plus a reference and a control
     row = _row("ckpt-chaos", how, judged, tried, wall, used)
     return {**row, "points in all": every_point, "processor s for all": used / runs * (2 * every_point + 2), "exit": done.returncode}
 
@@ -65,7 +67,7 @@ def _judged(result: Row) -> str:
 
 
 def by_us(how: str, isolation: str) -> Callable[[Callable[..., Any]], Row]:
-    """Every crash state, with default settings but for the isolation."""
+    """Explore every crash state, with default settings except the isolation."""
 
     def explored(explore: Callable[..., Any]) -> Row:
         report, (wall, used) = crashes.timed(lambda: explore(STEPS, EVERY, how, isolation=isolation))
@@ -77,7 +79,7 @@ def by_us(how: str, isolation: str) -> Callable[[Callable[..., Any]], Row]:
 
 
 def by_pytest_torch(how: str) -> Row:
-    """Its ``assert_resume_equivalent`` on the same model, with what the variant saves and loads: one resume, in one process."""
+    """Run its ``assert_resume_equivalent`` on the same model: one resume in one process."""
     from pytest_torch.training_loop import TrainingSetup, assert_resume_equivalent
 
     def made() -> Any:
@@ -150,13 +152,13 @@ def _compared(rows: list[Row]) -> None:
 
 
 def _times(theirs: Row, ours: Row) -> tuple[float, float]:
-    """How many times as long they take: by point, and for all points; scaled from those that were tried."""
+    """Return the ratio of the times, per point and for all points, scaled from those that were tried."""
     in_all = theirs["processor s for all"] / ours["processor s for all"]
     return in_all * ours["points in all"] / theirs["points in all"], in_all
 
 
 def main() -> None:
-    """All tools on all variants: table, comparison, file."""
+    """Run all tools on all variants, and write the table, the comparison and the file."""
     parser = argparse.ArgumentParser(description="Compare with other tools on the same script.")
     parser.add_argument("--points", type=int, default=40, help="crash points that ckpt-chaos may try, by variant (its default is 40)")
     parser.add_argument("--only", choices=VARIANTS, action="append", help="this variant alone (may be repeated)")

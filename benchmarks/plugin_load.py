@@ -25,7 +25,7 @@ SHOW = f"{RUN}; print('loaded:', *sorted({{name.partition('.')[0] for name in sy
 def _pytest(code: str, folder: Path, plugin: str) -> str:
     """Run pytest on one empty test file in a process of its own."""
     command = [sys.executable, "-c", code, "-q", "-p", plugin, "-p", "no:cacheprovider", "-c", "pytest.ini", "test_empty.py"]
-    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the folder is on the path: -c puts it there
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the folder is on sys.path because of -c
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is not compiled at each start
     return subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
 
@@ -40,7 +40,11 @@ def _loaded(folder: Path, plugin: str) -> set[str]:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Whole processes with ``-p mlchaos`` against ``-p no:mlchaos``, and against an empty plugin (pytest looks its name up too)."""
+    """Measure whole processes with ``-p mlchaos``, with ``-p no:mlchaos``, and with an empty
+    plugin.
+
+    pytest looks up the empty plugin's name, too.
+    """
     cpu: Samples = {"mlchaos": [], "no:mlchaos": [], EMPTY: []}
 
     def seconds(folder: Path, plugin: str) -> float:

@@ -1,6 +1,8 @@
-"""``python benchmarks/run.py [--quick] [--json FILE] [--only NAME]``: measure, and report against the budgets.
+"""Measure, and report against the budgets: ``python benchmarks/run.py [--quick] [--json FILE]
+[--only NAME]``.
 
-Each benchmark runs in a fresh process; what is compared there is measured in turns. It is a report: nothing fails.
+Each benchmark runs in a fresh process, and measures what it compares in turns. Nothing fails: this
+is a report.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Store:
     """A dependency that answers at once."""
 
     async def get(self, key: str) -> bytes:
-        """A constant."""
+        """Return a constant."""
         return b"ok"
 
 
@@ -39,7 +39,7 @@ store = Store()
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Asks the store, and replies in three bytes."""
+    """Ask the store, and reply with three bytes."""
     body = await store.get(scope["path"])
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": body})
@@ -66,7 +66,7 @@ def _by_client() -> float:
 
 
 def _by_transport() -> float:
-    """As lean as httpx allows: no client, no redirects, no cookies."""
+    """Call the app as cheaply as httpx allows: no client, no redirects, no cookies."""
     import httpx
 
     async def requests() -> float:
@@ -93,7 +93,7 @@ def _under(context: Callable[[], Any], run: Callable[..., float], *args: Any) ->
 
 
 def measure(quick: bool) -> list[Figure]:
-    """A bare app that makes one call: by httpx alone, and driven by the plugin, both with a request and a call fault far away."""
+    """Measure a bare app with one call: by httpx alone, and by the plugin with faults far away."""
     load_faults()
     load_sites()
     with TemporaryDirectory() as scratch:

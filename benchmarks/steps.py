@@ -51,7 +51,7 @@ class Loop:
         self.batches: Any = self.data if self.loaded else list(self.data)
 
     def seconds(self, side: str) -> float:
-        """The median time of a step in one epoch; in the first few the interpreter adapts to what was patched."""
+        """Return the median time of a step in one epoch, after steps in which the interpreter adapts."""
         with SIDES[side]():
             batches = iter(self.batches)
             return statistics.median([self._step(batches) for _ in range(WARM_STEPS + self.steps)][WARM_STEPS:])
@@ -66,7 +66,7 @@ class Loop:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """A loop over ready batches, and one over a DataLoader: a step of about 1 ms, then an almost empty one."""
+    """Measure a loop over ready batches and one over a DataLoader, with a step of 1 ms and an empty one."""
     import torch
 
     torch.set_num_threads(1)

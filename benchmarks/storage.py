@@ -28,25 +28,25 @@ FAR = 10**9
 
 
 def _cycle(path: Path) -> None:
-    """Two operations: an open, and at the close a raw write."""
+    """Do two operations: an open, and a raw write at the close."""
     with open(path, "wb") as file:
         file.write(b"x" * 100)
 
 
 def _read(path: Path) -> None:
-    """Two operations: an open and a raw read."""
+    """Do two operations: an open and a raw read."""
     with open(path, "rb") as file:
         file.read()
 
 
 def _rename(path: Path) -> None:
-    """Two renames, there and back."""
+    """Rename a file twice, there and back."""
     os.replace(path, f"{path}.other")
     os.replace(f"{path}.other", path)
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Each kind of operation, bare and armed; the difference is divided by the operations that a trial counts."""
+    """Measure each kind of operation, bare and armed, divided by the operations that a trial counts."""
     load_faults()
     load_sites()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +87,7 @@ def _armed(base: Path) -> Any:
 
 
 def _counted(base: Path, action: Callable[[Any], object], argument: Any) -> int:
-    """How many operations one call makes."""
+    """Return how many operations one call makes."""
     with _armed(base) as controller:
         action(argument)
         return controller.count("storage")
@@ -116,7 +116,7 @@ def _per_operation(what: str, base: Path, action: Callable[[Any], object], argum
 
 
 def _outside(base: Path, quick: bool) -> Figure:
-    """A file that is none of the test's: nothing is counted."""
+    """Measure a file that does not belong to the test, so nothing is counted."""
     elsewhere = functools.partial(_armed, base / "nowhere")
     sides = {
         "bare": functools.partial(_seconds, contextlib.nullcontext, _read, base / "outside.bin", CYCLES),
@@ -127,7 +127,7 @@ def _outside(base: Path, quick: bool) -> Figure:
 
 
 def _arming(base: Path, quick: bool) -> Figure:
-    """Arming and disarming a trial: each alias in each module that is loaded."""
+    """Measure arming and disarming a trial, which patches each alias in each loaded module."""
 
     def seconds() -> float:
         start = real_seconds()

@@ -1,7 +1,9 @@
-"""``python benchmarks/tables.py [--rows N] [--rounds N] [--json FILE]``: faults of tables, beside those of Jenga and havoc-monkey.
+"""Compare faults of tables with those of Jenga and havoc-monkey.
 
-It needs jenga and havoc-monkey (``nox -s peers`` installs them). Each does the same to the same DataFrame; they are measured in turns,
-and what is told is the median of rows a second. ``measure`` is the short part for ``benchmarks/run.py``, without the others.
+``python benchmarks/tables.py [--rows N] [--rounds N] [--json FILE]`` needs jenga and havoc-monkey
+(``nox -s peers`` installs them). Each tool does the same to the same DataFrame, in turns, and the
+result is the median of rows per second. ``measure`` is the short part for ``benchmarks/run.py``,
+without the peers.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ Side = Callable[[], Any]
 
 
 def numbers(rows: int) -> Any:
-    """Ten columns of float64."""
+    """Return ten columns of float64."""
     import numpy as np
     import pandas as pd
 
@@ -43,7 +45,7 @@ def numbers(rows: int) -> Any:
 
 
 def times(rows: int) -> Any:
-    """The same, and the first column is one of times."""
+    """Return the same with a first column of times."""
     import pandas as pd
 
     frame = numbers(rows)
@@ -52,20 +54,20 @@ def times(rows: int) -> Any:
 
 
 def texts(rows: int) -> Any:
-    """One column of texts."""
+    """Return one column of texts."""
     import pandas as pd
 
     return pd.DataFrame({"t": [f"a city or another, number {number % 1000}" for number in range(rows)]})
 
 
 def fault(name: str, table: Any, **keywords: Any) -> Side:
-    """A visit that this fault strikes, as in a test."""
+    """Return a visit that this fault strikes, as in a test."""
     controller = Controller(Schedule((create(name, at=EVERY, **keywords),), 0))
     return lambda: controller.visit("data.table", table)
 
 
 def ours(rows: int) -> dict[str, tuple[Any, Side]]:
-    """By what is done: the table, and the fault."""
+    """Return for each operation the table and the fault."""
     plain, timed, text = numbers(rows), times(rows), texts(min(rows, TEXTS))
     column: dict[str, Any] = {"column": "c3", "fraction": SHARE}
     return {
@@ -116,7 +118,7 @@ def of_jenga(tables: dict[str, Any]) -> dict[str, Side]:
 
 
 def seconds(side: Side) -> Callable[[], float]:
-    """Of one call."""
+    """Return a function that measures one call."""
 
     def timed() -> float:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -127,7 +129,7 @@ def seconds(side: Side) -> Callable[[], float]:
 
 
 def compared(rows: int, rounds: int) -> list[dict[str, Any]]:
-    """Each thing done by each tool that can, in turns."""
+    """Measure each operation with each tool that supports it, in turns."""
     load()
     mine = ours(rows)
     tables = {name: table for name, (table, _) in mine.items()}
@@ -152,7 +154,7 @@ def _printed(row: dict[str, Any], spreads: dict[str, Spread]) -> None:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """How long a million rows take, against the budgets: 40 and, for texts, 1 million rows a second."""
+    """Measure a million rows against the budgets: 40 million rows per second, and 1 million for texts."""
     load()
     plain, text = numbers(ROWS), texts(ROWS)
     sides = {
@@ -171,7 +173,7 @@ def measure(quick: bool) -> list[Figure]:
 
 
 def main() -> None:
-    """The table, the file."""
+    """Print the table, and write the file."""
     parser = argparse.ArgumentParser(description="Compare with other tools on the same table.")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--rounds", type=int, default=15)

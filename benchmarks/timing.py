@@ -1,4 +1,4 @@
-"""Interleaved timing: what two variants cost is only comparable when both were measured in the same moments."""
+"""Time in turns: two variants can only be compared if both are measured at the same time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 __all__ = ["Figure", "Samples", "Spread", "compare", "interleaved", "milliseconds", "percent", "real_seconds", "times"]
 
 real_seconds = functools.partial(time.perf_counter)
-"""Seconds of the real clock, in trials too: virtual time takes the place of the functions of ``time``, not of this object."""
+"""Seconds of the real clock, also in trials.
+
+Virtual time replaces the functions of ``time``, but not this object.
+"""
 WARM_UP = 2
 Samples = dict[str, list[float]]
-"""Seconds, round by round, of each side."""
+"""Seconds of each side, round by round."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,14 +33,14 @@ class Spread:
 
     @classmethod
     def of(cls, samples: Iterable[float]) -> Spread:
-        """The spread of some samples."""
+        """Return the spread of some samples."""
         values = list(samples)
         q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
         return cls(median, q1, q3, len(values))
 
     @property
     def margin(self) -> float:
-        """How far the true median may be off: half its 95 % interval, as in a notched box plot."""
+        """Return how far the true median may be off: half its 95 % interval, as in a notched box plot."""
         return float(1.57 * (self.q3 - self.q1) / self.n**0.5)
 
 
@@ -45,8 +48,9 @@ class Spread:
 class Figure:
     """A line of the report.
 
-    ``measured`` is the spread over pairs of neighbouring samples; ``quiet`` the same figure from each side's fastest tenth: others on
-    the machine only ever add time. ``raw`` holds the seconds of both sides.
+    ``measured`` is the spread over pairs of neighbouring samples. ``quiet`` is the same figure from
+    each side's fastest tenth, because others on the machine only add time. ``raw`` holds the
+    seconds of both sides.
     """
 
     what: str
@@ -75,7 +79,7 @@ def _without_gc(disabled: bool) -> Iterator[None]:
         yield
         return
     gc.collect()
-    gc.freeze()  # so that the collections between rounds are short
+    gc.freeze()  # keeps the collections between rounds short
     gc.disable()
     try:
         yield
@@ -101,17 +105,17 @@ def interleaved(rounds: int, sides: Mapping[str, Callable[[], float]], *, no_gc:
 
 
 def milliseconds(one: float, other: float) -> float:
-    """How many milliseconds more."""
+    """Return the difference in milliseconds."""
     return (one - other) * 1e3
 
 
 def percent(one: float, other: float) -> float:
-    """How many percent more."""
+    """Return the difference in percent."""
     return (one / other - 1) * 100
 
 
 def times(one: float, other: float) -> float:
-    """How many times as much."""
+    """Return the ratio."""
     return one / other
 
 
@@ -126,7 +130,7 @@ def compare(
     budget: float | None = None,
     note: str = "",
 ) -> Figure:
-    """One side against another, pair by pair."""
+    """Compare one side with the other, pair by pair."""
     one, other = samples[side], samples[base]
     pairs = Spread.of(how(*pair) for pair in zip(one, other, strict=True))
     raw = {name: Spread.of(samples[name]) for name in (side, base)}

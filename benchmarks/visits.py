@@ -21,7 +21,7 @@ OUTSIDE = "pytest_mlchaos.visit outside of a trial"
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Each way to pass a site, less an empty loop."""
+    """Measure each way to visit a site, minus an empty loop."""
     load_faults()
     load_sites()
     schedule = Schedule((create("gpu_oom", phase="optimizer", at=10**9),))

@@ -1,4 +1,4 @@
-"""How long a world of two ranks takes, from the call to the last process' end: undisturbed, and with a rank that is killed."""
+"""Measure a world of two ranks from the call to the end of the last process, plain and with a killed rank."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_killed(mlchaos):
 
 
 class _Failures:
-    """A pytest plugin that does not let a failure pass."""
+    """A pytest plugin that raises if a test fails."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Raise."""
@@ -70,7 +70,7 @@ class _Failures:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Both, one world after the other, in one process."""
+    """Measure both, one world after the other, in one process."""
     if importlib.util.find_spec("torch") is None:
         return []
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

@@ -1,1 +1,1 @@
-"""Small programs, one sound and one unsound of each kind, and the chaos tests that tell them apart."""
+"""Small programs, a sound and an unsound one of each kind, with the chaos tests that detect the difference."""

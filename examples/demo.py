@@ -1,6 +1,7 @@
-"""Breaks small programs on purpose, one of each kind, shows what a user would see, and checks every word of it.
+"""Break small programs on purpose, show what a user would see, and check every line of it.
 
-Run it with the Python that has pytest-mlchaos and what ``examples/README.md`` names: ``python examples/demo.py``.
+Run it in an environment with pytest-mlchaos and the packages that ``examples/README.md`` names:
+``python examples/demo.py``.
 """
 
 from __future__ import annotations
@@ -22,24 +23,27 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from examples.warm_pytest import WarmPytest  # noqa: E402  # from the line above
+from examples.warm_pytest import WarmPytest  # noqa: E402  # the line above makes this import possible
 
 QUIET = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short", "--show-capture=no", "-p", "no:warnings"]
-AT_A_TIME = 2  # pytest sessions
-OF_THIS_MACHINE = {str(HERE.parent), tempfile.gettempdir(), sys.prefix}  # folders that a failure has no need to name
+AT_A_TIME = 2  # pytest sessions at a time
+OF_THIS_MACHINE = {str(HERE.parent), tempfile.gettempdir(), sys.prefix}  # folders that a failure need not show
 
 
-WARM = ("torch", "torch._dynamo", "numpy")  # what most examples import
-FIRST_EXAMPLE = 2  # the number of the first of EXAMPLES: the exploration of the plain loop comes before them
+WARM = ("torch", "torch._dynamo", "numpy")  # most examples import these
+FIRST_EXAMPLE = 2  # the number of the first of EXAMPLES, because the plain loop comes first
 
 
 class DemoFailed(Exception):
-    """Something is not as this demo says."""
+    """Signal that the demo does not show what it says."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A pair of tests: what it shows, the fault (a pattern) and the visit that break the unsound one, and the verdict on it."""
+    """A pair of tests.
+
+    It has the fault (a pattern) and the visit that break the unsound test, and the verdict on it.
+    """
 
     title: str
     folder: str
@@ -52,11 +56,11 @@ class Example:
 
     @property
     def tests(self) -> Path:
-        """The file of both tests."""
+        """Return the file of both tests."""
         return HERE / self.folder / f"test_{self.folder}.py"
 
     def node(self, test: str) -> str:
-        """The test's name for pytest."""
+        """Return the test's name for pytest."""
         return f"{self.tests.relative_to(HERE.parent).as_posix()}::{test}"
 
 
@@ -68,7 +72,7 @@ EXAMPLES = [
         "checkpoints",
         "test_unsound_checkpoint",
         "test_sound_checkpoint",
-        r"crash\(at=5\)",  # an epoch has 5 steps: the first step behind the first checkpoint
+        r"crash\(at=5\)",  # an epoch has 5 steps: the first step after the first checkpoint
         "train.step 5",
         NOT_RECOVERED,
     ),
@@ -77,7 +81,8 @@ EXAMPLES = [
         "storage",
         "test_unsound_checkpoint",
         "test_sound_checkpoint",
-        r"flaky_storage\(at=2, .*when='after'.*\)",  # the second checkpoint: the first has nothing older to be mixed with
+        # the second checkpoint, because the first one has no older one to be mixed with
+        r"flaky_storage\(at=2, .*when='after'.*\)",
         "storage.write 2 (op=write, path=checkpoints/run/model.pt)",
         "StateDiffers: state",
     ),
@@ -86,7 +91,8 @@ EXAMPLES = [
         "ddp",
         "test_unsound_wait",
         "test_sound_wait",
-        r"rank_failure\(at=2, rank=0\)",  # an epoch has 3 steps: dead behind the last one, before the checkpoint
+        # an epoch has 3 steps: the rank dies after the last one, before the checkpoint
+        r"rank_failure\(at=2, rank=0\)",
         "train.step 2 (rank=0)",
         "RankHung: rank 1 was still running",
     ),
@@ -104,7 +110,7 @@ EXAMPLES = [
         "batch",
         "test_unsound_batch_job",
         "test_sound_batch_job",
-        r"call_failure\(at=2, .*\)",  # the first flowers are the ones that zeros are nearest to: no harm done
+        r"call_failure\(at=2, .*\)",  # zeros are nearest to the first flowers, so they do no harm there
         "call 2",
         "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run",
     ),
@@ -131,7 +137,7 @@ EXAMPLES = [
         "features",
         "test_unsound_features",
         "test_sound_features",
-        r"schema_drift\(at=0, kind='reordered'\)",  # the one file that is read
+        r"schema_drift\(at=0, kind='reordered'\)",  # the only file that is read
         "data.table 0 (kind=reordered)",
         "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run",
     ),
@@ -185,7 +191,10 @@ EXAMPLES = [
 
 @dataclasses.dataclass(frozen=True)
 class Explored:
-    """A pair of tests that explore all crash states: the one to paste of the unsound version's, and what its report must say (patterns)."""
+    """A pair of tests that explore all crash states.
+
+    It has the state to paste for the unsound test, and patterns of its report.
+    """
 
     title: str
     unsound: str
@@ -233,7 +242,7 @@ EXPLORED = [
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One pytest session: its exit code, its output, and how long it took."""
+    """The result of one pytest session: its exit code, its output, and its time."""
 
     code: int
     output: str
@@ -241,19 +250,19 @@ class Outcome:
 
     @property
     def failure(self) -> str:
-        """The output, trimmed to the failure."""
+        """Return the output, trimmed to the failure."""
         _, _, rest = self.output.partition("= FAILURES =")
         lines = rest.partition("short test summary info")[0].splitlines()[1:]
         return "\n".join(line for line in lines if not line.startswith("====")).rstrip()
 
     @property
     def last_line(self) -> str:
-        """``1 passed in 3.21s``."""
+        """Return the last line, for example ``1 passed in 3.21s``."""
         return self.output.rstrip().rpartition("\n")[2]
 
 
 idle: queue.SimpleQueue[WarmPytest] = queue.SimpleQueue()
-"""Processes that have imported torch, and fork a pytest when they are asked for one."""
+"""Processes that have imported torch, and fork a pytest on request."""
 
 
 def pytest(*arguments: str) -> Outcome:
@@ -274,7 +283,7 @@ def check(holds: object, claim: str, outcome: Outcome) -> None:
 
 
 def check_report(example: Explored, outcome: Outcome, *lines: str) -> None:
-    """The unsound version fails, with such lines in the report."""
+    """Check that the unsound version fails with such lines in its report."""
     name = f"{example.folder}: {example.unsound}"
     check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
     check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
@@ -285,12 +294,13 @@ def check_report(example: Explored, outcome: Outcome, *lines: str) -> None:
 
 
 def check_broken(example: Example, outcome: Outcome) -> None:
-    """The unsound version fails, and for the reason that the example is about."""
+    """Check that the unsound version fails, and for the reason of the example."""
     name = f"{example.folder}: {example.unsound}"
     check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
     check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
     check(f".{example.verdict}" in outcome.failure, f"{name} should fail because: {example.verdict}", outcome)
-    smallest = rf"^E +reproduce: @chaos\.{example.smallest}\nE +or: "  # this decorator, and no other
+    # the report must name exactly this decorator
+    smallest = rf"^E +reproduce: @chaos\.{example.smallest}\nE +or: "
     check(re.search(smallest, outcome.failure, re.MULTILINE), f"{name}: another fault broke it", outcome)
     struck = rf"^E +struck: {example.smallest} at {re.escape(example.visit)}"
     check(re.search(struck, outcome.failure, re.MULTILINE), f"{name}: it struck elsewhere than at {example.visit}", outcome)
@@ -298,7 +308,7 @@ def check_broken(example: Example, outcome: Outcome) -> None:
 
 
 def replay_line(example: Example | Explored, outcome: Outcome) -> str:
-    """The smallest failing schedule, or crash state, from the line that pytest printed for the user to paste."""
+    """Return the smallest failing schedule or crash state from the line that pytest printed to paste."""
     printed = re.search(r"or: (pytest .*)$", outcome.output, re.MULTILINE)
     check(printed, "the failure has no line to paste", outcome)
     words = shlex.split(printed[1])
@@ -307,8 +317,8 @@ def replay_line(example: Example | Explored, outcome: Outcome) -> str:
 
 
 def broken_twice(example: Example) -> tuple[Outcome, str, Outcome]:
-    """The unsound test as a user meets it, the schedule that breaks it, and both tests replayed under that one."""
-    broken = pytest(example.node(example.unsound), "--mlchaos-seed=0")  # the seed makes it the same search each time
+    """Run the unsound test as a user would, and then both tests under the schedule that breaks it."""
+    broken = pytest(example.node(example.unsound), "--mlchaos-seed=0")  # the seed makes each search the same
     check_broken(example, broken)
     schedule = replay_line(example, broken)
     again = pytest(example.node(example.unsound), example.node(example.sound), "--mlchaos-replay", schedule)
@@ -318,7 +328,7 @@ def broken_twice(example: Example) -> tuple[Outcome, str, Outcome]:
 
 
 def explored_twice(example: Explored) -> tuple[Outcome, Outcome, str, Outcome]:
-    """Both tests as a user meets them, the crash state that the unsound one's report names, and that state alone."""
+    """Run both tests as a user would, and then the crash state that the unsound test's report names."""
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         broken, sound = pool.map(pytest, [example.node(example.unsound), example.node(example.sound)])
     pasted = rf'  reproduce: @chaos.crash\(state="{re.escape(example.state)}"\)'
@@ -331,7 +341,7 @@ def explored_twice(example: Explored) -> tuple[Outcome, Outcome, str, Outcome]:
 
 
 def all_sound() -> Outcome:
-    """The sound tests, each as its user meets it, in one session; those that explore crash states have sessions of their own."""
+    """Run the sound tests in one session. Those that explore crash states have their own sessions."""
     outcome = pytest("examples", f"--ignore={EXPLORED[0].tests.parent}", "-k", "test_sound", "-rp", "--mlchaos-seed=0")
     for example in EXAMPLES:
         check(f"\nPASSED {example.node(example.sound)}\n" in outcome.output, f"{example.folder}: {example.sound} should pass", outcome)
@@ -342,12 +352,12 @@ def all_sound() -> Outcome:
 
 
 def show(title: str, text: str) -> None:
-    """A block of text under a title."""
+    """Print a block of text under a title."""
     print(f"{title}\n\n{textwrap.indent(text.strip(chr(10)), '    ')}\n", flush=True)
 
 
 def source(example: Example | Explored, test: str) -> str:
-    """A test's source, with its decorators and the constants that it uses."""
+    """Return a test's source, with its decorators and the constants that it uses."""
     text = example.tests.read_text()
     nodes = ast.parse(text).body
     found = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == test)
@@ -358,24 +368,24 @@ def source(example: Example | Explored, test: str) -> str:
 
 
 def fix(example: Example | Explored) -> str:
-    """The lines in which the sound version differs from the unsound one, with a space between the places."""
+    """Return the lines in which the sound version differs, with a blank line between the places."""
     versions = [(HERE / example.folder / name).read_text().splitlines()[1:] for name in example.versions]
     lines = difflib.unified_diff(*versions, n=0, lineterm="")
     return "\n".join("" if line.startswith("@@") else line for line in lines if not line.startswith(("---", "+++")))
 
 
 def headline(text: str) -> None:
-    """A line that is seen from afar."""
+    """Print a headline."""
     print(f"{'=' * 100}\n{text}\n{'=' * 100}\n", flush=True)
 
 
 def progress(text: str) -> None:
-    """Say what is being done, on a terminal or in a log."""
+    """Print what is being done, on a terminal or in a log."""
     print(f"... {text}\n", flush=True)
 
 
 def demonstrate(number: int, example: Example, sessions: Future[tuple[Outcome, str, Outcome]]) -> tuple[str, ...]:
-    """Show one example, of which the sessions have been started, and give its row of the summary."""
+    """Show one example whose sessions have been started, and return its row of the summary."""
     headline(f"{number}. {example.title}")
     show("The test:", source(example, example.unsound))
     progress("searching for a schedule of faults that breaks it, and replaying the smallest one")
@@ -388,7 +398,7 @@ def demonstrate(number: int, example: Example, sessions: Future[tuple[Outcome, s
 
 
 def demonstrate_explored(number: int, example: Explored) -> tuple[str, ...]:
-    """The same for a pair that explores crash states."""
+    """Show a pair that explores crash states, and return its row of the summary."""
     headline(f"{number}. {example.title}")
     start = time.monotonic()
     show("The test:", source(example, example.unsound))
@@ -403,13 +413,13 @@ def demonstrate_explored(number: int, example: Explored) -> tuple[str, ...]:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in columns as wide as they need."""
+    """Format rows in columns of the needed width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def main() -> int:
-    """All examples; 0 if each is as it says."""
+    """Run all examples. Return 0 if each is as it says."""
     start = time.monotonic()
     rows: list[tuple[str, ...]] = [("example", "broken by", "unsound", "sound")]
     os.environ["OMP_NUM_THREADS"] = "1"  # small models train faster on one thread

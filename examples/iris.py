@@ -1,4 +1,4 @@
-"""Fisher's iris measurements (1936), 150 flowers, as tensors."""
+"""Load Fisher's iris measurements (1936), 150 flowers, as tensors."""
 
 import csv
 from pathlib import Path
@@ -10,7 +10,7 @@ SPECIES = ["setosa", "versicolor", "virginica"]
 
 
 def load() -> TensorDataset:
-    """Four measurements of each flower, standardised (float32[150, 4]), and its species (int64[150])."""
+    """Return four measurements of each flower, standardised (float32[150, 4]), and its species (int64[150])."""
     with Path(__file__).with_name("iris.csv").open() as file:
         next(reader := csv.reader(file))
         rows = list(reader)

@@ -85,7 +85,7 @@ def _become_pytest(request: dict) -> None:
         os.close(fd)
     sys.argv = ["pytest", *request["args"]]
     sys.path[0] = request["folder"]
-    sys.modules.pop("examples", None)  # a project may have a package of this name
+    sys.modules.pop("examples", None)  # a project may have a package with this name
     runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 
 
@@ -95,6 +95,6 @@ if __name__ == "__main__":
     for module in sys.argv[2:]:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
-    gc.freeze()  # the forked processes share what is not written to
+    gc.freeze()  # the forked processes share memory that none of them writes to
     if (asked := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
         _become_pytest(asked)

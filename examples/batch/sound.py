@@ -1,4 +1,4 @@
-"""Scores all flowers; asks the store once more, then refuses. The file appears when it is complete, or not at all."""
+"""Score all flowers. If the store fails twice, raise, and leave no part of a file."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,7 @@ BATCH = 25
 
 
 def score(output: Path) -> np.ndarray:
-    """Write a prediction for each flower to ``output``, a CSV file; return them."""
+    """Write a prediction for each flower to ``output``, a CSV file, and return them."""
     model, predictions = store.NearestMean(), []
     for start in range(0, 150, BATCH):
         ids = np.arange(start, start + BATCH)

@@ -15,7 +15,7 @@ def test_unsound_batch_job(mlchaos, tmp_path):
 
 @store_fails
 def test_sound_batch_job(mlchaos, tmp_path):
-    """It gets the features at the second attempt, or raises and leaves no part of a file; the next night it runs as ever."""
+    """It gets the features at the second attempt, or raises and leaves no part of a file."""
     run = mlchaos.pipeline(sound.score, tmp_path / "predictions.csv")
     run.assert_same_output()
     run.again().assert_same_output()
@@ -23,13 +23,13 @@ def test_sound_batch_job(mlchaos, tmp_path):
 
 @chaos.call_failure(target="examples.batch.store:lookup", error="ConnectionError", at=[2, 4])
 def test_unsound_predictions(mlchaos, tmp_path):
-    """The same mistake as a monitor sees it: the flowers of two batches all count as one species, which is now twice as frequent."""
+    """A monitor sees the same mistake: one species is twice as frequent."""
     run = mlchaos.pipeline(unsound.score, tmp_path / "predictions.csv")
     run.assert_no_drift(method="chi2")
 
 
 @chaos.call_failure(target="examples.batch.store:lookup", error="ConnectionError", at=[2, 4])
 def test_sound_predictions(mlchaos, tmp_path):
-    """Each failed look-up is made up for by the next one."""
+    """The next look-up makes up for each failed one."""
     run = mlchaos.pipeline(sound.score, tmp_path / "predictions.csv")
     run.assert_no_drift(method="chi2")

@@ -1,4 +1,4 @@
-"""Scores all flowers; where the store does not answer, the features are filled with zeros, as missing values often are."""
+"""Score all flowers. If the store does not answer, fill the features with zeros, as is often done."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,7 @@ BATCH = 25
 
 
 def score(output: Path) -> np.ndarray:
-    """Write a prediction for each flower to ``output``, a CSV file; return them."""
+    """Write a prediction for each flower to ``output``, a CSV file, and return them."""
     model, predictions = store.NearestMean(), []
     for start in range(0, 150, BATCH):
         ids = np.arange(start, start + BATCH)

@@ -1,4 +1,4 @@
-"""A checkpoint that holds everything that the next step depends on, the random numbers too."""
+"""Save all that the next step depends on, including the random numbers."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ EPOCHS = 3
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises, a checkpoint an epoch; go on from the last checkpoint if there is one."""
+    """Train a classifier of irises with a checkpoint per epoch. Continue from the last one if it exists."""
     torch.manual_seed(0)
     loader = DataLoader(iris.load(), batch_size=32, shuffle=True)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 3))
@@ -25,7 +25,7 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
-        torch.set_rng_state(saved["rng"])  # shuffling and dropout go on where they were
+        torch.set_rng_state(saved["rng"])  # shuffling and dropout continue where they were
         start = saved["epoch"] + 1
 
     for epoch in range(start, EPOCHS):

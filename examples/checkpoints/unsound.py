@@ -1,4 +1,4 @@
-"""The checkpoint that most tutorials show: model, optimizer, scheduler and epoch. What shuffles the data is not in it."""
+"""Save what most tutorials save: model, optimizer, scheduler and epoch, but not the generator that shuffles."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ EPOCHS = 3
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises, a checkpoint an epoch; go on from the last checkpoint if there is one."""
+    """Train a classifier of irises with a checkpoint per epoch. Continue from the last one if it exists."""
     torch.manual_seed(0)
     loader = DataLoader(iris.load(), batch_size=32, shuffle=True)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 3))

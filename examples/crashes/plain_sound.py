@@ -1,4 +1,4 @@
-"""The same training loop: a checkpoint is complete before it takes the place of the one before it."""
+"""Train in the same loop, but complete a checkpoint before it replaces the previous one."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from examples import iris
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train for a few epochs; go on from the checkpoint if there is one."""
+    """Train for a few epochs. Continue from the checkpoint if it exists."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

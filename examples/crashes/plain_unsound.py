@@ -1,4 +1,4 @@
-"""A training loop that overwrites its checkpoint after each epoch."""
+"""Train in a loop that overwrites its checkpoint after each epoch."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from examples import iris
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train for a few epochs; go on from the checkpoint if there is one."""
+    """Train for a few epochs. Continue from the checkpoint if it exists."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

@@ -1,4 +1,4 @@
-"""The same training run: the order of the data follows from seed and epoch, and a checkpoint comes at the end of each, in one operation."""
+"""Train the same model, with data in an order of seed and epoch, and one atomic checkpoint per epoch."""
 
 import os
 from pathlib import Path
@@ -14,20 +14,20 @@ from examples.lightning.classifier import Classifier
 
 
 class Beside(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, never across filesystems, and renames it."""
+    """Write a checkpoint in its own directory, never across filesystems, and rename it."""
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
-        """Save it, whole or not at all."""
+        """Save the checkpoint completely or not at all."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint, f"{path}.tmp")
         os.replace(f"{path}.tmp", path)
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train for a few epochs; go on from the last checkpoint if there is one."""
+    """Train for a few epochs. Continue from the last checkpoint if it exists."""
     pl.seed_everything(0, verbose=False)
     flowers = iris.load()
-    sampler = DistributedSampler(flowers, num_replicas=1, rank=0, seed=0)  # Lightning tells it the epoch
+    sampler = DistributedSampler(flowers, num_replicas=1, rank=0, seed=0)  # Lightning sets its epoch
     loader = DataLoader(flowers, batch_size=50, sampler=sampler)
     trainer = pl.Trainer(
         max_epochs=3,

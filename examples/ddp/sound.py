@@ -1,4 +1,4 @@
-"""Waits for rank 0 in a collective, which fails when rank 0 is gone."""
+"""Wait for rank 0 in a collective, which fails when rank 0 is gone."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from examples import iris
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises on all ranks of the job; each goes on from what rank 0 has saved."""
+    """Train a classifier of irises on all ranks. Each continues from what rank 0 has saved."""
     dist.init_process_group("gloo")
     torch.manual_seed(0)
     flowers = iris.load()

@@ -1,4 +1,4 @@
-"""Does a DDP job that loses a rank end, or does the other one wait for ever?"""
+"""Does a DDP job that loses a rank end, or does the other rank wait forever?"""
 
 from examples.ddp import sound, unsound
 from pytest_mlchaos import chaos

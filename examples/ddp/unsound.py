@@ -1,4 +1,4 @@
-"""Waits for the file that rank 0 writes after each epoch, without asking whether rank 0 is still there."""
+"""Wait for the file that rank 0 writes after each epoch, without a check that rank 0 is alive."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from examples import iris
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises on all ranks of the job; each goes on from what rank 0 has saved."""
+    """Train a classifier of irises on all ranks. Each continues from what rank 0 has saved."""
     dist.init_process_group("gloo")
     torch.manual_seed(0)
     flowers = iris.load()

@@ -1,1 +1,1 @@
-"""A feature pipeline in front of a model: a table is read, and its columns become the model's inputs."""
+"""A feature pipeline before a model: it reads a table, whose columns become the model's inputs."""

@@ -1,4 +1,4 @@
-"""A model that was made for four columns in one order: nearest class mean on Fisher's irises."""
+"""A model for four columns in a fixed order: nearest class mean on Fisher's irises."""
 
 from pathlib import Path
 
@@ -11,5 +11,5 @@ MEASUREMENTS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 
 def species(measurements: np.ndarray) -> np.ndarray:
-    """The species (int64[n]) of flowers by their ``MEASUREMENTS`` (float64[n, 4]), by position."""
+    """Return the species (int64[n]) of flowers by their ``MEASUREMENTS`` (float64[n, 4]), by position."""
     return NearestMean().predict(measurements)

@@ -1,4 +1,4 @@
-"""Scores the flowers of a file, and refuses one whose columns stand in another order than the model was made for."""
+"""Score the flowers of a file. Refuse a file with columns in a different order than the model's."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from examples.features import model
 
 
 def score(path: Path) -> np.ndarray:
-    """The species of each flower in a CSV file (int64[n])."""
+    """Return the species of each flower in a CSV file (int64[n])."""
     table = pd.read_csv(path, usecols=model.MEASUREMENTS)
     if list(table.columns) != model.MEASUREMENTS:
         raise ValueError(f"the model was made for the columns {model.MEASUREMENTS}, not {list(table.columns)}")

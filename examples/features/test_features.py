@@ -1,4 +1,4 @@
-"""Does a feature pipeline notice that its table has its columns in another order?"""
+"""Does a feature pipeline notice that its table has its columns in a different order?"""
 
 from examples.features import model, sound, unsound
 from pytest_mlchaos import chaos
@@ -14,7 +14,7 @@ def test_unsound_features(mlchaos):
 
 @another_order
 def test_sound_features(mlchaos):
-    """It raises; once the file is as it was, it works as ever."""
+    """It raises, and works again with the original file."""
     run = mlchaos.pipeline(sound.score, model.FLOWERS)
     run.assert_same_output()
     run.again().assert_same_output()

@@ -1,4 +1,4 @@
-"""Scores the flowers of a file. ``usecols`` chooses columns, and leaves them in the order of the file: the model gets whatever that is."""
+"""Score the flowers of a file. ``usecols`` keeps the columns in the order of the file, right or wrong."""
 
 from pathlib import Path
 
@@ -9,6 +9,6 @@ from examples.features import model
 
 
 def score(path: Path) -> np.ndarray:
-    """The species of each flower in a CSV file (int64[n])."""
+    """Return the species of each flower in a CSV file (int64[n])."""
     table = pd.read_csv(path, usecols=model.MEASUREMENTS)
     return model.species(table.to_numpy())

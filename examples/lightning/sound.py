@@ -1,4 +1,4 @@
-"""The same training run, with an order of the data that depends on the seed and the epoch alone."""
+"""Train the same model, with an order of the data that depends only on the seed and the epoch."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from examples.lightning.classifier import Classifier
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train for a few epochs; go on from the last checkpoint if there is one."""
+    """Train for a few epochs. Continue from the last checkpoint if it exists."""
     pl.seed_everything(0, verbose=False)
     flowers = iris.load()
-    sampler = DistributedSampler(flowers, num_replicas=1, rank=0, seed=0)  # Lightning tells it the epoch
+    sampler = DistributedSampler(flowers, num_replicas=1, rank=0, seed=0)  # Lightning sets its epoch
     loader = DataLoader(flowers, batch_size=50, sampler=sampler)
     trainer = pl.Trainer(
         max_epochs=3,

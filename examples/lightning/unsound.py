@@ -1,4 +1,4 @@
-"""A Lightning training run as many are: shuffled, one seed at the start, resumed from the last checkpoint."""
+"""Train with Lightning as many do: shuffled, seeded once at the start, resumed from the last checkpoint."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from examples.lightning.classifier import Classifier
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train for a few epochs; go on from the last checkpoint if there is one."""
+    """Train for a few epochs. Continue from the last checkpoint if it exists."""
     pl.seed_everything(0, verbose=False)
     loader = DataLoader(iris.load(), batch_size=50, shuffle=True)
     trainer = pl.Trainer(

@@ -1,4 +1,4 @@
-"""Does a guard that skips bad batches keep one with broken values out of the model?"""
+"""Does a guard that skips bad batches keep broken values out of the model?"""
 
 from examples.lossguard import sound, unsound
 from pytest_mlchaos import chaos

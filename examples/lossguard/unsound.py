@@ -1,4 +1,4 @@
-"""Skips a batch whose loss is above the limit, and forgets that NaN is above nothing."""
+"""Skip a batch whose loss is above the limit. NaN is not above anything."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ LIMIT = 10.0  # no batch of sound data comes near it
 
 
 def train() -> list[float]:
-    """Train a classifier of irises; the loss on all of them after each step."""
+    """Train a classifier of irises, and return the loss on all of them after each step."""
     torch.manual_seed(0)
     data = iris.load()
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -31,5 +31,5 @@ def train() -> list[float]:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """The mean loss on some flowers."""
+    """Return the mean loss on some flowers."""
     return nn.functional.cross_entropy(model(x), y).item()

@@ -1,4 +1,4 @@
-"""Halves the batch when memory runs out, and clears the gradients before each attempt."""
+"""Halve the batch when memory runs out, and clear the gradients before each attempt."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from examples import iris
 
 
 def train() -> dict[str, torch.Tensor]:
-    """Train a classifier of irises in micro-batches, as large as the memory allows."""
+    """Train a classifier of irises in micro-batches as large as the memory allows."""
     torch.manual_seed(0)
     loader = DataLoader(iris.load(), batch_size=50, shuffle=True)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -18,7 +18,7 @@ def train() -> dict[str, torch.Tensor]:
     for _ in range(2):
         for x, y in loader:
             while True:
-                optimizer.zero_grad()  # what an attempt that ran out of memory has left behind, too
+                optimizer.zero_grad()  # also those of an attempt that ran out of memory
                 try:
                     accumulate_gradients(model, x, y, micro_batch)
                     break

@@ -1,4 +1,4 @@
-"""Halves the batch when memory runs out, and forgets that half of a backward pass has already left gradients behind."""
+"""Halve the batch when memory runs out, but keep the gradients that half of a backward pass has left."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from examples import iris
 
 
 def train() -> dict[str, torch.Tensor]:
-    """Train a classifier of irises in micro-batches, as large as the memory allows."""
+    """Train a classifier of irises in micro-batches as large as the memory allows."""
     torch.manual_seed(0)
     loader = DataLoader(iris.load(), batch_size=50, shuffle=True)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))

@@ -1,1 +1,1 @@
-"""A job on a machine that may be taken away: it gets SIGTERM, and 30 seconds."""
+"""A job on a machine that may be reclaimed: it gets SIGTERM, and 30 seconds."""

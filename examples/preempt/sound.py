@@ -1,4 +1,4 @@
-"""Looks behind each step whether it was told to end, and then saves where in the epoch it is."""
+"""Check after each step for a signal to end, and then save the position in the epoch."""
 
 import signal
 import sys
@@ -16,7 +16,7 @@ BATCH = 10
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises, a checkpoint an epoch and one before the end; go on from the last checkpoint if there is one."""
+    """Train a classifier of irises with a checkpoint per epoch, and one at the end."""
     told_to_end = []
     signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
     torch.manual_seed(0)
@@ -37,7 +37,7 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
 
     while epoch < EPOCHS:
         for x, y in DataLoader(Subset(data, range(seen, len(data))), batch_size=BATCH):
-            time.sleep(4)  # a batch comes from cold storage
+            time.sleep(4)  # the batch comes from cold storage
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()

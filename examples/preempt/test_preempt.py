@@ -1,4 +1,4 @@
-"""Does a job that is told to end, and has 30 seconds, save what it has done so far?"""
+"""Does a job that gets SIGTERM, and has 30 seconds, save what it has done so far?"""
 
 from examples.preempt import sound, unsound
 from pytest_mlchaos import chaos

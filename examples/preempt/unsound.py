@@ -1,4 +1,4 @@
-"""Notes that it was told to end, and looks at the note when the epoch is over: a checkpoint is due then anyway."""
+"""Note the signal to end, but check the note only at the end of the epoch, when a checkpoint is due anyway."""
 
 import signal
 import sys
@@ -15,7 +15,7 @@ EPOCHS = 2
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises, a checkpoint an epoch; go on from the last checkpoint if there is one."""
+    """Train a classifier of irises with a checkpoint per epoch. Continue from the last one if it exists."""
     told_to_end = []
     signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
     torch.manual_seed(0)
@@ -31,7 +31,7 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
 
     for epoch in range(start, EPOCHS):
         for x, y in DataLoader(data, batch_size=10):
-            time.sleep(4)  # a batch comes from cold storage
+            time.sleep(4)  # the batch comes from cold storage
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()

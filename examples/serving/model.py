@@ -10,7 +10,7 @@ SPECIES = ["setosa", "versicolor", "virginica"]
 
 
 class FeatureStore:
-    """A client of a feature store: the measurements of a flower, by its number."""
+    """A client of a feature store: it returns the measurements of a flower by its number."""
 
     def __init__(self) -> None:
         with (Path(__file__).parents[1] / "iris.csv").open() as file:
@@ -18,18 +18,18 @@ class FeatureStore:
         self._rows = [([float(value) for value in row[:4]], SPECIES.index(row[4])) for row in rows]
 
     async def get(self, flower: int) -> list[float]:
-        """Four measurements in centimetres."""
-        await asyncio.sleep(0)  # where a real client waits for its socket
+        """Return four measurements in centimetres."""
+        await asyncio.sleep(0)  # a real client would wait for its socket here
         return self._rows[flower][0]
 
     def training_set(self) -> tuple[np.ndarray, np.ndarray]:
-        """All measurements (float64[150, 4]) and species (int64[150])."""
+        """Return all measurements (float64[150, 4]) and species (int64[150])."""
         measurements, species = zip(*self._rows, strict=True)
         return np.array(measurements), np.array(species)
 
 
 class Model:
-    """The probability that a flower is an iris virginica: logistic regression."""
+    """Estimate the probability that a flower is an iris virginica, by logistic regression."""
 
     def __init__(self, store: FeatureStore) -> None:
         x, y = store.training_set()
@@ -40,7 +40,7 @@ class Model:
             self._weights -= 0.1 * inputs.T @ (self._probability(inputs) - (y == 2)) / len(y)
 
     def __call__(self, measurements: list[float]) -> float:
-        """The probability for one flower."""
+        """Return the probability for one flower."""
         return round(float(self._probability(self._inputs(np.array([measurements])))[0]), 4)
 
     def _inputs(self, x: np.ndarray) -> np.ndarray:

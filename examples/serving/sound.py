@@ -1,4 +1,4 @@
-"""Gives the feature store 50 ms, and answers with the prior where that is not enough or the store fails."""
+"""Give the feature store 50 ms, and answer with the prior if it fails or takes longer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/score/{flower}")
 async def score(flower: int, request: Request) -> dict[str, float]:
-    """The probability that a flower is an iris virginica."""
+    """Return the probability that a flower is an iris virginica."""
     model = request.app.state.model
     try:
         async with asyncio.timeout(0.05):

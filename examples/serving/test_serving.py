@@ -10,14 +10,14 @@ PRIOR = {"score": 1 / 3}
 
 @chaos.latency_spike(target=STORE, delay="2s", at=3)
 def test_unsound_waits_with_the_store(mlchaos):
-    """One slow look-up makes its request as slow."""
+    """One slow look-up makes its request equally slow."""
     load = mlchaos.serve(unsound.app).drive(FLOWERS)
     load.assert_slo(max="500ms", error_rate=0)
 
 
 @chaos.latency_spike(target=STORE, delay="2s", at=3)
 def test_sound_answers_in_time(mlchaos):
-    """It gives up after 50 ms, answers with the prior, and no other request notices."""
+    """It gives up after 50 ms and answers with the prior. No other request is affected."""
     load = mlchaos.serve(sound.app).drive(FLOWERS)
     load.assert_slo(max="500ms", error_rate=0)
     load.assert_fallback(json=PRIOR)
@@ -33,7 +33,7 @@ def test_unsound_fails_with_the_store(mlchaos):
 
 @chaos.dependency_failure(target=STORE)
 def test_sound_falls_back(mlchaos):
-    """Whichever look-ups fail, those requests are answered with the prior, and the others as ever."""
+    """Requests with a failed look-up get the prior, and the others get their usual answer."""
     load = mlchaos.serve(sound.app).drive(FLOWERS)
     load.assert_slo(error_rate=0)
     load.assert_fallback(json=PRIOR)

@@ -1,4 +1,4 @@
-"""Waits for the feature store as long as it takes, and has no answer without it."""
+"""Wait for the feature store without a limit, and fail without it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +21,6 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/score/{flower}")
 async def score(flower: int, request: Request) -> dict[str, float]:
-    """The probability that a flower is an iris virginica."""
+    """Return the probability that a flower is an iris virginica."""
     measurements = await request.app.state.store.get(flower)
     return {"score": request.app.state.model(measurements)}

@@ -1,4 +1,4 @@
-"""Uploads a checkpoint as one object under a new name, tries again, verifies it, and only then points to it."""
+"""Upload a checkpoint as one object under a new name, retry, verify it, and then point to it."""
 
 import io
 import time
@@ -11,7 +11,7 @@ from examples import iris
 
 
 def train(fs: Any, folder: str, steps: int = 9, save_every: int = 3) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises, from the last checkpoint in ``folder`` if there is one."""
+    """Train a classifier of irises from the last checkpoint in ``folder``, if it exists."""
     torch.manual_seed(0)
     x, y = iris.load().tensors
     model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 3))
@@ -28,14 +28,14 @@ def train(fs: Any, folder: str, steps: int = 9, save_every: int = 3) -> dict[str
 
 
 def save(fs: Any, folder: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Upload all of it in one object, then the name of that object."""
+    """Upload the whole state in one object, and then the name of that object."""
     path = f"{folder}/step-{step}.pt"
     upload(fs, path, dumped({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}))
     upload(fs, f"{folder}/latest", path.encode())
 
 
 def resume(fs: Any, folder: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the last checkpoint; the step that it was taken at."""
+    """Load the last checkpoint, and return its step."""
     if not fs.exists(f"{folder}/latest"):
         return 0
     saved = torch.load(io.BytesIO(fs.cat_file(fs.cat_file(f"{folder}/latest").decode())))
@@ -45,7 +45,10 @@ def resume(fs: Any, folder: str, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def upload(fs: Any, path: str, content: bytes, attempts: int = 5) -> None:
-    """Write an object until it reads back as it was written; a reply that was lost does no harm, for writing it again changes nothing."""
+    """Write an object until it reads back as written.
+
+    A lost reply does no harm, because a second write changes nothing.
+    """
     for attempt in range(attempts):
         try:
             fs.pipe_file(path, content)
@@ -59,7 +62,7 @@ def upload(fs: Any, path: str, content: bytes, attempts: int = 5) -> None:
 
 
 def dumped(state: Any) -> bytes:
-    """A state as torch saves it."""
+    """Return a state as torch saves it."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Does a job whose object store throttles, or loses a reply, end where it would have ended undisturbed?"""
+"""Does a job whose object store throttles, or loses a reply, reach the same end?"""
 
 import logging
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ throttled = chaos.flaky_storage(op="write", error="throttled", when=chaos.one_of
 
 @pytest.fixture(scope="session")
 def store() -> Iterator[Any]:
-    """An S3 server on this machine, and a client of it."""
+    """Run an S3 server on this machine, and return a client."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -35,7 +35,7 @@ def undisturbed(store: Any) -> Any:
 
 @pytest.fixture
 def fs(store: Any) -> Any:
-    """The client, and an empty bucket."""
+    """Return the client, with an empty bucket."""
     if store.exists("checkpoints"):
         store.rm("checkpoints", recursive=True)
     store.mkdir("checkpoints")
@@ -45,7 +45,7 @@ def fs(store: Any) -> Any:
 @throttled
 @chaos.settings(max_trials=16)
 def test_unsound_checkpoint(mlchaos: Any, fs: Any, undisturbed: Any) -> None:
-    """The upload of the optimizer fails: the model is from another step."""
+    """The upload of the optimizer fails, so the model is from a different step."""
     run = mlchaos.run(unsound.train, fs, FOLDER)
     assert_same_state(run.value, undisturbed)
 
@@ -53,7 +53,7 @@ def test_unsound_checkpoint(mlchaos: Any, fs: Any, undisturbed: Any) -> None:
 @throttled
 @chaos.settings(max_trials=16)
 def test_sound_checkpoint(mlchaos: Any, fs: Any, undisturbed: Any) -> None:
-    """Uploads are tried again, and a restart finds one whole checkpoint."""
+    """Uploads are retried, and a restart finds one complete checkpoint."""
     run = mlchaos.run(sound.train, fs, FOLDER)
     assert_same_state(run.value, undisturbed)
     assert run.restarts == 0

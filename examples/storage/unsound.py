@@ -1,4 +1,4 @@
-"""Uploads the model, then the optimizer: when the second upload fails, a restart finds two halves that do not belong together."""
+"""Upload the model, then the optimizer. If the second upload fails, a restart finds two unrelated halves."""
 
 import io
 from typing import Any
@@ -10,7 +10,7 @@ from examples import iris
 
 
 def train(fs: Any, folder: str, steps: int = 9, save_every: int = 3) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises, from the last checkpoint in ``folder`` if there is one."""
+    """Train a classifier of irises from the last checkpoint in ``folder``, if it exists."""
     torch.manual_seed(0)
     x, y = iris.load().tensors
     model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 3))
@@ -33,7 +33,7 @@ def save(fs: Any, folder: str, step: int, model: nn.Module, optimizer: torch.opt
 
 
 def resume(fs: Any, folder: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the last checkpoint; the step that it was taken at."""
+    """Load the last checkpoint, and return its step."""
     if not fs.exists(f"{folder}/optimizer.pt"):
         return 0
     model.load_state_dict(torch.load(io.BytesIO(fs.cat_file(f"{folder}/model.pt"))))
@@ -43,7 +43,7 @@ def resume(fs: Any, folder: str, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def dumped(state: Any) -> bytes:
-    """A state as torch saves it."""
+    """Return a state as torch saves it."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()

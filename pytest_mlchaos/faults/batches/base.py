@@ -136,7 +136,7 @@ class Batch:
         must not be one more field of the same kind as the others.
         """
         if last.problem() is not None:
-            return True  # Its content is checked later, with an error.
+            return True  # A later check refuses it and names its type.
         shape = tuple(last.value.shape)
         single = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
         if not isinstance(last.path[-1], str):

@@ -222,7 +222,7 @@ def all_same(column: Column, where: Any, other: Column, there: Any) -> bool:
 def places(rng: Any, size: int, count: int) -> Any:
     """Return ``count`` distinct numbers below ``size``, ascending, each set with equal probability.
 
-    Numbers are drawn until enough are distinct, and then the excess is drawn out. This is several
+    Numbers are drawn until enough are distinct, and then a random part is removed. This is several
     times faster than a choice without replacement, and as uniform.
     """
     import numpy as np

@@ -226,7 +226,7 @@ class _ArrowBacked(ArrowColumn):
 
 
 def _held(array: Any, values: Any) -> Any:
-    """Return new columns in pandas' containers. Those of Arrow stay in the original container."""
+    """Return the values in a container of pandas. Texts keep the dtype of the array."""
     import numpy as np
     import pandas as pd
 
