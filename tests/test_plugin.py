@@ -472,7 +472,7 @@ def test_a_given_of_the_users_own_runs_under_pinned_faults(sensors):
         @given(st.integers())
         def test_open(number): read()
     """).run(passed=2, failed=2)
-    outcome.has("needs faults that are pinned: give each an at=", "number=10")
+    outcome.has("needs pinned faults: give each fault at=", "number=10")
 
 
 @needs("pytest_asyncio")
@@ -652,7 +652,7 @@ def test_the_fixture_is_for_the_body_of_a_test(sensors):
         @pytest.fixture
         def early(mlchaos): return mlchaos.run(read)
         def test_it(early): pass
-    """).run(errors=1).has("works while the test's body runs")
+    """).run(errors=1).has("works only while the body of a test runs")
 
 
 def test_a_green_session_says_how_much_was_tried(sensors):

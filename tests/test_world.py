@@ -365,7 +365,7 @@ def test_a_rank_that_hangs_takes_the_others_with_it(mlchaos):
         RankHung, match=r"rank 1 was still running \d+\.\d s after rank 0 hung \(injected\).*called from train \(test_world"
     ):
         run.assert_failed_fast(within=0.5)
-    with pytest.raises(BadArgument, match="give the world more time"):
+    with pytest.raises(BadArgument, match="Give the world more time"):
         run.assert_failed_fast(within=20)
     assert run.ranks[0].exitcode is None
 
