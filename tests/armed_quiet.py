@@ -87,7 +87,7 @@ def pytest_runtest_logreport(report):
 
 
 class End(NamedTuple):
-    """How a test ended: the parts of it that did not pass, and their errors' first lines."""
+    """The end of a test: the parts of it that did not pass, and the first lines of their errors."""
 
     parts: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()

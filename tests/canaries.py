@@ -13,7 +13,7 @@ KINDS = ("word", "email", "sentence", "path", "digits", "hexadecimal", "number",
 
 
 def canaries(count: int) -> list[object]:
-    """As many canaries, of each kind in turn; always the same."""
+    """Return this many canaries, of each kind in turn, always the same."""
     rng = random.Random(20261128)
     return [_canary(KINDS[place % len(KINDS)], rng) for place in range(count)]
 

@@ -8,7 +8,7 @@ from pytest_mlchaos.testing import Case
 
 
 def arguments():
-    """Of a call."""
+    """Return the arguments of a call."""
     return (), {}
 
 

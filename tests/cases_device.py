@@ -9,7 +9,7 @@ from pytest_mlchaos.testing import Case
 
 
 def weights():
-    """Of a model, 4 KiB."""
+    """Return the weights of a model, 4 KiB."""
     return torch.linspace(0, 1, 1024).requires_grad_()
 
 

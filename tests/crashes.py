@@ -21,7 +21,7 @@ from tests import ptracing
 __all__ = ["BY", "Recorded", "plain", "really", "untraceable", "walked"]
 
 BY = {"events": InotifyRecorder, "comparing": PollingRecorder}
-"""How a directory is followed: as on Linux, and as elsewhere."""
+"""The recorders: one for Linux, and one for other systems."""
 
 
 def untraceable():

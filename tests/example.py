@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def tried(self) -> int:
-        """How many schedules the report says were tried."""
+        """Return the number of schedules that the report says were tried."""
         return int(TRIED.search(self.text)[1])
 
     def has(self, *texts: str) -> bool:
@@ -53,7 +53,9 @@ class Outcome:
         return True
 
     def shows(self, text: str) -> bool:
-        """As ``has``, but a floating-point number may differ by ``CLOSE``; integers are exact."""
+        """Check a text like ``has``, but a floating-point number may differ by ``CLOSE``. Integers
+        are exact.
+        """
         pattern = ANY_NUMBER.join(re.escape(part) for part in FLOAT.split(text))
         wanted = [float(number) for number in FLOAT.findall(text)]
         for match in re.finditer(pattern, self.text):

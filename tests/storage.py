@@ -25,7 +25,10 @@ def watching(tmp_path):
 
 
 def counts(controller):
-    """How often each operation was done: ``{"open": 1, "write": 2}``; ``storage`` has counted all of them."""
+    """Return the count of each operation, for example ``{"open": 1, "write": 2}``.
+
+    ``storage`` has counted all of them.
+    """
     passed = controller.passed()
     total = passed.pop("storage", 0)
     assert total == sum(passed.values())

@@ -153,7 +153,7 @@ def loaded_by(code):
 
 @pytest.mark.parametrize("code", ["import pytest_mlchaos", "import pytest_mlchaos.plugin", "from pytest_mlchaos import MlchaosError"])
 def test_importing_the_package_or_its_plugin_loads_nothing_heavy(code):
-    """Everybody who has it installed pays for that in every run."""
+    """Each test run with the plugin installed pays for its imports."""
     loaded = loaded_by(code)
     assert not loaded & HEAVY
     assert not {

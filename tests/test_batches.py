@@ -254,7 +254,7 @@ def arrays(value):
 
 
 def test_texts_and_numbers_of_the_samples_go_with_them():
-    """As a loader collates strings; a number for the whole batch stays."""
+    """Strings are collated by a loader. A number for the whole batch stays."""
     batch = {"x": x(), "text": [*"abcdef"], "ids": (1, 2, 3, 4, 5, 6), "scale": torch.tensor(3.0), "classes": ["a", "b"]}
     after = struck("short_batch", batch, size=2)
     assert (after["text"], after["ids"], after["scale"], after["classes"]) == (["a", "b"], (1, 2), batch["scale"], ["a", "b"])
@@ -307,7 +307,7 @@ def target(boxes):
     ],
 )
 def test_a_list_of_samples_loses_samples_and_not_their_channels(batch):
-    """As collate functions of detection and of one's own hand them out."""
+    """Collate functions of detection return such lists."""
     for name, keywords, left in (("short_batch", {"size": 2}, 2), ("empty_batch", {}, 0)):
         after = struck(name, batch, **keywords)
         assert type(after) is type(batch)
@@ -444,7 +444,7 @@ def test_each_kind_of_shift_moves_what_it_names():
 
 
 def test_types_and_shapes_are_wrong():
-    """As asked for, in a copy of its own."""
+    """The copy has the requested type or shape."""
     images = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
     shapes = {
         "transposed": (2, 3, 5, 4),

@@ -263,7 +263,7 @@ def test_an_activation_flips_in_one_layer_and_one_call():
 
 
 def test_a_layer_that_is_not_called_is_replaced_by_the_models_result():
-    """So that it strikes; a layer that was asked for by name is waited for."""
+    """The fault strikes anyway, but it waits for a layer that was named."""
 
     class Lazy(nn.Module):
         def __init__(self):
@@ -325,7 +325,7 @@ def test_gradients_are_chosen_by_the_names_in_the_model():
 
 
 def test_sparse_gradients_flip_among_the_values_that_they_have():
-    """Of an embedding."""
+    """They are the gradients of an embedding."""
     layer = nn.Embedding(10, 4, sparse=True)
     with armed(create("bit_flip", where="gradients", bit=30, at=0)) as controller:
         layer(torch.tensor([1, 5])).sum().backward()
@@ -403,7 +403,7 @@ def test_a_scripted_model_has_weights_and_no_layers():
 
 
 def test_where_names_a_part_or_is_a_predicate():
-    """As every fault's ``where``, which the part's name takes the place of; what is printed says ``part``."""
+    """``where`` is the predicate of every fault. A part's name in it is printed as ``part``."""
     assert repr(create("bit_flip", where="gradients", at=3)) == "bit_flip(at=3, part='gradients')"
     assert Schedule.parse("bit_flip(at=3, where='gradients')").faults == (create("bit_flip", at=3, part="gradients"),)
     assert create("bit_flip", where=lambda visit: visit.index % 2, at=EVERY).part == "weights"

@@ -188,7 +188,9 @@ def test_a_process_makes_time_real(clock):
 
 
 def test_an_event_loop_in_a_thread_of_its_own_lives_in_real_time(clock):
-    """As of clients that offer an async implementation to sync code; an injected delay passes for who waits for it."""
+    """Clients that wrap an async implementation for sync code have one. A delay passes for the
+    thread that waits.
+    """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
@@ -228,7 +230,7 @@ def test_a_pool_that_was_there_before_is_not_jumped_over(clock):
 
 
 def test_a_thread_that_waits_to_be_woken_does_no_harm(clock):
-    """As an idle server's or pool's: time stays virtual."""
+    """Idle servers and pools have such threads. Time stays virtual."""
     POOL.submit(int).result()
     start = reading()
     time.sleep(HOUR)
@@ -261,7 +263,7 @@ def _empty(empty, seconds):
 
 
 def test_helpers_of_the_standard_library_sleep_on_the_clock_too(clock):
-    """A mock around ``time.sleep``, an exit stack, a scheduler: who calls in the end is what counts."""
+    """A mock around ``time.sleep``, an exit stack, a scheduler: the caller at the end counts."""
     start = reading()
     with mock.patch("time.sleep", wraps=time.sleep) as spy:
         time.sleep(HOUR)
@@ -304,7 +306,7 @@ def test_the_next_trial_goes_on_where_the_last_one_ended():
 
 
 def test_a_trial_within_a_trial_leaves_the_outer_ones_clock_alone(clock):
-    """As when a plugin's own tests run pytest in process."""
+    """A plugin's own tests run pytest in process like this."""
     with trial(Schedule(), Patches(), clock="virtual"):
         time.sleep(1)
     start = reading()

@@ -122,7 +122,7 @@ def test_the_check_of_another_process_can_fail():
 
 
 def test_the_check_of_a_payload_that_is_another_object_can_fail():
-    """A site that copies what passes breaks its promise to everyone."""
+    """A site that copies its payload breaks its promise to all code."""
     with pytest.raises(AssertionError, match="at which it was not due"):
         CHECKS["same_object"](Case(broken(None, observe=lambda self, visit: setattr(visit, "payload", [])), list))
 

@@ -121,7 +121,7 @@ def test_an_expectation_that_cannot_be_judged_by_is_refused(tmp_path, toml, says
 
 
 def test_current_pins_share_an_environment_and_older_ones_another():
-    """As few as agree; what needs no torch is kept where there is none."""
+    """Programs share an environment if their pins agree. Those without torch stay in one without it."""
     old = program("old", ("torch==2.13.0", "lib==1.9"))
     new = program("new", ("torch==2.13.0", "lib==1.10"))
     other = program("other", ("torch==2.13.0", "numpy"))

@@ -161,7 +161,7 @@ def test_fields_are_chosen_by_name_and_path(fields):
 
 
 def test_fields_are_chosen_by_position():
-    """As in ``for x, y in loader``."""
+    """The positions are those of ``for x, y in loader``."""
     after = corrupted((x(), x()), fields=1)
     assert not after[0].isnan().any()
     assert after[1].isnan().all()

@@ -33,7 +33,7 @@ by_events = pytest.mark.parametrize("by", ["events"], indirect=True)
 
 @pytest.fixture(params=["events", "comparing"])
 def by(request):
-    """How a directory is followed."""
+    """Return the recorder."""
     if request.param == "events" and not inotify.available():
         pytest.skip("needs inotify")
     return request.param

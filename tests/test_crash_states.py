@@ -87,7 +87,7 @@ def cuts(tmp_path):
     [(0, 11, []), (11, 11, []), (0, 4096, []), (0, 4097, [4096]), (4090, 11, [4096]), (0, 20_000, [8192, 16384]), (5000, 3000, [])],
 )
 def test_one_write_is_cut_between_pages_of_the_file_alone(cuts, old, new, expected, writes):
-    """So what lies within a page is there as a whole or not at all, also where the number of writes is not known."""
+    """The content of a page is complete or absent, even if the number of writes is unknown."""
     assert cuts(b"a" * old, b"b" * new, writes=writes) == (expected, [])
 
 

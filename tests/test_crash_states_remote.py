@@ -136,7 +136,7 @@ def test_a_multipart_upload_is_not_there_until_it_is_complete(mlchaos, bucket, o
 
 
 def test_an_object_in_memory_appears_when_its_file_is_closed(mlchaos, url):
-    """As a PUT would have it, whatever the filesystem shows of an open file."""
+    """A PUT works like this, whatever the filesystem shows of an open file."""
 
     def train(url):
         fs, path = fsspec.core.url_to_fs(url)
@@ -152,7 +152,7 @@ def test_an_object_in_memory_appears_when_its_file_is_closed(mlchaos, url):
 
 
 def test_a_change_that_no_listing_shows_is_seen(mlchaos, url):
-    """Of the same length, in a file that has no tag and keeps its time."""
+    """The change keeps the length, in a file that has no tag and keeps its time."""
 
     def train(url):
         fs, path = fsspec.core.url_to_fs(url)

@@ -30,7 +30,7 @@ def name(request):
 
 @pytest.fixture(params=["events", "comparing"])
 def by(request):
-    """How the directory is followed."""
+    """Return the recorder."""
     if request.param == "events" and not inotify.available():
         pytest.skip("needs inotify")
     return request.param
@@ -216,7 +216,7 @@ def noisy(tmp_path):
 
 
 def test_other_threads_and_prints_do_not_hide_that_one_call_made_several_writes(noisy):
-    """As in a worker of pytest-xdist, whose output is captured in a file."""
+    """A worker of pytest-xdist has its output captured in a file like this."""
 
     def saves(printing, root):
         printing("saving")

@@ -127,7 +127,7 @@ def test_a_storage_that_grows_counts_with_what_it_has_then():
 
 
 def test_it_fails_as_often_as_times_says():
-    """So that the retry fails, and the one after that does not."""
+    """The retry fails, and the next one does not."""
     with armed(create("gpu_oom", budget="1MiB", times=2)) as controller:
         for _ in range(2):
             with pytest.raises(torch.OutOfMemoryError):
@@ -205,7 +205,7 @@ def test_a_budget_that_makes_no_sense_is_refused(wrong):
 
 
 def test_a_budget_prints_and_reads_back():
-    """As it was written."""
+    """The printed text equals the written one."""
     fault = create("gpu_oom", budget="512MiB", times=2, fragmentation=True)
     assert Schedule.parse(repr(fault)).faults == (fault,)
 
@@ -259,7 +259,7 @@ def test_a_run_that_halves_its_batch_recovers_and_its_golden_run_has_all_the_mem
 
 
 def test_a_budget_is_there_in_each_example_and_each_trial(example):
-    """Of a property test of the user's own, and of an exploration of other faults; budgets can be drawn, too."""
+    """It may be a user's own property test, or an exploration of other faults. Budgets can be drawn, too."""
     example.with_tests(
         """
         import pytest, torch
@@ -493,7 +493,7 @@ def test_a_lost_device_is_back_for_the_next_process_and_the_golden_run(example):
 
 @pytest.mark.parametrize("taken", [{"free": "1MiB", "total": "8MiB"}, {"share": 0.875, "total": "8MiB"}])
 def test_memory_that_somebody_else_takes_is_missing_from_then_on(taken):
-    """Until the process ends."""
+    """It is missing until the process ends."""
     model = nn.Linear(4, 1)
     with armed(create("gpu_memory_pressure", at=1, **taken)) as controller:
         model(torch.ones(1, 4))
@@ -509,7 +509,7 @@ def test_memory_that_somebody_else_takes_is_missing_from_then_on(taken):
 
 
 def test_what_a_subject_has_before_somebody_comes_is_not_taken_from_what_is_left():
-    """Its weights have their place, however little is left beside them."""
+    """Its weights have their place, however little is left for new tensors."""
     model = nn.Linear(512, 512)
     with armed(create("gpu_memory_pressure", at=1, free="500KiB", total="8MiB")):
         for _ in range(4):
@@ -608,7 +608,7 @@ class FakeNvml:
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC = 1, 0
 
     class NVMLError(Exception):
-        """As all of its errors."""
+        """The base class of NVML's errors."""
 
     def __init__(self, processes=(), ecc=(0, 0)):
         self.processes, self.ecc, self.open, self.asked = processes, list(ecc), 0, []
@@ -653,7 +653,7 @@ def test_a_device_of_ones_own_may_be_used(monkeypatch):
 
 
 def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
-    """Before anything is done to it."""
+    """The check comes before the fault does anything."""
     nvml = FakeNvml(processes=[os.getpid(), 1234567])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not only by this test"), cuda.guard_device():

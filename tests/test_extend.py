@@ -75,7 +75,7 @@ def test_error_in_a_site_is_reported_with_its_line(example):
 
 
 def test_fault_of_the_contributing_page_keeps_its_promises(example):
-    """As written there, in a file of the package: it is in the catalogue with all headings, and its example strikes."""
+    """In a file of the package, the page's fault is in the catalogue, and its example strikes."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     fault = textwrap.dedent(re.search(r"^   ```text\n(.*?)^   ```", text, re.MULTILINE | re.DOTALL)[1])
     case = re.search(r'`"constant_batch": (Case\(.*\))`', text)[1]

@@ -75,7 +75,7 @@ def test_it(mlchaos):
 
 
 def test_visits_are_counted_over_all_processes(example):
-    """As over threads: each call has a number of its own, and ``at=[1, 4]`` strikes two calls, whichever process makes them."""
+    """Each call has a number of its own, and ``at=[1, 4]`` strikes two calls in any process."""
     example.with_tests(
         SUBJECT
         + """

@@ -95,7 +95,7 @@ def test_a_function_runs_in_another_process_and_its_value_comes_home(fresh):
 
 
 def test_it_finds_environment_directory_path_and_arguments_of_now(fresh, monkeypatch, tmp_path):
-    """As they are when it is started, not when the first one was."""
+    """They are those of its start, not of the start of the first process."""
     pytest.importorskip("cloudpickle")
     fresh.run(add, 1)
     monkeypatch.setenv("MINE", "x")
@@ -370,7 +370,7 @@ def test_exit_codes_are_those_of_processes(fresh, leave, argument, exitcode):
 
 
 def dies():
-    """As by ``kill -9``, in the middle of what it writes."""
+    """Die in the middle of a write, like ``kill -9``."""
     print("a line")
     os.write(2, b"half a li")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -440,7 +440,7 @@ def leaves_thread(seconds):
 
 
 def test_threads_that_are_no_daemons_are_waited_for(fresh):
-    """As the interpreter does; and their time is the process'."""
+    """The interpreter waits for them, and their time counts for the process."""
     ended = fresh.run(leaves_thread, 0.2)
     assert ended.output == "done\n"
     assert ended.duration >= 0.2

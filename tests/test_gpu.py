@@ -134,7 +134,7 @@ def test_a_budget_caps_the_real_allocator():
 
 
 def test_memory_that_somebody_else_takes_is_really_allocated():
-    """And given back."""
+    """It is freed at the end."""
     pytest.importorskip("pynvml")
     model = nn.Linear(4, 1).cuda()
     before = torch.cuda.mem_get_info()[0]

@@ -29,7 +29,7 @@ def model():
 
 
 def gradients(made, x):
-    """Of one pass."""
+    """Return the gradients of one pass."""
     made.zero_grad(set_to_none=True)
     made(x).square().sum().backward()
     return [parameter.grad.clone() for parameter in made.parameters()]

@@ -78,7 +78,7 @@ def test_brightness_and_saturation_are_those_of_hsv(level):
 @needs_opencv
 @every_level
 def test_contrast_shrinks_towards_the_mean_of_each_channel(level):
-    """As published."""
+    """The formula is the published one."""
     picture = noisy()
     means = picture.mean(axis=(0, 1))
     near(corrupted(picture, "contrast", level), (picture - means) * [0.4, 0.3, 0.2, 0.1, 0.05][level - 1] + means)
@@ -354,7 +354,7 @@ def test_what_cannot_be_struck_is_refused_by_name(images, keywords, message):
 
 
 def test_without_opencv_the_error_says_what_to_install(monkeypatch):
-    """Of the kinds that need it; the others work."""
+    """It comes for kinds that need OpenCV. The others work."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pytest-mlchaos\[images\]"):
         corrupted(pictures(), "snow")

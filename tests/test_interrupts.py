@@ -45,7 +45,7 @@ def ctrl_c():
 
 
 def interrupt():
-    """As Ctrl-C does."""
+    """Send SIGINT like Ctrl-C."""
     signal.raise_signal(signal.SIGINT)
 
 

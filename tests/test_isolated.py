@@ -261,7 +261,7 @@ def test_what_cannot_be_sent_there_is_refused(isolated):
 
 
 def test_a_golden_run_that_fails_is_said(isolated):
-    """As in process; the error is its cause."""
+    """The error is the same as in process, and it is the cause."""
     isolated("""
         def once(path):
             if (path.parent / "seen").exists():

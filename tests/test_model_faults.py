@@ -226,7 +226,7 @@ def test_weights_that_have_not_changed_are_not_stale():
 
 @pytest.mark.parametrize("part", ["weights", "activations"])
 def test_values_are_rounded_to_a_grid_for_one_call(part):
-    """So many levels, and not one more; weights are as before afterwards, and gradients flow."""
+    """The grid has exactly this many levels. The weights are restored afterwards, and gradients flow."""
     model = small()
     before = copy.deepcopy(model.state_dict())
     clean = model(X)
@@ -249,7 +249,7 @@ def test_values_are_rounded_to_a_grid_for_one_call(part):
 
 
 def test_the_parts_of_a_model_that_are_called_one_by_one_have_its_names():
-    """As frameworks do whose training step is no ``forward``: visits of other parts are spared."""
+    """Frameworks call the parts if the training step is not ``forward``. Visits of other parts are skipped."""
     whole = nn.ModuleDict({"encoder": nn.Sequential(nn.Linear(3, 3)), "head": nn.Linear(3, 2)})
 
     def call():

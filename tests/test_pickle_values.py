@@ -92,7 +92,7 @@ def test_sets_are_compared_without_their_order():
 
 
 def test_several_pickles_in_one_file():
-    """As a log of results is written; what comes last counts, too."""
+    """A log of results is written like this. The last pickle counts, too."""
     one, two = pickle.dumps(state()), pickle.dumps([np.int64(1)])
     assert digest(one + two) != digest(one)
     assert digest(one + two) != digest(one + pickle.dumps([np.int64(2)]))

@@ -141,7 +141,10 @@ def test_files_are_held_against_the_golden_files(batch):
 
 
 def test_completeness_counts_rows_and_files(batch):
-    """Of tables, batches, dicts and text files; other values are not compared; what raised is not complete."""
+    """It applies to tables, batches, dicts and text files. Other values are not compared.
+
+    A call that raised is not complete.
+    """
     outcome = batch("""
         def arrays(keep): return [np.full((lost if keep == "short" else 4, 2), value) for value, lost in zip(rows(0.0), [4, 3, 4, 4, 4])]
         @fails(at=1)

@@ -127,7 +127,7 @@ def test_links_are_followed_both_ways(folder, monkeypatch):
 
 
 def test_a_linked_file_outside_of_the_project_is_what_it_is_called(folder):
-    """As Bazel links each source file into a folder of its own."""
+    """Bazel links each source file into a folder of its own."""
     (folder / "project" / "test_x.py").symlink_to(written(folder / "workspace" / "test_x.py"))
     assert is_users(str(folder / "project" / "test_x.py"))
 
@@ -154,7 +154,7 @@ def test_the_standard_library_and_this_package_are_never_the_users(tmp_path):
 
 
 def test_without_a_project_all_is_the_users_that_is_not_installed(tmp_path):
-    """As for the oracles, used outside of pytest."""
+    """Oracles used outside of pytest have no project."""
     with for_project(Project()):
         assert is_users(str(written(tmp_path / "train.py")))
         assert not is_users(str(written(tmp_path / "site-packages" / "tool.py")))

@@ -378,7 +378,7 @@ def raised(function) -> str:
 
 
 def test_messages_hold_constant_words_alone():
-    """Of a message those words are shown that the code itself holds; standard errors of the system in full."""
+    """A message shows words that the code itself contains, and standard errors of the system in full."""
     secret = "".join(reversed("ecilaqz"))
 
     def fails():

@@ -62,7 +62,7 @@ def test_a_handler_of_the_users_runs_instead(example):
 
 
 def test_an_interrupt_arrives_where_a_shell_has_it_ignored(example):
-    """As it does for background jobs, of CI systems too."""
+    """Shells ignore SIGINT in background jobs, also on CI systems."""
     example.with_tests(
         """
         import pytest, signal

@@ -163,7 +163,7 @@ def test_the_golden_run_draws_the_random_numbers_that_the_run_drew(counter):
 
 
 def test_an_injected_error_that_nobody_handles_ends_the_process_and_restarts_it(counter):
-    """As a scheduler does; the reason is told."""
+    """A scheduler would restart it. The report names the reason."""
     counter("""
         @chaos.call_failure(target="json:dumps", error=OSError("disk"), at=1)
         def test_it(mlchaos, tmp_path):

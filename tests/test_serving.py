@@ -246,7 +246,7 @@ def test_a_spike_with_a_target_slows_its_calls(serving, store, name):
 
 
 def test_what_is_awaited_is_delayed_without_blocking_the_loop(serving, store):
-    """So that a time-out around it works, whatever kind of function made it."""
+    """A timeout around it works, for any kind of function that made it."""
 
     async def app(x):
         try:
@@ -279,7 +279,7 @@ def test_a_failure_behind_an_awaitable_comes_when_it_is_awaited(serving, store):
 
 
 def test_what_is_entered_by_async_with_is_delayed_on_entering(serving, store):
-    """As clients' ``session.get(...)`` are."""
+    """Clients return such objects from ``session.get(...)``."""
 
     @contextlib.asynccontextmanager
     async def session(key):
@@ -653,7 +653,7 @@ def test_a_crash_ends_the_test(serving, app, how):
 
 
 def test_a_crash_under_run_starts_the_service_again(tmp_path):
-    """As a supervisor would; the golden run is another start."""
+    """The golden run is a separate start."""
     with trial(Schedule((create("crash", site="serve.request", at=1),)), Patches()):
         mlchaos = Mlchaos(tmp_path)
         run = mlchaos.run(lambda: [reply.value for reply in mlchaos.serve(doubled_async).drive([1, 2, 3]).replies])

@@ -147,7 +147,7 @@ async def leaves(scope, receive, send):
 
 @pytest.mark.parametrize("app", [asserts_http, ignores_types, reads_first, leaves])
 def test_an_app_that_does_not_speak_the_lifespan_protocol_works(serving, app):
-    """As under a real server."""
+    """Real servers support such apps."""
     with serving(app) as service:
         load = service.drive(["/"])
         load.assert_isolated()
@@ -176,7 +176,7 @@ async def says_failed(scope, send):
 
 
 async def says_failed_and_raises(scope, send):
-    """As Starlette does."""
+    """Send a traceback and raise, like Starlette."""
     await send({"type": "lifespan.startup.failed", "message": "text"})
     raise OSError("no model")
 
@@ -425,7 +425,7 @@ def failure(name, at):
 
 
 def test_a_visit_tells_method_and_path(serving):
-    """So that a fault can strike some requests alone."""
+    """A fault can then strike some requests only."""
     where = lambda visit: visit.attributes == {"method": "POST", "path": "/slow"}  # noqa: E731
     with serving(App(), create("latency_spike", delay=TICK, at=EVERY, where=where)) as service:
         load = service.drive(["/slow", ("POST", "/slow?x=1"), ("POST", "/")])

@@ -315,7 +315,7 @@ def test_an_error_that_fails_the_others_of_a_batch_is_no_isolation(serving, mode
 
 
 def test_candidates_are_named_shortly():
-    """As a range where they are one."""
+    """Consecutive candidates are named as a range."""
     assert str(Suspicion(None, (2, 3, 4, 5))) == "one of requests 2–5"
     assert str(Suspicion(None, (2, 4))) == "one of requests 2, 4"
     assert str(Suspicion(None, (2,))) == "request 2"
@@ -475,7 +475,7 @@ def test_a_cache_that_one_trial_has_filled_is_empty_in_the_next(example):
 
 
 def test_what_a_test_does_to_an_app_is_gone_in_the_next_one(example):
-    """As if each had a process of its own; what a fixture's tear-down looks at is there."""
+    """Tests are isolated as if each had its own process. A fixture's tear-down still sees the changes."""
     example.with_file("app.py", "broken = False\ndef get(): return 1\n").with_tests(
         """
         import app, pytest

@@ -56,7 +56,7 @@ def test_a_state_is_the_same_as_its_copy(state):
 
 @given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(max_dims=3)))
 def test_an_array_is_the_same_as_its_copy(array):
-    """Of any dtype."""
+    """The array has any dtype."""
     assert_same_state(array.copy(), array)
 
 

@@ -122,7 +122,7 @@ def key(fs, name):
     ],
 )
 def test_methods_are_operations_counted_once(fs, tmp_path, action, expected):
-    """Of an instance that was made before the trial; what a method does inside is part of it."""
+    """The instance was made before the trial. Operations inside a method belong to it."""
     assert made(tmp_path, lambda: action(fs, lambda name: key(fs, name))) == expected
 
 
@@ -341,7 +341,7 @@ def test_what_fsspec_says_of_a_missing_package_is_not_hidden(tmp_path):
 
 
 class Client:
-    """A storage client of somebody's own."""
+    """A user's own storage client."""
 
     def __init__(self):
         self.files = {}

@@ -414,7 +414,7 @@ def test_everything_is_as_before_after_a_trial(tmp_path):
     ],
 )
 def test_an_error_has_its_type_number_and_path(tmp_path, error, kind, number):
-    """As the system would raise it; the path is the own part of it."""
+    """The system would raise the same error. The path is the one that the call used."""
     (tmp_path / "folder").mkdir()
     with armed(tmp_path, create("flaky_storage", error=error, at=0)), pytest.raises(kind) as caught:
         open(tmp_path / "folder" / "a", "w")
@@ -458,7 +458,7 @@ def test_after_it_has_taken_effect(tmp_path):
 
 
 def test_a_failed_write_leaves_the_position_and_a_retry_completes_the_file(tmp_path):
-    """As the kernel does: a buffer that is flushed again is not written twice, in append mode neither."""
+    """The kernel does the same. A buffer that is flushed again is not written twice, also in append mode."""
     for when in ("before", "after"):
         for mode in ("wb", "ab", "w+b"):
             path = tmp_path / f"{when}-{mode}"
@@ -534,7 +534,7 @@ def test_a_truncated_read_ends_early_and_the_file_is_whole(tmp_path):
 @pytest.mark.parametrize("read", [lambda f: f.read(), lambda f: b"".join(f), lambda f: b"".join(iter(lambda: f.read(7), b""))])
 @pytest.mark.parametrize(("keep", "expected"), [(0.5, 5000), (33, 33), (0, 0), (10**6, 10_000)])
 def test_however_it_is_read_the_file_ends_at_the_cut(tmp_path, read, keep, expected):
-    """As a whole, by lines, in pieces; ``keep`` is a share or a number of bytes."""
+    """It is read as a whole, by lines, or in pieces. ``keep`` is a share or a number of bytes."""
     content = b"".join(b"%09d\n" % number for number in range(1000))
     (tmp_path / "a").write_bytes(content)
     with armed(tmp_path, create("truncated_read", keep=keep, at=0)), open(tmp_path / "a", "rb") as file:

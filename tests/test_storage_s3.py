@@ -78,7 +78,7 @@ def test_a_failure_after_the_upload_leaves_the_object(fs, tmp_path):
 
 
 def test_a_download_that_stops_early(fs, tmp_path):
-    """As a whole, streamed, and to a local file."""
+    """It is read as a whole, streamed, and to a local file."""
     path = f"{fs.bucket}/a"
     fs.pipe(path, json.dumps(list(range(100))))
     for read in (

@@ -150,7 +150,7 @@ def listed(table, name):
 
 
 def names(table):
-    """Of its columns."""
+    """Return the names of a table's columns."""
     return list(table_of(table).names)
 
 
@@ -185,7 +185,7 @@ def test_values_of_these_columns_alone_change_in_a_copy(carrier, fault, keywords
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_the_share_that_is_missing_is_exact(carrier):
-    """Of the values that there are; at least one."""
+    """It is a share of the values that are present, at least one."""
     given = carrier()
     present = sum(value is not None for value in listed(given, "number"))
     for fraction in (0.001, 0.25, 0.9, 1.0):

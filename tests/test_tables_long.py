@@ -52,7 +52,7 @@ def test_integers_become_floats_where_some_go_missing():
 
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.1, 0.2, 0.7, 1.0])
 def test_places_are_distinct_ascending_and_even(share):
-    """As many as are asked for, and each row as often as another."""
+    """Their number is the requested one, and each row is equally likely."""
     count = max(1, round(share * ROWS))
     hits = np.zeros(ROWS)
     for seed in range(40):

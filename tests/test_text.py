@@ -72,7 +72,7 @@ def test_a_slip_hits_a_key_next_to_the_right_one():
 @settings(deadline=None)
 @given(st.lists(st.text(), min_size=1), st.integers(0, 2**32), st.sampled_from(["any", *typos.KINDS]))
 def test_typos_stay_in_their_strings(strings, seed, kind):
-    """As many strings come out, of nearly their lengths; at least one differs, if any can; blanks stay as many."""
+    """The number of strings stays, and nearly their lengths. At least one differs if any can. Blanks stay."""
     fresh = typos.add_typos(strings, kind, 0.3, np.random.default_rng(seed))
     assert len(fresh) == len(strings)
     assert (fresh != strings) == any(ord(character) > 32 for text in strings for character in text)

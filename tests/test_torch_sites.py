@@ -302,7 +302,7 @@ def test_an_operator_that_is_never_reached_strikes_nothing():
 
 
 def test_the_probing_trial_measures_how_many_operators_a_phase_has():
-    """So that exploration draws operators that exist."""
+    """Exploration then draws operators that exist."""
     model, optimizer = model_and_optimizer()
     with armed(create("gpu_oom"), probing=True) as controller:
         step(model, optimizer)

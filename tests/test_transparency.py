@@ -54,7 +54,7 @@ def test_an_archive_is_finished_when_its_filesystem_is_freed(quiet):
 
 
 def test_an_opened_file_keeps_no_filesystem_alive(quiet):
-    """Of any class, also without a cycle collection."""
+    """It holds for any class, also without a cycle collection."""
     spec = pytest.importorskip("fsspec.spec")
 
     class Plain(spec.AbstractFileSystem):
@@ -319,7 +319,7 @@ def test_what_is_sent_to_an_asynchronous_generator_reaches_it(quiet, fault):
 
 
 def test_a_directory_that_a_library_makes_once_outlives_the_trial(quiet):
-    """As that of ``multiprocessing``, which it remembers, and removes at the end of the process."""
+    """``multiprocessing`` remembers such a directory, and removes it at the end of the process."""
     with quiet():
         kept = tempfile.mkdtemp()
         remembered = tempfile.gettempdir()
@@ -330,7 +330,7 @@ def test_a_directory_that_a_library_makes_once_outlives_the_trial(quiet):
 
 
 def test_trials_that_leave_no_temporary_file_share_a_directory(quiet):
-    """So an exploration of many trials makes one."""
+    """An exploration of many trials makes one directory."""
     with quiet():
         first = tempfile.gettempdir()
         tempfile.TemporaryFile().close()

@@ -28,7 +28,7 @@ def helper(fails):
 
 
 def operation(log, fails):
-    """As torch's wrapper of ``Optimizer.step``: announces itself, works, and may fail."""
+    """Imitate torch's wrapper of ``Optimizer.step``: it announces itself, works, and may fail."""
     close_with(sys._getframe(), opened(log))
     log.append("works")
     helper(fails)

@@ -550,7 +550,7 @@ def test_a_world_inside_an_exploration_is_crashed_as_a_whole(mlchaos, tmp_path, 
 
 @chaos.rank_failure(at=0, rank=0)
 def test_no_fault_strikes_in_a_world_inside_an_exploration(mlchaos, tmp_path):
-    """So its ranks all finish, its visits do not count, and comparing it with an undisturbed one would show nothing."""
+    """All its ranks finish, its visits do not count, and a comparison would show nothing."""
 
     def whole(path):
         world = mlchaos.world(ranks=1).run(local_steps, 2)
@@ -749,7 +749,7 @@ def test_worlds_are_explored_reported_and_journalled(example, tmp_path, argument
 
 
 JOURNALS: list[bytes] = []
-"""Of the plain run, and of the one under xdist."""
+"""The journals of the plain run, and of the run under xdist."""
 
 
 # -- no process is left --------------------------------------------------------------------------------------------

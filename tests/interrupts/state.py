@@ -109,7 +109,7 @@ class Processes:
         self._mark = mark.encode()
 
     def count(self):
-        """How many there are, this one included."""
+        """Return the number of live objects, including this one."""
         return len(self._found())
 
     def _found(self):
@@ -127,7 +127,7 @@ class Processes:
         return found
 
     def more_than(self, most, seconds=5.0):
-        """How many more there are than ``most``, once they had time to end."""
+        """Return how many more there are than ``most``, once they had time to end."""
         until = time.monotonic() + seconds
         while (left := self.count() - most) > 0 and time.monotonic() < until:
             _sleep(0.01)
