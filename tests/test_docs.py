@@ -31,7 +31,7 @@ def blocks(page):
 def named(page, text):
     """A python block's file name, which is its first line, and the rest."""
     name, _, body = text.partition("\n")
-    assert name.startswith("# ") and name.endswith(".py"), f"{page.name}: a block without a file name: {name!r}"  # noqa: PT018  # one claim
+    assert re.fullmatch(r"# \S+\.py", name), f"{page.name}: a block without a file name: {name!r}"
     return name.removeprefix("# "), body
 
 

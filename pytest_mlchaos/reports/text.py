@@ -138,7 +138,8 @@ def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock:
 
     ``caveat`` replaces a line to paste that would not reproduce the failure.
     """
-    head = f"mlchaos: failed under {count_text(len(schedule.faults), 'declared fault')}, {count_text(len(strikes), 'strike')}"
+    faults, struck = count_text(len(schedule.faults), "declared fault"), count_text(len(strikes), "strike")
+    head = f"mlchaos: failed under {faults}, {struck}"
     if not strikes:
         return "\n".join(["mlchaos: no fault had struck when this failed", *real_clock(clock)])
     return "\n".join([head, *describe_strikes(strikes), *real_clock(clock), *([caveat] if caveat else reproduce(schedule, nodeid))])

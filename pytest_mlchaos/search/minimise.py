@@ -106,7 +106,11 @@ def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Sched
 
             value = getattr(schedule.faults[place], name)
             if isinstance(value, int) and value > 0:
-                best = 0 if fails(changed(0)) else _first(1, value, lambda to, value=value: to == value or fails(changed(to)))  # type: ignore[misc]
+
+                def fails_with(to: int, value: int = value) -> bool:
+                    return to == value or fails(changed(to))
+
+                best = 0 if fails_with(0) else _first(1, value, fails_with)
                 schedule = changed(best)
     return schedule
 

@@ -48,7 +48,8 @@ def kind_of(app: Any) -> Kind:
             f"{data_text(app)} is an ASGI 2 app, which is called with the scope alone. mlchaos.serve takes ASGI 3: (scope, receive, send)"
         )
     if 1 in takes:
-        return "coroutine" if any(map(inspect.iscoroutinefunction, (app, getattr(app, "__call__", None)))) else "function"  # noqa: B004
+        call = getattr(type(app), "__call__", None)  # noqa: B004  # of an object whose class defines it
+        return "coroutine" if any(map(inspect.iscoroutinefunction, (app, call))) else "function"
     if 3 in takes:
         return "asgi"
     if 2 in takes:

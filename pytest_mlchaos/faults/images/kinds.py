@@ -19,7 +19,7 @@ class Corruption:
     """One corruption: its function, and the constants of the five severities."""
 
     function: Callable[..., Any]
-    severities: tuple[Any, Any, Any, Any, Any]
+    severities: tuple[Any, ...]
     eight_bit: Callable[..., Any] | None = None
     """A faster function for 8-bit images with the same result.
 
@@ -63,8 +63,7 @@ KINDS: Mapping[str, Corruption] = {
     "brightness": Corruption(digital.brightness, (0.1, 0.2, 0.3, 0.4, 0.5), opencv=False, random=False),
     "contrast": Corruption(digital.contrast, (0.4, 0.3, 0.2, 0.1, 0.05), digital.contrast_8bit, random=False),
     "saturate": Corruption(digital.saturate, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), opencv=False, random=False),
-    # there are five of them
-    "elastic_transform": Corruption(digital.elastic_transform, tuple(tuple(part / 224 for part in level) for level in _ELASTIC)),  # type: ignore[arg-type]
+    "elastic_transform": Corruption(digital.elastic_transform, tuple(tuple(part / 224 for part in level) for level in _ELASTIC)),
     "pixelate": Corruption(digital.pixelate, (0.6, 0.5, 0.4, 0.3, 0.25), digital.pixelate_8bit, random=False),
     "jpeg_compression": Corruption(digital.jpeg_compression, (25, 18, 15, 10, 7), digital.jpeg_compression_8bit, random=False),
     "spatter": Corruption(
