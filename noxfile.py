@@ -135,6 +135,7 @@ def lint(session: nox.Session) -> None:
     """Check style and spelling."""
     session.install("ruff", "codespell")
     session.run("codespell")
+    session.run("python", "docs/prose.py")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
